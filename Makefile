@@ -1,0 +1,52 @@
+# Tierwise. `make demo` and `make test` need only Python 3.11+ and make; each builds .venv by itself.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+ARGS ?=
+
+.PHONY: help setup demo test test-real lint docs bench lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/.installed ## make .venv, which holds the `tierwise` command
+
+$(VENV)/.installed: pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Tierwise needs Python 3.11 or newer; '$(PYTHON)' is older. Try: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
+	@echo "installing into $(VENV) (about half a minute the first time)"
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --require-hashes -r requirements.lock
+	$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.installed requirements-demo.lock
+	$(PIP) install --quiet --no-deps --require-hashes -r requirements-demo.lock
+	@touch $@
+
+demo: $(VENV)/.demo ## start everything on this machine and watch photos being answered (ARGS="--for 60 --report report.json")
+	$(BIN)/tierwise demo $(ARGS)
+
+test: $(VENV)/.demo ## every test that needs neither Docker nor Java nor Debian packages
+	$(BIN)/python -m pytest $(ARGS)
+
+test-real: $(VENV)/.demo ## the contract suites on Mosquitto and Apache Kafka (Java 11+, Maven, mosquitto)
+	$(BIN)/python -m pytest -m real --real $(ARGS)
+
+lint: $(VENV)/.installed ## ruff, mypy --strict, the import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.demo ## every benchmark of docs/benchmarks.md, in one run
+	$(PIP) install --quiet 'quixstreams>=3'
+	$(BIN)/tierwise bench all $(ARGS)
+
+lock: ## resolve pyproject.toml into the lock files anew (needs uv)
+	uv pip compile pyproject.toml --extra all --group dev --universal --generate-hashes --python-version 3.11 --no-header --no-emit-index-url -q --upgrade -o requirements.lock
+	uv pip compile - --universal --generate-hashes --python-version 3.11 --no-deps --no-header --no-emit-index-url -q --upgrade -o requirements-demo.lock <<< "scikit-image"
+
+clean: ## remove what the targets above made
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache

@@ -1,0 +1,40 @@
+"""Event ids: UUIDv7 (RFC 9562), made once at capture or at the first agent, and never changed.
+
+A window over a room's streams is an event too; its id is derived from the window, so that the same window told
+twice is the same event::
+
+    >>> derived(0.0, "home/office", "600") == derived(0.0, "home/office", "600")
+    True
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+
+
+def event_id(now_s: float) -> str:
+    """A new UUIDv7 of this wall-clock time (seconds since the epoch)."""
+    return _uuid7(now_s, os.urandom(10))
+
+
+def derived(time_s: float, *names: str) -> str:
+    """The UUIDv7 whose random part is the SHA-256 of these names: equal input, equal id."""
+    return _uuid7(time_s, hashlib.sha256("\0".join(names).encode()).digest()[:10])
+
+
+def is_event_id(text: str) -> bool:
+    """Whether a publisher's own `id` is a UUID in its canonical spelling."""
+    try:
+        return str(uuid.UUID(text)) == text
+    except ValueError:
+        return False
+
+
+def _uuid7(now_s: float, tail: bytes) -> str:
+    milliseconds = max(0, int(now_s * 1000)) & (1 << 48) - 1
+    number = milliseconds << 80 | int.from_bytes(tail, "big")
+    number = number & ~(0xF << 76) | 0x7 << 76
+    number = number & ~(0x3 << 62) | 0x2 << 62
+    return str(uuid.UUID(int=number))
