@@ -38,3 +38,9 @@ def _uuid7(now_s: float, tail: bytes) -> str:
     number = number & ~(0xF << 76) | 0x7 << 76
     number = number & ~(0x3 << 62) | 0x2 << 62
     return str(uuid.UUID(int=number))
+
+
+def time_s(event: str) -> float | None:
+    """When an event was captured: the time in its UUIDv7, UTC seconds; None of an id that its publisher made otherwise."""
+    number = uuid.UUID(event)
+    return (number.int >> 80) / 1000 if number.version == 7 else None

@@ -81,7 +81,7 @@ class Privacy(enum.StrEnum):
         """The last tier that may hold the record in the clear."""
         return _TIERS[len(_TIERS) - 1 - self.height]
 
-    def join(self, other: Privacy) -> Privacy:
+    def join(self, other: Privacy) -> Privacy:  # type: ignore[override]  # the lattice's word; no text is joined
         """The higher of the two: levels are only ever raised."""
         return self if self.height >= other.height else other
 
@@ -194,7 +194,7 @@ class Result(Message, frozen=True, omit_defaults=True):
     reason: str
     model: str
     latency_ms: float
-    """From the event's receipt by the device agent to this answer, in this tier's clock."""
+    """From the event's receipt by the device agent to this answer, by this tier's clock."""
     value: float | None = None
     unit: str | None = None
     room: str | None = None
@@ -302,6 +302,8 @@ class Event(Packed, frozen=True):
     result: Result
     boot: int
     sequence: int
+    received_s: float
+    """When the device agent received it, UTC seconds: latencies are counted from here, by each tier's own clock."""
     wants: Rank
     levels: Levels
     person: float = 0.0

@@ -58,6 +58,11 @@ def result(site: str, device: str, tier: Tier, privacy: Privacy) -> str:
     return f"{ROOT}/{site}/{device}/{branch}/{tier}"
 
 
+def answers_of(site: str, device: str, tier: Tier) -> tuple[str, str]:
+    """All answers of a tier about this device (`+`: about every one), private ones too."""
+    return f"{ROOT}/{site}/{device}/result/{tier}", f"{ROOT}/{site}/{device}/private/{tier}"
+
+
 def sighting(site: str, device: str, stream: str) -> str:
     return f"{ROOT}/{site}/{device}/sighting/{stream}"
 
@@ -100,6 +105,11 @@ def uplink(site: str) -> str:
     return f"{ROOT}/uplink/{site}"
 
 
+def is_uplink(topic: str) -> bool:
+    """Whether an edge's batch comes under this topic."""
+    return topic.startswith(f"{ROOT}/uplink/")
+
+
 def uplink_ack(site: str) -> str:
     return f"{ROOT}/uplink-ack/{site}"
 
@@ -128,6 +138,8 @@ ROUTED: Final = {
     Privacy.USER_PRIVATE: "tierwise.features.user-private",
 }
 RESULTS: Final = "tierwise.results"
+SUMMARIES_INGEST: Final = "tierwise.summaries.ingest"
+"""Public hours as they come, repeats and all; the stream role tells each of them once, on `SUMMARIES`."""
 SUMMARIES: Final = "tierwise.summaries"
 COUNTS: Final = "tierwise.counts"
 
@@ -137,7 +149,7 @@ PARTITIONS: Final = 12
 COMPACTED: Final = frozenset({SUMMARIES, COUNTS})
 """Topics that keep the last value of each key for ever; the others keep what retention allows."""
 
-KAFKA_TOPICS: Final = (INGEST, *ROUTED.values(), REJECTED, RESULTS, SUMMARIES, COUNTS)
+KAFKA_TOPICS: Final = (INGEST, *ROUTED.values(), REJECTED, RESULTS, SUMMARIES_INGEST, SUMMARIES, COUNTS)
 
 
 class Header:

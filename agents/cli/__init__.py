@@ -1,0 +1,118 @@
+"""The `tierwise` command: one file a command, and this table of them.
+
+Only the command that was asked for is imported, so that `tierwise --help` stays quick and a device that has no Faust
+installed can run every command that needs none.
+
+    $ tierwise publish cat.jpg
+    $ tierwise watch
+
+Exit codes: 0 done; 1 could not be done now, try again (a broker is away); 2 something must be changed first (settings,
+arguments, input), which the one line on stderr says.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import typer
+
+from agents import exits
+from agents.plan import EXTRAS
+from pipeline.errors import Retry, TierwiseError
+
+PROGRAM: Final = "tierwise"
+
+ROLES: Final = "Roles, one process each"
+PEOPLE: Final = "For people"
+CARE: Final = "Looking after it"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One command: where it is, a function or a `typer.Typer` with commands of its own, and its line in the help."""
+
+    name: str
+    target: str
+    help: str
+    panel: str
+
+
+COMMANDS: Final = (
+    Entry("up", "agents.cli.up:up", "Start brokers and roles on this machine and look after them.", PEOPLE),
+    Entry(
+        "publish",
+        "agents.cli.publish:publish",
+        "Publish a photo, a folder or a reading; see it answered.",
+        PEOPLE,
+    ),
+    Entry("watch", "agents.cli.watch:watch", "A live table of answers, refined in place.", PEOPLE),
+    Entry("counts", "agents.cli.counts:counts", "What was seen where, without any picture.", PEOPLE),
+    Entry("picture", "agents.cli.picture:picture", "Find the picture of an event on its device.", PEOPLE),
+    Entry("device", "agents.cli.roles:device", "Answers frames and readings at their source.", ROLES),
+    Entry(
+        "edge", "agents.cli.roles:edge", "Refines a site's answers, sends what it may to the cloud.", ROLES
+    ),
+    Entry(
+        "gateway", "agents.cli.roles:gateway", "Takes what edges send into Kafka, sends answers back.", ROLES
+    ),
+    Entry("stream", "agents.cli.roles:stream", "Routes by privacy, sums up and counts (Faust).", ROLES),
+    Entry("cloud", "agents.cli.roles:cloud", "Answers public features: species, patterns, forecasts.", ROLES),
+    Entry("doctor", "agents.cli.doctor:doctor", "Check this machine and say what to do.", CARE),
+    Entry("health", "agents.cli.health:health", "Ask the roles of this machine how they are.", CARE),
+    Entry("settings", "agents.cli.settings:app", "Check the settings file, or print a starter.", CARE),
+    Entry("version", "agents.cli.version:version", "Which version this is.", CARE),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit with its code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        application(words)(words, prog_name=PROGRAM)
+    except TierwiseError as error:
+        _complain(str(error))
+        sys.exit(exits.FAILED if isinstance(error, Retry) else exits.STOP)
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        _complain(f"this needs {error.name}, which is not installed: pip install 'tierwise[{extra}]'")
+        sys.exit(exits.STOP)
+
+
+def application(words: Sequence[str]) -> typer.Typer:
+    """The command line with the asked command in place; of the others only their lines in the help."""
+    asked = next((word for word in words if not word.startswith("-")), "")
+    app = typer.Typer(
+        help="Sensors and cameras answered tier by tier: device, edge, cloud. Privacy decides how far a record goes.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    for entry in COMMANDS:
+        target = _load(entry.target) if entry.name == asked else _unasked
+        if isinstance(target, typer.Typer):
+            app.add_typer(target, name=entry.name, help=entry.help, rich_help_panel=entry.panel)
+        else:
+            app.command(
+                entry.name, help=None if entry.name == asked else entry.help, rich_help_panel=entry.panel
+            )(target)
+    return app
+
+
+def _load(target: str) -> Any:
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _unasked() -> None:
+    """Stands in the help for a command that was not asked for."""
+
+
+def _complain(text: str) -> None:
+    print(f"{PROGRAM}: {text}", file=sys.stderr)

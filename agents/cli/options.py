@@ -1,0 +1,19 @@
+"""Options that several commands share, spelled once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+SettingsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--settings", "-s", help="The settings file; otherwise $TIERWISE_SETTINGS, otherwise ./tierwise.toml."
+    ),
+]
+
+ParentPid = Annotated[int | None, typer.Option("--parent-pid", hidden=True)]
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, for machines.")]

@@ -1,0 +1,42 @@
+"""`tierwise device|edge|gateway|stream|cloud`: one role in this process."""
+
+from __future__ import annotations
+
+import importlib
+
+import typer
+
+from agents.cli.options import ParentPid, SettingsFile
+from agents.role import run_role
+from pipeline.settings import Settings
+
+
+def device(settings: SettingsFile = None, parent_pid: ParentPid = None) -> None:
+    """Answer frames and readings at their source, and pass on only what policy lets go further."""
+    _run("device", settings, parent_pid)
+
+
+def edge(settings: SettingsFile = None, parent_pid: ParentPid = None) -> None:
+    """Refine a site's answers, watch its rooms, and send what may go to the cloud."""
+    _run("edge", settings, parent_pid)
+
+
+def gateway(settings: SettingsFile = None, parent_pid: ParentPid = None) -> None:
+    """Take what edges send into Kafka, acknowledge it after Kafka did, and send answers back."""
+    _run("gateway", settings, parent_pid)
+
+
+def stream(settings: SettingsFile = None, parent_pid: ParentPid = None) -> None:
+    """Route records by their privacy, sum up hours and count sightings: the Faust worker."""
+    _run("stream", settings, parent_pid)
+
+
+def cloud(settings: SettingsFile = None, parent_pid: ParentPid = None) -> None:
+    """Answer public features with species, and public hours with patterns and forecasts."""
+    _run("cloud", settings, parent_pid)
+
+
+def _run(name: str, settings: SettingsFile, parent_pid: ParentPid) -> None:
+    loaded = Settings.load(settings)
+    build = importlib.import_module(f"agents.{name}").build
+    raise typer.Exit(run_role(name, build, loaded, parent_pid=parent_pid))

@@ -1,0 +1,12 @@
+"""`tierwise version`."""
+
+from __future__ import annotations
+
+import typer
+
+from agents import telemetry
+
+
+def version() -> None:
+    """Which version this is."""
+    typer.echo(telemetry.version())

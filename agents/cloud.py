@@ -1,0 +1,226 @@
+"""The cloud agent: species from public features, patterns from public summaries. It reads nothing else.
+
+::
+
+    Kafka features.public ──> CloudEye ──> Kafka results ──> (gateway) ──> the site
+    Kafka summaries ──────> Patterns ──────────┘
+
+Offsets are committed after Kafka acknowledged the answers: a kill answers some events again, with the same revision,
+and the edge takes each once. Several cloud agents share the partitions.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import structlog
+
+from agents.patterns import Patterns
+from agents.role import Health
+from agents.telemetry import Metrics
+from models import cascade
+from models.calibrate import DEFAULT_THRESHOLDS, answer
+from models.eyes import CloudEye
+from models.registry import load_zoo
+from models.taxonomy import Taxonomy, load_taxonomy
+from pipeline import messages, records, topics
+from pipeline.clock import Clock, SystemClock
+from pipeline.errors import Rejected, Retry
+from pipeline.kafka import Consumer, Fetched, Producer, read_all, wait_for_topics
+from pipeline.messages import UNKNOWN, Envelope, Feature, Kind, Malformed, Privacy, Result, Task, Tier
+from pipeline.privacy import gate
+from pipeline.records import HourlySummary
+from pipeline.settings import KafkaSettings, Settings
+
+log = structlog.get_logger("cloud")
+
+GROUP = "tierwise-cloud"
+FEATURES = topics.ROUTED[Privacy.PUBLIC]
+
+RETRY_S = 1.0
+"""Pause after Kafka could not be reached."""
+
+REFILL_S = 60.0
+"""At most so often the summaries are read from their beginning, after other agents had the partitions."""
+
+
+class Cloud:
+    """One cloud agent."""
+
+    name = "cloud"
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self.metrics = Metrics()
+        self._settings = settings
+        self._clock = clock
+        self._patterns = Patterns(settings.zone)
+        self._filled_s = 0.0
+        self._stop = threading.Event()
+        self._kafka = "connecting"
+        self._ready = False
+
+    # --- life ----------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Load the heads; connect in the background."""
+        self._eye = load_zoo().cloud_eye()
+        self._taxonomy = load_taxonomy()
+        self._producer = Producer(self._settings.kafka, "tierwise-cloud")
+        self._reader = threading.Thread(target=self._read, name="features", daemon=True)
+        self._reader.start()
+        self._ready = True
+
+    def health(self) -> Health:
+        if not self._ready:
+            return Health(False, {"cloud": "starting"})
+        return Health(self._kafka == "connected", {"kafka": self._kafka})
+
+    def stop(self, deadline_s: float) -> None:
+        self._stop.set()
+        if not self._ready:
+            return
+        self._reader.join(deadline_s / 2)
+        self._producer.close(deadline_s / 2)
+
+    # --- answering -------------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        kafka = self._settings.kafka
+        names = [FEATURES, topics.SUMMARIES, topics.RESULTS]
+        while not self._stop.is_set():
+            try:
+                if wait_for_topics(kafka, names, self._stop, timeout_s=5.0):
+                    break
+            except Retry as error:
+                self._kafka = str(error)
+                self._stop.wait(RETRY_S)
+        consumer = Consumer(kafka, [FEATURES, topics.SUMMARIES], GROUP, "tierwise-cloud")
+        while not self._stop.is_set():
+            try:
+                fetched = consumer.poll(timeout_s=0.5)
+                self._kafka = "connected"
+                if fetched:
+                    self._answer_until_told(fetched, kafka)
+                    consumer.commit()
+            except Retry as error:
+                self._kafka = str(error)
+                self._stop.wait(RETRY_S)
+        consumer.close()
+
+    def _answer_until_told(self, fetched: Sequence[Fetched], kafka: KafkaSettings) -> None:
+        """Answer a batch; come back when Kafka has the answers, however long that takes."""
+        results = [result for record in fetched for result in self._answers(record, kafka)]
+        cleared = [gate.clear_record(_as_envelope(result), topics.RESULTS) for result in results]
+        while cleared and not self._stop.is_set():
+            try:
+                for refused in self._producer.deliver(cleared):
+                    self.metrics.refused(refused.reason)
+                    log.error("an answer was refused", reason=refused.reason, error=refused.message)
+                break
+            except Retry as error:
+                self._kafka = str(error)
+                self._stop.wait(RETRY_S)
+        if self._stop.is_set():
+            raise Retry("stopping: what was not told is answered again")
+        for result in results:
+            self.metrics.answered(result)
+
+    def _answers(self, record: Fetched, kafka: KafkaSettings) -> Iterator[Result]:
+        started_s = self._clock.now()
+        try:
+            if record.topic == FEATURES:
+                envelope = records.from_record(record.headers, record.key, record.value)
+                self.metrics.received(envelope.source, "feature")
+                yield species_answer(self._eye, self._taxonomy, envelope, started_s, self._clock.now)
+            else:
+                summary = messages.decode(HourlySummary, record.value or b"")
+                self.metrics.received(summary.source, "summary")
+                self._fill(summary, kafka)
+                yield self._patterns.answer(summary, started_s, self._clock.now())
+        except (Rejected, Malformed) as error:
+            self.metrics.refused(error.reason)
+            log.warning(
+                "refused", topic=record.topic, offset=record.offset, reason=error.reason, error=str(error)
+            )
+
+    def _fill(self, summary: HourlySummary, kafka: KafkaSettings) -> None:
+        """Read the summaries of the past where hours are missing: at the start, and after a rebalance."""
+        now_s = self._clock.monotonic()
+        if self._patterns.follows(summary) or (self._filled_s and now_s - self._filled_s < REFILL_S):
+            return
+        self._filled_s = now_s
+        past = read_all(kafka, topics.SUMMARIES).values()
+        self._patterns.fill(messages.decode(HourlySummary, value) for value in past)
+
+
+def species_answer(
+    eye: CloudEye, taxonomy: Taxonomy, envelope: Envelope, started_s: float, now: Callable[[], float]
+) -> Result:
+    """Name the species of one public feature.
+
+    Raises
+    ------
+    Rejected
+        The envelope holds no feature, or one of a space that this release's head was not made for.
+    """
+    if envelope.space != eye.space:
+        raise Rejected(
+            "other-space",
+            f"{envelope.id}: a feature of space {envelope.space}; this cloud answers {eye.space}",
+        )
+    feature = messages.decode(Feature, envelope.payload)
+    seen = eye.see(np.frombuffer(feature.data, np.uint8))
+    found = answer(taxonomy, (seen.species, seen.family, seen.kingdom), DEFAULT_THRESHOLDS)
+    path = cascade.deeper(feature.path, tuple(found.path))
+    probability = found.probability if path == tuple(found.path) else feature.probability
+    decision = cascade.decide(
+        cascade.Situation(
+            tier=Tier.CLOUD,
+            wants=feature.wants,
+            path=path,
+            probability=probability,
+            margin=seen.species.margin,
+        )
+    )
+    site, device, stream = envelope.source.split("/")
+    return Result(
+        event=envelope.event,
+        time=envelope.time,
+        site=site,
+        device=device,
+        stream=stream,
+        sighting=feature.sighting or None,
+        task=Task.WILDLIFE,
+        tier=Tier.CLOUD,
+        revision=feature.revision + 1,
+        pending=None,
+        rank=cascade.rank_of(path),
+        label=path[-1] if path else UNKNOWN,
+        path=path,
+        probability=round(probability, 4),
+        privacy=envelope.privacy,
+        rule=decision.rule,
+        reason=decision.reason,
+        model=eye.name,
+        latency_ms=round(feature.latency_ms + (now() - started_s) * 1000, 1),
+    )
+
+
+def _as_envelope(result: Result) -> Envelope:
+    return Envelope(
+        event=result.event,
+        kind=Kind.RESULT,
+        privacy=result.privacy,
+        key=f"{result.site}/{result.device}",
+        payload=messages.encode(result),
+        source=result.source,
+        time=result.time,
+        revision=result.revision,
+    )
+
+
+def build(settings: Settings, clock: Clock | None = None) -> Cloud:
+    """The cloud role; opens nothing yet."""
+    return Cloud(settings, clock or SystemClock())

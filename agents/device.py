@@ -1,0 +1,325 @@
+"""The device agent: takes frames and readings, commits them, answers them, and passes on what policy lets go further.
+
+::
+
+    MQTT frame, reading ──> inbox ──> Frames, Readings ──> outbox ──> MQTT result (users)
+    its own cameras ──────> inbox                              └────> MQTT event  (the edge, kept until its event-ack)
+
+What arrives is acknowledged after its commit. An answer, what goes to the edge, and the end of the inbox's row are one
+transaction, so a kill at any point repeats work and loses none. Where the edge does not answer in time, the device says
+so itself and tells the edge that it did (see `_expire`), so that a late answer still carries the highest revision.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import groupby
+
+import msgspec
+import structlog
+
+from agents import cameras, outbox
+from agents.device_frames import Frames, Scene
+from agents.device_inbox import Admission
+from agents.device_readings import Meter, ReadingAnswer, Readings
+from agents.device_store import EDGE, SITE, DeviceStore
+from agents.links import broker_parts, endpoint, model_names, presence
+from agents.pictures import Pictures
+from agents.refusals import refusal
+from agents.role import Health
+from agents.sightings import Visit
+from agents.telemetry import Metrics
+from models.registry import load_zoo
+from models.taxonomy import load_taxonomy
+from pipeline import ids, messages, topics
+from pipeline.clock import Clock, SystemClock
+from pipeline.delivery import Ingest, Sender
+from pipeline.errors import Rejected, Retry
+from pipeline.messages import Event, Tier
+from pipeline.mqtt import Connection
+from pipeline.privacy.gate import Cleared
+from pipeline.privacy.policy import Policy
+from pipeline.privacy.seal import Keyring
+from pipeline.settings import Settings
+from pipeline.spool import Arrival, Item, Outgoing, Spool
+from pipeline.topics import Parsed
+
+log = structlog.get_logger("device")
+
+BATCH = 32
+"""Records taken from the inbox at once: small, so that the first answer of a batch is not held up by its last."""
+
+TICK_S = 0.5
+"""How often deadlines are looked at."""
+
+
+class Device:
+    """One device agent, for some or all devices of a site."""
+
+    name = "device"
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self.metrics = Metrics()
+        self._settings = settings
+        self._clock = clock
+        self._policy = Policy(settings)
+        self._stop = threading.Event()
+        self._scenes: dict[str, Scene] = {}
+        self._boot = 0
+        self._ready = False
+
+    # --- life ----------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Open store, models and keys; connect in the background."""
+        settings, folder = self._settings, self._settings.data_dir / "device"
+        self._spool = Spool.open(folder / "spool.db", limit_bytes=settings.device.spool_mib << 20)
+        self._store = DeviceStore(self._spool, self._clock)
+        self._boot = self._store.open()
+        self._admission = Admission(settings, self._spool, self._store, self.metrics, self._clock)
+        self._pictures = Pictures(
+            folder / "pictures",
+            max_bytes=settings.device.pictures_mib << 20,
+            max_days=settings.device.pictures_days,
+        )
+        zoo = load_zoo()
+        self._frames = Frames(
+            settings,
+            self._policy,
+            load_taxonomy(),
+            zoo.device_eye(),
+            Keyring.open(settings.data_dir / "keys", create=True),
+            zoo.edge_eye,
+        )
+        self._readings = Readings(settings, self._policy)
+        birth, will = presence(
+            settings.site, self.name, self._clock, models=model_names(zoo), backlog=self._backlog
+        )
+        ingest = Ingest(self._spool, SITE, self._admission.admit, self._admission.committed)
+        self._mqtt = Connection(
+            endpoint(settings.mqtt),
+            f"tierwise-{settings.site}-{'-'.join(settings.device.names) or 'device'}",
+            subscriptions=self._subscriptions(),
+            handler=ingest,
+            birth=birth,
+            will=will,
+        )
+        sender = partial(Sender, self._spool, self._mqtt, clear=self._clear, refused=self._undelivered)
+        self._senders = [sender(hop=SITE, settled_by="broker"), sender(hop=EDGE, settled_by="hop")]
+        for hop in (SITE, EDGE):
+            self.metrics.backlog(hop, partial(self._spool.backlog, hop))
+        self._pool = ThreadPoolExecutor(settings.device.workers, thread_name_prefix="eye")
+        self._mqtt.start()
+        for each in self._senders:
+            each.start()
+        self._run("answer", self._answer_loop)
+        self._run("deadlines", self._deadline_loop)
+        for source, stream in settings.streams.items():
+            if stream.source and self._is_mine(source.split("/")[1]):
+                self._run(f"camera {source}", partial(self._camera_loop, source, stream.source))
+        self._ready = True
+
+    def health(self) -> Health:
+        if not self._ready:
+            return Health(False, {"device": "starting"})
+        parts = {**broker_parts(self._mqtt), "waiting": str(self._spool.waiting_count)}
+        return Health(self._mqtt.connected, parts)
+
+    def stop(self, deadline_s: float) -> None:
+        self._stop.set()
+        if not self._ready:
+            return
+        self._spool.arrived.set()
+        for sender in self._senders:
+            sender.stop()
+        self._mqtt.stop(deadline_s / 2, farewell=self._farewell())
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _farewell(self) -> Cleared:
+        return presence(self._settings.site, self.name, self._clock)[1]
+
+    def _run(self, name: str, loop: Callable[[], None]) -> None:
+        threading.Thread(target=loop, name=name, daemon=True).start()
+
+    def _backlog(self) -> int:
+        return self._spool.backlog(EDGE)
+
+    def _is_mine(self, device: str) -> bool:
+        return not self._settings.device.names or device in self._settings.device.names
+
+    def _subscriptions(self) -> list[str]:
+        site = self._settings.site
+        return [
+            topic
+            for device in self._settings.device.names or ("+",)
+            for topic in (
+                topics.frame(site, device, "+"),
+                topics.reading(site, device, "+"),
+                topics.event_ack(site, device),
+                *topics.answers_of(site, device, Tier.EDGE),
+            )
+        ]
+
+    # --- its own cameras ---------------------------------------------------------------------------------------
+
+    def _camera_loop(self, source: str, address: str) -> None:
+        """Commit what one of the device's own cameras sees. A photo that was seen before is not seen again."""
+        site, device, stream = source.split("/")
+        topic = topics.frame(site, device, stream)
+        for shot in cameras.open_source(address, stop=self._stop, clock=self._clock):
+            event = ids.derived(shot.time_s, source, shot.name, str(shot.time_s))
+            arrival = Arrival(topic, shot.data, self._clock.now(), event)
+            self.metrics.received(source, "camera")
+            while not self._stop.is_set():
+                if not self._spool.full:
+                    try:
+                        self._spool.receive([arrival], link="camera")
+                        break
+                    except Retry as error:
+                        log.warning("camera waits for its store", source=source, error=str(error))
+                self._stop.wait(1.0)
+
+    # --- answering -------------------------------------------------------------------------------------------
+
+    def _answer_loop(self) -> None:
+        while not self._stop.is_set():
+            items = self._spool.waiting(BATCH)
+            if not items:
+                self._spool.arrived.wait(TICK_S)
+                self._spool.arrived.clear()
+                continue
+            by_topic = sorted(items, key=lambda item: item.topic)
+            groups = [list(group) for _, group in groupby(by_topic, key=lambda item: item.topic)]
+            for done in [self._pool.submit(self._answer_stream, group) for group in groups]:
+                done.result()
+
+    def _answer_stream(self, items: list[Item]) -> None:
+        """Answer records of one stream in their order."""
+        parsed = topics.parse(items[0].topic)
+        if parsed is None:
+            raise ValueError(f"{items[0].topic} is in the inbox and no topic of ours")
+        if parsed.channel == "reading":
+            self._answer_readings(parsed, items)
+            return
+        for item in items:
+            if self._stop.is_set():
+                return
+            self._answer_frame(parsed, item)
+
+    def _answer_frame(self, parsed: Parsed, item: Item) -> None:
+        source = f"{parsed.site}/{parsed.device}/{parsed.name}"
+        sequence, visit = self._store.recall(source, Visit)
+        try:
+            answer = self._frames.answer(
+                item.id,
+                parsed,
+                item.payload,
+                received_s=item.received_at,
+                now=self._clock.now,
+                order=(self._boot, sequence + 1),
+                visit=visit,
+                scene=self._scenes.get(source, Scene()),
+            )
+        except Rejected as error:
+            with self._spool.transaction() as tx:
+                now_s = self._clock.now()
+                tx.send(
+                    refusal(error, item.topic, item.payload, site=self._settings.site, hop=SITE, now_s=now_s)
+                )
+                tx.finish(item)
+            self.metrics.refused(error.reason)
+            return
+        self._pictures.keep(item.id, item.payload, self._clock.now())
+        with self._spool.transaction() as tx:
+            self._store.send_result(answer.result, tx)
+            self._store.send_event(answer.event, tx)
+            if answer.result.pending is not None:
+                deadline_s = self._clock.now() + self._settings.device.edge_deadline_s
+                self._store.await_answer(answer.event, deadline_s, tx)
+            self._store.remember(source, sequence + 1, answer.visit, tx)
+            tx.finish(item)
+        self._scenes[source] = answer.scene
+        self.metrics.answered(answer.result)
+
+    def _answer_readings(self, parsed: Parsed, items: list[Item]) -> None:
+        """Answer readings of one stream, all in one transaction: they are small and come often."""
+        source = f"{parsed.site}/{parsed.device}/{parsed.name}"
+        sequence, meter = self._store.recall(source, Meter)
+        answers: list[ReadingAnswer] = []
+        for item in items:
+            for index, reading in enumerate(
+                self._admission.readings_of(parsed, item.payload, item.received_at)
+            ):
+                sequence += 1
+                answer = self._readings.answer(
+                    item.id if index == 0 else reading.id or ids.derived(reading.time_s, item.id, str(index)),
+                    parsed,
+                    reading,
+                    received_s=item.received_at,
+                    now=self._clock.now,
+                    order=(self._boot, sequence),
+                    meter=meter or Meter(),
+                )
+                meter = answer.meter
+                answers.append(answer)
+        with self._spool.transaction() as tx:
+            for answer in answers:
+                self._store.send_result(answer.result, tx)
+                for event in answer.events:
+                    self._store.send_event(event, tx)
+            self._store.remember(source, sequence, meter, tx)
+            tx.finish(*items)
+        for answer in answers:
+            self.metrics.answered(answer.result)
+
+    # --- deadlines -------------------------------------------------------------------------------------------
+
+    def _deadline_loop(self) -> None:
+        while not self._stop.wait(TICK_S):
+            late = self._spool.query(
+                "SELECT event, sent FROM device_awaiting WHERE deadline <= ?", (self._clock.now(),)
+            )
+            for _, blob in late:
+                self._expire(messages.decode(Event, blob))
+
+    def _expire(self, event: Event) -> None:
+        """The edge did not answer in time: say so, and tell the edge which revision that took.
+
+        The event itself waits in the outbox, or at the edge; its answer will carry a higher revision.
+        """
+        result = msgspec.structs.replace(
+            event.result,
+            revision=event.result.revision + 1,
+            pending=None,
+            rule="deadline",
+            reason=f"edge out of reach for {self._settings.device.edge_deadline_s:g} s; a later answer supersedes",
+        )
+        with self._spool.transaction() as tx:
+            if not self._store.answered(result.event, tx):
+                return
+            self._store.send_result(result, tx)
+            self._store.send_event(msgspec.structs.replace(event, result=result), tx)
+        self.metrics.answered(result)
+
+    # --- out ---------------------------------------------------------------------------------------------------
+
+    def _clear(self, outgoing: Outgoing) -> Cleared:
+        """The site's broker is the edge's; a private result's branch belongs to the user's own clients."""
+        private = outgoing.privacy.reach is Tier.DEVICE
+        cleared = outbox.cleared(outgoing, to=Tier.DEVICE if private else Tier.EDGE)
+        self.metrics.hop("device-edge" if outgoing.hop == EDGE else "device-site", len(outgoing.payload))
+        return cleared
+
+    def _undelivered(self, outgoing: Outgoing, error: Rejected) -> None:
+        if error.reason == "withheld":
+            self.metrics.withheld()
+        self.metrics.refused(error.reason)
+        log.error("not sent", what=outgoing.kind, event=outgoing.event, reason=error.reason, error=str(error))
+
+
+def build(settings: Settings, clock: Clock | None = None) -> Device:
+    """The device role; opens nothing yet."""
+    return Device(settings, clock or SystemClock())

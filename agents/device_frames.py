@@ -1,0 +1,284 @@
+"""How the device answers a frame: one reduced decode, the motion gate, kingdom and person; then policy, then the cascade.
+
+::
+
+    bytes -> decode (reduced) -> moved? -> eye (kingdom, person) -> policy (levels) -> cascade (rule)
+                                                                       |                   |
+                                                              Result (revision 1)    Event for the edge,
+                                                                                     with a crop if it goes on
+
+Nothing here touches a broker or a database: `Frames.answer` takes what the device remembers of the stream and returns
+what to publish and what to remember.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from agents.sightings import Visit, join
+from models import cascade, images, motion
+from models.calibrate import DEFAULT_THRESHOLDS, answer
+from models.eyes import DeviceEye, EdgeEye
+from models.taxonomy import Taxonomy
+from pipeline import clock, ids, messages, readings
+from pipeline.messages import Crop, Event, Feature, Kind, Levels, Privacy, Rank, Result, Task, Tier, Vector
+from pipeline.privacy.policy import NAMED, UNNAMED, Policy, Verdict
+from pipeline.privacy.seal import Keyring, build_private
+from pipeline.settings import Settings
+from pipeline.topics import Parsed
+
+EYE_PX = 448
+"""Short side of the reduced decode that motion gate and eye share: twice the eye's served size, so that what moved can
+be looked at by itself."""
+
+PERSON_RULE = "person-in-frame"
+"""Of the policy and of the cascade alike: said once is enough."""
+
+CROP_PX = 320
+"""Longest side of a crop that goes to the edge: somewhat more than its eye is served, to survive the JPEG."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the eye said of a frame."""
+
+    path: tuple[str, ...]
+    probability: float
+    margin: float
+    person: float
+    person_raised: bool
+    box: motion.Box
+    """Where to crop what goes on."""
+    stands: str | None = None
+    """The earlier event whose answer this is, while nothing moves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Still:
+    """The last answer of a stream, which stands while nothing moves."""
+
+    event: str
+    seen: Seen
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What the device remembers of a stream between two frames; lost at a restart, when the first frame counts whole."""
+
+    background: motion.Background | None = None
+    still: Still | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FrameAnswer:
+    """What one frame leads to."""
+
+    result: Result
+    event: Event
+    visit: Visit
+    scene: Scene
+
+
+class Frames:
+    """Answers frames of all streams; the eye is shared by the device's workers."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        policy: Policy,
+        taxonomy: Taxonomy,
+        eye: DeviceEye,
+        keyring: Keyring,
+        edge_eye: Callable[[], EdgeEye],
+    ) -> None:
+        """`edge_eye` is asked for only where a vector is made on the device: ``send = "vector"``, or a sealed copy."""
+        self._settings = settings
+        self._policy = policy
+        self._taxonomy = taxonomy
+        self._eye = eye
+        self._keyring = keyring
+        self._make_edge_eye = edge_eye
+        self._edge_eye: EdgeEye | None = None
+        self._edge_eye_lock = threading.Lock()
+
+    def answer(
+        self,
+        event: str,
+        origin: Parsed,
+        data: bytes,
+        *,
+        received_s: float,
+        now: Callable[[], float],
+        order: tuple[int, int],
+        visit: Visit | None,
+        scene: Scene,
+    ) -> FrameAnswer:
+        """Answer one frame.
+
+        Parameters
+        ----------
+        event
+            Its id; the time in it is when the frame was captured.
+        data
+            JPEG or PNG.
+        received_s, now
+            When the device agent received it, and the clock for the latency (UTC seconds).
+        order
+            The device's (boot, sequence).
+
+        Raises
+        ------
+        Rejected
+            The bytes are no picture after all (see `models.images`).
+        """
+        time_s, flags = capture_time(event, received_s)
+        source = f"{origin.site}/{origin.device}/{origin.name}"
+        scene, seen = self._look(scene, data, event=event, received_s=received_s)
+        verdict = self._policy.levels(source, time_s, path=seen.path, person=seen.person_raised)
+        situation = self._situation(source, seen, verdict.levels)
+        decision = cascade.decide(situation)
+        visit = join(
+            visit,
+            event=event,
+            time_s=time_s,
+            label=seen.path[0] if seen.path else messages.UNKNOWN,
+            gap_s=self._settings.device.sighting_gap_s,
+        )
+        result = Result(
+            event=event,
+            time=clock.rfc3339(time_s),
+            site=origin.site,
+            device=origin.device,
+            stream=origin.name,
+            sighting=visit.id,
+            task=Task.WILDLIFE,
+            tier=Tier.DEVICE,
+            revision=1,
+            pending=Tier.EDGE if decision.forward else None,
+            rank=cascade.rank_of(seen.path),
+            label=seen.path[-1] if seen.path else messages.UNKNOWN,
+            path=seen.path,
+            probability=round(seen.probability, 4),
+            privacy=verdict.levels.result,
+            rule=decision.rule,
+            reason=_explained(decision.reason, verdict),
+            model=self._eye.name,
+            latency_ms=round((now() - received_s) * 1000, 1),
+            flags=flags,
+        )
+        onward = Event(
+            result=result,
+            boot=order[0],
+            sequence=order[1],
+            received_s=received_s,
+            wants=situation.wants,
+            levels=verdict.levels,
+            person=round(seen.person, 4),
+            body=self._body(data, seen.box) if decision.forward else None,
+            sealed=self._sealed(result, data, verdict.levels, situation.wants) if seen.stands is None else (),
+        )
+        return FrameAnswer(result, onward, visit, scene)
+
+    def _look(self, scene: Scene, data: bytes, *, event: str, received_s: float) -> tuple[Scene, Seen]:
+        """Motion first; the eye only where something moved, or where the last answer is too old to stand."""
+        frame = images.decode(data, at_least_px=EYE_PX)
+        background, moved = motion.look(scene.background, frame)
+        still = scene.still
+        if not moved.moved and still is not None and received_s - still.at_s <= self._settings.device.still_s:
+            return replace(scene, background=background), replace(still.seen, stands=still.event)
+        sight = self._eye.see(frame, moved.box if moved.moved else None)
+        found = answer(self._taxonomy, (sight.kingdom,), DEFAULT_THRESHOLDS)
+        seen = Seen(
+            path=tuple(found.path),
+            probability=found.probability,
+            margin=sight.kingdom.margin,
+            person=sight.person,
+            person_raised=sight.person_raised,
+            box=sight.crop_box,
+        )
+        return Scene(background, Still(event, seen, received_s)), seen
+
+    def _situation(self, source: str, seen: Seen, levels: Levels) -> cascade.Situation:
+        stream = self._settings.stream(source)
+        sends = levels.feature if self._settings.device.send == "vector" else levels.pixels
+        return cascade.Situation(
+            tier=Tier.DEVICE,
+            wants=stream.wants if stream else Rank.SPECIES,
+            path=seen.path,
+            probability=seen.probability,
+            margin=seen.margin,
+            person=seen.person,
+            person_raised=seen.person_raised,
+            stands=seen.stands,
+            may_leave=sends.reach.depth >= Tier.EDGE.depth,
+            advice="" if stream else self._policy.advice(source),
+        )
+
+    def _body(self, data: bytes, box: motion.Box) -> Crop | Vector:
+        """What goes on: pixels around what moved, or their vector where none may leave."""
+        if self._settings.device.send == "vector":
+            eye = self._vector_eye()
+            return Vector(space=eye.space, data=eye.see(_crop(data, box)).vector.tobytes())
+        return Crop(jpeg=images.encode_jpeg(_crop(data, box)), box=box.as_tuple())
+
+    def _sealed(
+        self, result: Result, data: bytes, levels: Levels, wants: Rank
+    ) -> tuple[messages.Envelope, ...]:
+        """The user's own copy of a user-private feature, where the settings ask for it."""
+        private = levels.feature is Privacy.USER_PRIVATE
+        asked = private and Privacy.USER_PRIVATE in self._settings.uplink.sealed
+        if not asked or self._keyring.user is None or self._settings.stream(result.source) is None:
+            return ()
+        eye = self._vector_eye()
+        vector = eye.see(_crop(data, motion.Box.WHOLE)).vector
+        feature = Feature(
+            data=vector.tobytes(),
+            sighting=result.sighting or "",
+            wants=wants,
+            revision=result.revision,
+            path=result.path,
+            probability=result.probability,
+            latency_ms=result.latency_ms,
+        )
+        return (
+            build_private(
+                self._keyring.user,
+                event=result.event,
+                kind=Kind.FEATURE,
+                source=result.source,
+                time=result.time,
+                space=eye.space,
+                payload=messages.encode(feature),
+            ),
+        )
+
+    def _vector_eye(self) -> EdgeEye:
+        with self._edge_eye_lock:
+            if self._edge_eye is None:
+                self._edge_eye = self._make_edge_eye()
+            return self._edge_eye
+
+
+def capture_time(event: str, received_s: float) -> tuple[float, tuple[str, ...]]:
+    """When a frame was captured (UTC seconds: the time in its id), and what is odd about that. A time that is yet to
+    come keeps the event, takes the receipt time, and is flagged; old photos are as good as new ones."""
+    time_s = ids.time_s(event)
+    if time_s is None:
+        return received_s, ()
+    if time_s > received_s + readings.FUTURE_MAX_S:
+        return received_s, (readings.TIME_IMPLAUSIBLE,)
+    return time_s, ()
+
+
+def _explained(reason: str, verdict: Verdict) -> str:
+    """The cascade's reason, with the rules of the settings where some raised a level."""
+    raising = [rule for rule in verdict.rules if rule not in (NAMED, UNNAMED, PERSON_RULE)]
+    return f"{reason} (raised by: {', '.join(raising)})" if raising else reason
+
+
+def _crop(data: bytes, box: motion.Box) -> images.Picture:
+    whole = images.decode(data, at_least_px=None if box.area < 0.5 else 2 * CROP_PX)
+    return images.shrink(images.crop(whole, box), CROP_PX)

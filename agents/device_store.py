@@ -1,0 +1,104 @@
+"""What the device agent remembers, and what it sends: its own tables beside inbox and outbox, in the same transactions."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from agents import outbox
+from pipeline import messages, topics
+from pipeline.clock import Clock
+from pipeline.messages import Event, Result, Tier
+from pipeline.spool import Spool, Transaction
+
+SITE, EDGE = "site", "edge"
+"""Hops of the outbox: the site's broker (settled by its PUBACK) and the edge agent (settled by its event-ack)."""
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS device_boots(boot INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS device_streams(source TEXT PRIMARY KEY, sequence INTEGER NOT NULL, memory BLOB);
+CREATE TABLE IF NOT EXISTS device_awaiting(event TEXT PRIMARY KEY, deadline REAL NOT NULL, sent BLOB NOT NULL);
+"""
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+class DeviceStore:
+    """The device's tables in its spool."""
+
+    def __init__(self, spool: Spool, clock: Clock) -> None:
+        self._spool = spool
+        self._clock = clock
+
+    def open(self) -> int:
+        """Make the tables; returns this start's number, the `boot` of the order that events carry."""
+        self._spool.create(SCHEMA)
+        with self._spool.transaction() as tx:
+            tx.db.execute("INSERT INTO device_boots(at) VALUES (?)", (self._clock.now(),))
+            return int(tx.db.lastrowid or 0)
+
+    # --- streams -----------------------------------------------------------------------------------------------
+
+    def recall(self, source: str, kind: type[S]) -> tuple[int, S | None]:
+        """A stream's last sequence number, and what was remembered of it."""
+        rows = self._spool.query("SELECT sequence, memory FROM device_streams WHERE source = ?", (source,))
+        if not rows:
+            return 0, None
+        sequence, blob = rows[0]
+        return int(sequence), msgspec.msgpack.decode(blob, type=kind) if blob else None
+
+    def remember(self, source: str, sequence: int, memory: msgspec.Struct | None, tx: Transaction) -> None:
+        blob = msgspec.msgpack.encode(memory) if memory is not None else None
+        tx.db.execute("INSERT OR REPLACE INTO device_streams VALUES (?, ?, ?)", (source, sequence, blob))
+
+    # --- what leaves ---------------------------------------------------------------------------------------------
+
+    def send_result(self, result: Result, tx: Transaction) -> None:
+        """To the users of this site."""
+        tx.send(
+            outbox.letter(
+                result,
+                hop=SITE,
+                topic=topics.result(result.site, result.device, Tier.DEVICE, result.privacy),
+                id=f"{result.event}/{result.revision}",
+                now_s=self._clock.now(),
+                event=result.event,
+                privacy=result.privacy,
+            )
+        )
+
+    def send_event(self, event: Event, tx: Transaction) -> None:
+        """To the edge, unless even the answer is for the device's own user alone."""
+        result = event.result
+        if result.privacy.reach is Tier.DEVICE:
+            return
+        tx.send(
+            outbox.letter(
+                event,
+                hop=EDGE,
+                topic=topics.event(result.site, result.device, result.stream),
+                id=f"{result.event}/{result.revision}",
+                now_s=self._clock.now(),
+                event=result.event,
+                privacy=result.privacy,
+            )
+        )
+
+    # --- what is waited for ------------------------------------------------------------------------------------
+
+    def await_answer(self, event: Event, deadline_s: float, tx: Transaction) -> None:
+        """Expect the edge's answer by this time."""
+        told = messages.encode(msgspec.structs.replace(event, body=None, sealed=()))
+        tx.db.execute(
+            "INSERT OR REPLACE INTO device_awaiting VALUES (?, ?, ?)", (event.result.event, deadline_s, told)
+        )
+
+    def answered(self, event: str, tx: Transaction) -> bool:
+        """The edge answered, or the device gave up waiting; False if nothing was waited for."""
+        return bool(tx.db.execute("DELETE FROM device_awaiting WHERE event = ?", (event,)).rowcount)
+
+    def overdue(self, now_s: float) -> list[Event]:
+        """Events whose answers did not come in time, without their bodies."""
+        rows = self._spool.query("SELECT sent FROM device_awaiting WHERE deadline <= ?", (now_s,))
+        return [messages.decode(Event, blob) for (blob,) in rows]

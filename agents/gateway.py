@@ -1,0 +1,273 @@
+"""The gateway: where sites meet the cloud. It takes uplink batches from MQTT into Kafka, and the cloud's answers back.
+
+::
+
+    MQTT uplink ──> checked, cleared ──> Kafka tierwise.features.ingest ──(acknowledged)──> MQTT uplink-ack
+    Kafka tierwise.results (cloud's) ──> outbox ──> MQTT downlink ──(downlink-ack)──> gone
+
+A batch is acknowledged to its edge, and to the broker, after Kafka acknowledged every record of it. Several gateways
+share the sites: the uplink is a shared subscription, the results are read as one consumer group.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from agents import outbox
+from agents.batching import BatchSender
+from agents.links import broker_parts, endpoint
+from agents.refusals import refusal_of
+from agents.role import Health
+from agents.telemetry import Metrics
+from pipeline import messages, records, topics
+from pipeline.clock import Clock, SystemClock
+from pipeline.errors import Rejected, Retry
+from pipeline.kafka import Consumer, Producer, Refused, wait_for_topics
+from pipeline.messages import (
+    Downlink,
+    DownlinkAck,
+    Envelope,
+    Malformed,
+    Result,
+    Tier,
+    UplinkAck,
+    UplinkBatch,
+)
+from pipeline.mqtt import Connection, Message
+from pipeline.privacy import gate
+from pipeline.settings import Settings
+from pipeline.spool import Outgoing, Spool
+
+log = structlog.get_logger("gateway")
+
+DOWN = "down"
+"""Hop of the outbox: answers that the site's edge has not acknowledged."""
+
+GROUP = "tierwise-gateway"
+SHARE = "$share/tierwise-gateway/"
+SPOOL_MIB = 1024
+"""Answers that wait for sites that are away; an answer takes under a kilobyte."""
+
+RETRY_S = 1.0
+"""Pause after Kafka could not be reached."""
+
+
+class Gateway:
+    """One gateway, for all sites."""
+
+    name = "gateway"
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self.metrics = Metrics()
+        self._settings = settings
+        self._clock = clock
+        self._stop = threading.Event()
+        self._kafka = "connecting"
+        self._ready = False
+
+    # --- life ----------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Open the outbox; connect in the background."""
+        settings, folder = self._settings, self._settings.data_dir / "gateway"
+        self._spool = Spool.open(folder / "spool.db", limit_bytes=SPOOL_MIB << 20)
+        self._producer = Producer(settings.kafka, "tierwise-gateway")
+        self._mqtt = Connection(
+            endpoint(settings.uplink_mqtt),
+            f"tierwise-gateway-{instance(folder)}",
+            subscriptions=[SHARE + topics.uplink("+"), topics.downlink_ack("+")],
+            handler=self,
+        )
+        self._sender = BatchSender(
+            self._spool, self._mqtt, DOWN, self._wrap, refused=self._undelivered, clock=self._clock
+        )
+        self.metrics.backlog(DOWN, partial(self._spool.backlog, DOWN))
+        self._reader = threading.Thread(target=self._read_results, name="results", daemon=True)
+        self._reader.start()
+        self._ready = True
+
+    def health(self) -> Health:
+        if not self._ready:
+            return Health(False, {"gateway": "starting"})
+        parts = {**broker_parts(self._mqtt, "uplink"), "kafka": self._kafka}
+        return Health(self._mqtt.connected and self._kafka == "connected", parts)
+
+    def stop(self, deadline_s: float) -> None:
+        self._stop.set()
+        if not self._ready:
+            return
+        self._sender.stop(0.5)
+        self._mqtt.stop(deadline_s / 3)
+        self._reader.join(deadline_s / 3)
+        self._producer.close(deadline_s / 3)
+
+    # --- up: a connection's handler ------------------------------------------------------------------------------
+
+    def connected(self, session_present: bool) -> int:  # noqa: ARG002 - the handler's signature
+        """See `mqtt.Handler`. What the broker delivers again is delivered to Kafka again: repeats are harmless."""
+        return 0
+
+    def confirmed(self, mark: int) -> None:
+        """See `mqtt.Handler`. There is nothing to remember: every site repeats what was not acknowledged to it."""
+
+    def received(self, batch: Sequence[Message]) -> int:
+        """Deliver uplink batches to Kafka, then acknowledge them; settle answers that edges acknowledged.
+
+        Raises
+        ------
+        Retry
+            Kafka did not take them: nothing is acknowledged, the broker delivers them again.
+        """
+        for message in batch:
+            if topics.is_uplink(message.topic):
+                self._take(message)
+            else:
+                self._settle(message)
+        return 0
+
+    def _take(self, message: Message) -> None:
+        site = topics.site_of(message.topic) or topics.NO_DEVICE
+        self.metrics.hop("edge-cloud", len(message.payload))
+        try:
+            batch = messages.decode(UplinkBatch, message.payload)
+        except Malformed as error:
+            self._refuse(Rejected(error.reason, str(error)), message, site)
+            return
+        taken, refused = self._checked(batch, site)
+        failed = self._deliver([cleared for _, cleared in taken])
+        for record in failed:
+            refused[taken[record.index][0].id] = Rejected(record.reason, record.message)
+        for reason in {why.reason: why for why in refused.values()}.values():
+            self._refuse(reason, message, site)
+        ids = tuple(envelope.id for envelope, _ in taken if envelope.id not in refused)
+        ack = UplinkAck(ids=ids, refused=tuple(refused))
+        try:
+            self._mqtt.publish(gate.clear(ack, topics.uplink_ack(site), to=Tier.CLOUD))
+        except Retry as error:
+            log.info("an acknowledgement did not leave; the edge will repeat", site=site, error=str(error))
+
+    def _deliver(self, cleared: list[gate.ClearedRecord]) -> Sequence[Refused]:
+        if not cleared:
+            return ()
+        try:
+            return self._producer.deliver(cleared)
+        except Retry as error:
+            self._kafka = str(error)
+            raise
+
+    def _checked(
+        self, batch: UplinkBatch, site: str
+    ) -> tuple[list[tuple[Envelope, gate.ClearedRecord]], dict[str, Rejected]]:
+        """What of a batch may go to Kafka, and why the rest may not, by the envelope's id."""
+        taken: list[tuple[Envelope, gate.ClearedRecord]] = []
+        refused: dict[str, Rejected] = {}
+        for envelope in batch.envelopes:
+            try:
+                check_site(envelope, batch.site, site)
+                taken.append((envelope, gate.clear_record(envelope)))
+            except Rejected as error:
+                refused[envelope.id] = error
+        return taken, refused
+
+    def _refuse(self, error: Rejected, message: Message, site: str) -> None:
+        """Told to the site on MQTT and to the operator on Kafka's rejected topic; never with content."""
+        self.metrics.refused(error.reason)
+        told = refusal_of(error, message.topic, message.payload, self._clock.now())
+        log.warning("refused", site=site, reason=error.reason, error=str(error))
+        self._deliver([gate.clear_refusal(told)])
+        try:
+            self._mqtt.publish(gate.clear(told, topics.rejected(site, topics.NO_DEVICE), to=Tier.EDGE))
+        except Retry as busy:
+            log.info("a refusal did not leave", site=site, error=str(busy))
+
+    # --- down ------------------------------------------------------------------------------------------------
+
+    def _read_results(self) -> None:
+        """Kafka to outbox: an answer's offset is committed after the answer is."""
+        settings = self._settings
+        while not self._stop.is_set():
+            try:
+                if wait_for_topics(
+                    settings.kafka, [topics.INGEST, topics.RESULTS], self._stop, timeout_s=5.0
+                ):
+                    break
+            except Retry as error:
+                self._kafka = str(error)
+                self._stop.wait(RETRY_S)
+        if self._stop.is_set():
+            return
+        self._kafka = "connected"
+        self._mqtt.start()
+        self._sender.start()
+        consumer = Consumer(settings.kafka, [topics.RESULTS], GROUP, "tierwise-gateway")
+        while not self._stop.is_set():
+            try:
+                fetched = consumer.poll(timeout_s=0.5)
+                self._kafka = "connected"
+            except Retry as error:
+                self._kafka = str(error)
+                self._stop.wait(RETRY_S)
+                continue
+            if fetched:
+                self._queue([record.value or b"" for record in fetched])
+                consumer.commit()
+        consumer.close()
+
+    def _queue(self, values: Sequence[bytes]) -> None:
+        now_s = self._clock.now()
+        with self._spool.transaction() as tx:
+            for value in values:
+                try:
+                    answer = records.answer(value)
+                except Rejected as error:
+                    self.metrics.refused(error.reason)
+                    continue
+                if isinstance(answer, Result):
+                    topic, name = topics.downlink(answer.site), messages.downlink_id(answer)
+                    tx.send(
+                        outbox.letter(answer, hop=DOWN, topic=topic, id=name, now_s=now_s, event=answer.event)
+                    )
+
+    def _wrap(self, batch: Sequence[Outgoing]) -> gate.Cleared:
+        """One downlink message, through the gate."""
+        results = tuple(messages.decode(Result, record.payload) for record in batch)
+        cleared = gate.clear(Downlink(results=results), batch[0].topic, to=Tier.CLOUD)
+        self.metrics.hop("cloud-edge", len(cleared.payload))
+        return cleared
+
+    def _settle(self, message: Message) -> None:
+        try:
+            self._spool.settle(DOWN, messages.decode(DownlinkAck, message.payload).ids)
+        except Malformed as error:
+            self.metrics.refused(error.reason)
+
+    def _undelivered(self, outgoing: Outgoing, error: Rejected) -> None:
+        self.metrics.refused(error.reason)
+        log.error("an answer was not sent", event=outgoing.event, reason=error.reason, error=str(error))
+
+
+def check_site(envelope: Envelope, batch_site: str, topic_site: str) -> None:
+    """A site speaks for itself alone. Raises `Rejected` where an envelope or its batch names another one."""
+    named = {batch_site, *(text.partition("/")[0] for text in (envelope.source,) if text)}
+    if named != {topic_site}:
+        other = ", ".join(sorted(named - {topic_site}))
+        raise Rejected("other-site", f"{envelope.id} of site {other} came on the uplink of site {topic_site}")
+
+
+def instance(folder: Path) -> str:
+    """A name for this gateway that survives restarts, so that its broker keeps one session for it."""
+    path = folder / "instance"
+    if not path.exists():
+        path.write_text(secrets.token_hex(4), "ascii")
+    return path.read_text("ascii")
+
+
+def build(settings: Settings, clock: Clock | None = None) -> Gateway:
+    """The gateway role; opens nothing yet."""
+    return Gateway(settings, clock or SystemClock())

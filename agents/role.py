@@ -1,0 +1,248 @@
+"""How every role starts, tells how it is, and stops.
+
+A role (`device.py`, `edge.py`, ...) offers `build(settings)`; this frame does the rest, the same for all::
+
+    build ──> HTTP (503) ──> start ──> HTTP (200 when ready) ──> wait ──> stop ──> exit code
+                                                                  ^
+                        SIGTERM, SIGINT, the parent's death ──────┤ 0
+                        Stop raised in any thread ────────────────┤ 2: a person must change something
+                        any other exception in any thread ────────┘ 1: the supervisor starts it anew
+
+So a watchdog that wants a fresh process just raises. What does not stop in time is ended hard: everything that was
+acknowledged is committed already.
+
+    $ tierwise device
+    $ curl -s http://127.0.0.1:8701/health
+    {"role": "device", "ready": true, "version": "0.1.0", "parts": {"mqtt": "connected"}}
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import msgspec
+import structlog
+
+from agents import exits
+from agents.telemetry import HealthServer, Metrics, configure_logs, version
+from pipeline.errors import Stop
+
+if TYPE_CHECKING:
+    from pipeline.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+STOP_WITHIN_S: Final = 3.5
+"""What a role gets for stopping in order: connections closed, files flushed."""
+
+END_AFTER_S: Final = 4.5
+"""After this much stopping the process is ended hard; service managers commonly kill at 5 s or later."""
+
+PARENT_CHECK_S: Final = 0.5
+"""How often a role looks whether the process that started it still lives, where the kernel does not tell it."""
+
+PR_SET_PDEATHSIG: Final = 1
+"""Linux `prctl`: send me this signal when the thread that started me ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether a role may be given work, and a word about each part that it depends on."""
+
+    ready: bool
+    parts: Mapping[str, str]
+
+
+class Role(Protocol):
+    """What the frame drives."""
+
+    name: str
+    metrics: Metrics
+
+    def start(self) -> None:
+        """Open stores, start threads; return quickly. May raise `Stop`."""
+
+    def health(self) -> Health:
+        """Cheap, from any thread, at any time, also before `start` returned."""
+
+    def stop(self, deadline_s: float) -> None:
+        """Stop within the deadline, also when brokers are dead and when `start` failed."""
+
+
+Build = Callable[["Settings"], Role]
+
+
+class Running(msgspec.Struct, frozen=True):
+    """`<data>/run/<role>.json` while a role runs: who it is, and where its HTTP port is (None: switched off)."""
+
+    pid: int
+    port: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Why a role ends."""
+
+    code: int
+    why: str
+
+
+@dataclass(slots=True)
+class Endings:
+    """The first reason to end, from any thread or signal handler; from then on, time is short.
+
+    `SimpleQueue.put` is the one hand-over that a signal handler may safely use.
+    """
+
+    _reasons: queue.SimpleQueue[Ending] = field(default_factory=queue.SimpleQueue)
+    _alarm: queue.SimpleQueue[Ending] = field(default_factory=queue.SimpleQueue)
+
+    def report(self, ending: Ending) -> None:
+        self._reasons.put(ending)
+        self._alarm.put(ending)
+
+    def wait(self) -> Ending:
+        return self._reasons.get()
+
+    def end_hard_when_late(self) -> None:
+        """Body of a thread: after the first reason, end the process if it has not ended by itself."""
+        ending = self._alarm.get()
+        time.sleep(END_AFTER_S)
+        log.error("ended hard", after_s=END_AFTER_S, why=ending.why)
+        logging.shutdown()
+        sys.stderr.flush()
+        os._exit(ending.code)
+
+
+def run_role(name: str, build: Build, settings: Settings, *, parent_pid: int | None = None) -> int:
+    """Run a role until it is asked to stop or fails; its exit code. Call it from the main thread.
+
+    Parameters
+    ----------
+    parent_pid
+        The process that must not be survived: when it is gone, the role stops.
+    """
+    configure_logs(settings.log, name)
+    endings = Endings()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(
+            number,
+            lambda n, _frame: endings.report(
+                Ending(exits.ASKED, f"asked to stop by {signal.Signals(n).name}")
+            ),
+        )
+    threading.excepthook = lambda args: endings.report(_failure(args.exc_value, _thread_name(args.thread)))
+    threading.Thread(target=endings.end_hard_when_late, name="end-when-late", daemon=True).start()
+    if parent_pid is not None:
+        threading.Thread(
+            target=_watch_parent, args=(parent_pid, endings), name="watch-parent", daemon=True
+        ).start()
+        _ask_kernel_to_tell_of_parents_death()
+    with contextlib.ExitStack() as cleanup:
+        try:
+            role = build(settings)
+            cleanup.callback(_stop, role)
+            cleanup.enter_context(_served(role, settings))
+            role.start()
+            log.info("started", version=version(), pid=os.getpid())
+        except Exception as error:  # the frame is where every failure of a role becomes its exit code
+            endings.report(_failure(error, "start"))
+        ending = endings.wait()
+        log.info("stopping", why=ending.why)
+        if ending.code == exits.STOP:
+            print(f"tierwise {name}: {ending.why}", file=sys.stderr, flush=True)
+    log.info("stopped", code=ending.code)
+    return ending.code
+
+
+def _failure(error: BaseException | None, where: str) -> Ending:
+    if isinstance(error, Stop):
+        return Ending(exits.STOP, str(error))
+    log.error("failed", where=where, exc_info=error)
+    return Ending(exits.FAILED, f"{type(error).__name__} in {where}")
+
+
+def _thread_name(thread: threading.Thread | None) -> str:
+    return thread.name if thread is not None else "a thread that has ended"
+
+
+def _stop(role: Role) -> None:
+    try:
+        role.stop(STOP_WITHIN_S)
+    except Exception:  # stopping goes on whatever one part says; the records are committed already
+        log.exception("stopping failed")
+
+
+# --- the parent's death ----------------------------------------------------------------------------------------
+
+
+def _watch_parent(parent_pid: int, endings: Endings) -> None:
+    while os.getppid() == parent_pid:
+        time.sleep(PARENT_CHECK_S)
+    endings.report(Ending(exits.ASKED, f"its parent {parent_pid} is gone"))
+
+
+def _ask_kernel_to_tell_of_parents_death() -> None:
+    """On Linux SIGTERM comes at once; elsewhere `_watch_parent` notices within PARENT_CHECK_S."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
+# --- /health, /metrics and where to find them ------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _served(role: Role, settings: Settings) -> Iterator[None]:
+    def health() -> tuple[bool, dict[str, Any]]:
+        try:
+            told = role.health()
+        except Exception as error:  # a part that is just opening or closing; told as it is
+            told = Health(ready=False, parts={"health": f"{type(error).__name__}: {error}"})
+        return told.ready, {
+            "role": role.name,
+            "ready": told.ready,
+            "version": version(),
+            "parts": dict(told.parts),
+        }
+
+    wanted: int = getattr(settings.http, role.name)
+    server = HealthServer(health, role.metrics)
+    port = server.open(wanted, f"http.{role.name}") if wanted >= 0 else None
+    path = running_path(settings.data_dir, role.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(f".{os.getpid()}")
+    fresh.write_bytes(msgspec.json.encode(Running(pid=os.getpid(), port=port)))
+    fresh.replace(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        server.close()
+
+
+def running_path(data_dir: Path, role: str) -> Path:
+    return data_dir / "run" / f"{role}.json"
+
+
+def running(data_dir: Path, role: str) -> Running | None:
+    """Where this role runs, as it wrote itself; None if it does not, or is just starting."""
+    try:
+        told = msgspec.json.decode(running_path(data_dir, role).read_bytes(), type=Running)
+        os.kill(told.pid, 0)
+    except (FileNotFoundError, ProcessLookupError, msgspec.DecodeError):
+        return None
+    except PermissionError:  # it lives, and is another user's
+        pass
+    return told

@@ -1,0 +1,122 @@
+"""What a model of the zoo consists of: names, digests, the feature space, the terms. Checked before anything runs.
+
+Each folder of ``models/zoo`` holds a ``manifest.json`` beside its files. A role reads a file through `Manifest.read`,
+which refuses bytes whose SHA-256 is another than the manifest's: a model that was cut short, or swapped, never
+answers. The name that results carry is `Manifest.title`.
+
+Example::
+
+    manifest = read_manifest(Path("models/zoo/lite0"))
+    manifest.title                  # "lite0@1"
+    manifest.read("backbone.onnx")  # bytes; Stop if they are not the ones that were released
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import msgspec
+
+from pipeline.errors import Stop
+
+FILE = "manifest.json"
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One model's entry. `files` maps file names to SHA-256 in hex; `space` names the feature space, if it has one.
+
+    `labels` is the SHA-256 of the labels in the order of the heads' outputs, one a line: two models answer in the same
+    terms if it is equal.
+    """
+
+    folder: Path
+    name: str
+    version: int
+    task: str
+    files: dict[str, str]
+    labels: str
+    terms: str
+    size_px: int | None = None
+    space: str | None = None
+
+    @property
+    def title(self) -> str:
+        """How results name the model: ``lite0@1``."""
+        return f"{self.name}@{self.version}"
+
+    def read(self, file: str) -> bytes:
+        """A file's bytes, if they are the released ones. Raises `Stop`."""
+        path = self.folder / file
+        if file not in self.files:
+            raise Stop(
+                f"{self.folder / FILE} names no {file}: the model is of another version than this program"
+            )
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise Stop(
+                f"model file {path} cannot be read ({error.strerror}); install tierwise again"
+            ) from error
+        if (found := digest(data)) != self.files[file]:
+            raise Stop(
+                f"model file {path} has SHA-256 {found[:12]}…, its manifest says {self.files[file][:12]}…: "
+                "it is damaged or was changed; install tierwise again"
+            )
+        return data
+
+
+def digest(data: bytes) -> str:
+    """SHA-256 in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest_of_labels(labels: tuple[str, ...]) -> str:
+    """SHA-256 in hex of the labels, one a line."""
+    return digest("\n".join(labels).encode())
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Reads and checks ``manifest.json`` of a model's folder. Raises `Stop`."""
+    path = folder / FILE
+    try:
+        content = msgspec.json.decode(path.read_bytes())
+        return msgspec.convert({**content, "folder": folder}, Manifest, dec_hook=lambda kind, value: value)
+    except OSError as error:
+        raise Stop(f"{path} cannot be read ({error.strerror}); install tierwise again") from error
+    except (msgspec.MsgspecError, TypeError) as error:
+        raise Stop(f"{path} is no manifest: {error}; install tierwise again") from error
+
+
+def write_manifest(manifest: Manifest) -> Path:
+    """Writes ``manifest.json`` into the model's folder, keys sorted, for a diff that a person can read."""
+    content = {field: getattr(manifest, field) for field in manifest.__struct_fields__ if field != "folder"}
+    path = manifest.folder / FILE
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
+    return path
+
+
+def make_manifest(
+    folder: Path,
+    *,
+    name: str,
+    version: int,
+    task: str,
+    files: tuple[str, ...],
+    labels: tuple[str, ...],
+    terms: str,
+    size_px: int | None = None,
+    space: str | None = None,
+) -> Manifest:
+    """A manifest over files as they lie in a folder now."""
+    return Manifest(
+        folder=folder,
+        name=name,
+        version=version,
+        task=task,
+        files={file: digest((folder / file).read_bytes()) for file in sorted(files)},
+        labels=digest_of_labels(labels),
+        terms=terms,
+        size_px=size_px,
+        space=space,
+    )

@@ -1,0 +1,99 @@
+"""The zoo: which models there are, and each role's eye, read and verified when it is first asked for.
+
+Example::
+
+    zoo = load_zoo()
+    [manifest.title for manifest in zoo.manifests]  # ["lite0@1", "occupancy@1"]
+    zoo.cloud_eye()                                 # reads 0.5 MB; imports neither OpenCV nor ONNX Runtime
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from models.eyes import Arrays, CloudEye, DeviceEye, EdgeEye, FeatureOf, FrameHead, Projection, TreeHead
+from models.manifest import Manifest, digest_of_labels, read_manifest
+from models.taxonomy import load_taxonomy
+from pipeline.errors import Stop
+
+if TYPE_CHECKING:
+    from models.occupancy import OccupancyModel
+
+ZOO = Path(__file__).parent / "zoo"
+
+
+class Zoo:
+    """The released models. Every method reads its files anew: a role keeps the eye that it got."""
+
+    def __init__(self, manifests: tuple[Manifest, ...]) -> None:
+        self.manifests = manifests
+
+    def manifest(self, name: str) -> Manifest:
+        """The manifest of a model by its name. Raises `Stop`."""
+        for manifest in self.manifests:
+            if manifest.name == name:
+                return manifest
+        known = ", ".join(manifest.title for manifest in self.manifests) or "none"
+        raise Stop(f"the zoo has no model {name} (it has: {known}); install tierwise again")
+
+    def device_eye(self) -> DeviceEye:
+        """Kingdom and person, by the backbone."""
+        manifest = self._vision()
+        head = FrameHead.of(_arrays(manifest, "frame.npz"))
+        return DeviceEye(manifest.title, str(manifest.space), _feature_of(manifest), head)
+
+    def edge_eye(self) -> EdgeEye:
+        """Family and vector, by the backbone."""
+        manifest, tree = self._vision(), load_taxonomy()
+        return EdgeEye(
+            name=manifest.title,
+            space=str(manifest.space),
+            tree=tree,
+            feature_of=_feature_of(manifest),
+            projection=Projection.of(_arrays(manifest, "projection.npz")),
+            feature_head=TreeHead.of(_arrays(manifest, "tree.npz"), tree),
+            vector_head=TreeHead.of(_arrays(manifest, "vector.npz"), tree),
+            frame_head=FrameHead.of(_arrays(manifest, "frame.npz")),
+        )
+
+    def cloud_eye(self) -> CloudEye:
+        """Species, from the vector alone."""
+        manifest, tree = self._vision(), load_taxonomy()
+        head = TreeHead.of(_arrays(manifest, "vector.npz"), tree)
+        return CloudEye(manifest.title, str(manifest.space), tree, head)
+
+    def occupancy(self) -> OccupancyModel:
+        """Vacant or occupied, from a window over a room's readings."""
+        from models.occupancy import OccupancyModel
+
+        manifest = self.manifest("occupancy")
+        return OccupancyModel(manifest.title, manifest.read("model.onnx"))
+
+    def _vision(self) -> Manifest:
+        manifest = self.manifest("lite0")
+        if manifest.labels != digest_of_labels(load_taxonomy().species):
+            raise Stop(f"{manifest.title} was made for another label tree than models/zoo/taxonomy.tsv")
+        return manifest
+
+
+def load_zoo(root: Path | None = None) -> Zoo:
+    """Reads the manifests of all models under `root` (the package's own zoo without it). Raises `Stop`."""
+    folders = sorted(path.parent for path in (root or ZOO).glob("*/manifest.json"))
+    return Zoo(tuple(read_manifest(folder) for folder in folders))
+
+
+def _arrays(manifest: Manifest, file: str) -> Arrays:
+    with np.load(BytesIO(manifest.read(file)), allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def _feature_of(manifest: Manifest) -> FeatureOf:
+    # Here, not above: the cloud must stay free of OpenCV and ONNX Runtime.
+    from models.runtime import Backbone
+
+    assert manifest.size_px is not None, "a vision model names its served size"
+    return Backbone(manifest.read("backbone.onnx"), manifest.size_px).feature

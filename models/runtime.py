@@ -1,0 +1,103 @@
+"""ONNX Runtime, and the only file that imports it: one thread, no spinning, little memory.
+
+An agent shares its machine with brokers and other agents, so a session takes one thread, lets it sleep between
+calls and keeps no arena (an arena holds the largest batch's memory for ever). `Backbone` turns a picture into the
+feature that every head reads; `Network` runs any other small network of the zoo.
+
+Example::
+
+    backbone = Backbone(Path("models/zoo/lite0/backbone.onnx"), size_px=224)
+    feature = backbone.feature(cv2.imread("cat.jpg"))  # float32 (1280,)
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from pipeline.errors import Stop
+
+# The backbone halves its picture five times: a side that 32 divides wastes no padding.
+STRIDE_PX = 32
+# Beyond 2:1 a picture is squeezed: a very thin strip would leave the last layers one row.
+MAX_ASPECT = 2.0
+
+
+def open_session(model: bytes | Path) -> ort.InferenceSession:
+    """A session as described above, on the CPU. Raises `Stop` when the file is no network that can run here."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.enable_cpu_mem_arena = False
+    options.enable_mem_pattern = False
+    options.log_severity_level = 3
+    try:
+        return ort.InferenceSession(
+            model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # onnxruntime's own errors share no base class
+        name = "the given bytes" if isinstance(model, bytes) else model
+        raise Stop(f"{name} does not load in ONNX Runtime {ort.__version__}: {error}") from error
+
+
+def served_shape(height: int, width: int, size_px: int) -> tuple[int, int]:
+    """The shape (height, width) that a picture is served at: about size_px squared, its aspect kept, sides by 32."""
+    aspect = min(max(width / height, 1 / MAX_ASPECT), MAX_ASPECT) ** 0.5
+    high, wide = (
+        max(1, round(side / STRIDE_PX)) * STRIDE_PX for side in (size_px / aspect, size_px * aspect)
+    )
+    return high, wide
+
+
+def serve(picture: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
+    """BGR (height, width, 3) of any size -> the backbone's input: RGB (1, 3, h, w), uint8, contiguous."""
+    high, wide = served_shape(picture.shape[0], picture.shape[1], size_px)
+    shrinks = high * wide < picture.shape[0] * picture.shape[1]
+    # Area averaging where it shrinks (no moiré), cubic where a small crop has to grow.
+    resized = cv2.resize(picture, (wide, high), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    return np.ascontiguousarray(resized[:, :, ::-1].transpose(2, 0, 1)[None], dtype=np.uint8)
+
+
+class Backbone:
+    """The frozen network. Safe to share between threads: a session keeps no state between calls."""
+
+    def __init__(self, model: bytes | Path, size_px: int) -> None:
+        self.session = open_session(model)
+        self.size_px = size_px
+
+    def feature(self, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """BGR uint8 (height, width, 3) -> float32 (1280,), each >= 0 (a pooled ReLU6)."""
+        feature: NDArray[np.float32] = self.session.run(None, {"x": serve(picture, self.size_px)})[0][0]
+        return feature
+
+
+class Network:
+    """A small network with one input and one output, float32."""
+
+    def __init__(self, model: bytes | Path) -> None:
+        self.session = open_session(model)
+        self.input = self.session.get_inputs()[0].name
+
+    def run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """float32 in, float32 out; shapes are the network's own."""
+        y: NDArray[np.float32] = self.session.run(None, {self.input: x})[0]
+        return y
+
+
+def measure_ms(call: Callable[[], object], repeats: int = 10) -> float:
+    """Median wall time of one call in milliseconds, after one call to warm up."""
+    call()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        times.append((time.perf_counter() - start) * 1e3)
+    return statistics.median(times)

@@ -1,0 +1,401 @@
+"""Makes lite0's heads from the features: ``python -m models.train.heads`` (after `lite0` and `features`).
+
+Three heads read one backbone:
+
+* `frame.npz` (device): kingdom, and a person score with a threshold of its own, from the 1280-d feature;
+* `tree.npz` (edge): kingdom and the whole label tree from the 1280-d feature;
+* `vector.npz` (edge and cloud): the projection to 256 bytes, and kingdom and label tree from those.
+
+A tree head starts as ImageNet's own classifier, with a column more for each species that ImageNet lacks. It is tuned
+on the packs by softmax regression on the sums over each species' classes, held to where it started (L2-SP, Li et al.
+2018, arXiv:1802.01483). Species without a single training picture then get their columns back as ImageNet made them:
+tuned, they would only ever have been pushed down. Measured by leaving 15 species out, that keeps their family at
+0.39 of upsampled 64-pixel pictures where tuning alone left 0.21 (zero-shot: 0.42).
+
+The projection is the best rank-256 view of all logits under the features' covariance (reduced-rank regression, Izenman
+1975), so it keeps what the heads read and little else.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.calibrate import fit_temperature
+from models.manifest import digest, make_manifest, write_manifest
+from models.scores import softmax
+from models.taxonomy import KINGDOMS, Taxonomy, load_taxonomy
+from models.train.data import Pack, open_pack
+from models.train.features import FEATURES
+
+BUILD = Path(__file__).parents[2] / "build" / "train" / "lite0"
+ZOO = Path(__file__).parents[1] / "zoo" / "lite0"
+
+VERSION = 1
+TERMS = (
+    "Apache-2.0; backbone weights by the EfficientNet-Lite authors, heads learned from the packs (CARD.md)"
+)
+SIZE_PX = 224
+VECTOR_BYTES = 256
+# A whitened component of +-4 standard deviations spans a byte.
+LEVELS_PER_SIGMA, ZERO_LEVEL = 32.0, 128
+# The share of each set in what the heads see: natural photos lead, the small ones bring breadth.
+SHARES = {"wild256-whole": 3.0, "wild256-augmented": 1.0, "wild256-in-scene": 1.0, "wild64": 0.5}
+# A frame head meets animals and people that are small; a tree head gets crops.
+TREE_SHARES = SHARES | {"wild256-in-scene": 0.3}
+# A species that ImageNet lacks starts as unlikely.
+NEW_CLASS_BIAS = -3.0
+# A person raises the level at a threshold that raises this share of validation frames without one: owners were told
+# at most 10%, and 390 frames leave an uncertainty of some 2 points.
+PERSON_FALSE_ALARMS = 0.08
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Labelled:
+    """Features with what is in them: feature (n, 1280), species (n,) as positions in the tree, weight (n,)."""
+
+    feature: Floats
+    species: NDArray[np.intp]
+    weight: Floats
+
+
+def load(tree: Taxonomy, packs: dict[str, Pack], kind: str, split: str, weight: float = 1.0) -> Labelled:
+    """One feature set's rows of one split. `kind` is the set's name without the size."""
+    with np.load(FEATURES / f"{kind}-{SIZE_PX}.npz") as file:
+        feature, row = file["feature"], file["row"]
+    pack = packs[kind.split("-")[0]]
+    chosen = np.array([pack.split[at] == split for at in row.tolist()])
+    species = np.array(
+        [tree.species.index(tree.find(pack.species[at])) for at in row[chosen].tolist()], np.intp
+    )
+    return Labelled(feature[chosen].astype(np.float32), species, np.full(len(species), weight, np.float32))
+
+
+def together(parts: list[Labelled]) -> Labelled:
+    """Several sets as one."""
+    return Labelled(
+        np.concatenate([part.feature for part in parts]),
+        np.concatenate([part.species for part in parts]),
+        np.concatenate([part.weight for part in parts]),
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Linear:
+    """logits = x @ weights + bias over classes; `to` maps each class to its label (several may share one)."""
+
+    weights: Floats
+    bias: Floats
+    to: NDArray[np.intp]
+
+    def logits(self, x: Floats) -> Floats:
+        return x @ self.weights + self.bias
+
+    def label_logits(self, x: Floats) -> Floats:
+        """Log of the summed probabilities of each label's classes, (n, labels); every label has a class."""
+        return np.log(np.maximum(self.sums(softmax(self.logits(x))), 1e-30)).astype(np.float32)
+
+    def sums(self, classes: Floats) -> Floats:
+        order = np.argsort(self.to, kind="stable")
+        starts = np.searchsorted(self.to[order], np.arange(self.to.max() + 1))
+        return np.add.reduceat(classes[:, order], starts, axis=1)
+
+
+def tune(
+    start: Linear,
+    x: Floats,
+    labels: NDArray[np.intp],
+    weight: Floats,
+    *,
+    hold: float,
+    rate: float,
+    epochs: int,
+    batch: int = 512,
+) -> Linear:
+    """Softmax regression on labels that may own several classes, by Adam with a cosine schedule, from `start`.
+
+    `hold` is the strength of the pull towards `start`. Rows are drawn with probability proportional to `weight`.
+    """
+    rng = np.random.default_rng(0)
+    theta = [start.weights.copy(), start.bias.copy()]
+    first = [np.zeros_like(part) for part in theta]
+    second = [np.zeros_like(part) for part in theta]
+    steps, drawn = epochs * (len(x) // batch), (weight / weight.sum()).astype(np.float64)
+    drawn /= drawn.sum()
+    for step in range(1, steps + 1):
+        rows = rng.choice(len(x), size=batch, p=drawn)
+        p = softmax(x[rows] @ theta[0] + theta[1])
+        own = p * (start.to[None, :] == labels[rows][:, None])
+        error = (p - own / (own.sum(1, keepdims=True) + 1e-12)) / batch
+        gradients = (x[rows].T @ error + hold * (theta[0] - start.weights), error.sum(0))
+        now = rate * 0.5 * (1 + np.cos(np.pi * step / steps))
+        for part, gradient, m, v in zip(theta, gradients, first, second, strict=True):
+            m += 0.1 * (gradient - m)
+            v += 0.001 * (gradient * gradient - v)
+            part -= now * (m / (1 - 0.9**step)) / (np.sqrt(v / (1 - 0.999**step)) + 1e-8)
+    return Linear(theta[0], theta[1], start.to)
+
+
+def tree_start(tree: Taxonomy, weights: Floats, bias: Floats) -> Linear:
+    """ImageNet's classifier with a column for each species that it lacks."""
+    to = tree.imagenet_to_species()
+    missing = np.array(sorted(set(range(len(tree.species))) - set(to.tolist())), np.intp)
+    return Linear(
+        np.hstack([weights, np.zeros((len(weights), len(missing)), np.float32)]),
+        np.concatenate([bias, np.full(len(missing), NEW_CLASS_BIAS, np.float32)]).astype(np.float32),
+        np.concatenate([to, missing]),
+    )
+
+
+def restored(tuned: Linear, start: Linear, seen: NDArray[np.intp]) -> Linear:
+    """The tuned head, its classes of species that were never seen as they were before."""
+    mine = np.isin(tuned.to, seen)
+    return Linear(
+        np.where(mine, tuned.weights, start.weights), np.where(mine, tuned.bias, start.bias), tuned.to
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Projection:
+    """1280-d feature -> bytes: round((x - mean) @ matrix * 32 + 128), clipped."""
+
+    mean: Floats
+    matrix: Floats
+    back: Floats
+
+    def bytes(self, x: Floats) -> NDArray[np.uint8]:
+        levels = np.rint((x - self.mean) @ self.matrix * LEVELS_PER_SIGMA + ZERO_LEVEL)
+        return np.clip(levels, 0, 255).astype(np.uint8)
+
+    def components(self, x: Floats) -> Floats:
+        """What a head sees of the bytes: components in standard deviations."""
+        return (self.bytes(x).astype(np.float32) - ZERO_LEVEL) / LEVELS_PER_SIGMA
+
+    def seen_through(self, head: Linear) -> Linear:
+        """A head on the feature, rewritten for the components."""
+        return Linear(
+            self.back @ head.weights, (self.mean @ head.weights + head.bias).astype(np.float32), head.to
+        )
+
+
+def make_projection(data: Labelled, heads: list[Linear]) -> Projection:
+    """Reduced-rank regression of all heads' logits on the feature."""
+    mean = np.average(data.feature, axis=0, weights=data.weight).astype(np.float64)
+    centred = data.feature - mean
+    covariance = (centred * (data.weight / data.weight.sum())[:, None]).T @ centred
+    # The packs show a part of the world: some of every direction is kept.
+    covariance += np.eye(len(mean)) * (0.3 * np.trace(covariance) / len(mean))
+    root = np.linalg.cholesky(covariance)
+    logits = np.hstack([head.weights - head.weights.mean(1, keepdims=True) for head in heads])
+    left, _, _ = np.linalg.svd(root.T @ logits, full_matrices=False)
+    left = left[:, :VECTOR_BYTES]
+    return Projection(
+        mean.astype(np.float32),
+        np.linalg.solve(root.T, left).astype(np.float32),
+        (left.T @ root.T).astype(np.float32),
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TreeHeads:
+    """Kingdom and tree over one input, with their temperatures."""
+
+    kingdom: Linear
+    tree: Linear
+    kingdom_temperature: float
+    tree_temperature: float
+
+    def species(self, tree: Taxonomy, x: Floats) -> Floats:
+        """P(kingdom) times P(species | kingdom), (n, species)."""
+        kingdom_of = tree.kingdom_of[tree.family_of]
+        kingdoms = softmax(self.kingdom.logits(x) / self.kingdom_temperature)
+        species = softmax(self.tree.label_logits(x) / self.tree_temperature)
+        return species / by_kingdom(species, kingdom_of)[:, kingdom_of] * kingdoms[:, kingdom_of]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameHead:
+    """Kingdom, and a person's log-odds, from the feature of a frame or a part of one."""
+
+    kingdom: Linear
+    temperature: float
+    person: Linear
+    threshold: float
+
+    def person_scores(self, x: Floats) -> Floats:
+        """Probability of a person, (n,)."""
+        return softmax(self.person.logits(x))[:, 1]
+
+
+def make_frame_head(tree: Taxonomy, packs: dict[str, Pack]) -> FrameHead:
+    """Kingdom and person on frames; the person threshold by the false alarms on validation frames."""
+    kingdom_of = tree.kingdom_of[tree.family_of]
+    person = KINGDOMS.index("person")
+    data = together([load(tree, packs, kind, "train", share) for kind, share in SHARES.items()])
+    held = {
+        kind: together([load(tree, packs, f"wild256-{kind}", split)])
+        for kind, split in (("whole", "val"), ("in-scene-held", "val"))
+    }
+    kingdoms = kingdom_of[data.species]
+
+    def flat(classes: int) -> Linear:
+        return Linear(
+            np.zeros((1280, classes), np.float32), np.zeros(classes, np.float32), np.arange(classes)
+        )
+
+    kingdom = tune(flat(4), data.feature, kingdoms, data.weight, hold=1e-4, rate=3e-3, epochs=6)
+    is_person = (kingdoms == person).astype(np.intp)
+    balanced = data.weight * np.where(is_person == 1, 3.0, 1.0).astype(np.float32)
+    people = tune(flat(2), data.feature, is_person, balanced, hold=1e-4, rate=3e-3, epochs=6)
+    whole = held["whole"]
+    nobody = softmax(people.logits(whole.feature))[kingdom_of[whole.species] != person, 1]
+    head = FrameHead(
+        kingdom,
+        fit_temperature(kingdom.logits(whole.feature), kingdom_of[whole.species]),
+        people,
+        float(np.quantile(nobody, 1 - PERSON_FALSE_ALARMS)),
+    )
+    for kind, split in (
+        ("wild256-whole", "val"),
+        ("wild256-whole", "test"),
+        ("wild256-in-scene-held", "test"),
+        ("wild64", "test"),
+    ):
+        test = load(tree, packs, kind, split)
+        scores, truth = head.person_scores(test.feature), kingdom_of[test.species] == person
+        right = (kingdom.logits(test.feature).argmax(1) == kingdom_of[test.species]).mean()
+        at = {fa: float(np.quantile(scores[~truth], 1 - fa)) for fa in (0.02, 0.05, 0.10)}
+        recalls = " ".join(f"{fa:.0%}:{(scores[truth] > t).mean():.3f}@{t:.3f}" for fa, t in at.items())
+        sys.stdout.write(
+            f"frame head, {kind} {split}: kingdom {right:.3f}  persons' recall by false alarms {recalls}\n"
+        )
+    return head
+
+
+def by_kingdom(species: Floats, kingdom_of: NDArray[np.intp]) -> Floats:
+    return np.stack([species[:, kingdom_of == at].sum(1) for at in range(len(KINGDOMS))], axis=1) + 1e-12
+
+
+def make_tree_heads(
+    tree: Taxonomy, start: Linear, x: Floats, data: Labelled, held_x: Floats, held: Labelled, hold: float
+) -> TreeHeads:
+    """Tunes kingdom and tree on one input and calibrates both on held-out rows."""
+    kingdom_of = tree.kingdom_of[tree.family_of]
+    zero = Linear(
+        np.zeros((x.shape[1], len(KINGDOMS)), np.float32), np.zeros(len(KINGDOMS), np.float32), np.arange(4)
+    )
+    kingdom = tune(zero, x, kingdom_of[data.species], data.weight, hold=1e-4, rate=3e-3, epochs=6)
+    tuned = tune(start, x, data.species, data.weight, hold=hold, rate=3e-3, epochs=4)
+    species = restored(tuned, start, np.unique(data.species))
+    animals = kingdom_of[held.species] == KINGDOMS.index("animal")
+    return TreeHeads(
+        kingdom,
+        species,
+        fit_temperature(kingdom.logits(held_x), kingdom_of[held.species]),
+        fit_temperature(species.label_logits(held_x[animals]), held.species[animals]),
+    )
+
+
+def report(tree: Taxonomy, name: str, species: Floats, truths: NDArray[np.intp]) -> None:
+    """Accuracy by rank, to the log."""
+    kingdom_of, families = (
+        tree.kingdom_of[tree.family_of],
+        np.eye(len(tree.families), dtype=np.float32)[tree.family_of],
+    )
+    animal, plant = (kingdom_of[truths] == KINGDOMS.index(kingdom) for kingdom in ("animal", "plant"))
+    kingdom = (by_kingdom(species, kingdom_of).argmax(1) == kingdom_of[truths]).mean()
+    family = ((species @ families).argmax(1) == tree.family_of[truths])[animal].mean()
+    right = species.argmax(1) == truths
+    sys.stdout.write(
+        f"{name:44s} kingdom {kingdom:.3f}  animals: family {family:.3f} species {right[animal].mean():.3f}"
+        f"  plants: species {right[plant].mean():.3f}\n"
+    )
+
+
+def main() -> None:
+    tree = load_taxonomy()
+    packs = {name: open_pack(name) for name in ("wild256", "wild64")}
+    with np.load(BUILD / "classifier.npz") as file:
+        imagenet = tree_start(tree, file["weights"], file["bias"])
+    data = {kind: load(tree, packs, kind, "train", share) for kind, share in TREE_SHARES.items()}
+    everything = together(list(data.values()))
+    held = together([load(tree, packs, kind, "val") for kind in ("wild256-whole", "wild256-augmented-held")])
+
+    full = make_tree_heads(tree, imagenet, everything.feature, everything, held.feature, held, hold=1e-3)
+    projection = make_projection(everything, [imagenet, full.tree, full.kingdom])
+    start = projection.seen_through(imagenet)
+    vector = make_tree_heads(
+        tree,
+        start,
+        projection.components(everything.feature),
+        everything,
+        projection.components(held.feature),
+        held,
+        # Components have more spread than raw features, so that the same pull would hold harder.
+        hold=5e-5,
+    )
+    frame = make_frame_head(tree, packs)
+    for kind in ("wild256-whole", "wild256-augmented-held", "wild256-in-scene-held", "wild64"):
+        test = load(tree, packs, kind, "test")
+        report(tree, f"{kind} test, feature", full.species(tree, test.feature), test.species)
+        report(
+            tree,
+            f"{kind} test, vector",
+            vector.species(tree, projection.components(test.feature)),
+            test.species,
+        )
+    save(frame, full, vector, projection)
+
+
+def save(frame: FrameHead, full: TreeHeads, vector: TreeHeads, projection: Projection) -> None:
+    """Writes the heads; the large matrices as float16, which changes no answer of the test split."""
+    np.savez(
+        ZOO / "frame.npz",
+        kingdom_weights=frame.kingdom.weights,
+        kingdom_bias=frame.kingdom.bias,
+        kingdom_temperature=np.float32(frame.temperature),
+        # Two logits of a softmax are one of a sigmoid: their difference.
+        person_weights=frame.person.weights[:, 1] - frame.person.weights[:, 0],
+        person_bias=np.float32(frame.person.bias[1] - frame.person.bias[0]),
+        person_threshold=np.float32(frame.threshold),
+    )
+    np.savez(ZOO / "tree.npz", **_arrays(full))
+    np.savez(ZOO / "projection.npz", mean=projection.mean, matrix=projection.matrix.astype(np.float16))
+    np.savez(ZOO / "vector.npz", **_arrays(vector))
+    # The space is what a vector means: it changes with the backbone and with the projection, not with the heads.
+    meaning = (ZOO / "backbone.onnx").read_bytes() + (ZOO / "projection.npz").read_bytes()
+    write_manifest(
+        make_manifest(
+            ZOO,
+            name="lite0",
+            version=VERSION,
+            task="wildlife",
+            files=("backbone.onnx", "frame.npz", "tree.npz", "projection.npz", "vector.npz"),
+            labels=load_taxonomy().species,
+            terms=TERMS,
+            size_px=SIZE_PX,
+            space=f"lite0-{digest(meaning)[:16]}",
+        )
+    )
+
+
+def _arrays(heads: TreeHeads) -> dict[str, NDArray[np.generic]]:
+    return {
+        "kingdom_weights": heads.kingdom.weights,
+        "kingdom_bias": heads.kingdom.bias,
+        "kingdom_temperature": np.float32(heads.kingdom_temperature),
+        "tree_weights": heads.tree.weights.astype(np.float16),
+        "tree_bias": heads.tree.bias,
+        "tree_to": heads.tree.to.astype(np.int16),
+        "tree_temperature": np.float32(heads.tree_temperature),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""`python -m pipeline.brokers.kafka --dir DIR [--host 127.0.0.1] [--port 9092] [--with-parent]`
+
+Prints one line of JSON to standard output when it answers, logs to standard error, and ends on SIGTERM or SIGINT
+(exit code 0), or with one line saying what to change (exit code 2).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+
+from pipeline.brokers.kafka.server import serve
+from pipeline.errors import Stop
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m pipeline.brokers.kafka", description=__doc__)
+    parser.add_argument("--dir", type=Path, required=True, help="where topics, records and offsets are kept")
+    parser.add_argument("--host", default="127.0.0.1", help="a loopback address (default %(default)s)")
+    parser.add_argument("--port", type=int, default=9092, help="0 takes a free one (default %(default)s)")
+    parser.add_argument(
+        "--with-parent",
+        action="store_true",
+        help="end when standard input closes: with the process that started this",
+    )
+    arguments = parser.parse_args()
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s kafka %(levelname)s %(message)s"
+    )
+    _allow_open_files()
+    try:
+        asyncio.run(_run(arguments))
+    except Stop as problem:
+        print(f"kafka: {problem}", file=sys.stderr)
+        return 2
+    return 0
+
+
+async def _run(arguments: argparse.Namespace) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if arguments.with_parent:
+        await loop.connect_read_pipe(lambda: _UntilClosed(stop), sys.stdin)
+
+    def ready(host: str, port: int) -> None:
+        logging.warning(
+            "embedded Kafka for this one machine: no replicas, no access control; not for production"
+        )
+        line = {"ready": f"{host}:{port}", "pid": os.getpid(), "directory": str(arguments.dir)}
+        print(json.dumps(line), flush=True)
+
+    await serve(arguments.dir, arguments.host, arguments.port, stop, ready)
+
+
+class _UntilClosed(asyncio.Protocol):
+    """Works on Linux and macOS alike, and however the parent died: the system closes its end of the pipe."""
+
+    def __init__(self, stop: asyncio.Event) -> None:
+        self._stop = stop
+
+    def connection_lost(self, _problem: Exception | None) -> None:
+        self._stop.set()
+
+
+def _allow_open_files() -> None:
+    """Each partition in use holds a file open, and macOS starts processes with 256."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 4096 if hard == resource.RLIM_INFINITY else min(4096, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,264 @@
+"""Consumer groups by Kafka's classic protocol, as a state machine that does no I/O and reads no clock.
+
+A request goes in with the time; what comes out is a list of answers, to the member who asked or to members who
+have waited since. `Coordinator` in coordinator.py delivers them.
+
+::
+
+                 first join                all have joined, or time is up          the leader's sync
+    EMPTY ---------------------> PREPARING ----------------------------> COMPLETING -----------------> STABLE
+      ^                            ^   ^                                     |                           |
+      |  the last member left      |   +------- join, leave, death ----------+                           |
+      +----------------------------+----------------------- join, leave, death --------------------------+
+
+Source: KIP-62 (sessions), KIP-394 (a member first gets its id), Kafka's GroupCoordinator.
+
+Example::
+
+    group = Group("g")
+    group.promise("m1", 10_000, now_ms=0)
+    answers = group.join(Join("m1", "consumer", {"range": b""}, 10_000, 60_000), now_ms=0)
+    answers == [Joined("m1", generation=1, protocol="range", leader="m1", members=(("m1", b""),))]
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TypeAlias
+
+from pipeline.brokers.kafka.errors import Code, Refused
+
+# Kafka's own limit is 6 s; ours lets a member that was killed be noticed within a second.
+SHORTEST_SESSION_MS = 500
+LONGEST_SESSION_MS = 30 * 60 * 1000
+# Far more than there are partitions to share; bounds the memory of a group.
+MOST_MEMBERS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """A member that wants to take part. `protocols`: name -> the member's metadata, the preferred one first."""
+
+    member: str
+    protocol_type: str
+    protocols: dict[str, bytes]
+    session_timeout_ms: int
+    rebalance_timeout_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Answer to a join. Only the leader gets the `members`, each with its metadata."""
+
+    member: str
+    generation: int
+    protocol: str
+    leader: str
+    members: tuple[tuple[str, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """Answer to a sync: this member's share, or why there is none (a new rebalance began)."""
+
+    member: str
+    assignment: bytes = b""
+    code: Code = Code.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """Answer to whatever a member that was removed still waits for."""
+
+    member: str
+
+
+Answer: TypeAlias = Joined | Synced | Removed
+
+
+class State(Enum):
+    EMPTY = "Empty"
+    PREPARING = "PreparingRebalance"
+    COMPLETING = "CompletingRebalance"
+    STABLE = "Stable"
+
+
+@dataclass(slots=True)
+class Member:
+    join: Join
+    deadline_ms: int
+    joining: bool = True
+    syncing: bool = False
+    assignment: bytes = b""
+
+    @property
+    def waiting(self) -> bool:
+        return self.joining or self.syncing
+
+
+@dataclass(slots=True)
+class Group:
+    """One group. Every method may raise `Refused`; then nothing has changed."""
+
+    name: str
+    state: State = State.EMPTY
+    generation: int = 0
+    protocol: str = ""
+    leader: str = ""
+    members: dict[str, Member] = field(default_factory=dict)
+    # Ids given to members who have not come back with them yet, and until when they may.
+    promised: dict[str, int] = field(default_factory=dict)
+    _rebalance_deadline_ms: int = 0
+
+    def promise(self, member: str, session_timeout_ms: int, now_ms: int) -> None:
+        """Give an id to a new member: it joins with that one next, so a repeated join makes no ghost (KIP-394)."""
+        if not SHORTEST_SESSION_MS <= session_timeout_ms <= LONGEST_SESSION_MS:
+            raise Refused(
+                Code.INVALID_SESSION_TIMEOUT,
+                f"session timeout {session_timeout_ms} ms: use {SHORTEST_SESSION_MS} to {LONGEST_SESSION_MS}",
+            )
+        if len(self.promised) + len(self.members) >= MOST_MEMBERS:
+            raise Refused(Code.GROUP_MAX_SIZE_REACHED, f"group {self.name} has {MOST_MEMBERS} members")
+        self.promised[member] = now_ms + session_timeout_ms
+
+    def join(self, join: Join, now_ms: int) -> list[Answer]:
+        """A member joins, or joins again. Its answer may come only once the others have joined, too."""
+        self._check_join(join)
+        self.promised.pop(join.member, None)
+        known = self.members.get(join.member)
+        if known is None:
+            self.members[join.member] = Member(join, now_ms + join.session_timeout_ms)
+            return self._rebalance(now_ms)
+        unchanged = known.join.protocols == join.protocols
+        known.join, known.deadline_ms = join, now_ms + join.session_timeout_ms
+        if self.state is State.PREPARING:
+            known.joining = True
+            return self._completed_if_all_joined(now_ms)
+        repeats = self.state is State.COMPLETING or join.member != self.leader
+        if unchanged and repeats:
+            # The answer was lost on the way: the same once more.
+            return [self._joined(join.member)]
+        known.joining = True
+        return self._rebalance(now_ms)
+
+    def sync(self, member: str, generation: int, assignments: dict[str, bytes], now_ms: int) -> list[Answer]:
+        """A member asks for its share; the leader brings everybody's."""
+        known = self._fenced(member, generation, now_ms)
+        if self.state is State.PREPARING:
+            raise Refused(Code.REBALANCE_IN_PROGRESS, "join again")
+        if self.state is State.STABLE:
+            return [Synced(member, known.assignment)]
+        known.syncing = True
+        if member != self.leader:
+            return []
+        self.state = State.STABLE
+        answers: list[Answer] = []
+        for name, other in self.members.items():
+            other.assignment = assignments.get(name, b"")
+            other.deadline_ms = now_ms + other.join.session_timeout_ms
+            if other.syncing:
+                other.syncing = False
+                answers.append(Synced(name, other.assignment))
+        return answers
+
+    def heartbeat(self, member: str, generation: int, now_ms: int) -> None:
+        """Raises: Refused: REBALANCE_IN_PROGRESS, which tells the member to join again."""
+        self._fenced(member, generation, now_ms)
+        if self.state is State.PREPARING:
+            raise Refused(Code.REBALANCE_IN_PROGRESS, "join again")
+
+    def leave(self, member: str, now_ms: int) -> list[Answer]:
+        """A member says goodbye."""
+        if member not in self.members:
+            raise Refused(Code.UNKNOWN_MEMBER_ID, f"{member} is no member of {self.name}")
+        return self._removed([member], now_ms)
+
+    def check_commit(self, member: str, generation: int, now_ms: int) -> None:
+        """May this member commit offsets? Without member and generation, only while nobody is in the group."""
+        if generation < 0 and not self.members:
+            return
+        self._fenced(member, generation, now_ms)
+        if self.state is State.COMPLETING:
+            raise Refused(Code.REBALANCE_IN_PROGRESS, "commit after the rebalance")
+
+    def expire(self, now_ms: int) -> list[Answer]:
+        """Remove who was not heard of for a session timeout, and end a rebalance whose time is up."""
+        self.promised = {name: until for name, until in self.promised.items() if until > now_ms}
+        late = self.state is State.PREPARING and self._rebalance_deadline_ms <= now_ms
+        dead = [
+            name
+            for name, member in self.members.items()
+            if not member.waiting and (late or member.deadline_ms <= now_ms)
+        ]
+        return self._removed(dead, now_ms)
+
+    def _check_join(self, join: Join) -> None:
+        if join.member not in self.members and join.member not in self.promised:
+            raise Refused(
+                Code.UNKNOWN_MEMBER_ID, f"{join.member} is no member of {self.name}: join without an id"
+            )
+        others = [m.join for name, m in self.members.items() if name != join.member]
+        common = set(join.protocols).intersection(*(other.protocols for other in others))
+        if not join.protocol_type or not common or any(o.protocol_type != join.protocol_type for o in others):
+            raise Refused(
+                Code.INCONSISTENT_GROUP_PROTOCOL, f"no assignor that all members of {self.name} know"
+            )
+
+    def _fenced(self, member: str, generation: int, now_ms: int) -> Member:
+        known = self.members.get(member)
+        if known is None:
+            raise Refused(Code.UNKNOWN_MEMBER_ID, f"{member} is no member of {self.name}: join again")
+        if generation != self.generation:
+            raise Refused(
+                Code.ILLEGAL_GENERATION, f"generation {generation} is over, now is {self.generation}"
+            )
+        known.deadline_ms = now_ms + known.join.session_timeout_ms
+        return known
+
+    def _rebalance(self, now_ms: int) -> list[Answer]:
+        answers: list[Answer] = []
+        if self.state is not State.PREPARING:
+            self.state = State.PREPARING
+            longest_ms = max(m.join.rebalance_timeout_ms for m in self.members.values())
+            self._rebalance_deadline_ms = now_ms + longest_ms
+            for name, member in self.members.items():
+                if member.syncing:
+                    member.syncing = False
+                    member.deadline_ms = now_ms + member.join.session_timeout_ms
+                    answers.append(Synced(name, code=Code.REBALANCE_IN_PROGRESS))
+        return answers + self._completed_if_all_joined(now_ms)
+
+    def _completed_if_all_joined(self, now_ms: int) -> list[Answer]:
+        if not all(member.joining for member in self.members.values()):
+            return []
+        self.generation += 1
+        self.state = State.COMPLETING
+        if self.leader not in self.members:
+            self.leader = next(iter(self.members))
+        common = set.intersection(*(set(m.join.protocols) for m in self.members.values()))
+        preferred = self.members[self.leader].join.protocols
+        self.protocol = next(name for name in preferred if name in common)
+        for member in self.members.values():
+            member.joining = False
+            member.assignment = b""
+            member.deadline_ms = now_ms + member.join.session_timeout_ms
+        return [self._joined(name) for name in self.members]
+
+    def _joined(self, member: str) -> Joined:
+        everybody = tuple((name, m.join.protocols[self.protocol]) for name, m in self.members.items())
+        return Joined(
+            member, self.generation, self.protocol, self.leader, everybody if member == self.leader else ()
+        )
+
+    def _removed(self, members: list[str], now_ms: int) -> list[Answer]:
+        if not members:
+            return []
+        answers: list[Answer] = [Removed(name) for name in members]
+        for name in members:
+            del self.members[name]
+        if not self.members:
+            self.state = State.EMPTY
+            self.leader = ""
+            return answers
+        return answers + self._rebalance(now_ms)

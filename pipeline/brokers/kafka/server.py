@@ -1,0 +1,186 @@
+"""The broker as a process: connections, start and stop.
+
+Each connection is served one request at a time, as Kafka does it, so that answers come in order. Memory is bounded
+by the number of connections, by the size of a request and of an answer; a consumer that does not read stops its
+own connection only.
+
+Example::
+
+    await serve(Path("data"), "127.0.0.1", 9092, stop=asyncio.Event(), ready=print)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from kafka.protocol.api_header import ResponseClassRegistry
+from kafka.protocol.metadata import ApiVersionsRequest
+
+from pipeline.brokers.kafka.api import API_BY_KEY, Broker, versions_response
+from pipeline.brokers.kafka.coordinator import Coordinator
+from pipeline.brokers.kafka.errors import Code
+from pipeline.brokers.kafka.store import MAX_REQUEST_BYTES, opened
+from pipeline.errors import Stop, TierwiseError
+
+logger = logging.getLogger(__name__)
+
+MAX_CONNECTIONS = 200
+# Kafka closes a connection that was quiet for ten minutes, too; its clients open it again.
+IDLE_S = 600.0
+# Requests beyond this size are read one at a time, so that many large ones cannot fill the memory together.
+LARGE_REQUEST_BYTES = 2 * 2**20
+# A request that began has to end within this time, or it would hold its place for ever.
+REQUEST_S = 60.0
+START = struct.Struct(">hhi")  # api key, version, correlation id: the same in all versions
+
+
+class Unanswerable(TierwiseError):
+    """These bytes are no request that could be answered: the connection ends, as it does in Kafka."""
+
+
+async def serve(
+    directory: Path, host: str, port: int, stop: asyncio.Event, ready: Callable[[str, int], None]
+) -> None:
+    """Run the broker until `stop` is set. `ready` is called with the address when it answers.
+
+    Raises:
+        Stop: not a loopback address, a port or directory in use, or a damaged catalog.
+        ExceptionGroup: the disk failed; what was acknowledged is there after a new start.
+    """
+    if not is_loopback(host):
+        raise Stop(
+            f"--host {host}: this broker has no access control and binds to loopback only. Use 127.0.0.1 here, and Apache Kafka for other machines"
+        )
+    with opened(directory) as store:
+        groups = Coordinator(store)
+        connections = Connections()
+        try:
+            server = await asyncio.start_server(connections.accept, host, port)
+        except OSError as problem:
+            raise Stop(
+                f"cannot listen on {host}:{port}: {problem.strerror}. Is another broker running? Use another --port"
+            ) from problem
+        address, bound_port = server.sockets[0].getsockname()[:2]
+        connections.broker = Broker(store, groups, address, bound_port)
+        async with asyncio.TaskGroup() as tasks:
+            background = [
+                tasks.create_task(work)
+                for work in (store.sync_forever(), store.maintain_forever(), groups.expire_forever())
+            ]
+            ready(address, bound_port)
+            await stop.wait()
+            server.close()
+            await connections.close()
+            for task in background:
+                task.cancel()
+
+
+def is_loopback(host: str) -> bool:
+    """Is this an address that only this machine reaches?"""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Connections:
+    """All clients that are connected now."""
+
+    def __init__(self) -> None:
+        self.broker: Broker | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._large = asyncio.Semaphore(1)
+
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one client until it goes."""
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            if len(self._tasks) >= MAX_CONNECTIONS:
+                logger.warning("refused a connection: there are %d already", MAX_CONNECTIONS)
+                return
+            self._tasks.add(task)
+            await self._serve(reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError, TimeoutError):
+            pass
+        except Unanswerable as problem:
+            logger.warning("closed the connection of %s: %s", writer.get_extra_info("peername"), problem)
+        except asyncio.CancelledError:
+            # The broker stops; asyncio's own callback would log the cancellation as an error.
+            pass
+        finally:
+            self._tasks.discard(task)
+            writer.close()
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            async with asyncio.timeout(IDLE_S):
+                size_bytes = int.from_bytes(await reader.readexactly(4), "big", signed=True)
+            if not START.size <= size_bytes <= MAX_REQUEST_BYTES:
+                raise Unanswerable(f"a request of {size_bytes} bytes; the limit is {MAX_REQUEST_BYTES}")
+            if size_bytes > LARGE_REQUEST_BYTES:
+                async with self._large:
+                    answer = await self._answer(reader, size_bytes)
+            else:
+                answer = await self._answer(reader, size_bytes)
+            if answer is not None:
+                writer.write(answer)
+                del answer
+                await writer.drain()
+
+    async def _answer(self, reader: asyncio.StreamReader, size_bytes: int) -> bytes | None:
+        async with asyncio.timeout(REQUEST_S):
+            frame = await reader.readexactly(size_bytes)
+        assert self.broker is not None
+        return await respond(self.broker, frame)
+
+
+async def respond(broker: Broker, frame: bytes) -> bytes | None:
+    """Answer one request, without its length in front. None where the protocol wants no answer (acks=0).
+
+    Raises:
+        Unanswerable: the bytes are no request, or one that has no place for an error code.
+    """
+    key, version, correlation = START.unpack_from(frame)
+    api = API_BY_KEY.get(key)
+    if api is None or not api.oldest <= version <= api.newest:
+        return _unsupported(key, version, correlation)
+    try:
+        request = api.request.decode(frame, version=version, header=True)
+        request.API_VERSION = version
+    except Exception as problem:
+        # Whatever the codec trips over: the bytes came from outside and are not what they claim to be.
+        raise Unanswerable(f"request {key} version {version} cannot be decoded: {problem!r}") from problem
+    response = await api.handler(broker, request)
+    return None if response is None else _encoded(response, version, correlation)
+
+
+def _unsupported(key: int, version: int, correlation: int) -> bytes:
+    if key == ApiVersionsRequest.API_KEY:
+        # Answered in version 0, which every client understands (KIP-511).
+        return _encoded(versions_response(Code.UNSUPPORTED_VERSION, 0), 0, correlation)
+    response_class = ResponseClassRegistry._response_class_registry.get(key)
+    has_place = response_class is not None and "error_code" in response_class._struct.fields
+    if not has_place or not 0 <= version <= response_class.max_version:
+        raise Unanswerable(f"request {key} version {version} is not supported by this broker")
+    return _encoded(response_class(error_code=Code.UNSUPPORTED_VERSION), version, correlation)
+
+
+def _encoded(response: Any, version: int, correlation: int) -> bytes:
+    response.API_VERSION = version
+    response.with_header(correlation_id=correlation)
+    return bytes(response.encode(header=True, framed=True))

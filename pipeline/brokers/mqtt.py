@@ -1,0 +1,161 @@
+"""The embedded MQTT broker: iotcore (rumqttd in a pip wheel), in a process of its own, on loopback only.
+
+`tierwise up` starts it where the settings name no broker::
+
+    python -m pipeline.brokers.mqtt --port 1883 --dir tierwise-data/mqtt --parent-pid 4711
+    {"ready": "mqtt", "port": 1883}
+
+That line on stdout says that connections are accepted. SIGTERM or SIGINT ends the process, and so does the end
+of the parent process that `--parent-pid` names. It keeps sessions and retained messages in memory only: after a restart
+every agent subscribes and publishes its status anew, and the agents' own acknowledgements carry the promise that
+nothing is lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+
+from pipeline.errors import Stop
+
+LOOPBACK = "127.0.0.1"
+
+PAYLOAD_MAX_BYTES = 17 << 20
+"""A frame of 16 MiB and its topic. A publisher of more is disconnected: MQTT 3.1.1 knows no refusal."""
+
+SEGMENT_BYTES = 16 << 20
+SEGMENTS = 8
+"""The log kept for each subscription's filter. A subscriber that is away for longer loses the oldest, which its
+publisher repeats; the broker's own default of 10 x 100 MB takes 1.7 GB of memory."""
+
+CONNECTIONS_MAX = 1000
+
+READY_TIMEOUT_S = 10.0
+PARENT_POLL_S = 0.5
+
+CONFIG = """\
+id = 0
+
+[router]
+id = 0
+max_connections = {connections}
+max_outgoing_packet_count = 200
+max_segment_size = {segment_bytes}
+max_segment_count = {segments}
+
+[v4.1]
+name = "tierwise"
+listen = "{host}:{port}"
+next_connection_delay_ms = 1
+
+[v4.1.connections]
+connection_timeout_ms = 10000
+max_payload_size = {payload_bytes}
+max_inflight_count = 100
+dynamic_filters = true
+"""
+
+
+def config(port: int) -> str:
+    """The broker's own configuration file, TOML."""
+    return CONFIG.format(
+        host=LOOPBACK,
+        port=port,
+        connections=CONNECTIONS_MAX,
+        segment_bytes=SEGMENT_BYTES,
+        segments=SEGMENTS,
+        payload_bytes=PAYLOAD_MAX_BYTES,
+    )
+
+
+def start(port: int, folder: Path) -> None:
+    """Run the broker on threads of this process; return once it accepts connections.
+
+    Raises
+    ------
+    Stop
+        The port is taken, iotcore is not installed, or the broker does not come up.
+    """
+    try:
+        from iotcore import IotCoreBroker
+    except ImportError:
+        raise Stop(
+            "the embedded MQTT broker is not installed: pip install 'tierwise[embedded]', or name your own broker "
+            'in the settings: [mqtt] address = "host:port"'
+        ) from None
+    # rumqttd reports each packet that it routes as an error; nothing in there is one.
+    logging.getLogger("rumqttd").setLevel(logging.CRITICAL)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "rumqttd.toml"
+    path.write_text(config(port), encoding="utf-8")
+    broker = IotCoreBroker(config_path=str(path))
+    try:
+        broker.check_ports()
+    except OSError:
+        raise Stop(
+            f"port {port} on {LOOPBACK} is in use: stop what uses it, give the embedded MQTT broker another port "
+            f'([mqtt] port = {port + 1}), or, if it is an MQTT broker, use it ([mqtt] address = "{LOOPBACK}:{port}")'
+        ) from None
+    broker.start()
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection((LOOPBACK, port), timeout=1).close()
+        except OSError:
+            time.sleep(0.02)
+        else:
+            return
+    raise Stop(
+        f"the embedded MQTT broker did not answer on port {port} within {READY_TIMEOUT_S:.0f} s; start it again"
+    )
+
+
+def end_with(parent_pid: int) -> None:
+    """End this process when its parent ends: nobody else would stop the broker then."""
+
+    def watch() -> None:
+        while os.getppid() == parent_pid:
+            time.sleep(PARENT_POLL_S)
+        os._exit(0)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run until told to end; 2 if it cannot start."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.brokers.mqtt", description="embedded MQTT broker"
+    )
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--dir", type=Path, required=True, help="folder for the broker's configuration")
+    parser.add_argument("--parent-pid", type=int, help="end when this process, the parent, ends")
+    options = parser.parse_args(arguments)
+    done = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: done.set())
+    if options.parent_pid is not None:
+        end_with(options.parent_pid)
+    try:
+        start(options.port, options.dir)
+    except Stop as stop:
+        print(stop, file=sys.stderr)
+        return 2
+    print(json.dumps({"ready": "mqtt", "port": options.port}), flush=True)
+    done.wait()
+    return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # The broker's threads cannot be joined; an ordinary exit would wait for them.
+    os._exit(code)

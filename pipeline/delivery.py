@@ -1,0 +1,201 @@
+"""The two loops between the MQTT connection and the spool.
+
+::
+
+    broker > Connection > Ingest > inbox ... outbox > Sender > Connection > broker
+                                                     ^ settled by the broker's or the next hop's acknowledgement
+
+`Ingest` commits what arrives before it is acknowledged; `Sender` passes what is in the outbox through the gate and
+sends it, again and again, until it is settled. Neither knows what the messages mean: an agent gives `admit`, which
+lets a message in, and `clear`, which lets one out::
+
+    ingest = Ingest(spool, "site", admit)
+    connection = Connection(endpoint, "tierwise-home-cam1", subscriptions=[...], handler=ingest)
+    sender = Sender(spool, connection, "edge", clear, settled_by="hop", refused=refused)
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final, Literal
+
+from pipeline.clock import Clock, SystemClock
+from pipeline.errors import Rejected, Retry
+from pipeline.mqtt import Connection, Message
+from pipeline.privacy.gate import Cleared
+from pipeline.spool import Arrival, Outgoing, Receipt, Spool, Transaction
+
+log = logging.getLogger(__name__)
+
+REPEAT_MIN_S: Final = 5.0
+REPEAT_MAX_S: Final = 60.0
+"""A record that the next hop has not acknowledged is sent again after 5, 10, 20, 40, 60, 60 ... seconds."""
+
+SEND_MAX: Final = 50
+"""Records read from the outbox at a time."""
+
+IDLE_S: Final = 1.0
+"""How often a sender that has nothing to do looks for what is due again."""
+
+Admit = Callable[[Message, Transaction], Arrival | None]
+"""Lets a message in: what to store, or None if all that there was to do was done in the transaction (a refusal put
+into the outbox, a next hop's acknowledgement settled)."""
+
+
+def repeat_delay_s(attempts: int, jitter: float) -> float:
+    """How long to wait for the next hop's acknowledgement after this many sends; `jitter` from 0 to 1.
+
+    >>> [repeat_delay_s(n, 0.5) for n in (1, 2, 3, 4, 5, 6)]
+    [5.0, 10.0, 20.0, 40.0, 60.0, 60.0]
+    """
+    doubled: float = REPEAT_MIN_S * 2 ** min(attempts - 1, 10)
+    return min(doubled, REPEAT_MAX_S) * (0.8 + 0.4 * jitter)
+
+
+Committed = Callable[[list[Receipt], Transaction], None]
+"""Told what a batch stored or repeated, within its transaction: to put acknowledgements into the outbox, so that a kill
+between commit and publish only delays them."""
+
+
+def _nothing(_receipts: list[Receipt], _tx: Transaction) -> None:
+    pass
+
+
+class Ingest:
+    """A connection's handler: each batch is one commit. `link` names the connection in the spool."""
+
+    def __init__(
+        self, spool: Spool, link: str, admit: Admit, committed: Committed = _nothing
+    ) -> None:
+        self._spool = spool
+        self._link = link
+        self._admit = admit
+        self._committed = committed
+
+    def connected(self, session_present: bool) -> int:
+        """See `mqtt.Handler`."""
+        return self._spool.reconnected(self._link, session_present=session_present)
+
+    def received(self, batch: Sequence[Message]) -> int:
+        """See `mqtt.Handler`."""
+        with self._spool.transaction() as tx:
+            arrivals = [arrival for message in batch if (arrival := self._admit(message, tx)) is not None]
+            if arrivals:
+                self._committed(tx.receive(arrivals, self._link), tx)
+        return self._spool.mark
+
+    def confirmed(self, mark: int) -> None:
+        """See `mqtt.Handler`."""
+        self._spool.broker_acknowledged(self._link, mark)
+
+
+class Sender:
+    """Sends one hop's outbox, on a thread of its own, until each record is settled.
+
+    `settled_by` says whose acknowledgement that is: the broker's, where nobody behind it answers, or the next
+    hop's, which the agent settles when it comes. A record that the gate withholds, or that no broker takes, is
+    settled and told to `refused`. The next hop must acknowledge what it refuses, too: unsettled records beyond
+    `spool.INFLIGHT_MAX` wait for the first of them.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        connection: Connection,
+        hop: str,
+        clear: Callable[[Outgoing], Cleared],
+        *,
+        settled_by: Literal["broker", "hop"],
+        refused: Callable[[Outgoing, Rejected], None],
+        clock: Clock | None = None,
+    ) -> None:
+        self._spool = spool
+        self._connection = connection
+        self._hop = hop
+        self._clear = clear
+        self._settled_by = settled_by
+        self._refused = refused
+        self._clock = clock or SystemClock()
+        self._stopping = threading.Event()
+        self._wake = spool.queued(hop)
+        self._done: deque[Outgoing] = deque()
+        self._connects = 0
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Send in the background."""
+        self._thread = threading.Thread(target=self._run, name=f"send {self._hop}", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 1.0) -> None:
+        """End the thread. What is not settled stays in the outbox."""
+        self._stopping.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._wake.clear()
+            try:
+                self._settle_done()
+                busy = self._connection.wait_writable(IDLE_S) and self._send_due()
+            except Retry as error:
+                log.warning("sending to %s is held up: %s", self._hop, error)
+                self._stopping.wait(IDLE_S)
+                continue
+            if not busy:
+                self._wake.wait(IDLE_S)
+        self._settle_done()
+
+    def _send_due(self) -> bool:
+        """Send what is due and has room; whether there may be more."""
+        if self._connects != self._connection.connects:
+            self._connects = self._connection.connects
+            self._spool.make_due(self._hop)
+        now = self._clock.now()
+        due = self._spool.outgoing(self._hop, SEND_MAX, now)
+        for record in due:
+            try:
+                cleared = self._clear(record)
+            except Rejected as error:
+                self._refuse(record, error)
+                continue
+            if self._stopping.is_set() or not self._connection.wait_writable(IDLE_S):
+                return False
+            delay_s = repeat_delay_s(record.attempts + 1, random.random())  # noqa: S311 - no secret
+            self._spool.attempted(self._hop, [record.id], now + delay_s)
+            self._publish(record, cleared)
+        return len(due) == SEND_MAX
+
+    def _publish(self, record: Outgoing, cleared: Cleared) -> None:
+        def delivered() -> None:
+            if self._settled_by == "broker":
+                self._done.append(record)
+                self._wake.set()
+
+        try:
+            self._connection.publish(cleared, delivered, lambda error: self._refuse(record, error))
+        except Rejected as error:
+            self._refuse(record, error)
+
+    def _refuse(self, record: Outgoing, error: Rejected) -> None:
+        self._done.append(record)
+        self._wake.set()
+        self._refused(record, error)
+
+    def _settle_done(self) -> None:
+        """In one commit, however many acknowledgements came meanwhile."""
+        done = [self._done.popleft() for _ in range(len(self._done))]
+        if not done:
+            return
+        try:
+            with self._spool.transaction() as tx:
+                tx.settle_exactly(done)
+        except Retry:
+            self._done.extendleft(reversed(done))
+            raise

@@ -1,0 +1,318 @@
+"""The one gate: what leaves a process over a transport was cleared here, or it does not leave.
+
+It stands between an agent's outbox and every transport. Transports take `Cleared` (MQTT) and `ClearedRecord` (Kafka)
+and nothing else, and only this file can make one: that it was asked is a type, not a habit. It trusts no caller about
+what a message holds or where it goes: levels are read from the message, the tier that a topic reaches from the topic.
+
+    >>> clear(Ack(ids=("0193",), topic="t"), topics.ack("home", "cam1"), to=Tier.EDGE).payload
+    b'{"ids":["0193"],"topic":"t","sha256":""}'
+
+What a type holds is told by `CONTENTS`, one row a type; a type without a row is withheld. Python cannot stop code in
+the same process that means harm (``object.__new__``); the types stop mistakes, sealing stops the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import InitVar, dataclass
+from typing import Any, Final, NamedTuple, NoReturn, final
+from uuid import UUID
+
+import msgspec
+
+from pipeline import records, topics
+from pipeline.errors import Rejected, Withheld
+from pipeline.messages import (
+    Ack,
+    Crop,
+    Downlink,
+    DownlinkAck,
+    Envelope,
+    Event,
+    EventAck,
+    Kind,
+    Privacy,
+    Refusal,
+    Report,
+    Result,
+    SightingReport,
+    Status,
+    Tier,
+    UplinkAck,
+    UplinkBatch,
+    Vector,
+    encode,
+)
+from pipeline.privacy.seal import OVERHEAD_BYTES, ROUTING_KEY
+
+_TOKEN: Final = object()
+"""Held by this file alone: without it there is no `Cleared`."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    """A payload that may be published on this MQTT topic."""
+
+    topic: str
+    payload: bytes
+    retain: bool
+    token: InitVar[object] = None
+
+    def __post_init__(self, token: object) -> None:
+        _demand(token)
+
+    def __init_subclass__(cls) -> NoReturn:
+        raise TypeError("Cleared has no other forms")
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("what was cleared is sent, not stored or copied: keep the message and clear it again")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ClearedRecord:
+    """A record that may be produced to this Kafka topic."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...]
+    timestamp_ms: int | None
+    token: InitVar[object] = None
+
+    def __post_init__(self, token: object) -> None:
+        _demand(token)
+
+    def __init_subclass__(cls) -> NoReturn:
+        raise TypeError("ClearedRecord has no other forms")
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "what was cleared is sent, not stored or copied: keep the envelope and clear it again"
+        )
+
+
+def clear(message: msgspec.Struct, topic: str, *, to: Tier) -> Cleared:
+    """Let a message out on an MQTT topic, if all it holds may be seen in the clear by `to` and by whoever reads there.
+
+    Raises
+    ------
+    Withheld
+        Something in it may not travel so far, is called sealed and is not, or has a type that the gate does not know.
+    """
+    _judge(message, max(to, reach(topic), key=lambda tier: tier.depth))
+    return _pass(topic, encode(message), retain=type(message) is Status)
+
+
+def clear_capture(topic: str, payload: bytes) -> Cleared:
+    """Let a publisher's own frame or reading out: its topics belong to the device tier.
+
+    Raises
+    ------
+    Withheld
+        The topic is not one of ``frame/`` or ``reading/``.
+    """
+    parsed = topics.parse(topic)
+    if parsed is None or parsed.channel not in ("frame", "reading"):
+        raise Withheld(f"{topic}: a capture is published on a frame/ or reading/ topic and nowhere else")
+    return _pass(topic, payload, retain=False)
+
+
+def clear_record(envelope: Envelope, topic: str = topics.INGEST) -> ClearedRecord:
+    """Let an envelope into Kafka, which is the cloud's: it is public or sealed.
+
+    Raises
+    ------
+    Withheld
+        As `clear`.
+    """
+    _judge(envelope, Tier.CLOUD)
+    return _pass_record(records.to_record(envelope, topic))
+
+
+def clear_refusal(refusal: Refusal) -> ClearedRecord:
+    """Let the reason of a refusal into Kafka's rejected topic; it holds no content and no key."""
+    header = (topics.Header.REASON, refusal.reason.encode())
+    return _pass_record(records.Record(topics.REJECTED, b"", encode(refusal), (header,)))
+
+
+# --- where a topic reaches -------------------------------------------------------------------------------------
+
+READ_BY: Final[Mapping[str, Tier]] = {
+    "frame": Tier.DEVICE,
+    "reading": Tier.DEVICE,
+    "private": Tier.DEVICE,
+    "ack": Tier.EDGE,
+    "event": Tier.EDGE,
+    "event-ack": Tier.EDGE,
+    "result": Tier.EDGE,
+    "sighting": Tier.EDGE,
+    "rejected": Tier.EDGE,
+    "status": Tier.EDGE,
+}
+"""The outermost tier that reads a channel of a device. ``private`` belongs to the user's own clients."""
+
+
+def reach(topic: str) -> Tier:
+    """The outermost tier that reads a topic; the cloud, of a topic that is not known."""
+    parsed = topics.parse(topic)
+    if parsed is None or parsed.site in topics.RESERVED:
+        return Tier.CLOUD
+    return READ_BY.get(parsed.channel, Tier.CLOUD)
+
+
+# --- what a message holds --------------------------------------------------------------------------------------
+
+
+class Content(NamedTuple):
+    """One piece of what a message holds."""
+
+    event: str
+    kind: str
+    level: Privacy
+    sealed: bool = False
+
+
+def _result(result: Result) -> Iterator[Content]:
+    yield Content(result.event, Kind.RESULT, result.privacy)
+
+
+def _sighting(report: SightingReport) -> Iterator[Content]:
+    yield Content(report.sighting, Kind.RESULT, report.privacy)
+
+
+def _event(event: Event) -> Iterator[Content]:
+    name, levels = event.result.event, event.levels
+    yield Content(name, Kind.RESULT, event.result.privacy.join(levels.result))
+    if event.result.value is not None:
+        yield Content(name, Kind.READING, levels.reading)
+    if event.body is not None:
+        kind = BODIES.get(type(event.body))
+        if kind is None:
+            raise Withheld(
+                f"event {name}: a body of type {type(event.body).__name__} is not known to the gate"
+            )
+        yield Content(name, kind, levels.of(kind))
+    for envelope in event.sealed:
+        if not envelope.sealed_by:
+            raise Withheld(f"event {name}: its {envelope.kind} travels as sealed and is not")
+        yield from _envelope(envelope)
+
+
+def _envelope(envelope: Envelope) -> Iterator[Content]:
+    level = envelope.privacy
+    if envelope.sealed_by:
+        _check_sealed(envelope)
+    elif envelope.kind is Kind.RESULT:
+        level = level.join(_answer_level(envelope))
+    yield Content(envelope.event, envelope.kind, level, bool(envelope.sealed_by))
+
+
+def _batch(batch: UplinkBatch) -> Iterator[Content]:
+    for envelope in batch.envelopes:
+        yield from _envelope(envelope)
+
+
+def _downlink(downlink: Downlink) -> Iterator[Content]:
+    for result in downlink.results:
+        yield from _result(result)
+
+
+def _nothing(_message: msgspec.Struct) -> Iterator[Content]:
+    """Ids, names, reasons and states: nothing that was observed."""
+    yield from ()
+
+
+CONTENTS: Final[Mapping[type, Callable[[Any], Iterator[Content]]]] = {
+    Result: _result,
+    SightingReport: _sighting,
+    Event: _event,
+    Envelope: _envelope,
+    UplinkBatch: _batch,
+    Downlink: _downlink,
+    Ack: _nothing,
+    Refusal: _nothing,
+    Status: _nothing,
+    EventAck: _nothing,
+    UplinkAck: _nothing,
+    DownlinkAck: _nothing,
+}
+"""What each type of message holds. By exact type: a subclass could hold more."""
+
+BODIES: Final[Mapping[type, Kind]] = {Crop: Kind.PIXELS, Vector: Kind.FEATURE, Report: Kind.READING}
+
+
+# --- judging ---------------------------------------------------------------------------------------------------
+
+
+def may_see(tier: Tier, level: Privacy) -> bool:
+    """Whether a tier may hold a record of this level in the clear."""
+    return tier.depth <= level.reach.depth
+
+
+def _judge(message: msgspec.Struct, to: Tier) -> None:
+    contents = CONTENTS.get(type(message))
+    if contents is None:
+        raise Withheld(f"a {type(message).__name__} is not known to the gate, so nobody may see it")
+    for content in contents(message):
+        if not content.sealed and not may_see(to, content.level):
+            raise Withheld(
+                f"event {content.event}: its {content.kind} is {content.level}; in the clear it may reach the "
+                f"{content.level.reach}, not the {to}"
+            )
+
+
+def _check_sealed(envelope: Envelope) -> None:
+    """What can be seen from outside: that it may be sealed at all, and that a private header tells nothing."""
+    if len(envelope.payload) < OVERHEAD_BYTES:
+        raise Withheld(f"event {envelope.event}: its {envelope.kind} is called sealed; so short it is not")
+    if envelope.privacy is not Privacy.USER_PRIVATE:
+        return
+    if envelope.source or envelope.time or envelope.space or envelope.revision != 1:
+        raise Withheld(
+            f"event {envelope.event}: a user-private header tells no source, time, space or revision"
+        )
+    if ROUTING_KEY.fullmatch(envelope.key) is None or _tells_time(envelope.event):
+        raise Withheld(
+            f"event {envelope.event}: a user-private header has a key and an id that tell nothing; make it with "
+            "seal.build_private"
+        )
+
+
+def _tells_time(event: str) -> bool:
+    """Whether an id is (or could be) one that says when it was made, as UUIDv7 does."""
+    try:
+        return UUID(event).version != 8
+    except ValueError:
+        return True
+
+
+def _answer_level(envelope: Envelope) -> Privacy:
+    """The level that the answer inside claims for itself."""
+    try:
+        return records.answer(envelope.payload).privacy
+    except Rejected:
+        raise Withheld(
+            f"event {envelope.event}: its result is in the clear and is no answer of ours"
+        ) from None
+
+
+# --- passing ---------------------------------------------------------------------------------------------------
+
+
+def _pass(topic: str, payload: bytes, *, retain: bool) -> Cleared:
+    """Every `Cleared` is made here."""
+    return Cleared(topic, payload, retain, _TOKEN)
+
+
+def _pass_record(record: records.Record) -> ClearedRecord:
+    """Every `ClearedRecord` is made here."""
+    return ClearedRecord(*record, _TOKEN)
+
+
+def _demand(token: object) -> None:
+    if token is not _TOKEN:
+        raise TypeError(
+            "only the gate clears: call clear(), clear_record() or clear_capture() of pipeline.privacy.gate"
+        )

@@ -1,0 +1,289 @@
+"""What sensors send, as numbers with unit and time: a number as text, a JSON object, or a SenML pack (RFC 8428).
+
+Stands first on the way of a reading: the device agent parses a payload before it commits it, so that bad input is
+refused with its reason and nothing else of the stream is lost.
+
+    >>> parse(b"21.5", received_s=1e9)
+    [Reading(value=21.5, unit=None, time_s=1000000000.0, id=None, name=None, flags=())]
+    >>> [warm] = parse(b'[{"bn":"room1/","n":"t","u":"Cel","v":21.5,"t":-60}]', received_s=1e9)
+    >>> warm.name, warm.unit, warm.time_s
+    ('room1/t', 'Cel', 999999940.0)
+    >>> check_unit(parse(b'{"value": 68, "unit": "F"}', received_s=1e9)[0], "Cel").value
+    20.0
+
+`parse` raises nothing but `Rejected`, whose message repeats nothing of the payload. Its reasons: ``reading-empty``, ``reading-too-large``, ``not-text``,
+``not-a-number``, ``not-finite``, ``out-of-range``, ``not-json``, ``nested-too-deep``, ``value-missing``,
+``unit-invalid``, ``time-invalid``, ``id-invalid``, ``senml-empty``, ``senml-invalid``, ``senml-version``,
+``senml-unknown-field``, ``senml-text-value``, ``senml-data-value``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, NamedTuple, NoReturn
+
+from pipeline import clock, ids
+from pipeline.errors import Rejected
+from pipeline.messages import READING_MAX_BYTES
+
+FUTURE_MAX_S: Final = 5 * 60
+"""Clocks of sensors differ by seconds, rarely by minutes."""
+PAST_MAX_S: Final = 30 * 24 * 3600
+"""A sensor that was offline sends what it kept; older than a month it is a clock that was never set."""
+TIME_IMPLAUSIBLE: Final = "time-implausible"
+VALUE_MAX: Final = 1e15
+"""Nothing that is measured is larger, and sums of squares of what is smaller stay finite."""
+UNIT_MAX_CHARS: Final = 32
+
+SENML_VERSION: Final = 10
+SENML_RELATIVE_BELOW_S: Final = 2**28
+"""RFC 8428, 4.5.3: a smaller time is relative to now."""
+
+_NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_NOT_FINITE: Final = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
+_SENML_BASE: Final = ("bn", "bt", "bu", "bv")
+_SENML_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9\-:./_]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One measured value."""
+
+    value: float
+    unit: str | None
+    """As sent; `check_unit` makes it the stream's."""
+    time_s: float
+    """Seconds since the epoch, UTC; of receipt, where the sensor told none or none that can be."""
+    id: str | None = None
+    """The publisher's own event id, a UUID."""
+    name: str | None = None
+    """SenML's, base name included."""
+    flags: tuple[str, ...] = ()
+
+
+def parse(payload: bytes, *, received_s: float) -> list[Reading]:
+    """The readings of one payload, at least one; `received_s` is the time of receipt, seconds since the epoch.
+
+    Raises
+    ------
+    Rejected
+        With one of the reasons above; nothing of the payload is taken.
+    """
+    text = _text(payload)
+    if _NUMBER.fullmatch(text):
+        return [Reading(_finite(float(text)), None, received_s)]
+    if _NOT_FINITE.fullmatch(text):
+        _refuse_not_finite(text)
+    if text[0] not in "{[":
+        raise Rejected("not-a-number", "send a number, a JSON object with a value, or a SenML pack")
+    content = _json(text)
+    if isinstance(content, dict):
+        return [_object(content, received_s)]
+    readings = list(_senml(content, received_s))
+    if not readings:
+        raise Rejected("senml-empty", "the pack has no record with a value (v or vb)")
+    return readings
+
+
+def _text(payload: bytes) -> str:
+    if len(payload) > READING_MAX_BYTES:
+        raise Rejected(
+            "reading-too-large", f"{len(payload)} bytes; a reading has at most {READING_MAX_BYTES}"
+        )
+    try:
+        text = payload.decode().strip()
+    except UnicodeDecodeError as error:
+        raise Rejected("not-text", f"no UTF-8 at byte {error.start}") from None
+    if not text:
+        raise Rejected("reading-empty", "the payload has no content")
+    return text
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_refuse_not_finite)
+    except RecursionError:
+        raise Rejected("nested-too-deep", "a reading is one object or one list of objects") from None
+    except ValueError as error:
+        raise Rejected("not-json", f"neither a number nor JSON: {error}") from None
+
+
+def _refuse_not_finite(text: str) -> NoReturn:
+    raise Rejected("not-finite", f"{text} is no value; leave out what was not measured")
+
+
+# --- a JSON object ---------------------------------------------------------------------------------------------
+
+
+def _object(fields: Mapping[str, Any], received_s: float) -> Reading:
+    if "value" not in fields:
+        raise Rejected(
+            "value-missing", 'the object has no "value"; a SenML record stands in a list: [{"n": …, "v": …}]'
+        )
+    own_id = fields.get("id")
+    if own_id is not None and not (isinstance(own_id, str) and ids.is_event_id(own_id)):
+        raise Rejected("id-invalid", "an id is a UUID in its canonical spelling; leave it out to get one")
+    time_s, flags = _plausible(_time(fields.get("time"), received_s), received_s)
+    return Reading(_number(fields["value"], "value"), _unit(fields.get("unit")), time_s, own_id, None, flags)
+
+
+def _time(time: object, received_s: float) -> float:
+    if time is None:
+        return received_s
+    try:
+        return clock.seconds(time) if isinstance(time, str) else _number(time, "time", limit=math.inf)
+    except (ValueError, OverflowError, Rejected):
+        raise Rejected("time-invalid", "a time is RFC 3339 text or seconds since the epoch, UTC") from None
+
+
+# --- SenML -----------------------------------------------------------------------------------------------------
+
+
+def _senml(pack: list[Any], received_s: float) -> Iterator[Reading]:
+    """Resolve a pack (RFC 8428, 4.6): base fields hold for their record and all that follow."""
+    base: dict[str, Any] = {}
+    for record in pack:
+        if not isinstance(record, dict):
+            raise Rejected("senml-invalid", "a SenML pack is a list of objects")
+        _check_senml_fields(record)
+        base.update((key, record[key]) for key in _SENML_BASE if key in record)
+        if "vb" not in record and "v" not in record:
+            continue
+        relative_s = sum(
+            _number(part.get(key, 0), key, limit=math.inf) for part, key in ((base, "bt"), (record, "t"))
+        )
+        absolute_s = relative_s + received_s if relative_s < SENML_RELATIVE_BELOW_S else relative_s
+        time_s, flags = _plausible(absolute_s, received_s)
+        yield Reading(
+            _senml_value(record, base),
+            _unit(record.get("u", base.get("bu"))),
+            time_s,
+            None,
+            _senml_name(record, base),
+            flags,
+        )
+
+
+def _check_senml_fields(record: Mapping[str, Any]) -> None:
+    if "vs" in record:
+        raise Rejected("senml-text-value", "a text (vs) is no reading; send a number (v) or a boolean (vb)")
+    if "vd" in record:
+        raise Rejected("senml-data-value", "data (vd) is no reading; send a number (v) or a boolean (vb)")
+    version = record.get("bver", SENML_VERSION)
+    if not isinstance(version, int) or version > SENML_VERSION:
+        raise Rejected("senml-version", f"this release reads SenML up to version {SENML_VERSION}")
+    if any(key.endswith("_") for key in record):
+        raise Rejected(
+            "senml-unknown-field", "a field ending in _ must be understood (RFC 8428, 4.4), and is not"
+        )
+
+
+def _senml_value(record: Mapping[str, Any], base: Mapping[str, Any]) -> float:
+    if "vb" not in record:
+        return _finite(_number(record["v"], "v") + _number(base.get("bv", 0), "bv"))
+    if not isinstance(record["vb"], bool):
+        raise Rejected("senml-invalid", "vb is true or false")
+    return float(record["vb"])
+
+
+def _senml_name(record: Mapping[str, Any], base: Mapping[str, Any]) -> str | None:
+    """None of a record without one: the topic names the stream."""
+    parts = (base.get("bn", ""), record.get("n", ""))
+    name = "".join(part for part in parts if isinstance(part, str))
+    if not all(isinstance(part, str) for part in parts) or (name and not _SENML_NAME.fullmatch(name)):
+        raise Rejected(
+            "senml-invalid", "a name has letters, digits and - : . / _ and starts with a letter or digit"
+        )
+    return name or None
+
+
+# --- fields ----------------------------------------------------------------------------------------------------
+
+
+def _number(value: object, field: str, limit: float = VALUE_MAX) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Rejected("not-a-number", f'"{field}" is a {type(value).__name__}, not a number')
+    try:
+        return _finite(float(value), limit)
+    except OverflowError:
+        raise Rejected("not-finite", f'"{field}" is larger than any number') from None
+
+
+def _finite(value: float, limit: float = VALUE_MAX) -> float:
+    if not math.isfinite(value):
+        raise Rejected("not-finite", "the value is larger than any number")
+    if abs(value) > limit:
+        raise Rejected("out-of-range", f"the value is beyond ±{limit:g}")
+    return value
+
+
+def _unit(unit: object) -> str | None:
+    if unit is None:
+        return None
+    if not isinstance(unit, str) or not 0 < len(unit) <= UNIT_MAX_CHARS or not unit.isprintable():
+        raise Rejected(
+            "unit-invalid", f"a unit is a text of at most {UNIT_MAX_CHARS} characters, as Cel or %RH"
+        )
+    return unit
+
+
+def _plausible(time_s: float, received_s: float) -> tuple[float, tuple[str, ...]]:
+    """The time, or that of receipt with a flag: a wrong clock loses no event."""
+    if received_s - PAST_MAX_S <= time_s <= received_s + FUTURE_MAX_S:
+        return time_s, ()
+    return received_s, (TIME_IMPLAUSIBLE,)
+
+
+# --- units -----------------------------------------------------------------------------------------------------
+
+
+class Unit(NamedTuple):
+    """In its base unit (SenML's, RFC 8428 and 8798), a value is ``value * scale + offset``."""
+
+    base: str
+    scale: float = 1.0
+    offset: float = 0.0
+
+
+UNITS: Final[Mapping[str, Unit]] = {
+    **dict.fromkeys(("Cel", "C", "°C", "℃", "degC", "celsius"), Unit("Cel")),
+    **dict.fromkeys(("F", "°F", "℉", "degF", "fahrenheit"), Unit("Cel", 5 / 9, -160 / 9)),
+    **dict.fromkeys(("K", "kelvin"), Unit("Cel", 1.0, -273.15)),
+    **dict.fromkeys(("%RH", "%", "RH", "%rh", "rh"), Unit("%RH")),
+    **dict.fromkeys(("lx", "lux", "Lux"), Unit("lx")),
+    **dict.fromkeys(("ppm", "PPM"), Unit("ppm")),
+    **dict.fromkeys(("W", "watt"), Unit("W")),
+    "mW": Unit("W", 1e-3),
+    "kW": Unit("W", 1e3),
+    "Wh": Unit("Wh"),
+    "kWh": Unit("Wh", 1e3),
+    "J": Unit("Wh", 1 / 3600),
+}
+"""Each spelling that is understood; spelled otherwise, a unit is only equal to itself."""
+
+
+def check_unit(reading: Reading, expected: str | None) -> Reading:
+    """The reading in the unit that its stream is told to have; without one told, in its own unit's base unit.
+
+    A reading that tells no unit is taken to have the stream's.
+
+    Raises
+    ------
+    Rejected
+        ``wrong-unit``: it measures something else. ``out-of-range``: converted, it is no value any more.
+    """
+    if reading.unit is None or reading.unit == expected:
+        return replace(reading, unit=expected)
+    sent = UNITS.get(reading.unit, Unit(reading.unit))
+    wanted = sent if expected is None else UNITS.get(expected, Unit(expected))
+    if sent.base != wanted.base:
+        told = f'"{reading.unit}"' if reading.unit in UNITS else "a unit that is not known"
+        raise Rejected("wrong-unit", f'the reading is in {told}; this stream is told to have "{expected}"')
+    if expected is None:
+        wanted, expected = Unit(sent.base), sent.base
+    value = (reading.value * sent.scale + sent.offset - wanted.offset) / wanted.scale
+    return replace(reading, value=_finite(round(value, 9)), unit=expected)

@@ -1,0 +1,266 @@
+"""What a Kafka record of ours looks like: an envelope's routing facts in the headers, its payload in the value.
+
+Between gateway, router and cloud nothing is decoded to be routed, so all that a decision needs stands in the
+headers: CloudEvents 1.0 attributes (Kafka binding, binary mode) and ours. Reading them is strict: what is missing,
+repeated, unknown or contradicts itself is refused with a reason, so that a damaged private record can never look
+like a public one::
+
+    >>> envelope = Envelope(event="0193", kind=Kind.FEATURE, privacy=Privacy.PUBLIC, key="home/cam1",
+    ...                     payload=b"...", source="home/cam1/garden", time="2026-05-01T12:00:00.000Z", space="s1")
+    >>> record = to_record(envelope)
+    >>> record.topic, from_record(record.headers, record.key, record.value) == envelope
+    ('tierwise.features.ingest', True)
+    >>> read_headers([("kind", b"feature")])
+    Traceback (most recent call last):
+    ...
+    pipeline.errors.Rejected: no header privacy
+
+A user-private record tells neither source nor time; it carries `PRIVATE_HEADERS` and nothing else.
+This module imports no Kafka client: the gate uses it on devices, too.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
+
+from pipeline import clock, topics
+from pipeline.errors import Rejected
+from pipeline.messages import (
+    Envelope,
+    Kind,
+    Malformed,
+    Message,
+    Privacy,
+    Result,
+    SightingReport,
+    Task,
+    decode,
+)
+from pipeline.topics import Header
+
+Headers = Iterable[tuple[str, bytes]]
+
+SPEC_VERSION: Final = b"1.0"
+
+PRIVATE_HEADERS: Final = frozenset(
+    {Header.ID, Header.TYPE, Header.KIND, Header.PRIVACY, Header.SEALED_BY, Header.REVISION}
+)
+"""All that a user-private record may say about itself; any other header could name the device or the time."""
+
+_OURS: Final = PRIVATE_HEADERS | {Header.SOURCE, Header.TIME, Header.SPEC, Header.SPACE}
+_PRIVACIES: Final = {level.value.encode(): level for level in Privacy}
+_KINDS: Final = {kind.value.encode(): kind for kind in Kind}
+_TYPES: Final = {kind: topics.event_type(kind).encode() for kind in Kind}
+_HEADER_MAX_BYTES: Final = 512
+"""A source is at most 3 names of 63 bytes, an id 36: what is longer is no header of ours."""
+_REVISION_MAX_DIGITS: Final = 9
+_ZERO: Final = ord("0")
+
+
+class Record(NamedTuple):
+    """One Kafka record."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...]
+    timestamp_ms: int | None = None
+    """The event's time; None (Kafka takes the time of arrival) where the event's own must not be told."""
+
+
+class Facts(NamedTuple):
+    """What the headers say."""
+
+    event: str
+    kind: Kind
+    privacy: Privacy
+    revision: int
+    source: str
+    time: str
+    space: str
+    sealed_by: str
+
+
+def to_record(envelope: Envelope, topic: str = topics.INGEST) -> Record:
+    """The record that carries this envelope."""
+    headers = [
+        (Header.ID, envelope.event.encode()),
+        (Header.TYPE, _TYPES[envelope.kind]),
+        (Header.KIND, envelope.kind.value.encode()),
+        (Header.PRIVACY, envelope.privacy.value.encode()),
+        (Header.REVISION, b"%d" % envelope.revision),
+    ]
+    if envelope.sealed_by:
+        headers.append((Header.SEALED_BY, envelope.sealed_by.encode()))
+    timestamp_ms = None
+    if envelope.privacy is not Privacy.USER_PRIVATE:
+        headers += [
+            (Header.SPEC, SPEC_VERSION),
+            (Header.SOURCE, envelope.source.encode()),
+            (Header.TIME, envelope.time.encode()),
+        ]
+        if envelope.space:
+            headers.append((Header.SPACE, envelope.space.encode()))
+        timestamp_ms = _milliseconds(envelope.time)
+    return Record(topic, envelope.key.encode(), envelope.payload, tuple(headers), timestamp_ms)
+
+
+def from_record(headers: Headers, key: bytes | None, value: bytes | None) -> Envelope:
+    """The envelope that a record carries.
+
+    Raises
+    ------
+    Rejected
+        As `read_headers`; also ``key-missing``, ``key-invalid`` and ``value-missing``.
+    """
+    facts = read_headers(headers)
+    if not key:
+        raise Rejected("key-missing", "a record needs its routing key, site/device or an HMAC")
+    if value is None:
+        raise Rejected("value-missing", "a record without a value deletes; no envelope does that")
+    try:
+        route_key = key.decode()
+    except UnicodeDecodeError:
+        raise Rejected("key-invalid", "a routing key is UTF-8: site/device or an HMAC in hex") from None
+    return Envelope(
+        event=facts.event,
+        kind=facts.kind,
+        privacy=facts.privacy,
+        key=route_key,
+        payload=value,
+        source=facts.source,
+        time=facts.time,
+        space=facts.space,
+        revision=facts.revision,
+        sealed_by=facts.sealed_by,
+    )
+
+
+def read_headers(headers: Headers) -> Facts:
+    """What a record's headers say, if they are whole and agree with each other.
+
+    Raises
+    ------
+    Rejected
+        ``privacy-missing``, ``-repeated``, ``-unknown``, the same of ``kind``; ``id-missing``, ``time-missing``,
+        ``source-missing``, ``source-invalid``, ``revision-invalid``, ``type-mismatch``, ``header-repeated``,
+        ``header-invalid``; ``not-sealed``: private and in the clear; ``sealed-public``: public and sealed;
+        ``header-forbidden``: a user-private record that says more than it may.
+    """
+    found: dict[str, bytes] = {}
+    foreign = False
+    for name, value in headers:
+        if name not in _OURS:
+            foreign = True
+        elif name in found:
+            reason = f"{name}-repeated" if name in (Header.PRIVACY, Header.KIND) else "header-repeated"
+            raise Rejected(reason, f"header {name} stands there more than once")
+        elif (
+            value is None or len(value) > _HEADER_MAX_BYTES
+        ):  # aiokafka and kafka-python hand out null values
+            raise Rejected(
+                "header-invalid", f"header {name} is null or longer than {_HEADER_MAX_BYTES} bytes"
+            )
+        else:
+            found[name] = value
+    privacy = _PRIVACIES.get(_required(found, Header.PRIVACY))
+    if privacy is None:
+        raise Rejected(
+            "privacy-unknown", "header privacy names no level: public, edge-private or user-private"
+        )
+    kind = _KINDS.get(_required(found, Header.KIND))
+    if kind is None:
+        raise Rejected("kind-unknown", f"header kind names no kind of record: {', '.join(Kind)}")
+    if found.get(Header.TYPE) != _TYPES[kind]:
+        raise Rejected("type-mismatch", f"header {Header.TYPE} of a {kind} must be {_TYPES[kind].decode()}")
+    if privacy is Privacy.PUBLIC:
+        if Header.SEALED_BY in found:
+            raise Rejected("sealed-public", "a public record is not sealed: one of both headers is wrong")
+    elif not found.get(Header.SEALED_BY):
+        raise Rejected("not-sealed", f"a record that is {privacy} may leave its site only sealed")
+    revision = found.get(Header.REVISION, b"")
+    if not revision.isdigit() or revision[0] == _ZERO or len(revision) > _REVISION_MAX_DIGITS:
+        raise Rejected("revision-invalid", "header revision is not a number from 1 on")
+    if privacy is Privacy.USER_PRIVATE:
+        if foreign or not found.keys() <= PRIVATE_HEADERS:
+            raise Rejected(
+                "header-forbidden", "a user-private record says only what it may: no source, no time"
+            )
+    elif not _is_source(_required(found, Header.SOURCE)):
+        raise Rejected("source-invalid", f"header {Header.SOURCE} is not site/device/stream")
+    else:
+        _required(found, Header.TIME)
+    try:
+        return Facts(
+            _required(found, Header.ID).decode(),
+            kind,
+            privacy,
+            int(revision),
+            found.get(Header.SOURCE, b"").decode(),
+            found.get(Header.TIME, b"").decode(),
+            found.get(Header.SPACE, b"").decode(),
+            found.get(Header.SEALED_BY, b"").decode(),
+        )
+    except UnicodeDecodeError as error:
+        raise Rejected("header-invalid", f"a header is not UTF-8: {error}") from None
+
+
+def answer(value: bytes) -> Result | SightingReport:
+    """The value of a record on the results topic: an edge's consensus or the cloud's answer, told apart by their
+    fields.
+
+    Raises
+    ------
+    Rejected
+        ``malformed``: it is neither.
+    """
+    for kind in (SightingReport, Result):
+        try:
+            return decode(kind, value)
+        except Malformed:
+            continue
+    raise Rejected(
+        "malformed", "neither a SightingReport nor a Result"
+    )  # no more: errors may quote the content
+
+
+class HourlySummary(Message, frozen=True):
+    """Value on the summaries topic, JSON: one stream's readings in one hour. The highest revision counts."""
+
+    source: str
+    hour: str
+    task: Task
+    unit: str
+    count: int
+    total: float
+    low: float
+    high: float
+    mean: float
+    revision: int
+    room: str | None = None
+
+
+def _required(found: Mapping[str, bytes], name: str) -> bytes:
+    value = found.get(name)
+    if not value:
+        raise Rejected(f"{name.removeprefix('ce_')}-missing", f"no header {name}")
+    return value
+
+
+@functools.lru_cache(maxsize=4096)  # streams are few, their records many
+def _is_source(source: bytes) -> bool:
+    try:
+        names = source.decode().split("/")
+    except UnicodeDecodeError:
+        return False
+    return len(names) == 3 and all(map(topics.is_name, names))
+
+
+def _milliseconds(time: str) -> int | None:
+    """None where the text is no time: reading the headers refuses what is missing, not the transport."""
+    try:
+        return max(0, round(clock.seconds(time) * 1000))
+    except (ValueError, OverflowError):
+        return None

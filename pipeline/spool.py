@@ -1,0 +1,541 @@
+"""The durable inbox and outbox of an agent: one SQLite file, committed before anything is acknowledged.
+
+It stands between the network and the work, in both directions::
+
+    MQTT > Ingest > receive | waiting > workers > finish + send | outgoing > Sender > MQTT
+                     inbox                  (one transaction)      outbox
+                                                            settle < the next hop's acknowledgement
+
+What `receive` returned is on disk (WAL, synchronous=FULL): whatever is killed, it is handed out until a worker
+finishes it, and what the worker sends is kept until the next hop acknowledges it::
+
+    with spool.transaction() as tx:
+        tx.finish(item)
+        tx.send(Outgoing(id=item.id, hop="edge", topic=topic, payload=payload, created_at=now))
+
+Nothing is taken twice. A payload's own id is remembered. A message without one is recognised as a redelivery if
+it equals (topic, SHA-256) a row that came over the same link and whose acknowledgement the broker may have missed
+(see `reconnected` and `broker_acknowledged`); two equal readings otherwise are two events.
+
+One writer connection under a lock, one reader connection under another: call it from any thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import threading
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import msgspec
+
+from pipeline import spool_file
+from pipeline.ids import event_id
+from pipeline.messages import Privacy
+
+SEEN_KEEP = 500_000
+"""Own ids remembered: some 60 MB; a publisher that repeats after more events than these is taken twice."""
+
+TIDY_EVERY = 1000
+"""Commits between two rounds of forgetting old ids and giving freed pages back to the file system."""
+
+VACUUM_PAGES = 2000
+"""Pages (4 KiB) given back a round: bounded, since a commit waits for it."""
+
+INFLIGHT_MAX = 500
+"""Unsettled records of a hop that were sent: bounds memory here and the queue for an absent peer at its broker."""
+
+HANDOUT_MAX_BYTES = 32 << 20
+"""Payloads of one `waiting` call: two frames of the largest kind."""
+
+
+class Arrival(NamedTuple):
+    """A message to be stored."""
+
+    topic: str
+    payload: bytes
+    received_at: float
+    """Seconds since the epoch, UTC."""
+    id: str | None = None
+    """The payload's own id; None: a new UUIDv7 is made."""
+
+
+class Receipt(NamedTuple):
+    """An arrival that is on disk."""
+
+    id: str
+    topic: str
+    sha256: str
+    """Of the payload, hexadecimal."""
+    repeat: bool
+    """It had been received before, and was not stored again."""
+
+
+class Item(NamedTuple):
+    """A stored message, claimed by the caller of `waiting`."""
+
+    row: int
+    id: str
+    topic: str
+    payload: bytes
+    received_at: float
+
+
+class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
+    """A record kept until its next hop has acknowledged it."""
+
+    id: str
+    """Unique within its hop; sent again under the same id, the latest replaces the earlier."""
+    hop: str
+    topic: str
+    payload: bytes
+    created_at: float
+    """Seconds since the epoch, UTC."""
+    event: str = ""
+    kind: str = ""
+    privacy: Privacy = Privacy.USER_PRIVATE
+    attempts: int = 0
+    """How often this process has sent it. Set by `outgoing`."""
+    seq: int = 0
+    """Which of those of the same id this is. Set by `outgoing`."""
+
+
+class _Attempt(NamedTuple):
+    sent: int
+    next_at: float
+
+
+_Print = tuple[str, bytes]
+"""Topic and SHA-256: what a redelivery is recognised by."""
+
+
+class Transaction:
+    """What is committed together. Its lists are applied to the spool's memory after the commit."""
+
+    def __init__(self, spool: Spool, db: sqlite3.Cursor) -> None:
+        self.db = db
+        """For the agent's own tables."""
+        self._spool = spool
+        self._grown_bytes = 0
+        self._stored: list[tuple[str, int]] = []
+        self._finished: list[int] = []
+        self._touched: list[tuple[str, str]] = []
+        self._matched: list[tuple[str, _Print, str]] = []
+
+    def receive(self, arrivals: Sequence[Arrival], link: str = "site") -> list[Receipt]:
+        """Store these, in order; `link` names the connection that they came over."""
+        expected = self._spool._expected[link]
+        receipts: list[Receipt] = []
+        rows: list[tuple[int, str, str, bytes, float, str, bytes]] = []
+        row = self._spool._next_row
+        for topic, payload, received_at, own_id in arrivals:
+            digest = hashlib.sha256(payload).digest()
+            repeat = False
+            if own_id is not None:
+                name = own_id
+                self.db.execute("INSERT OR IGNORE INTO seen(id) VALUES (?)", (own_id,))
+                repeat = self.db.rowcount == 0
+            elif expected and (ids := expected.get((topic, digest))):
+                name = ids.popleft()
+                self._matched.append((link, (topic, digest), name))
+                repeat = True
+            else:
+                name = event_id(received_at)
+            if not repeat:
+                rows.append((row, name, topic, payload, received_at, link, digest))
+                self._stored.append((topic, row))
+                self._grown_bytes += len(payload)
+                row += 1
+            receipts.append(Receipt(name, topic, digest.hex(), repeat))
+        self._spool._next_row = row
+        self.db.executemany(
+            "INSERT INTO inbox(row, id, topic, payload, received_at, link, sha256) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            rows,
+        )
+        return receipts
+
+    def finish(self, *items: Item) -> None:
+        """These are done with: their payloads are purged.
+
+        A row that the broker may deliver once more stays, without its payload, until `broker_acknowledged`.
+        """
+        for item in items:
+            self.db.execute(
+                "DELETE FROM inbox WHERE row = ? AND row <= ifnull((SELECT acknowledged FROM link WHERE name = link), 0)",
+                (item.row,),
+            )
+            if self.db.rowcount == 0:
+                self.db.execute("UPDATE inbox SET payload = NULL, done = 1 WHERE row = ?", (item.row,))
+            self._finished.append(item.row)
+            self._grown_bytes -= len(item.payload)
+
+    def send(self, *outgoing: Outgoing) -> None:
+        """Put these into the outbox; one of an id that is already there replaces it."""
+        for out in outgoing:
+            self._delete_outgoing("hop = ? AND id = ?", (out.hop, out.id))
+            self.db.execute(
+                "INSERT INTO outbox(hop, id, topic, payload, created_at, event, kind, privacy)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    out.hop,
+                    out.id,
+                    out.topic,
+                    out.payload,
+                    out.created_at,
+                    out.event,
+                    out.kind,
+                    out.privacy.value,
+                ),
+            )
+            self._touched.append((out.hop, out.id))
+            self._grown_bytes += len(out.payload)
+
+    def settle(self, hop: str, ids: Iterable[str]) -> int:
+        """The next hop has acknowledged these; returns how many were still kept."""
+        return sum(self._delete_outgoing("hop = ? AND id = ?", (hop, name)) for name in ids)
+
+    def settle_exactly(self, records: Iterable[Outgoing]) -> int:
+        """As `settle`, but spares a record that has replaced the one given here."""
+        return sum(self._delete_outgoing("seq = ?", (record.seq,)) for record in records)
+
+    def cancel(self, event: str, *, hop: str | None = None, kinds: Collection[str] | None = None) -> int:
+        """Withdraw an event's records that were not acknowledged yet; returns how many."""
+        where = "event = ? AND event <> ''"
+        parameters: list[object] = [event]
+        if hop is not None:
+            where += " AND hop = ?"
+            parameters.append(hop)
+        if kinds is not None:
+            where += f" AND kind IN ({', '.join('?' * len(kinds))})"
+            parameters += kinds
+        return self._delete_outgoing(where, parameters)
+
+    def _delete_outgoing(self, where: str, parameters: Sequence[object]) -> int:
+        deleted = self.db.execute(
+            f"DELETE FROM outbox WHERE {where} RETURNING hop, id, length(payload)",  # noqa: S608 - of fixed texts
+            parameters,
+        ).fetchall()
+        for hop, name, size_bytes in deleted:
+            self._touched.append((hop, name))
+            self._grown_bytes -= size_bytes
+        return len(deleted)
+
+
+class Spool:
+    """Made by `open`; see the module."""
+
+    def __init__(
+        self,
+        path: Path,
+        limit_bytes: int,
+        writer: sqlite3.Connection,
+        reader: sqlite3.Connection,
+        lock: IO[bytes],
+    ) -> None:
+        self.path = path
+        self.limit_bytes = limit_bytes
+        self.arrived = threading.Event()
+        """Set after each commit that stored something: wait on it when `waiting` returned nothing."""
+        self._writer = writer
+        self._reader = reader
+        self._lock_file = lock
+        self._write_lock = threading.Lock()
+        self._read_lock = threading.Lock()
+        self._next_row = 1
+        self._size_bytes = 0
+        self._commits = 0
+        self._expected: defaultdict[str, dict[_Print, deque[str]]] = defaultdict(dict)
+        self._turn: OrderedDict[str, int] = OrderedDict()
+        """Topics with rows to hand out, in whose turn it is, and the last row handed out of each."""
+        self._claimed: set[int] = set()
+        self._attempts: defaultdict[str, dict[str, _Attempt]] = defaultdict(dict)
+        self._queued: defaultdict[str, threading.Event] = defaultdict(threading.Event)
+
+    @classmethod
+    def open(cls, path: Path, *, limit_bytes: int) -> Spool:
+        """Open the file, made on first use, and bring its schema up to date.
+
+        Raises
+        ------
+        Stop
+            It is corrupt, cannot be written, belongs to a newer release, or another process uses it.
+        """
+        lock = spool_file.lock(path)
+        try:
+            writer = spool_file.connect(path)
+            spool_file.migrate(writer, path)
+            spool = cls(path, limit_bytes, writer, spool_file.connect(path), lock)
+            spool._load()
+        except BaseException as error:
+            lock.close()
+            if isinstance(error, sqlite3.Error):
+                raise spool_file.mapped(error, path) from error
+            raise
+        return spool
+
+    def create(self, schema: str) -> None:
+        """Make the agent's own tables (``CREATE TABLE IF NOT EXISTS ...``), for use within transactions."""
+        with self._write_lock:
+            try:
+                self._writer.executescript(schema)
+            except sqlite3.Error as error:
+                raise spool_file.mapped(error, self.path) from error
+
+    def close(self) -> None:
+        """Let go of the file. What is claimed will be handed out again."""
+        with self._write_lock, self._read_lock:
+            self._writer.close()
+            self._reader.close()
+            self._lock_file.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Everything done in it is committed (and synced) together, or nothing is.
+
+        Other writers wait meanwhile: no network and no inference inside.
+
+        Raises
+        ------
+        Retry
+            The disk is full: nothing was changed.
+        Stop
+            The file is corrupt.
+        """
+        with self._write_lock:
+            cursor = self._writer.cursor()
+            tx = Transaction(self, cursor)
+            try:
+                cursor.execute("BEGIN IMMEDIATE")
+                yield tx
+                cursor.execute("COMMIT")
+            except BaseException as error:
+                if self._writer.in_transaction:
+                    self._writer.rollback()
+                for link, fingerprint, name in reversed(tx._matched):
+                    self._expected[link][fingerprint].appendleft(name)
+                if isinstance(error, sqlite3.Error):
+                    raise spool_file.mapped(error, self.path) from error
+                raise
+            finally:
+                cursor.close()
+            self._apply(tx)
+            self._commits += 1
+            if self._commits % TIDY_EVERY == 0:
+                self._tidy()
+
+    # --- inbox -------------------------------------------------------------------------------------------------
+
+    def receive(self, arrivals: Sequence[Arrival], link: str = "site") -> list[Receipt]:
+        """Store these in one transaction; when it returns they are on disk."""
+        with self.transaction() as tx:
+            return tx.receive(arrivals, link)
+
+    def reconnected(self, link: str, *, session_present: bool) -> int:
+        """Prepare for what the broker will deliver again; returns the mark of the last row stored so far.
+
+        Messages whose acknowledgement it may have missed are recognised until `broker_acknowledged`. A broker that
+        kept no session redelivers nothing.
+        """
+        with self._write_lock:
+            mark = self._next_row - 1
+        if not session_present:
+            self.broker_acknowledged(link, mark)
+            return mark
+        rows = self.query(
+            "SELECT topic, sha256, id FROM inbox WHERE link = ?1 AND row <= ?2"
+            " AND row > ifnull((SELECT acknowledged FROM link WHERE name = ?1), 0) ORDER BY row",
+            (link, mark),
+        )
+        expected: dict[_Print, deque[str]] = {}
+        for topic, digest, name in rows:
+            expected.setdefault((topic, digest), deque()).append(name)
+        with self._write_lock:
+            self._expected[link] = expected
+        return mark
+
+    def broker_acknowledged(self, link: str, mark: int) -> None:
+        """The broker surely has the acknowledgements of this link's rows up to the mark: none comes again."""
+        with self.transaction() as tx:
+            self._expected[link] = {}
+            tx.db.execute(
+                "INSERT INTO link VALUES (?, ?) ON CONFLICT DO UPDATE SET acknowledged = max(acknowledged, excluded.acknowledged)",
+                (link, mark),
+            )
+            tx.db.execute("DELETE FROM inbox WHERE done = 1 AND row <= ? AND link = ?", (mark, link))
+
+    @property
+    def mark(self) -> int:
+        """Of the last row stored so far: what `broker_acknowledged` takes."""
+        return self._next_row - 1
+
+    def waiting(self, limit: int) -> list[Item]:
+        """Claim up to this many messages: fair over topics, in order within one.
+
+        They are not handed out again until `release`, or until the file is opened anew.
+        """
+        items: list[Item] = []
+        size_bytes = 0
+        with self._read_lock:
+            share = max(1, limit // max(1, len(self._turn)))
+            while self._turn and len(items) < limit and size_bytes < HANDOUT_MAX_BYTES:
+                topic, last = self._turn.popitem(last=False)
+                taken = 0
+                for item in map(Item._make, self._of_topic(topic, last)):
+                    if item.row not in self._claimed:
+                        self._claimed.add(item.row)
+                        items.append(item)
+                        size_bytes += len(item.payload)
+                        taken += 1
+                    last = item.row
+                    if taken == share or len(items) == limit or size_bytes >= HANDOUT_MAX_BYTES:
+                        self._turn[topic] = last
+                        break
+        return items
+
+    def release(self, items: Iterable[Item]) -> None:
+        """Give claimed messages back: they will be handed out again."""
+        with self._read_lock:
+            for item in items:
+                self._claimed.discard(item.row)
+                self._turn[item.topic] = min(self._turn.get(item.topic, item.row), item.row - 1)
+        self.arrived.set()
+
+    # --- outbox ------------------------------------------------------------------------------------------------
+
+    def queued(self, hop: str) -> threading.Event:
+        """Set after each commit that changed this hop's outbox."""
+        return self._queued[hop]
+
+    def outgoing(self, hop: str, limit: int, now: float) -> list[Outgoing]:
+        """Records of this hop that are due, in the order in which they were put."""
+        with self._read_lock:
+            attempts = self._attempts[hop]
+            names = self._fetch(
+                "SELECT id FROM outbox WHERE hop = ? ORDER BY seq LIMIT ?", (hop, INFLIGHT_MAX)
+            )
+            due = [
+                name for (name,) in names if (attempt := attempts.get(name)) is None or attempt.next_at <= now
+            ]
+            records = []
+            for name in due[:limit]:
+                for row in self._fetch(
+                    "SELECT seq, topic, payload, created_at, event, kind, privacy FROM outbox WHERE hop = ? AND id = ?",
+                    (hop, name),
+                ):
+                    seq, topic, payload, created_at, event, kind, privacy = row
+                    records.append(
+                        Outgoing(
+                            id=name,
+                            hop=hop,
+                            topic=topic,
+                            payload=payload,
+                            created_at=created_at,
+                            event=event,
+                            kind=kind,
+                            privacy=Privacy(privacy),
+                            seq=seq,
+                            attempts=attempts[name].sent if name in attempts else 0,
+                        )
+                    )
+            return records
+
+    def attempted(self, hop: str, ids: Iterable[str], next_at: float) -> None:
+        """These were sent; they are due again at this time. In memory only: after a restart all are due."""
+        with self._read_lock:
+            attempts = self._attempts[hop]
+            for name in ids:
+                sent = attempts[name].sent if name in attempts else 0
+                attempts[name] = _Attempt(sent + 1, next_at)
+
+    def make_due(self, hop: str) -> None:
+        """Everything of this hop is due now: the connection is new."""
+        with self._read_lock:
+            self._attempts[hop].clear()
+        self._queued[hop].set()
+
+    def settle(self, hop: str, ids: Iterable[str]) -> int:
+        """The next hop has acknowledged these; returns how many were still kept."""
+        with self.transaction() as tx:
+            return tx.settle(hop, ids)
+
+    def backlog(self, hop: str) -> int:
+        """Records of this hop that are not settled."""
+        return int(self.query("SELECT count(*) FROM outbox WHERE hop = ?", (hop,))[0][0])
+
+    # --- state -------------------------------------------------------------------------------------------------
+
+    @property
+    def waiting_count(self) -> int:
+        """Messages that no worker has finished."""
+        return int(self.query("SELECT count(*) FROM inbox WHERE done = 0")[0][0])
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all payloads kept."""
+        return self._size_bytes
+
+    @property
+    def full(self) -> bool:
+        """More is kept than the settings allow: refuse new input; what was acknowledged is never dropped."""
+        return self._size_bytes >= self.limit_bytes
+
+    def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """Read committed state, the agent's own tables included."""
+        with self._read_lock:
+            return self._fetch(sql, parameters)
+
+    def _fetch(self, sql: str, parameters: Sequence[object]) -> list[tuple[Any, ...]]:
+        try:
+            return self._reader.execute(sql, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise spool_file.mapped(error, self.path) from error
+
+    def _of_topic(self, topic: str, after: int) -> Iterator[tuple[Any, ...]]:
+        """Rows of one topic, fetched one at a time: a frame may be large."""
+        try:
+            yield from self._reader.execute(
+                "SELECT row, id, topic, payload, received_at FROM inbox"
+                " WHERE topic = ? AND row > ? AND done = 0 ORDER BY row",
+                (topic, after),
+            )
+        except sqlite3.Error as error:
+            raise spool_file.mapped(error, self.path) from error
+
+    def _apply(self, tx: Transaction) -> None:
+        """Bring the memory up to what was just committed."""
+        self._size_bytes += tx._grown_bytes
+        with self._read_lock:
+            for topic, row in tx._stored:
+                self._turn.setdefault(topic, row - 1)
+            self._claimed.difference_update(tx._finished)
+            for hop, name in tx._touched:
+                self._attempts[hop].pop(name, None)
+        if tx._stored:
+            self.arrived.set()
+        if tx._touched:
+            self._queued[hop].set()
+
+    def _load(self) -> None:
+        ((last, size_bytes),) = self._fetch(
+            "SELECT max(ifnull((SELECT max(row) FROM inbox), 0), ifnull((SELECT max(acknowledged) FROM link), 0)),"
+            " ifnull((SELECT sum(length(payload)) FROM inbox), 0) + ifnull((SELECT sum(length(payload)) FROM outbox), 0)",
+            (),
+        )
+        self._next_row = last + 1
+        self._size_bytes = size_bytes
+        # One look at the index a topic, however many rows wait.
+        topics = self._fetch(
+            "WITH RECURSIVE t(topic) AS (SELECT min(topic) FROM inbox WHERE done = 0 UNION ALL"
+            " SELECT (SELECT min(topic) FROM inbox WHERE done = 0 AND topic > t.topic) FROM t WHERE t.topic IS NOT NULL)"
+            " SELECT topic FROM t WHERE topic IS NOT NULL",
+            (),
+        )
+        self._turn.update((topic, 0) for (topic,) in topics)
+
+    def _tidy(self) -> None:
+        self._writer.execute("DELETE FROM seen WHERE row <= (SELECT max(row) FROM seen) - ?", (SEEN_KEEP,))
+        self._writer.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()

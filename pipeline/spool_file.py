@@ -1,0 +1,122 @@
+"""The file under the spool: its schema, how it is opened, and what its errors demand.
+
+`spool.py` is what agents use; this is its lowest layer::
+
+    lock = lock(path)              # one process a file
+    connection = connect(path)     # WAL, every commit synced
+    migrate(connection, path)      # the schema of this release
+"""
+
+from __future__ import annotations
+
+import fcntl
+import sqlite3
+from pathlib import Path
+from typing import IO
+
+from pipeline.errors import Retry, Stop
+
+MIGRATIONS = (
+    """
+    CREATE TABLE inbox(
+        row INTEGER PRIMARY KEY, id TEXT NOT NULL, topic TEXT NOT NULL, payload BLOB, received_at REAL NOT NULL,
+        link TEXT NOT NULL, sha256 BLOB NOT NULL, done INTEGER NOT NULL DEFAULT 0);
+    CREATE INDEX inbox_by_topic ON inbox(topic, row) WHERE done = 0;
+    CREATE INDEX inbox_done ON inbox(row) WHERE done = 1;
+    CREATE TABLE link(name TEXT PRIMARY KEY, acknowledged INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE seen(row INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE);
+    CREATE TABLE outbox(
+        seq INTEGER PRIMARY KEY AUTOINCREMENT, hop TEXT NOT NULL, id TEXT NOT NULL, topic TEXT NOT NULL, payload BLOB NOT NULL,
+        created_at REAL NOT NULL, event TEXT NOT NULL, kind TEXT NOT NULL, privacy TEXT NOT NULL,
+        UNIQUE(hop, id));
+    CREATE INDEX outbox_by_hop ON outbox(hop, seq);
+    CREATE INDEX outbox_by_event ON outbox(event) WHERE event <> '';
+    """,
+)
+"""One script a schema version; `PRAGMA user_version` counts how many were run. Only ever append."""
+
+BUSY_TIMEOUT_S = 10.0
+"""How long a writer waits for a checkpoint of the other connection."""
+
+WAL_KEEP_BYTES = 64 << 20
+"""The write-ahead log is cut back to this: a burst of frames would leave it large for ever."""
+
+_TRY_AGAIN = frozenset(
+    {
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+    }
+)
+_UNUSABLE = frozenset(
+    {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
+)
+
+
+def lock(path: Path) -> IO[bytes]:
+    """Keep other processes from this file, until the returned one is closed.
+
+    Raises
+    ------
+    Stop
+        Another process holds it, or its folder cannot be written.
+    """
+    name = path.with_name(path.name + ".lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        held = name.open("ab")
+    except OSError as error:
+        raise Stop(
+            f"cannot write to {path.parent} ({error}): make it writable, or name another `data` folder"
+        ) from error
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        held.close()
+        raise Stop(
+            f"{path} is in use by another agent: stop that, or give this one a `data` folder of its own"
+        ) from None
+    return held
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection for use under a lock, from any thread."""
+    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # takes effect in a file without tables only
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA journal_size_limit = {WAL_KEEP_BYTES}")
+    return connection
+
+
+def migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Run the scripts that this file has not seen yet.
+
+    Raises
+    ------
+    Stop
+        A newer release has written it.
+    """
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > len(MIGRATIONS):
+        raise Stop(
+            f"{path} has schema version {version}, this release knows {len(MIGRATIONS)}: "
+            "install the newer release again, or move the file away (what it had not passed on stays in it)"
+        )
+    for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
+        connection.executescript(f"BEGIN; {script}; PRAGMA user_version = {number}; COMMIT")
+
+
+def mapped(error: sqlite3.Error, path: Path) -> Exception:
+    """What this error demands; the error itself where it is our mistake (bad SQL, a broken constraint)."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in _TRY_AGAIN:
+        return Retry(f"{path}: {error}; nothing was changed. Free some disk space if this goes on")
+    if code in _UNUSABLE:
+        return Stop(
+            f"{path} cannot be used: {error}. Check the disk, then move the file away (with its -wal and -shm): "
+            "the agent starts with an empty one, and what was not passed on stays in the old"
+        )
+    return error

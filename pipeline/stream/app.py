@@ -1,0 +1,107 @@
+"""The Faust app of `tierwise stream`: which handler takes which topic, which table remembers what.
+
+::
+
+    features.ingest ── Router ──> features.public, .edge-private, .user-private, .rejected
+                          ├─────> results ────────── Results ──> counts        (table: sightings)
+                          └─────> summaries.ingest ─ Summaries > summaries     (table: hours)
+
+Delivery is at least once: every effect bears repetition. Faust's own ``exactly_once`` hangs, so it is not used. An app is
+built by `build_app`, started with ``await app.start()``, and ends with a reason in ``app.crash_reason`` when a handler raised.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import faust
+from aiokafka.helpers import create_ssl_context
+
+from pipeline import topics
+from pipeline.clock import Clock
+from pipeline.records import HourlySummary
+from pipeline.settings import KafkaSettings, Settings
+from pipeline.stream.batches import handle_batches
+from pipeline.stream.delivery import Delivery, Outgoing
+from pipeline.stream.results import Answer, Results
+from pipeline.stream.router import Router
+from pipeline.stream.summaries import Summaries
+
+GROUP: Final = "tierwise-stream"
+SESSION_TIMEOUT_S: Final = 3.0
+"""A dead worker's partitions are another's after this long; half of it and a busy machine loses members for nothing."""
+HEARTBEAT_S: Final = 1.0
+COMMIT_EVERY_S: Final = 1.0
+"""What a killed worker's successor repeats at most."""
+BUFFER_EVENTS: Final = 65_536
+"""Faust's default throttles a backlog with sleep(1)."""
+BATCH_MAX_BYTES: Final = 256 << 10
+"""Of one partition's share of a fetch; brokers take up to 1 MiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """Who wants to know what the processors did; called in the app's loop, so nothing here may block."""
+
+    answers: Callable[[Sequence[Answer]], None]
+    summaries: Callable[[Sequence[HourlySummary]], None]
+    delivered: Callable[[str, Sequence[Outgoing]], None]
+    """Records that this topic holds now."""
+
+
+def build_app(settings: Settings, clock: Clock, listeners: Listeners) -> faust.App:
+    """The app, not yet started; call it in the thread whose event loop will run it."""
+    app = _app(settings)
+    deliver = Delivery(lambda: app.producer._producer, clock.now, listeners.delivered)
+    sightings = app.Table("sightings", partitions=topics.PARTITIONS)
+    hours = app.Table("hours", partitions=topics.PARTITIONS)
+    results = Results(sightings, deliver, settings.zone, clock.now, listeners.answers)
+    sightings.on_recover(results.forget_view)
+    handle_batches(
+        app,
+        {
+            topics.INGEST: Router(deliver, clock.now),
+            topics.RESULTS: results,
+            topics.SUMMARIES_INGEST: Summaries(hours, deliver, clock.now, listeners.summaries),
+        },
+    )
+    return app
+
+
+def _app(settings: Settings) -> faust.App:
+    kafka = settings.kafka
+    return faust.App(
+        GROUP,
+        broker=[f"kafka://{server}" for server in kafka.servers],
+        broker_credentials=_credentials(kafka),
+        store="memory://",
+        datadir=str(Path(settings.data_dir) / "stream"),
+        web_enabled=False,
+        autodiscover=False,
+        topic_partitions=topics.PARTITIONS,
+        topic_replication_factor=kafka.replication,
+        topic_disable_leader=True,
+        processing_guarantee="at_least_once",
+        broker_session_timeout=SESSION_TIMEOUT_S,
+        broker_heartbeat_interval=HEARTBEAT_S,
+        broker_commit_interval=COMMIT_EVERY_S,
+        stream_buffer_maxsize=BUFFER_EVENTS,
+        producer_max_batch_size=BATCH_MAX_BYTES,
+        producer_acks=-1,
+        consumer_auto_offset_reset="earliest",
+    )
+
+
+def _credentials(kafka: KafkaSettings) -> faust.SASLCredentials | faust.SSLCredentials | None:
+    context: ssl.SSLContext | None = None
+    if kafka.security.endswith("SSL"):
+        context = create_ssl_context(cafile=kafka.ca or None)
+    if kafka.security.startswith("SASL_"):
+        return faust.SASLCredentials(
+            username=kafka.username, password=kafka.password, mechanism=kafka.mechanism, ssl_context=context
+        )
+    return faust.SSLCredentials(context) if context else None
