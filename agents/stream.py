@@ -59,10 +59,6 @@ def build(settings: Settings, clock: Clock | None = None) -> StreamRole:
     return StreamRole(settings, clock or SystemClock())
 
 
-class Stuck(Exception):
-    """The group does not move; a fresh worker is the cure."""
-
-
 class StreamRole:
     """Driven by `agents.role`."""
 
@@ -173,9 +169,6 @@ class StreamRole:
     # --- called in the app's loop: nothing here blocks ---------------------------------------------------------
 
     def _tell_answers(self, answers: Sequence[Answer]) -> None:
-        for answer in answers:
-            if isinstance(answer, Result):
-                self.metrics.answered(answer)
         self._write(
             [result_point(one) if isinstance(one, Result) else sighting_point(one) for one in answers]
         )
@@ -211,7 +204,7 @@ class StreamRole:
                     continue
                 self._behind = sum(place.end - place.committed for place in places.values())
                 if stuck := dog.stuck(self._clock.monotonic(), places):
-                    raise Stuck(f"group {GROUP} does not move: {stuck}")
+                    raise RuntimeError(f"group {GROUP} does not move: {stuck}")
 
 
 async def _live(app: faust.App) -> None:

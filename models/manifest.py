@@ -81,7 +81,7 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / FILE
     try:
         content = msgspec.json.decode(path.read_bytes())
-        return msgspec.convert({**content, "folder": folder}, Manifest, dec_hook=lambda kind, value: value)
+        return msgspec.convert({**content, "folder": folder}, Manifest, dec_hook=lambda _, value: value)
     except OSError as error:
         raise Stop(f"{path} cannot be read ({error.strerror}); install tierwise again") from error
     except (msgspec.MsgspecError, TypeError) as error:

@@ -40,7 +40,7 @@ class Zoo:
         known = ", ".join(manifest.title for manifest in self.manifests) or "none"
         raise Stop(f"the zoo has no model {name} (it has: {known}); install tierwise again")
 
-    def device_eye(self) -> DeviceEye:
+    def device_eye(self, backbone: bool = True) -> DeviceEye:
         """Kingdom and person, by the backbone."""
         manifest = self._vision()
         head = FrameHead.of(_arrays(manifest, "frame.npz"))

@@ -71,8 +71,8 @@ class InfluxStore:
 def line(point: Point) -> str:
     """The point in line protocol, escaped; empty tags are left out, as InfluxDB demands."""
     made = Line(point.measurement)
-    for name, value in point.tags.items():
-        made.tag(name, value.replace("\n", " "))
+    for name, text in point.tags.items():
+        made.tag(name, text.replace("\n", " "))
     for name, value in point.fields.items():
         made.field(name, value)
     return str(made.time(round(point.time_s * 1000), WritePrecision.MS).to_line_protocol())

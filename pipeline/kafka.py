@@ -19,9 +19,11 @@ The only file, with `pipeline.brokers` and `pipeline.stream`, that imports a Kaf
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
@@ -70,7 +72,8 @@ _FENCED: Final = (
 )
 
 
-class Refused(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Refused:
     """A record that Kafka will never take; `index` is its place in what was to be delivered."""
 
     index: int
@@ -117,7 +120,7 @@ class Producer:
                         len(records) > 1
                     ):  # a whole batch may fall with one record of it: each gets its own chance
                         alone = ((lost.index, self._deliver([records[lost.index]])) for lost in refused)
-                        refused = [still._replace(index=index) for index, rest in alone for still in rest]
+                        refused = [replace(still, index=index) for index, rest in alone for still in rest]
             except (Retry, Stop):
                 self._disconnect(timeout_s=0)
                 raise
@@ -458,6 +461,7 @@ def _connection(settings: KafkaSettings, name: str) -> dict[str, Any]:
 
 def _opened(kind: Callable[..., Any], settings: KafkaSettings, name: str, **more: Any) -> Any:
     """A connected client. One that fails to connect leaves its network thread behind: end it."""
+    _knock(settings)
     networks: list[KafkaNetClient] = []
 
     def network(**configuration: Any) -> KafkaNetClient:
@@ -470,6 +474,21 @@ def _opened(kind: Callable[..., Any], settings: KafkaSettings, name: str, **more
         for each in networks:
             each.close()
         raise
+
+
+def _knock(settings: KafkaSettings) -> None:
+    """See whether anybody listens: where nobody does, the client would leak a socket an attempt, for seconds."""
+    refused: OSError | None = None
+    for server in settings.servers:
+        host, _, port = server.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_MS / 1000).close()
+        except OSError as error:
+            refused = error
+        else:
+            return
+    if refused is not None:
+        raise refused
 
 
 def _admin(settings: KafkaSettings) -> Any:

@@ -271,6 +271,11 @@ class Connection:
     # --- the connection's thread -------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        assert self._bell is not None
+        with self._bell[0], self._bell[1]:
+            self._connect_for_ever()
+
+    def _connect_for_ever(self) -> None:
         delay_s = BACKOFF_MIN_S / 2
         while not self._stopping.is_set():
             began = time.monotonic()

@@ -21,6 +21,7 @@ This module imports no Kafka client: the gate uses it on devices, too.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
@@ -216,11 +217,10 @@ def answer(value: bytes) -> Result | SightingReport:
     Rejected
         ``malformed``: it is neither.
     """
-    for kind in (SightingReport, Result):
-        try:
-            return decode(kind, value)
-        except Malformed:
-            continue
+    with contextlib.suppress(Malformed):
+        return decode(SightingReport, value)
+    with contextlib.suppress(Malformed):
+        return decode(Result, value)
     raise Rejected(
         "malformed", "neither a SightingReport nor a Result"
     )  # no more: errors may quote the content

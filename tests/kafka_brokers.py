@@ -69,7 +69,7 @@ class EmbeddedKafka:
     def start(self) -> None:
         command = [sys.executable, "-m", "pipeline.brokers.kafka", "--dir", str(self.directory)]
         self.process = subprocess.Popen(
-            [*command, "--port", str(self.port), "--with-parent", *self.options],
+            [*command, "--port", str(self.port), "--parent-pid", str(os.getpid()), *self.options],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -160,6 +160,11 @@ class ApacheKafka:
         from kafka import KafkaAdminClient
         from kafka.errors import KafkaError
 
+        try:
+            # kafka-python leaves its socket open when it is refused.
+            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+        except OSError:
+            return False
         try:
             admin = KafkaAdminClient(bootstrap_servers=self.address, bootstrap_timeout_ms=1000)
         except KafkaError:

@@ -104,7 +104,7 @@ class Linear:
     def sums(self, classes: Floats) -> Floats:
         order = np.argsort(self.to, kind="stable")
         starts = np.searchsorted(self.to[order], np.arange(self.to.max() + 1))
-        return np.add.reduceat(classes[:, order], starts, axis=1)
+        return np.asarray(np.add.reduceat(classes[:, order], starts, axis=1), np.float32)
 
 
 def tune(
@@ -136,9 +136,9 @@ def tune(
         gradients = (x[rows].T @ error + hold * (theta[0] - start.weights), error.sum(0))
         now = rate * 0.5 * (1 + np.cos(np.pi * step / steps))
         for part, gradient, m, v in zip(theta, gradients, first, second, strict=True):
-            m += 0.1 * (gradient - m)
-            v += 0.001 * (gradient * gradient - v)
-            part -= now * (m / (1 - 0.9**step)) / (np.sqrt(v / (1 - 0.999**step)) + 1e-8)
+            m[:] += 0.1 * (gradient - m)
+            v[:] += 0.001 * (gradient * gradient - v)
+            part[:] -= now * (m / (1 - 0.9**step)) / (np.sqrt(v / (1 - 0.999**step)) + 1e-8)
     return Linear(theta[0], theta[1], start.to)
 
 
@@ -279,6 +279,7 @@ def make_frame_head(tree: Taxonomy, packs: dict[str, Pack]) -> FrameHead:
 
 
 def by_kingdom(species: Floats, kingdom_of: NDArray[np.intp]) -> Floats:
+    """Sums over each kingdom's species, (n, 4)."""
     return np.stack([species[:, kingdom_of == at].sum(1) for at in range(len(KINGDOMS))], axis=1) + 1e-12
 
 

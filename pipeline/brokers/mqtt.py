@@ -22,8 +22,10 @@ import socket
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
+from pipeline.brokers import parent
 from pipeline.errors import Stop
 
 LOOPBACK = "127.0.0.1"
@@ -39,8 +41,6 @@ publisher repeats; the broker's own default of 10 x 100 MB takes 1.7 GB of memor
 CONNECTIONS_MAX = 1000
 
 READY_TIMEOUT_S = 10.0
-PARENT_POLL_S = 0.5
-
 CONFIG = """\
 id = 0
 
@@ -118,17 +118,6 @@ def start(port: int, folder: Path) -> None:
     )
 
 
-def end_with(parent_pid: int) -> None:
-    """End this process when its parent ends: nobody else would stop the broker then."""
-
-    def watch() -> None:
-        while os.getppid() == parent_pid:
-            time.sleep(PARENT_POLL_S)
-        os._exit(0)
-
-    threading.Thread(target=watch, name="parent", daemon=True).start()
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run until told to end; 2 if it cannot start."""
     parser = argparse.ArgumentParser(
@@ -142,7 +131,7 @@ def main(arguments: list[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: done.set())
     if options.parent_pid is not None:
-        end_with(options.parent_pid)
+        parent.watch(options.parent_pid, partial(os._exit, 0))
     try:
         start(options.port, options.dir)
     except Stop as stop:

@@ -89,6 +89,7 @@ class Policy:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._zone = settings.zone
         self.rules = RULES + tuple(_from_settings(rule) for rule in settings.rules)
 
     def levels(
@@ -109,7 +110,7 @@ class Policy:
         """
         stream = self._settings.stream(source)
         levels = (stream or StreamSettings()).levels
-        seen = Seen(source, _local(time_s, self._settings), path, person)
+        seen = Seen(source, _local(time_s, self._zone), path, person)
         holding = [rule for rule in self.rules if rule.holds(seen)]
         for rule in holding:
             levels = levels.join(rule.levels)
@@ -144,8 +145,8 @@ def _from_settings(settings: RuleSettings) -> Rule:
     return Rule(settings.name, matches, msgspec.structs.replace(LOWEST, **raised), settings.reason)
 
 
-def _local(time_s: float, settings: Settings) -> dt.datetime | None:
+def _local(time_s: float, zone: dt.tzinfo) -> dt.datetime | None:
     try:
-        return dt.datetime.fromtimestamp(time_s, settings.zone)
+        return dt.datetime.fromtimestamp(time_s, zone)
     except (ValueError, OverflowError, OSError):
         return None

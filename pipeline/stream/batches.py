@@ -60,6 +60,8 @@ async def store(table: Any, partition: int, changes: Mapping[str, Any]) -> None:
 class BatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is only half typed
     """Faust's consumer; partitions of topics that have a handler bypass its per-event path."""
 
+    logger = driver.logger
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._next: dict[TP, int] = {}
         """Of each partition that a handler serves: the offset after the last one that is done."""

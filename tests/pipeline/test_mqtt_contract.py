@@ -117,7 +117,8 @@ def publish(connection: Connection, cleared: Cleared, delivered: Callable[[], ob
     """Publish once there is room, unless the connection's life ended."""
     while connection.connects == life:
         try:
-            return connection.publish(cleared, delivered)
+            connection.publish(cleared, delivered)
+            return
         except Retry:
             connection.wait_writable(0.1)
 
@@ -306,9 +307,7 @@ def test_what_was_committed_but_not_acknowledged_is_stored_once(clients: Clients
     clients("sub", subscriptions=[READINGS], handler=CutAfterCommit(spool, "site", admit, receipts.extend))
     publish_all(clients("pub", persistent=False), [reading(b"21.5") for _ in range(5)])
     publish_all(clients("late", persistent=False), [reading(b"22.0")])
-    wait_until(
-        lambda: b"22.0" in {item.payload for item in spool.waiting(100) for _ in [spool.release([item])]}
-    )
+    wait_until(lambda: spool.waiting_count >= 6)
     stored = Counter(item.payload for item in spool.waiting(100))
     assert stored == {b"21.5": 5, b"22.0": 1}
     assert any(receipt.repeat for receipt in receipts)
@@ -316,15 +315,10 @@ def test_what_was_committed_but_not_acknowledged_is_stored_once(clients: Clients
 
 def test_equal_readings_after_a_reconnect_are_new_events(clients: Clients, spool: Spool) -> None:
     pub = clients("pub", persistent=False)
-    for _ in range(3):
-        ingest = Ingest(spool, "site", admit)
-        sub = clients("sub", subscriptions=[READINGS], handler=ingest)
+    for n in range(1, 4):
+        sub = clients("sub", subscriptions=[READINGS], handler=Ingest(spool, "site", admit))
         publish_all(pub, [reading(b"21.5")])
-        row = spool.mark
-        wait_until(
-            lambda: spool.query("SELECT acknowledged FROM link WHERE name = 'site'") == [(spool.mark,)]
-        )
-        wait_until(lambda row=row: spool.waiting_count > 0 and spool.mark >= row)  # type: ignore[misc]
+        wait_until(lambda n=n: spool.query("SELECT acknowledged FROM link") == [(n,)])  # type: ignore[misc]
         sub.stop()
     assert spool.waiting_count == 3
 

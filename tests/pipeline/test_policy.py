@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from pathlib import Path
 
 import msgspec
@@ -10,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.hours import ALL_DAY, DAY_MIN, Hours, holds
+from pipeline.hours import ALL_DAY, DAY_MIN, Hours, Weekday, holds
 from pipeline.messages import Kind, Levels, Privacy, Rank, Result, Task, Tier
 from pipeline.privacy.policy import LOWEST, RULES, Policy, within
 from pipeline.settings import STARTER, RuleSettings, Settings, StreamSettings
 
+PAGE = Path(__file__).parents[2] / "docs" / "privacy.md"
 GARDEN = "home/cam1/garden"
 levels_of_all_kinds = st.builds(Levels, *(st.sampled_from(Privacy) for _ in Kind))
 
@@ -172,7 +174,8 @@ def test_a_time_that_cannot_be_meant_counts_as_within_every_schedule() -> None:
     ],
 )
 def test_hours_of_a_friday_night_begin_on_friday_and_end_on_saturday(local: str, expected: bool) -> None:
-    assert holds(Hours.parse("22:00-06:00"), ("fri",), dt.datetime.fromisoformat(local)) is expected
+    friday: tuple[Weekday, ...] = ("fri",)
+    assert holds(Hours.parse("22:00-06:00"), friday, dt.datetime.fromisoformat(local)) is expected
 
 
 @given(st.integers(0, DAY_MIN - 1), st.integers(0, DAY_MIN), st.datetimes())
@@ -205,6 +208,33 @@ def test_the_advice_for_an_unnamed_stream_is_toml_that_names_it(task: Task, tmp_
     named = Settings.load(file, {}).stream("home/cam9/street")
     assert named is not None
     assert named.task is task
+
+
+# --- its page --------------------------------------------------------------------------------------------------
+
+
+def test_the_pages_table_of_levels_is_what_is_decided(tmp_path: Path) -> None:
+    file = tmp_path / "tierwise.toml"
+    file.write_text(STARTER)
+    starter = Policy(Settings.load(file, {}))
+    columns = [
+        starter.levels("home/cam9/street", 0.0).levels,
+        starter.levels("home/cam1/garden", 0.0).levels,
+        starter.levels("home/room1/co2", 0.0).levels,
+        RULES[0].levels,
+    ]
+    expected = {kind.value: tuple(levels.of(kind).value for levels in columns) for kind in Kind}
+    rows = re.findall(
+        r"^\| `(\w+)` \| [^|]+" + 4 * r"\| `([a-z-]+)` " + r"\|$", PAGE.read_text(), re.MULTILINE
+    )
+    assert {kind: tuple(levels) for kind, *levels in rows} == expected
+
+
+def test_the_pages_rule_is_a_valid_one(tmp_path: Path) -> None:
+    file = tmp_path / "tierwise.toml"
+    file.write_text(PAGE.read_text().split("```toml\n")[1].split("```")[0])
+    [found] = Settings.load(file, {}).rules
+    assert found.name == "our-evenings"
 
 
 # --- values in answers -----------------------------------------------------------------------------------------

@@ -231,7 +231,7 @@ def test_without_create_a_missing_key_is_missing(tmp_path: Path) -> None:
 def test_a_key_that_others_may_read_is_refused_with_the_cure(tmp_path: Path, mode: int) -> None:
     Keyring.open(tmp_path, create=True)
     (tmp_path / "user.key").chmod(mode)
-    with pytest.raises(Stop, match="run: chmod 600 .*user.key"):
+    with pytest.raises(Stop, match=r"run: chmod 600 .*user\.key"):
         Keyring.open(tmp_path, create=False)
 
 

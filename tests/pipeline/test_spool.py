@@ -18,10 +18,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from pipeline import spool as spool_module
-from pipeline import spool_file
 from pipeline.errors import Retry, Stop
-from pipeline.spool import Arrival, Item, Outgoing, Spool
+from pipeline.spool import Arrival, Item, Outgoing, Spool, file, store
 
 NOW = 1_700_000_000.0
 OWN_ID = "018bcfe5-6800-7000-8000-000000000001"
@@ -160,7 +158,7 @@ def test_what_is_claimed_is_handed_out_once_until_it_is_released(spool: Spool) -
 def test_one_call_hands_out_no_more_bytes_than_fit_in_memory(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spool_module, "HANDOUT_MAX_BYTES", 100)
+    monkeypatch.setattr(store, "HANDOUT_MAX_BYTES", 100)
     spool.receive([arrival(payload=bytes(60)) for _ in range(4)])
     assert [len(spool.waiting(9)) for _ in range(3)] == [2, 2, 0]
 
@@ -235,10 +233,10 @@ def test_a_withdrawn_event_leaves_the_outbox(spool: Spool) -> None:
 
 
 def test_a_hop_without_acknowledgements_is_sent_a_bounded_number(spool: Spool) -> None:
-    send(spool, *(outgoing(str(n)) for n in range(spool_module.INFLIGHT_MAX + 1)))
+    send(spool, *(outgoing(str(n)) for n in range(store.INFLIGHT_MAX + 1)))
     due = spool.outgoing("edge", 10_000, NOW)
     spool.attempted("edge", [r.id for r in due], NOW + 5)
-    assert len(due) == spool_module.INFLIGHT_MAX
+    assert len(due) == store.INFLIGHT_MAX
     assert spool.outgoing("edge", 10_000, NOW) == []
 
 
@@ -279,8 +277,8 @@ def test_the_size_is_known_after_a_restart(spool: Spool, tmp_path: Path) -> None
 
 
 def test_the_file_shrinks_and_old_ids_are_forgotten(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spool_module, "TIDY_EVERY", 3)
-    monkeypatch.setattr(spool_module, "SEEN_KEEP", 2)
+    monkeypatch.setattr(store, "TIDY_EVERY", 3)
+    monkeypatch.setattr(store, "SEEN_KEEP", 2)
     names = [OWN_ID[:-1] + str(n) for n in range(4)]
     spool.receive([arrival(payload=bytes(200_000), own_id=name) for name in names])
     spool.broker_acknowledged("site", spool.mark)
@@ -308,7 +306,7 @@ def test_a_file_that_is_no_database_says_what_to_do(tmp_path: Path) -> None:
 def test_a_file_of_a_newer_release_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "spool.db"
     db = sqlite3.connect(path)
-    db.execute(f"PRAGMA user_version = {len(spool_file.MIGRATIONS) + 1}")
+    db.execute(f"PRAGMA user_version = {len(file.MIGRATIONS) + 1}")
     db.close()
     with pytest.raises(Stop, match="newer release"):
         Spool.open(path, limit_bytes=1)

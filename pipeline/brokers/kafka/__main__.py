@@ -1,4 +1,4 @@
-"""`python -m pipeline.brokers.kafka --dir DIR [--host 127.0.0.1] [--port 9092] [--with-parent]`
+"""`python -m pipeline.brokers.kafka --dir DIR [--host 127.0.0.1] [--port 9092] [--parent-pid N]`
 
 Prints one line of JSON to standard output when it answers, logs to standard error, and ends on SIGTERM or SIGINT
 (exit code 0), or with one line saying what to change (exit code 2).
@@ -16,6 +16,7 @@ import signal
 import sys
 from pathlib import Path
 
+from pipeline.brokers import parent
 from pipeline.brokers.kafka.server import serve
 from pipeline.errors import Stop
 
@@ -25,11 +26,7 @@ def main() -> int:
     parser.add_argument("--dir", type=Path, required=True, help="where topics, records and offsets are kept")
     parser.add_argument("--host", default="127.0.0.1", help="a loopback address (default %(default)s)")
     parser.add_argument("--port", type=int, default=9092, help="0 takes a free one (default %(default)s)")
-    parser.add_argument(
-        "--with-parent",
-        action="store_true",
-        help="end when standard input closes: with the process that started this",
-    )
+    parser.add_argument("--parent-pid", type=int, help="end when this process, the parent, ends")
     arguments = parser.parse_args()
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s kafka %(levelname)s %(message)s"
@@ -48,8 +45,8 @@ async def _run(arguments: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    if arguments.with_parent:
-        await loop.connect_read_pipe(lambda: _UntilClosed(stop), sys.stdin)
+    if arguments.parent_pid is not None:
+        parent.watch(arguments.parent_pid, lambda: loop.call_soon_threadsafe(stop.set))
 
     def ready(host: str, port: int) -> None:
         logging.warning(
@@ -59,16 +56,6 @@ async def _run(arguments: argparse.Namespace) -> None:
         print(json.dumps(line), flush=True)
 
     await serve(arguments.dir, arguments.host, arguments.port, stop, ready)
-
-
-class _UntilClosed(asyncio.Protocol):
-    """Works on Linux and macOS alike, and however the parent died: the system closes its end of the pipe."""
-
-    def __init__(self, stop: asyncio.Event) -> None:
-        self._stop = stop
-
-    def connection_lost(self, _problem: Exception | None) -> None:
-        self._stop.set()
 
 
 def _allow_open_files() -> None:

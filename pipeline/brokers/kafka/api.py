@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -338,19 +338,18 @@ async def init_producer_id(_broker: Broker, request: Any) -> Any:
     )
 
 
-async def api_versions(_broker: Broker, request: Any) -> Any:
+async def api_versions(_broker: Broker, _request: Any) -> Any:
     """The table below, as a client asks for it first of all."""
-    return versions_response(Code.NONE, request.API_VERSION)
+    return versions_response(Code.NONE, API_BY_KEY)
 
 
-def versions_response(code: Code, version: int) -> Any:
+def versions_response(code: Code, apis: Mapping[int, Api]) -> Any:
     row = metadata.ApiVersionsResponse.ApiVersion
     return metadata.ApiVersionsResponse(
         error_code=code,
         throttle_time_ms=0,
         api_keys=[
-            row(version=version, api_key=key, min_version=api.oldest, max_version=api.newest)
-            for key, api in API_BY_KEY.items()
+            row(api_key=key, min_version=api.oldest, max_version=api.newest) for key, api in apis.items()
         ],
     )
 

@@ -158,6 +158,8 @@ class PartitionLog:
                 verify(data, position, header)
             except Refused:
                 break
+            if header.base_offset < log.end_offset:
+                break
             last.index.note(header, position)
             log.producers.note(header, header.base_offset)
             good_bytes, log.end_offset = position + header.size_bytes, header.next_offset

@@ -171,8 +171,9 @@ async def respond(broker: Broker, frame: bytes) -> bytes | None:
 
 def _unsupported(key: int, version: int, correlation: int) -> bytes:
     if key == ApiVersionsRequest.API_KEY:
-        # Answered in version 0, which every client understands (KIP-511).
-        return _encoded(versions_response(Code.UNSUPPORTED_VERSION, 0), 0, correlation)
+        # Answered in version 0, which every client understands, with what to ask instead (KIP-511).
+        only = {key: API_BY_KEY[key]}
+        return _encoded(versions_response(Code.UNSUPPORTED_VERSION, only), 0, correlation)
     response_class = ResponseClassRegistry._response_class_registry.get(key)
     has_place = response_class is not None and "error_code" in response_class._struct.fields
     if not has_place or not 0 <= version <= response_class.max_version:

@@ -1,41 +1,22 @@
-"""The durable inbox and outbox of an agent: one SQLite file, committed before anything is acknowledged.
+"""The spool itself: its connections, its locks, and what it keeps in memory.
 
-It stands between the network and the work, in both directions::
-
-    MQTT > Ingest > receive | waiting > workers > finish + send | outgoing > Sender > MQTT
-                     inbox                  (one transaction)      outbox
-                                                            settle < the next hop's acknowledgement
-
-What `receive` returned is on disk (WAL, synchronous=FULL): whatever is killed, it is handed out until a worker
-finishes it, and what the worker sends is kept until the next hop acknowledges it::
-
-    with spool.transaction() as tx:
-        tx.finish(item)
-        tx.send(Outgoing(id=item.id, hop="edge", topic=topic, payload=payload, created_at=now))
-
-Nothing is taken twice. A payload's own id is remembered. A message without one is recognised as a redelivery if
-it equals (topic, SHA-256) a row that came over the same link and whose acknowledgement the broker may have missed
-(see `reconnected` and `broker_acknowledged`); two equal readings otherwise are two events.
-
-One writer connection under a lock, one reader connection under another: call it from any thread.
+In memory is only what a restart may forget: whose turn it is, what is claimed, what was sent when.
 """
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 import threading
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-import msgspec
-
-from pipeline import spool_file
-from pipeline.ids import event_id
 from pipeline.messages import Privacy
+from pipeline.spool import file
+from pipeline.spool.records import Arrival, Item, Outgoing, Receipt
+from pipeline.spool.transaction import Expected, Fingerprint, Transaction
 
 SEEN_KEEP = 500_000
 """Own ids remembered: some 60 MB; a publisher that repeats after more events than these is taken twice."""
@@ -53,176 +34,9 @@ HANDOUT_MAX_BYTES = 32 << 20
 """Payloads of one `waiting` call: two frames of the largest kind."""
 
 
-class Arrival(NamedTuple):
-    """A message to be stored."""
-
-    topic: str
-    payload: bytes
-    received_at: float
-    """Seconds since the epoch, UTC."""
-    id: str | None = None
-    """The payload's own id; None: a new UUIDv7 is made."""
-
-
-class Receipt(NamedTuple):
-    """An arrival that is on disk."""
-
-    id: str
-    topic: str
-    sha256: str
-    """Of the payload, hexadecimal."""
-    repeat: bool
-    """It had been received before, and was not stored again."""
-
-
-class Item(NamedTuple):
-    """A stored message, claimed by the caller of `waiting`."""
-
-    row: int
-    id: str
-    topic: str
-    payload: bytes
-    received_at: float
-
-
-class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
-    """A record kept until its next hop has acknowledged it."""
-
-    id: str
-    """Unique within its hop; sent again under the same id, the latest replaces the earlier."""
-    hop: str
-    topic: str
-    payload: bytes
-    created_at: float
-    """Seconds since the epoch, UTC."""
-    event: str = ""
-    kind: str = ""
-    privacy: Privacy = Privacy.USER_PRIVATE
-    attempts: int = 0
-    """How often this process has sent it. Set by `outgoing`."""
-    seq: int = 0
-    """Which of those of the same id this is. Set by `outgoing`."""
-
-
 class _Attempt(NamedTuple):
     sent: int
     next_at: float
-
-
-_Print = tuple[str, bytes]
-"""Topic and SHA-256: what a redelivery is recognised by."""
-
-
-class Transaction:
-    """What is committed together. Its lists are applied to the spool's memory after the commit."""
-
-    def __init__(self, spool: Spool, db: sqlite3.Cursor) -> None:
-        self.db = db
-        """For the agent's own tables."""
-        self._spool = spool
-        self._grown_bytes = 0
-        self._stored: list[tuple[str, int]] = []
-        self._finished: list[int] = []
-        self._touched: list[tuple[str, str]] = []
-        self._matched: list[tuple[str, _Print, str]] = []
-
-    def receive(self, arrivals: Sequence[Arrival], link: str = "site") -> list[Receipt]:
-        """Store these, in order; `link` names the connection that they came over."""
-        expected = self._spool._expected[link]
-        receipts: list[Receipt] = []
-        rows: list[tuple[int, str, str, bytes, float, str, bytes]] = []
-        row = self._spool._next_row
-        for topic, payload, received_at, own_id in arrivals:
-            digest = hashlib.sha256(payload).digest()
-            repeat = False
-            if own_id is not None:
-                name = own_id
-                self.db.execute("INSERT OR IGNORE INTO seen(id) VALUES (?)", (own_id,))
-                repeat = self.db.rowcount == 0
-            elif expected and (ids := expected.get((topic, digest))):
-                name = ids.popleft()
-                self._matched.append((link, (topic, digest), name))
-                repeat = True
-            else:
-                name = event_id(received_at)
-            if not repeat:
-                rows.append((row, name, topic, payload, received_at, link, digest))
-                self._stored.append((topic, row))
-                self._grown_bytes += len(payload)
-                row += 1
-            receipts.append(Receipt(name, topic, digest.hex(), repeat))
-        self._spool._next_row = row
-        self.db.executemany(
-            "INSERT INTO inbox(row, id, topic, payload, received_at, link, sha256) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            rows,
-        )
-        return receipts
-
-    def finish(self, *items: Item) -> None:
-        """These are done with: their payloads are purged.
-
-        A row that the broker may deliver once more stays, without its payload, until `broker_acknowledged`.
-        """
-        for item in items:
-            self.db.execute(
-                "DELETE FROM inbox WHERE row = ? AND row <= ifnull((SELECT acknowledged FROM link WHERE name = link), 0)",
-                (item.row,),
-            )
-            if self.db.rowcount == 0:
-                self.db.execute("UPDATE inbox SET payload = NULL, done = 1 WHERE row = ?", (item.row,))
-            self._finished.append(item.row)
-            self._grown_bytes -= len(item.payload)
-
-    def send(self, *outgoing: Outgoing) -> None:
-        """Put these into the outbox; one of an id that is already there replaces it."""
-        for out in outgoing:
-            self._delete_outgoing("hop = ? AND id = ?", (out.hop, out.id))
-            self.db.execute(
-                "INSERT INTO outbox(hop, id, topic, payload, created_at, event, kind, privacy)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    out.hop,
-                    out.id,
-                    out.topic,
-                    out.payload,
-                    out.created_at,
-                    out.event,
-                    out.kind,
-                    out.privacy.value,
-                ),
-            )
-            self._touched.append((out.hop, out.id))
-            self._grown_bytes += len(out.payload)
-
-    def settle(self, hop: str, ids: Iterable[str]) -> int:
-        """The next hop has acknowledged these; returns how many were still kept."""
-        return sum(self._delete_outgoing("hop = ? AND id = ?", (hop, name)) for name in ids)
-
-    def settle_exactly(self, records: Iterable[Outgoing]) -> int:
-        """As `settle`, but spares a record that has replaced the one given here."""
-        return sum(self._delete_outgoing("seq = ?", (record.seq,)) for record in records)
-
-    def cancel(self, event: str, *, hop: str | None = None, kinds: Collection[str] | None = None) -> int:
-        """Withdraw an event's records that were not acknowledged yet; returns how many."""
-        where = "event = ? AND event <> ''"
-        parameters: list[object] = [event]
-        if hop is not None:
-            where += " AND hop = ?"
-            parameters.append(hop)
-        if kinds is not None:
-            where += f" AND kind IN ({', '.join('?' * len(kinds))})"
-            parameters += kinds
-        return self._delete_outgoing(where, parameters)
-
-    def _delete_outgoing(self, where: str, parameters: Sequence[object]) -> int:
-        deleted = self.db.execute(
-            f"DELETE FROM outbox WHERE {where} RETURNING hop, id, length(payload)",  # noqa: S608 - of fixed texts
-            parameters,
-        ).fetchall()
-        for hop, name, size_bytes in deleted:
-            self._touched.append((hop, name))
-            self._grown_bytes -= size_bytes
-        return len(deleted)
 
 
 class Spool:
@@ -248,7 +62,7 @@ class Spool:
         self._next_row = 1
         self._size_bytes = 0
         self._commits = 0
-        self._expected: defaultdict[str, dict[_Print, deque[str]]] = defaultdict(dict)
+        self._expected: Expected = defaultdict(dict)
         self._turn: OrderedDict[str, int] = OrderedDict()
         """Topics with rows to hand out, in whose turn it is, and the last row handed out of each."""
         self._claimed: set[int] = set()
@@ -264,16 +78,16 @@ class Spool:
         Stop
             It is corrupt, cannot be written, belongs to a newer release, or another process uses it.
         """
-        lock = spool_file.lock(path)
+        lock = file.lock(path)
         try:
-            writer = spool_file.connect(path)
-            spool_file.migrate(writer, path)
-            spool = cls(path, limit_bytes, writer, spool_file.connect(path), lock)
+            writer = file.connect(path)
+            file.migrate(writer, path)
+            spool = cls(path, limit_bytes, writer, file.connect(path), lock)
             spool._load()
         except BaseException as error:
             lock.close()
             if isinstance(error, sqlite3.Error):
-                raise spool_file.mapped(error, path) from error
+                raise file.mapped(error, path) from error
             raise
         return spool
 
@@ -283,7 +97,7 @@ class Spool:
             try:
                 self._writer.executescript(schema)
             except sqlite3.Error as error:
-                raise spool_file.mapped(error, self.path) from error
+                raise file.mapped(error, self.path) from error
 
     def close(self) -> None:
         """Let go of the file. What is claimed will be handed out again."""
@@ -307,7 +121,7 @@ class Spool:
         """
         with self._write_lock:
             cursor = self._writer.cursor()
-            tx = Transaction(self, cursor)
+            tx = Transaction(cursor, self._next_row, self._expected)
             try:
                 cursor.execute("BEGIN IMMEDIATE")
                 yield tx
@@ -315,10 +129,9 @@ class Spool:
             except BaseException as error:
                 if self._writer.in_transaction:
                     self._writer.rollback()
-                for link, fingerprint, name in reversed(tx._matched):
-                    self._expected[link][fingerprint].appendleft(name)
+                tx.forget()
                 if isinstance(error, sqlite3.Error):
-                    raise spool_file.mapped(error, self.path) from error
+                    raise file.mapped(error, self.path) from error
                 raise
             finally:
                 cursor.close()
@@ -350,7 +163,7 @@ class Spool:
             " AND row > ifnull((SELECT acknowledged FROM link WHERE name = ?1), 0) ORDER BY row",
             (link, mark),
         )
-        expected: dict[_Print, deque[str]] = {}
+        expected: dict[Fingerprint, deque[str]] = {}
         for topic, digest, name in rows:
             expected.setdefault((topic, digest), deque()).append(name)
         with self._write_lock:
@@ -492,7 +305,7 @@ class Spool:
         try:
             return self._reader.execute(sql, parameters).fetchall()
         except sqlite3.Error as error:
-            raise spool_file.mapped(error, self.path) from error
+            raise file.mapped(error, self.path) from error
 
     def _of_topic(self, topic: str, after: int) -> Iterator[tuple[Any, ...]]:
         """Rows of one topic, fetched one at a time: a frame may be large."""
@@ -503,20 +316,21 @@ class Spool:
                 (topic, after),
             )
         except sqlite3.Error as error:
-            raise spool_file.mapped(error, self.path) from error
+            raise file.mapped(error, self.path) from error
 
     def _apply(self, tx: Transaction) -> None:
         """Bring the memory up to what was just committed."""
-        self._size_bytes += tx._grown_bytes
+        self._next_row = tx.next_row
+        self._size_bytes += tx.grown_bytes
         with self._read_lock:
-            for topic, row in tx._stored:
+            for topic, row in tx.stored:
                 self._turn.setdefault(topic, row - 1)
-            self._claimed.difference_update(tx._finished)
-            for hop, name in tx._touched:
+            self._claimed.difference_update(tx.finished)
+            for hop, name in tx.touched:
                 self._attempts[hop].pop(name, None)
-        if tx._stored:
+        if tx.stored:
             self.arrived.set()
-        if tx._touched:
+        if tx.touched:
             self._queued[hop].set()
 
     def _load(self) -> None:

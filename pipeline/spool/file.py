@@ -1,6 +1,6 @@
 """The file under the spool: its schema, how it is opened, and what its errors demand.
 
-`spool.py` is what agents use; this is its lowest layer::
+The lowest layer of the spool::
 
     lock = lock(path)              # one process a file
     connection = connect(path)     # WAL, every commit synced

@@ -1,0 +1,84 @@
+"""`tierwise classify PHOTO|DIR...`: what would the tiers say? In this process, with no broker.
+
+$ tierwise classify cat.jpg
+cat.jpg    animal > Felidae > Felis catus (cat)   0.91   public   device 31 ms, edge 9 ms, cloud 1 ms
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import track
+
+from agents import exits
+from agents.cameras import PHOTO_SUFFIXES, photos_of
+from agents.classify import Classified, Tiers
+from agents.cli.options import AsJson
+from models.taxonomy import UnknownLabel, load_taxonomy
+from pipeline.errors import Rejected, Stop
+
+FEW = 3
+"""So many photos need no progress bar."""
+
+
+def classify(
+    what: Annotated[
+        list[Path], typer.Argument(metavar="PHOTO|DIR...", help="JPEG or PNG files, or folders of them.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Answer photos with all three tiers in this process; no broker. Prints one line a photo."""
+    files = [file for path in what for file in _photos(path)]
+    tiers = Tiers.open()
+    console = Console(highlight=False, soft_wrap=True)
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    refused = 0
+    quiet = as_json or len(files) <= FEW or not sys.stderr.isatty()
+    for file in track(files, "classifying", console=errors, disable=quiet, transient=True):
+        try:
+            answer = tiers.classify(file)
+        except (Rejected, OSError) as error:
+            refused += 1
+            reason = error.reason if isinstance(error, Rejected) else "unreadable"
+            if as_json:
+                told = {"file": str(file), "refused": {"reason": reason, "detail": str(error)}}
+                print(msgspec.json.encode(told).decode(), flush=True)
+            errors.print(f"[red]{escape(str(file))}: refused ({reason}): {escape(str(error))}[/]")
+            continue
+        if as_json:
+            print(msgspec.json.encode(answer).decode(), flush=True)
+        else:
+            console.print(escape(line(answer)))
+    if refused == len(files):
+        raise typer.Exit(exits.STOP)
+
+
+def line(answer: Classified) -> str:
+    """One photo's answer on one line."""
+    path = " > ".join(answer.final.path) or answer.final.label
+    ms = ", ".join(f"{tier} {took:.0f} ms" for tier, took in answer.ms.items())
+    last = answer.answers[-1]
+    return f"{Path(answer.file).name:<28} {path + _english(answer):<52} {last.probability:4.2f}  {answer.privacy:<12} {ms}"
+
+
+def _english(answer: Classified) -> str:
+    try:
+        english = load_taxonomy().english(answer.final.label)
+    except UnknownLabel:
+        return ""
+    return f" ({english})" if english != answer.final.label else ""
+
+
+def _photos(path: Path) -> list[Path]:
+    if not path.exists():
+        raise Stop(f"{path}: no such file or folder")
+    found = photos_of(path)
+    if not found:
+        raise Stop(f"{path}: no photos there (looked for {', '.join(sorted(PHOTO_SUFFIXES))})")
+    return found
