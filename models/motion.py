@@ -36,7 +36,7 @@ LEAST_CHANGE = 12.0
 # Less of the frame than that is a leaf or an insect before the lens.
 LEAST_SHARE = 0.004
 # More than that is no object: the camera was turned, or the infrared lamp came on. The frame is looked at whole.
-SCENE_SHARE = 0.6
+SCENE_SHARE = 0.45
 # What moved is cropped with so much of its own size around it: the heads know animals in their surroundings.
 MARGIN = 0.25
 

@@ -68,9 +68,7 @@ def _nothing(_receipts: list[Receipt], _tx: Transaction) -> None:
 class Ingest:
     """A connection's handler: each batch is one commit. `link` names the connection in the spool."""
 
-    def __init__(
-        self, spool: Spool, link: str, admit: Admit, committed: Committed = _nothing
-    ) -> None:
+    def __init__(self, spool: Spool, link: str, admit: Admit, committed: Committed = _nothing) -> None:
         self._spool = spool
         self._link = link
         self._admit = admit

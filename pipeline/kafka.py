@@ -41,6 +41,8 @@ REQUEST_TIMEOUT_MS: Final = 5_000
 DELIVERY_TIMEOUT_MS: Final = 10_000
 """Two requests' time: one may die with a broker's leader, the next finds its successor."""
 SESSION_TIMEOUT_MS: Final = 10_000
+HEARTBEAT_MS: Final = 1_000
+"""How soon a member learns that another came or went."""
 POLL_INTERVAL_MS: Final = 300_000
 """A consumer that works longer than this on one batch loses its partitions to another."""
 FETCH_MAX_BYTES: Final = 8 << 20
@@ -207,6 +209,7 @@ class Consumer:
                     auto_offset_reset="earliest",
                     enable_auto_commit=False,
                     session_timeout_ms=SESSION_TIMEOUT_MS,
+                    heartbeat_interval_ms=HEARTBEAT_MS,
                     max_poll_interval_ms=POLL_INTERVAL_MS,
                     fetch_max_bytes=FETCH_MAX_BYTES,
                 )

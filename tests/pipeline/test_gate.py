@@ -314,7 +314,14 @@ def test_every_message_that_is_sent_is_known_to_the_gate() -> None:
 
 @pytest.mark.parametrize(
     "topic",
-    ["", "x", "tierwise/v1/home/cam1/stream/x", "tierwise/v1/uplink/home/x", "tierwise/v2/home/cam1/ack"],
+    [
+        "",
+        "x",
+        "tierwise/v1/home/cam1/stream/x",
+        "tierwise/v1/uplink/home/x",
+        "tierwise/v1/uplink/home/ack",
+        "tierwise/v2/home/cam1/ack",
+    ],
 )
 def test_an_unknown_topic_counts_as_the_clouds(topic: str) -> None:
     assert gate.reach(topic) is Tier.CLOUD

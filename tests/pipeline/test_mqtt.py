@@ -67,6 +67,8 @@ def test_a_refused_login_says_what_to_check(server: OneAnswer) -> None:
     )
 
 
+# paho leaves the socket of a failed handshake to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("server", [b"HTTP/1.1 400 Bad Request\r\n\r\n"], indirect=True)
 def test_tls_to_a_port_without_it_says_so(server: OneAnswer) -> None:
     assert "no TLS on this port" in problem_of(Endpoint("127.0.0.1", server.port, tls=True))

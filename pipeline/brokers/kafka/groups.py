@@ -132,6 +132,7 @@ class Group:
             return self._rebalance(now_ms)
         unchanged = known.join.protocols == join.protocols
         known.join, known.deadline_ms = join, now_ms + join.session_timeout_ms
+        known.syncing = False
         if self.state is State.PREPARING:
             known.joining = True
             return self._completed_if_all_joined(now_ms)

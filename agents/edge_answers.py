@@ -1,0 +1,210 @@
+"""What the edge says of an event: its own answer, the cloud's, or that none came; each supersedes the one before.
+
+The edge owns the revisions of an event from its own answer on::
+
+    device 1 ──> edge 2 ──> cloud 3
+                    └─────> 3 (deadline: cloud out of reach) ──> cloud 4, whenever it comes
+    device 1 ──> device 2 (deadline: edge out of reach) ──> edge 3 ──> ...
+
+Each answer, what goes on, and the end of the inbox's row are one transaction.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from agents.edge_frames import Families
+from agents.edge_rooms import Rooms
+from agents.edge_sightings import Sightings
+from agents.edge_store import SITE, UPLINK, Context, EdgeStore, Known
+from agents.refusals import refusal
+from agents.telemetry import Metrics
+from models.cascade import deeper, rank_of
+from pipeline import clock, messages
+from pipeline.clock import Clock
+from pipeline.errors import Rejected
+from pipeline.messages import UNKNOWN, Envelope, Event, Privacy, Report, Result, Task, Tier
+from pipeline.privacy.policy import Policy
+from pipeline.settings import Settings
+from pipeline.spool import Item, Spool, Transaction
+from pipeline.timeseries import Writer, reading_point, result_point
+
+
+class Answers:
+    """Answers of one site's edge."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        policy: Policy,
+        spool: Spool,
+        store: EdgeStore,
+        families: Families,
+        rooms: Rooms,
+        sightings: Sightings,
+        series: Writer,
+        metrics: Metrics,
+        time: Clock,
+    ) -> None:
+        self._settings = settings
+        self._policy = policy
+        self._spool = spool
+        self._store = store
+        self._families = families
+        self._rooms = rooms
+        self._sightings = sightings
+        self._series = series
+        self._metrics = metrics
+        self._clock = time
+
+    def answer(self, item: Item) -> None:
+        """Deal with one event of a device."""
+        event = messages.decode(Event, item.payload)
+        if isinstance(event.body, Report):
+            self._answer_report(item, event, event.body)
+            return
+        known = self._store.answer(event.result.event)
+        if event.body is not None and (known is None or known.result.tier is Tier.DEVICE):
+            self._answer_frame(item, event, known)
+        elif known is None:
+            self._take_over(item, event)
+        else:
+            self._outrank(item, event, known)
+
+    def _answer_report(self, item: Item, event: Event, report: Report) -> None:
+        """A sensor's report: into its hour and its room; the device's answer about it stands."""
+        with self._spool.transaction() as tx:
+            self._rooms.take(event, report, tx)
+            tx.finish(item)
+        time_s = clock.seconds(event.result.time)
+        self._series.write(
+            [
+                result_point(event.result),
+                reading_point(event.result.source, report.value, report.unit, time_s),
+            ]
+        )
+
+    def _answer_frame(self, item: Item, event: Event, known: Known | None) -> None:
+        """A crop or a vector: feature and family, and perhaps a question to the cloud."""
+        before = event.result
+        asked = self._store.asked(before.sighting) if before.sighting else None
+        revision = max(before.revision, known.result.revision if known else 0) + 1
+        try:
+            answer = self._families.answer(event, revision=revision, asked=asked, now=self._clock.now)
+        except Rejected as error:
+            self._refuse(item, error)
+            return
+        result = answer.result
+        context = Context(event.received_s, answer.levels, event.wants)
+        with self._spool.transaction() as tx:
+            self._store.send_result(result, tx)
+            self._store.keep(result, context, tx, order=(event.boot, event.sequence))
+            for envelope in (*event.sealed, answer.feature):
+                if envelope is not None and self._may_leave(envelope):
+                    self._store.send_up(envelope, result.site, tx)
+            if answer.withdrawn:
+                tx.cancel(result.event, hop=UPLINK)
+            if result.pending is not None:
+                deadline_s = self._clock.now() + self._settings.edge.cloud_deadline_s
+                self._store.await_answer(result.event, deadline_s, tx)
+            self._sightings.count(result, tx, asked=result.event if result.pending is not None else None)
+            tx.finish(item)
+        self.told(before, result)
+
+    def _take_over(self, item: Item, event: Event) -> None:
+        """An event that needs no answer of the edge: remember the device's, count it into its sighting."""
+        result = event.result
+        with self._spool.transaction() as tx:
+            self._store.keep(
+                result,
+                Context(event.received_s, event.levels, event.wants),
+                tx,
+                order=(event.boot, event.sequence),
+            )
+            for envelope in event.sealed:
+                if self._may_leave(envelope):
+                    self._store.send_up(envelope, result.site, tx)
+            self._sightings.count(result, tx)
+            tx.finish(item)
+        self._series.write([result_point(result)])
+
+    def _outrank(self, item: Item, event: Event, known: Known) -> None:
+        """A repeat, or the device's notice that it gave up waiting: the edge's answer must have the highest revision."""
+        with self._spool.transaction() as tx:
+            if event.result.revision >= known.result.revision and known.result.tier is not Tier.DEVICE:
+                result = msgspec.structs.replace(known.result, revision=event.result.revision + 1)
+                self._store.send_result(result, tx)
+                self._store.keep(result, known.context, tx)
+            tx.finish(item)
+
+    def _may_leave(self, envelope: Envelope) -> bool:
+        return envelope.privacy is Privacy.PUBLIC or envelope.privacy in self._settings.uplink.sealed
+
+    def _refuse(self, item: Item, error: Rejected) -> None:
+        now_s = self._clock.now()
+        with self._spool.transaction() as tx:
+            tx.send(refusal(error, item.topic, item.payload, site=self._settings.site, hop=SITE, now_s=now_s))
+            tx.finish(item)
+        self._metrics.refused(error.reason)
+
+    # --- the cloud's answers -------------------------------------------------------------------------------------
+
+    def supersede(self, answer: Result, tx: Transaction) -> None:
+        """Refine an event in place with what the cloud said; the same answer again changes nothing."""
+        known = self._store.answer_in(answer.event, tx)
+        if known is None:
+            self._store.send_result(answer, tx)
+            self._store.keep(answer, Context(self._clock.now(), self._levels_of(answer), answer.rank), tx)
+            self.told(answer)
+            return
+        before = known.result
+        same = (answer.model, answer.rule, answer.reason) == (before.model, before.rule, before.reason)
+        if before.tier is Tier.CLOUD and same and answer.time == before.time:
+            return
+        path = deeper(before.path, answer.path) if answer.task is Task.WILDLIFE else answer.path
+        kept = path != answer.path
+        result = msgspec.structs.replace(
+            answer,
+            sighting=before.sighting,
+            revision=max(before.revision + 1, answer.revision),
+            rank=rank_of(path) if answer.task is Task.WILDLIFE else answer.rank,
+            label=path[-1] if path else UNKNOWN,
+            path=path,
+            probability=before.probability if kept else answer.probability,
+            privacy=before.privacy.join(answer.privacy),
+            latency_ms=round((self._clock.now() - known.context.received_s) * 1000, 1),
+        )
+        self._store.answered(result.event, tx)
+        self._store.send_result(result, tx)
+        self._store.keep(result, known.context, tx)
+        self._sightings.count(result, tx)
+        self.told(result)
+
+    def _levels_of(self, result: Result) -> messages.Levels:
+        return self._policy.levels(result.source, clock.seconds(result.time), path=result.path).levels
+
+    # --- deadlines -------------------------------------------------------------------------------------------
+
+    def expire(self, event: str) -> None:
+        """The cloud did not answer in time: say so. Its answer supersedes whenever it comes."""
+        known = self._store.answer(event)
+        with self._spool.transaction() as tx:
+            if not self._store.answered(event, tx) or known is None:
+                return
+            result = msgspec.structs.replace(
+                known.result,
+                revision=known.result.revision + 1,
+                pending=None,
+                rule="deadline",
+                reason=f"cloud out of reach for {self._settings.edge.cloud_deadline_s:g} s; a later answer supersedes",
+            )
+            self._store.send_result(result, tx)
+            self._store.keep(result, known.context, tx)
+        self.told(result)
+
+    def told(self, *results: Result) -> None:
+        """Count answers and keep them as time series."""
+        for result in results:
+            if result.tier is not Tier.DEVICE:
+                self._metrics.answered(result)
+        self._series.write([result_point(result) for result in results])

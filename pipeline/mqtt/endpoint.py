@@ -1,0 +1,70 @@
+"""Where a broker is, what listens there, and what a person should know when it cannot be reached.
+
+>>> str(Endpoint("broker.example", 8883, tls=True))
+'mqtts://broker.example:8883'
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+CONNECT_TIMEOUT_S: Final = 5.0
+
+PROBE_ID: Final = b"tierwise-probe"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a broker is, and who we are to it."""
+
+    host: str
+    port: int
+    username: str = ""
+    password: str = ""
+    tls: bool = False
+    ca: Path | None = None
+    """Certificate authority that the broker's certificate is checked against; None: the system's."""
+
+    def __str__(self) -> str:
+        return f"{'mqtts://' if self.tls else ''}{self.host}:{self.port}"
+
+
+def explain(error: Exception, endpoint: Endpoint) -> str:
+    """Why there is no connection, and what to check."""
+    match error:
+        case ssl.SSLCertVerificationError():
+            return f"its certificate is not trusted ({error.verify_message}): name its authority in `ca`"
+        case ssl.SSLError():
+            return f"no TLS on this port ({error.reason}): use mqtts:// only where the broker offers it"
+        case socket.gaierror():
+            return f"the name {endpoint.host} is not known: check `address`"
+        case ConnectionRefusedError():
+            return "nothing listens there: start the broker, or check `address`"
+        case TimeoutError():
+            return f"no answer within {CONNECT_TIMEOUT_S:.0f} s: check `address` and the firewall"
+        case FileNotFoundError():
+            return f"there is no file {endpoint.ca}: check `ca`"
+        case _:
+            return str(error)
+
+
+def probe(host: str, port: int, timeout_s: float = 1.0) -> Literal["mqtt", "other", "free"]:
+    """What listens there: something that speaks MQTT (with or without a login), something else, or nothing."""
+    header = b"\x00\x04MQTT\x04\x02\x00\x3c" + len(PROBE_ID).to_bytes(2, "big") + PROBE_ID
+    try:
+        sock = socket.create_connection((host, port), timeout_s)
+    except OSError:
+        return "free"
+    with sock:
+        try:
+            sock.settimeout(timeout_s)
+            sock.sendall(bytes((0x10, len(header))) + header)
+            answer = sock.recv(4)
+            sock.sendall(b"\xe0\x00")
+        except OSError:
+            return "other"
+    return "mqtt" if answer[:2] == b"\x20\x02" else "other"
