@@ -10,7 +10,7 @@ be helped)::
     >>> heard("port 1883 is in use", from_stderr=True)
     'port 1883 is in use'
 
-The process is told this process's id and ends when it is gone; nothing survives, whatever is killed.
+The process is told this one's id and ends when it is gone: nothing survives, whatever is killed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import json
 import logging
 import logging.handlers
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -34,7 +35,13 @@ LOGS_KEPT: Final = 3
 LINE_MAX_BYTES: Final = 64 << 10
 """A longer line is logged in pieces: one process's mistake must not fill the memory of this one."""
 
+LAST_WORDS_WITHIN_S: Final = 1.0
+"""For reading what an ended process left in its pipes; longer only if a process of its own holds them open."""
+
 SHOWN_LEVELS: Final = frozenset({"warning", "error", "critical"})
+
+QUIET_LINE: Final = re.compile(r"[\d:., T-]+ \S+ (?:DEBUG|INFO) ")
+"""A log line of the standard library's form that only tells what goes on: `2026-01-01 00:00:00,000 kafka INFO ...`."""
 
 FRAME_FIELDS: Final = frozenset({"event", "level", "time", "role", "logger", "exception"})
 """Of a log line: not shown in the terminal, which names the part already; tracebacks are in the file."""
@@ -58,7 +65,6 @@ class Child:
         return self._process.pid if self._process is not None else 0
 
     def start(self) -> None:
-        """Start the process from this thread, which must live on: on Linux the child ends with it."""
         self._process = subprocess.Popen(
             [sys.executable, "-m", *self.part.arguments, "--parent-pid", str(os.getpid())],
             stdin=subprocess.DEVNULL,
@@ -83,8 +89,7 @@ class Child:
             return None
         code = self._process.poll()
         if code is not None:
-            for listener in self._listeners:
-                listener.join(1)
+            self._hear_out()
         return code
 
     def ask_to_end(self) -> None:
@@ -99,9 +104,12 @@ class Child:
         """After its end: collect it and close its log."""
         if self._process is not None:
             self._process.wait()
-        for listener in self._listeners:
-            listener.join(1)
+        self._hear_out()
         self._log.close()
+
+    def _hear_out(self) -> None:
+        for listener in self._listeners:
+            listener.join(LAST_WORDS_WITHIN_S)
 
     def _listen(self, stream: IO[bytes], from_stderr: bool) -> None:
         with stream:
@@ -119,7 +127,7 @@ def heard(line: str, *, from_stderr: bool) -> str | None:
     except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict) or "event" not in fields:
-        return line if from_stderr and line else None
+        return line if from_stderr and line and not QUIET_LINE.match(line) else None
     if fields.get("level") not in SHOWN_LEVELS:
         return None
     facts = ", ".join(f"{name}={value}" for name, value in fields.items() if name not in FRAME_FIELDS)

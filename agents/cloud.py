@@ -39,6 +39,9 @@ log = structlog.get_logger("cloud")
 GROUP = "tierwise-cloud"
 FEATURES = topics.ROUTED[Privacy.PUBLIC]
 
+BATCH = 50
+"""Records answered at once: small, so that a species does not wait for an hour's worth of summaries."""
+
 RETRY_S = 1.0
 """Pause after Kafka could not be reached."""
 
@@ -99,7 +102,7 @@ class Cloud:
         consumer = Consumer(kafka, [FEATURES, topics.SUMMARIES], GROUP, "tierwise-cloud")
         while not self._stop.is_set():
             try:
-                fetched = consumer.poll(timeout_s=0.5)
+                fetched = consumer.poll(BATCH, timeout_s=0.5)
                 self._kafka = "connected"
                 if fetched:
                     self._answer_until_told(fetched, kafka)

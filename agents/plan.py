@@ -75,7 +75,7 @@ class Part:
 
     name: str
     arguments: tuple[str, ...]
-    """After `python -m`."""
+    """After `python -m`; `--parent-pid N` follows."""
     stage: int
     port: int
     """On loopback; 0: any free one, -1: none."""
@@ -122,7 +122,13 @@ def _embedded(settings: Settings) -> list[Part]:
     ):
         if broker.is_embedded:
             folder = settings.data_dir / name
-            arguments = (f"pipeline.brokers.{name}", "--port", str(broker.port), "--dir", str(folder))
+            arguments = (
+                f"pipeline.brokers.{name}",
+                "--port",
+                str(broker.port),
+                "--dir",
+                str(folder),
+            )
             parts.append(Part(name, arguments, BROKERS, broker.port, f"{name}.port", modules))
     return parts
 

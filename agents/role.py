@@ -19,7 +19,6 @@ acknowledged is committed already.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import os
 import queue
@@ -37,6 +36,7 @@ import structlog
 
 from agents import exits
 from agents.telemetry import HealthServer, Metrics, configure_logs, version
+from pipeline.brokers import parent
 from pipeline.errors import Stop
 
 if TYPE_CHECKING:
@@ -49,12 +49,6 @@ STOP_WITHIN_S: Final = 3.5
 
 END_AFTER_S: Final = 4.5
 """After this much stopping the process is ended hard; service managers commonly kill at 5 s or later."""
-
-PARENT_CHECK_S: Final = 0.5
-"""How often a role looks whether the process that started it still lives, where the kernel does not tell it."""
-
-PR_SET_PDEATHSIG: Final = 1
-"""Linux `prctl`: send me this signal when the thread that started me ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +126,7 @@ def run_role(name: str, build: Build, settings: Settings, *, parent_pid: int | N
     Parameters
     ----------
     parent_pid
-        The process that must not be survived: when it is gone, the role stops.
+        The process that started this one and must not be survived: when it is gone, the role stops.
     """
     configure_logs(settings.log, name)
     endings = Endings()
@@ -146,10 +140,8 @@ def run_role(name: str, build: Build, settings: Settings, *, parent_pid: int | N
     threading.excepthook = lambda args: endings.report(_failure(args.exc_value, _thread_name(args.thread)))
     threading.Thread(target=endings.end_hard_when_late, name="end-when-late", daemon=True).start()
     if parent_pid is not None:
-        threading.Thread(
-            target=_watch_parent, args=(parent_pid, endings), name="watch-parent", daemon=True
-        ).start()
-        _ask_kernel_to_tell_of_parents_death()
+        gone = Ending(exits.ASKED, f"its parent {parent_pid} is gone")
+        parent.watch(parent_pid, lambda: endings.report(gone))
     with contextlib.ExitStack() as cleanup:
         try:
             role = build(settings)
@@ -183,21 +175,6 @@ def _stop(role: Role) -> None:
         role.stop(STOP_WITHIN_S)
     except Exception:  # stopping goes on whatever one part says; the records are committed already
         log.exception("stopping failed")
-
-
-# --- the parent's death ----------------------------------------------------------------------------------------
-
-
-def _watch_parent(parent_pid: int, endings: Endings) -> None:
-    while os.getppid() == parent_pid:
-        time.sleep(PARENT_CHECK_S)
-    endings.report(Ending(exits.ASKED, f"its parent {parent_pid} is gone"))
-
-
-def _ask_kernel_to_tell_of_parents_death() -> None:
-    """On Linux SIGTERM comes at once; elsewhere `_watch_parent` notices within PARENT_CHECK_S."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 # --- /health, /metrics and where to find them ------------------------------------------------------------------

@@ -45,6 +45,8 @@ HEARTBEAT_MS: Final = 1_000
 """How soon a member learns that another came or went."""
 POLL_INTERVAL_MS: Final = 300_000
 """A consumer that works longer than this on one batch loses its partitions to another."""
+IDLE_MAX_S: Final = 30.0
+"""A member that has no partition for this long joins anew: one that joined at the wrong moment stays idle for ever."""
 FETCH_MAX_BYTES: Final = 8 << 20
 RECORD_MAX_BYTES: Final = 1 << 20
 """Kafka's own default for a record; an uplink batch is an eighth of it."""
@@ -187,6 +189,7 @@ class Consumer:
         self._group = group
         self._name = name
         self._client: Any = None
+        self._idle_since_s = 0.0
 
     def poll(self, max_records: int = 500, timeout_s: float = 1.0) -> list[Fetched]:
         """What came next, by partition in order; empty when nothing did (also while the broker is away for a moment).
@@ -214,7 +217,16 @@ class Consumer:
                     fetch_max_bytes=FETCH_MAX_BYTES,
                 )
                 self._client.subscribe(self._topics)
-            return _flat(self._client.poll(timeout_ms=round(timeout_s * 1000), max_records=max_records))
+                self._idle_since_s = time.monotonic()
+                for name in self._topics:
+                    if not self._client.partitions_for_topic(name):  # also makes sure that we join with metadata
+                        raise Retry(f"Kafka at {_where(self._settings)} has no topic {name} yet")
+            found = _flat(self._client.poll(timeout_ms=round(timeout_s * 1000), max_records=max_records))
+        if self._client.assignment():
+            self._idle_since_s = time.monotonic()
+        elif time.monotonic() - self._idle_since_s > IDLE_MAX_S:
+            self.close()
+        return found
 
     def commit(self) -> bool:
         """Never give this group again what `poll` returned so far.
@@ -336,6 +348,17 @@ def read_all(settings: KafkaSettings, topic: str, timeout_s: float = 10.0) -> di
                 else:
                     table[fetched.key] = fetched.value
     return table
+
+
+def record_counts(settings: KafkaSettings, names: Sequence[str]) -> dict[str, int]:
+    """How many records each topic was given and still holds. Raises as `read_all`."""
+    counts = dict.fromkeys(names, 0)
+    with _errors_mapped(settings), contextlib.closing(_reader(settings)) as client:
+        for name in names:
+            partitions = [TopicPartition(name, number) for number in client.partitions_for_topic(name) or ()]
+            starts, ends = client.beginning_offsets(partitions), client.end_offsets(partitions)
+            counts[name] = sum(ends[partition] - starts[partition] for partition in partitions)
+    return counts
 
 
 def create_topics(settings: KafkaSettings, names: Iterable[str] = topics.KAFKA_TOPICS) -> tuple[str, ...]:

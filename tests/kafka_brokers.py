@@ -70,7 +70,6 @@ class EmbeddedKafka:
         command = [sys.executable, "-m", "pipeline.brokers.kafka", "--dir", str(self.directory)]
         self.process = subprocess.Popen(
             [*command, "--port", str(self.port), "--parent-pid", str(os.getpid()), *self.options],
-            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -86,10 +85,9 @@ class EmbeddedKafka:
         return self._end(signal.SIGTERM)
 
     def _end(self, number: int) -> int:
-        assert self.process is not None and self.process.stdin and self.process.stdout
+        assert self.process is not None and self.process.stdout
         self.process.send_signal(number)
         code = self.process.wait(timeout=10)
-        self.process.stdin.close()
         self.process.stdout.close()
         self.process = None
         return code
@@ -122,7 +120,9 @@ class ApacheKafka:
         self._java("-Xmx128m", "kafka.tools.StorageTool", "format", *identity).wait()
 
     def start(self) -> None:
-        self.process = self._java("-Xms64m", "-Xmx320m", "-XX:+UseSerialGC", "kafka.Kafka", "server.properties")
+        self.process = self._java(
+            "-Xms64m", "-Xmx320m", "-XX:+UseSerialGC", "kafka.Kafka", "server.properties"
+        )
         end = time.monotonic() + START_S
         while not self._answers():
             assert self.process.poll() is None, (self.directory / "log").read_text()[-2000:]

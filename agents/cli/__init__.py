@@ -42,11 +42,18 @@ class Entry:
 
 
 COMMANDS: Final = (
+    Entry("demo", "agents.cli.demo:demo", "See all of it on this machine, with real photos.", PEOPLE),
     Entry("up", "agents.cli.up:up", "Start brokers and roles on this machine and look after them.", PEOPLE),
     Entry(
         "publish",
         "agents.cli.publish:publish",
         "Publish a photo, a folder or a reading; see it answered.",
+        PEOPLE,
+    ),
+    Entry(
+        "classify",
+        "agents.cli.classify:classify",
+        "Answer photos with all tiers in this process; no broker.",
         PEOPLE,
     ),
     Entry("watch", "agents.cli.watch:watch", "A live table of answers, refined in place.", PEOPLE),

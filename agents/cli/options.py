@@ -15,5 +15,6 @@ SettingsFile = Annotated[
 ]
 
 ParentPid = Annotated[int | None, typer.Option("--parent-pid", hidden=True)]
+"""Of roles: end when this process, their parent, is gone."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, for machines.")]

@@ -14,7 +14,7 @@ Example::
     TIERWISE_DATA=~/data python -m models.train.lite0
 
 Sources: Tan & Le 2019 (EfficientNet, arXiv:1905.11946); the Lite variant and its preprocessing are TensorFlow's
-(tensorflow/tpu, efficientnet/lite), the PyTorch port is rangilyu's.
+(tensorflow/tpu, efficientnet/lite); the wheel is by ML Illustrated.
 """
 
 from __future__ import annotations

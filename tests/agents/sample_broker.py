@@ -33,7 +33,7 @@ def main(way: str, port: str, marks: str, _option: str, parent_pid: str) -> int:
     signal.signal(signal.SIGTERM, end)
     with socket.create_server(("127.0.0.1", int(port))):
         print("ready", flush=True)
-        while not done.wait(0.02) and os.getppid() == int(parent_pid):
+        while os.getppid() == int(parent_pid) and not done.wait(0.02):
             pass
     mark("end")
     return 0

@@ -56,15 +56,18 @@ class SampleRole:
 def main(way: str, data: str, _option: str = "", parent_pid: str = "") -> int:
     settings = Settings(data=data, http=HttpSettings(device=0), log=LogSettings(format="json"))
     if way == "orphaned":  # stands for a supervisor: starts the role, then dies without a word
-        with subprocess.Popen(
-            [sys.executable, __file__, "well", data, "--parent-pid", str(os.getpid())]
-        ) as child:
+        role = [sys.executable, __file__, "well", data, "--parent-pid", str(os.getpid())]
+        with subprocess.Popen(role) as child:
             while not (Path(data) / "run" / "device.json").exists():
                 time.sleep(0.01)
             print(child.pid, flush=True)
             os.kill(os.getpid(), 9)
-    parent = int(parent_pid) if parent_pid else None
-    return run_role("device", lambda _settings: SampleRole(way), settings, parent_pid=parent)
+    return run_role(
+        "device",
+        lambda _settings: SampleRole(way),
+        settings,
+        parent_pid=int(parent_pid) if parent_pid else None,
+    )
 
 
 if __name__ == "__main__":

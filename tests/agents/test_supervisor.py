@@ -140,6 +140,8 @@ def test_a_part_that_says_a_person_must_help_is_not_started_again() -> None:
         ),
         ("tierwise edge: the key is missing", True, "tierwise edge: the key is missing"),
         ('{"ready": "mqtt", "port": 1883}', False, None),
+        ("2026-11-22 13:00:00,123 kafka INFO listening", True, None),
+        ("2026-11-22 13:00:00,123 kafka WARNING full", True, "2026-11-22 13:00:00,123 kafka WARNING full"),
         ("[1, 2]", True, "[1, 2]"),
         ("", True, None),
     ],

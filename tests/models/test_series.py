@@ -125,7 +125,7 @@ def office(hour: int) -> float:
 
 
 def learned(hours: int, seed: int = 0) -> Profile:
-    noise = np.random.default_rng(seed).normal(0, 0.2, hours)
+    noise = np.random.default_rng(seed).normal(0, 0.2, hours).tolist()
     profile = Profile.empty()
     for hour in range(hours):
         profile = learn(profile, MONDAY_S + hour * HOUR_S, office(hour) + noise[hour])

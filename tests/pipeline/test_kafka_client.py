@@ -63,12 +63,16 @@ def test_what_is_delivered_is_consumed_as_it_was_in_order(
     consumer = Consumer(settings, [topic], unique("group"), "test")
     found = poll_all(consumer, 50)
     consumer.close()
-    assert [(one.key, one.value, one.headers) for one in found] == [(one.key, one.value, one.headers) for one in sent]
+    assert [(one.key, one.value, one.headers) for one in found] == [
+        (one.key, one.value, one.headers) for one in sent
+    ]
     assert {one.timestamp_ms for one in found} == {sent[0].timestamp_ms}
     assert records.from_record(found[0].headers, found[0].key, found[0].value).event == "e0"
 
 
-def test_records_of_one_key_share_a_partition(settings: KafkaSettings, topic: str, producer: Producer) -> None:
+def test_records_of_one_key_share_a_partition(
+    settings: KafkaSettings, topic: str, producer: Producer
+) -> None:
     producer.deliver([cleared(topic, number, device=f"cam{number % 5}") for number in range(20)])
     consumer = Consumer(settings, [topic], unique("group"), "test")
     found = poll_all(consumer, 20)
@@ -103,8 +107,12 @@ def test_a_record_that_is_too_large_is_refused_alone(topic: str, producer: Produ
     assert (refused.index, refused.reason) == (1, "record-too-large")
 
 
-def test_a_table_is_read_as_the_last_value_of_each_key(settings: KafkaSettings, topic: str, producer: Producer) -> None:
-    producer.deliver([cleared(topic, number, b"%d" % number, device=f"cam{number % 3}") for number in range(30)])
+def test_a_table_is_read_as_the_last_value_of_each_key(
+    settings: KafkaSettings, topic: str, producer: Producer
+) -> None:
+    producer.deliver(
+        [cleared(topic, number, b"%d" % number, device=f"cam{number % 3}") for number in range(30)]
+    )
     table = client.read_all(settings, topic)
     assert table == {b"home/cam0": b"27", b"home/cam1": b"28", b"home/cam2": b"29"}
 
@@ -133,7 +141,9 @@ def test_waiting_ends_when_asked_to_or_when_patience_does(settings: KafkaSetting
         client.wait_for_topics(settings, ["never"], threading.Event(), timeout_s=0.1)
 
 
-def test_the_place_of_a_group_is_seen_from_outside(settings: KafkaSettings, topic: str, producer: Producer) -> None:
+def test_the_place_of_a_group_is_seen_from_outside(
+    settings: KafkaSettings, topic: str, producer: Producer
+) -> None:
     group = unique("group")
     producer.deliver([cleared(topic, number) for number in range(5)])
     progress = Progress(settings, [topic], group)
@@ -208,7 +218,12 @@ def test_what_was_never_connected_closes_and_commits_nothing(nobody: KafkaSettin
 
 def test_a_login_needs_its_name_and_password() -> None:
     settings = KafkaSettings(
-        address="a:1,b", security="SASL_SSL", mechanism="SCRAM-SHA-512", username="u", password="p", ca="/ca.pem"
+        address="a:1,b",
+        security="SASL_SSL",
+        mechanism="SCRAM-SHA-512",
+        username="u",
+        password="p",
+        ca="/ca.pem",
     )
     connection = client._connection(settings, "test")
     assert connection["bootstrap_servers"] == ["a:1", "b:9092"]

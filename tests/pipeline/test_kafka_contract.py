@@ -305,9 +305,8 @@ def test_a_repeated_batch_of_an_idempotent_producer_is_stored_once(kafka: Any) -
 
 def test_a_message_over_the_limit_is_refused_and_smaller_ones_go_on(kafka: Any) -> None:
     topic = new_topic(kafka)
-    with producer_of(kafka, max_request_size=8 * 2**20) as producer:
-        with pytest.raises(MessageSizeTooLargeError):
-            producer.send(topic, bytes(2 * 2**20)).get(30)
+    with producer_of(kafka, max_request_size=8 * 2**20) as producer, pytest.raises(MessageSizeTooLargeError):
+        producer.send(topic, bytes(2 * 2**20)).get(30)
     with producer_of(kafka) as producer:
         producer.send(topic, bytes(900_000)).get(30)
     assert len(read_topic(kafka, topic, 1)[0].value) == 900_000

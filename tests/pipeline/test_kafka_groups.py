@@ -201,7 +201,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(member=st.sampled_from("abc"))
     def sync(self, member: str) -> None:
-        shares = {name: b"share" for name in self.group.members}
+        shares = dict.fromkeys(self.group.members, b"share")
         self.ask(member, self.group.sync, member, self.generations.get(member, -1), shares, self.now_ms)
 
     @rule(member=st.sampled_from("abc"))

@@ -62,7 +62,9 @@ def contents(log: PartitionLog) -> list[tuple[int, bytes | None, bytes | None]]:
             except Refused:
                 break  # the last batch may be cut short
             verify(data, position, header)
-            found += [(r.offset, r.key, r.value) for r in records_of(data, position, header) if r.offset >= offset]
+            found += [
+                (r.offset, r.key, r.value) for r in records_of(data, position, header) if r.offset >= offset
+            ]
             position += header.size_bytes
             following = header.next_offset
         offset = following
@@ -230,7 +232,9 @@ def test_a_compacted_partition_is_never_cut_by_size(directory: Path) -> None:
 
 
 @given(
-    rows=st.lists(st.tuples(st.sampled_from([b"a", b"b", b"c", b"d"]), st.none() | st.binary(max_size=40)), max_size=150),
+    rows=st.lists(
+        st.tuples(st.sampled_from([b"a", b"b", b"c", b"d"]), st.none() | st.binary(max_size=40)), max_size=150
+    ),
     batch_size=st.integers(1, 5),
     keys_a_pass=st.integers(1, 5),
     rounds=st.integers(1, 3),
