@@ -41,6 +41,12 @@ OTHER_LABELS_MAX: Final = 64
 
 LATENCY_BUCKETS_MS: Final = (2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 30_000, 60_000)
 
+LIBRARY_LEVELS: Final = {
+    "kafka": logging.WARNING,  # tells each socket that it opens
+    "kafka.net.selector": logging.ERROR,  # warns when its own loop was slow for 0.1 s, as on any busy machine
+}
+"""Loggers of libraries that cry wolf."""
+
 LOOPBACK: Final = "127.0.0.1"
 
 CLIENT_TIMEOUT_S: Final = 5
@@ -89,6 +95,8 @@ def configure_logs(log: LogSettings, role: str) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         )
     )
+    for name, level in LIBRARY_LEVELS.items():
+        logging.getLogger(name).setLevel(level)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(log.level.upper())

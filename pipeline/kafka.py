@@ -203,24 +203,8 @@ class Consumer:
         """
         with _errors_mapped(self._settings):
             if self._client is None:
-                self._client = _opened(
-                    KafkaConsumer,
-                    self._settings,
-                    self._name,
-                    allow_auto_create_topics=False,
-                    group_id=self._group,
-                    auto_offset_reset="earliest",
-                    enable_auto_commit=False,
-                    session_timeout_ms=SESSION_TIMEOUT_MS,
-                    heartbeat_interval_ms=HEARTBEAT_MS,
-                    max_poll_interval_ms=POLL_INTERVAL_MS,
-                    fetch_max_bytes=FETCH_MAX_BYTES,
-                )
-                self._client.subscribe(self._topics)
+                self._client = self._joined()
                 self._idle_since_s = time.monotonic()
-                for name in self._topics:
-                    if not self._client.partitions_for_topic(name):  # also makes sure that we join with metadata
-                        raise Retry(f"Kafka at {_where(self._settings)} has no topic {name} yet")
             found = _flat(self._client.poll(timeout_ms=round(timeout_s * 1000), max_records=max_records))
         if self._client.assignment():
             self._idle_since_s = time.monotonic()
@@ -244,6 +228,30 @@ class Consumer:
         except _Fenced:
             return False
         return True
+
+    def _joined(self) -> Any:
+        client = _opened(
+            KafkaConsumer,
+            self._settings,
+            self._name,
+            allow_auto_create_topics=False,
+            group_id=self._group,
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            session_timeout_ms=SESSION_TIMEOUT_MS,
+            heartbeat_interval_ms=HEARTBEAT_MS,
+            max_poll_interval_ms=POLL_INTERVAL_MS,
+            fetch_max_bytes=FETCH_MAX_BYTES,
+        )
+        client.subscribe(self._topics)
+        # Asking also fetches the metadata: a leader that joins without them assigns nothing to anybody.
+        missing = [name for name in self._topics if not client.partitions_for_topic(name)]
+        if missing:
+            client.close(autocommit=False, timeout_ms=0)
+            raise Retry(
+                f"Kafka at {_where(self._settings)} has no topic {', '.join(missing)} that we may see"
+            )
+        return client
 
     def lag(self) -> int:
         """Records behind the end of our partitions, as far as the last fetch told."""

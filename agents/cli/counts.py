@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 import typer
 from rich.console import Console
@@ -12,6 +14,9 @@ from agents.cli.options import AsJson, SettingsFile
 from pipeline import kafka, topics
 from pipeline.settings import Settings
 from pipeline.stream.counts import Total, totals
+
+TIME_OF_DAY: Final = slice(len("2026-01-01T"), len("2026-01-01T12:30"))
+"""Of an RFC 3339 text."""
 
 
 def counts(as_json: AsJson = False, settings: SettingsFile = None) -> None:
@@ -28,7 +33,7 @@ def counts(as_json: AsJson = False, settings: SettingsFile = None) -> None:
 
 
 def table(found: list[Total]) -> Table:
-    shown = Table()
+    shown = Table(caption="times are UTC")
     for column in ("day", "site", "seen", "sightings", "devices", "first", "last"):
         shown.add_column(column, justify="right" if column == "sightings" else "left")
     for total in found:
@@ -38,7 +43,7 @@ def table(found: list[Total]) -> Table:
             escape(" > ".join(total.path) or total.label),
             str(total.sightings),
             escape(", ".join(total.devices)),
-            total.first,
-            total.last,
+            total.first[TIME_OF_DAY],
+            total.last[TIME_OF_DAY],
         )
     return shown

@@ -244,7 +244,7 @@ class _Folder(_Teller):
     def tell(self, item: Item, result: Result | None) -> None:
         if item.state is State.REFUSED:
             self.refused(item)
-        elif item.state is State.DONE and result is not None:
+        elif item.state is State.DONE and result is not None and result is item.answer:
             self.console.print(f"{escape(item.name):<28} {escape(line(result))}")
         else:
             return

@@ -49,6 +49,8 @@ class Item:
     published_s: float | None = None
     event: str = ""
     answer: Result | None = None
+    """The highest revision so far."""
+    revisions: set[int] = field(default_factory=set)
     refusal: Refusal | None = None
     sha256: str = field(init=False)
 
@@ -112,10 +114,14 @@ class Publishing:
             if len(self._early) < EARLY_MAX:
                 self._early.setdefault(result.event, []).append(result)
             return []
-        if item.answer is not None and item.answer.revision >= result.revision:
+        if result.revision in item.revisions:
             return []
-        item.answer = result
-        item.state = State.ANSWERING if result.pending else State.DONE
+        item.revisions.add(result.revision)
+        if (
+            item.answer is None or item.answer.revision < result.revision
+        ):  # tiers' answers may overtake each other
+            item.answer = result
+            item.state = State.ANSWERING if result.pending else State.DONE
         return [(item, result)]
 
     def _find(self, sha256: str, ids: Iterable[str]) -> Item | None:

@@ -16,6 +16,8 @@ from agents.cli.options import SettingsFile
 from agents.plan import plan
 from agents.role import Ending, Endings
 from agents.supervisor import Event, News, Supervisor
+from pipeline import topics
+from pipeline.messages import Task
 from pipeline.settings import FILE, FILE_VARIABLE, STARTER, Settings
 
 NAME_WIDTH: Final = 8
@@ -86,11 +88,18 @@ def write_starter(file: Path) -> None:
 
 
 def _all_ready(settings: Settings, seconds: float) -> str:
-    return (
-        f"[bold]ready[/] after {seconds:.1f} s\n"
-        f"  publish a photo   tierwise publish cat.jpg    [dim]or any MQTT client: {settings.mqtt.host}:"
-        f"{settings.mqtt.port_number}, topic tierwise/v1/{settings.site}/cam1/frame/garden[/]\n"
-        "  see answers       tierwise watch\n"
-        f"  logs              {escape(str(settings.data_dir / 'logs'))}\n"
-        "  stop              Ctrl-C"
-    )
+    broker = f"{settings.mqtt.host}:{settings.mqtt.port_number}"
+    camera = next((s for s, asked in settings.streams.items() if asked.task is Task.WILDLIFE), None)
+    lines = [
+        f"[bold]ready[/] after {seconds:.1f} s",
+        "  publish a photo   tierwise publish cat.jpg",
+        "  see answers       tierwise watch",
+        f"  logs              {escape(str(settings.data_dir / 'logs'))}",
+        "  stop              Ctrl-C",
+    ]
+    if camera is not None:
+        site, device, stream = camera.split("/")
+        lines.insert(
+            2, f"  or from a camera  MQTT {broker}, topic {topics.frame(site, device, stream)}, JPEG or PNG"
+        )
+    return "\n".join(lines)

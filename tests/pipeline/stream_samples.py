@@ -159,4 +159,6 @@ def summarised(
         **{"count": 2, "total": 1000.0, "low": 400.0, "high": 600.0, **more},
         revision=revision,
     )
-    return taken(envelope(Kind.SUMMARY, encode(summary), source, revision=revision), "tierwise.summaries.ingest")
+    return taken(
+        envelope(Kind.SUMMARY, encode(summary), source, revision=revision), "tierwise.summaries.ingest"
+    )

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stream_samples import ENVELOPES, report, result
 
 from pipeline import records, topics
 from pipeline.errors import Rejected
 from pipeline.messages import Envelope, Kind, Privacy, encode
 from pipeline.topics import Header
-from stream_samples import ENVELOPES, report, result
 
 PUBLIC = Envelope(
     event="0193",
@@ -44,7 +44,11 @@ def test_a_user_private_record_tells_no_source_and_no_time(envelope: Envelope) -
         assert record.timestamp_ms is None
 
 
-@given(st.lists(st.tuples(st.sampled_from([*dict(records.to_record(PUBLIC).headers), "x"]), st.binary(max_size=40))))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([*dict(records.to_record(PUBLIC).headers), "x"]), st.binary(max_size=40))
+    )
+)
 def test_headers_are_read_or_rejected_and_nothing_else(noise: list[tuple[str, bytes]]) -> None:
     try:
         records.read_headers(noise)
@@ -108,7 +112,12 @@ def test_tracing_headers_of_others_do_no_harm_on_public_records() -> None:
 
 @pytest.mark.parametrize(
     ("reason", "key", "value"),
-    [("key-missing", None, b""), ("key-missing", b"", b""), ("key-invalid", b"\xff", b""), ("value-missing", b"k", None)],
+    [
+        ("key-missing", None, b""),
+        ("key-missing", b"", b""),
+        ("key-invalid", b"\xff", b""),
+        ("value-missing", b"k", None),
+    ],
 )
 def test_a_record_needs_key_and_value(reason: str, key: bytes | None, value: bytes | None) -> None:
     with pytest.raises(Rejected) as caught:
@@ -117,7 +126,9 @@ def test_a_record_needs_key_and_value(reason: str, key: bytes | None, value: byt
 
 
 def test_a_time_that_is_none_still_travels_and_kafka_takes_the_time_of_arrival() -> None:
-    record = records.to_record(Envelope(**{name: getattr(PUBLIC, name) for name in PUBLIC.__struct_fields__} | {"time": "?"}))
+    record = records.to_record(
+        Envelope(**{name: getattr(PUBLIC, name) for name in PUBLIC.__struct_fields__} | {"time": "?"})
+    )
     assert record.timestamp_ms is None
     assert dict(record.headers)[Header.TIME] == b"?"
 

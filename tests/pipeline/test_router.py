@@ -55,7 +55,9 @@ def test_a_damaged_user_private_record_stays_user_private_or_is_rejected(headers
     assert route(headers).topic in {topics.ROUTED[Privacy.USER_PRIVATE], topics.REJECTED}
 
 
-@given(st.lists(st.tuples(st.sampled_from([Header.KIND, Header.PRIVACY, Header.TYPE, "x"]), VALUES), max_size=8))
+@given(
+    st.lists(st.tuples(st.sampled_from([Header.KIND, Header.PRIVACY, Header.TYPE, "x"]), VALUES), max_size=8)
+)
 def test_headers_made_of_noise_are_rejected(headers: Headers) -> None:
     assert route(headers).topic == topics.REJECTED
 
@@ -68,7 +70,9 @@ def test_every_whole_record_goes_where_the_table_says(envelope: Envelope) -> Non
 
 @pytest.mark.parametrize("kind", [Kind.PIXELS, Kind.READING])
 def test_public_records_that_nobody_takes_are_rejected(kind: Kind) -> None:
-    envelope = Envelope(event="e", kind=kind, privacy=Privacy.PUBLIC, key="a/b", payload=b"", source="a/b/c", time="t")
+    envelope = Envelope(
+        event="e", kind=kind, privacy=Privacy.PUBLIC, key="a/b", payload=b"", source="a/b/c", time="t"
+    )
     assert route(taken(envelope).headers).reason == "kind-not-taken"
 
 

@@ -89,7 +89,9 @@ def test_a_better_answer_moves_the_count() -> None:
 
 
 def test_a_worse_answer_that_comes_late_changes_nothing() -> None:
-    tally = Tally(UTC, [Evidence("home/cam1", "s1", Seen(0.0, 0.0, 2, 0.5, ("animal", "Felidae", "Felis catus")))])
+    tally = Tally(
+        UTC, [Evidence("home/cam1", "s1", Seen(0.0, 0.0, 2, 0.5, ("animal", "Felidae", "Felis catus")))]
+    )
     assert tally.add(Evidence("home/cam1", "s1", Seen(0.0, 0.0, 1, 0.99, ("animal", "Felidae")))) == []
 
 
@@ -100,7 +102,9 @@ def test_a_day_is_the_local_one() -> None:
 
 
 def test_equal_sighting_ids_of_two_devices_are_two_sightings() -> None:
-    counts = counted([Evidence(device, "s1", Seen(0.0, 0.0, 0, 0.9, ("animal",))) for device in ("a/x", "a/y")])
+    counts = counted(
+        [Evidence(device, "s1", Seen(0.0, 0.0, 0, 0.9, ("animal",))) for device in ("a/x", "a/y")]
+    )
     assert [count.sightings for count in counts.values()] == [1, 1]
 
 

@@ -205,7 +205,9 @@ def test_hours_of_long_ago_are_forgotten_as_new_ones_come() -> None:
     handler = summarising(kafka, table, [])
     for day in ("2026-03-22T13", "2026-03-22T12", "2026-03-21T14", "2026-05-01T12"):
         asyncio.run(handler(3, [summarised(hour=f"{day}:00:00Z")]))
-    assert sorted(table.data) == [f"home/room1/co2|{day}:00:00.000Z" for day in ("2026-03-22T13", "2026-05-01T12")]
+    assert sorted(table.data) == [
+        f"home/room1/co2|{day}:00:00.000Z" for day in ("2026-03-22T13", "2026-05-01T12")
+    ]
     assert (3, "home/room1/co2|2026-03-22T12:00:00.000Z", None) in table.log
 
 

@@ -175,9 +175,16 @@ def test_each_record_goes_where_its_level_says(
     source = f"{site}/cam1/garden"
     nameless = str(uuid.UUID(int=uuid.uuid4().int & ~(0xF << 76) | 0x8 << 76))
     sealed = b"nonce, ciphertext and tag are this long"
-    edge = envelope(Kind.PIXELS, sealed, source, event=f"{site}-edge", privacy=Privacy.EDGE_PRIVATE, sealed_by="k")
+    edge = envelope(
+        Kind.PIXELS, sealed, source, event=f"{site}-edge", privacy=Privacy.EDGE_PRIVATE, sealed_by="k"
+    )
     user = Envelope(
-        event=nameless, kind=Kind.PIXELS, privacy=Privacy.USER_PRIVATE, key="ab" * 16, payload=sealed, sealed_by="u"
+        event=nameless,
+        kind=Kind.PIXELS,
+        privacy=Privacy.USER_PRIVATE,
+        key="ab" * 16,
+        payload=sealed,
+        sealed_by="u",
     )
     deliver(producer, [feature(site, 0), edge, user, answered(site, 1, ("animal",), Rank.KINGDOM)])
     expected = {
@@ -194,14 +201,20 @@ def test_a_record_with_damaged_headers_is_told_on_the_rejected_topic_without_con
     kafka: Any, running: Worker, producer: Producer, reader: Callable[..., Reader], site: str
 ) -> None:
     whole = to_record(feature(site, 0))
-    without = Record(whole.topic, whole.key, b"planted", tuple(one for one in whole.headers if one[0] != "privacy"))
+    without = Record(
+        whole.topic, whole.key, b"planted", tuple(one for one in whole.headers if one[0] != "privacy")
+    )
     assert producer.deliver([without]) == ()  # type: ignore[list-item]  # what no gate would clear
     rejected = reader(site, topics.REJECTED)
 
     def refusals() -> list[dict[str, Any]]:
         rejected.found += rejected.consumer.poll(timeout_s=0.1)
         found = [json.loads(one.value or b"") for one in rejected.found]
-        return [one for one in found if one["reason"] == "privacy-missing" and one["size_bytes"] == len(b"planted")]
+        return [
+            one
+            for one in found
+            if one["reason"] == "privacy-missing" and one["size_bytes"] == len(b"planted")
+        ]
 
     assert eventually(refusals)
     assert all(one.key is None and b"planted" not in (one.value or b"") for one in rejected.found)
@@ -228,7 +241,10 @@ def test_an_hour_is_summarised_once_and_reaches_the_time_series(
         summary = Summary(
             hour=hour, task=Task.METER, unit="W", count=4, total=40.0, low=1.0, high=20.0, revision=revision
         )
-        deliver(producer, [envelope(Kind.SUMMARY, encode(summary), f"{site}/meter/power", revision=revision, time=hour)])
+        deliver(
+            producer,
+            [envelope(Kind.SUMMARY, encode(summary), f"{site}/meter/power", revision=revision, time=hour)],
+        )
 
     def told() -> HourlySummary | None:
         table = client.read_all(KafkaSettings(address=kafka.address), topics.SUMMARIES)
@@ -242,7 +258,12 @@ def test_an_hour_is_summarised_once_and_reaches_the_time_series(
 
 
 def test_no_record_is_lost_when_a_worker_joins_and_another_is_killed_under_load(
-    kafka: Any, running: Worker, new_worker: Callable[[], Worker], producer: Producer, reader: Callable[..., Reader], site: str
+    kafka: Any,
+    running: Worker,
+    new_worker: Callable[[], Worker],
+    producer: Producer,
+    reader: Callable[..., Reader],
+    site: str,
 ) -> None:
     features = [feature(site, number) for number in range(3000)]
     sent = threading.Event()
@@ -269,7 +290,7 @@ def test_it_waits_for_kafka_and_stops_in_time_with_kafka_dead(tmp_path: Path) ->
     broker.stop()
     worker = Worker(tmp_path / "worker", broker.address)
     worker.start()
-    eventually(lambda: (worker.folder / "data" / "stream").exists())
+    eventually((worker.folder / "data" / "stream").exists)
     broker.start()
     eventually(worker.is_ready)
     broker.kill()

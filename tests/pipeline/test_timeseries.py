@@ -163,13 +163,17 @@ def local(tmp_path: Path) -> Iterator[LocalStore]:
 
 
 def test_written_again_a_point_replaces_its_fields_and_keeps_the_others(local: LocalStore) -> None:
-    local.write([point(value=1.0), Point("reading", {"stream": "co2"}, {"other": "x"}, NOON_S), point(value=2.0)])
+    local.write(
+        [point(value=1.0), Point("reading", {"stream": "co2"}, {"other": "x"}, NOON_S), point(value=2.0)]
+    )
     (found,) = local.query("reading")
     assert found == Point("reading", {"stream": "co2"}, {"value": 2.0, "other": "x"}, NOON_S)
 
 
 def test_points_are_found_by_tags_and_time_newest_first(local: LocalStore) -> None:
-    local.write([point(number, float(number), room=room) for number in range(5) for room in ("office", "hall")])
+    local.write(
+        [point(number, float(number), room=room) for number in range(5) for room in ("office", "hall")]
+    )
     found = local.query("reading", tags={"room": "hall"}, since_s=NOON_S + 1, until_s=NOON_S + 3)
     assert [one.fields["value"] for one in found] == [3.0, 2.0, 1.0]
     assert len(local.query("reading", limit=4)) == 4
@@ -178,19 +182,29 @@ def test_points_are_found_by_tags_and_time_newest_first(local: LocalStore) -> No
 
 
 def test_the_newest_point_of_each_series(local: LocalStore) -> None:
-    local.write([point(number, float(number), room=room) for number in range(3) for room in ("office", "hall")])
-    assert {(one.tags["room"], one.fields["value"]) for one in local.latest("reading")} == {("office", 2.0), ("hall", 2.0)}
+    local.write(
+        [point(number, float(number), room=room) for number in range(3) for room in ("office", "hall")]
+    )
+    assert {(one.tags["room"], one.fields["value"]) for one in local.latest("reading")} == {
+        ("office", 2.0),
+        ("hall", 2.0),
+    }
 
 
 @given(
     st.dictionaries(st.text(max_size=5), st.text(st.characters(codec="utf-8"), max_size=5)),
     st.dictionaries(
         st.text(st.characters(codec="utf-8"), max_size=5),
-        st.text(st.characters(codec="utf-8")) | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(-1e9, 1e9),
+        st.text(st.characters(codec="utf-8"))
+        | st.booleans()
+        | st.integers(-(2**53), 2**53)
+        | st.floats(-1e9, 1e9),
         min_size=1,
     ),
 )
-def test_any_text_survives_the_sqlite_store(tags: dict[str, str], fields: dict[str, timeseries.Value]) -> None:
+def test_any_text_survives_the_sqlite_store(
+    tags: dict[str, str], fields: dict[str, timeseries.Value]
+) -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
@@ -308,7 +322,8 @@ def test_line_protocol_is_escaped(given_point: Point, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "error"), [(400, Rejected), (413, Rejected), (422, Rejected), (401, Stop), (404, Stop), (429, Retry), (503, Retry)]
+    ("status", "error"),
+    [(400, Rejected), (413, Rejected), (422, Rejected), (401, Stop), (404, Stop), (429, Retry), (503, Retry)],
 )
 def test_what_influx_answers_becomes_our_errors(influx: Influx, status: int, error: type[Exception]) -> None:
     influx.answers = [status]
@@ -336,7 +351,9 @@ def test_a_server_that_is_away_is_retried(influx: Influx) -> None:
     store.close()
 
 
-def test_a_writer_with_influx_survives_an_outage_and_drops_only_the_bad_point(influx: Influx, tmp_path: Path) -> None:
+def test_a_writer_with_influx_survives_an_outage_and_drops_only_the_bad_point(
+    influx: Influx, tmp_path: Path
+) -> None:
     influx.answers = [503, 503]
     writer = open_writer(settings(influx), tmp_path / "unused.db", keep_days=30)
     writer.start()
@@ -349,7 +366,9 @@ def test_a_writer_with_influx_survives_an_outage_and_drops_only_the_bad_point(in
 
 # --- what is written -------------------------------------------------------------------------------------------
 
-SUMMARY = Summary(hour="2026-05-01T12:00:00Z", task=Task.METER, unit="W", count=2, total=3.0, low=1.0, high=2.0)
+SUMMARY = Summary(
+    hour="2026-05-01T12:00:00Z", task=Task.METER, unit="W", count=2, total=3.0, low=1.0, high=2.0
+)
 
 
 @pytest.mark.parametrize(

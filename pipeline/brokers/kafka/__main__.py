@@ -45,8 +45,12 @@ async def _run(arguments: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+
+    def ended() -> None:
+        loop.call_soon_threadsafe(stop.set)
+
     if arguments.parent_pid is not None:
-        parent.watch(arguments.parent_pid, lambda: loop.call_soon_threadsafe(stop.set))
+        parent.watch(arguments.parent_pid, ended)
 
     def ready(host: str, port: int) -> None:
         logging.warning(

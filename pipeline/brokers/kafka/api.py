@@ -132,7 +132,7 @@ def _read(broker: Broker, request: Any) -> tuple[list[Any], int, bool]:
     topics = []
     found_bytes, any_refused = 0, False
     row = consumer.FetchResponse.FetchableTopicResponse
-    limit_bytes = min(request.max_bytes, MAX_FETCH_BYTES)
+    limit_bytes = max(1, min(request.max_bytes, MAX_FETCH_BYTES))
     for topic in request.topics:
         partitions = []
         for wanted in topic.partitions:

@@ -125,31 +125,39 @@ class Coordinator:
 
     async def commit(self, request: Any) -> Any:
         """Offsets are on disk before the answer."""
+        codes: dict[tuple[str, int], Code] = {}
+        accepted: dict[OffsetKey, Committed | None] = {}
+        for topic in request.topics:
+            for sent in topic.partitions:
+                metadata = sent.committed_metadata or ""
+                if self._store.find(topic.name, sent.partition_index) is None:
+                    codes[topic.name, sent.partition_index] = Code.UNKNOWN_TOPIC_OR_PARTITION
+                elif len(metadata) > LONGEST_METADATA:
+                    codes[topic.name, sent.partition_index] = Code.OFFSET_METADATA_TOO_LARGE
+                else:
+                    key = (request.group_id, topic.name, sent.partition_index)
+                    accepted[key] = Committed(sent.committed_offset, metadata)
         whole = Code.NONE
         try:
             group = self._groups.get(request.group_id, Group(request.group_id))
             group.check_commit(request.member_id, request.generation_id_or_member_epoch, now_ms())
+            await self._store.commit_offsets(accepted)
         except Refused as refused:
             whole = refused.code
         row = consumer.OffsetCommitResponse.OffsetCommitResponseTopic
-        accepted: dict[OffsetKey, Committed | None] = {}
-        topics = []
-        for topic in request.topics:
-            partitions = []
-            for sent in topic.partitions:
-                code = whole
-                if self._store.find(topic.name, sent.partition_index) is None:
-                    code = code or Code.UNKNOWN_TOPIC_OR_PARTITION
-                elif len(sent.committed_metadata or "") > LONGEST_METADATA:
-                    code = code or Code.OFFSET_METADATA_TOO_LARGE
-                if code is Code.NONE:
-                    key = (request.group_id, topic.name, sent.partition_index)
-                    accepted[key] = Committed(sent.committed_offset, sent.committed_metadata or "")
-                partitions.append(
-                    row.OffsetCommitResponsePartition(partition_index=sent.partition_index, error_code=code)
-                )
-            topics.append(row(name=topic.name, partitions=partitions))
-        await self._store.commit_offsets(accepted)
+        topics = [
+            row(
+                name=topic.name,
+                partitions=[
+                    row.OffsetCommitResponsePartition(
+                        partition_index=sent.partition_index,
+                        error_code=whole or codes.get((topic.name, sent.partition_index), Code.NONE),
+                    )
+                    for sent in topic.partitions
+                ],
+            )
+            for topic in request.topics
+        ]
         return consumer.OffsetCommitResponse(throttle_time_ms=0, topics=topics)
 
     async def committed(self, request: Any) -> Any:

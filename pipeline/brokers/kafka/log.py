@@ -313,6 +313,7 @@ class PartitionLog:
         else:
             self.directory.mkdir(parents=True, exist_ok=True)
             directory_to_disk(self.directory.parent)
+            directory_to_disk(self.directory.parent.parent)
         path = segment_path(self.directory, self.end_offset)
         path.touch()
         directory_to_disk(self.directory)

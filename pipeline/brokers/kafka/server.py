@@ -165,8 +165,13 @@ async def respond(broker: Broker, frame: bytes) -> bytes | None:
     except Exception as problem:
         # Whatever the codec trips over: the bytes came from outside and are not what they claim to be.
         raise Unanswerable(f"request {key} version {version} cannot be decoded: {problem!r}") from problem
-    response = await api.handler(broker, request)
-    return None if response is None else _encoded(response, version, correlation)
+    try:
+        response = await api.handler(broker, request)
+        return None if response is None else _encoded(response, version, correlation)
+    except Exception as problem:
+        # A full disk, or a request that the codec takes and no client sends: it must cost one connection only.
+        logger.exception("request %d version %d failed", key, version)
+        raise Unanswerable(f"request {key} version {version} failed") from problem
 
 
 def _unsupported(key: int, version: int, correlation: int) -> bytes:

@@ -242,7 +242,13 @@ class Store:
             synced, self._synced = self._synced, None
             logs, self._unsynced = list(self._unsynced), {}
             unsynced = [log.unsynced() for log in logs]
-            await loop.run_in_executor(self._disk, _sync, unsynced)
+            try:
+                await loop.run_in_executor(self._disk, _sync, unsynced)
+            except OSError as problem:
+                logger.critical(
+                    "cannot sync: %s. Ending; what was acknowledged is there after a restart", problem
+                )
+                raise
             for log, done in zip(logs, unsynced, strict=True):
                 log.mark_durable(done.offset, done.last_bytes)
             synced.set_result(None)
