@@ -81,9 +81,11 @@ class Families:
         path = cascade.deeper(before.path, tuple(found.path))
         probability = found.probability if path == tuple(found.path) else before.probability
         levels = event.levels
-        if seen.person_raised:
-            raised = self._policy.levels(before.source, clock.seconds(before.time), path=path, person=True)
-            levels = levels.join(raised.levels)
+        if seen.person_raised or self._policy.knows(before.source):
+            asked_again = self._policy.levels(
+                before.source, clock.seconds(before.time), path=path, person=seen.person_raised
+            )
+            levels = levels.join(asked_again.levels)
         decision = cascade.decide(
             cascade.Situation(
                 tier=Tier.EDGE,

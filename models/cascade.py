@@ -173,12 +173,20 @@ RULES: tuple[Rule, ...] = (
         lambda s: f"margin {s.margin:.2f} < {RISK_MARGIN}: ask {_next(s.tier)}",
     ),
     Rule(
-        "last-tier",
+        "species-named",
         (Tier.CLOUD,),
         False,
-        "no tier lies behind the cloud",
+        "a species reaches its threshold",
+        lambda s: len(s.path) > 2,
+        lambda s: f"{_label(s)} at {s.probability:.2f}",
+    ),
+    Rule(
+        "rolled-up",
+        (Tier.CLOUD,),
+        False,
+        "no species does: the deepest rank that reaches its own is told, never a guess",
         lambda _: True,
-        lambda s: f"{_label(s)} at {s.probability:.2f}; no tier lies behind",
+        lambda s: f"no species is sure enough: told as {_label(s)} ({s.probability:.2f})",
     ),
 )
 

@@ -15,9 +15,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.eyes import Arrays, CloudEye, DeviceEye, EdgeEye, FeatureOf, FrameHead, Projection, TreeHead
+from models.eyes import (
+    Arrays,
+    CloudEye,
+    DeviceEye,
+    EdgeEye,
+    Evidence,
+    FeatureOf,
+    FrameHead,
+    Projection,
+    TreeHead,
+)
 from models.manifest import Manifest, digest_of_labels, read_manifest
-from models.taxonomy import load_taxonomy
+from models.taxonomy import Taxonomy, load_taxonomy
 from pipeline.errors import Stop
 
 if TYPE_CHECKING:
@@ -49,22 +59,22 @@ class Zoo:
     def edge_eye(self) -> EdgeEye:
         """Family and vector, by the backbone."""
         manifest, tree = self._vision(), load_taxonomy()
+        frame = FrameHead.of(_arrays(manifest, "frame.npz"))
         return EdgeEye(
             name=manifest.title,
             space=str(manifest.space),
             tree=tree,
             feature_of=_feature_of(manifest),
             projection=Projection.of(_arrays(manifest, "projection.npz")),
-            feature_head=TreeHead.of(_arrays(manifest, "tree.npz"), tree),
-            vector_head=TreeHead.of(_arrays(manifest, "vector.npz"), tree),
-            frame_head=FrameHead.of(_arrays(manifest, "frame.npz")),
+            feature_head=TreeHead.of(_arrays(manifest, "tree.npz"), frame.evidence, tree),
+            vector_head=_vector_head(manifest, tree),
+            frame_head=frame,
         )
 
     def cloud_eye(self) -> CloudEye:
         """Species, from the vector alone."""
         manifest, tree = self._vision(), load_taxonomy()
-        head = TreeHead.of(_arrays(manifest, "vector.npz"), tree)
-        return CloudEye(manifest.title, str(manifest.space), tree, head)
+        return CloudEye(manifest.title, str(manifest.space), tree, _vector_head(manifest, tree))
 
     def occupancy(self) -> OccupancyModel:
         """Vacant or occupied, from a window over a room's readings."""
@@ -89,6 +99,11 @@ def load_zoo(root: Path | None = None) -> Zoo:
 def _arrays(manifest: Manifest, file: str) -> Arrays:
     with np.load(BytesIO(manifest.read(file)), allow_pickle=False) as arrays:
         return dict(arrays)
+
+
+def _vector_head(manifest: Manifest, tree: Taxonomy) -> TreeHead:
+    arrays = _arrays(manifest, "vector.npz")
+    return TreeHead.of(arrays, Evidence.of(arrays), tree)
 
 
 def _feature_of(manifest: Manifest) -> FeatureOf:

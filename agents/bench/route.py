@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from agents.bench import contestants
 from pipeline import clock, kafka, topics
 from pipeline.errors import Stop
 from pipeline.messages import Envelope, Kind, Privacy
@@ -66,7 +67,10 @@ def run(
     Stop
         The given broker already has records on the ingest topic, or a contestant failed.
     """
-    with tempfile.TemporaryDirectory(prefix="tierwise-bench-") as folder, _broker(address, Path(folder)) as where:
+    with (
+        tempfile.TemporaryDirectory(prefix="tierwise-bench-") as folder,
+        _broker(address, Path(folder)) as where,
+    ):
         settings = KafkaSettings(address=where)
         kafka.create_topics(settings)
         kafka.wait_for_topics(settings, topics.KAFKA_TOPICS, threading.Event(), timeout_s=30)
@@ -95,7 +99,9 @@ def _fill(settings: KafkaSettings, count: int) -> None:
     look = kafka.Progress(settings, [topics.INGEST], "tierwise-bench")
     with contextlib.closing(look):
         if any(place.end for place in look.measure().values()):
-            raise Stop(f"Kafka at {settings.address} has records on {topics.INGEST}; the benchmark needs an empty broker")
+            raise Stop(
+                f"Kafka at {settings.address} has records on {topics.INGEST}; the benchmark needs an empty broker"
+            )
     producer = kafka.Producer(settings, "bench")
     time = clock.rfc3339(clock.SystemClock().now())
     with contextlib.closing(producer):
@@ -120,12 +126,17 @@ def _envelope(number: int, time: str) -> Envelope:
 
 def _measure(name: str, address: str, count: int, folder: Path, peers_python: Path | None) -> dict[str, Any]:
     python = str(peers_python) if peers_python and name == "quixstreams" else sys.executable
-    contestant = Path(__file__).parent / "contestants" / f"{name}.py"
     outputs = {level.value: topic for level, topic in topics.ROUTED.items()}
-    job = {"address": address, "count": count, "input": topics.INGEST, "outputs": outputs, "folder": str(folder)}
+    job = {
+        "address": address,
+        "count": count,
+        "input": topics.INGEST,
+        "outputs": outputs,
+        "folder": str(folder),
+    }
     try:
         done = subprocess.run(
-            [python, str(contestant), json.dumps(job)],
+            [python, contestants.__file__, name, json.dumps(job)],
             capture_output=True,
             text=True,
             timeout=TIMEOUT_S,
@@ -133,7 +144,7 @@ def _measure(name: str, address: str, count: int, folder: Path, peers_python: Pa
         )
     except subprocess.TimeoutExpired:
         raise Stop(f"{name} did not route {count} records within {TIMEOUT_S} s") from None
-    if done.returncode == MISSING:
+    if done.returncode == contestants.MISSING:
         return {"skipped": f"{name} is not installed for {python}"}
     if done.returncode:
         raise Stop(f"{name} ended with code {done.returncode}: {done.stderr[-500:]}")
@@ -145,17 +156,22 @@ def _measure(name: str, address: str, count: int, folder: Path, peers_python: Pa
     }
 
 
-MISSING: Final = 3
-"""A contestant's exit code when its library is not there."""
-
-
 @contextlib.contextmanager
 def _broker(address: str | None, folder: Path) -> Iterator[str]:
     if address:
         yield address
         return
     with subprocess.Popen(
-        [sys.executable, "-m", "pipeline.brokers.kafka", "--dir", str(folder / "kafka"), "--port", "0", "--with-parent"],
+        [
+            sys.executable,
+            "-m",
+            "pipeline.brokers.kafka",
+            "--dir",
+            str(folder / "kafka"),
+            "--port",
+            "0",
+            "--with-parent",
+        ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -161,7 +161,9 @@ def report(layers: Layers, temperature: float, x: Floats, y: NDArray[np.intp]) -
         for present in combinations(UNITS, count):
             if not set(present) & set(TELLING):
                 continue
-            p = softmax(forward(layers, without(x, [unit for unit in UNITS if unit not in present]))[-1] / temperature)
+            p = softmax(
+                forward(layers, without(x, [unit for unit in UNITS if unit not in present]))[-1] / temperature
+            )
             right = p.argmax(1) == y
             balanced = np.mean([right[y == label].mean() for label in range(len(LABELS))])
             error = expected_calibration_error(p.max(1), right)
@@ -172,8 +174,13 @@ def report(layers: Layers, temperature: float, x: Floats, y: NDArray[np.intp]) -
 
 def main() -> None:
     times, values, y = read_rows()
-    days = [dt.datetime.fromisoformat(day).replace(tzinfo=dt.UTC).timestamp() for day in (CALIBRATE_FROM, TEST_FROM)]
-    raw = windows(times, {unit: list(zip(times.tolist(), its.tolist(), strict=True)) for unit, its in values.items()})
+    days = [
+        dt.datetime.fromisoformat(day).replace(tzinfo=dt.UTC).timestamp()
+        for day in (CALIBRATE_FROM, TEST_FROM)
+    ]
+    raw = windows(
+        times, {unit: list(zip(times.tolist(), its.tolist(), strict=True)) for unit, its in values.items()}
+    )
     reported = windows(times, {unit: thinned(times, its, unit) for unit, its in values.items()})
     parts = [times < days[0], (times >= days[0]) & (times < days[1]), times >= days[1]]
     learning, holding, testing = parts

@@ -116,6 +116,10 @@ class Policy:
             levels = levels.join(rule.levels)
         return Verdict(levels, (NAMED if stream else UNNAMED, *(rule.name for rule in holding)))
 
+    def knows(self, source: str) -> bool:
+        """Whether the settings name this stream: an edge on another machine may leave that to its devices."""
+        return self._settings.stream(source) is not None
+
     def advice(self, source: str, task: Task = Task.WILDLIFE) -> str:
         """The lines of TOML that would name this stream, for the reason of an unnamed stream's result."""
         device_stream = source.partition("/")[2]

@@ -59,6 +59,9 @@ REPEAT_S = 2.0
 SITE = "home"
 GARDEN = topics.frame(SITE, "cam1", "garden")
 
+EACH_FRAME_COUNTS = {"TIERWISE_DEVICE__SIGHTING_GAP_S": "0.001", "TIERWISE_DEVICE__STILL_S": "0.001"}
+"""Settings under which each frame is a sighting of its own and is looked at, however like the one before it is."""
+
 CANDIDATES = ("mqtt", "kafka", *ROLE_NAMES)
 
 
@@ -391,7 +394,7 @@ class Stage:
             self._take(
                 Stack(
                     self._new_folder(),
-                    TIERWISE_DEVICE__SIGHTING_GAP_S="1",
+                    **EACH_FRAME_COUNTS,
                     TIERWISE_EDGE__CLOUD_DEADLINE_S="5",
                     TIERWISE_UPLINK__SEALED="user-private,edge-private",
                 ),
