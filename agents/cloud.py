@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import structlog
 
+from agents.kafka_links import await_topics
 from agents.patterns import Patterns
 from agents.role import Health
 from agents.telemetry import Metrics
@@ -28,7 +29,7 @@ from models.taxonomy import Taxonomy, load_taxonomy
 from pipeline import messages, records, topics
 from pipeline.clock import Clock, SystemClock
 from pipeline.errors import Rejected, Retry
-from pipeline.kafka import Consumer, Fetched, Producer, read_all, wait_for_topics
+from pipeline.kafka import Consumer, Fetched, Producer, read_all
 from pipeline.messages import UNKNOWN, Envelope, Feature, Kind, Malformed, Privacy, Result, Task, Tier
 from pipeline.privacy import gate
 from pipeline.records import HourlySummary
@@ -92,25 +93,29 @@ class Cloud:
     def _read(self) -> None:
         kafka = self._settings.kafka
         names = [FEATURES, topics.SUMMARIES, topics.RESULTS]
-        while not self._stop.is_set():
-            try:
-                if wait_for_topics(kafka, names, self._stop, timeout_s=5.0):
-                    break
-            except Retry as error:
-                self._kafka = str(error)
-                self._stop.wait(RETRY_S)
+        if not await_topics(kafka, names, self._stop, self._found):
+            return
         consumer = Consumer(kafka, [FEATURES, topics.SUMMARIES], GROUP, "tierwise-cloud")
         while not self._stop.is_set():
             try:
-                fetched = consumer.poll(BATCH, timeout_s=0.5)
+                fetched = consumer.poll(BATCH)
                 self._kafka = "connected"
-                if fetched:
-                    self._answer_until_told(fetched, kafka)
-                    consumer.commit()
             except Retry as error:
                 self._kafka = str(error)
                 self._stop.wait(RETRY_S)
+                continue
+            if fetched:
+                try:
+                    self._answer_until_told(fetched, kafka)
+                    consumer.commit()
+                except Retry as error:
+                    self._kafka = str(error)
+                    # What was fetched and not answered comes again from the committed offset, in a new membership.
+                    consumer.close()
         consumer.close()
+
+    def _found(self, state: str) -> None:
+        self._kafka = state
 
     def _answer_until_told(self, fetched: Sequence[Fetched], kafka: KafkaSettings) -> None:
         """Answer a batch; come back when Kafka has the answers, however long that takes."""

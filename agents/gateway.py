@@ -21,6 +21,7 @@ import structlog
 
 from agents import outbox
 from agents.batching import BatchSender
+from agents.kafka_links import await_topics
 from agents.links import broker_parts, endpoint
 from agents.refusals import refusal_of
 from agents.role import Health
@@ -28,7 +29,7 @@ from agents.telemetry import Metrics
 from pipeline import messages, records, topics
 from pipeline.clock import Clock, SystemClock
 from pipeline.errors import Rejected, Retry
-from pipeline.kafka import Consumer, Producer, Refused, wait_for_topics
+from pipeline.kafka import Consumer, Producer, Refused
 from pipeline.messages import (
     Downlink,
     DownlinkAck,
@@ -191,16 +192,7 @@ class Gateway:
     def _read_results(self) -> None:
         """Kafka to outbox: an answer's offset is committed after the answer is."""
         settings = self._settings
-        while not self._stop.is_set():
-            try:
-                if wait_for_topics(
-                    settings.kafka, [topics.INGEST, topics.RESULTS], self._stop, timeout_s=5.0
-                ):
-                    break
-            except Retry as error:
-                self._kafka = str(error)
-                self._stop.wait(RETRY_S)
-        if self._stop.is_set():
+        if not await_topics(settings.kafka, [topics.INGEST, topics.RESULTS], self._stop, self._found):
             return
         self._kafka = "connected"
         self._mqtt.start()
@@ -208,7 +200,7 @@ class Gateway:
         consumer = Consumer(settings.kafka, [topics.RESULTS], GROUP, "tierwise-gateway")
         while not self._stop.is_set():
             try:
-                fetched = consumer.poll(timeout_s=0.5)
+                fetched = consumer.poll()
                 self._kafka = "connected"
             except Retry as error:
                 self._kafka = str(error)
@@ -218,6 +210,9 @@ class Gateway:
                 self._queue([record.value or b"" for record in fetched])
                 consumer.commit()
         consumer.close()
+
+    def _found(self, state: str) -> None:
+        self._kafka = state
 
     def _queue(self, values: Sequence[bytes]) -> None:
         now_s = self._clock.now()

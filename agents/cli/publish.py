@@ -25,7 +25,7 @@ from agents.cli.publishing import Item, Publishing, State
 from agents.cli.site import Inbox, at_site
 from pipeline import clock, ids, topics
 from pipeline.errors import Rejected, Retry, Stop
-from pipeline.messages import FRAME_MAX_BYTES, Privacy, Result, Task, Tier
+from pipeline.messages import FRAME_MAX_BYTES, Result, Task, Tier
 from pipeline.mqtt import Connection
 from pipeline.privacy.gate import clear_capture
 from pipeline.settings import Settings
@@ -134,11 +134,7 @@ def _stream(stream: str, settings: Settings, *, reading: bool, unit: str) -> tup
 
 
 def _subscriptions(site: str, device: str) -> list[str]:
-    answers = [
-        topics.result(site, device, tier, level)
-        for tier in Tier
-        for level in (Privacy.PUBLIC, Privacy.USER_PRIVATE)
-    ]
+    answers = [topic for tier in Tier for topic in topics.answers_of(site, device, tier)]
     return [topics.ack(site, device), topics.rejected(site, device), *answers]
 
 

@@ -28,10 +28,10 @@ STYLES = {Privacy.PUBLIC: "green", Privacy.EDGE_PRIVATE: "yellow", Privacy.USER_
 def watch(as_json: AsJson = False, settings: SettingsFile = None) -> None:
     """A live table of answers, refined in place. Ctrl-C ends it."""
     loaded = Settings.load(settings)
-    # Private answers come only where the broker lets this client have them: their owner's own machine.
-    private = [topics.result("+", "+", tier, Privacy.USER_PRIVATE) for tier in Tier]
+    # Private ones among them come only where the broker lets this client have them: their owner's own machine.
+    answers = [topic for tier in Tier for topic in topics.answers_of("+", "+", tier)]
     with (
-        at_site(loaded, "watch", [topics.results_of_all(), *private]) as (connection, inbox),
+        at_site(loaded, "watch", answers) as (connection, inbox),
         contextlib.suppress(KeyboardInterrupt),
     ):
         console = Console(highlight=False)

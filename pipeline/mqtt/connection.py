@@ -143,8 +143,11 @@ class Connection:
 
     def _run(self) -> None:
         assert self._bell is not None
-        with self._bell[0], self._bell[1]:
-            self._connect_for_ever(self._bell[0])
+        try:
+            with self._bell[0], self._bell[1]:
+                self._connect_for_ever(self._bell[0])
+        finally:
+            self._window.closed("stopped")
 
     def _connect_for_ever(self, bell: socket.socket) -> None:
         delay_s = BACKOFF_MIN_S
@@ -154,10 +157,10 @@ class Connection:
                 self._live(bell)
             except (OSError, Retry) as error:
                 self._lost(explain(error, self.endpoint))
+            if time.monotonic() - began > BACKOFF_MAX_S:
+                delay_s = BACKOFF_MIN_S
             self._stopping.wait(delay_s * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
-            lived = time.monotonic() - began > BACKOFF_MAX_S
-            delay_s = BACKOFF_MIN_S if lived else min(delay_s * 2, BACKOFF_MAX_S)
-        self._window.closed("stopped")
+            delay_s = min(delay_s * 2, BACKOFF_MAX_S)
 
     def _live(self, bell: socket.socket) -> None:
         session = Session(self._client, self._window)

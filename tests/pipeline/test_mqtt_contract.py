@@ -181,6 +181,32 @@ def test_a_late_subscriber_sees_the_retained_status(clients: Clients) -> None:
     assert got.messages[1].payload == status("offline").payload
 
 
+DEVICE = """
+import sys, time
+from pipeline import topics
+from pipeline.messages import Status, Tier
+from pipeline.mqtt import Connection, Endpoint
+from pipeline.privacy.gate import clear
+will = clear(Status(state="offline", role="device", version="1", time="t"), sys.argv[2], to=Tier.EDGE)
+connection = Connection(Endpoint("127.0.0.1", int(sys.argv[1])), "device", will=will)
+connection.start()
+connection.wait_connected(10)
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
+def test_the_will_of_a_killed_client_is_published(clients: Clients, mqtt_broker: MqttBroker) -> None:
+    got = Collector()
+    clients("user", subscriptions=[STATUS], handler=got, persistent=False)
+    command = [sys.executable, "-c", DEVICE, str(mqtt_broker.port), STATUS]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as device:
+        assert device.stdout is not None
+        assert device.stdout.readline() == "ready\n"
+        device.kill()
+    wait_until(lambda: got.payloads == [status("offline").payload])
+
+
 def test_a_shared_subscription_divides_the_messages(clients: Clients) -> None:
     one, two = Collector(), Collector()
     for name, got in (("one", one), ("two", two)):
