@@ -69,7 +69,7 @@ class Answers:
         elif known is None:
             self._take_over(item, event)
         else:
-            self._outrank(item, event, known)
+            self._outrank(item, event)
 
     def _answer_report(self, item: Item, event: Event, report: Report) -> None:
         """A sensor's report: into its hour and its room; the device's answer about it stands."""
@@ -128,10 +128,15 @@ class Answers:
             tx.finish(item)
         self._series.write([result_point(result)])
 
-    def _outrank(self, item: Item, event: Event, known: Known) -> None:
+    def _outrank(self, item: Item, event: Event) -> None:
         """A repeat, or the device's notice that it gave up waiting: the edge's answer must have the highest revision."""
         with self._spool.transaction() as tx:
-            if event.result.revision >= known.result.revision and known.result.tier is not Tier.DEVICE:
+            known = self._store.answer_in(event.result.event, tx)
+            if (
+                known is not None
+                and known.result.tier is not Tier.DEVICE
+                and event.result.revision >= known.result.revision
+            ):
                 result = msgspec.structs.replace(known.result, revision=event.result.revision + 1)
                 self._store.send_result(result, tx)
                 self._store.keep(result, known.context, tx)
@@ -187,8 +192,8 @@ class Answers:
 
     def expire(self, event: str) -> None:
         """The cloud did not answer in time: say so. Its answer supersedes whenever it comes."""
-        known = self._store.answer(event)
         with self._spool.transaction() as tx:
+            known = self._store.answer_in(event, tx)
             if not self._store.answered(event, tx) or known is None:
                 return
             result = msgspec.structs.replace(

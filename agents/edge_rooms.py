@@ -124,13 +124,15 @@ class Rooms:
             latency_ms=round((self._clock.now() - started_s) * 1000, 1),
             room=name,
         )
-        after = rooms.advance(room, settings.edge.window_s, now_s=self._clock.now())
         with spool.transaction() as tx:
+            # Within the transaction, as `take` is: no report slips in between.
+            first_later_s = self._store.first_sample(name, end_s, tx)
+            after = rooms.advance(self._rooms[name], settings.edge.window_s, first_later_s=first_later_s)
+            self._rooms[name] = after
             self._store.send_result(result, tx)
             self._store.keep(result, Context(started_s, levels, Rank.ACTIVITY), tx)
             self._store.keep_room_end(name, after.end_s, tx)
             self._store.forget_samples(name, end_s - self._model.window_s, tx)
-        self._rooms[name] = after
         return result
 
     def _streams(self, name: str) -> frozenset[str]:
@@ -149,12 +151,14 @@ class Rooms:
     def tell_hours(self, spool: Spool) -> None:
         """Put hours that are over into the outbox, where policy lets their summary leave."""
         now_s = self._clock.now()
-        for source, hour, levels in self._store.changed_hours():
-            if not rooms.hour_is_over(hour.start_s, self._newest_s.get(source, hour.start_s), now_s):
+        for source, seen, levels in self._store.changed_hours():
+            if not rooms.hour_is_over(seen.start_s, self._newest_s.get(source, seen.start_s), now_s):
                 continue
-            envelope = self._summary(source, hour, levels.summary)
-            told = msgspec.structs.replace(hour, told=hour.told + 1)
             with spool.transaction() as tx:
+                # Once more: a report may have been counted in since.
+                hour = self._store.hour(source, seen.start_s, tx) or seen
+                envelope = self._summary(source, hour, levels.summary)
+                told = msgspec.structs.replace(hour, told=hour.told + 1)
                 if envelope is not None:
                     self._store.send_up(envelope, self._settings.site, tx)
                 self._store.keep_hour(source, told, levels, tx, changed=False)

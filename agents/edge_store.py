@@ -207,6 +207,14 @@ class EdgeStore:
             found.setdefault(unit, []).append((time_s, value))
         return found
 
+    def first_sample(self, room: str, from_s: float, tx: Transaction) -> float | None:
+        """Time of the room's first report at or after this moment."""
+        found = tx.db.execute(
+            "SELECT MIN(time) FROM edge_samples WHERE room = ? AND time >= ?", (room, from_s)
+        )
+        time_s: float | None = found.fetchone()[0]
+        return time_s
+
     def newest(self, room: str) -> dict[str, float]:
         rows = self._spool.query(
             "SELECT source, MAX(time) FROM edge_samples WHERE room = ? GROUP BY source", (room,)

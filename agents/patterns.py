@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 from models import series
 from pipeline import clock, ids
+from pipeline.errors import Rejected
 from pipeline.messages import UNKNOWN, Forecast, Privacy, Rank, Result, Tier
 from pipeline.records import HourlySummary
 
@@ -65,7 +66,8 @@ class Patterns:
         offset_s = self._offset_s(start_s)
         verdict = series.judge_hour(profile, int(start_s), summary.mean, offset_s)
         site, device, stream = summary.source.split("/")
-        label, probability = verdict.scores.best
+        label = verdict.pattern
+        probability = verdict.scores.best[1] if label != UNKNOWN else 0.0
         return Result(
             event=ids.derived(start_s, summary.source, "hour"),
             time=summary.hour,
@@ -120,8 +122,9 @@ class Patterns:
         if dt.datetime.fromtimestamp(next_s, self._zone).hour != 0:
             return None
         profile = self._profile_before(history, next_s)
-        told = series.forecast(profile, int(next_s), 24, self._offset_s(next_s))
-        if not len(told.values):
+        try:
+            told = series.forecast(profile, int(next_s), 24, self._offset_s(next_s))
+        except Rejected:  # a stream's first day tells nothing of the next one yet
             return None
         return Forecast(
             start=clock.rfc3339(next_s),

@@ -71,11 +71,12 @@ def due(room: Room, streams: frozenset[str], *, now_s: float) -> bool:
     return everyone or now_s - room.past_since_s >= GRACE_S
 
 
-def advance(room: Room, window_s: float, *, now_s: float) -> Room:
-    """The window was told: the next one runs. Windows without any report in them are skipped."""
-    later = [t for t in room.newest_s.values() if t >= room.end_s]
-    end_s = first_end(min(later), window_s) if later else room.end_s + window_s
-    past = now_s if any(t >= end_s for t in later) else None
+def advance(room: Room, window_s: float, *, first_later_s: float | None) -> Room:
+    """The window was told: the next one runs. Windows without any report in them are skipped; `first_later_s` is the time
+    of the first report past the told window's end. What was waited for once is not waited for again: where reports
+    already reach past the next window, too, its grace began when that of the told one did."""
+    end_s = first_end(first_later_s, window_s) if first_later_s is not None else room.end_s + window_s
+    past = room.past_since_s if any(t >= end_s for t in room.newest_s.values()) else None
     return Room(end_s, room.newest_s, past)
 
 

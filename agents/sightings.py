@@ -13,6 +13,7 @@ consensus over them. Both are pure::
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -73,18 +74,20 @@ def consensus(votes: Mapping[str, Vote] | Sequence[Vote]) -> Consensus:
     ballots = list(votes.values()) if isinstance(votes, Mapping) else list(votes)
     path: tuple[str, ...] = ()
     while True:
-        weights: dict[str, float] = defaultdict(float)
+        shares: dict[str, list[float]] = defaultdict(list)
         for vote in ballots:
             if len(vote.path) > len(path) and vote.path[: len(path)] == path:
-                weights[vote.path[len(path)]] += vote.probability
-        if not weights:
+                shares[vote.path[len(path)]].append(vote.probability)
+        if not shares:
             break
+        # Exact sums, so that the order of the votes does not matter.
+        weights = {label: math.fsum(held) for label, held in shares.items()}
         best = min(weights, key=lambda label: (-weights[label], label))
-        if weights[best] * 2 <= sum(weights.values()):
+        if weights[best] * 2 <= math.fsum(weights.values()):
             break
         path = (*path, best)
     agreeing = [vote for vote in ballots if path and _on_path(vote.path, path)]
-    probability = sum(vote.probability for vote in agreeing) / len(agreeing) if agreeing else 0.0
+    probability = math.fsum(vote.probability for vote in agreeing) / len(agreeing) if agreeing else 0.0
     return Consensus(path, probability, len(ballots), len(agreeing))
 
 

@@ -89,7 +89,6 @@ def faust(job: dict[str, Any]) -> None:
             for privacy, name in job["outputs"].items()
         }
 
-        @app.agent(app.topic(job["input"], value_serializer="raw", key_serializer="raw"))
         async def route(stream: Any) -> None:
             routed = 0
             async for event in stream.events():
@@ -102,6 +101,7 @@ def faust(job: dict[str, Any]) -> None:
                     await sent
                     done.set()
 
+        app.agent(app.topic(job["input"], value_serializer="raw", key_serializer="raw"))(route)
         await app.start()
         await done.wait()
         watch.report()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -170,7 +171,8 @@ def _broker(address: str | None, folder: Path) -> Iterator[str]:
             str(folder / "kafka"),
             "--port",
             "0",
-            "--with-parent",
+            "--parent-pid",
+            str(os.getpid()),
         ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

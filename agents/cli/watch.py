@@ -22,6 +22,9 @@ TICK_S = 0.25
 FRAME_ROWS = 6
 """Of the screen, taken by the table's own lines."""
 
+EVENT_SHOWN = 8
+"""Of an event's id: its random end, which `tierwise picture` takes as well."""
+
 STYLES = {Privacy.PUBLIC: "green", Privacy.EDGE_PRIVATE: "yellow", Privacy.USER_PRIVATE: "red"}
 
 
@@ -53,7 +56,13 @@ def _print_lines(inbox: Inbox) -> None:
     board = Board()
     while True:
         for result in filter(board.refine, _answers(inbox)):
-            print(local_time(result), f"{result.source:<26}", line(result), flush=True)
+            print(
+                local_time(result),
+                result.event[-EVENT_SHOWN:],
+                f"{result.source:<26}",
+                line(result),
+                flush=True,
+            )
 
 
 def _show_table(console: Console, connection: Connection, inbox: Inbox) -> None:
@@ -78,7 +87,7 @@ def table(answers: tuple[Result, ...], problem: str) -> Table:
     """The answers as a table, the newest event last; `problem` says why none can come, or is empty."""
     caption = f"[red]{escape(problem)}[/]" if problem else "Ctrl-C ends; one picture: tierwise picture EVENT"
     shown = Table(expand=True, caption=caption, title="Answers")
-    for column in ("time", "stream", "answer", "p", "tier", "refined by", "privacy", "rule", "ms"):
+    for column in ("time", "stream", "answer", "p", "tier", "refined by", "privacy", "rule", "ms", "event"):
         shown.add_column(column, justify="right" if column in ("p", "ms") else "left", no_wrap=True)
     for answer in answers:
         shown.add_row(
@@ -91,5 +100,6 @@ def table(answers: tuple[Result, ...], problem: str) -> Table:
             f"[{STYLES[answer.privacy]}]{answer.privacy}[/]",
             escape(answer.rule),
             f"{answer.latency_ms:.0f}",
+            answer.event[-EVENT_SHOWN:],
         )
     return shown

@@ -14,7 +14,7 @@ import csv
 import datetime as dt
 import sys
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +100,7 @@ def train(x: Floats, y: NDArray[np.intp]) -> Layers:
     sizes = (x.shape[1], HIDDEN, len(LABELS))
     layers = [
         (rng.normal(0, np.sqrt(2 / a), (a, b)).astype(np.float32), np.zeros(b, np.float32))
-        for a, b in zip(sizes, sizes[1:], strict=False)
+        for a, b in pairwise(sizes)
     ]
     parts = [part for layer in layers for part in layer]
     moments = [(np.zeros_like(part), np.zeros_like(part)) for part in parts]

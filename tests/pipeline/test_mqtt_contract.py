@@ -399,8 +399,9 @@ def test_a_killed_ingest_has_every_message_exactly_once(
     end(child)
     # What the broker still has comes to us, as the next to hold the file.
     spool = Spool.open(path, limit_bytes=1)
-    clients("ingest", subscriptions=[READINGS], handler=Ingest(spool, "site", admit))
+    last = clients("ingest", subscriptions=[READINGS], handler=Ingest(spool, "site", admit))
     wait_until(lambda: spool.waiting_count >= 3000)
+    last.stop()
     stored = Counter(item.payload for item in spool.waiting(10_000))
     assert stored == Counter(cleared.payload for cleared in sent)
     spool.close()

@@ -410,6 +410,12 @@ class AnyOrder(RuleBasedStateMachine):
     def give_back(self) -> None:
         self.spool.release([self.claimed.pop(0)])
 
+    @rule()
+    def claim_and_work(self) -> None:
+        self.claim(1)
+        if self.claimed:
+            self.work()
+
     @precondition(lambda self: self.claimed)
     @rule()
     def work(self) -> None:
@@ -449,7 +455,7 @@ class AnyOrder(RuleBasedStateMachine):
 
 TestAnyOrder = AnyOrder.TestCase
 TestAnyOrder.settings = settings(
-    max_examples=30, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )
 
 

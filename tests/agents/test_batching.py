@@ -1,0 +1,149 @@
+"""What goes into a batch, and what happens to a record that may not leave."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kafka_brokers import eventually
+from mqtt_brokers import Iotcore
+
+from agents.batching import OVERHEAD_BYTES, RECORDS_MAX, BatchSender, pack
+from pipeline import messages, topics
+from pipeline.clock import SystemClock
+from pipeline.errors import Rejected, Withheld
+from pipeline.messages import Ack, Refusal, Tier
+from pipeline.mqtt import Connection
+from pipeline.privacy import gate
+from pipeline.spool import Outgoing, Spool
+
+LIMIT_BYTES = 400
+
+
+def record(number: int, size_bytes: int = 10, topic: str = "t") -> Outgoing:
+    return Outgoing(id=str(number), hop="up", topic=topic, payload=b"x" * size_bytes, created_at=0.0)
+
+
+queues = st.lists(st.tuples(st.integers(0, 2 * LIMIT_BYTES), st.sampled_from("ab")), min_size=1, max_size=30).map(
+    lambda sizes: [record(number, size, topic) for number, (size, topic) in enumerate(sizes)]
+)
+
+
+@given(queues)
+def test_a_batch_is_the_start_of_its_topics_queue_in_order(waiting: list[Outgoing]) -> None:
+    batch = pack(waiting, LIMIT_BYTES)
+    same_topic = [out for out in waiting if out.topic == waiting[0].topic]
+    assert batch == same_topic[: len(batch)]
+
+
+@given(queues)
+def test_a_batch_holds_at_least_one_and_no_more_than_fits(waiting: list[Outgoing]) -> None:
+    batch = pack(waiting, LIMIT_BYTES)
+    assert batch
+    size = sum(len(out.payload) + OVERHEAD_BYTES for out in batch)
+    assert size <= LIMIT_BYTES or len(batch) == 1
+
+
+@given(queues)
+def test_a_batch_is_as_large_as_may_be(waiting: list[Outgoing]) -> None:
+    batch = pack(waiting, LIMIT_BYTES)
+    same_topic = [out for out in waiting if out.topic == waiting[0].topic]
+    if len(batch) < len(same_topic):
+        more = [*batch, same_topic[len(batch)]]
+        assert sum(len(out.payload) + OVERHEAD_BYTES for out in more) > LIMIT_BYTES
+
+
+@given(queues)
+def test_batch_after_batch_everything_leaves(waiting: list[Outgoing]) -> None:
+    left = list(waiting)
+    while left:
+        sent = {out.id for out in pack(left, LIMIT_BYTES)}
+        left = [out for out in left if out.id not in sent]
+
+
+def test_a_batch_has_a_bounded_number_of_records() -> None:
+    assert len(pack([record(number, 0) for number in range(RECORDS_MAX + 10)])) == RECORDS_MAX
+
+
+def test_nothing_waiting_is_no_batch() -> None:
+    assert pack([]) == []
+
+
+# --- on the way ------------------------------------------------------------------------------------------------
+
+
+class Heard:
+    """A subscriber that keeps what comes."""
+
+    def __init__(self) -> None:
+        self.payloads: list[bytes] = []
+
+    def connected(self, session_present: bool) -> int:
+        return 0
+
+    def received(self, batch: Sequence[object]) -> int:
+        self.payloads += [message.payload for message in batch]  # type: ignore[attr-defined]
+        return 0
+
+    def confirmed(self, mark: int) -> None:
+        """Nothing is kept."""
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    opened = Spool.open(tmp_path / "spool.db", limit_bytes=1 << 20)
+    yield opened
+    opened.close()
+
+
+def test_a_batch_is_repeated_until_it_is_settled_and_what_may_not_leave_is_told_alone(
+    spool: Spool, tmp_path: Path
+) -> None:
+    """The gate withholds one of five: four leave, one by one then, and the fifth is settled and told."""
+    broker = Iotcore(tmp_path)
+    broker.start()
+    topic, heard = topics.ack("home", "cam1"), Heard()
+    told: list[tuple[str, str]] = []
+    done = threading.Event()
+
+    def wrap(batch: Sequence[Outgoing]) -> gate.Cleared:
+        if any(out.id == "2" for out in batch):
+            raise Withheld("it is private")
+        return gate.clear(Ack(ids=tuple(out.id for out in batch), topic="t"), topic, to=Tier.EDGE)
+
+    def refused(out: Outgoing, error: Rejected) -> None:
+        told.append((out.id, error.reason))
+        done.set()
+
+    connection = Connection(broker.endpoint, "batch-test", subscriptions=[topic], handler=heard, persistent=False)
+    sender = BatchSender(spool, connection, "up", wrap, refused=refused, clock=SystemClock())
+    with spool.transaction() as tx:
+        tx.send(*(record(number) for number in range(5)))
+    try:
+        connection.start()
+        sender.start()
+        assert done.wait(10)
+        eventually(lambda: len(heard.payloads) >= 4)
+        assert [messages.decode(Ack, payload).ids for payload in heard.payloads[:4]] == [("0",), ("1",), ("3",), ("4",)]
+        assert told == [("2", "withheld")]
+        assert spool.backlog("up") == 4
+        spool.settle("up", ["0", "1", "3", "4"])
+        with spool.transaction() as tx:
+            tx.send(record(9), record(10))
+        eventually(lambda: messages.decode(Ack, heard.payloads[-1]).ids == ("9", "10"))
+        broker.kill()
+        broker.start()  # a broker without a memory: what is not settled comes again
+        eventually(lambda: sum(messages.decode(Ack, p).ids == ("9", "10") for p in heard.payloads) == 2)
+    finally:
+        sender.stop()
+        connection.stop()
+        broker.kill()
+
+
+def test_a_refusal_is_no_message_of_a_batch() -> None:
+    """What is refused is told with its size and digest, so a batch's payload never stands in it."""
+    assert "payload" not in Refusal.__struct_fields__
