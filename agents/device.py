@@ -13,8 +13,7 @@ so itself and tells the edge that it did (see `_expire`), so that a late answer 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
 
@@ -26,6 +25,7 @@ from agents.device_frames import Frames, Scene
 from agents.device_inbox import Admission
 from agents.device_readings import Meter, ReadingAnswer, Readings
 from agents.device_store import EDGE, SITE, DeviceStore
+from agents.lanes import Lanes
 from agents.links import broker_parts, endpoint, model_names, presence
 from agents.pictures import Pictures
 from agents.refusals import refusal
@@ -51,6 +51,9 @@ log = structlog.get_logger("device")
 
 BATCH = 32
 """Records taken from the inbox at once: small, so that the first answer of a batch is not held up by its last."""
+
+BATCHES_AHEAD = 8
+"""Batches, one of a stream each, that are under way before more are taken: enough to keep the workers busy."""
 
 TICK_S = 0.5
 """How often deadlines are looked at."""
@@ -111,7 +114,7 @@ class Device:
         self._senders = [sender(hop=SITE, settled_by="broker"), sender(hop=EDGE, settled_by="hop")]
         for hop in (SITE, EDGE):
             self.metrics.backlog(hop, partial(self._spool.backlog, hop))
-        self._pool = ThreadPoolExecutor(settings.device.workers, thread_name_prefix="eye")
+        self._lanes = Lanes[Item](settings.device.workers, self._answer_stream)
         self._mqtt.start()
         for each in self._senders:
             each.start()
@@ -136,7 +139,7 @@ class Device:
         for sender in self._senders:
             sender.stop()
         self._mqtt.stop(deadline_s / 2, farewell=self._farewell())
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._lanes.close()
 
     def _farewell(self) -> Cleared:
         return presence(self._settings.site, self.name, self._clock)[1]
@@ -186,21 +189,21 @@ class Device:
 
     def _answer_loop(self) -> None:
         while not self._stop.is_set():
+            if not self._lanes.wait_below(BATCHES_AHEAD, TICK_S):
+                continue
             items = self._spool.waiting(BATCH)
             if not items:
                 self._spool.arrived.wait(TICK_S)
                 self._spool.arrived.clear()
-                continue
             by_topic = sorted(items, key=lambda item: item.topic)
-            groups = [list(group) for _, group in groupby(by_topic, key=lambda item: item.topic)]
-            for done in [self._pool.submit(self._answer_stream, group) for group in groups]:
-                done.result()
+            for topic, group in groupby(by_topic, key=lambda item: item.topic):
+                self._lanes.put(topic, list(group))
 
-    def _answer_stream(self, items: list[Item]) -> None:
+    def _answer_stream(self, topic: str, items: Sequence[Item]) -> None:
         """Answer records of one stream in their order."""
-        parsed = topics.parse(items[0].topic)
+        parsed = topics.parse(topic)
         if parsed is None:
-            raise ValueError(f"{items[0].topic} is in the inbox and no topic of ours")
+            raise ValueError(f"{topic} is in the inbox and no topic of ours")
         if parsed.channel == "reading":
             self._answer_readings(parsed, items)
             return
@@ -244,7 +247,7 @@ class Device:
         self._scenes[source] = answer.scene
         self.metrics.answered(answer.result)
 
-    def _answer_readings(self, parsed: Parsed, items: list[Item]) -> None:
+    def _answer_readings(self, parsed: Parsed, items: Sequence[Item]) -> None:
         """Answer readings of one stream, all in one transaction: they are small and come often."""
         source = f"{parsed.site}/{parsed.device}/{parsed.name}"
         sequence, meter = self._store.recall(source, Meter)

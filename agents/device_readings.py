@@ -82,9 +82,10 @@ class Readings:
         track, verdict = series.observe(meter.track, reading.value, reading.time_s)
         levels = self._policy.levels(source, reading.time_s, path=(verdict.state,))
         band = _band(stream, unit)
-        worth, rule = series.worth_sending(
+        worth, why = series.worth_sending(
             meter.sent_value, meter.sent_s, reading.value, reading.time_s, band
         )
+        rule: str = why
         may_leave = levels.levels.reading.reach.depth >= Tier.EDGE.depth
         if not may_leave:
             advice = "" if stream else f"; {self._policy.advice(source, task)}"

@@ -53,13 +53,13 @@ class Zoo:
     def device_eye(self, backbone: bool = True) -> DeviceEye:
         """Kingdom and person, by the backbone."""
         manifest = self._vision()
-        head = FrameHead.of(_arrays(manifest, "frame.npz"))
+        head = frame_head(manifest)
         return DeviceEye(manifest.title, str(manifest.space), _feature_of(manifest), head)
 
     def edge_eye(self) -> EdgeEye:
         """Family and vector, by the backbone."""
         manifest, tree = self._vision(), load_taxonomy()
-        frame = FrameHead.of(_arrays(manifest, "frame.npz"))
+        frame = frame_head(manifest)
         return EdgeEye(
             name=manifest.title,
             space=str(manifest.space),
@@ -99,6 +99,11 @@ def load_zoo(root: Path | None = None) -> Zoo:
 def _arrays(manifest: Manifest, file: str) -> Arrays:
     with np.load(BytesIO(manifest.read(file)), allow_pickle=False) as arrays:
         return dict(arrays)
+
+
+def frame_head(manifest: Manifest) -> FrameHead:
+    """Kingdom and person from the backbone's feature, as the device answers them."""
+    return FrameHead.of(_arrays(manifest, "frame.npz"))
 
 
 def _vector_head(manifest: Manifest, tree: Taxonomy) -> TreeHead:

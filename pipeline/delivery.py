@@ -16,6 +16,7 @@ lets a message in, and `clear`, which lets one out::
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import threading
@@ -148,7 +149,8 @@ class Sender:
                 continue
             if not busy:
                 self._wake.wait(IDLE_S)
-        self._settle_done()
+        with contextlib.suppress(Retry):  # they are sent again after the next start
+            self._settle_done()
 
     def _send_due(self) -> bool:
         """Send what is due and has room; whether there may be more."""

@@ -23,8 +23,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterable, Mapping
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from typing import Final, NamedTuple, NoReturn
 
 from pipeline import clock, topics
 from pipeline.errors import Rejected
@@ -41,7 +41,7 @@ from pipeline.messages import (
 )
 from pipeline.topics import Header
 
-Headers = Iterable[tuple[str, bytes]]
+Headers = Sequence[tuple[str, bytes]]
 
 SPEC_VERSION: Final = b"1.0"
 
@@ -50,12 +50,12 @@ PRIVATE_HEADERS: Final = frozenset(
 )
 """All that a user-private record may say about itself; any other header could name the device or the time."""
 
-_OURS: Final = PRIVATE_HEADERS | {Header.SOURCE, Header.TIME, Header.SPEC, Header.SPACE}
+_ID, _TYPE, _KIND, _PRIVACY = Header.ID, Header.TYPE, Header.KIND, Header.PRIVACY
+_SOURCE, _TIME, _REVISION = Header.SOURCE, Header.TIME, Header.REVISION
 _PRIVACIES: Final = {level.value.encode(): level for level in Privacy}
-_KINDS: Final = {kind.value.encode(): kind for kind in Kind}
-_TYPES: Final = {kind: topics.event_type(kind).encode() for kind in Kind}
-_HEADER_MAX_BYTES: Final = 512
-"""A source is at most 3 names of 63 bytes, an id 36: what is longer is no header of ours."""
+_KINDS: Final = {kind.value.encode(): (kind, topics.event_type(kind).encode()) for kind in Kind}
+_HEADERS_MAX_BYTES: Final = 4096
+"""Ours have some 200: source, time, id, names of kind and level. The rest is room for tracing headers of others."""
 _REVISION_MAX_DIGITS: Final = 9
 _ZERO: Final = ord("0")
 
@@ -88,7 +88,7 @@ def to_record(envelope: Envelope, topic: str = topics.INGEST) -> Record:
     """The record that carries this envelope."""
     headers = [
         (Header.ID, envelope.event.encode()),
-        (Header.TYPE, _TYPES[envelope.kind]),
+        (Header.TYPE, topics.event_type(envelope.kind).encode()),
         (Header.KIND, envelope.kind.value.encode()),
         (Header.PRIVACY, envelope.privacy.value.encode()),
         (Header.REVISION, b"%d" % envelope.revision),
@@ -145,67 +145,73 @@ def read_headers(headers: Headers) -> Facts:
     Raises
     ------
     Rejected
+        As `judge`.
+    """
+    privacy, kind, found = judge(headers)
+    return Facts(
+        found[Header.ID].decode(),
+        kind,
+        privacy,
+        int(found[Header.REVISION]),
+        found.get(Header.SOURCE, b"").decode(),
+        found.get(Header.TIME, b"").decode(),
+        found.get(Header.SPACE, b"").decode(),
+        found.get(Header.SEALED_BY, b"").decode(),
+    )
+
+
+def judge(headers: Headers) -> tuple[Privacy, Kind, dict[str, bytes]]:
+    """Level and kind of a record whose headers are whole, and the headers. On the hot way: once a record.
+
+    Raises
+    ------
+    Rejected
         ``privacy-missing``, ``-repeated``, ``-unknown``, the same of ``kind``; ``id-missing``, ``time-missing``,
         ``source-missing``, ``source-invalid``, ``revision-invalid``, ``type-mismatch``, ``header-repeated``,
         ``header-invalid``; ``not-sealed``: private and in the clear; ``sealed-public``: public and sealed;
         ``header-forbidden``: a user-private record that says more than it may.
     """
-    found: dict[str, bytes] = {}
-    foreign = False
-    for name, value in headers:
-        if name not in _OURS:
-            foreign = True
-        elif name in found:
-            reason = f"{name}-repeated" if name in (Header.PRIVACY, Header.KIND) else "header-repeated"
-            raise Rejected(reason, f"header {name} stands there more than once")
-        elif (
-            value is None or len(value) > _HEADER_MAX_BYTES
-        ):  # aiokafka and kafka-python hand out null values
-            raise Rejected(
-                "header-invalid", f"header {name} is null or longer than {_HEADER_MAX_BYTES} bytes"
-            )
-        else:
-            found[name] = value
-    privacy = _PRIVACIES.get(_required(found, Header.PRIVACY))
+    found = dict(headers)
+    if len(found) != len(headers):
+        raise _repeated(headers)
+    privacy = _PRIVACIES.get(found.get(_PRIVACY) or _missing(_PRIVACY))
     if privacy is None:
         raise Rejected(
             "privacy-unknown", "header privacy names no level: public, edge-private or user-private"
         )
-    kind = _KINDS.get(_required(found, Header.KIND))
+    kind, event_type = _KINDS.get(found.get(_KIND) or _missing(_KIND), (None, b""))
     if kind is None:
         raise Rejected("kind-unknown", f"header kind names no kind of record: {', '.join(Kind)}")
-    if found.get(Header.TYPE) != _TYPES[kind]:
-        raise Rejected("type-mismatch", f"header {Header.TYPE} of a {kind} must be {_TYPES[kind].decode()}")
+    if found.get(_TYPE) != event_type:
+        raise Rejected("type-mismatch", f"header {_TYPE} of a {kind} must be {event_type.decode()}")
     if privacy is Privacy.PUBLIC:
         if Header.SEALED_BY in found:
             raise Rejected("sealed-public", "a public record is not sealed: one of both headers is wrong")
     elif not found.get(Header.SEALED_BY):
         raise Rejected("not-sealed", f"a record that is {privacy} may leave its site only sealed")
-    revision = found.get(Header.REVISION, b"")
+    revision = found.get(_REVISION) or b""
     if not revision.isdigit() or revision[0] == _ZERO or len(revision) > _REVISION_MAX_DIGITS:
         raise Rejected("revision-invalid", "header revision is not a number from 1 on")
     if privacy is Privacy.USER_PRIVATE:
-        if foreign or not found.keys() <= PRIVATE_HEADERS:
+        if not found.keys() <= PRIVATE_HEADERS:
             raise Rejected(
                 "header-forbidden", "a user-private record says only what it may: no source, no time"
             )
-    elif not _is_source(_required(found, Header.SOURCE)):
-        raise Rejected("source-invalid", f"header {Header.SOURCE} is not site/device/stream")
     else:
-        _required(found, Header.TIME)
-    try:
-        return Facts(
-            _required(found, Header.ID).decode(),
-            kind,
-            privacy,
-            int(revision),
-            found.get(Header.SOURCE, b"").decode(),
-            found.get(Header.TIME, b"").decode(),
-            found.get(Header.SPACE, b"").decode(),
-            found.get(Header.SEALED_BY, b"").decode(),
+        if not _is_source(found.get(_SOURCE) or _missing(_SOURCE)):
+            raise Rejected("source-invalid", f"header {_SOURCE} is not site/device/stream")
+        if not found.get(_TIME):
+            _missing(_TIME)
+    if not found.get(_ID):
+        _missing(_ID)
+    if None in found.values():  # Kafka allows it, and clients hand it out
+        raise Rejected("header-invalid", "a header is null")
+    text = b"".join(found.values())
+    if len(text) > _HEADERS_MAX_BYTES or not text.isascii():
+        raise Rejected(
+            "header-invalid", f"headers are ASCII, and at most {_HEADERS_MAX_BYTES} bytes together"
         )
-    except UnicodeDecodeError as error:
-        raise Rejected("header-invalid", f"a header is not UTF-8: {error}") from None
+    return privacy, kind, found
 
 
 def answer(value: bytes) -> Result | SightingReport:
@@ -242,11 +248,15 @@ class HourlySummary(Message, frozen=True):
     room: str | None = None
 
 
-def _required(found: Mapping[str, bytes], name: str) -> bytes:
-    value = found.get(name)
-    if not value:
-        raise Rejected(f"{name.removeprefix('ce_')}-missing", f"no header {name}")
-    return value
+def _missing(name: str) -> NoReturn:
+    raise Rejected(f"{name.removeprefix('ce_')}-missing", f"no header {name}")
+
+
+def _repeated(headers: Headers) -> Rejected:
+    names = [name for name, _ in headers]
+    name = next(name for name in names if names.count(name) > 1)
+    reason = f"{name}-repeated" if name in (_PRIVACY, _KIND) else "header-repeated"
+    return Rejected(reason, "a header stands there more than once")
 
 
 @functools.lru_cache(maxsize=4096)  # streams are few, their records many

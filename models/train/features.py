@@ -64,7 +64,7 @@ def in_scene(rng: np.random.Generator, pack: Pack, row: int) -> Picture:
 @cache
 def scenes(name: str, split: str) -> tuple[int, ...]:
     """Rows of a pack that can stand behind a subject."""
-    pack = _open(name)
+    pack = opened(name)
     return tuple(row for row in pack.rows(split) if pack.species[row] in SCENES)
 
 
@@ -94,7 +94,8 @@ def feature_sets(size_px: int) -> tuple[FeatureSet, ...]:
 
 
 @cache
-def _open(name: str) -> Pack:
+def opened(name: str) -> Pack:
+    """A pack, opened once a process."""
     return open_pack(name)
 
 
@@ -104,13 +105,18 @@ def _backbone(size_px: int) -> Backbone:
     return Backbone(ZOO, size_px)
 
 
+def draw(its: FeatureSet, row: int, copy: int) -> Picture:
+    """The picture of one item: always the same, whoever draws it."""
+    rng = np.random.default_rng([sum(map(ord, its.name)), row, copy])
+    return its.view(rng, opened(its.pack), row)
+
+
 def _one_batch(task: tuple[FeatureSet, list[tuple[int, int]]]) -> NDArray[np.float16]:
     its, items = task
-    pack, backbone = _open(its.pack), _backbone(its.size_px)
+    backbone = _backbone(its.size_px)
     out = np.empty((len(items), 1280), np.float16)
     for at, (row, copy) in enumerate(items):
-        rng = np.random.default_rng([sum(map(ord, its.name)), row, copy])
-        out[at] = backbone.feature(its.view(rng, pack, row))
+        out[at] = backbone.feature(draw(its, row, copy))
     return out
 
 
@@ -119,7 +125,7 @@ def extract(its: FeatureSet, workers: ProcessPoolExecutor) -> Path:
     file = FEATURES / f"{its.name}.npz"
     if file.exists():
         return file
-    pack = _open(its.pack)
+    pack = opened(its.pack)
     items = [(row, copy) for split in its.splits for row in pack.rows(split) for copy in range(its.copies)]
     batches = [(its, items[at : at + 256]) for at in range(0, len(items), 256)]
     done = []

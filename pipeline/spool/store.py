@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from pipeline.errors import Retry
 from pipeline.messages import Privacy
 from pipeline.spool import file
 from pipeline.spool.records import Arrival, Item, Outgoing, Receipt
@@ -62,6 +63,7 @@ class Spool:
         self._next_row = 1
         self._size_bytes = 0
         self._commits = 0
+        self._closed = False
         self._expected: Expected = defaultdict(dict)
         self._turn: OrderedDict[str, int] = OrderedDict()
         """Topics with rows to hand out, in whose turn it is, and the last row handed out of each."""
@@ -102,6 +104,7 @@ class Spool:
     def close(self) -> None:
         """Let go of the file. What is claimed will be handed out again."""
         with self._write_lock, self._read_lock:
+            self._closed = True
             self._writer.close()
             self._reader.close()
             self._lock_file.close()
@@ -115,11 +118,12 @@ class Spool:
         Raises
         ------
         Retry
-            The disk is full: nothing was changed.
+            The disk is full, or the file was closed: nothing was changed.
         Stop
             The file is corrupt.
         """
         with self._write_lock:
+            self._demand_open()
             cursor = self._writer.cursor()
             tx = Transaction(cursor, self._next_row, self._expected)
             try:
@@ -193,6 +197,7 @@ class Spool:
         items: list[Item] = []
         size_bytes = 0
         with self._read_lock:
+            self._demand_open()
             share = max(1, limit // max(1, len(self._turn)))
             while self._turn and len(items) < limit and size_bytes < HANDOUT_MAX_BYTES:
                 topic, last = self._turn.popitem(last=False)
@@ -301,7 +306,13 @@ class Spool:
         with self._read_lock:
             return self._fetch(sql, parameters)
 
+    def _demand_open(self) -> None:
+        """Threads that are still busy when the agent stops learn it like any other interruption."""
+        if self._closed:
+            raise Retry(f"{self.path} is closed")
+
     def _fetch(self, sql: str, parameters: Sequence[object]) -> list[tuple[Any, ...]]:
+        self._demand_open()
         try:
             return self._reader.execute(sql, parameters).fetchall()
         except sqlite3.Error as error:
@@ -330,7 +341,7 @@ class Spool:
                 self._attempts[hop].pop(name, None)
         if tx.stored:
             self.arrived.set()
-        if tx.touched:
+        for hop in {hop for hop, _ in tx.touched}:
             self._queued[hop].set()
 
     def _load(self) -> None:

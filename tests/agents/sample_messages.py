@@ -1,7 +1,8 @@
-"""Messages and pictures as the tests of the agents need them: one camera, one photo, answers about it."""
+"""What the tests of the agents share: one camera, photos, answers about them, and the released eyes, loaded once."""
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import msgspec
 
 from agents.demo.scenes import photo_folder
 from models import images
+from models.eyes import CloudEye, DeviceEye, EdgeEye
+from models.registry import load_zoo
 from pipeline import clock, ids
 from pipeline.messages import Event, Levels, Privacy, Rank, Result, Task, Tier
 from pipeline.settings import DeviceSettings, Settings, StreamSettings
@@ -22,14 +25,19 @@ OPEN = Levels(Privacy.EDGE_PRIVATE, Privacy.PUBLIC, Privacy.PUBLIC, Privacy.EDGE
 """Levels of a garden camera that helps the cloud: pictures stay at the site."""
 
 CAMERA = StreamSettings(
-    pixels=Privacy.EDGE_PRIVATE, feature=Privacy.PUBLIC, result=Privacy.PUBLIC, reason="as in the starter settings"
+    pixels=Privacy.EDGE_PRIVATE,
+    feature=Privacy.PUBLIC,
+    result=Privacy.PUBLIC,
+    reason="as in the starter settings",
 )
 
 
 def settings(folder: Path | str = "data", **changes: Any) -> Settings:
     """One garden camera at home."""
     base = Settings(
-        data=str(folder), streams={SOURCE: CAMERA}, device=DeviceSettings(sighting_gap_s=30, edge_deadline_s=10)
+        data=str(folder),
+        streams={SOURCE: CAMERA},
+        device=DeviceSettings(sighting_gap_s=30, edge_deadline_s=10),
     )
     return msgspec.structs.replace(base, **changes)
 
@@ -85,3 +93,18 @@ def photo(name: str) -> images.Picture:
 
 def photo_jpeg(name: str) -> bytes:
     return images.encode_jpeg(photo(name))
+
+
+@functools.cache
+def device_eye() -> DeviceEye:
+    return load_zoo().device_eye()
+
+
+@functools.cache
+def edge_eye() -> EdgeEye:
+    return load_zoo().edge_eye()
+
+
+@functools.cache
+def cloud_eye() -> CloudEye:
+    return load_zoo().cloud_eye()

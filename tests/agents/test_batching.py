@@ -28,9 +28,9 @@ def record(number: int, size_bytes: int = 10, topic: str = "t") -> Outgoing:
     return Outgoing(id=str(number), hop="up", topic=topic, payload=b"x" * size_bytes, created_at=0.0)
 
 
-queues = st.lists(st.tuples(st.integers(0, 2 * LIMIT_BYTES), st.sampled_from("ab")), min_size=1, max_size=30).map(
-    lambda sizes: [record(number, size, topic) for number, (size, topic) in enumerate(sizes)]
-)
+queues = st.lists(
+    st.tuples(st.integers(0, 2 * LIMIT_BYTES), st.sampled_from("ab")), min_size=1, max_size=30
+).map(lambda sizes: [record(number, size, topic) for number, (size, topic) in enumerate(sizes)])
 
 
 @given(queues)
@@ -119,7 +119,9 @@ def test_a_batch_is_repeated_until_it_is_settled_and_what_may_not_leave_is_told_
         told.append((out.id, error.reason))
         done.set()
 
-    connection = Connection(broker.endpoint, "batch-test", subscriptions=[topic], handler=heard, persistent=False)
+    connection = Connection(
+        broker.endpoint, "batch-test", subscriptions=[topic], handler=heard, persistent=False
+    )
     sender = BatchSender(spool, connection, "up", wrap, refused=refused, clock=SystemClock())
     with spool.transaction() as tx:
         tx.send(*(record(number) for number in range(5)))
@@ -128,7 +130,12 @@ def test_a_batch_is_repeated_until_it_is_settled_and_what_may_not_leave_is_told_
         sender.start()
         assert done.wait(10)
         eventually(lambda: len(heard.payloads) >= 4)
-        assert [messages.decode(Ack, payload).ids for payload in heard.payloads[:4]] == [("0",), ("1",), ("3",), ("4",)]
+        assert [messages.decode(Ack, payload).ids for payload in heard.payloads[:4]] == [
+            ("0",),
+            ("1",),
+            ("3",),
+            ("4",),
+        ]
         assert told == [("2", "withheld")]
         assert spool.backlog("up") == 4
         spool.settle("up", ["0", "1", "3", "4"])

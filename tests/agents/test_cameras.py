@@ -46,7 +46,9 @@ def shots(source: str) -> list[tuple[str, float]]:
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize(("tag", "in_exif_ifd"), [(0x9003, True), (0x0132, False)])
-def test_a_photo_was_taken_when_its_exif_says(tmp_path: Path, order: str, tag: int, in_exif_ifd: bool) -> None:
+def test_a_photo_was_taken_when_its_exif_says(
+    tmp_path: Path, order: str, tag: int, in_exif_ifd: bool
+) -> None:
     file = tmp_path / "a.jpg"
     file.write_bytes(with_exif(order, tag, "2020:02:03 04:05:06", in_exif_ifd=in_exif_ifd))
     assert taken_s(file) == 1580702706.0

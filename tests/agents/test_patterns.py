@@ -18,7 +18,9 @@ MONDAY_S = clock.seconds("2026-01-05T00:00:00Z")
 DAY_S = 24 * HOUR_S
 
 
-def hour(number: int, mean: float | None = None, *, revision: int = 1, source: str = "home/meter/power") -> HourlySummary:
+def hour(
+    number: int, mean: float | None = None, *, revision: int = 1, source: str = "home/meter/power"
+) -> HourlySummary:
     """The hour of this number since a Monday's midnight; nights are quiet."""
     usual = 100.0 + 200.0 * (8 <= number % 24 < 20) + number % 3
     value = usual if mean is None else mean
@@ -49,7 +51,12 @@ def filled(hours: int, zone: ZoneInfo = UTC) -> Patterns:
 def test_an_hour_of_a_stream_that_is_new_is_unknown_and_says_why() -> None:
     told = answer(Patterns(UTC), hour(0))
     assert (told.label, told.path, told.rule) == (UNKNOWN, (), "too-few-weeks")
-    assert (told.tier, told.rank, told.pending, told.privacy) == (Tier.CLOUD, Rank.PATTERN, None, Privacy.PUBLIC)
+    assert (told.tier, told.rank, told.pending, told.privacy) == (
+        Tier.CLOUD,
+        Rank.PATTERN,
+        None,
+        Privacy.PUBLIC,
+    )
     assert told.latency_ms == 250.0
 
 
@@ -119,7 +126,10 @@ def test_the_days_last_hour_brings_the_forecast_of_the_next_day() -> None:
     assert forecast is not None
     assert forecast.start == clock.rfc3339(MONDAY_S + 8 * DAY_S)
     assert len(forecast.mean) == len(forecast.low) == len(forecast.high) == 24
-    assert all(low <= mean <= high for low, mean, high in zip(forecast.low, forecast.mean, forecast.high, strict=True))
+    assert all(
+        low <= mean <= high
+        for low, mean, high in zip(forecast.low, forecast.mean, forecast.high, strict=True)
+    )
     assert forecast.mean[10] > forecast.mean[2] + 50
 
 

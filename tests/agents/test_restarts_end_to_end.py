@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import signal
 import subprocess
 import time
@@ -13,10 +12,20 @@ from collections.abc import Iterator
 
 import pytest
 from kafka_brokers import eventually
-from stack import CANDIDATES, EACH_FRAME_COUNTS, GARDEN, PATIENCE_S, SITE, Capture, Listener, Stack, Stage, cat, cats, photo
+from stack import (
+    CANDIDATES,
+    EACH_FRAME_COUNTS,
+    GARDEN,
+    PATIENCE_S,
+    SITE,
+    Capture,
+    Stack,
+    Stage,
+    cats,
+)
 
 from agents.plan import ROLE_NAMES
-from pipeline import clock, ids, messages, topics
+from pipeline import clock, ids, topics
 from pipeline.messages import Result, SightingReport, Tier, decode
 from pipeline.records import HourlySummary
 from pipeline.stream.counts import totals

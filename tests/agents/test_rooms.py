@@ -16,7 +16,9 @@ WINDOW_S = 300.0
 STREAMS = frozenset({"co2", "light", "temperature"})
 
 histories = st.lists(
-    st.tuples(st.sampled_from(sorted(STREAMS)), st.one_of(st.floats(0, 400), st.just(0.0), st.just(WINDOW_S))),
+    st.tuples(
+        st.sampled_from(sorted(STREAMS)), st.one_of(st.floats(0, 400), st.just(0.0), st.just(WINDOW_S))
+    ),
     min_size=1,
     max_size=30,
 )
@@ -47,7 +49,9 @@ class Driver:
 
 
 @given(histories, st.booleans())
-def test_each_report_falls_in_exactly_one_told_window(history: list[tuple[str, float]], at_once: bool) -> None:
+def test_each_report_falls_in_exactly_one_told_window(
+    history: list[tuple[str, float]], at_once: bool
+) -> None:
     """Live, or as a week of history that comes in one burst."""
     driver = Driver(0.0)
     time_s = 0.0
@@ -127,7 +131,9 @@ def report(values: list[float]) -> Report:
 
 
 @given(readings, st.data())
-def test_an_hour_adds_up_whatever_the_partition_into_reports(values: list[float], data: st.DataObject) -> None:
+def test_an_hour_adds_up_whatever_the_partition_into_reports(
+    values: list[float], data: st.DataObject
+) -> None:
     left, reports = list(values), []
     while left:
         size = data.draw(st.integers(1, len(left)))

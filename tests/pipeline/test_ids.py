@@ -50,7 +50,14 @@ def test_an_id_of_another_version_tells_no_time() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "no", "0193", "{018bcfe5-6800-7000-8000-000000000001}", "018BCFE5-6800-7000-8000-00000000000A", "../../etc/passwd"],
+    [
+        "",
+        "no",
+        "0193",
+        "{018bcfe5-6800-7000-8000-000000000001}",
+        "018BCFE5-6800-7000-8000-00000000000A",
+        "../../etc/passwd",
+    ],
 )
 def test_only_the_canonical_spelling_is_an_id(text: str) -> None:
     assert not ids.is_event_id(text)

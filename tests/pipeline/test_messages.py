@@ -84,8 +84,7 @@ def values(annotation: Any) -> st.SearchStrategy[Any]:
 def instances(kind: type[msgspec.Struct]) -> st.SearchStrategy[Any]:
     hints = typing.get_type_hints(kind)
     fields = {
-        name: st.just(VERSION) if name == "v" else values(hints[name])
-        for name in kind.__struct_fields__
+        name: st.just(VERSION) if name == "v" else values(hints[name]) for name in kind.__struct_fields__
     }
     return st.builds(kind, **fields)
 

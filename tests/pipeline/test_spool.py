@@ -291,6 +291,14 @@ def test_the_file_shrinks_and_old_ids_are_forgotten(spool: Spool, monkeypatch: p
     ]
 
 
+def test_a_thread_that_comes_after_the_close_is_told_so(tmp_path: Path) -> None:
+    spool = Spool.open(tmp_path / "s.db", limit_bytes=1)
+    spool.close()
+    for late in (lambda: spool.receive([arrival()]), lambda: spool.waiting(1), lambda: spool.backlog("edge")):
+        with pytest.raises(Retry, match="is closed"):
+            late()
+
+
 def test_a_second_process_is_refused(spool: Spool) -> None:
     with pytest.raises(Stop, match="in use by another agent"):
         Spool.open(spool.path, limit_bytes=1)

@@ -12,7 +12,12 @@ from pipeline.topics import Parsed
 
 names = st.from_regex(topics.NAME, fullmatch=True).filter(topics.is_name)
 
-STREAM_TOPICS = {"frame": topics.frame, "reading": topics.reading, "event": topics.event, "sighting": topics.sighting}
+STREAM_TOPICS = {
+    "frame": topics.frame,
+    "reading": topics.reading,
+    "event": topics.event,
+    "sighting": topics.sighting,
+}
 DEVICE_TOPICS = {
     "ack": topics.ack,
     "event-ack": topics.event_ack,
@@ -35,7 +40,9 @@ def test_a_devices_topic_parses_into_its_parts(channel: str, site: str, device: 
 
 
 @given(site=names, device=names, tier=st.sampled_from(list(Tier)), privacy=st.sampled_from(list(Privacy)))
-def test_private_answers_have_a_branch_of_their_own(site: str, device: str, tier: Tier, privacy: Privacy) -> None:
+def test_private_answers_have_a_branch_of_their_own(
+    site: str, device: str, tier: Tier, privacy: Privacy
+) -> None:
     topic = topics.result(site, device, tier, privacy)
     branch = "private" if privacy is Privacy.USER_PRIVATE else "result"
     assert topics.parse(topic) == Parsed(site, device, branch, tier)
@@ -74,7 +81,22 @@ def test_a_topic_of_another_form_is_none_of_ours(topic: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["", "_", "-cam", "Cam1", "cam 1", "cam/1", "+", "#", "$share", "käfig", "c" * 64, "cam1\n", *topics.RESERVED]
+    "word",
+    [
+        "",
+        "_",
+        "-cam",
+        "Cam1",
+        "cam 1",
+        "cam/1",
+        "+",
+        "#",
+        "$share",
+        "käfig",
+        "c" * 64,
+        "cam1\n",
+        *topics.RESERVED,
+    ],
 )
 def test_odd_and_reserved_words_are_no_names(word: str) -> None:
     assert not topics.is_name(word)

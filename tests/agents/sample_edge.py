@@ -1,0 +1,133 @@
+"""An edge for tests: the real parts over a real store, with hands that deliver messages and turn the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+from sample_messages import NOW_S, edge_eye, settings
+
+from agents import outbox
+from agents.edge_answers import Answers
+from agents.edge_frames import Families
+from agents.edge_inbox import SiteAdmission, UplinkAdmission
+from agents.edge_rooms import Rooms
+from agents.edge_sightings import Sightings
+from agents.edge_store import SITE, UPLINK, UPLINK_ACKS, EdgeStore
+from agents.telemetry import Metrics
+from models.registry import load_zoo
+from models.taxonomy import load_taxonomy
+from pipeline import messages, topics
+from pipeline.clock import HandClock
+from pipeline.delivery import Ingest
+from pipeline.messages import Downlink, Envelope, Event, Result, SightingReport
+from pipeline.mqtt import Message
+from pipeline.privacy.policy import Policy
+from pipeline.privacy.seal import Keyring
+from pipeline.settings import Settings
+from pipeline.spool import Spool
+from pipeline.timeseries import open_writer
+
+HOPS = (SITE, UPLINK, UPLINK_ACKS)
+
+
+class SampleEdge:
+    """What `agents.edge` wires, without its threads and connections."""
+
+    def __init__(self, folder: Path, told: Settings | None = None) -> None:
+        self.settings = told or settings(folder)
+        self.clock = HandClock(NOW_S)
+        self.metrics = Metrics()
+        self.spool = Spool.open(folder / "spool.db", limit_bytes=1 << 26)
+        self.store = EdgeStore(self.spool, self.clock)
+        self.store.open()
+        self.keyring = Keyring.open(folder / "keys", create=True)
+        self.policy = Policy(self.settings)
+        series = open_writer(self.settings.influx, folder / "series.db", 30)
+        self.rooms = Rooms(
+            self.settings, self.policy, self.store, load_zoo().occupancy(), self.keyring, self.clock
+        )
+        self.rooms.open()
+        self.sightings = Sightings(self.settings, self.store, series)
+        families = Families(
+            self.policy, load_taxonomy(), edge_eye(), self.keyring, self.settings.uplink.sealed
+        )
+        self.answers = Answers(
+            self.settings,
+            self.policy,
+            self.spool,
+            self.store,
+            families,
+            self.rooms,
+            self.sightings,
+            series,
+            self.metrics,
+            self.clock,
+        )
+        site = self.settings.site
+        at_site = SiteAdmission(site, self.store, self.metrics, self.clock)
+        at_uplink = UplinkAdmission(site, self.store, self.metrics, self.answers.supersede)
+        self._site = Ingest(self.spool, SITE, at_site.admit, at_site.committed)
+        self._uplink = Ingest(self.spool, UPLINK, at_uplink.admit)
+
+    # --- in --------------------------------------------------------------------------------------------------
+
+    def deliver(self, *events: Event) -> None:
+        """Events of devices, and the answers to them."""
+        self.deliver_raw(
+            *(
+                Message(
+                    topics.event(e.result.site, e.result.device, e.result.stream), messages.encode(e), False
+                )
+                for e in events
+            )
+        )
+
+    def deliver_raw(self, *received: Message) -> None:
+        """Whatever comes from the site's broker."""
+        self._site.received(received)
+        for item in self.spool.waiting(100):
+            self.answers.answer(item)
+
+    def deliver_answers(self, *results: Result) -> None:
+        """The cloud's."""
+        self.deliver_uplink(topics.downlink(self.settings.site), messages.encode(Downlink(results=results)))
+
+    def deliver_uplink(self, topic: str, payload: bytes) -> None:
+        self._uplink.received([Message(topic, payload, False)])
+
+    def pass_deadlines(self) -> None:
+        """Let the cloud's time run out."""
+        self.clock.turn(self.settings.edge.cloud_deadline_s + 1)
+        for event in self.store.overdue(self.clock.now()):
+            self.answers.expire(event)
+
+    # --- out -------------------------------------------------------------------------------------------------
+
+    def take(self, hop: str = SITE) -> list[msgspec.Struct]:
+        """What leaves over a hop, in order; it is gone afterwards."""
+        taken: list[msgspec.Struct] = []
+        while records := self.spool.outgoing(hop, 100, self.clock.now()):
+            taken += map(outbox.opened, records)
+            self.spool.settle(hop, [record.id for record in records])
+        return taken
+
+    def take_results(self) -> list[Result]:
+        return [told for told in self.take() if isinstance(told, Result)]
+
+    def take_reports(self) -> list[SightingReport]:
+        return [told for told in self.take() if isinstance(told, SightingReport)]
+
+    def take_up(self) -> list[Envelope]:
+        return [told for told in self.take(UPLINK) if isinstance(told, Envelope)]
+
+
+@contextmanager
+def sample_edge(folder: Path, told: Settings | None = None) -> Iterator[SampleEdge]:
+    edge = SampleEdge(folder, told)
+    try:
+        yield edge
+    finally:
+        edge.spool.close()
