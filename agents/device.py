@@ -140,6 +140,7 @@ class Device:
             sender.stop()
         self._mqtt.stop(deadline_s / 2, farewell=self._farewell())
         self._lanes.close()
+        self._spool.close()
 
     def _farewell(self) -> Cleared:
         return presence(self._settings.site, self.name, self._clock)[1]

@@ -155,6 +155,7 @@ class Edge:
         self._mqtt.stop(deadline_s / 4, farewell=presence(self._settings.site, self.name, self._clock)[1])
         self._uplink.stop(deadline_s / 4)
         self._series.close(deadline_s / 4)
+        self._spool.close()
 
     def _backlog(self) -> int:
         return self._spool.backlog(UPLINK)

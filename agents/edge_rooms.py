@@ -136,15 +136,16 @@ class Rooms:
         return result
 
     def _streams(self, name: str) -> frozenset[str]:
-        """The streams that the room's windows are made of."""
+        """The streams that the room's windows are made of; where this edge's settings name none, those that reported."""
         units = self._model.units
-        return frozenset(
+        named = frozenset(
             source
             for source, stream in self._settings.streams.items()
             if stream.room == name
             and stream.task is Task.OCCUPANCY
             and (stream.unit is None or stream.unit in units)
         )
+        return named or frozenset(self._rooms[name].newest_s)
 
     # --- hours -----------------------------------------------------------------------------------------------
 

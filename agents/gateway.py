@@ -107,6 +107,7 @@ class Gateway:
         self._mqtt.stop(deadline_s / 3)
         self._reader.join(deadline_s / 3)
         self._producer.close(deadline_s / 3)
+        self._spool.close()
 
     # --- up: a connection's handler ------------------------------------------------------------------------------
 

@@ -91,6 +91,8 @@ class StreamRole:
         self._partitions = 0
         self._behind = 0
         self._trouble = "starting"
+        self._away = ""
+        """Why Kafka cannot be seen from outside; a worker that lost it believes itself well."""
 
     def start(self) -> None:
         folder = self._settings.data_dir
@@ -102,11 +104,11 @@ class StreamRole:
             thread.start()
 
     def health(self) -> Health:
-        writer = self._writer
+        writer, trouble = self._writer, self._away or self._trouble
         return Health(
-            ready=not self._trouble and self._partitions > 0,
+            ready=not trouble and self._partitions > 0,
             parts={
-                "kafka": self._trouble or f"{self._partitions} partitions",
+                "kafka": trouble or f"{self._partitions} partitions",
                 "behind": f"{self._behind} records",
                 "time series": (writer.trouble or "fine") if writer else "not open",
             },
@@ -200,8 +202,10 @@ class StreamRole:
                     places = progress.measure()
                 except Retry as error:
                     log.warning("progress cannot be seen", reason=str(error))
+                    self._away = str(error)
                     dog.excuse()
                     continue
+                self._away = ""
                 self._behind = sum(place.end - place.committed for place in places.values())
                 if stuck := dog.stuck(self._clock.monotonic(), places):
                     raise RuntimeError(f"group {GROUP} does not move: {stuck}")

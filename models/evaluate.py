@@ -21,13 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models import images
 from models.calibrate import DEFAULT_THRESHOLDS, UNKNOWN, answer, expected_calibration_error
 from models.registry import Zoo
 from models.scores import Scores
-from models.taxonomy import RANKS, Taxonomy, UnknownLabel, load_taxonomy
+from models.taxonomy import RANKS, Taxonomy, load_taxonomy
 from pipeline.errors import Rejected, Stop
 
 TIERS = ("device", "edge", "cloud")

@@ -66,7 +66,8 @@ def features(window: Window, now_s: float) -> NDArray[np.float32]:
         times = np.array([time_s for time_s, _ in readings])
         values = np.array([_scaled(unit, value) for _, value in readings])
         recent, whole = (_held_mean(times, values, now_s - span, now_s) for span in (RECENT_S, WINDOW_S))
-        out[at] = 1.0, recent, whole, values[-1] - values[max(0, np.searchsorted(times, now_s - WINDOW_S, "right") - 1)]
+        began = max(0, int(np.searchsorted(times, now_s - WINDOW_S, "right")) - 1)
+        out[at] = 1.0, recent, whole, values[-1] - values[began]
     return out.reshape(-1)
 
 

@@ -51,4 +51,4 @@ def softmax(logits: ArrayLike) -> NDArray[np.float32]:
     """Softmax over the last axis, computed in float64 and shifted so that nothing overflows."""
     exact = np.asarray(logits, np.float64)
     shifted: NDArray[np.float64] = np.exp(exact - exact.max(-1, keepdims=True))
-    return (shifted / shifted.sum(-1, keepdims=True)).astype(np.float32)
+    return np.asarray(shifted / shifted.sum(-1, keepdims=True), np.float32)

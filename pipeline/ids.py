@@ -37,7 +37,9 @@ def _uuid7(now_s: float, tail: bytes) -> str:
     number = milliseconds << 80 | int.from_bytes(tail, "big")
     number = number & ~(0xF << 76) | 0x7 << 76
     number = number & ~(0x3 << 62) | 0x2 << 62
-    return str(uuid.UUID(int=number))
+    text = f"{number:032x}"
+    # By slices: `str(uuid.UUID(...))` takes three times as long, for each message that arrives.
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def time_s(event: str) -> float | None:

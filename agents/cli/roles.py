@@ -7,6 +7,7 @@ import importlib
 import typer
 
 from agents.cli.options import ParentPid, SettingsFile
+from agents.memory import spare_memory
 from agents.role import run_role
 from pipeline.settings import Settings
 
@@ -37,6 +38,7 @@ def cloud(settings: SettingsFile = None, parent_pid: ParentPid = None) -> None:
 
 
 def _run(name: str, settings: SettingsFile, parent_pid: ParentPid) -> None:
+    spare_memory()
     loaded = Settings.load(settings)
     build = importlib.import_module(f"agents.{name}").build
     raise typer.Exit(run_role(name, build, loaded, parent_pid=parent_pid))

@@ -290,7 +290,8 @@ def make_frame_head(tree: Taxonomy, packs: dict[str, Pack], evidence: Evidence) 
 
 def by_kingdom(species: Floats, kingdom_of: NDArray[np.intp]) -> Floats:
     """Sums over each kingdom's species, (n, 4)."""
-    return np.stack([species[:, kingdom_of == at].sum(1) for at in range(len(KINGDOMS))], axis=1) + 1e-12
+    sums = np.stack([species[:, kingdom_of == at].sum(1) for at in range(len(KINGDOMS))], axis=1)
+    return np.asarray(sums + 1e-12, np.float32)
 
 
 def make_tree_heads(tree: Taxonomy, start: Linear, data: Labelled, held: Labelled) -> TreeHeads:

@@ -17,10 +17,10 @@ import argparse
 import json
 import logging
 import os
+import queue
 import signal
 import socket
 import sys
-import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -127,9 +127,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--dir", type=Path, required=True, help="folder for the broker's configuration")
     parser.add_argument("--parent-pid", type=int, help="end when this process, the parent, ends")
     options = parser.parse_args(arguments)
-    done = threading.Event()
+    # A signal handler may hand over through a SimpleQueue; an Event's lock could be held by the thread that it interrupts.
+    done: queue.SimpleQueue[int] = queue.SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: done.set())
+        signal.signal(number, lambda number, _frame: done.put(number))
     if options.parent_pid is not None:
         parent.watch(options.parent_pid, partial(os._exit, 0))
     try:
@@ -138,7 +139,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(stop, file=sys.stderr)
         return 2
     print(json.dumps({"ready": "mqtt", "port": options.port}), flush=True)
-    done.wait()
+    done.get()
     return 0
 
 

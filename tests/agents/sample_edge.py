@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
-from sample_messages import NOW_S, edge_eye, settings
+from sample_messages import NOW_S, edge_eye, occupancy, settings
 
 from agents import outbox
 from agents.edge_answers import Answers
@@ -17,7 +17,6 @@ from agents.edge_rooms import Rooms
 from agents.edge_sightings import Sightings
 from agents.edge_store import SITE, UPLINK, UPLINK_ACKS, EdgeStore
 from agents.telemetry import Metrics
-from models.registry import load_zoo
 from models.taxonomy import load_taxonomy
 from pipeline import messages, topics
 from pipeline.clock import HandClock
@@ -47,7 +46,7 @@ class SampleEdge:
         self.policy = Policy(self.settings)
         series = open_writer(self.settings.influx, folder / "series.db", 30)
         self.rooms = Rooms(
-            self.settings, self.policy, self.store, load_zoo().occupancy(), self.keyring, self.clock
+            self.settings, self.policy, self.store, occupancy(), self.keyring, self.clock
         )
         self.rooms.open()
         self.sightings = Sightings(self.settings, self.store, series)

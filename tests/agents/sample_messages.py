@@ -11,6 +11,7 @@ import msgspec
 from agents.demo.scenes import photo_folder
 from models import images
 from models.eyes import CloudEye, DeviceEye, EdgeEye
+from models.occupancy import OccupancyModel
 from models.registry import load_zoo
 from pipeline import clock, ids
 from pipeline.messages import Event, Levels, Privacy, Rank, Result, Task, Tier
@@ -103,6 +104,11 @@ def device_eye() -> DeviceEye:
 @functools.cache
 def edge_eye() -> EdgeEye:
     return load_zoo().edge_eye()
+
+
+@functools.cache
+def occupancy() -> OccupancyModel:
+    return load_zoo().occupancy()
 
 
 @functools.cache

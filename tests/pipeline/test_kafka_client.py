@@ -48,9 +48,10 @@ def cleared(topic: str, number: int = 0, payload: bytes = b"feature", device: st
 
 
 def poll_all(consumer: Consumer, count: int) -> list[Fetched]:
+    """What came until there were as many different records: one may be delivered twice."""
     found: list[Fetched] = []
     end = time.monotonic() + 30
-    while len(found) < count and time.monotonic() < end:
+    while len({one.headers for one in found}) < count and time.monotonic() < end:
         found += consumer.poll(timeout_s=0.2)
     return found
 
