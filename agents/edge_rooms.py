@@ -66,8 +66,10 @@ class Rooms:
         result = event.result
         time_s = clock.seconds(result.time)
         self._newest_s[result.source] = max(time_s, self._newest_s.get(result.source, time_s))
-        hour = rooms.tally(self._store.hour(result.source, rooms.hour_of(time_s), tx), report, time_s)
-        self._store.keep_hour(result.source, hour, event.levels, tx, changed=True)
+        before = self._store.hour(result.source, rooms.hour_of(time_s), tx)
+        hour = rooms.tally(before.hour if before else None, report, time_s)
+        levels = event.levels.join(before.levels) if before else event.levels
+        self._store.keep_hour(result.source, hour, levels, tx, changed=True)
         if event.room is not None and report.unit in self._model.units:
             self._store.add_sample(event.room, result.source, report.unit, time_s, report.value, tx)
             room = self._rooms.get(event.room)
@@ -152,12 +154,13 @@ class Rooms:
     def tell_hours(self, spool: Spool) -> None:
         """Put hours that are over into the outbox, where policy lets their summary leave."""
         now_s = self._clock.now()
-        for source, seen, levels in self._store.changed_hours():
-            if not rooms.hour_is_over(seen.start_s, self._newest_s.get(source, seen.start_s), now_s):
+        for seen in self._store.changed_hours():
+            start_s = seen.hour.start_s
+            if not rooms.hour_is_over(start_s, self._newest_s.get(seen.source, start_s), now_s):
                 continue
             with spool.transaction() as tx:
                 # Once more: a report may have been counted in since.
-                hour = self._store.hour(source, seen.start_s, tx) or seen
+                source, hour, levels = self._store.hour(seen.source, start_s, tx) or seen
                 envelope = self._summary(source, hour, levels.summary)
                 told = msgspec.structs.replace(hour, told=hour.told + 1)
                 if envelope is not None:

@@ -67,7 +67,7 @@ class Known(NamedTuple):
 
 
 class OpenHour(NamedTuple):
-    """An hour that changed since it was told."""
+    """An hour, and the levels of its records: raised by each report, never lowered."""
 
     source: str
     hour: Hour
@@ -236,11 +236,12 @@ class EdgeStore:
     def keep_room_end(self, room: str, end_s: float, tx: Transaction) -> None:
         tx.db.execute("INSERT OR REPLACE INTO edge_rooms VALUES (?, ?)", (room, end_s))
 
-    def hour(self, source: str, start_s: float, tx: Transaction) -> Hour | None:
-        row = tx.db.execute(
-            "SELECT hour FROM edge_hours WHERE source = ? AND start = ?", (source, start_s)
+    def hour(self, source: str, start_s: float, tx: Transaction) -> OpenHour | None:
+        """What was counted into an hour so far."""
+        found = tx.db.execute(
+            "SELECT hour, levels FROM edge_hours WHERE source = ? AND start = ?", (source, start_s)
         ).fetchone()
-        return msgspec.msgpack.decode(row[0], type=Hour) if row else None
+        return None if found is None else _open_hour(source, *found)
 
     def keep_hour(self, source: str, hour: Hour, levels: Levels, tx: Transaction, *, changed: bool) -> None:
         tx.db.execute(
@@ -251,12 +252,7 @@ class EdgeStore:
     def changed_hours(self) -> list[OpenHour]:
         """Hours that changed since they were told, oldest first."""
         rows = self._spool.query("SELECT source, hour, levels FROM edge_hours WHERE changed ORDER BY start")
-        return [
-            OpenHour(
-                source, msgspec.msgpack.decode(hour, type=Hour), msgspec.msgpack.decode(levels, type=Levels)
-            )
-            for source, hour, levels in rows
-        ]
+        return [_open_hour(*row) for row in rows]
 
     # --- what leaves ---------------------------------------------------------------------------------------------
 
@@ -326,3 +322,9 @@ class EdgeStore:
             )
             tx.db.execute("DELETE FROM edge_sightings WHERE at < ?", (before_s,))
             tx.db.execute("DELETE FROM edge_hours WHERE start < ? AND NOT changed", (before_s,))
+
+
+def _open_hour(source: str, hour: bytes, levels: bytes) -> OpenHour:
+    return OpenHour(
+        source, msgspec.msgpack.decode(hour, type=Hour), msgspec.msgpack.decode(levels, type=Levels)
+    )

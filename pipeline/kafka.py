@@ -45,6 +45,8 @@ HEARTBEAT_MS: Final = 1_000
 """How soon a member learns that another came or went."""
 POLL_INTERVAL_MS: Final = 300_000
 """A consumer that works longer than this on one batch loses its partitions to another."""
+METADATA_MAX_AGE_MS: Final = 30_000
+"""A client that missed a new leader finds it this soon; the default is five minutes."""
 IDLE_MAX_S: Final = 30.0
 """A member that has no partition for this long joins anew: one that joined at the wrong moment stays idle for ever."""
 FETCH_MAX_BYTES: Final = 8 << 20
@@ -490,6 +492,7 @@ def _connection(settings: KafkaSettings, name: str) -> dict[str, Any]:
         "bootstrap_timeout_ms": CONNECT_TIMEOUT_MS,
         "request_timeout_ms": REQUEST_TIMEOUT_MS,
         "reconnect_backoff_max_ms": 1_000,
+        "metadata_max_age_ms": METADATA_MAX_AGE_MS,
     } | (sasl if settings.security.startswith("SASL_") else {})
 
 

@@ -154,14 +154,6 @@ def test_a_bad_record_is_counted_and_holds_up_nothing(cloud: Cloud) -> None:
     assert {reason: cloud.metrics.value("tierwise_refused_total", reason=reason) for reason in counted} == counted
 
 
-def test_a_summary_whose_source_is_no_stream_is_refused_and_not_a_crash(cloud: Cloud) -> None:
-    odd = summary(1.0)
-    assert odd.value is not None
-    assert told_by(cloud, odd._replace(value=odd.value.replace(b"home/meter/power", b"power"))) == []
-    late = odd._replace(value=odd.value.replace(b"2026-01-05T00:00:00.000Z", b"yesterday"))
-    assert told_by(cloud, late) == []
-
-
 def test_the_same_record_again_is_the_same_answer(cloud: Cloud) -> None:
     first, second = told_by(cloud, fetched(feature()), fetched(feature()))
     assert first == second
