@@ -30,7 +30,7 @@ from pipeline import messages, records, topics
 from pipeline.clock import Clock, SystemClock
 from pipeline.errors import Rejected, Retry
 from pipeline.kafka import Consumer, Fetched, Producer, read_all
-from pipeline.messages import UNKNOWN, Envelope, Feature, Kind, Malformed, Privacy, Result, Task, Tier
+from pipeline.messages import UNKNOWN, Envelope, Feature, Malformed, Privacy, Result, Task, Tier
 from pipeline.privacy import gate
 from pipeline.records import HourlySummary
 from pipeline.settings import KafkaSettings, Settings
@@ -120,7 +120,7 @@ class Cloud:
     def _answer_until_told(self, fetched: Sequence[Fetched], kafka: KafkaSettings) -> None:
         """Answer a batch; come back when Kafka has the answers, however long that takes."""
         results = [result for record in fetched for result in self._answers(record, kafka)]
-        cleared = [gate.clear_record(_as_envelope(result), topics.RESULTS) for result in results]
+        cleared = [gate.clear_record(records.answer_envelope(result), topics.RESULTS) for result in results]
         while cleared and not self._stop.is_set():
             try:
                 for refused in self._producer.deliver(cleared):
@@ -213,19 +213,6 @@ def species_answer(
         reason=decision.reason,
         model=eye.name,
         latency_ms=round(feature.latency_ms + (now() - started_s) * 1000, 1),
-    )
-
-
-def _as_envelope(result: Result) -> Envelope:
-    return Envelope(
-        event=result.event,
-        kind=Kind.RESULT,
-        privacy=result.privacy,
-        key=f"{result.site}/{result.device}",
-        payload=messages.encode(result),
-        source=result.source,
-        time=result.time,
-        revision=result.revision,
     )
 
 

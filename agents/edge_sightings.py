@@ -8,8 +8,8 @@ from __future__ import annotations
 from agents.edge_store import EdgeStore
 from agents.sightings import Vote, consensus
 from models.cascade import rank_of
-from pipeline import messages
-from pipeline.messages import UNKNOWN, Envelope, Kind, Privacy, Result, SightingReport, Tier
+from pipeline.messages import UNKNOWN, Privacy, Result, SightingReport, Tier
+from pipeline.records import answer_envelope
 from pipeline.settings import Settings
 from pipeline.spool import Spool, Transaction
 from pipeline.timeseries import Writer, sighting_point
@@ -81,17 +81,4 @@ class Sightings:
         if closed:
             self._series.write([sighting_point(report)])
             if privacy is Privacy.PUBLIC and NAMED_KINGDOMS.intersection(report.path[:1]):
-                self._store.send_up(_as_envelope(report), site, tx)
-
-
-def _as_envelope(report: SightingReport) -> Envelope:
-    return Envelope(
-        event=report.sighting,
-        kind=Kind.RESULT,
-        privacy=report.privacy,
-        key=f"{report.site}/{report.device}",
-        payload=messages.encode(report),
-        source=report.source,
-        time=report.time,
-        revision=report.revision,
-    )
+                self._store.send_up(answer_envelope(report), site, tx)

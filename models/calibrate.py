@@ -107,10 +107,16 @@ def threshold_for_risk(
     wrong = np.cumsum(~correct[order])
     best = 1.0
     for answered in range(1, len(order) + 1):
-        last_of_equals = answered == len(order) or confidence[order[answered]] < confidence[order[answered - 1]]
+        last_of_equals = (
+            answered == len(order) or confidence[order[answered]] < confidence[order[answered - 1]]
+        )
         errors = int(wrong[answered - 1])
         # The upper limit lies below the risk exactly if so few errors would be that unlikely at the risk itself.
-        if last_of_equals and errors < risk * answered and _binomial_tail(errors, answered, risk) <= 1 - certainty:
+        if (
+            last_of_equals
+            and errors < risk * answered
+            and _binomial_tail(errors, answered, risk) <= 1 - certainty
+        ):
             best = float(confidence[order[answered - 1]])
     return best
 

@@ -76,7 +76,9 @@ def _scaled(unit: str, value: float) -> float:
     return ((math.log1p(max(0.0, value)) if unit == "lx" else value) - centre) / scale
 
 
-def _held_mean(times: NDArray[np.float64], values: NDArray[np.float64], start_s: float, end_s: float) -> float:
+def _held_mean(
+    times: NDArray[np.float64], values: NDArray[np.float64], start_s: float, end_s: float
+) -> float:
     """Time-weighted mean of a step function between two times; before its first reading it has its first value."""
     edges = np.clip(np.append(times, end_s), start_s, end_s)
     edges[0] = start_s

@@ -38,6 +38,7 @@ from pipeline.messages import (
     SightingReport,
     Task,
     decode,
+    encode,
 )
 from pipeline.topics import Header
 
@@ -212,6 +213,20 @@ def judge(headers: Headers) -> tuple[Privacy, Kind, dict[str, bytes]]:
             "header-invalid", f"headers are ASCII, and at most {_HEADERS_MAX_BYTES} bytes together"
         )
     return privacy, kind, found
+
+
+def answer_envelope(told: Result | SightingReport) -> Envelope:
+    """An answer on its way through Kafka; a sighting travels under its own id."""
+    return Envelope(
+        event=told.event if isinstance(told, Result) else told.sighting,
+        kind=Kind.RESULT,
+        privacy=told.privacy,
+        key=f"{told.site}/{told.device}",
+        payload=encode(told),
+        source=told.source,
+        time=told.time,
+        revision=told.revision,
+    )
 
 
 def answer(value: bytes) -> Result | SightingReport:

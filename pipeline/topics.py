@@ -165,7 +165,6 @@ class Header:
     SPACE = "space"
     SEALED_BY = "sealed_by"
     REVISION = "revision"
-    SITE = "site"
     REASON = "reason"
     """Only on the rejected topic: why."""
 

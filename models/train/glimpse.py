@@ -41,7 +41,7 @@ def network() -> Any:
     layers: list[Any] = []
     width = 3
     for channels, stride in LAYERS:
-        layers += [nn.Conv2d(width, channels, 3, stride, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU6()]
+        layers += [nn.Conv2d(width, channels, 3, stride, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU()]
         width = channels
     return nn.Sequential(
         *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.1), nn.Linear(width, KINGDOMS)
