@@ -149,9 +149,13 @@ class Cloud:
                 yield self._patterns.answer(summary, started_s, self._clock.now())
         except (Rejected, Malformed) as error:
             self.metrics.refused(error.reason)
-            log.warning(
-                "refused", topic=record.topic, offset=record.offset, reason=error.reason, error=str(error)
-            )
+            where = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+            log.warning("refused", **where, reason=error.reason, error=str(error))
+        except (Retry, Stop, MemoryError):
+            raise
+        except Exception:  # else the role would end, start again, and meet the same record first thing
+            self.metrics.refused(INTERNAL_ERROR)
+            log.exception("a record met a bug of ours", topic=record.topic, offset=record.offset)
 
     def _fill(self, summary: HourlySummary, kafka: KafkaSettings) -> None:
         """Read the summaries of the past where hours are missing: at the start, and after a rebalance."""

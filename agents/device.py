@@ -21,6 +21,7 @@ import msgspec
 import structlog
 
 from agents import cameras, outbox
+from agents.dead_letters import answer_or_refuse
 from agents.device_frames import Frames, Scene
 from agents.device_inbox import Admission
 from agents.device_readings import Meter, ReadingAnswer, Readings
@@ -34,7 +35,7 @@ from agents.sightings import Visit
 from agents.telemetry import Metrics
 from models.registry import load_zoo
 from models.taxonomy import load_taxonomy
-from pipeline import ids, messages, topics
+from pipeline import ids, topics
 from pipeline.clock import Clock, SystemClock
 from pipeline.delivery import Ingest, Sender
 from pipeline.errors import Rejected, Retry
@@ -206,37 +207,34 @@ class Device:
         if parsed is None:
             raise ValueError(f"{topic} is in the inbox and no topic of ours")
         if parsed.channel == "reading":
-            self._answer_readings(parsed, items)
+            try:
+                self._answer_readings(parsed, items)
+            except Exception:  # one of them is to blame: find it
+                for item in items:
+                    answer = partial(self._answer_readings, parsed, [item])
+                    answer_or_refuse(answer, partial(self._refuse, item), self._stop)
             return
         for item in items:
-            if self._stop.is_set():
-                return
-            self._answer_frame(parsed, item)
+            answer = partial(self._answer_frame, parsed, item)
+            answer_or_refuse(answer, partial(self._refuse, item), self._stop)
 
     def _answer_frame(self, parsed: Parsed, item: Item) -> None:
         source = f"{parsed.site}/{parsed.device}/{parsed.name}"
         sequence, visit = self._store.recall(source, Visit)
+        answer = self._frames.answer(
+            item.id,
+            parsed,
+            item.payload,
+            received_s=item.received_at,
+            now=self._clock.now,
+            order=(self._boot, sequence + 1),
+            visit=visit,
+            scene=self._scenes.get(source, Scene()),
+        )
         try:
-            answer = self._frames.answer(
-                item.id,
-                parsed,
-                item.payload,
-                received_s=item.received_at,
-                now=self._clock.now,
-                order=(self._boot, sequence + 1),
-                visit=visit,
-                scene=self._scenes.get(source, Scene()),
-            )
-        except Rejected as error:
-            with self._spool.transaction() as tx:
-                now_s = self._clock.now()
-                tx.send(
-                    refusal(error, item.topic, item.payload, site=self._settings.site, hop=SITE, now_s=now_s)
-                )
-                tx.finish(item)
-            self.metrics.refused(error.reason)
-            return
-        self._pictures.keep(item.id, item.payload, self._clock.now())
+            self._pictures.keep(item.id, item.payload, self._clock.now())
+        except OSError as error:
+            log.warning("the picture was not kept", event=item.id, error=str(error))
         with self._spool.transaction() as tx:
             self._store.send_result(answer.result, tx)
             self._store.send_event(answer.event, tx)
@@ -279,15 +277,22 @@ class Device:
         for answer in answers:
             self.metrics.answered(answer.result)
 
+    def _refuse(self, item: Item, error: Rejected) -> None:
+        now_s = self._clock.now()
+        with self._spool.transaction() as tx:
+            tx.send(refusal(error, item.topic, item.payload, site=self._settings.site, hop=SITE, now_s=now_s))
+            tx.finish(item)
+        self.metrics.refused(error.reason)
+
     # --- deadlines -------------------------------------------------------------------------------------------
 
     def _deadline_loop(self) -> None:
         while not self._stop.wait(TICK_S):
-            late = self._spool.query(
-                "SELECT event, sent FROM device_awaiting WHERE deadline <= ?", (self._clock.now(),)
-            )
-            for _, blob in late:
-                self._expire(messages.decode(Event, blob))
+            try:
+                for event in self._store.overdue(self._clock.now()):
+                    self._expire(event)
+            except Retry as error:
+                log.warning("deadlines wait for the store", error=str(error))
 
     def _expire(self, event: Event) -> None:
         """The edge did not answer in time: say so, and tell the edge which revision that took.

@@ -82,9 +82,7 @@ class Readings:
         track, verdict = series.observe(meter.track, reading.value, reading.time_s)
         levels = self._policy.levels(source, reading.time_s, path=(verdict.state,))
         band = _band(stream, unit)
-        worth, why = series.worth_sending(
-            meter.sent_value, meter.sent_s, reading.value, reading.time_s, band
-        )
+        worth, why = series.worth_sending(meter.sent_value, meter.sent_s, reading.value, reading.time_s, band)
         rule: str = why
         may_leave = levels.levels.reading.reach.depth >= Tier.EDGE.depth
         if not may_leave:

@@ -20,6 +20,7 @@ import structlog
 
 from agents import outbox
 from agents.batching import BatchSender
+from agents.dead_letters import answer_or_refuse
 from agents.edge_answers import Answers
 from agents.edge_frames import Families
 from agents.edge_inbox import SiteAdmission, UplinkAdmission
@@ -34,7 +35,7 @@ from models.taxonomy import load_taxonomy
 from pipeline import messages, topics
 from pipeline.clock import Clock, SystemClock
 from pipeline.delivery import Ingest, Sender
-from pipeline.errors import Rejected
+from pipeline.errors import Rejected, Retry
 from pipeline.messages import Envelope, Tier, UplinkBatch
 from pipeline.mqtt import Connection
 from pipeline.privacy import gate
@@ -169,9 +170,8 @@ class Edge:
                 self._spool.arrived.wait(TICK_S)
                 self._spool.arrived.clear()
             for item in items:
-                if self._stop.is_set():
-                    return
-                self._answers.answer(item)
+                answer, refuse = partial(self._answers.answer, item), partial(self._answers.refuse, item)
+                answer_or_refuse(answer, refuse, self._stop)
 
     # --- time ------------------------------------------------------------------------------------------------
 
@@ -179,15 +179,21 @@ class Edge:
         tidied_s = 0.0
         while not self._stop.wait(TICK_S):
             now_s = self._clock.now()
-            for event in self._store.overdue(now_s):
-                self._answers.expire(event)
-            for window in self._rooms.answer_windows(self._spool):
-                self._answers.told(window)
-            self._rooms.tell_hours(self._spool)
-            self._sightings.close_quiet(now_s, self._spool)
-            if now_s - tidied_s > TIDY_S:
-                tidied_s = now_s
-                self._store.forget(now_s - self._settings.edge.keep_days * DAY_S)
+            try:
+                self._tick(now_s)
+                if now_s - tidied_s > TIDY_S:
+                    self._store.forget(now_s - self._settings.edge.keep_days * DAY_S)
+                    tidied_s = now_s
+            except Retry as error:
+                log.warning("deadlines wait for the store", error=str(error))
+
+    def _tick(self, now_s: float) -> None:
+        for event in self._store.overdue(now_s):
+            self._answers.expire(event)
+        for window in self._rooms.answer_windows(self._spool):
+            self._answers.told(window)
+        self._rooms.tell_hours(self._spool)
+        self._sightings.close_quiet(now_s, self._spool)
 
     # --- out ---------------------------------------------------------------------------------------------------
 

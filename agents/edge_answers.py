@@ -89,11 +89,7 @@ class Answers:
         before = event.result
         asked = self._store.asked(before.sighting) if before.sighting else None
         revision = max(before.revision, known.result.revision if known else 0) + 1
-        try:
-            answer = self._families.answer(event, revision=revision, asked=asked, now=self._clock.now)
-        except Rejected as error:
-            self._refuse(item, error)
-            return
+        answer = self._families.answer(event, revision=revision, asked=asked, now=self._clock.now)
         result = answer.result
         context = Context(event.received_s, answer.levels, event.wants)
         with self._spool.transaction() as tx:
@@ -145,7 +141,8 @@ class Answers:
     def _may_leave(self, envelope: Envelope) -> bool:
         return envelope.privacy is Privacy.PUBLIC or envelope.privacy in self._settings.uplink.sealed
 
-    def _refuse(self, item: Item, error: Rejected) -> None:
+    def refuse(self, item: Item, error: Rejected) -> None:
+        """Tell why an event of a device cannot be dealt with; its answer by the device stands."""
         now_s = self._clock.now()
         with self._spool.transaction() as tx:
             tx.send(refusal(error, item.topic, item.payload, site=self._settings.site, hop=SITE, now_s=now_s))

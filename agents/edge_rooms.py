@@ -6,10 +6,10 @@ When to tell is decided in `agents.rooms`; here the reports are kept and the ans
 from __future__ import annotations
 
 import msgspec
-from models.occupancy import OccupancyModel
 
 from agents import rooms
 from agents.edge_store import Context, EdgeStore
+from models.occupancy import OccupancyModel
 from pipeline import clock, ids, messages
 from pipeline.clock import Clock
 from pipeline.errors import Rejected

@@ -84,6 +84,9 @@ class Gateway:
             f"tierwise-gateway-{instance(folder)}",
             subscriptions=[SHARE + topics.uplink("+"), topics.downlink_ack("+")],
             handler=self,
+            # Edges repeat what was not acknowledged to them; rumqttd ends where a kept session of a shared
+            # subscription holds unacknowledged messages.
+            persistent=False,
         )
         self._sender = BatchSender(
             self._spool, self._mqtt, DOWN, self._wrap, refused=self._undelivered, clock=self._clock
@@ -112,7 +115,7 @@ class Gateway:
     # --- up: a connection's handler ------------------------------------------------------------------------------
 
     def connected(self, session_present: bool) -> int:  # noqa: ARG002 - the handler's signature
-        """See `mqtt.Handler`. What the broker delivers again is delivered to Kafka again: repeats are harmless."""
+        """See `mqtt.Handler`. What an edge sends again is delivered to Kafka again: repeats are harmless."""
         return 0
 
     def confirmed(self, mark: int) -> None:
@@ -124,7 +127,7 @@ class Gateway:
         Raises
         ------
         Retry
-            Kafka did not take them: nothing is acknowledged, the broker delivers them again.
+            Kafka did not take them: nothing is acknowledged, their edges send them again.
         """
         for message in batch:
             if topics.is_uplink(message.topic):
@@ -257,7 +260,7 @@ def check_site(envelope: Envelope, batch_site: str, topic_site: str) -> None:
 
 
 def instance(folder: Path) -> str:
-    """A name for this gateway that survives restarts, so that its broker keeps one session for it."""
+    """A name for this gateway that survives restarts, so that its broker ends what is left of the connection before."""
     path = folder / "instance"
     if not path.exists():
         path.write_text(secrets.token_hex(4), "ascii")

@@ -20,7 +20,7 @@ Example::
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +35,8 @@ Picture = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Arrays = Mapping[str, NDArray[np.generic]]
 FeatureOf = Callable[[Picture], Floats]
+# Pictures -> calibrated logits over `KINGDOMS` (n, 4), scores of a person (n,).
+Judge = Callable[[Sequence[Picture]], tuple[Floats, Floats]]
 
 # A whitened component of +-4 standard deviations spans a byte.
 LEVELS_PER_SIGMA, ZERO_LEVEL = 32.0, 128
@@ -254,17 +256,16 @@ def tiles(width: int, height: int) -> tuple[Box, ...]:
 
 
 class DeviceEye:
-    """Kingdom and person of a frame."""
+    """Kingdom and person of a frame; `tiled` says whether a frame in which nothing moved is looked at in parts, too."""
 
-    def __init__(self, name: str, space: str, feature_of: FeatureOf, head: FrameHead) -> None:
+    def __init__(self, name: str, judge: Judge, person_threshold: float, *, tiled: bool) -> None:
         self.name = name
-        self.space = space
-        self.person_threshold = head.person_threshold
-        self._feature_of = feature_of
-        self._head = head
+        self.person_threshold = person_threshold
+        self._judge = judge
+        self._tiled = tiled
 
     def see(self, frame: Picture, region: Box | None = None) -> DeviceSight:
-        """BGR uint8 (height, width, 3). `region` is what moved; without it a large frame is also looked at in tiles.
+        """BGR uint8 (height, width, 3). `region` is what moved.
 
         A person anywhere raises: the person score is the highest of all parts. The kingdom is answered for the part
         that shows something living most clearly, and that part is what `crop_box` names.
@@ -272,8 +273,7 @@ class DeviceEye:
         start = time.perf_counter()
         region = None if region == Box.WHOLE else region
         boxes = self._parts(frame, region)
-        features = np.stack([self._feature_of(crop(frame, box)) for box in boxes])
-        logits, persons = self._head.judge(features)
+        logits, persons = self._judge([crop(frame, box) for box in boxes])
         if region is None:
             # Six tiles have six chances of a false alarm: each has to be surer to weigh as much.
             persons[1:] *= self.person_threshold / TILE_PERSON
@@ -295,12 +295,18 @@ class DeviceEye:
             np.median([self.see(frame, Box(0.25, 0.25, 0.75, 0.75)).ms for _ in range(repeats + 1)][1:])
         )
 
-    @staticmethod
-    def _parts(frame: Picture, region: Box | None) -> tuple[Box, ...]:
+    def _parts(self, frame: Picture, region: Box | None) -> tuple[Box, ...]:
         if region is not None:
             return Box.WHOLE, region
         height, width = frame.shape[:2]
-        return (Box.WHOLE, *tiles(width, height)) if min(height, width) >= TILED_FROM_PX else (Box.WHOLE,)
+        if self._tiled and min(height, width) >= TILED_FROM_PX:
+            return (Box.WHOLE, *tiles(width, height))
+        return (Box.WHOLE,)
+
+
+def by_backbone(feature_of: FeatureOf, head: FrameHead) -> Judge:
+    """Judges pictures by the backbone's feature."""
+    return lambda pictures: head.judge(np.stack([feature_of(picture) for picture in pictures]))
 
 
 def _clearest(kingdoms: Floats, surely: bool) -> int:

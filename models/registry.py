@@ -50,11 +50,12 @@ class Zoo:
         known = ", ".join(manifest.title for manifest in self.manifests) or "none"
         raise Stop(f"the zoo has no model {name} (it has: {known}); install tierwise again")
 
-    def device_eye(self, backbone: bool = True) -> DeviceEye:
+    def device_eye(self) -> DeviceEye:
         """Kingdom and person, by the backbone."""
         manifest = self._vision()
         head = frame_head(manifest)
-        return DeviceEye(manifest.title, str(manifest.space), _feature_of(manifest), head)
+        judge = by_backbone(_feature_of(manifest), head)
+        return DeviceEye(manifest.title, judge, head.person_threshold, tiled=True)
 
     def edge_eye(self) -> EdgeEye:
         """Family and vector, by the backbone."""

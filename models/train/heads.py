@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.calibrate import fit_temperature
+from models.calibrate import RISKS, fit_temperature, threshold_for_risk
 from models.eyes import INPUT_WEIGHT, LEVELS_PER_SIGMA, ZERO_LEVEL, Evidence
 from models.manifest import digest, make_manifest, write_manifest
 from models.scores import softmax
@@ -362,6 +362,17 @@ def report(tree: Taxonomy, name: str, species: Floats, truths: NDArray[np.intp])
     )
 
 
+def report_thresholds(tree: Taxonomy, edge: Floats, cloud: Floats, held: Labelled) -> None:
+    """The thresholds that keep `models.calibrate`'s risks: families at the edge, species in the cloud."""
+    families = edge @ np.eye(len(tree.families), dtype=np.float32)[tree.family_of]
+    for rank, scores, truths in (
+        ("family", families, tree.family_of[held.species]),
+        ("species", cloud, held.species),
+    ):
+        threshold = threshold_for_risk(scores.max(1), scores.argmax(1) == truths, RISKS[rank])
+        sys.stdout.write(f"{rank}: at {threshold:.3f} at most {RISKS[rank]:.0%} of the answers are wrong\n")
+
+
 def main() -> None:
     tree = load_taxonomy()
     packs = {name: open_pack(name) for name in ("wild256", "wild64")}
@@ -386,6 +397,12 @@ def main() -> None:
             vector.species(tree, projection.components(test.feature)),
             test.species,
         )
+    report_thresholds(
+        tree,
+        full.species(tree, held.feature),
+        vector.species(tree, projection.components(held.feature)),
+        held,
+    )
     save(frame, full, vector, projection)
 
 

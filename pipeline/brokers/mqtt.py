@@ -8,7 +8,7 @@
 That line on stdout says that connections are accepted. SIGTERM or SIGINT ends the process, and so does the end
 of the parent process that `--parent-pid` names. It keeps sessions and retained messages in memory only: after a restart
 every agent subscribes and publishes its status anew, and the agents' own acknowledgements carry the promise that
-nothing is lost.
+nothing is lost. Should rumqttd's threads die within the living process, it ends with exit code 1, to be started anew.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from pathlib import Path
 
 from pipeline.brokers import parent
 from pipeline.errors import Stop
+from pipeline.mqtt import probe
 
 LOOPBACK = "127.0.0.1"
 
@@ -41,6 +42,11 @@ publisher repeats; the broker's own default of 10 x 100 MB takes 1.7 GB of memor
 CONNECTIONS_MAX = 1000
 
 READY_TIMEOUT_S = 10.0
+
+CHECK_EVERY_S = 2.0
+CHECK_TIMEOUT_S = 5.0
+"""A busy broker answers a CONNECT in milliseconds; one whose router thread has panicked never does, and would stay so."""
+
 CONFIG = """\
 id = 0
 

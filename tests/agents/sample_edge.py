@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
 from sample_messages import NOW_S, edge_eye, occupancy, settings
 
 from agents import outbox
+from agents.dead_letters import answer_or_refuse
 from agents.edge_answers import Answers
 from agents.edge_frames import Families
 from agents.edge_inbox import SiteAdmission, UplinkAdmission
@@ -45,9 +48,7 @@ class SampleEdge:
         self.keyring = Keyring.open(folder / "keys", create=True)
         self.policy = Policy(self.settings)
         series = open_writer(self.settings.influx, folder / "series.db", 30)
-        self.rooms = Rooms(
-            self.settings, self.policy, self.store, occupancy(), self.keyring, self.clock
-        )
+        self.rooms = Rooms(self.settings, self.policy, self.store, occupancy(), self.keyring, self.clock)
         self.rooms.open()
         self.sightings = Sightings(self.settings, self.store, series)
         families = Families(
@@ -88,7 +89,8 @@ class SampleEdge:
         """Whatever comes from the site's broker."""
         self._site.received(received)
         for item in self.spool.waiting(100):
-            self.answers.answer(item)
+            answer, refuse = partial(self.answers.answer, item), partial(self.answers.refuse, item)
+            answer_or_refuse(answer, refuse, threading.Event())
 
     def deliver_answers(self, *results: Result) -> None:
         """The cloud's."""

@@ -125,7 +125,8 @@ def test_an_orientation_that_makes_no_sense_is_upright(orientation: int) -> None
 
 
 @pytest.mark.parametrize(
-    ("at_least_px", "height"), [(None, 1200), (1200, 1200), (601, 1200), (600, 600), (224, 300), (64, 150), (1, 150)]
+    ("at_least_px", "height"),
+    [(None, 1200), (1200, 1200), (601, 1200), (600, 600), (224, 300), (64, 150), (1, 150)],
 )
 def test_the_smallest_decode_with_enough_pixels_is_taken(at_least_px: int | None, height: int) -> None:
     assert decode(encode_jpeg(photo(1200, 1600)), at_least_px).shape[0] == height

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,9 @@ MODEL = load_zoo().occupancy()
 def steady(**values: float) -> dict[str, list[tuple[float, float]]]:
     """Half an hour of equal readings, one in five minutes."""
     names = {"cel": "Cel", "rh": "%RH", "lx": "lx", "ppm": "ppm"}
-    return {names[name]: [(NOW_S - 60 * ago, value) for ago in range(0, 35, 5)] for name, value in values.items()}
+    return {
+        names[name]: [(NOW_S - 60 * ago, value) for ago in range(0, 35, 5)] for name, value in values.items()
+    }
 
 
 def test_a_lit_room_with_used_air_is_occupied_and_a_dark_one_vacant() -> None:
@@ -30,9 +34,9 @@ def test_light_alone_answers() -> None:
 
 
 def test_a_window_without_telling_streams_is_refused_with_what_it_needs() -> None:
-    with pytest.raises(TooLittle, match="Cel") as refused:
-        MODEL.see(steady(cel=22), NOW_S)
-    assert "lx" in str(refused.value)
+    with pytest.raises(TooLittle, match=r"Cel, ppm .* needs lx") as refused:
+        MODEL.see(steady(cel=22, ppm=900), NOW_S)
+    assert refused.value.reason == "window-too-thin"
     with pytest.raises(TooLittle, match="with nothing"):
         MODEL.see({}, NOW_S)
 
@@ -56,6 +60,10 @@ def test_readings_in_any_order_are_the_same_window() -> None:
 
 def test_one_reading_is_a_window() -> None:
     x = features({"lx": [(NOW_S, 100.0)]}, NOW_S).reshape(len(UNITS), VALUES_PER_STREAM)
-    present, recent, whole, change = x[UNITS.index("lx")]
-    assert (present, change) == (1.0, 0.0)
-    assert recent == whole
+    present, rise, change, level = x[UNITS.index("lx")]
+    assert (present, rise, change) == (1.0, 0.0, 0.0)
+    assert level == pytest.approx((math.log1p(100.0) - 3) / 3)
+
+
+def test_the_level_of_used_air_is_the_rooms_own_and_does_not_count() -> None:
+    np.testing.assert_array_equal(features(steady(ppm=450), NOW_S), features(steady(ppm=900), NOW_S))

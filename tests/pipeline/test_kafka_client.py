@@ -103,7 +103,7 @@ def test_what_was_not_committed_comes_again_and_what_was_does_not(
 
 
 def test_a_record_that_is_too_large_is_refused_alone(topic: str, producer: Producer) -> None:
-    sent = [cleared(topic, 0), cleared(topic, 1, b"x" * client.RECORD_MAX_BYTES), cleared(topic, 2)]
+    sent = [cleared(topic, 0), cleared(topic, 1, b"x" * RECORD_MAX_BYTES), cleared(topic, 2)]
     (refused,) = producer.deliver(sent)
     assert (refused.index, refused.reason) == (1, "record-too-large")
 
@@ -188,7 +188,7 @@ def test_a_second_member_takes_over_what_the_first_did_not_commit(
 @pytest.fixture
 def nobody(monkeypatch: pytest.MonkeyPatch) -> Iterator[KafkaSettings]:
     """An address at which nobody answers."""
-    monkeypatch.setattr(client, "CONNECT_TIMEOUT_MS", 200)
+    monkeypatch.setattr(connection, "CONNECT_TIMEOUT_MS", 200)
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield KafkaSettings(address=f"127.0.0.1:{bound.getsockname()[1]}")
@@ -226,7 +226,7 @@ def test_a_login_needs_its_name_and_password() -> None:
         password="p",
         ca="/ca.pem",
     )
-    connection = client._connection(settings, "test")
+    connection = configuration(settings, "test")
     assert connection["bootstrap_servers"] == ["a:1", "b:9092"]
     assert connection["sasl_plain_username"] == "u"
     assert connection["ssl_cafile"] == "/ca.pem"

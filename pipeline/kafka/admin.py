@@ -1,0 +1,133 @@
+"""Topics: the stream role creates them, the others wait until they can be used; and whether Kafka answers at all.
+
+::
+
+    create_topics(settings.kafka)                                        # `tierwise stream`, at its start
+    wait_for_topics(settings.kafka, [topics.INGEST], stop=stopping)      # gateway and cloud, at theirs
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from kafka import KafkaAdminClient
+from kafka import errors as kafka_errors
+
+from pipeline import topics
+from pipeline.errors import Retry, Stop
+from pipeline.kafka.connection import REQUEST_TIMEOUT_MS, address, errors_mapped, opened
+from pipeline.settings import KafkaSettings
+
+TOPIC_POLL_S: Final = 0.5
+POLICY_COMPACT: Final = {"cleanup.policy": "compact"}
+
+
+def create_topics(settings: KafkaSettings, names: Iterable[str] = topics.KAFKA_TOPICS) -> tuple[str, ...]:
+    """Create those of these topics that are not there; return them. What exists stays as it is.
+
+    Raises
+    ------
+    Retry
+        Kafka cannot be reached, or has fewer brokers than `replication` asks for.
+    Stop
+        The login is refused or may create no topics.
+    """
+    with errors_mapped(settings), contextlib.closing(_admin(settings)) as admin:
+        there = set(admin.list_topics())
+        wanted = {name: _configuration(settings, name) for name in names if name not in there}
+        if not wanted:
+            return ()
+        answer = admin.create_topics(wanted, timeout_ms=REQUEST_TIMEOUT_MS, raise_errors=False)
+        created = []
+        for topic in answer["topics"]:
+            error = kafka_errors.for_code(topic["error_code"])
+            if error is kafka_errors.NoError:
+                created.append(topic["name"])
+            elif error is not kafka_errors.TopicAlreadyExistsError:  # another worker was quicker
+                raise error(f"topic {topic['name']}: {topic.get('error_message') or error.__name__}")
+        return tuple(created)
+
+
+def wait_for_topics(
+    settings: KafkaSettings, names: Iterable[str], stop: threading.Event, timeout_s: float | None = None
+) -> bool:
+    """Wait until these topics can be used; False if `stop` was set before.
+
+    Raises
+    ------
+    Retry
+        `timeout_s` passed (None: never).
+    Stop
+        The login is refused or may not see one of the topics; a topic has another number of partitions than ours.
+    """
+    wanted = set(names)
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    trouble = ""
+    while not stop.is_set():
+        try:
+            with errors_mapped(settings), contextlib.closing(_admin(settings)) as admin:
+                while not stop.is_set():
+                    missing = wanted - _usable(admin.describe_topics(sorted(wanted)))
+                    if not missing:
+                        return True
+                    trouble = (
+                        f"no topic {', '.join(sorted(missing))}: start `tierwise stream`, which creates them"
+                    )
+                    if deadline is not None and time.monotonic() > deadline:
+                        break
+                    stop.wait(TOPIC_POLL_S)
+        except Retry as error:
+            trouble = str(error)
+        if deadline is not None and time.monotonic() > deadline:
+            raise Retry(f"Kafka at {address(settings)}: {trouble}")
+        stop.wait(TOPIC_POLL_S)
+    return False
+
+
+def check(settings: KafkaSettings) -> None:
+    """See whether Kafka answers.
+
+    Raises
+    ------
+    Retry
+        It does not.
+    Stop
+        It refuses the login.
+    """
+    with errors_mapped(settings), contextlib.closing(_admin(settings)) as admin:
+        admin.list_topics()
+
+
+def _admin(settings: KafkaSettings) -> Any:
+    return opened(KafkaAdminClient, settings, "admin")
+
+
+def _configuration(settings: KafkaSettings, name: str) -> dict[str, Any]:
+    keep = {"retention.bytes": str(settings.retention_mib << 20)}
+    return {
+        "num_partitions": topics.PARTITIONS,
+        "replication_factor": settings.replication,
+        "configs": POLICY_COMPACT if name in topics.COMPACTED else keep,
+    }
+
+
+def _usable(described: Iterable[Mapping[str, Any]]) -> set[str]:
+    usable = set()
+    for topic in described:
+        error = kafka_errors.for_code(topic["error_code"])
+        if issubclass(error, kafka_errors.AuthorizationError):
+            raise error(f"no right to topic {topic['name']}")
+        partitions = topic["partitions"]
+        if error is not kafka_errors.NoError or any(partition["leader_id"] < 0 for partition in partitions):
+            continue
+        if len(partitions) != topics.PARTITIONS:
+            raise Stop(
+                f"Kafka's topic {topic['name']} has {len(partitions)} partitions; Tierwise needs {topics.PARTITIONS} in "
+                "each topic, since a record keeps its partition's number: delete the topic, `tierwise stream` creates it"
+            )
+        usable.add(topic["name"])
+    return usable

@@ -1,0 +1,207 @@
+"""Reads topics as a member of a group, and looks at a group from outside.
+
+The cloud reads what the router let through and commits only what it has answered; the gateway reads those answers. The
+stream role looks with `Progress` whether its own group moves::
+
+    consumer = Consumer(settings.kafka, [topics.RESULTS], group="tierwise-gateway", name="gateway")
+    for fetched in consumer.poll():
+        ...
+    consumer.commit()
+
+Memory is bounded: a consumer holds what one fetch may bring.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka import errors as kafka_errors
+
+from pipeline import topics
+from pipeline.errors import Retry
+from pipeline.kafka.connection import REQUEST_TIMEOUT_MS, Fenced, address, errors_mapped, opened
+from pipeline.settings import KafkaSettings
+
+SESSION_TIMEOUT_MS: Final = 10_000
+HEARTBEAT_MS: Final = 1_000
+"""How soon a member learns that another came or went."""
+POLL_INTERVAL_MS: Final = 300_000
+"""A consumer that works longer than this on one batch loses its partitions to another."""
+IDLE_MAX_S: Final = 30.0
+"""A member that has no partition for this long joins anew: one that joined at the wrong moment stays idle for ever."""
+FETCH_MAX_BYTES: Final = 8 << 20
+
+
+class Fetched(NamedTuple):
+    """A record as it came."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+
+
+class Consumer:
+    """Reads topics as a member of a group, from the earliest record that the group has not committed. One thread."""
+
+    def __init__(self, settings: KafkaSettings, names: Sequence[str], group: str, name: str) -> None:
+        self._settings = settings
+        self._topics = tuple(names)
+        self._group = group
+        self._name = name
+        self._client: Any = None
+        self._idle_since_s = 0.0
+
+    def poll(self, max_records: int = 500, timeout_s: float = 1.0) -> list[Fetched]:
+        """What came next, by partition in order; empty when nothing did (also while the broker is away for a moment).
+
+        Raises
+        ------
+        Retry
+            Kafka cannot be reached; call again.
+        Stop
+            The login is refused, or has no right to a topic or to the group.
+        """
+        with errors_mapped(self._settings):
+            if self._client is None:
+                self._client = self._joined()
+                self._idle_since_s = time.monotonic()
+            found = flat(self._client.poll(timeout_ms=round(timeout_s * 1000), max_records=max_records))
+        if self._client.assignment():
+            self._idle_since_s = time.monotonic()
+        elif time.monotonic() - self._idle_since_s > IDLE_MAX_S:
+            self.close()
+        return found
+
+    def commit(self) -> bool:
+        """Never give this group again what `poll` returned so far.
+
+        Returns
+        -------
+        bool
+            False: the group was rebalanced meanwhile, and what was not committed comes again, here or elsewhere.
+        """
+        if self._client is None:
+            return False
+        try:
+            with errors_mapped(self._settings):
+                self._client.commit(timeout_ms=REQUEST_TIMEOUT_MS)
+        except Fenced:
+            return False
+        return True
+
+    def _joined(self) -> Any:
+        client = opened(
+            KafkaConsumer,
+            self._settings,
+            self._name,
+            allow_auto_create_topics=False,
+            group_id=self._group,
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            session_timeout_ms=SESSION_TIMEOUT_MS,
+            heartbeat_interval_ms=HEARTBEAT_MS,
+            max_poll_interval_ms=POLL_INTERVAL_MS,
+            fetch_max_bytes=FETCH_MAX_BYTES,
+        )
+        client.subscribe(self._topics)
+        # Asking also fetches the metadata: a leader that joins without them assigns nothing to anybody.
+        missing = [name for name in self._topics if not client.partitions_for_topic(name)]
+        if missing:
+            client.close(autocommit=False, timeout_ms=0)
+            raise Retry(
+                f"Kafka at {address(self._settings)} has no topic {', '.join(missing)} that we may see"
+            )
+        return client
+
+    def lag(self) -> int:
+        """Records behind the end of our partitions, as far as the last fetch told."""
+        if self._client is None:
+            return 0
+        ends = (
+            (self._client.highwater(tp), self._client.position(tp, timeout_ms=0))
+            for tp in self._client.assignment()
+        )
+        return sum(
+            max(0, end - position) for end, position in ends if end is not None and position is not None
+        )
+
+    def close(self, timeout_s: float = 2.0) -> None:
+        """Leave the group."""
+        client, self._client = self._client, None
+        if client is not None:
+            with contextlib.suppress(kafka_errors.KafkaError):  # a dead broker finds out by itself
+                client.close(autocommit=False, timeout_ms=round(timeout_s * 1000))
+
+
+class Place(NamedTuple):
+    """How far a group has come in one partition."""
+
+    committed: int
+    """The next record to read; the first one there is, where the group committed none."""
+    end: int
+
+
+class Progress:
+    """Looks at a group from outside, without joining it: what its members believe does not matter. One thread."""
+
+    def __init__(self, settings: KafkaSettings, names: Sequence[str], group: str) -> None:
+        self._settings = settings
+        self._group = group
+        self._partitions = [
+            TopicPartition(name, number) for name in names for number in range(topics.PARTITIONS)
+        ]
+        self._client: Any = None
+
+    def measure(self) -> dict[tuple[str, int], Place]:
+        """Where the group stands in each partition.
+
+        Raises
+        ------
+        Retry
+            Kafka cannot be reached.
+        Stop
+            The login is refused, or may not look at the group.
+        """
+        with errors_mapped(self._settings):
+            if self._client is None:
+                self._client = opened(
+                    KafkaConsumer, self._settings, "progress", group_id=self._group, enable_auto_commit=False
+                )
+                self._client.assign(self._partitions)
+            starts = self._client.beginning_offsets(self._partitions)
+            ends = self._client.end_offsets(self._partitions)
+            places = {}
+            for partition in self._partitions:
+                committed = self._client.committed(partition, timeout_ms=REQUEST_TIMEOUT_MS)
+                places[tuple(partition)] = Place(max(committed or 0, starts[partition]), ends[partition])
+            return places
+
+    def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            with contextlib.suppress(kafka_errors.KafkaError):
+                client.close(autocommit=False, timeout_ms=0)
+
+
+def flat(polled: Mapping[Any, Sequence[Any]]) -> list[Fetched]:
+    return [
+        Fetched(
+            record.topic,
+            record.partition,
+            record.offset,
+            record.timestamp,
+            record.key,
+            record.value,
+            tuple(record.headers),
+        )
+        for records in polled.values()
+        for record in records
+    ]

@@ -1,0 +1,129 @@
+"""Delivers records to Kafka and tells which of them it will never take.
+
+The gateway's way in, and the cloud's way to answer: what `Producer.deliver` returned from is stored by every in-sync
+replica, so that only then the one who sent it is told. Memory is bounded: a producer holds what one `deliver` was given.
+
+    >>> Refused(index=1, reason="record-too-large", message="2 MB").reason
+    'record-too-large'
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from kafka import KafkaProducer
+from kafka import errors as kafka_errors
+
+from pipeline.errors import Retry, Stop
+from pipeline.kafka.connection import REQUEST_TIMEOUT_MS, errors_mapped, opened
+from pipeline.privacy.gate import ClearedRecord
+from pipeline.settings import KafkaSettings
+
+DELIVERY_TIMEOUT_MS: Final = 10_000
+"""Two requests' time: one may die with a broker's leader, the next finds its successor."""
+RECORD_MAX_BYTES: Final = 1 << 20
+"""Kafka's own default for a record; an uplink batch is an eighth of it."""
+
+_REFUSED: Final = {
+    kafka_errors.MessageSizeTooLargeError: "record-too-large",
+    kafka_errors.RecordListTooLargeError: "record-too-large",
+    kafka_errors.InvalidRecordError: "record-invalid",
+    kafka_errors.InvalidTimestampError: "record-time-invalid",
+}
+"""What Kafka says of a record that it will never take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A record that Kafka will never take; `index` is its place in what was to be delivered."""
+
+    index: int
+    reason: str
+    message: str
+
+
+class Producer:
+    """Delivers and waits for the acknowledgement of all in-sync replicas. Thread-safe; connects when first used."""
+
+    def __init__(self, settings: KafkaSettings, name: str) -> None:
+        self._settings = settings
+        self._name = name
+        self._lock = threading.Lock()
+        self._client: Any = None
+
+    def deliver(self, records: Sequence[ClearedRecord]) -> tuple[Refused, ...]:
+        """Store these records; return those that Kafka refuses for good, in order.
+
+        Raises
+        ------
+        Retry
+            At least one record is not known to be stored; deliver all of them again: repeats are harmless.
+        Stop
+            The login is refused, or has no right to a topic.
+        """
+        with self._lock:
+            try:
+                with errors_mapped(self._settings):
+                    refused = self._deliver(records)
+                    if (
+                        len(records) > 1
+                    ):  # a whole batch may fall with one record of it: each gets its own chance
+                        alone = ((lost.index, self._deliver([records[lost.index]])) for lost in refused)
+                        refused = [replace(still, index=index) for index, rest in alone for still in rest]
+            except (Retry, Stop):
+                self._disconnect(timeout_s=0)
+                raise
+            return tuple(refused)
+
+    def close(self, timeout_s: float = 2.0) -> None:
+        """Let go of the connection; what `deliver` returned from is stored already."""
+        with self._lock:
+            self._disconnect(timeout_s)
+
+    def _deliver(self, records: Sequence[ClearedRecord]) -> list[Refused]:
+        if self._client is None:
+            self._client = opened(
+                KafkaProducer,
+                self._settings,
+                self._name,
+                acks="all",
+                enable_idempotence=False,  # repeats are harmless by the envelopes' ids
+                max_in_flight_requests_per_connection=1,  # keeps the order across retries
+                linger_ms=2,
+                max_request_size=RECORD_MAX_BYTES,
+                max_block_ms=REQUEST_TIMEOUT_MS,
+                allow_auto_create_topics=False,
+                delivery_timeout_ms=DELIVERY_TIMEOUT_MS,
+            )
+        refused: dict[int, Exception] = {}
+        sent: dict[int, Any] = {}
+        for index, record in enumerate(records):
+            try:
+                sent[index] = self._client.send(
+                    record.topic,
+                    key=record.key or None,
+                    value=record.value,
+                    headers=list(record.headers),
+                    timestamp_ms=record.timestamp_ms,
+                )
+            except tuple(_REFUSED) as error:
+                refused[index] = error
+        self._client.flush(timeout=DELIVERY_TIMEOUT_MS / 1000 + 1)
+        for index, future in sent.items():
+            try:
+                future.get(timeout=0)
+            except tuple(_REFUSED) as error:
+                refused[index] = error
+        return [
+            Refused(index, _REFUSED[type(refused[index])], str(refused[index])) for index in sorted(refused)
+        ]
+
+    def _disconnect(self, timeout_s: float) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            with contextlib.suppress(kafka_errors.KafkaError):  # what is unfinished was reported as such
+                client.close(timeout=timeout_s)

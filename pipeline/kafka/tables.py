@@ -1,0 +1,78 @@
+"""Looks into topics from the command line: the table that a compacted topic is, and how many records a topic holds.
+
+Nothing here joins a group or commits, so that looking changes nothing for the roles::
+
+    counts = read_all(settings.kafka, topics.COUNTS)        # what `tierwise counts` shows
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from kafka import KafkaConsumer, TopicPartition
+
+from pipeline.errors import Retry, Stop
+from pipeline.kafka.connection import address, errors_mapped, opened
+from pipeline.kafka.consumer import FETCH_MAX_BYTES, flat
+from pipeline.settings import KafkaSettings
+
+
+def read_all(settings: KafkaSettings, topic: str, timeout_s: float = 10.0) -> dict[bytes, bytes]:
+    """The last value of each key of a compacted topic; keys that were deleted are not there.
+
+    Raises
+    ------
+    Retry
+        Kafka cannot be reached, or its end was not reached within `timeout_s`.
+    Stop
+        The login is refused, or has no right to the topic, or there is no such topic.
+    """
+    table: dict[bytes, bytes] = {}
+    deadline = time.monotonic() + timeout_s
+    with errors_mapped(settings), contextlib.closing(_reader(settings)) as client:
+        numbers = client.partitions_for_topic(topic)
+        if not numbers:
+            raise Stop(f"Kafka at {address(settings)} has no topic {topic}: start `tierwise stream` first")
+        partitions = [TopicPartition(topic, number) for number in numbers]
+        client.assign(partitions)
+        ends = client.end_offsets(partitions)
+        client.seek_to_beginning()
+        while any(client.position(partition) < end for partition, end in ends.items()):
+            if time.monotonic() > deadline:
+                raise Retry(
+                    f"Kafka at {address(settings)}: {topic} was not read to its end within {timeout_s:g} s"
+                )
+            for fetched in flat(client.poll(timeout_ms=200)):
+                if fetched.key is None:
+                    continue
+                if fetched.value is None:
+                    table.pop(fetched.key, None)
+                else:
+                    table[fetched.key] = fetched.value
+    return table
+
+
+def record_counts(settings: KafkaSettings, names: Sequence[str]) -> dict[str, int]:
+    """How many records each topic was given and still holds. Raises as `read_all`."""
+    counts = dict.fromkeys(names, 0)
+    with errors_mapped(settings), contextlib.closing(_reader(settings)) as client:
+        for name in names:
+            partitions = [TopicPartition(name, number) for number in client.partitions_for_topic(name) or ()]
+            starts, ends = client.beginning_offsets(partitions), client.end_offsets(partitions)
+            counts[name] = sum(ends[partition] - starts[partition] for partition in partitions)
+    return counts
+
+
+def _reader(settings: KafkaSettings) -> Any:
+    return opened(
+        KafkaConsumer,
+        settings,
+        "reader",
+        group_id=None,
+        enable_auto_commit=False,
+        allow_auto_create_topics=False,
+        fetch_max_bytes=FETCH_MAX_BYTES,
+    )
