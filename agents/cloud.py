@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import structlog
 
+from agents.dead_letters import INTERNAL_ERROR
 from agents.kafka_links import await_topics
 from agents.patterns import Patterns
 from agents.role import Health
@@ -28,7 +29,7 @@ from models.registry import load_zoo
 from models.taxonomy import Taxonomy, load_taxonomy
 from pipeline import messages, records, topics
 from pipeline.clock import Clock, SystemClock
-from pipeline.errors import Rejected, Retry
+from pipeline.errors import Rejected, Retry, Stop
 from pipeline.kafka import Consumer, Fetched, Producer, read_all
 from pipeline.messages import UNKNOWN, Envelope, Feature, Malformed, Privacy, Result, Task, Tier
 from pipeline.privacy import gate

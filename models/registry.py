@@ -25,6 +25,7 @@ from models.eyes import (
     FrameHead,
     Projection,
     TreeHead,
+    by_backbone,
 )
 from models.manifest import Manifest, digest_of_labels, read_manifest
 from models.taxonomy import Taxonomy, load_taxonomy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ CONFINED = {
     "paho": ("pipeline/mqtt/session.py", *BENCH_PEERS),
     "kafka": ("pipeline/kafka.py", "pipeline/brokers/kafka/", "pipeline/stream/", *BENCH_PEERS),
     "aiokafka": ("pipeline/kafka.py", "pipeline/stream/", *BENCH_PEERS),
-    "faust": ("pipeline/stream/", *BENCH_PEERS),
+    "faust": ("pipeline/stream/", "agents/stream.py", *BENCH_PEERS),
     "mode": ("pipeline/stream/",),
     "influxdb_client": ("pipeline/influx.py",),
     "onnxruntime": ("models/runtime.py", TRAINING),
@@ -53,6 +54,7 @@ def imported(tree: ast.AST) -> Iterator[str]:
             yield node.module.partition(".")[0]
 
 
+@functools.cache
 def parsed(file: Path) -> ast.Module:
     return ast.parse(file.read_text("utf-8"), file.name)
 
