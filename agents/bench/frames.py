@@ -17,15 +17,16 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
+import queue
+import socket
 import statistics
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from agents.cli.site import Inbox, at_site
 from agents.cloud import species_answer
@@ -33,7 +34,6 @@ from agents.demo.scenes import SCENES, jpegs
 from agents.device_frames import Frames, Scene
 from agents.edge_frames import Families
 from agents.plan import ROLE_NAMES, plan
-from agents.ports import free_port
 from agents.sightings import Visit
 from agents.supervisor import Supervisor
 from models.registry import load_zoo
@@ -48,6 +48,10 @@ from pipeline.privacy.policy import Policy
 from pipeline.privacy.seal import Keyring
 from pipeline.settings import Settings
 from pipeline.topics import Parsed
+
+if TYPE_CHECKING:
+    from multiprocessing.queues import Queue
+    from multiprocessing.synchronize import Barrier
 
 GOAL: Final = 0.8
 
@@ -139,10 +143,14 @@ def run(frames: int = FRAMES, parts_s: float = PARTS_S) -> dict[str, Any]:
 def write_settings(folder: Path) -> Path:
     """A site of its own, on free ports."""
     file = folder / "tierwise.toml"
+    with socket.socket() as one, socket.socket() as other:
+        for free in (one, other):
+            free.bind(("127.0.0.1", 0))
+        mqtt, kafka = one.getsockname()[1], other.getsockname()[1]
     text = SETTINGS.format(
         site=SITE,
-        mqtt=free_port(),
-        kafka=free_port(),
+        mqtt=mqtt,
+        kafka=kafka,
         http="\n".join(f"{role} = 0" for role in ROLE_NAMES),
         streams="\n".join(STREAM.format(device=device) for device in devices()),
     )
@@ -184,38 +192,38 @@ def measure_parts(settings: Settings, seconds: float) -> Parts:
     """Answer frames in a process a core, all at once."""
     cores = os.cpu_count() or 1
     spawn = multiprocessing.get_context("spawn")
-    start = spawn.Barrier(cores)
-    with ProcessPoolExecutor(cores, spawn, initializer=_meet_at, initargs=(start,)) as pool:
-        work = [pool.submit(answer_for, settings, number % DEVICES, seconds) for number in range(cores)]
-        return sum((each.result() for each in work), Parts())
+    start, found = spawn.Barrier(cores), spawn.Queue()
+    workers = [
+        spawn.Process(target=answer_for, args=(settings, number % DEVICES, seconds, start, found))
+        for number in range(cores)
+    ]
+    for worker in workers:
+        worker.start()
+    try:
+        return sum((found.get(timeout=READY_WITHIN_S + seconds) for _ in workers), Parts())
+    except queue.Empty:
+        raise Stop("the models do not answer: run `tierwise classify` on a photo to see why") from None
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.join()
 
 
-def _meet_at(barrier: Any) -> None:
-    global _start  # noqa: PLW0603 - a barrier reaches a worker only when it is made
-    _start = barrier
-
-
-_start: Any = None
-
-
-def answer_for(settings: Settings, device: int, seconds: float) -> Parts:
-    """One process: answer one camera's frames, over and over, for so long."""
+def answer_for(settings: Settings, device: int, seconds: float, start: Barrier, found: Queue[Parts]) -> None:
+    """One process: answer one camera's frames, over and over, for so long; all processes start together."""
     chain = Chain(settings, device)
     frames = itertools.cycle(pictures(device))
     for data in itertools.islice(frames, WARM):
         chain.answer(data)
     parts = Parts(ms={tier.value: [] for tier in Tier})
-    if _start is not None:
-        _start.wait(READY_WITHIN_S)
-    began_s = time.perf_counter()
-    for count in itertools.count(1):
+    start.wait(READY_WITHIN_S)
+    count, began_s = 0, time.perf_counter()
+    while (took_s := time.perf_counter() - began_s) < seconds:
         for tier, ms in chain.answer(next(frames)).items():
             parts.ms[tier].append(ms)
-        took_s = time.perf_counter() - began_s
-        if took_s >= seconds:
-            parts.per_s = count / took_s
-            break
-    return parts
+        count += 1
+    parts.per_s = count / took_s
+    found.put(parts)
 
 
 class Chain:

@@ -71,6 +71,12 @@ COMMANDS: Final = (
     Entry("doctor", "agents.cli.doctor:doctor", "Check this machine and say what to do.", CARE),
     Entry("health", "agents.cli.health:health", "Ask the roles of this machine how they are.", CARE),
     Entry("settings", "agents.cli.settings:app", "Check the settings file, or print a starter.", CARE),
+    Entry(
+        "bench",
+        "agents.cli.bench:app",
+        "Measure ingest, routing and the whole road; figures as ratios.",
+        CARE,
+    ),
     Entry("version", "agents.cli.version:version", "Which version this is.", CARE),
 )
 

@@ -18,7 +18,7 @@ from agents.demo.run import Demo, Plan, settings_for
 from agents.demo.scenes import photo_folder
 from agents.demo.view import View, ending, plain
 from agents.supervisor import Event, News
-from pipeline.messages import Result, SightingReport
+from pipeline.messages import Result
 
 FOLDER: Final = Path("tierwise-demo")
 REDRAWS_PER_S: Final = 4
@@ -56,7 +56,7 @@ def demo(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: running.end())
 
-    def heard(told: Result | SightingReport) -> None:
+    def heard(told: Result) -> None:
         view.hear(told)
         if not lively and (text := plain(told)):
             console.print(escape(text), soft_wrap=True)

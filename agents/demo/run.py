@@ -27,7 +27,7 @@ from agents.role import running
 from agents.supervisor import News, Supervisor
 from pipeline import clock, ids, kafka, topics
 from pipeline.errors import Retry, Stop
-from pipeline.messages import Privacy, Result, SightingReport
+from pipeline.messages import Privacy, Result
 from pipeline.mqtt import Connection
 from pipeline.privacy.gate import clear_capture
 from pipeline.settings import Settings
@@ -181,7 +181,7 @@ class Demo:
         """Ask the publishers to end; `run` goes on until what they published is answered."""
         self._stop.set()
 
-    def run(self, told: Callable[[Result | SightingReport], None]) -> None:
+    def run(self, told: Callable[[Result], None]) -> None:
         """Publish and listen until the time is over, or until `end`; then wait for what is still on its way."""
         everything = f"{topics.ROOT}/{self.settings.site}/#"
         with at_site(self.settings, "demo", [everything]) as (connection, inbox):
@@ -206,7 +206,7 @@ class Demo:
                 self._listen(inbox, told)
             self.measure()
 
-    def _listen(self, inbox: Inbox, told: Callable[[Result | SightingReport], None]) -> None:
+    def _listen(self, inbox: Inbox, told: Callable[[Result], None]) -> None:
         for message in inbox.take(0.1):
             heard = self.tally.hear(message.topic, message.payload)
             if heard is not None:
@@ -240,7 +240,7 @@ class Demo:
                 "id": ids.event_id(sample.time_s),
             }
             topic = topics.reading(self.settings.site, device, stream)
-            while len(self.tally.published) - self.tally.acknowledged > READINGS_INFLIGHT:
+            while self.tally.unacknowledged > READINGS_INFLIGHT:
                 if self._stop.wait(0.02):
                     return
             if self._stop.is_set():
@@ -298,27 +298,26 @@ class Demo:
     def report(self) -> Report:
         """All figures of the run."""
         tally = self.tally
-        streams = list(tally.published.values())
-        cameras = {scene.stream for scene in SCENES}
-        person = {scene.stream for scene in SCENES if scene.told == "a person"}
+        frames = tally.published_of(frozenset(scene.stream for scene in SCENES))
+        person = frozenset(scene.stream for scene in SCENES if scene.told == "a person")
         return Report(
             seconds=round(time.monotonic() - self._began_s, 1),
             ready_s=round(self.ready_s, 1),
             first_answer_s=round(self.first_answer_s, 1) if self.first_answer_s is not None else None,
             events={
-                "published": len(streams),
-                "acknowledged": tally.acknowledged,
-                "frames": sum(stream in cameras for stream in streams),
-                "readings": sum(stream not in cameras for stream in streams),
+                "published": tally.published,
+                "acknowledged": tally.published - tally.unacknowledged,
+                "frames": frames,
+                "readings": tally.published - frames,
             },
             answered=tally.answered(),
-            lost=tally.lost,
-            duplicated=tally.duplicated,
+            lost=tally.unanswered,
+            duplicated=tally.duplicated(),
             latency_ms=tally.latency_ms(),
             bytes=self.bytes,
             privacy_topics=self.privacy_topics,
-            person_pictures_that_left=sum(tally.bodies[stream] for stream in person),
-            sightings=len(tally.sightings),
+            person_pictures_that_left=tally.bodies_of(person),
+            sightings=tally.sightings,
             counts=self.counts,
         )
 

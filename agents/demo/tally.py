@@ -7,9 +7,9 @@ taken for two events. Both must be 0, and the numbers say so or not.
 from __future__ import annotations
 
 import math
+import threading
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -24,84 +24,131 @@ class Percentiles(msgspec.Struct, frozen=True):
     p99: float
 
 
-@dataclass(slots=True)
 class Tally:
-    """Fed with every message of the site."""
+    """Fed with every message of the site; publishers, listener and view use it from their own threads."""
 
-    published: dict[str, str] = field(default_factory=dict)
-    """SHA-256 of each payload that was published, and its stream (``device/stream``)."""
-    events: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    """Acknowledged events by their payload's SHA-256."""
-    answers: dict[str, dict[Tier, Result]] = field(default_factory=lambda: defaultdict(dict))
-    """The newest answer of each tier, by event."""
-    sightings: dict[str, SightingReport] = field(default_factory=dict)
-    bodies: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    """Events that left their device with a picture or a vector, by stream."""
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._published: dict[str, str] = {}
+        """SHA-256 of each payload that was published, and its stream (``device/stream``)."""
+        self._events: dict[str, set[str]] = defaultdict(set)
+        """Acknowledged events by their payload's SHA-256."""
+        self._answers: dict[str, dict[Tier, Result]] = defaultdict(dict)
+        """The newest answer of each tier, by event."""
+        self._unacknowledged: set[str] = set()
+        self._unanswered: set[str] = set()
+        """Events that were acknowledged, and of which no answer came yet."""
+        self._pending: set[str] = set()
+        self._sightings: set[str] = set()
+        self._bodies: dict[str, int] = defaultdict(int)
+        """Events that left their device with a picture or a vector, by stream."""
 
     def publish(self, sha256: str, stream: str) -> None:
-        self.published[sha256] = stream
+        """A payload is about to be published."""
+        with self._lock:
+            self._published[sha256] = stream
+            self._unacknowledged.add(sha256)
 
-    def hear(self, topic: str, payload: bytes) -> Result | SightingReport | None:
-        """Take in one message; returns what a person may want to see of it."""
+    def hear(self, topic: str, payload: bytes) -> Result | None:
+        """Take in one message; returns an answer that a person may want to see."""
         parsed = topics.parse(topic)
+        if parsed is None:
+            return None
         try:
-            match parsed and parsed.channel:
-                case "ack":
-                    ack = decode(Ack, payload)
-                    self.events[ack.sha256].update(ack.ids)
-                case "event":
-                    event = decode(Event, payload)
-                    if event.body is not None and not isinstance(event.body, Report):
-                        self.bodies[event.result.source.partition("/")[2]] += 1
-                case "result" | "private":
-                    result = decode(Result, payload)
-                    known = self.answers[result.event].get(result.tier)
-                    if known is None or known.revision < result.revision:
-                        self.answers[result.event][result.tier] = result
-                        return result
-                case "sighting":
-                    report = decode(SightingReport, payload)
-                    self.sightings[report.sighting] = report
-                    return report
-                case _:
-                    pass
+            with self._lock:
+                return self._take(parsed, payload)
         except Malformed:
             return None
+
+    def _take(self, parsed: topics.Parsed, payload: bytes) -> Result | None:
+        match parsed.channel:
+            case "ack":
+                ack = decode(Ack, payload)
+                self._events[ack.sha256].update(ack.ids)
+                self._unacknowledged.discard(ack.sha256)
+                self._unanswered.update(event for event in ack.ids if event not in self._answers)
+            case "event":
+                event = decode(Event, payload)
+                if event.body is not None and not isinstance(event.body, Report):
+                    self._bodies[event.result.source.partition("/")[2]] += 1
+            case "result" | "private":
+                return self._answered(decode(Result, payload))
+            case "sighting":
+                self._sightings.add(decode(SightingReport, payload).sighting)
         return None
 
-    @property
-    def acknowledged(self) -> int:
-        return sum(1 for sha256 in self.published if self.events.get(sha256))
+    def _answered(self, result: Result) -> Result | None:
+        known = self._answers[result.event].get(result.tier)
+        if known is not None and known.revision >= result.revision:
+            return None
+        self._answers[result.event][result.tier] = result
+        self._unanswered.discard(result.event)
+        if self._last(result.event).pending:
+            self._pending.add(result.event)
+        else:
+            self._pending.discard(result.event)
+        return result
+
+    def _last(self, event: str) -> Result:
+        return max(self._answers[event].values(), key=lambda result: result.revision)
+
+    # --- figures ---------------------------------------------------------------------------------------------
 
     @property
-    def lost(self) -> int:
-        ours = (self.events.get(sha256, set()) for sha256 in self.published)
-        return sum(1 for ids in ours for event in ids if event not in self.answers)
+    def published(self) -> int:
+        return len(self._published)
 
     @property
-    def duplicated(self) -> int:
-        return sum(max(0, len(self.events.get(sha256, ())) - 1) for sha256 in self.published)
+    def unacknowledged(self) -> int:
+        return len(self._unacknowledged)
+
+    @property
+    def unanswered(self) -> int:
+        """Acknowledged events without an answer: on their way while it runs, lost when it is over."""
+        return len(self._unanswered)
+
+    @property
+    def sightings(self) -> int:
+        return len(self._sightings)
 
     @property
     def is_settled(self) -> bool:
         """Whether everything published is acknowledged and answered, and no answer is pending."""
-        return (
-            self.acknowledged == len(self.published)
-            and not self.lost
-            and not any(self.last(event).pending for event in self.answers)
-        )
+        return not (self._unacknowledged or self._unanswered or self._pending)
 
-    def last(self, event: str) -> Result:
-        """The answer of the highest revision about an event."""
-        return max(self.answers[event].values(), key=lambda result: result.revision)
+    def answers(self, event: str) -> list[Result]:
+        """The newest answer of each tier about an event, in the tiers' order; the highest revision is the last word."""
+        with self._lock:
+            return [self._answers[event][tier] for tier in Tier if tier in self._answers[event]]
+
+    def duplicated(self) -> int:
+        """Events beyond one for each payload."""
+        with self._lock:
+            return sum(
+                max(0, len(self._events[sha256]) - 1) for sha256 in self._published if sha256 in self._events
+            )
+
+    def published_of(self, streams: frozenset[str]) -> int:
+        """How many payloads were published on these streams."""
+        with self._lock:
+            return sum(stream in streams for stream in self._published.values())
+
+    def bodies_of(self, streams: frozenset[str]) -> int:
+        """How many events of these streams left their device with a picture or a vector."""
+        with self._lock:
+            return sum(count for stream, count in self._bodies.items() if stream in streams)
 
     def answered(self) -> dict[str, int]:
         """How many events each tier answered."""
-        return {tier.value: sum(tier in answers for answers in self.answers.values()) for tier in Tier}
+        with self._lock:
+            return {tier.value: sum(tier in answers for answers in self._answers.values()) for tier in Tier}
 
     def latency_ms(self) -> dict[str, Percentiles]:
         """Of frames, by tier: readings of the past were received all at once, and tell nothing of a camera's day."""
-        frames = [answers for answers in self.answers.values() if any(r.sighting for r in answers.values())]
+        with self._lock:
+            frames = [
+                answers for answers in self._answers.values() if any(r.sighting for r in answers.values())
+            ]
         return {
             tier.value: percentiles([answers[tier].latency_ms for answers in frames if tier in answers])
             for tier in Tier

@@ -14,7 +14,7 @@ from rich.tree import Tree
 from agents.cli.board import line, local_time, wording
 from agents.demo.run import SIMULATED, Demo, Report
 from agents.demo.scenes import SCENES
-from pipeline.messages import Privacy, Rank, Result, SightingReport, Task, Tier
+from pipeline.messages import Privacy, Rank, Result, Task
 
 TREES: Final = 5
 """Events shown at once: as many as a terminal of 40 lines takes."""
@@ -48,10 +48,8 @@ class View:
     def watch(self, demo: Demo) -> None:
         self._demo = demo
 
-    def hear(self, told: Result | SightingReport) -> None:
+    def hear(self, told: Result) -> None:
         """Take in one answer."""
-        if isinstance(told, SightingReport):
-            return
         if told.task is Task.WILDLIFE:
             if told.event not in self._events:
                 self._events = [*self._events[-TREES + 1 :], told.event]
@@ -79,22 +77,20 @@ class View:
             ),
         )
         head = Text.from_markup(
-            f"[bold]tierwise demo[/]  {demo.stage}; {len(demo.tally.published)} published, "
-            f"{demo.tally.acknowledged} acknowledged, {demo.tally.lost} lost.  [dim]{SIMULATED}. Ctrl-C ends.[/]"
+            f"[bold]tierwise demo[/]  {demo.stage}; {demo.tally.published:,} published, "
+            f"{demo.tally.unacknowledged + demo.tally.unanswered:,} on their way.  [dim]{SIMULATED}. Ctrl-C ends.[/]"
         )
         return Group(head, sides)
 
     def _tree(self, demo: Demo, event: str) -> Tree:
-        answers = demo.tally.answers[event]
-        first = next(iter(answers.values()))
+        answers = demo.tally.answers(event)
+        first = answers[0]
         stream = f"{first.device}/{first.stream}"
-        tree = Tree(
-            f"[bold]{escape(stream)}[/] {local_time(first)}  [dim]the camera sees {SEEN.get(stream, 'something')}[/]"
-        )
-        for tier in Tier:
-            if tier in answers:
-                tree.add(_answer(answers[tier]))
-        last = demo.tally.last(event)
+        seen = SEEN.get(stream, "something")
+        tree = Tree(f"[bold]{escape(stream)}[/] {local_time(first)}  [dim]the camera sees {seen}[/]")
+        for result in answers:
+            tree.add(_answer(result))
+        last = max(answers, key=lambda result: result.revision)
         if last.pending:
             tree.add(f"[dim]… {last.pending}[/]")
         elif last.rule in ("person-in-frame", "withdrawn"):
@@ -157,9 +153,9 @@ def seen_table(demo: Demo) -> Table:
     return table
 
 
-def plain(told: Result | SightingReport) -> str | None:
+def plain(told: Result) -> str | None:
     """One line for a terminal that is none."""
-    if isinstance(told, SightingReport) or told.task is not Task.WILDLIFE:
+    if told.task is not Task.WILDLIFE:
         return None
     return f"{local_time(told)} {told.device + '/' + told.stream:<14} {line(told)}"
 

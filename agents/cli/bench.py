@@ -1,0 +1,172 @@
+"""`tierwise bench ingest|route|frames|all`: how fast are we, beside our peers and beside our own parts?
+
+Every figure is a ratio within one run: what a machine does in a second differs by a factor of ten from the next one.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from agents import telemetry
+from agents.bench import frames as frames_bench
+from agents.bench import ingest as ingest_bench
+from agents.bench import route as route_bench
+from agents.cli.options import AsJson
+
+app = typer.Typer(no_args_is_help=True)
+
+LIBRARIES: Final = (
+    "aiokafka",
+    "faust-streaming",
+    "iotcore",
+    "kafka-python",
+    "numpy",
+    "onnxruntime",
+    "opencv-python-headless",
+    "paho-mqtt",
+    "quixstreams",
+)
+"""Whose versions a figure depends on."""
+
+Rows = list[tuple[str, str, str]]
+"""What, figure, goal."""
+
+
+@app.command()
+def ingest(as_json: AsJson = False) -> None:
+    """CPU time of a durable message, against a plain subscriber that keeps nothing."""
+    _tell({"ingest": ingest_bench.run}, as_json)
+
+
+@app.command()
+def route(as_json: AsJson = False) -> None:
+    """Records a second through the router, against a stock Faust agent, quixstreams and raw aiokafka."""
+    _tell({"route": route_bench.run}, as_json)
+
+
+@app.command()
+def frames(as_json: AsJson = False) -> None:
+    """Frames a second through all tiers, against the same answers with no road between them."""
+    _tell({"frames": frames_bench.run}, as_json)
+
+
+@app.command("all")
+def everything(as_json: AsJson = False) -> None:
+    """All of them, one after the other."""
+    _tell({"ingest": ingest_bench.run, "route": route_bench.run, "frames": frames_bench.run}, as_json)
+
+
+def _tell(wanted: Mapping[str, Callable[[], dict[str, Any]]], as_json: bool) -> None:
+    """Measure and print; with ``--json`` one object: the conditions, and each benchmark under its name."""
+    console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
+    told: dict[str, Any] = {"conditions": conditions()}
+    for name, run in wanted.items():
+        if not as_json:
+            errors.print(f"[dim]measuring {name}; leave the machine alone meanwhile[/]")
+        told[name] = run()
+        if not as_json:
+            console.print(table(name, ROWS[name](told[name])))
+    if as_json:
+        print(msgspec.json.encode(told).decode())
+    else:
+        console.print(f"[dim]{_in_words(told['conditions'])}[/]", soft_wrap=True)
+
+
+def conditions() -> dict[str, Any]:
+    """What the figures hold for."""
+    return {
+        "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "python": platform.python_version(),
+        "tierwise": telemetry.version(),
+        "commit": _commit(),
+        "versions": {name: _version(name) for name in LIBRARIES},
+    }
+
+
+def _in_words(told: Mapping[str, Any]) -> str:
+    return (
+        f"{told['cores']} cores, load {told['load']} at the start, Python {told['python']}, tierwise {told['tierwise']}"
+        f"{' at ' + told['commit'] if told['commit'] else ''}. Ratios are of one run; absolute figures are this machine's."
+    )
+
+
+def _commit() -> str | None:
+    """Of the checkout that runs; None where it is installed from a package."""
+    done = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() or None
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+# --- tables ----------------------------------------------------------------------------------------------------
+
+
+def table(name: str, rows: Rows) -> Table:
+    """One benchmark for a person."""
+    drawn = Table(title=name, title_justify="left")
+    for column in ("", "measured", "goal"):
+        drawn.add_column(column, justify="left" if not column else "right")
+    for row in rows:
+        drawn.add_row(*row)
+    return drawn
+
+
+def ingest_rows(told: Mapping[str, Any]) -> Rows:
+    rows: Rows = []
+    for name, found in told["receivers"].items():
+        goal = f"<= {told['goal_us']:.0f} µs" if name == ingest_bench.OURS else ""
+        rows.append((f"{name}, CPU a message", f"{min(found['cpu_us_per_message']):.1f} µs", goal))
+        rows.append((f"{name}, messages a second", f"{max(found['messages_per_s']):,}", ""))
+    return [*rows, ("durable ingest to plain paho, CPU", f"{told['cpu_ratio']:.2f}", "")]
+
+
+def route_rows(told: Mapping[str, Any]) -> Rows:
+    rows: Rows = []
+    for name, found in told["contestants"].items():
+        measured = found.get("skipped") or f"{found['records_per_s']:,.0f} records/s"
+        rows.append((name, measured, ""))
+    for peer, times in told["ratios"].items():
+        goal = told["goals"].get(peer)
+        rows.append((f"ours to {peer}", f"{times:.1f}", f">= {goal:g}" if goal else ""))
+    return rows
+
+
+def frames_rows(told: Mapping[str, Any]) -> Rows:
+    parts = " and ".join(f"{rate:.1f}" for rate in told["parts_per_s"])
+    return [
+        *((f"{tier}, one answer", f"{ms:.1f} ms", "") for tier, ms in told["parts_ms"].items()),
+        (f"parts alone on {told['cores']} cores", f"{parts} frames/s", ""),
+        ("through all tiers", f"{told['road_per_s']:.1f} frames/s", ""),
+        ("the road to its parts", f"{told['ratio']:.0%}", f">= {told['goal']:.0%}"),
+    ]
+
+
+ROWS: Final[Mapping[str, Callable[[Mapping[str, Any]], Rows]]] = {
+    "ingest": ingest_rows,
+    "route": route_rows,
+    "frames": frames_rows,
+}
