@@ -34,7 +34,7 @@ EYE_PX = 448
 be looked at by itself."""
 
 PERSON_RULE = "person-in-frame"
-"""Of the policy and of the cascade alike: said once is enough."""
+"""Of the policy; the cascade's reason says it already."""
 
 CROP_PX = 320
 """Longest side of a crop that goes to the edge: somewhat more than its eye is served, to survive the JPEG."""
@@ -70,6 +70,8 @@ class Scene:
 
     background: motion.Background | None = None
     still: Still | None = None
+    person_s: float | None = None
+    """When a person was last seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +139,9 @@ class Frames:
         time_s, flags = capture_time(event, received_s)
         source = f"{origin.site}/{origin.device}/{origin.name}"
         scene, seen = self._look(scene, data, event=event, received_s=received_s)
-        verdict = self._policy.levels(source, time_s, path=seen.path, person=seen.person_raised)
-        situation = self._situation(source, seen, verdict.levels)
+        person_ago_s = self._person_ago_s(scene, received_s)
+        verdict = self._policy.levels(source, time_s, path=seen.path, person=person_ago_s is not None)
+        situation = replace(self._situation(source, seen, verdict.levels), person_ago_s=person_ago_s)
         decision = cascade.decide(situation)
         visit = join(
             visit,
@@ -188,7 +191,9 @@ class Frames:
         background, moved = motion.look(scene.background, frame)
         still = scene.still
         if not moved.moved and still is not None and received_s - still.at_s <= self._settings.device.still_s:
-            return replace(scene, background=background), replace(still.seen, stands=still.event)
+            person_s = received_s if still.seen.person_raised else scene.person_s
+            unchanged = replace(scene, background=background, person_s=person_s)
+            return unchanged, replace(still.seen, stands=still.event)
         sight = self._eye.see(frame, moved.box if moved.moved else None)
         found = answer(self._taxonomy, (sight.kingdom,), DEFAULT_THRESHOLDS)
         seen = Seen(
@@ -199,7 +204,14 @@ class Frames:
             person_raised=sight.person_raised,
             box=sight.crop_box,
         )
-        return Scene(background, Still(event, seen, received_s)), seen
+        person_s = received_s if seen.person_raised else scene.person_s
+        return Scene(background, Still(event, seen, received_s), person_s), seen
+
+    def _person_ago_s(self, scene: Scene, received_s: float) -> float | None:
+        """Seconds since this stream saw a person (0: in this frame); None once that does not count any more."""
+        if scene.person_s is None or received_s - scene.person_s > self._settings.device.person_hold_s:
+            return None
+        return max(0.0, received_s - scene.person_s)
 
     def _situation(self, source: str, seen: Seen, levels: Levels) -> cascade.Situation:
         stream = self._settings.stream(source)

@@ -24,10 +24,11 @@ from pipeline import clock, messages
 from pipeline.clock import Clock
 from pipeline.errors import Rejected
 from pipeline.messages import UNKNOWN, Envelope, Event, Privacy, Report, Result, Task, Tier
+from pipeline.points import reading_point, result_point
 from pipeline.privacy.policy import Policy
 from pipeline.settings import Settings
 from pipeline.spool import Item, Spool, Transaction
-from pipeline.timeseries import Writer, reading_point, result_point
+from pipeline.timeseries import Writer
 
 
 class Answers:

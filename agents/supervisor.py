@@ -23,6 +23,7 @@ import importlib.util
 import json
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -266,7 +267,7 @@ def _check_modules(parts: Sequence[Part]) -> None:
         EXTRAS[module]
         for part in parts
         for module in part.modules
-        if importlib.util.find_spec(module) is None
+        if module not in sys.modules and importlib.util.find_spec(module) is None
     }
     if missing:
         needs = ", ".join(part.name for part in parts if any(EXTRAS[m] in missing for m in part.modules))

@@ -42,6 +42,8 @@ class Situation:
     """Probability that a person is in the frame."""
     person_raised: bool = False
     """Whether that is above the level-raising threshold, which is far below the one for answering `person`."""
+    person_ago_s: float | None = None
+    """Since a person was last seen by this stream, while that still counts: who turns away has not left."""
     may_leave: bool = True
     """Whether policy lets pixels (from the device) or the feature (from the edge) go to the next tier."""
     advice: str = ""
@@ -99,6 +101,16 @@ RULES: tuple[Rule, ...] = (
         "a person may be in the frame",
         lambda s: s.person_raised,
         lambda s: f"a person may be in the frame ({s.person:.2f}): pixels and feature stay on the device",
+    ),
+    Rule(
+        "person-a-moment-ago",
+        (Tier.DEVICE,),
+        False,
+        "a person was in the stream's frame within `device.person_hold_s`",
+        lambda s: s.person_ago_s is not None,
+        lambda s: (
+            f"a person was in the frame {s.person_ago_s:.1f} s ago: pixels and feature stay on the device"
+        ),
     ),
     Rule(
         "wants-no-deeper",

@@ -15,18 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.eyes import (
-    Arrays,
-    CloudEye,
-    DeviceEye,
-    EdgeEye,
-    Evidence,
-    FeatureOf,
-    FrameHead,
-    Projection,
-    TreeHead,
-    by_backbone,
-)
+from models.eye_heads import Arrays, Evidence, FrameHead, Projection, TreeHead
+from models.eyes import CloudEye, DeviceEye, EdgeEye, FeatureOf, by_backbone
 from models.manifest import Manifest, digest_of_labels, read_manifest
 from models.taxonomy import Taxonomy, load_taxonomy
 from pipeline.errors import Stop

@@ -12,9 +12,6 @@ Example::
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -90,14 +87,3 @@ class Network:
         """float32 in, float32 out; shapes are the network's own."""
         y: NDArray[np.float32] = self.session.run(None, {self.input: x})[0]
         return y
-
-
-def measure_ms(call: Callable[[], object], repeats: int = 10) -> float:
-    """Median wall time of one call in milliseconds, after one call to warm up."""
-    call()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        call()
-        times.append((time.perf_counter() - start) * 1e3)
-    return statistics.median(times)

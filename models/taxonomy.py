@@ -166,10 +166,5 @@ def build(rows: tuple[Species, ...]) -> Taxonomy:
 def roll_up(tree: Taxonomy, species: Scores) -> tuple[Scores, Scores]:
     """Scores over species -> (scores over families, scores over kingdoms): each parent is the sum of its children."""
     families = np.bincount(tree.family_of, species.probabilities, len(tree.families)).astype(np.float32)
-    return Scores("family", tree.families, families), roll_up_families(tree, families)
-
-
-def roll_up_families(tree: Taxonomy, families: NDArray[np.float32]) -> Scores:
-    """Probabilities over families (len(tree.families),) -> scores over kingdoms."""
     kingdoms = np.bincount(tree.kingdom_of, families, len(KINGDOMS)).astype(np.float32)
-    return Scores("kingdom", tree.kingdoms, kingdoms)
+    return Scores("family", tree.families, families), Scores("kingdom", tree.kingdoms, kingdoms)

@@ -17,8 +17,8 @@ from influxdb_client.client.write_api import SYNCHRONOUS
 from influxdb_client.rest import ApiException
 
 from pipeline.errors import Rejected, Retry, Stop
+from pipeline.points import Point
 from pipeline.settings import InfluxSettings
-from pipeline.timeseries import Point
 
 TIMEOUT_MS: Final = 5_000
 _BAD_POINT: Final = frozenset({400, 413, 422})
@@ -38,7 +38,7 @@ class InfluxStore:
         Raises
         ------
         Retry, Rejected, Stop
-            As `timeseries.Store`.
+            As `points.Store`.
         """
         settings = self._settings
         if self._client is None:

@@ -7,19 +7,16 @@ Types and unknown keys are `pipeline.strict`'s; this is what remains, one functi
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfoNotFoundError
 
 from pipeline import topics
 from pipeline.addresses import EMBEDDED, MQTT_PORT, TLS_SCHEME, host_port
 from pipeline.hours import Hours
 from pipeline.messages import RANKS, Task
-
-if TYPE_CHECKING:
-    from pipeline.settings import Settings
+from pipeline.settings_keys import Keys
 
 
-def problems(settings: Settings) -> Iterator[str]:
+def problems(settings: Keys) -> Iterator[str]:
     """All that cannot be meant, in the order of the file."""
     yield from _names(settings)
     yield from _timezone(settings)
@@ -29,20 +26,20 @@ def problems(settings: Settings) -> Iterator[str]:
     yield from _rules(settings)
 
 
-def _names(settings: Settings) -> Iterator[str]:
+def _names(settings: Keys) -> Iterator[str]:
     for key, name in (("site", settings.site), *(("device.names", name) for name in settings.device.names)):
         if not topics.is_name(name):
             yield f'{key}: "{name}" is no name; use a-z, 0-9, - and _, at most 63, and none of our own words'
 
 
-def _timezone(settings: Settings) -> Iterator[str]:
+def _timezone(settings: Keys) -> Iterator[str]:
     try:
         _ = settings.zone
     except (ZoneInfoNotFoundError, ValueError, OSError):
         yield f'timezone: "{settings.timezone}" is not known here; use a name like "Europe/Berlin" or "UTC"'
 
 
-def _addresses(settings: Settings) -> Iterator[str]:
+def _addresses(settings: Keys) -> Iterator[str]:
     if settings.uplink.address == EMBEDDED:
         yield 'uplink.address: leave it empty ("") to use the site\'s broker'
     written = [("mqtt", settings.mqtt.address)]
@@ -68,13 +65,13 @@ def _is_address(address: str, *, tls: bool) -> bool:
     return tls or not address.startswith(TLS_SCHEME)
 
 
-def _passwords(settings: Settings) -> Iterator[str]:
+def _passwords(settings: Keys) -> Iterator[str]:
     for section, login in (("mqtt", settings.mqtt), ("uplink", settings.uplink), ("kafka", settings.kafka)):
         if login.password and not login.username:
             yield f"{section}.username: a password without a name logs nobody in"
 
 
-def _streams(settings: Settings) -> Iterator[str]:
+def _streams(settings: Keys) -> Iterator[str]:
     for source, stream in settings.streams.items():
         where = f'streams."{source}"'
         if stream.wants not in RANKS[stream.task]:
@@ -86,7 +83,7 @@ def _streams(settings: Settings) -> Iterator[str]:
             yield f'{where}.room: "{stream.room}" is no name; use a-z, 0-9, - and _'
 
 
-def _rules(settings: Settings) -> Iterator[str]:
+def _rules(settings: Keys) -> Iterator[str]:
     names = [rule.name for rule in settings.rules]
     for number, rule in enumerate(settings.rules):
         where = f"rules[{number}] ({rule.name})"

@@ -19,16 +19,15 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import Final
 
 import structlog
 
-from pipeline import clock
 from pipeline.errors import Rejected, Retry, Stop
-from pipeline.messages import Result, SightingReport, Summary
-from pipeline.records import HourlySummary
+from pipeline.local import LocalStore
+from pipeline.points import Point, Store
 from pipeline.settings import InfluxSettings
 
 BACKLOG_MAX_POINTS: Final = 50_000
@@ -39,37 +38,7 @@ GATHER_S: Final = 0.5
 RETRY_FIRST_S: Final = 0.5
 RETRY_MAX_S: Final = 60.0
 
-Value = float | int | str | bool
-
 log = structlog.get_logger(__name__)
-
-
-class Point(NamedTuple):
-    """Fields at a time. Numbers that may have fractions must always be floats: a store fixes a field's type."""
-
-    measurement: str
-    tags: Mapping[str, str]
-    fields: Mapping[str, Value]
-    time_s: float
-
-
-class Store(Protocol):
-    """Where points end up. Used by one thread."""
-
-    def write(self, points: Sequence[Point]) -> None:
-        """Store all of these points.
-
-        Raises
-        ------
-        Retry
-            The store is away or busy.
-        Rejected
-            It will never take at least one of them.
-        Stop
-            A person has to change something.
-        """
-
-    def close(self) -> None: ...
 
 
 class Writer:
@@ -171,76 +140,12 @@ def open_writer(influx: InfluxSettings, path: Path, keep_days: int) -> Writer:
         The SQLite file is damaged, or InfluxDB's client is not installed.
     """
     if not influx.url:
-        from pipeline.local import LocalStore
-
         return Writer(LocalStore(path, keep_days))
     try:
-        from pipeline.influx import InfluxStore
+        from pipeline.influx import InfluxStore  # here, since its client is an optional, heavy library
     except ImportError:
         raise Stop(f"InfluxDB at {influx.url} needs its client: pip install 'tierwise[cloud]'") from None
     return Writer(InfluxStore(influx))
-
-
-# --- what is written -------------------------------------------------------------------------------------------
-
-
-def reading_point(source: str, value: float, unit: str, time_s: float) -> Point:
-    return Point("reading", {**_place(source), "unit": unit}, {"value": float(value)}, time_s)
-
-
-def summary_point(source: str, summary: Summary | HourlySummary) -> Point:
-    """An hour of readings."""
-    tags = {**_place(source), "task": summary.task.value, "unit": summary.unit}
-    fields: dict[str, Value] = {
-        "mean": float(summary.mean),
-        "low": float(summary.low),
-        "high": float(summary.high),
-        "total": float(summary.total),
-        "count": summary.count,
-        "revision": summary.revision,
-    }
-    return Point("hour", tags, fields, clock.seconds(summary.hour))
-
-
-def result_point(result: Result) -> Point:
-    """A tier's answer. Label and rank are tags: dashboards group by them."""
-    tags = {
-        **_place(result.source),
-        "task": result.task.value,
-        "tier": result.tier.value,
-        "rank": result.rank.value,
-        "label": result.label,
-    }
-    fields: dict[str, Value] = {
-        "event": result.event,
-        "probability": float(result.probability),
-        "latency_ms": float(result.latency_ms),
-        "revision": result.revision,
-        "rule": result.rule,
-        "model": result.model,
-    }
-    if result.value is not None:
-        fields["value"] = float(result.value)
-    return Point("result", tags, fields, clock.seconds(result.time))
-
-
-def sighting_point(report: SightingReport) -> Point:
-    """A sighting's consensus. Label and rank are fields: a better consensus replaces the earlier one."""
-    fields: dict[str, Value] = {
-        "sighting": report.sighting,
-        "rank": report.rank.value,
-        "label": report.label,
-        "probability": float(report.probability),
-        "frames": report.frames,
-        "agree": report.agree,
-        "revision": report.revision,
-    }
-    return Point("sighting", _place(report.source), fields, clock.seconds(report.time))
-
-
-def _place(source: str) -> dict[str, str]:
-    site, device, stream = source.split("/")
-    return {"site": site, "device": device, "stream": stream}
 
 
 def _sound(point: Point) -> Point | None:

@@ -1,9 +1,9 @@
 """The only place where a topic name is spelled, MQTT's and Kafka's.
 
-    >>> frame("home", "cam1", "garden")
-    'tierwise/v1/home/cam1/frame/garden'
-    >>> parse("tierwise/v1/home/cam1/frame/garden")
-    Parsed(site='home', device='cam1', channel='frame', name='garden')
+>>> frame("home", "cam1", "garden")
+'tierwise/v1/home/cam1/frame/garden'
+>>> parse("tierwise/v1/home/cam1/frame/garden")
+Parsed(site='home', device='cam1', channel='frame', name='garden')
 """
 
 from __future__ import annotations

@@ -109,7 +109,9 @@ def test_python_in_the_docs_runs(example: Example) -> None:
     if ">>>" not in example.text:
         exec(compile(example.text, example.name, "exec"), {})
         return
-    test = doctest.DocTestParser().get_doctest(example.text, {}, example.name, str(example.page), example.line)
+    test = doctest.DocTestParser().get_doctest(
+        example.text, {}, example.name, str(example.page), example.line
+    )
     assert not doctest.DocTestRunner().run(test).failed
 
 

@@ -23,8 +23,8 @@ TRAINING = "models/train/"
 
 CONFINED = {
     "paho": ("pipeline/mqtt/session.py", *BENCH_PEERS),
-    "kafka": ("pipeline/kafka.py", "pipeline/brokers/kafka/", "pipeline/stream/", *BENCH_PEERS),
-    "aiokafka": ("pipeline/kafka.py", "pipeline/stream/", *BENCH_PEERS),
+    "kafka": ("pipeline/kafka/", "pipeline/brokers/kafka/", "pipeline/stream/", *BENCH_PEERS),
+    "aiokafka": ("pipeline/kafka/", "pipeline/stream/", *BENCH_PEERS),
     "faust": ("pipeline/stream/", "agents/stream.py", *BENCH_PEERS),
     "mode": ("pipeline/stream/",),
     "influxdb_client": ("pipeline/influx.py",),
@@ -40,7 +40,6 @@ CONFINED = {
 LINES_MAX = 400
 LONG = {
     "pipeline/messages.py": "every message in one leaf",
-    "pipeline/kafka.py": "the one file that imports kafka-python",
     "models/train/heads.py": "one training run from data to the zoo's files, run by hand",
 }
 
@@ -72,7 +71,9 @@ def test_a_library_is_imported_only_where_it_is_confined(library: str) -> None:
 def strings(tree: ast.Module) -> Iterator[str]:
     """Texts of a file, but docstrings."""
     told = {
-        id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     }
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told:
@@ -92,13 +93,17 @@ def test_topic_names_are_spelled_in_one_place() -> None:
     assert strays == []
 
 
-WORK = frozenset({"open", "connect", "socket", "Thread", "Popen", "run", "read_text", "read_bytes", "mkdir", "getenv"})
+WORK = frozenset(
+    {"open", "connect", "socket", "Thread", "Popen", "run", "read_text", "read_bytes", "mkdir", "getenv"}
+)
 """Names of calls that open files, sockets, threads or processes, or ask the environment."""
 
 
 def at_import(tree: ast.Module) -> Iterator[ast.Call]:
     """Calls that run when a module is imported: those outside of functions, and of the main guard."""
-    waiting: list[ast.AST] = [node for node in tree.body if not (isinstance(node, ast.If) and _is_main(node.test))]
+    waiting: list[ast.AST] = [
+        node for node in tree.body if not (isinstance(node, ast.If) and _is_main(node.test))
+    ]
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.Call):
@@ -157,5 +162,7 @@ def test_no_file_is_called_a_drawer() -> None:
 def test_a_role_brings_only_what_it_needs(module: str, without: tuple[str, ...]) -> None:
     """A device has no Kafka client, a cloud agent neither OpenCV nor ONNX Runtime: they start and stay small."""
     script = f"import sys, {module}; print([name for name in {without!r} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"

@@ -157,11 +157,18 @@ def route_rows(told: Mapping[str, Any]) -> Rows:
 
 def frames_rows(told: Mapping[str, Any]) -> Rows:
     parts = " and ".join(f"{rate:.1f}" for rate in told["parts_per_s"])
+    cpu: Rows = []
+    if told["cpu_ratio"] is not None:
+        spent = told["cpu_ms_per_frame"]
+        cpu = [
+            ("the same in CPU time", f"{told['cpu_ratio']:.0%}", f"{spent['parts']} of {spent['road']} ms")
+        ]
     return [
         *((f"{tier}, one answer", f"{ms:.1f} ms", "") for tier, ms in told["parts_ms"].items()),
         (f"parts alone on {told['cores']} cores", f"{parts} frames/s", ""),
         ("through all tiers", f"{told['road_per_s']:.1f} frames/s", ""),
         ("the road to its parts", f"{told['ratio']:.0%}", f">= {told['goal']:.0%}"),
+        *cpu,
     ]
 
 

@@ -22,6 +22,9 @@ TREES: Final = 5
 COLOURS: Final = {Privacy.PUBLIC: "green", Privacy.EDGE_PRIVATE: "yellow", Privacy.USER_PRIVATE: "red"}
 SEEN: Final = {scene.stream: scene.told for scene in SCENES}
 
+STAYS: Final = frozenset({"person-in-frame", "person-a-moment-ago", "withdrawn"})
+"""Rules by which a picture stays where it is for a person's sake."""
+
 HOPS: Final = {
     "device-site": "device → its users",
     "device-edge": "device → edge",
@@ -93,7 +96,7 @@ class View:
         last = max(answers, key=lambda result: result.revision)
         if last.pending:
             tree.add(f"[dim]… {last.pending}[/]")
-        elif last.rule in ("person-in-frame", "withdrawn"):
+        elif last.rule in STAYS:
             tree.add("[red]the picture stays on its device[/]")
         elif last.rule.startswith("policy-keeps"):
             tree.add("[yellow]policy keeps the rest at its site[/]")

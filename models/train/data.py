@@ -1,7 +1,7 @@
 """Where the training pictures come from: the packs `wild256` and `wild64`, read one picture at a time.
 
 A pack is one npz of JPEG bytes with labels (its SOURCE.txt tells terms and defects). It never ships with Tierwise:
-only what was learned from it does, with a model card that says so. Set ``TIERWISE_DATA`` to the folder that holds
+only what was learned from it does, with a model card that says so. Set ``TIERWISE_DATASETS`` to the folder that holds
 the packs; without it ``../shared/data`` beside the repository is tried.
 
 Example::
@@ -55,15 +55,15 @@ class Pack:
 
 
 def data_root() -> Path:
-    """The folder of the packs, by ``TIERWISE_DATA`` or beside the repository."""
-    return Path(os.environ.get("TIERWISE_DATA") or Path(__file__).parents[3] / "shared" / "data")
+    """The folder of the packs, by ``TIERWISE_DATASETS`` or beside the repository."""
+    return Path(os.environ.get("TIERWISE_DATASETS") or Path(__file__).parents[3] / "shared" / "data")
 
 
 def open_pack(name: str) -> Pack:
     """Opens ``<data>/<name>/<name>_pack.npz``. Raises `Stop` where it is absent."""
     file = data_root() / name / f"{name}_pack.npz"
     if not file.is_file():
-        raise Stop(f"{file} is not there; set TIERWISE_DATA to the folder that holds {name}/")
+        raise Stop(f"{file} is not there; set TIERWISE_DATASETS to the folder that holds {name}/")
     # Labels are stored as unicode arrays, never as pickled objects.
     with np.load(file, allow_pickle=False) as pack:
         species_names = [str(name) for name in pack["species_names"]]

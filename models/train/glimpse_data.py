@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.eyes import FrameHead
+from models.eye_heads import FrameHead
 from models.registry import Zoo, frame_head, load_zoo
 from models.scores import softmax
 from models.taxonomy import KINGDOMS, load_taxonomy

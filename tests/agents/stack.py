@@ -26,7 +26,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -93,7 +93,10 @@ def cats(count: int) -> list[bytes]:
     height, width = 280, 350
     across, down = whole.shape[1] - width, whole.shape[0] - height
     steps = [(i * 37 % across, i * 7 % down) for i in range(count)]
-    return [jpeg(np.ascontiguousarray(whole[y : y + height, x : x + width]), 85 + i % 10) for i, (x, y) in enumerate(steps)]
+    return [
+        jpeg(np.ascontiguousarray(whole[y : y + height, x : x + width]), 85 + i % 10)
+        for i, (x, y) in enumerate(steps)
+    ]
 
 
 # --- a plain MQTT client ---------------------------------------------------------------------------------------
@@ -150,7 +153,9 @@ class Listener:
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> MQTTMessageInfo:
         return self._client.publish(topic, payload, qos=1, retain=retain)
 
-    def wait(self, check: Callable[[], T], what: str, timeout_s: float = PATIENCE_S) -> T:
+    def wait(
+        self, check: Callable[[], T | Literal[False] | None], what: str, timeout_s: float = PATIENCE_S
+    ) -> T:
         """The first true value of `check`, which is asked anew with each message."""
         with self._news:
             found = self._news.wait_for(check, timeout_s)
@@ -180,8 +185,8 @@ class Listener:
             for capture in waiting:
                 self.publish(capture.topic, capture.payload)
             with self._news:
-                self._news.wait_for(lambda: all(map(self._is_acknowledged, waiting)), REPEAT_S)
-            waiting = [capture for capture in waiting if not self._is_acknowledged(capture)]
+                self._news.wait_for(lambda: not self._unacknowledged(captures), REPEAT_S)
+            waiting = self._unacknowledged(captures)
             assert time.monotonic() < deadline, f"{len(waiting)} of {len(captures)} not acknowledged"
         return [self.acknowledged[capture.sha256][0] for capture in captures]
 
@@ -193,11 +198,16 @@ class Listener:
             f"the refusal of {payload[:40]!r}",
         )
 
-    def _is_acknowledged(self, capture: Capture) -> bool:
-        return capture.sha256 in self.acknowledged
+    def _unacknowledged(self, captures: Sequence[Capture]) -> list[Capture]:
+        return [capture for capture in captures if capture.sha256 not in self.acknowledged]
 
     def _on_connect(
-        self, client: Client, _data: None, _flags: ConnectFlags, _code: ReasonCode, _properties: Properties | None
+        self,
+        client: Client,
+        _data: None,
+        _flags: ConnectFlags,
+        _code: ReasonCode,
+        _properties: Properties | None,
     ) -> None:
         client.subscribe("#", qos=1)
 
@@ -211,16 +221,17 @@ class Listener:
     def _on_message(self, _client: Client, _data: None, message: MQTTMessage) -> None:
         parsed = topics.parse(message.topic)
         channel = parsed.channel if parsed else ""
+        payload = bytes(message.payload)
         with self._news:
-            self.heard.append(Heard(message.topic, b"" if channel == "frame" else message.payload))
+            self.heard.append(Heard(message.topic, b"" if channel == "frame" else payload))
             if channel in ("result", "private"):
-                self.results.append(messages.decode(Result, message.payload))
+                self.results.append(messages.decode(Result, payload))
             elif channel == "sighting":
-                self.sightings.append(messages.decode(SightingReport, message.payload))
+                self.sightings.append(messages.decode(SightingReport, payload))
             elif channel == "rejected":
-                self.refusals.append((message.topic, messages.decode(Refusal, message.payload)))
+                self.refusals.append((message.topic, messages.decode(Refusal, payload)))
             elif channel == "ack":
-                ack = messages.decode(Ack, message.payload)
+                ack = messages.decode(Ack, payload)
                 self.acknowledged.setdefault(ack.sha256, []).extend(ack.ids)
             self._news.notify_all()
 
@@ -357,7 +368,9 @@ class Stack:
         """All records of a Kafka topic: kafka-python's, with key, value and headers."""
         consumer = KafkaConsumer(bootstrap_servers=self.settings.kafka.servers, enable_auto_commit=False)
         with closing(consumer):
-            partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
+            partitions = [
+                TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()
+            ]
             consumer.assign(partitions)
             consumer.seek_to_beginning()
             ends = consumer.end_offsets(partitions)
@@ -369,7 +382,9 @@ class Stack:
                     found += records
         return found
 
-    def produce(self, topic: str, records: Iterable[tuple[bytes | None, bytes, Sequence[tuple[str, bytes]]]]) -> None:
+    def produce(
+        self, topic: str, records: Iterable[tuple[bytes | None, bytes, Sequence[tuple[str, bytes]]]]
+    ) -> None:
         """Put records (key, value, headers) straight into Kafka."""
         with closing(KafkaProducer(bootstrap_servers=self.settings.kafka.servers)) as producer:
             for key, value, headers in records:

@@ -228,3 +228,12 @@ def test_the_scene_is_a_value_and_the_same_frame_answers_the_same() -> None:
     frames = camera()
     one, other = look(frames, CAT), look(frames, CAT)
     assert dataclasses.replace(one, scene=other.scene) == other
+
+
+def test_after_a_person_all_frames_of_the_stream_stay_for_a_while() -> None:
+    frames = camera()
+    person = look(frames, PERSON)
+    soon = look(frames, CAT, 2, after_s=9.0, before=person)
+    assert (soon.result.rule, soon.event.body) == ("person-a-moment-ago", None)
+    assert soon.event.levels.feature is Privacy.USER_PRIVATE
+    assert look(frames, CAT, 3, after_s=11.0, before=person).event.body is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
@@ -29,7 +30,6 @@ from sample_messages import (
 
 from agents.cloud import species_answer
 from agents.edge_frames import WITHDRAWN
-
 from models import images
 from models.taxonomy import load_taxonomy
 from pipeline import messages
@@ -67,13 +67,18 @@ def cat_vector() -> bytes:
 def cat(number: int = 1, **changes: object) -> Event:
     """A device's event about a cat, its vector made on the device."""
     told = result(event_id(number), sighting=event_id(1))
-    fields: dict[str, object] = {"sequence": number, "body": Vector(space=edge_eye().space, data=cat_vector())}
+    fields: dict[str, object] = {
+        "sequence": number,
+        "body": Vector(space=edge_eye().space, data=cat_vector()),
+    }
     return event(told, **(fields | changes))
 
 
 def gave_up(sent: Event) -> Event:
     """The device's notice that the edge did not answer in time."""
-    told = msgspec.structs.replace(sent.result, revision=2, pending=None, rule="deadline", reason="edge out of reach")
+    told = msgspec.structs.replace(
+        sent.result, revision=2, pending=None, rule="deadline", reason="edge out of reach"
+    )
     return msgspec.structs.replace(sent, result=told, body=None)
 
 
@@ -100,7 +105,9 @@ def test_device_edge_and_cloud_answer_under_one_event_one_deeper_than_the_other(
     assert species.sighting == family.sighting == event_id(1)
 
 
-def test_where_the_cloud_does_not_answer_the_edge_says_so_and_a_late_answer_still_supersedes(edge: SampleEdge) -> None:
+def test_where_the_cloud_does_not_answer_the_edge_says_so_and_a_late_answer_still_supersedes(
+    edge: SampleEdge,
+) -> None:
     edge.deliver(cat())
     (family,) = edge.take_results()
     (envelope,) = edge.take_up()
@@ -166,7 +173,9 @@ def test_an_answer_never_becomes_more_public_than_the_one_before(edge: SampleEdg
     assert [told.privacy for told in edge.take_results()] == [Privacy.EDGE_PRIVATE]
 
 
-def test_an_hours_pattern_from_the_cloud_is_published_once_and_again_when_it_is_revised(edge: SampleEdge) -> None:
+def test_an_hours_pattern_from_the_cloud_is_published_once_and_again_when_it_is_revised(
+    edge: SampleEdge,
+) -> None:
     pattern = result(
         event_id(5),
         stream="power",
@@ -183,7 +192,9 @@ def test_an_hours_pattern_from_the_cloud_is_published_once_and_again_when_it_is_
     )
     edge.deliver_answers(pattern, pattern)
     assert edge.take_results() == [pattern]
-    edge.deliver_answers(msgspec.structs.replace(pattern, revision=2, reason="mean 220 W", path=("unusual",), label="unusual"))
+    edge.deliver_answers(
+        msgspec.structs.replace(pattern, revision=2, reason="mean 220 W", path=("unusual",), label="unusual")
+    )
     (told,) = edge.take_results()
     assert (told.revision, told.label) == (2, "unusual")
 
@@ -241,7 +252,9 @@ def test_a_feature_of_the_site_leaves_sealed_and_only_where_the_settings_ask(tmp
         assert feature.path == ("animal", "Felidae")
 
 
-def test_a_users_own_sealed_record_passes_only_where_the_settings_ask(edge: SampleEdge, tmp_path: Path) -> None:
+def test_a_users_own_sealed_record_passes_only_where_the_settings_ask(
+    edge: SampleEdge, tmp_path: Path
+) -> None:
     assert edge.keyring.user is not None
     envelope = build_private(
         edge.keyring.user, event=event_id(1), kind=Kind.FEATURE, source=SOURCE, time="", payload=b"x"
@@ -263,7 +276,9 @@ def test_a_users_own_sealed_record_passes_only_where_the_settings_ask(edge: Samp
 # --- sightings -------------------------------------------------------------------------------------------------
 
 
-def test_a_sightings_consensus_is_told_with_each_answer_and_once_more_when_it_is_over(edge: SampleEdge) -> None:
+def test_a_sightings_consensus_is_told_with_each_answer_and_once_more_when_it_is_over(
+    edge: SampleEdge,
+) -> None:
     edge.deliver(cat(1), cat(2))
     reports = edge.take_reports()
     assert (reports[-1].frames, reports[-1].agree, reports[-1].path) == (2, 2, ("animal", "Felidae"))
@@ -283,7 +298,12 @@ def test_a_sightings_consensus_is_told_with_each_answer_and_once_more_when_it_is
 
 def test_a_private_sighting_is_told_at_its_site_alone(edge: SampleEdge) -> None:
     person = result(
-        event_id(1), path=("person",), label="person", pending=None, privacy=Privacy.EDGE_PRIVATE, rule="person-in-frame"
+        event_id(1),
+        path=("person",),
+        label="person",
+        pending=None,
+        privacy=Privacy.EDGE_PRIVATE,
+        rule="person-in-frame",
     )
     edge.deliver(event(person, levels=Levels()))
     edge.clock.turn(1000)
@@ -371,7 +391,7 @@ class Revisions(RuleBasedStateMachine):
     @invariant()
     def paths_only_deepen(self) -> None:
         for told in self.published.values():
-            assert all(len(one.path) <= len(other.path) for one, other in zip(told, told[1:], strict=False))
+            assert all(len(one.path) <= len(other.path) for one, other in itertools.pairwise(told))
 
     @invariant()
     def a_sighting_counts_each_frame_once(self) -> None:
@@ -383,5 +403,3 @@ class Revisions(RuleBasedStateMachine):
 
 TestRevisions = Revisions.TestCase
 TestRevisions.settings = hypothesis_settings(max_examples=15, stateful_step_count=12, deadline=None)
-
-

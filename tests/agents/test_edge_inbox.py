@@ -51,7 +51,9 @@ def test_an_event_is_acknowledged_by_its_name_and_revision_also_when_it_is_repea
 def test_events_of_several_devices_are_acknowledged_to_each(edge: SampleEdge) -> None:
     other = msgspec.structs.replace(STILL, event=event_id(2), device="cam2", sighting=None)
     edge.deliver(event(STILL), event(other))
-    topics_of_acks = [out.topic for out in edge.spool.outgoing("site", 10, edge.clock.now()) if out.kind == "EventAck"]
+    topics_of_acks = [
+        out.topic for out in edge.spool.outgoing("site", 10, edge.clock.now()) if out.kind == "EventAck"
+    ]
     assert topics_of_acks == [topics.event_ack("home", "cam1"), topics.event_ack("home", "cam2")]
 
 
@@ -88,7 +90,12 @@ def test_a_bad_event_holds_up_nothing_beside_it(edge: SampleEdge) -> None:
 
 def feature(number: int) -> Envelope:
     return Envelope(
-        event=event_id(number), kind=Kind.FEATURE, privacy=Privacy.PUBLIC, key="home/cam1", payload=b"x", source="home/cam1/garden"
+        event=event_id(number),
+        kind=Kind.FEATURE,
+        privacy=Privacy.PUBLIC,
+        key="home/cam1",
+        payload=b"x",
+        source="home/cam1/garden",
     )
 
 

@@ -112,7 +112,9 @@ def test_a_silent_stream_is_waited_for_and_then_answered_without(edge: SampleEdg
     assert [answer.time for answer in windows(edge)] == [clock.rfc3339(START_S + 300)]
 
 
-def test_a_week_of_history_waits_for_a_silent_stream_once_and_not_a_window_at_a_time(edge: SampleEdge) -> None:
+def test_a_week_of_history_waits_for_a_silent_stream_once_and_not_a_window_at_a_time(
+    edge: SampleEdge,
+) -> None:
     for at in range(0, 6000, 600):
         edge.deliver(report("light", START_S + at, 400.0), report("co2", START_S + at, 800.0 + at / 100))
     assert windows(edge) == []
@@ -137,7 +139,7 @@ def test_warmth_alone_does_not_tell_and_the_answer_says_what_would(edge: SampleE
     edge.clock.turn(GRACE_S)
     (answer,) = windows(edge)
     assert (answer.label, answer.path, answer.rule) == ("unknown", (), "window-too-thin")
-    assert "lx or ppm" in answer.reason
+    assert "occupancy needs lx" in answer.reason
 
 
 def test_a_room_that_only_its_devices_know_of_is_answered_by_what_reported(tmp_path: Path) -> None:
@@ -214,7 +216,9 @@ def test_an_hours_envelope_is_the_same_event_whatever_its_revision(edge: SampleE
 
 
 @pytest.mark.parametrize("sealed", [(), (Privacy.EDGE_PRIVATE,)])
-def test_a_private_hour_stays_or_leaves_sealed_as_the_settings_ask(tmp_path: Path, sealed: tuple[Privacy, ...]) -> None:
+def test_a_private_hour_stays_or_leaves_sealed_as_the_settings_ask(
+    tmp_path: Path, sealed: tuple[Privacy, ...]
+) -> None:
     private = msgspec.structs.replace(LEVELS, summary=Privacy.EDGE_PRIVATE)
     with sample_edge(tmp_path, told(tmp_path, uplink=UplinkSettings(sealed=sealed))) as edge:
         for at in (0.0, HOUR_S):

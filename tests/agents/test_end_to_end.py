@@ -21,7 +21,9 @@ pytestmark = pytest.mark.e2e
 MINUTE_S, HOUR_S = 60.0, 3600.0
 
 
-def test_a_cat_is_answered_by_three_tiers_under_one_event_and_counted(shared: Stack, listener: Listener) -> None:
+def test_a_cat_is_answered_by_three_tiers_under_one_event_and_counted(
+    shared: Stack, listener: Listener
+) -> None:
     event = listener.capture(GARDEN, cat())
     listener.last_word(event, Tier.CLOUD)
     answers = listener.answers(event)
@@ -36,7 +38,8 @@ def test_a_cat_is_answered_by_three_tiers_under_one_event_and_counted(shared: St
     assert cloud.path[:2] == edge.path
     assert all(a.model and a.rule and a.reason and a.sighting == event for a in answers)
     closed = listener.wait(
-        lambda: next((s for s in listener.sightings if s.sighting == event and s.closed), None), "the closed sighting"
+        lambda: next((s for s in listener.sightings if s.sighting == event and s.closed), None),
+        "the closed sighting",
     )
     assert (closed.path, closed.frames, closed.agree) == (cloud.path, 1, 1)
 
@@ -68,7 +71,9 @@ def room(start_s: float) -> Iterator[tuple[str, float, float]]:
         yield "co2", time_s, (1000.0 if busy else 440.0) + 30 * sign
 
 
-def test_readings_of_a_room_lead_to_state_activity_summaries_and_pattern(shared: Stack, listener: Listener) -> None:
+def test_readings_of_a_room_lead_to_state_activity_summaries_and_pattern(
+    shared: Stack, listener: Listener
+) -> None:
     start_s = math.floor(time.time() / HOUR_S - 4) * HOUR_S
     values = list(room(start_s))
     captures = [reading(stream, time_s, value) for stream, time_s, value in values]
@@ -77,7 +82,11 @@ def test_readings_of_a_room_lead_to_state_activity_summaries_and_pattern(shared:
 
     states = listener.wait(
         lambda: (
-            len(found := [r for r in listener.results if r.rank is Rank.STATE and r.event in set(acknowledged)])
+            len(
+                found := [
+                    r for r in listener.results if r.rank is Rank.STATE and r.event in set(acknowledged)
+                ]
+            )
             == len(captures)
             and found
         ),
@@ -89,7 +98,8 @@ def test_readings_of_a_room_lead_to_state_activity_summaries_and_pattern(shared:
     window_ends = [clock.rfc3339(start_s + at_s) for at_s in (HOUR_S, 2 * HOUR_S)]
     activities = listener.wait(
         lambda: (
-            len(found := [r for r in listener.results if r.rank is Rank.ACTIVITY and r.time in window_ends]) == 2
+            len(found := [r for r in listener.results if r.rank is Rank.ACTIVITY and r.time in window_ends])
+            == 2
             and sorted(found, key=lambda result: result.time)
         ),
         "the activity of both hours",
@@ -99,7 +109,8 @@ def test_readings_of_a_room_lead_to_state_activity_summaries_and_pattern(shared:
 
     patterns = listener.wait(
         lambda: (
-            len(found := {(r.stream, r.time) for r in listener.results if r.rank is Rank.PATTERN}) >= 8 and found
+            len(found := {(r.stream, r.time) for r in listener.results if r.rank is Rank.PATTERN}) >= 8
+            and found
         ),
         "a pattern for both hours of all four streams",
     )
@@ -114,7 +125,9 @@ def test_readings_of_a_room_lead_to_state_activity_summaries_and_pattern(shared:
     for stream in ("temperature", "humidity", "light", "co2"):
         for hour_s in (start_s, start_s + HOUR_S):
             key = (f"{SITE}/room1/{stream}", hour_s)
-            hour = [value for name, time_s, value in values if name == stream and 0 <= time_s - hour_s < HOUR_S]
+            hour = [
+                value for name, time_s, value in values if name == stream and 0 <= time_s - hour_s < HOUR_S
+            ]
             told = eventually(lambda key=key: (last := summaries()[key]).count >= 60 and last, PATIENCE_S)
             assert (told.count, told.low, told.high) == (60, min(hour), max(hour))
             assert told.total == pytest.approx(sum(hour))

@@ -38,7 +38,13 @@ from pipeline.settings import KafkaSettings, MqttSettings, Settings
 
 def envelope(number: int, site: str = "home", **changes: object) -> Envelope:
     payload = Feature(
-        data=bytes(16), sighting="", wants=Rank.SPECIES, revision=2, path=("animal",), probability=0.9, latency_ms=1.0
+        data=bytes(16),
+        sighting="",
+        wants=Rank.SPECIES,
+        revision=2,
+        path=("animal",),
+        probability=0.9,
+        latency_ms=1.0,
     )
     fields: dict[str, object] = {
         "event": event_id(number),
@@ -80,13 +86,19 @@ class Site:
         self.connection.publish(gate.clear(batch, topics.uplink(self.name), to=Tier.CLOUD))
 
     def acks(self) -> list[UplinkAck]:
-        return [messages.decode(UplinkAck, m.payload) for m in self.heard if m.topic == topics.uplink_ack(self.name)]
+        return [
+            messages.decode(UplinkAck, m.payload)
+            for m in self.heard
+            if m.topic == topics.uplink_ack(self.name)
+        ]
 
     def refusals(self) -> list[Refusal]:
         return [messages.decode(Refusal, m.payload) for m in self.heard if topics.parse(m.topic) is not None]
 
     def answers(self) -> list[str]:
-        downs = [messages.decode(Downlink, m.payload) for m in self.heard if m.topic == topics.downlink(self.name)]
+        downs = [
+            messages.decode(Downlink, m.payload) for m in self.heard if m.topic == topics.downlink(self.name)
+        ]
         return [downlink_id(told) for down in downs for told in down.results]
 
 
@@ -141,7 +153,7 @@ def create(settings: Settings) -> None:
 def test_a_batch_is_acknowledged_once_kafka_has_every_record_of_it(between: Between) -> None:
     sent = [envelope(number) for number in range(3)]
     between.site.send(*sent)
-    eventually(lambda: between.site.acks())
+    eventually(between.site.acks)
     assert between.site.acks()[0] == UplinkAck(ids=tuple(each.id for each in sent))
     stored = [records.from_record(r.headers, r.key, r.value) for r in between.in_kafka(topics.INGEST, 3)]
     assert {each.id for each in stored} >= {each.id for each in sent}
@@ -154,7 +166,9 @@ def test_a_repeated_batch_is_acknowledged_again(between: Between) -> None:
     eventually(lambda: sum(envelope(10).id in ack.ids for ack in between.site.acks()) == 2)
 
 
-def test_a_message_that_is_no_batch_is_refused_without_its_content_and_the_next_one_is_taken(between: Between) -> None:
+def test_a_message_that_is_no_batch_is_refused_without_its_content_and_the_next_one_is_taken(
+    between: Between,
+) -> None:
     canary = b"\xffCANARY of the payload"
     between.gateway.received([Message(topics.uplink("home"), canary, False)])
     eventually(lambda: any(told.reason == "malformed" for told in between.site.refusals()))
@@ -226,7 +240,11 @@ def test_while_kafka_is_away_nothing_is_acknowledged_and_health_says_why() -> No
 
 @pytest.mark.parametrize(
     ("source", "batch_site", "topic_site"),
-    [("elsewhere/cam1/garden", "home", "home"), ("home/cam1/garden", "elsewhere", "home"), ("", "elsewhere", "home")],
+    [
+        ("elsewhere/cam1/garden", "home", "home"),
+        ("home/cam1/garden", "elsewhere", "home"),
+        ("", "elsewhere", "home"),
+    ],
 )
 def test_a_site_speaks_for_itself_alone(source: str, batch_site: str, topic_site: str) -> None:
     with pytest.raises(Rejected) as caught:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kafka_brokers import eventually
@@ -74,13 +75,15 @@ def uplinked(heard: list[Heard]) -> list[messages.Envelope]:
     return [envelope for batch in batches for envelope in batch.envelopes]
 
 
-def test_of_a_persons_picture_nothing_leaves_the_device_in_the_clear(shared: Stack, listener: Listener) -> None:
+def test_of_a_persons_picture_nothing_leaves_the_device_in_the_clear(
+    shared: Stack, listener: Listener
+) -> None:
     picture = with_comment(jpeg(photo("astronaut.png")), CANARY)
     event = listener.capture(GARDEN, picture)
     answer = listener.wait(lambda: listener.answers(event), "the device's answer")[0]
     assert (answer.rule, answer.pending, answer.privacy) == ("person-in-frame", None, Privacy.EDGE_PRIVATE)
 
-    def mine() -> list[tuple[object, Feature]]:
+    def mine() -> list[tuple[Any, Feature]]:
         keyring = Keyring.open(shared.data / "keys", create=False)
         found = []
         for record in shared.records(topics.ROUTED[Privacy.USER_PRIVATE]):
@@ -153,9 +156,11 @@ def test_pixels_and_features_of_a_stream_that_nobody_named_stay_and_its_answer_s
     assert not any("cam9" in e.source or "cam9" in e.key for e in uplinked(listener.heard))
 
 
-def test_the_site_names_no_private_stream_to_the_cloud_in_the_clear(shared: Stack, listener: Listener) -> None:
-    """An edge-private result of the room is nobody's business in the cloud."""
-    event = listener.capture(topics.reading(SITE, "room1", "light"), b"777.125")
+def test_the_site_names_no_private_stream_to_the_cloud_in_the_clear(
+    shared: Stack, listener: Listener
+) -> None:
+    """An edge-private reading, and the answer about it, are nobody's business in the cloud."""
+    event = listener.capture(topics.reading(SITE, "meter", "power"), b"777.125")
     listener.wait(lambda: listener.answers(event), "the device's answer")
     listener.last_word(listener.capture(GARDEN, cats(4)[3]), Tier.CLOUD)
     assert told([h for h in listener.heard if "/uplink/" in h.topic], {b"777.125", event.encode()}) == []

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import cascade
 from models.cascade import NOTHING_LIVING, RISK_MARGIN, RULES, Situation, decide, deeper, rank_of, table
 from pipeline.messages import RANKS, UNKNOWN, Rank, Task, Tier
 
@@ -104,7 +103,8 @@ def test_the_last_rule_of_each_tier_holds_always(tier: Tier) -> None:
         (at(Tier.EDGE, wants=Rank.FAMILY, path=("animal",), margin=0.9), "margin-below-risk"),
         (at(Tier.EDGE, asked="0193"), "already-asked"),
         (at(Tier.EDGE, may_leave=False), "policy-keeps-feature"),
-        (at(Tier.CLOUD), "last-tier"),
+        (at(Tier.CLOUD, path=("animal", "Felidae", "Felis catus")), "species-named"),
+        (at(Tier.CLOUD), "rolled-up"),
     ],
 )
 def test_the_rule_that_decides(situation: Situation, rule: str) -> None:
@@ -175,6 +175,6 @@ def test_ranks_of_wildlife_paths() -> None:
     ]
 
 
-def test_an_unknown_answer_is_called_so_in_the_reason() -> None:
-    assert decide(at(Tier.CLOUD, path=(), probability=0.0)).reason.startswith(UNKNOWN)
-    assert cascade.decide(at(Tier.CLOUD)).reason == "Felidae at 0.90; no tier lies behind"
+def test_what_the_cloud_will_not_guess_is_called_so_in_the_reason() -> None:
+    assert decide(at(Tier.CLOUD, path=(), probability=0.0)).reason.endswith(f"told as {UNKNOWN} (0.00)")
+    assert decide(at(Tier.CLOUD)).reason.endswith("told as Felidae (0.90)")

@@ -34,6 +34,10 @@ def test_the_device_answers_kingdoms_and_a_crop_inside_the_frame() -> None:
     assert 0 <= sight.crop_box.left < sight.crop_box.right <= 1.0001
 
 
+def test_the_start_up_measurement_is_a_time() -> None:
+    assert 0 < DEVICE.measure_ms(repeats=2) < 60_000
+
+
 def test_edge_and_cloud_answer_the_same_tree_from_the_same_vector() -> None:
     edge = EDGE.see(PICTURE)
     cloud = CLOUD.see(edge.vector)

@@ -15,7 +15,9 @@ from stream_samples import envelope
 from pipeline import kafka as client
 from pipeline import records, topics
 from pipeline.errors import Retry, Stop
-from pipeline.kafka import Consumer, Fetched, Producer, Progress
+from pipeline.kafka import Consumer, Fetched, Producer, Progress, connection
+from pipeline.kafka.connection import configuration
+from pipeline.kafka.producer import RECORD_MAX_BYTES
 from pipeline.messages import Kind
 from pipeline.privacy import gate
 from pipeline.privacy.gate import ClearedRecord
@@ -226,7 +228,7 @@ def test_a_login_needs_its_name_and_password() -> None:
         password="p",
         ca="/ca.pem",
     )
-    connection = configuration(settings, "test")
-    assert connection["bootstrap_servers"] == ["a:1", "b:9092"]
-    assert connection["sasl_plain_username"] == "u"
-    assert connection["ssl_cafile"] == "/ca.pem"
+    told = configuration(settings, "test")
+    assert told["bootstrap_servers"] == ["a:1", "b:9092"]
+    assert told["sasl_plain_username"] == "u"
+    assert told["ssl_cafile"] == "/ca.pem"

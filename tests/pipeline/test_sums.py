@@ -29,7 +29,9 @@ def empty() -> Sums:
 
 @given(events(), st.lists(st.integers(0, 3), min_size=30, max_size=30), st.randoms(use_true_random=False))
 @settings(deadline=None)
-def test_sums_of_sites_merged_in_any_order_equal_the_central_sums_bit_for_bit(given_events, sites, random) -> None:
+def test_sums_of_sites_merged_in_any_order_equal_the_central_sums_bit_for_bit(
+    given_events, sites, random
+) -> None:
     x, y = given_events
     at = np.array(sites[: len(x)], int)
     parts = [empty().add(x[at == site], y[at == site]) for site in range(4)]

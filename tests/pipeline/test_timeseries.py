@@ -22,19 +22,12 @@ from pipeline.errors import Rejected, Retry, Stop
 from pipeline.influx import InfluxStore, line
 from pipeline.local import DAY_MS, LocalStore
 from pipeline.messages import Summary, Task
+from pipeline.points import Point, Value, reading_point, result_point, sighting_point, summary_point
 from pipeline.settings import InfluxSettings
-from pipeline.timeseries import (
-    Point,
-    Writer,
-    open_writer,
-    reading_point,
-    result_point,
-    sighting_point,
-    summary_point,
-)
+from pipeline.timeseries import Writer, open_writer
 
 
-def point(number: int = 0, value: timeseries.Value = 1.0, **tags: str) -> Point:
+def point(number: int = 0, value: Value = 1.0, **tags: str) -> Point:
     return Point("reading", {"stream": "co2", **tags}, {"value": value}, NOON_S + number)
 
 
@@ -202,9 +195,7 @@ def test_the_newest_point_of_each_series(local: LocalStore) -> None:
         min_size=1,
     ),
 )
-def test_any_text_survives_the_sqlite_store(
-    tags: dict[str, str], fields: dict[str, timeseries.Value]
-) -> None:
+def test_any_text_survives_the_sqlite_store(tags: dict[str, str], fields: dict[str, Value]) -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:

@@ -1,0 +1,106 @@
+"""What is written to a time series, and what a store of them promises.
+
+A `Point` is named by measurement, tags and time; the roles make theirs from readings, hours, answers and sightings, the
+writer (`timeseries.py`) brings them to a `Store`: InfluxDB (`influx.py`) or its SQLite twin (`local.py`)::
+
+    >>> reading_point("home/room1/co2", 640.0, "ppm", 1.8e9).tags
+    {'site': 'home', 'device': 'room1', 'stream': 'co2', 'unit': 'ppm'}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from pipeline import clock
+from pipeline.messages import Result, SightingReport, Summary
+from pipeline.records import HourlySummary
+
+Value = float | int | str | bool
+
+
+class Point(NamedTuple):
+    """Fields at a time. Numbers that may have fractions must always be floats: a store fixes a field's type."""
+
+    measurement: str
+    tags: Mapping[str, str]
+    fields: Mapping[str, Value]
+    time_s: float
+
+
+class Store(Protocol):
+    """Where points end up. Used by one thread."""
+
+    def write(self, points: Sequence[Point]) -> None:
+        """Store all of these points.
+
+        Raises
+        ------
+        Retry
+            The store is away or busy.
+        Rejected
+            It will never take at least one of them.
+        Stop
+            A person has to change something.
+        """
+
+    def close(self) -> None: ...
+
+
+def reading_point(source: str, value: float, unit: str, time_s: float) -> Point:
+    return Point("reading", {**_place(source), "unit": unit}, {"value": float(value)}, time_s)
+
+
+def summary_point(source: str, summary: Summary | HourlySummary) -> Point:
+    """An hour of readings."""
+    tags = {**_place(source), "task": summary.task.value, "unit": summary.unit}
+    fields: dict[str, Value] = {
+        "mean": float(summary.mean),
+        "low": float(summary.low),
+        "high": float(summary.high),
+        "total": float(summary.total),
+        "count": summary.count,
+        "revision": summary.revision,
+    }
+    return Point("hour", tags, fields, clock.seconds(summary.hour))
+
+
+def result_point(result: Result) -> Point:
+    """A tier's answer. Label and rank are tags: dashboards group by them."""
+    tags = {
+        **_place(result.source),
+        "task": result.task.value,
+        "tier": result.tier.value,
+        "rank": result.rank.value,
+        "label": result.label,
+    }
+    fields: dict[str, Value] = {
+        "event": result.event,
+        "probability": float(result.probability),
+        "latency_ms": float(result.latency_ms),
+        "revision": result.revision,
+        "rule": result.rule,
+        "model": result.model,
+    }
+    if result.value is not None:
+        fields["value"] = float(result.value)
+    return Point("result", tags, fields, clock.seconds(result.time))
+
+
+def sighting_point(report: SightingReport) -> Point:
+    """A sighting's consensus. Label and rank are fields: a better consensus replaces the earlier one."""
+    fields: dict[str, Value] = {
+        "sighting": report.sighting,
+        "rank": report.rank.value,
+        "label": report.label,
+        "probability": float(report.probability),
+        "frames": report.frames,
+        "agree": report.agree,
+        "revision": report.revision,
+    }
+    return Point("sighting", _place(report.source), fields, clock.seconds(report.time))
+
+
+def _place(source: str) -> dict[str, str]:
+    site, device, stream = source.split("/")
+    return {"site": site, "device": device, "stream": stream}
