@@ -10,13 +10,10 @@ from agents.sightings import Vote, consensus
 from models.cascade import rank_of
 from pipeline.messages import UNKNOWN, Privacy, Result, SightingReport, Tier
 from pipeline.points import sighting_point
-from pipeline.records import answer_envelope
+from pipeline.records import NAMED_KINGDOMS, answer_envelope
 from pipeline.settings import Settings
 from pipeline.spool import Spool, Transaction
 from pipeline.timeseries import Writer
-
-NAMED_KINGDOMS = frozenset({"animal", "plant", "person"})
-"""Sightings of these are told to the cloud where they are public: empty frames are nobody's sighting."""
 
 
 class Sightings:

@@ -215,6 +215,10 @@ def judge(headers: Headers) -> tuple[Privacy, Kind, dict[str, bytes]]:
     return privacy, kind, found
 
 
+NAMED_KINGDOMS: Final = frozenset({"animal", "plant", "person"})
+"""What is a sighting of something: frames of anything else, or of nothing known, are nobody's sighting."""
+
+
 def answer_envelope(told: Result | SightingReport) -> Envelope:
     """An answer on its way through Kafka; a sighting travels under its own id."""
     return Envelope(

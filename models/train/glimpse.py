@@ -10,7 +10,7 @@ Example::
     python -m models.train.glimpse --epochs 8        # an hour on two cores
     python -m models.train.glimpse --steps 20        # a few steps, to see that it runs
 
-PyTorch 1.13 to 2.x. The float network is exported to ``build/train/glimpse/float.onnx``; `glimpse_export` makes the zoo's.
+PyTorch 1.13 to 2.x. The float network is exported to ``build/train/glimpse/float.onnx``.
 """
 
 from __future__ import annotations

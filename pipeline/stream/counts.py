@@ -27,7 +27,6 @@ from zoneinfo import ZoneInfo
 from pipeline import clock
 from pipeline.messages import (
     RANKS,
-    UNKNOWN,
     Message,
     Rank,
     Result,
@@ -35,6 +34,7 @@ from pipeline.messages import (
     Task,
     decode,
 )
+from pipeline.records import NAMED_KINGDOMS
 
 DAY_S: Final = 86_400.0
 KEEP_DAYS: Final = 8
@@ -62,7 +62,7 @@ class Seen(NamedTuple):
 
     @property
     def label(self) -> str:
-        return self.path[-1] if self.path else UNKNOWN
+        return self.path[-1]
 
 
 class Evidence(NamedTuple):
@@ -151,7 +151,7 @@ def totals(values: Iterable[bytes]) -> list[Total]:
 
 
 def evidence_of(answered: Result | SightingReport) -> Evidence | None:
-    """What an answer says about a sighting; None of an answer that is about no frame.
+    """What an answer says about a sighting; None of an answer that is about no frame, or that names nothing.
 
     Raises
     ------
@@ -159,16 +159,13 @@ def evidence_of(answered: Result | SightingReport) -> Evidence | None:
         Its times are not RFC 3339.
     """
     depth = _DEPTHS.get(answered.rank)
-    if depth is None:
+    if depth is None or not NAMED_KINGDOMS.intersection(answered.path[:1]):
         return None
     if isinstance(answered, Result):
         sighting, last = answered.sighting or answered.event, answered.time
     else:
         sighting, last = answered.sighting, answered.until
-    path = answered.path if answered.label != UNKNOWN else ()
-    seen = Seen(
-        clock.seconds(answered.time), clock.seconds(last), depth if path else -1, answered.probability, path
-    )
+    seen = Seen(clock.seconds(answered.time), clock.seconds(last), depth, answered.probability, answered.path)
     return Evidence(f"{answered.site}/{answered.device}", sighting, seen)
 
 

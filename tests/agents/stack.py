@@ -58,6 +58,18 @@ REPEAT_S = 2.0
 
 SITE = "home"
 GARDEN = topics.frame(SITE, "cam1", "garden")
+HALL = topics.frame(SITE, "cam2", "hall")
+"""Where persons are seen: a camera of its own, since a person raises the levels of the frames that follow, too."""
+
+HALL_SETTINGS = """
+[streams."cam2/hall"]
+task = "wildlife"
+wants = "species"
+pixels = "edge-private"
+feature = "public"
+result = "public"
+reason = "the starter's camera once more"
+"""
 
 EACH_FRAME_COUNTS = {"TIERWISE_DEVICE__SIGHTING_GAP_S": "0.001", "TIERWISE_DEVICE__STILL_S": "0.001"}
 """Settings under which each frame is a sighting of its own and is looked at, however like the one before it is."""
@@ -245,7 +257,7 @@ class Stack:
     def __init__(self, folder: Path, **environ: str) -> None:
         self.folder = folder
         self.file = folder / "tierwise.toml"
-        self.file.write_text(STARTER, encoding="utf-8")
+        self.file.write_text(STARTER + HALL_SETTINGS, encoding="utf-8")
         ports_free = {"TIERWISE_MQTT__PORT": free_port(), "TIERWISE_KAFKA__PORT": free_port()}
         http = {f"TIERWISE_HTTP__{role.upper()}": 0 for role in ROLE_NAMES}
         self.environ = {name: str(value) for name, value in (ports_free | http).items()} | environ

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from kafka_brokers import eventually
-from stack import GARDEN, PATIENCE_S, SITE, Heard, Listener, Stack, cats, jpeg, photo
+from stack import GARDEN, HALL, PATIENCE_S, SITE, Heard, Listener, Stack, cats, jpeg, photo
 
 from models import images
 from models.registry import load_zoo
@@ -79,7 +79,7 @@ def test_of_a_persons_picture_nothing_leaves_the_device_in_the_clear(
     shared: Stack, listener: Listener
 ) -> None:
     picture = with_comment(jpeg(photo("astronaut.png")), CANARY)
-    event = listener.capture(GARDEN, picture)
+    event = listener.capture(HALL, picture)
     answer = listener.wait(lambda: listener.answers(event), "the device's answer")[0]
     assert (answer.rule, answer.pending, answer.privacy) == ("person-in-frame", None, Privacy.EDGE_PRIVATE)
 
@@ -113,7 +113,7 @@ def test_of_a_persons_picture_nothing_leaves_the_device_in_the_clear(
     headers = dict(record.headers)
     assert headers.keys() <= PRIVATE_HEADERS
     about = b" ".join([record.key, *headers.values()])
-    words = [SITE, "cam1", "garden", event, answer.time, *answer.path, answer.label]
+    words = [SITE, "cam2", "hall", event, answer.time, *answer.path, answer.label]
     assert [word for word in words if word.encode() in about] == []
     assert [headers[Header.PRIVACY], headers[Header.KIND]] == [b"user-private", b"feature"]
 
@@ -121,7 +121,7 @@ def test_of_a_persons_picture_nothing_leaves_the_device_in_the_clear(
 def test_a_sealed_record_opens_only_with_the_users_own_key(
     shared: Stack, listener: Listener, tmp_path: Path
 ) -> None:
-    event = listener.capture(GARDEN, jpeg(photo("astronaut.png"), quality=80))
+    event = listener.capture(HALL, jpeg(photo("astronaut.png"), quality=80))
     topic = topics.ROUTED[Privacy.USER_PRIVATE]
     mine = Keyring.open(shared.data / "keys", create=False)
 

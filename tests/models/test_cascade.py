@@ -36,6 +36,7 @@ situations = st.builds(
     advice=st.sampled_from(["", "name the stream"]),
     asked=st.none() | st.just("0193"),
     stands=st.none() | st.just("0192"),
+    person_ago_s=st.none() | st.floats(0, 10),
 )
 
 CAT = Situation(tier=Tier.EDGE, wants=Rank.SPECIES, path=("animal", "Felidae"), probability=0.9, margin=0.8)
@@ -124,6 +125,7 @@ def test_each_rule_decides_some_situation() -> None:
                 may_leave=leave,
                 asked=asked,
                 stands=stands,
+                person_ago_s=ago,
             )
         ).rule
         for tier in Tier
@@ -134,6 +136,7 @@ def test_each_rule_decides_some_situation() -> None:
         for leave in (False, True)
         for asked in (None, "0193")
         for stands in (None, "0192")
+        for ago in (None, 3.0)
     }
     assert decided == set(RULE)
 

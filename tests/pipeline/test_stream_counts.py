@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,7 +29,7 @@ from pipeline.stream.counts import (
 )
 
 UTC = ZoneInfo("UTC")
-PATHS = ((), ("animal",), ("animal", "Felidae"), ("animal", "Felidae", "Felis catus"), ("person",))
+PATHS = (("animal",), ("animal", "Felidae"), ("animal", "Felidae", "Felis catus"), ("person",))
 SEEN = st.builds(
     lambda first, length, path, probability: Seen(first, first + length, len(path) - 1, probability, path),
     st.sampled_from([NOON_S, NOON_S + 5, NOON_S + DAY_S]),
@@ -108,9 +109,10 @@ def test_equal_sighting_ids_of_two_devices_are_two_sightings() -> None:
     assert [count.sightings for count in counts.values()] == [1, 1]
 
 
-def test_an_answer_that_is_unknown_counts_as_unknown() -> None:
-    evidence = evidence_of(report(path=(UNKNOWN,), rank=Rank.KINGDOM))
-    assert evidence and (evidence.seen.depth, evidence.seen.label) == (-1, UNKNOWN)
+@pytest.mark.parametrize("path", [(), (UNKNOWN,), ("other",)])
+def test_an_answer_that_names_nothing_is_not_counted(path: tuple[str, ...]) -> None:
+    told = msgspec.structs.replace(report(), path=path, label=path[-1] if path else UNKNOWN, rank=Rank.KINGDOM)
+    assert evidence_of(told) is None
 
 
 def test_answers_about_readings_are_not_counted() -> None:
