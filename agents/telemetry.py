@@ -44,6 +44,9 @@ LATENCY_BUCKETS_MS: Final = (2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 
 LIBRARY_LEVELS: Final = {
     "kafka": logging.WARNING,  # tells each socket that it opens
     "kafka.net.selector": logging.ERROR,  # warns when its own loop was slow for 0.1 s, as on any busy machine
+    "aiokafka": logging.WARNING,  # tells each step of each rebalance
+    "faust": logging.WARNING,  # tells each of its dozen services that it starts and stops
+    "mode": logging.WARNING,  # the same, of Faust's own frame
 }
 """Loggers of libraries that cry wolf."""
 

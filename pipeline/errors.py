@@ -8,7 +8,7 @@
     ├── Retry         the other side cannot be reached or is busy: keep what you have, try again later
     └── Stop          nothing sensible can be done: tell a person what to change, and end (exit code 2)
 
-Third-party errors become one of these where they enter (`mqtt.py`, `kafka.py`, `influx.py`), so that no loop
+Third-party errors become one of these where they enter (`mqtt/`, `kafka/`, `influx.py`), so that no loop
 needs to know which library it talks through.
 """
 

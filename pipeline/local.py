@@ -11,7 +11,7 @@ again merges its fields. Points older than `keep_days` are deleted::
     >>> store.close()
 
 A killed process may lose the last second's points (``synchronous=NORMAL``): they are for dashboards; events have their
-own store (`spool.py`).
+own store (`spool/`).
 """
 
 from __future__ import annotations
