@@ -14,7 +14,6 @@ that a person can look up why a frame went on, or why it stayed::
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

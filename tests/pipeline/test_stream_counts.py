@@ -111,7 +111,9 @@ def test_equal_sighting_ids_of_two_devices_are_two_sightings() -> None:
 
 @pytest.mark.parametrize("path", [(), (UNKNOWN,), ("other",)])
 def test_an_answer_that_names_nothing_is_not_counted(path: tuple[str, ...]) -> None:
-    told = msgspec.structs.replace(report(), path=path, label=path[-1] if path else UNKNOWN, rank=Rank.KINGDOM)
+    told = msgspec.structs.replace(
+        report(), path=path, label=path[-1] if path else UNKNOWN, rank=Rank.KINGDOM
+    )
     assert evidence_of(told) is None
 
 
