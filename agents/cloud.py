@@ -120,8 +120,8 @@ class Cloud:
 
     def _answer_until_told(self, fetched: Sequence[Fetched], kafka: KafkaSettings) -> None:
         """Answer a batch; come back when Kafka has the answers, however long that takes."""
-        results = [result for record in fetched for result in self._answers(record, kafka)]
-        cleared = [gate.clear_record(records.answer_envelope(result), topics.RESULTS) for result in results]
+        answers = [answer for record in fetched for answer in self._answers(record, kafka)]
+        results, cleared = [result for result, _ in answers], [record for _, record in answers]
         while cleared and not self._stop.is_set():
             try:
                 for refused in self._producer.deliver(cleared):
@@ -136,18 +136,20 @@ class Cloud:
         for result in results:
             self.metrics.answered(result)
 
-    def _answers(self, record: Fetched, kafka: KafkaSettings) -> Iterator[Result]:
+    def _answers(self, record: Fetched, kafka: KafkaSettings) -> Iterator[tuple[Result, gate.ClearedRecord]]:
+        """The answer to one record, cleared; none where it is refused."""
         started_s = self._clock.now()
         try:
             if record.topic == FEATURES:
                 envelope = records.from_record(record.headers, record.key, record.value)
                 self.metrics.received(envelope.source, "feature")
-                yield species_answer(self._eye, self._taxonomy, envelope, started_s, self._clock.now)
+                result = species_answer(self._eye, self._taxonomy, envelope, started_s, self._clock.now)
             else:
                 summary = messages.decode(HourlySummary, record.value or b"")
                 self.metrics.received(summary.source, "summary")
                 self._fill(summary, kafka)
-                yield self._patterns.answer(summary, started_s, self._clock.now())
+                result = self._patterns.answer(summary, started_s, self._clock.now())
+            yield result, gate.clear_record(records.answer_envelope(result), topics.RESULTS)
         except (Rejected, Malformed) as error:
             self.metrics.refused(error.reason)
             where = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
@@ -163,9 +165,12 @@ class Cloud:
         now_s = self._clock.monotonic()
         if self._patterns.follows(summary) or (self._filled_s and now_s - self._filled_s < REFILL_S):
             return
+        for value in read_all(kafka, topics.SUMMARIES).values():
+            try:
+                self._patterns.fill([messages.decode(HourlySummary, value)])
+            except Malformed as error:
+                log.warning("an hour of the past is not understood", error=str(error))
         self._filled_s = now_s
-        past = read_all(kafka, topics.SUMMARIES).values()
-        self._patterns.fill(messages.decode(HourlySummary, value) for value in past)
 
 
 def species_answer(

@@ -13,6 +13,7 @@ so itself and tells the edge that it did (see `_expire`), so that a late answer 
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
@@ -25,7 +26,7 @@ from agents.dead_letters import answer_or_refuse
 from agents.device_frames import Frames, Scene
 from agents.device_inbox import Admission
 from agents.device_readings import Meter, ReadingAnswer, Readings
-from agents.device_store import EDGE, SITE, DeviceStore
+from agents.device_store import EDGE, FORGET_S, SITE, DeviceStore
 from agents.lanes import Lanes
 from agents.links import broker_parts, endpoint, model_names, presence
 from agents.pictures import Pictures
@@ -56,6 +57,15 @@ BATCH = 32
 BATCHES_AHEAD = 8
 """Batches, one of a stream each, that are under way before more are taken: enough to keep the workers busy."""
 
+TIDY_S = 3600.0
+"""How often what is too old is dropped."""
+
+EYE_RUNS = 3
+"""Frames that the start-up measurement looks at."""
+
+SCENES_MAX = 256
+"""Streams whose background is remembered, the latest ones: each takes some 60 KB, and anyone may invent names."""
+
 TICK_S = 0.5
 """How often deadlines are looked at."""
 
@@ -71,7 +81,9 @@ class Device:
         self._clock = clock
         self._policy = Policy(settings)
         self._stop = threading.Event()
-        self._scenes: dict[str, Scene] = {}
+        self._threads: list[threading.Thread] = []
+        self._eye_told = "being measured"
+        self._scenes: OrderedDict[str, Scene] = OrderedDict()
         self._boot = 0
         self._ready = False
 
@@ -90,11 +102,12 @@ class Device:
             max_days=settings.device.pictures_days,
         )
         zoo = load_zoo()
+        self._eye = zoo.device_eye()
         self._frames = Frames(
             settings,
             self._policy,
             load_taxonomy(),
-            zoo.device_eye(),
+            self._eye,
             Keyring.open(settings.data_dir / "keys", create=True),
             zoo.edge_eye,
         )
@@ -119,6 +132,7 @@ class Device:
         self._mqtt.start()
         for each in self._senders:
             each.start()
+        self._run("measure", self._measure_eye)
         self._run("answer", self._answer_loop)
         self._run("deadlines", self._deadline_loop)
         for source, stream in settings.streams.items():
@@ -129,7 +143,7 @@ class Device:
     def health(self) -> Health:
         if not self._ready:
             return Health(False, {"device": "starting"})
-        parts = {**broker_parts(self._mqtt), "waiting": str(self._spool.waiting_count)}
+        parts = {**broker_parts(self._mqtt), "waiting": str(self._spool.waiting_count), "eye": self._eye_told}
         return Health(self._mqtt.connected, parts)
 
     def stop(self, deadline_s: float) -> None:
@@ -139,7 +153,9 @@ class Device:
         self._spool.arrived.set()
         for sender in self._senders:
             sender.stop()
-        self._mqtt.stop(deadline_s / 2, farewell=self._farewell())
+        self._mqtt.stop(deadline_s / 3, farewell=self._farewell())
+        for thread in self._threads:
+            thread.join(deadline_s / 6)
         self._lanes.close()
         self._spool.close()
 
@@ -147,7 +163,14 @@ class Device:
         return presence(self._settings.site, self.name, self._clock)[1]
 
     def _run(self, name: str, loop: Callable[[], None]) -> None:
-        threading.Thread(target=loop, name=name, daemon=True).start()
+        thread = threading.Thread(target=loop, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _measure_eye(self) -> None:
+        """How fast this machine sees: told on `/health`, so that a weak device is noticed before its backlog is."""
+        self._eye_told = f"{self._eye.name}, {self._eye.measure_ms(EYE_RUNS):.0f} ms a frame"
+        log.info("measured the eye", eye=self._eye_told)
 
     def _backlog(self) -> int:
         return self._spool.backlog(EDGE)
@@ -181,7 +204,7 @@ class Device:
             while not self._stop.is_set():
                 if not self._spool.full:
                     try:
-                        self._spool.receive([arrival], link="camera")
+                        self._spool.receive([arrival], link="")
                         break
                     except Retry as error:
                         log.warning("camera waits for its store", source=source, error=str(error))
@@ -207,20 +230,26 @@ class Device:
         if parsed is None:
             raise ValueError(f"{topic} is in the inbox and no topic of ours")
         if parsed.channel == "reading":
-            try:
-                self._answer_readings(parsed, items)
-            except Exception:  # one of them is to blame: find it
-                for item in items:
-                    answer = partial(self._answer_readings, parsed, [item])
-                    answer_or_refuse(answer, partial(self._refuse, item), self._stop)
+            answer_or_refuse(
+                partial(self._answer_readings, parsed, items), partial(self._part, parsed, items), self._stop
+            )
             return
         for item in items:
             answer = partial(self._answer_frame, parsed, item)
             answer_or_refuse(answer, partial(self._refuse, item), self._stop)
 
+    def _part(self, parsed: Parsed, items: Sequence[Item], error: Rejected) -> None:
+        """One of these readings cannot be answered: find it, so that the others are."""
+        if len(items) == 1:
+            self._refuse(items[0], error)
+            return
+        for item in items:
+            answer = partial(self._answer_readings, parsed, [item])
+            answer_or_refuse(answer, partial(self._refuse, item), self._stop)
+
     def _answer_frame(self, parsed: Parsed, item: Item) -> None:
         source = f"{parsed.site}/{parsed.device}/{parsed.name}"
-        sequence, visit = self._store.recall(source, Visit)
+        sequence, visit = self._store.recall(parsed, Visit)
         answer = self._frames.answer(
             item.id,
             parsed,
@@ -241,15 +270,17 @@ class Device:
             if answer.result.pending is not None:
                 deadline_s = self._clock.now() + self._settings.device.edge_deadline_s
                 self._store.await_answer(answer.event, deadline_s, tx)
-            self._store.remember(source, sequence + 1, answer.visit, tx)
+            self._store.remember(parsed, sequence + 1, answer.visit, self._clock.now(), tx)
             tx.finish(item)
         self._scenes[source] = answer.scene
+        self._scenes.move_to_end(source)
+        if len(self._scenes) > SCENES_MAX:
+            self._scenes.popitem(last=False)
         self.metrics.answered(answer.result)
 
     def _answer_readings(self, parsed: Parsed, items: Sequence[Item]) -> None:
         """Answer readings of one stream, all in one transaction: they are small and come often."""
-        source = f"{parsed.site}/{parsed.device}/{parsed.name}"
-        sequence, meter = self._store.recall(source, Meter)
+        sequence, meter = self._store.recall(parsed, Meter)
         answers: list[ReadingAnswer] = []
         for item in items:
             for index, reading in enumerate(
@@ -272,7 +303,7 @@ class Device:
                 self._store.send_result(answer.result, tx)
                 for event in answer.events:
                     self._store.send_event(event, tx)
-            self._store.remember(source, sequence, meter, tx)
+            self._store.remember(parsed, sequence, meter or Meter(), self._clock.now(), tx)
             tx.finish(*items)
         for answer in answers:
             self.metrics.answered(answer.result)
@@ -287,10 +318,15 @@ class Device:
     # --- deadlines -------------------------------------------------------------------------------------------
 
     def _deadline_loop(self) -> None:
+        tidied_s = 0.0
         while not self._stop.wait(TICK_S):
+            now_s = self._clock.now()
             try:
-                for event in self._store.overdue(self._clock.now()):
+                for event in self._store.overdue(now_s):
                     self._expire(event)
+                if now_s - tidied_s > TIDY_S:
+                    self._store.forget(now_s - FORGET_S)
+                    tidied_s = now_s
             except Retry as error:
                 log.warning("deadlines wait for the store", error=str(error))
 

@@ -225,7 +225,7 @@ class Frames:
             person=seen.person,
             person_raised=seen.person_raised,
             stands=seen.stands,
-            may_leave=sends.reach.depth >= Tier.EDGE.depth,
+            may_leave=min(sends.reach.depth, levels.result.reach.depth) >= Tier.EDGE.depth,
             advice="" if stream else self._policy.advice(source),
         )
 
@@ -293,4 +293,4 @@ def _explained(reason: str, verdict: Verdict) -> str:
 
 def _crop(data: bytes, box: motion.Box) -> images.Picture:
     whole = images.decode(data, at_least_px=None if box.area < 0.5 else 2 * CROP_PX)
-    return images.shrink(images.crop(whole, box), CROP_PX)
+    return images.pad(images.shrink(images.crop(whole, box), CROP_PX))

@@ -16,7 +16,7 @@ from models import images
 from pipeline import messages, readings, topics
 from pipeline.clock import Clock
 from pipeline.errors import Rejected
-from pipeline.messages import Ack, EventAck, Malformed, Result
+from pipeline.messages import Ack, EventAck, Malformed, Result, Task
 from pipeline.mqtt import Message
 from pipeline.settings import Settings
 from pipeline.spool import Arrival, Receipt, Spool, Transaction
@@ -82,6 +82,16 @@ class Admission:
         expected = stream.unit if stream else None
         return [readings.check_unit(r, expected) for r in readings.parse(payload, received_s=received_s)]
 
+    def _check_task(self, parsed: Parsed) -> None:
+        """A camera takes no readings, and a sensor no frames."""
+        stream = self._settings.stream(f"{parsed.site}/{parsed.device}/{parsed.name}")
+        if stream is not None and (stream.task is Task.WILDLIFE) is not (parsed.channel == "frame"):
+            raise Rejected(
+                "wrong-task",
+                f"{parsed.device}/{parsed.name} is a stream of task {stream.task}: it takes "
+                f"{'frames' if stream.task is Task.WILDLIFE else 'readings'}; publish this under another stream",
+            )
+
     def _checked(self, parsed: Parsed, message: Message) -> Arrival:
         for word in (parsed.device, parsed.name):
             if not topics.is_name(word):
@@ -89,6 +99,7 @@ class Admission:
                     "odd-name",
                     f"{word!r} is no name: use a-z, 0-9, _ and -, at most 63, none of our own words",
                 )
+        self._check_task(parsed)
         if message.retain:
             raise Rejected(
                 "retained",

@@ -15,7 +15,7 @@ import msgspec
 from agents.rooms import hour_of
 from models import series
 from pipeline import clock
-from pipeline.messages import RANKS, Event, Report, Result, Task, Tier
+from pipeline.messages import RANKS, Event, Levels, Report, Result, Task, Tier
 from pipeline.privacy.policy import Policy, within
 from pipeline.readings import Reading
 from pipeline.settings import Settings, StreamSettings
@@ -37,6 +37,8 @@ class Meter(msgspec.Struct, frozen=True):
     """Answer about the last reading."""
     last_s: float = 0.0
     last_order: tuple[int, int] = (0, 0)
+    levels: Levels = Levels()
+    """Of the readings in `unsent`: a report never mixes levels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,27 +122,28 @@ class Readings:
 
         result = within(result, levels.levels)
 
-        def onward(told: Result, at: tuple[int, int], report: Report) -> Event:
+        def onward(told: Result, at: tuple[int, int], report: Report, of: Levels) -> Event:
             return Event(
                 result=told,
                 boot=at[0],
                 sequence=at[1],
                 received_s=received_s,
                 wants=stream.wants if stream else RANKS[task][-1],
-                levels=levels.levels,
+                levels=of,
                 room=told.room,
                 body=report,
             )
 
         events: list[Event] = []
         unsent = meter.unsent
-        if may_leave and unsent and meter.last and hour_of(meter.last_s) != hour_of(reading.time_s):
-            events.append(onward(meter.last, meter.last_order, unsent))
+        over = hour_of(meter.last_s) != hour_of(reading.time_s) or meter.levels != levels.levels
+        if unsent and meter.last and (over or unsent.unit != unit):
+            events.append(onward(meter.last, meter.last_order, unsent, meter.levels))
             unsent = None
         unsent = _counted(unsent, reading.value, unit)
         sent_value, sent_s = meter.sent_value, meter.sent_s
         if may_leave and worth:
-            events.append(onward(result, order, unsent))
+            events.append(onward(result, order, unsent, levels.levels))
             unsent, sent_value, sent_s = None, reading.value, reading.time_s
         kept = Meter(
             track=track,
@@ -150,6 +153,7 @@ class Readings:
             last=result,
             last_s=reading.time_s,
             last_order=order,
+            levels=levels.levels,
         )
         return ReadingAnswer(result, tuple(events), kept)
 
@@ -164,7 +168,7 @@ def _band(stream: StreamSettings | None, unit: str) -> series.DeadBand:
 
 def _counted(unsent: Report | None, value: float, unit: str) -> Report:
     """One more reading in the report to come."""
-    if unsent is None or unsent.unit != unit:
+    if unsent is None:
         return Report(value=value, unit=unit, count=1, total=value, low=value, high=value)
     return Report(
         value=value,

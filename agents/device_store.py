@@ -5,23 +5,31 @@ from __future__ import annotations
 from typing import TypeVar
 
 import msgspec
+import structlog
 
 from agents import outbox
 from pipeline import messages, topics
 from pipeline.clock import Clock
 from pipeline.messages import Event, Result, Tier
 from pipeline.spool import Spool, Transaction
+from pipeline.topics import Parsed
 
 SITE, EDGE = "site", "edge"
 """Hops of the outbox: the site's broker (settled by its PUBACK) and the edge agent (settled by its event-ack)."""
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS device_boots(boot INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS device_streams(source TEXT PRIMARY KEY, sequence INTEGER NOT NULL, memory BLOB);
+CREATE TABLE IF NOT EXISTS device_streams(
+    stream TEXT PRIMARY KEY, sequence INTEGER NOT NULL, memory BLOB NOT NULL, at REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS device_awaiting(event TEXT PRIMARY KEY, deadline REAL NOT NULL, sent BLOB NOT NULL);
 """
 
 S = TypeVar("S", bound=msgspec.Struct)
+
+FORGET_S = 30 * 86_400.0
+"""A stream that said nothing for so long begins anew, with a new boot's sequence numbers."""
+
+log = structlog.get_logger("device")
 
 
 class DeviceStore:
@@ -40,17 +48,36 @@ class DeviceStore:
 
     # --- streams -----------------------------------------------------------------------------------------------
 
-    def recall(self, source: str, kind: type[S]) -> tuple[int, S | None]:
-        """A stream's last sequence number, and what was remembered of it."""
-        rows = self._spool.query("SELECT sequence, memory FROM device_streams WHERE source = ?", (source,))
+    def recall(self, stream: Parsed, kind: type[S]) -> tuple[int, S | None]:
+        """A stream's last sequence number, and what was remembered of it: nothing, where another release wrote it."""
+        rows = self._spool.query(
+            "SELECT sequence, memory FROM device_streams WHERE stream = ?", (_name(stream),)
+        )
         if not rows:
             return 0, None
         sequence, blob = rows[0]
-        return int(sequence), msgspec.msgpack.decode(blob, type=kind) if blob else None
+        try:
+            return int(sequence), msgspec.msgpack.decode(blob, type=kind)
+        except msgspec.DecodeError:
+            log.warning(
+                "what was remembered of a stream is forgotten: another release wrote it", stream=stream
+            )
+            return int(sequence), None
 
-    def remember(self, source: str, sequence: int, memory: msgspec.Struct | None, tx: Transaction) -> None:
-        blob = msgspec.msgpack.encode(memory) if memory is not None else None
-        tx.db.execute("INSERT OR REPLACE INTO device_streams VALUES (?, ?, ?)", (source, sequence, blob))
+    def remember(
+        self, stream: Parsed, sequence: int, memory: msgspec.Struct, now_s: float, tx: Transaction
+    ) -> None:
+        """Until nothing came for `FORGET_S`."""
+        blob = msgspec.msgpack.encode(memory)
+        tx.db.execute(
+            "INSERT OR REPLACE INTO device_streams VALUES (?, ?, ?, ?)",
+            (_name(stream), sequence, blob, now_s),
+        )
+
+    def forget(self, before_s: float) -> None:
+        """Drop what was remembered of streams that said nothing since: invented names must not pile up."""
+        with self._spool.transaction() as tx:
+            tx.db.execute("DELETE FROM device_streams WHERE at < ?", (before_s,))
 
     # --- what leaves ---------------------------------------------------------------------------------------------
 
@@ -102,3 +129,8 @@ class DeviceStore:
         """Events whose answers did not come in time, without their bodies."""
         rows = self._spool.query("SELECT sent FROM device_awaiting WHERE deadline <= ?", (now_s,))
         return [messages.decode(Event, blob) for (blob,) in rows]
+
+
+def _name(stream: Parsed) -> str:
+    """Frames and readings that come under the same stream name are remembered apart."""
+    return f"{stream.channel}/{stream.site}/{stream.device}/{stream.name}"

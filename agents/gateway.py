@@ -34,8 +34,10 @@ from pipeline.messages import (
     Downlink,
     DownlinkAck,
     Envelope,
+    Kind,
     Malformed,
     Result,
+    SightingReport,
     Tier,
     UplinkAck,
     UplinkBatch,
@@ -252,11 +254,37 @@ class Gateway:
 
 
 def check_site(envelope: Envelope, batch_site: str, topic_site: str) -> None:
-    """A site speaks for itself alone. Raises `Rejected` where an envelope or its batch names another one."""
-    named = {batch_site, *(text.partition("/")[0] for text in (envelope.source,) if text)}
-    if named != {topic_site}:
-        other = ", ".join(sorted(named - {topic_site}))
-        raise Rejected("other-site", f"{envelope.id} of site {other} came on the uplink of site {topic_site}")
+    """A site speaks for itself alone, also within what it sends.
+
+    Raises
+    ------
+    Rejected
+        ``other-site``: the batch, the envelope or its answer names another one; ``odd-name``: what it names is no
+        name; ``wrong-key``: its key is not its source's; ``not-a-sighting``: an edge tells sightings, and no answers
+        of other tiers.
+    """
+    if batch_site != topic_site:
+        raise Rejected("other-site", f"a batch of another site came on the uplink of site {topic_site}")
+    if not envelope.source:
+        return
+    names = envelope.source.split("/")
+    if len(names) != 3 or not all(map(topics.is_name, names)):
+        raise Rejected("odd-name", f"{envelope.event}: its source is not site/device/stream, of our names")
+    if names[0] != topic_site:
+        raise Rejected(
+            "other-site", f"{envelope.event} of another site came on the uplink of site {topic_site}"
+        )
+    if envelope.key != "/".join(names[:2]):
+        raise Rejected("wrong-key", f"{envelope.event}: its key is not site/device of its source")
+    if envelope.kind is Kind.RESULT and not envelope.sealed_by:
+        told = records.answer(envelope.payload)
+        if not isinstance(told, SightingReport):
+            raise Rejected(
+                "not-a-sighting",
+                f"{envelope.event}: an edge sends its sightings' consensus, and no other answer",
+            )
+        if told.source != envelope.source:
+            raise Rejected("other-site", f"{envelope.event}: the sighting inside is of another source")
 
 
 def instance(folder: Path) -> str:

@@ -24,6 +24,8 @@ class Pictures:
 
     def keep(self, event: str, data: bytes, now_s: float) -> None:
         """Store one picture as it came, then drop the oldest beyond the ring's size and age (`now_s`: UTC seconds)."""
+        if not self._max_bytes:
+            return
         if self._held is None:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._held = {

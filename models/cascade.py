@@ -6,7 +6,8 @@ that a person can look up why a frame went on, or why it stayed::
     >>> cat = Situation(tier=Tier.EDGE, wants=Rank.SPECIES, path=("animal", "Felidae"), probability=0.93, margin=0.88)
     >>> decide(cat)
     Decision(forward=True, rule='wants-species', reason='the stream wants species: ask the cloud')
-    >>> decide(dataclasses.replace(cat, person=0.4, person_raised=True)).rule
+    >>> from dataclasses import replace
+    >>> decide(replace(cat, person=0.4, person_raised=True)).rule
     'person-in-frame'
 
 `RULES` prints as documentation (`table()`); docs/architecture.md renders it.

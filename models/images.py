@@ -215,6 +215,14 @@ def shrink(picture: Picture, longest_px: int) -> Picture:
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
 
+def pad(picture: Picture, least_px: int = MIN_SIDE_PX) -> Picture:
+    """Brings a short side up to `least_px` by repeating the border: a crop of a very thin frame is a picture as well."""
+    high, wide = (max(0, least_px - side) for side in picture.shape[:2])
+    if not high and not wide:
+        return picture
+    return cv2.copyMakeBorder(picture, 0, high, 0, wide, cv2.BORDER_REPLICATE).astype(np.uint8, copy=False)
+
+
 def encode_jpeg(picture: Picture, quality: int = 85) -> bytes:
     """BGR -> JPEG. At quality 85 a 256-pixel crop takes some 15 kB and loses no accuracy."""
     return _encode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])

@@ -121,7 +121,6 @@ class InfluxSettings(Section, frozen=True, kw_only=True):
 class DeviceSettings(Section, frozen=True, kw_only=True):
     names: tuple[str, ...] = ()
     """Devices that this agent answers for; empty: every device of the site."""
-    backbone: Literal["auto", "on", "off"] = "auto"
     send: Literal["crop", "vector"] = "crop"
     edge_deadline_s: PositiveSeconds = 10
     sighting_gap_s: PositiveSeconds = 30

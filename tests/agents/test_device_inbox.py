@@ -14,13 +14,15 @@ from sample_messages import NOW_S, event, event_id, result, settings
 
 from agents import outbox
 from agents.device_inbox import Admission
+from agents.device_readings import Meter
 from agents.device_store import EDGE, SITE, DeviceStore
+from agents.sightings import Visit
 from agents.telemetry import Metrics
 from models import images
 from pipeline import messages, topics
 from pipeline.clock import HandClock
 from pipeline.delivery import Ingest
-from pipeline.messages import Ack, EventAck, Privacy, Refusal, Tier
+from pipeline.messages import Ack, EventAck, Privacy, Rank, Refusal, Task, Tier
 from pipeline.mqtt import Message
 from pipeline.settings import DeviceSettings, StreamSettings
 from pipeline.spool import Arrival, Spool
@@ -53,7 +55,9 @@ class Inbox(NamedTuple):
 
 @pytest.fixture
 def inbox(tmp_path: Path) -> Iterator[Inbox]:
-    temperature = StreamSettings(reading=Privacy.EDGE_PRIVATE, unit="Cel")
+    temperature = StreamSettings(
+        task=Task.OCCUPANCY, wants=Rank.PATTERN, reading=Privacy.EDGE_PRIVATE, unit="Cel"
+    )
     told = settings(streams={"home/room1/temperature": temperature}, device=DeviceSettings(spool_mib=1))
     spool = Spool.open(tmp_path / "spool.db", limit_bytes=1 << 20)
     clock = HandClock(NOW_S)
@@ -175,3 +179,33 @@ def test_a_user_private_answer_goes_to_its_user_and_not_to_the_edge(inbox: Inbox
 
 def test_each_start_has_a_higher_number_than_the_one_before(inbox: Inbox) -> None:
     assert inbox.store.open() < inbox.store.open()
+
+
+def test_a_sensor_takes_no_frames(inbox: Inbox) -> None:
+    inbox.receive(Message(topics.frame("home", "room1", "temperature"), JPEG, False))
+    assert [refusal.reason for refusal in inbox.refusals()] == ["wrong-task"]
+
+
+def test_frames_and_readings_under_one_name_are_remembered_apart(inbox: Inbox) -> None:
+    camera, sensor = (topics.Parsed("home", "cam9", channel, "yard") for channel in ("frame", "reading"))
+    visit = Visit(id=event_id(1), label="animal", last_s=NOW_S)
+    with inbox.spool.transaction() as tx:
+        inbox.store.remember(camera, 5, visit, NOW_S, tx)
+        inbox.store.remember(sensor, 7, Meter(), NOW_S, tx)
+    assert inbox.store.recall(camera, Visit) == (5, visit)
+    assert inbox.store.recall(sensor, Meter) == (7, Meter())
+
+
+def test_what_another_release_remembered_is_forgotten_and_the_order_goes_on(inbox: Inbox) -> None:
+    stream = topics.Parsed("home", "cam9", "frame", "yard")
+    with inbox.spool.transaction() as tx:
+        inbox.store.remember(stream, 5, Meter(), NOW_S, tx)
+    assert inbox.store.recall(stream, Visit) == (5, None)
+
+
+def test_streams_that_said_nothing_for_long_are_forgotten(inbox: Inbox) -> None:
+    stream = topics.Parsed("home", "cam9", "frame", "yard")
+    with inbox.spool.transaction() as tx:
+        inbox.store.remember(stream, 5, Meter(), NOW_S, tx)
+    inbox.store.forget(NOW_S + 1)
+    assert inbox.store.recall(stream, Meter) == (0, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_messages import NOW_S, event_id
@@ -12,10 +13,10 @@ from sample_messages import NOW_S, event_id
 from agents.device_readings import MODEL, Meter, ReadingAnswer, Readings
 from agents.rooms import hour_of
 from pipeline import clock
-from pipeline.messages import Event, Privacy, Rank, Report, Task, Tier
+from pipeline.messages import Event, Kind, Privacy, Rank, Report, Task, Tier
 from pipeline.privacy.policy import Policy
 from pipeline.readings import Reading
-from pipeline.settings import Settings, StreamSettings
+from pipeline.settings import RuleSettings, Settings, StreamSettings
 from pipeline.topics import Parsed
 
 TEMPERATURE = Parsed("home", "room1", "reading", "temperature")
@@ -184,3 +185,24 @@ def test_a_meter_without_a_unit_counts_in_one() -> None:
     ).read(3.0, NOW_S, None).events[0].body == Report(
         value=3.0, unit="1", count=1, total=3.0, low=3.0, high=3.0
     )
+
+
+def test_a_report_never_mixes_levels_the_private_hour_stays_private() -> None:
+    rule = RuleSettings(
+        name="dinner",
+        hours="19:00-20:00",
+        raise_={Kind.SUMMARY: Privacy.USER_PRIVATE},
+        reason="we are at table",
+    )
+    sensor = Sensor(msgspec.structs.replace(NAMED, rules=(rule,)))
+    seven_s = clock.seconds("2026-05-01T19:00:00Z")
+    for second, value in ((0.0, 20.0), (60.0, 20.1), (120.0, 20.2), (3610.0, 20.3)):
+        sensor.read(value, seven_s + second)
+    told = [
+        (event.body.count, event.levels.summary, clock.seconds(event.result.time) < seven_s + 3600)
+        for event in sensor.events
+        if isinstance(event.body, Report)
+    ]
+    assert told[0] == (1, Privacy.USER_PRIVATE, True)
+    assert told[1] == (2, Privacy.USER_PRIVATE, True)
+    assert all(level is Privacy.PUBLIC for _, level, private_hour in told if not private_hour)

@@ -26,6 +26,7 @@ from pipeline.messages import (
     Privacy,
     Rank,
     Refusal,
+    SightingReport,
     Tier,
     UplinkAck,
     UplinkBatch,
@@ -261,3 +262,51 @@ def test_a_gateway_keeps_its_name_over_restarts(tmp_path: Any) -> None:
     first = gateway.instance(tmp_path)
     assert gateway.instance(tmp_path) == first
     assert len(first) == 8
+
+
+def sighting(site: str, device: str = "cam1") -> bytes:
+    return messages.encode(
+        SightingReport(
+            sighting=event_id(1),
+            time=clock.rfc3339(NOW_S),
+            until=clock.rfc3339(NOW_S),
+            site=site,
+            device=device,
+            stream="garden",
+            revision=1,
+            rank=Rank.FAMILY,
+            label="Felidae",
+            path=("animal", "Felidae"),
+            probability=0.9,
+            frames=1,
+            agree=1,
+            privacy=Privacy.PUBLIC,
+            closed=True,
+            rule="consensus",
+            model="lite0@1",
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"kind": Kind.RESULT, "payload": sighting("home")}, None),
+        ({"kind": Kind.RESULT, "payload": sighting("barn")}, "other-site"),
+        ({"kind": Kind.RESULT, "payload": sighting("home", "cam2")}, "other-site"),
+        ({"kind": Kind.RESULT, "payload": messages.encode(result(event_id(1)))}, "not-a-sighting"),
+        ({"source": "home/+/garden"}, "odd-name"),
+        ({"source": "home/cam1"}, "odd-name"),
+        ({"key": "home/cam2"}, "wrong-key"),
+    ],
+)
+def test_a_site_speaks_for_itself_alone_also_within_what_it_sends(
+    changes: dict[str, object], reason: str | None
+) -> None:
+    told = envelope(1, **changes)
+    if reason is None:
+        check_site(told, "home", "home")
+        return
+    with pytest.raises(Rejected) as refused:
+        check_site(told, "home", "home")
+    assert refused.value.reason == reason
