@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 ARGS ?=
 
-.PHONY: help setup demo test test-real lint docs bench lock clean
+.PHONY: help setup demo test test-real lint bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -41,12 +41,13 @@ lint: $(VENV)/.installed ## ruff, mypy --strict, the import contracts
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.demo ## every benchmark of docs/benchmarks.md, in one run
-	$(PIP) install --quiet 'quixstreams>=3'
-	$(BIN)/tierwise bench all $(ARGS)
+	$(PYTHON) -m venv $(VENV)-peers
+	$(VENV)-peers/bin/python -m pip --disable-pip-version-check install --quiet 'quixstreams>=3'
+	$(BIN)/tierwise bench all --quixstreams $(VENV)-peers/bin/python $(ARGS)
 
 lock: ## resolve pyproject.toml into the lock files anew (needs uv)
 	uv pip compile pyproject.toml --extra all --group dev --universal --generate-hashes --python-version 3.11 --no-header --no-emit-index-url -q --upgrade -o requirements.lock
 	uv pip compile - --universal --generate-hashes --python-version 3.11 --no-deps --no-header --no-emit-index-url -q --upgrade -o requirements-demo.lock <<< "scikit-image"
 
 clean: ## remove what the targets above made
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-peers build dist .mypy_cache .ruff_cache

@@ -138,7 +138,8 @@ class Frames:
         """
         time_s, flags = capture_time(event, received_s)
         source = f"{origin.site}/{origin.device}/{origin.name}"
-        scene, seen = self._look(scene, data, event=event, received_s=received_s)
+        frame = images.decode(data, at_least_px=EYE_PX)
+        scene, seen = self._look(scene, frame, event=event, received_s=received_s)
         person_ago_s = self._person_ago_s(scene, received_s)
         verdict = self._policy.levels(source, time_s, path=seen.path, person=person_ago_s is not None)
         situation = replace(self._situation(source, seen, verdict.levels), person_ago_s=person_ago_s)
@@ -180,14 +181,17 @@ class Frames:
             wants=situation.wants,
             levels=verdict.levels,
             person=round(seen.person, 4),
-            body=self._body(data, seen.box) if decision.forward else None,
-            sealed=self._sealed(result, data, verdict.levels, situation.wants) if seen.stands is None else (),
+            body=self._body(frame, data, seen.box) if decision.forward else None,
+            sealed=self._sealed(result, frame, verdict.levels, situation.wants)
+            if seen.stands is None
+            else (),
         )
         return FrameAnswer(result, onward, visit, scene)
 
-    def _look(self, scene: Scene, data: bytes, *, event: str, received_s: float) -> tuple[Scene, Seen]:
+    def _look(
+        self, scene: Scene, frame: images.Picture, *, event: str, received_s: float
+    ) -> tuple[Scene, Seen]:
         """Motion first; the eye only where something moved, or where the last answer is too old to stand."""
-        frame = images.decode(data, at_least_px=EYE_PX)
         background, moved = motion.look(scene.background, frame)
         still = scene.still
         if not moved.moved and still is not None and received_s - still.at_s <= self._settings.device.still_s:
@@ -229,15 +233,15 @@ class Frames:
             advice="" if stream else self._policy.advice(source),
         )
 
-    def _body(self, data: bytes, box: motion.Box) -> Crop | Vector:
+    def _body(self, frame: images.Picture, data: bytes, box: motion.Box) -> Crop | Vector:
         """What goes on: pixels around what moved, or their vector where none may leave."""
         if self._settings.device.send == "vector":
             eye = self._vector_eye()
-            return Vector(space=eye.space, data=eye.see(_crop(data, box)).vector.tobytes())
-        return Crop(jpeg=images.encode_jpeg(_crop(data, box)), box=box.as_tuple())
+            return Vector(space=eye.space, data=eye.see(_crop(frame, data, box)).vector.tobytes())
+        return Crop(jpeg=images.encode_jpeg(_crop(frame, data, box)), box=box.as_tuple())
 
     def _sealed(
-        self, result: Result, data: bytes, levels: Levels, wants: Rank
+        self, result: Result, frame: images.Picture, levels: Levels, wants: Rank
     ) -> tuple[messages.Envelope, ...]:
         """The user's own copy of a user-private feature, where the settings ask for it."""
         private = levels.feature is Privacy.USER_PRIVATE
@@ -245,7 +249,7 @@ class Frames:
         if not asked or self._keyring.user is None or self._settings.stream(result.source) is None:
             return ()
         eye = self._vector_eye()
-        vector = eye.see(_crop(data, motion.Box.WHOLE)).vector
+        vector = eye.see(frame).vector
         feature = Feature(
             data=vector.tobytes(),
             sighting=result.sighting or "",
@@ -291,6 +295,13 @@ def _explained(reason: str, verdict: Verdict) -> str:
     return f"{reason} (raised by: {', '.join(raising)})" if raising else reason
 
 
-def _crop(data: bytes, box: motion.Box) -> images.Picture:
-    whole = images.decode(data, at_least_px=None if box.area < 0.5 else 2 * CROP_PX)
-    return images.pad(images.shrink(images.crop(whole, box), CROP_PX))
+def _crop(frame: images.Picture, data: bytes, box: motion.Box) -> images.Picture:
+    """What goes on: cut from the frame that was decoded already, unless it was reduced too far for that."""
+    cut = images.crop(frame, box)
+    if max(cut.shape[:2]) < CROP_PX and frame.size < _size(images.inspect(data)):
+        cut = images.crop(images.decode(data), box)
+    return images.pad(images.shrink(cut, CROP_PX))
+
+
+def _size(header: images.Header) -> int:
+    return header.width * header.height * 3

@@ -57,13 +57,7 @@ class Admission:
         try:
             return self._checked(parsed, message)
         except Rejected as error:
-            now_s = self._clock.now()
-            tx.send(
-                refusal(
-                    error, message.topic, message.payload, site=self._settings.site, hop=SITE, now_s=now_s
-                )
-            )
-            self._metrics.refused(error.reason)
+            self._refuse(error, message.topic, message.payload, tx)
             return None
 
     def committed(self, receipts: list[Receipt], tx: Transaction) -> None:
@@ -71,10 +65,20 @@ class Admission:
         now_s = self._clock.now()
         for receipt in receipts:
             parsed = topics.parse(receipt.topic)
-            if parsed is not None:
+            if receipt.conflict:
+                error = Rejected(
+                    "id-reused", "its id names another event already: give each event an id of its own"
+                )
+                self._refuse(error, receipt.topic, receipt.payload, tx)
+            elif parsed is not None:
                 ack = Ack(ids=(receipt.id,), topic=receipt.topic, sha256=receipt.sha256)
                 topic = topics.ack(parsed.site, parsed.device)
                 tx.send(outbox.letter(ack, hop=SITE, topic=topic, id=f"ack/{receipt.id}", now_s=now_s))
+
+    def _refuse(self, error: Rejected, topic: str, payload: bytes, tx: Transaction) -> None:
+        now_s = self._clock.now()
+        tx.send(refusal(error, topic, payload, site=self._settings.site, hop=SITE, now_s=now_s))
+        self._metrics.refused(error.reason)
 
     def readings_of(self, parsed: Parsed, payload: bytes, received_s: float) -> list[readings.Reading]:
         """The readings in a payload, in the stream's unit. Raises `Rejected`."""

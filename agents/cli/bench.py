@@ -10,8 +10,9 @@ import os
 import platform
 import subprocess
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 import typer
@@ -39,6 +40,11 @@ LIBRARIES: Final = (
 )
 """Whose versions a figure depends on."""
 
+Quixstreams = Annotated[
+    Path | None,
+    typer.Option("--quixstreams", metavar="PYTHON", help="A Python that has quixstreams installed."),
+]
+
 Rows = list[tuple[str, str, str]]
 """What, figure, goal."""
 
@@ -50,9 +56,9 @@ def ingest(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def route(as_json: AsJson = False) -> None:
+def route(quixstreams: Quixstreams = None, as_json: AsJson = False) -> None:
     """Records a second through the router, against a stock Faust agent, quixstreams and raw aiokafka."""
-    _tell({"route": route_bench.run}, as_json)
+    _tell({"route": partial(route_bench.run, peers_python=quixstreams)}, as_json)
 
 
 @app.command()
@@ -62,9 +68,10 @@ def frames(as_json: AsJson = False) -> None:
 
 
 @app.command("all")
-def everything(as_json: AsJson = False) -> None:
+def everything(quixstreams: Quixstreams = None, as_json: AsJson = False) -> None:
     """All of them, one after the other."""
-    _tell({"ingest": ingest_bench.run, "route": route_bench.run, "frames": frames_bench.run}, as_json)
+    routing = partial(route_bench.run, peers_python=quixstreams)
+    _tell({"ingest": ingest_bench.run, "route": routing, "frames": frames_bench.run}, as_json)
 
 
 def _tell(wanted: Mapping[str, Callable[[], dict[str, Any]]], as_json: bool) -> None:

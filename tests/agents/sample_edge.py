@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from sample_messages import NOW_S, edge_eye, occupancy, settings
@@ -17,6 +18,7 @@ from agents.edge_answers import Answers
 from agents.edge_frames import Families
 from agents.edge_inbox import SiteAdmission, UplinkAdmission
 from agents.edge_rooms import Rooms
+from agents.edge_series import SiteSeries
 from agents.edge_sightings import Sightings
 from agents.edge_store import SITE, UPLINK, UPLINK_ACKS, EdgeStore
 from agents.telemetry import Metrics
@@ -30,7 +32,7 @@ from pipeline.privacy.policy import Policy
 from pipeline.privacy.seal import Keyring
 from pipeline.settings import Settings
 from pipeline.spool import Spool
-from pipeline.timeseries import open_writer
+from pipeline.timeseries import Writer, open_writer
 
 HOPS = (SITE, UPLINK, UPLINK_ACKS)
 
@@ -38,19 +40,26 @@ HOPS = (SITE, UPLINK, UPLINK_ACKS)
 class SampleEdge:
     """What `agents.edge` wires, without its threads and connections."""
 
-    def __init__(self, folder: Path, told: Settings | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        told: Settings | None = None,
+        *,
+        series: Writer | None = None,
+        limit_bytes: int = 1 << 26,
+    ) -> None:
         self.settings = told or settings(folder)
         self.clock = HandClock(NOW_S)
         self.metrics = Metrics()
-        self.spool = Spool.open(folder / "spool.db", limit_bytes=1 << 26)
+        self.spool = Spool.open(folder / "spool.db", limit_bytes=limit_bytes)
         self.store = EdgeStore(self.spool, self.clock)
         self.store.open()
         self.keyring = Keyring.open(folder / "keys", create=True)
         self.policy = Policy(self.settings)
-        series = open_writer(self.settings.influx, folder / "series.db", 30)
+        charts = SiteSeries(series or open_writer(self.settings.influx, folder / "series.db", 30))
         self.rooms = Rooms(self.settings, self.policy, self.store, occupancy(), self.keyring, self.clock)
         self.rooms.open()
-        self.sightings = Sightings(self.settings, self.store, series)
+        self.sightings = Sightings(self.settings, self.store, charts)
         families = Families(
             self.policy, load_taxonomy(), edge_eye(), self.keyring, self.settings.uplink.sealed
         )
@@ -62,12 +71,12 @@ class SampleEdge:
             families,
             self.rooms,
             self.sightings,
-            series,
+            charts,
             self.metrics,
             self.clock,
         )
         site = self.settings.site
-        at_site = SiteAdmission(site, self.store, self.metrics, self.clock)
+        at_site = SiteAdmission(site, self.spool, self.store, self.metrics, self.clock)
         at_uplink = UplinkAdmission(site, self.store, self.metrics, self.answers.supersede)
         self._site = Ingest(self.spool, SITE, at_site.admit, at_site.committed)
         self._uplink = Ingest(self.spool, UPLINK, at_uplink.admit)
@@ -126,8 +135,9 @@ class SampleEdge:
 
 
 @contextmanager
-def sample_edge(folder: Path, told: Settings | None = None) -> Iterator[SampleEdge]:
-    edge = SampleEdge(folder, told)
+def sample_edge(folder: Path, told: Settings | None = None, **parts: Any) -> Iterator[SampleEdge]:
+    """Opened, and closed at the end; `parts` as `SampleEdge` takes them."""
+    edge = SampleEdge(folder, told, **parts)
     try:
         yield edge
     finally:

@@ -30,9 +30,11 @@ from sample_messages import (
 
 from agents.cloud import species_answer
 from agents.edge_frames import WITHDRAWN
+from agents.edge_store import DAY_S
+from agents.rooms import Hour, hour_of
 from models import images
 from models.taxonomy import load_taxonomy
-from pipeline import messages
+from pipeline import clock, messages, topics
 from pipeline.messages import (
     Crop,
     Envelope,
@@ -50,7 +52,7 @@ from pipeline.messages import (
     Vector,
 )
 from pipeline.privacy.seal import build_private, unseal
-from pipeline.settings import Settings, UplinkSettings
+from pipeline.settings import RuleSettings, Settings, StreamSettings, UplinkSettings
 
 
 @pytest.fixture
@@ -173,30 +175,168 @@ def test_an_answer_never_becomes_more_public_than_the_one_before(edge: SampleEdg
     assert [told.privacy for told in edge.take_results()] == [Privacy.EDGE_PRIVATE]
 
 
+def pattern(**changes: object) -> Result:
+    """What the cloud says of an hour of a meter."""
+    fields: dict[str, object] = {
+        "event": event_id(5),
+        "stream": "power",
+        "device": "meter",
+        "sighting": None,
+        "task": Task.METER,
+        "tier": Tier.CLOUD,
+        "pending": None,
+        "rank": Rank.PATTERN,
+        "label": "usual",
+        "path": ("usual",),
+        "reason": "mean 210 W",
+        "model": "hour-of-week@1",
+        "value": 210.0,
+        "unit": "W",
+    }
+    return result(**(fields | changes))
+
+
+def metered(folder: Path, **levels: Privacy) -> Settings:
+    """A meter whose hours are public."""
+    open_ = {"result": Privacy.PUBLIC, "reading": Privacy.EDGE_PRIVATE, "summary": Privacy.PUBLIC}
+    meter = StreamSettings(task=Task.METER, reason="as in the starter settings", **(open_ | levels))  # type: ignore[arg-type]
+    return settings(folder, streams={"home/meter/power": meter})
+
+
 def test_an_hours_pattern_from_the_cloud_is_published_once_and_again_when_it_is_revised(
+    tmp_path: Path,
+) -> None:
+    with sample_edge(tmp_path, metered(tmp_path)) as edge:
+        edge.deliver_answers(pattern(), pattern())
+        assert edge.take_results() == [pattern()]
+        edge.deliver_answers(pattern(revision=2, reason="mean 220 W", path=("unusual",), label="unusual"))
+        (told,) = edge.take_results()
+        assert (told.revision, told.label) == (2, "unusual")
+
+
+def test_what_the_cloud_said_before_does_not_supersede_what_it_says_now(tmp_path: Path) -> None:
+    with sample_edge(tmp_path, metered(tmp_path)) as edge:
+        edge.deliver_answers(pattern(), pattern(revision=2, path=("unusual",), label="unusual"))
+        edge.take()
+        edge.deliver_answers(pattern(), pattern(reason="told anew, of the first revision"))
+        assert edge.take_results() == []
+        known = edge.store.answer(event_id(5))
+        assert known is not None
+        assert (known.result.label, known.result.revision) == ("unusual", 2)
+
+
+def test_of_one_revision_each_model_of_the_cloud_is_heard_once(tmp_path: Path) -> None:
+    with sample_edge(tmp_path, metered(tmp_path)) as edge:
+        newer = pattern(model="hour-of-week@2", path=("unusual",), label="unusual")
+        edge.deliver_answers(pattern(), newer, pattern(), newer)
+        assert [told.label for told in edge.take_results()] == ["usual", "unusual"]
+
+
+@pytest.mark.parametrize(
+    ("named", "privacy", "value"),
+    [
+        ({}, Privacy.PUBLIC, 210.0),
+        ({"result": Privacy.EDGE_PRIVATE}, Privacy.EDGE_PRIVATE, 210.0),
+        ({"result": Privacy.USER_PRIVATE}, Privacy.USER_PRIVATE, 210.0),
+        ({"summary": Privacy.EDGE_PRIVATE}, Privacy.PUBLIC, None),
+    ],
+)
+def test_an_hours_pattern_is_as_private_as_its_stream_says_and_its_mean_as_an_hour(
+    tmp_path: Path, named: dict[str, Privacy], privacy: Privacy, value: float | None
+) -> None:
+    with sample_edge(tmp_path, metered(tmp_path, **named)) as edge:
+        edge.deliver_answers(pattern())
+        (told,) = edge.take_results()
+        assert (told.privacy, told.value) == (privacy, value)
+
+
+def test_of_a_stream_that_only_its_device_knows_an_hours_pattern_has_the_hours_levels(
     edge: SampleEdge,
 ) -> None:
-    pattern = result(
-        event_id(5),
-        stream="power",
-        device="meter",
-        sighting=None,
-        task=Task.METER,
-        tier=Tier.CLOUD,
-        pending=None,
-        rank=Rank.PATTERN,
-        label="usual",
-        path=("usual",),
-        reason="mean 210 W",
-        model="hour-of-week@1",
+    start_s = hour_of(NOW_S)
+    hour = Hour(start_s, "W", count=2, total=420.0, low=200.0, high=220.0)
+    with edge.spool.transaction() as tx:
+        edge.store.rooms.keep_hour("home/meter/power", hour, OPEN, tx, changed=False)
+    edge.deliver_answers(pattern(time=clock.rfc3339(start_s)))
+    edge.deliver_answers(pattern(event=event_id(6), stream="water", time=clock.rfc3339(start_s)))
+    known, unknown = edge.take_results()
+    assert (known.privacy, known.value) == (Privacy.PUBLIC, 210.0)
+    assert (unknown.privacy, unknown.value) == (Privacy.EDGE_PRIVATE, None)
+
+
+def test_what_the_cloud_says_of_an_event_that_is_forgotten_here_is_not_told_again(tmp_path: Path) -> None:
+    with sample_edge(tmp_path, metered(tmp_path)) as edge:
+        kept_s = edge.settings.edge.keep_days * DAY_S
+        edge.deliver_answers(pattern(), pattern(event=event_id(6), revision=4))
+        assert len(edge.take_results()) == 2
+        edge.clock.turn(kept_s + 1)
+        edge.deliver_answers(pattern(revision=2))
+        assert len(edge.take_results()) == 1, "it is still known here"
+        edge.store.forget(edge.clock.now() + 1 - kept_s)
+        edge.deliver_answers(pattern(event=event_id(6), revision=3))
+        assert edge.take_results() == []
+
+
+def test_a_rule_about_a_label_holds_also_where_the_cloud_finds_it(tmp_path: Path) -> None:
+    rule_ = RuleSettings(
+        name="cats-at-home", label="Felis catus", raise_={Kind.RESULT: Privacy.EDGE_PRIVATE}, reason="ours"
     )
-    edge.deliver_answers(pattern, pattern)
-    assert edge.take_results() == [pattern]
-    edge.deliver_answers(
-        msgspec.structs.replace(pattern, revision=2, reason="mean 220 W", path=("unusual",), label="unusual")
-    )
-    (told,) = edge.take_results()
-    assert (told.revision, told.label) == (2, "unusual")
+    with sample_edge(tmp_path, settings(tmp_path, rules=(rule_,))) as edge:
+        edge.deliver(cat())
+        (envelope,) = edge.take_up()
+        cats = ("animal", "Felidae", "Felis catus")
+        edge.take()
+        edge.deliver_answers(
+            msgspec.structs.replace(
+                answer_of_cloud(envelope), path=cats, label=cats[-1], rank=Rank.SPECIES, probability=0.9
+            )
+        )
+        told = edge.take()
+        assert [each.privacy for each in told if isinstance(each, Result | SightingReport)] == [
+            Privacy.EDGE_PRIVATE,
+            Privacy.EDGE_PRIVATE,
+        ]
+        edge.clock.turn(1000)
+        edge.sightings.close_quiet(edge.clock.now(), edge.spool)
+        assert [report.closed for report in edge.take_reports()] == [True]
+        assert edge.take_up() == []
+
+
+def test_a_question_that_went_unanswered_is_asked_again_with_the_sightings_next_frame(
+    edge: SampleEdge,
+) -> None:
+    edge.deliver(cat(1))
+    assert [envelope.event for envelope in edge.take_up()] == [event_id(1)]
+    edge.pass_deadlines()
+    edge.deliver(cat(2), cat(3))
+    assert [envelope.event for envelope in edge.take_up()] == [event_id(2)]
+
+
+def test_a_question_that_waits_for_its_link_is_not_asked_again(edge: SampleEdge) -> None:
+    edge.deliver(cat(1))
+    edge.pass_deadlines()
+    edge.deliver(cat(2))
+    assert [envelope.event for envelope in edge.take_up()] == [event_id(1)]
+
+
+def test_a_late_answer_is_an_answer_for_the_sighting_too(edge: SampleEdge) -> None:
+    edge.deliver(cat(1))
+    (envelope,) = edge.take_up()
+    edge.pass_deadlines()
+    edge.deliver_answers(answer_of_cloud(envelope))
+    edge.deliver(cat(2))
+    assert edge.take_up() == []
+
+
+def test_a_question_that_the_cloud_refused_is_asked_again_with_the_sightings_next_frame(
+    edge: SampleEdge,
+) -> None:
+    edge.deliver(cat(1))
+    (envelope,) = edge.take_up()
+    ack = messages.UplinkAck(ids=(), refused=(envelope.id,))
+    edge.deliver_uplink(topics.uplink_ack("home"), messages.encode(ack))
+    edge.deliver(cat(2))
+    assert [again.event for again in edge.take_up()] == [event_id(2)]
 
 
 # --- what does not go on ---------------------------------------------------------------------------------------
@@ -271,49 +411,6 @@ def test_a_users_own_sealed_record_passes_only_where_the_settings_ask(
     with sample_edge(tmp_path / "asked", asked) as sealing:
         sealing.deliver(person)
         assert sealing.take_up() == [envelope]
-
-
-# --- sightings -------------------------------------------------------------------------------------------------
-
-
-def test_a_sightings_consensus_is_told_with_each_answer_and_once_more_when_it_is_over(
-    edge: SampleEdge,
-) -> None:
-    edge.deliver(cat(1), cat(2))
-    reports = edge.take_reports()
-    assert (reports[-1].frames, reports[-1].agree, reports[-1].path) == (2, 2, ("animal", "Felidae"))
-    assert not reports[-1].closed
-    edge.take_up()
-    edge.clock.turn(1000)
-    edge.sightings.close_quiet(edge.clock.now(), edge.spool)
-    (closed,) = edge.take_reports()
-    assert closed.closed
-    assert closed.revision > reports[-1].revision
-    (envelope,) = edge.take_up()
-    assert (envelope.kind, envelope.event, envelope.revision) == (Kind.RESULT, event_id(1), closed.revision)
-    assert messages.decode(SightingReport, envelope.payload) == closed
-    edge.sightings.close_quiet(edge.clock.now(), edge.spool)
-    assert edge.take_reports() == []
-
-
-def test_a_private_sighting_is_told_at_its_site_alone(edge: SampleEdge) -> None:
-    person = result(
-        event_id(1),
-        path=("person",),
-        label="person",
-        pending=None,
-        privacy=Privacy.EDGE_PRIVATE,
-        rule="person-in-frame",
-    )
-    edge.deliver(event(person, levels=Levels()))
-    edge.clock.turn(1000)
-    edge.sightings.close_quiet(edge.clock.now(), edge.spool)
-    assert [report.privacy for report in edge.take_reports()][-1] is Privacy.EDGE_PRIVATE
-    assert edge.take_up() == []
-
-
-def test_no_label_of_the_tree_breaks_how_votes_are_kept() -> None:
-    assert not [label for label in load_taxonomy().paths if "/" in label]
 
 
 # --- any order, any number -------------------------------------------------------------------------------------
@@ -396,7 +493,7 @@ class Revisions(RuleBasedStateMachine):
     @invariant()
     def a_sighting_counts_each_frame_once(self) -> None:
         with self.edge.spool.transaction() as tx:
-            report = self.edge.store.report(event_id(1), tx)
+            report = self.edge.store.sightings.report(event_id(1), tx)
         seen = {event_ for what, event_ in self.delivered if what != "cloud"}
         assert (report.frames if report else 0) == len(seen)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from sample_messages import event, event_id, result
 
 from agents.edge_store import UPLINK, UPLINK_ACKS
 from pipeline import messages, topics
+from pipeline.errors import Retry, TierwiseError
 from pipeline.messages import (
     DownlinkAck,
     Envelope,
@@ -85,6 +87,39 @@ def test_a_bad_event_holds_up_nothing_beside_it(edge: SampleEdge) -> None:
     assert edge.store.answer(event_id(1)) is not None
 
 
+def test_an_event_that_meets_a_bug_of_ours_is_refused_and_holds_up_nothing_beside_it(
+    edge: SampleEdge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    received = edge.metrics.received
+
+    def buggy(source: str, channel: str) -> None:
+        if source == "home/cam2/garden":
+            raise LookupError(source)
+        received(source, channel)
+
+    monkeypatch.setattr(edge.metrics, "received", buggy)
+    other = msgspec.structs.replace(STILL, event=event_id(2), device="cam2", sighting=None)
+    edge.deliver(event(other), event(STILL))
+    told = edge.take()
+    assert [each.reason for each in told if isinstance(each, Refusal)] == ["internal-error"]
+    assert [each.ids for each in told if isinstance(each, EventAck)] == [(f"{event_id(1)}/1",)]
+
+
+def test_a_full_spool_takes_no_event_until_the_cloud_took_what_waits_in_it(tmp_path: Path) -> None:
+    with sample_edge(tmp_path, limit_bytes=200) as edge:
+        waiting = msgspec.structs.replace(feature(0), payload=b"x" * 200)
+        with edge.spool.transaction() as tx:
+            edge.store.send_up(waiting, "home", tx)
+        with pytest.raises(Retry, match=r"edge\.spool_mib"):
+            edge.deliver(event(STILL))
+        assert edge.take() == []
+        assert edge.store.answer(event_id(1)) is None
+        ack = UplinkAck(ids=(waiting.id,))
+        edge.deliver_uplink(topics.uplink_ack("home"), messages.encode(ack))
+        edge.deliver(event(STILL))
+        assert EventAck(ids=(f"{event_id(1)}/1",)) in edge.take()
+
+
 # --- over the uplink -------------------------------------------------------------------------------------------
 
 
@@ -124,6 +159,34 @@ def test_the_same_answer_again_is_acknowledged_again_and_changes_nothing(edge: S
     edge.deliver_answers(told)
     assert edge.take(UPLINK_ACKS) == [DownlinkAck(ids=(downlink_id(told),))]
     assert edge.take_results() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"time": "garbage"}, "internal-error"),
+        ({"device": "+"}, "odd-name"),
+        ({"stream": "a/b"}, "odd-name"),
+    ],
+)
+def test_an_answer_that_cannot_be_taken_is_refused_acknowledged_and_holds_up_none_beside_it(
+    edge: SampleEdge, changes: dict[str, str], reason: str
+) -> None:
+    good, bad = cloud_says(event_id(1)), cloud_says(event_id(2), **changes)
+    edge.deliver_answers(bad, good)
+    assert edge.take_results() == [good]
+    assert edge.take(UPLINK_ACKS) == [DownlinkAck(ids=(downlink_id(bad), downlink_id(good)))]
+    assert edge.metrics.value("tierwise_refused_total", reason=reason) == 1
+
+
+def test_a_full_disk_is_no_messages_fault(edge: SampleEdge, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(edge.store, "acknowledge_downlink", full)
+    with pytest.raises(TierwiseError):
+        edge.deliver_answers(cloud_says(event_id(1)))
+    assert edge.take() == []
 
 
 def test_an_answer_about_another_site_is_not_published_here(edge: SampleEdge) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from agents.rooms import GRACE_S, HOUR_GRACE_S, HOUR_S, hour_of
 from pipeline import clock, ids, messages
 from pipeline.messages import Event, Kind, Levels, Privacy, Rank, Report, Result, Summary, Task, Tier
 from pipeline.privacy.seal import unseal
-from pipeline.settings import Settings, StreamSettings, UplinkSettings
+from pipeline.settings import RuleSettings, Settings, StreamSettings, UplinkSettings
 
 ROOM = {"temperature": "Cel", "humidity": "%RH", "light": "lx", "co2": "ppm"}
 START_S = hour_of(NOW_S) + HOUR_S
@@ -155,6 +156,46 @@ def test_a_sensor_outside_of_rooms_is_no_window(edge: SampleEdge) -> None:
     edge.deliver(report("light", START_S, 5.0, room=None), report("light", START_S + 9999, 5.0, room=None))
     edge.clock.turn(1000)
     assert windows(edge) == []
+
+
+def test_a_window_is_as_private_as_any_report_that_it_was_made_of(tmp_path: Path) -> None:
+    """Its devices may have had their reasons, of which this edge's settings say nothing."""
+    open_ = {f"home/room1/{name}": stream(unit, result=Privacy.PUBLIC) for name, unit in ROOM.items()}
+    public = msgspec.structs.replace(LEVELS, result=Privacy.PUBLIC)
+
+    def at(time_s: float, *, private: bool) -> list[Event]:
+        reports = minute(time_s, busy=True)
+        levels = [LEVELS if private and n == 0 else public for n in range(len(reports))]
+        return [msgspec.structs.replace(r, levels=lv) for r, lv in zip(reports, levels, strict=True)]
+
+    with sample_edge(tmp_path, told(tmp_path, streams=open_)) as edge:
+        edge.deliver(*at(START_S, private=False), *at(START_S + 301, private=True))
+        edge.deliver(*at(START_S + 602, private=False))
+        found = {answer.time: answer.privacy for answer in windows(edge)}
+    assert found == {
+        clock.rfc3339(START_S + 300): Privacy.PUBLIC,
+        clock.rfc3339(START_S + 600): Privacy.EDGE_PRIVATE,
+    }
+
+
+def test_a_window_that_begins_in_a_private_hour_is_private(tmp_path: Path) -> None:
+    streams = {f"home/room1/{name}": stream(unit, result=Privacy.PUBLIC) for name, unit in ROOM.items()}
+    at = dt.datetime.fromtimestamp(START_S, dt.UTC)
+    night = RuleSettings(
+        name="until-full-hour",
+        hours=f"{at.hour - 1:02}:00-{at.hour:02}:00",
+        raise_={Kind.RESULT: Privacy.EDGE_PRIVATE},
+        reason="ours",
+    )
+    public = msgspec.structs.replace(LEVELS, result=Privacy.PUBLIC)
+    with sample_edge(tmp_path, told(tmp_path, streams=streams, rules=(night,), timezone="UTC")) as edge:
+        for time_s in (START_S - 300, START_S, START_S + 301):
+            edge.deliver(*(msgspec.structs.replace(r, levels=public) for r in minute(time_s, busy=True)))
+        found = {answer.time: answer.privacy for answer in windows(edge)}
+    assert found == {
+        clock.rfc3339(START_S): Privacy.EDGE_PRIVATE,
+        clock.rfc3339(START_S + 300): Privacy.PUBLIC,
+    }
 
 
 # --- hours -----------------------------------------------------------------------------------------------------

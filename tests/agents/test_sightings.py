@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.sightings import Consensus, Visit, Vote, consensus, join
+from agents.sightings import LONGEST_S, WEIGHT_ONE, Consensus, Tally, Visit, consensus, join, weight
 from pipeline.messages import UNKNOWN
 
 GAP_S = 30.0
@@ -22,7 +22,18 @@ paths = st.sampled_from(
         ("animal", "Canidae", "Canis lupus"),
     )
 )
-votes = st.lists(st.builds(Vote, paths, st.floats(0.01, 1.0)), max_size=12)
+votes = st.lists(st.tuples(paths, st.floats(0.01, 1.0)), max_size=12)
+
+Vote = tuple[tuple[str, ...], float]
+"""One frame's path and probability."""
+
+
+def tallied(ballots: list[Vote]) -> list[Tally]:
+    """As the edge sums them."""
+    by_path: dict[tuple[str, ...], list[int]] = {}
+    for path, probability in ballots:
+        by_path.setdefault(path, []).append(weight(probability))
+    return [Tally(path, len(held), sum(held)) for path, held in by_path.items()]
 
 
 # --- one sighting or two ---------------------------------------------------------------------------------------
@@ -54,11 +65,11 @@ def test_a_frame_of_unknown_kingdom_joins_what_is_running_and_keeps_its_kingdom(
 def test_a_sighting_that_began_unknown_gets_the_first_kingdom_that_is_seen() -> None:
     visit = join(None, event="a", time_s=0.0, label=UNKNOWN, gap_s=GAP_S)
     visit = join(visit, event="b", time_s=1.0, label="animal", gap_s=GAP_S)
-    assert visit == Visit(id="a", label="animal", last_s=1.0)
+    assert visit == Visit(id="a", label="animal", last_s=1.0, first_s=0.0)
     assert join(visit, event="c", time_s=2.0, label="person", gap_s=GAP_S).id == "c"
 
 
-@given(st.lists(st.floats(0.1, GAP_S), min_size=1, max_size=20))
+@given(st.lists(st.floats(0.1, GAP_S), min_size=1, max_size=15))
 def test_a_visit_may_last_far_longer_than_the_gap(pauses_s: list[float]) -> None:
     visit, time_s = None, 0.0
     for number, pause_s in enumerate(pauses_s):
@@ -68,6 +79,17 @@ def test_a_visit_may_last_far_longer_than_the_gap(pauses_s: list[float]) -> None
     assert visit.id == "0"
 
 
+@given(st.lists(st.floats(0.1, GAP_S), min_size=1, max_size=100))
+def test_who_stays_is_told_as_another_sighting_after_a_while(pauses_s: list[float]) -> None:
+    began_s: dict[str, float] = {}
+    visit, time_s = None, 0.0
+    for number, pause_s in enumerate(pauses_s):
+        time_s += pause_s
+        visit = join(visit, event=str(number), time_s=time_s, label="animal", gap_s=GAP_S + 0.001)
+        assert time_s - began_s.setdefault(visit.id, time_s) <= LONGEST_S
+    assert len(began_s) <= 1 + time_s / LONGEST_S
+
+
 # --- consensus -------------------------------------------------------------------------------------------------
 
 
@@ -75,13 +97,18 @@ def test_a_visit_may_last_far_longer_than_the_gap(pauses_s: list[float]) -> None
 def test_the_order_of_votes_does_not_matter(ballots: list[Vote], chance: object) -> None:
     shuffled = list(ballots)
     chance.shuffle(shuffled)  # type: ignore[attr-defined]
-    assert consensus(shuffled) == consensus(ballots)
-    assert consensus(dict(enumerate(shuffled))) == consensus(ballots)  # type: ignore[arg-type]
+    assert consensus(tallied(shuffled)) == consensus(tallied(ballots))
+
+
+@given(votes)
+def test_votes_summed_by_path_and_one_by_one_agree_on_the_same(ballots: list[Vote]) -> None:
+    one_by_one = [Tally(path, 1, weight(probability)) for path, probability in ballots]
+    assert consensus(one_by_one) == consensus(tallied(ballots))
 
 
 @given(votes)
 def test_every_frame_is_counted_and_those_that_agree_are_no_more(ballots: list[Vote]) -> None:
-    agreed = consensus(ballots)
+    agreed = consensus(tallied(ballots))
     assert agreed.frames == len(ballots)
     assert 0 <= agreed.agree <= agreed.frames
     assert (agreed.agree > 0) == bool(agreed.path)
@@ -89,17 +116,17 @@ def test_every_frame_is_counted_and_those_that_agree_are_no_more(ballots: list[V
 
 @given(votes)
 def test_the_consensus_is_a_path_that_some_frame_gave(ballots: list[Vote]) -> None:
-    agreed = consensus(ballots)
-    assert not agreed.path or any(vote.path[: len(agreed.path)] == agreed.path for vote in ballots)
+    agreed = consensus(tallied(ballots))
+    assert not agreed.path or any(path[: len(agreed.path)] == agreed.path for path, _ in ballots)
 
 
 @given(votes)
 def test_its_probability_is_the_mean_of_the_frames_that_agree(ballots: list[Vote]) -> None:
-    agreed = consensus(ballots)
-    held = [vote.probability for vote in ballots if _agrees(vote.path, agreed.path)]
+    agreed = consensus(tallied(ballots))
+    held = [probability for path, probability in ballots if _agrees(path, agreed.path)]
     assert len(held) == agreed.agree
     if held:
-        assert min(held) - 1e-9 <= agreed.probability <= max(held) + 1e-9
+        assert min(held) - 1 / WEIGHT_ONE <= agreed.probability <= max(held) + 1 / WEIGHT_ONE
     else:
         assert agreed.probability == 0.0
 
@@ -108,31 +135,29 @@ def _agrees(answer: tuple[str, ...], path: tuple[str, ...]) -> bool:
     return any(answer) and bool(path) and all(one == other for one, other in zip(answer, path, strict=False))
 
 
+CAT = ("animal", "Felidae", "Felis catus")
+TIGER = ("animal", "Felidae", "Panthera tigris")
+WOLF = ("animal", "Canidae", "Canis lupus")
+
+
 @given(st.floats(0.01, 1.0), st.integers(1, 4))
 def test_two_species_that_tie_are_told_as_their_family(probability: float, frames: int) -> None:
-    cat, tiger = (
-        Vote(("animal", "Felidae", name), probability) for name in ("Felis catus", "Panthera tigris")
-    )
-    agreed = consensus([cat, tiger] * frames)
+    agreed = consensus(tallied([(CAT, probability), (TIGER, probability)] * frames))
     assert agreed.path == ("animal", "Felidae")
     assert agreed.agree == 2 * frames
 
 
 def test_frames_that_answered_less_deeply_neither_support_nor_oppose() -> None:
-    deep = Vote(("animal", "Felidae", "Felis catus"), 0.6)
-    shallow = [Vote(("animal",), 0.99)] * 5
-    assert consensus([deep, *shallow]) == Consensus(deep.path, (0.6 + 5 * 0.99) / 6, 6, 6)
+    agreed = consensus(tallied([(CAT, 0.6), *[(("animal",), 0.99)] * 5]))
+    assert agreed == Consensus(CAT, (0.6 + 5 * 0.99) / 6, 6, 6)
 
 
 def test_frames_without_an_answer_are_counted_and_do_not_agree() -> None:
-    agreed = consensus([Vote((), 0.0), Vote(("animal",), 0.8)])
-    assert agreed == Consensus(("animal",), 0.8, 2, 1)
+    assert consensus(tallied([((), 0.0), (("animal",), 0.8)])) == Consensus(("animal",), 0.8, 2, 1)
     assert consensus([]) == Consensus((), 0.0, 0, 0)
-    assert consensus([Vote((), 0.0)]) == Consensus((), 0.0, 1, 0)
+    assert consensus(tallied([((), 0.0)])) == Consensus((), 0.0, 1, 0)
 
 
 def test_a_majority_of_weight_wins_at_each_rank() -> None:
-    cat = Vote(("animal", "Felidae", "Felis catus"), 0.5)
-    wolf = Vote(("animal", "Canidae", "Canis lupus"), 0.9)
-    assert consensus([cat, cat, wolf]).path == cat.path
-    assert consensus([cat, wolf]).path == wolf.path
+    assert consensus(tallied([(CAT, 0.5), (CAT, 0.5), (WOLF, 0.9)])).path == CAT
+    assert consensus(tallied([(CAT, 0.5), (WOLF, 0.9)])).path == WOLF

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kafka_brokers import eventually
 from mqtt_brokers import Iotcore
 
-from agents.batching import OVERHEAD_BYTES, RECORDS_MAX, BatchSender, pack
+from pipeline.delivery import BATCH_MAX, OVERHEAD_BYTES, BatchSender, pack
 from pipeline import messages, topics
 from pipeline.clock import SystemClock
 from pipeline.errors import Rejected, Withheld
