@@ -24,10 +24,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Final
 
 from agents.plan import Part
+from pipeline import private_files
 
 LOG_MAX_BYTES: Final = 5 << 20
 LOGS_KEPT: Final = 3
@@ -56,7 +58,7 @@ class Child:
         self._tell = tell
         self._process: subprocess.Popen[bytes] | None = None
         self._listeners: list[threading.Thread] = []
-        self._log = logging.handlers.RotatingFileHandler(
+        self._log = _Log(
             self.log_path, maxBytes=LOG_MAX_BYTES, backupCount=LOGS_KEPT, encoding="utf-8", delay=True
         )
 
@@ -70,6 +72,7 @@ class Child:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            umask=private_files.UMASK,
             start_new_session=True,  # Ctrl-C goes to the supervisor alone, which ends its parts in order
         )
         assert self._process.stdout is not None
@@ -118,6 +121,14 @@ class Child:
                 self._log.handle(logging.makeLogRecord({"msg": line}))
                 if text := heard(line, from_stderr=from_stderr):
                     self._tell(text)
+
+
+class _Log(logging.handlers.RotatingFileHandler):
+    """Its files are their owner's alone."""
+
+    def _open(self) -> TextIOWrapper:
+        private_files.make_file(Path(self.baseFilename))
+        return super()._open()
 
 
 def heard(line: str, *, from_stderr: bool) -> str | None:

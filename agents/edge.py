@@ -19,12 +19,12 @@ from functools import partial
 import structlog
 
 from agents import outbox
-from agents.batching import BatchSender
 from agents.dead_letters import answer_or_refuse
 from agents.edge_answers import Answers
 from agents.edge_frames import Families
 from agents.edge_inbox import SiteAdmission, UplinkAdmission
 from agents.edge_rooms import Rooms
+from agents.edge_series import SiteSeries
 from agents.edge_sightings import Sightings
 from agents.edge_store import DAY_S, SITE, UPLINK, UPLINK_ACKS, EdgeStore
 from agents.links import broker_parts, endpoint, model_names, presence
@@ -32,9 +32,9 @@ from agents.role import Health
 from agents.telemetry import Metrics
 from models.registry import load_zoo
 from models.taxonomy import load_taxonomy
-from pipeline import messages, topics
+from pipeline import topics
 from pipeline.clock import Clock, SystemClock
-from pipeline.delivery import Ingest, Sender
+from pipeline.delivery import BatchSender, Ingest, Sender
 from pipeline.errors import Rejected, Retry
 from pipeline.messages import Envelope, Tier, UplinkBatch
 from pipeline.mqtt import Connection
@@ -83,7 +83,8 @@ class Edge:
         keyring = Keyring.open(settings.data_dir / "keys", create=True)
         self._rooms = Rooms(settings, self._policy, self._store, zoo.occupancy(), keyring, self._clock)
         self._rooms.open()
-        self._sightings = Sightings(settings, self._store, self._series)
+        series = SiteSeries(self._series)
+        self._sightings = Sightings(settings, self._store, series)
         families = Families(self._policy, load_taxonomy(), zoo.edge_eye(), keyring, settings.uplink.sealed)
         self._answers = Answers(
             settings,
@@ -93,12 +94,12 @@ class Edge:
             families,
             self._rooms,
             self._sightings,
-            self._series,
+            series,
             self.metrics,
             self._clock,
         )
         birth, will = presence(site, self.name, self._clock, models=model_names(zoo), backlog=self._backlog)
-        at_site = SiteAdmission(site, self._store, self.metrics, self._clock)
+        at_site = SiteAdmission(site, self._spool, self._store, self.metrics, self._clock)
         at_uplink = UplinkAdmission(site, self._store, self.metrics, self._answers.supersede)
         self._mqtt = Connection(
             endpoint(settings.mqtt),
@@ -115,7 +116,7 @@ class Edge:
             handler=Ingest(self._spool, UPLINK, at_uplink.admit),
         )
         sender = partial(Sender, settled_by="broker", refused=self._undelivered, clock=self._clock)
-        self._senders: list[Sender | BatchSender] = [
+        self._senders: list[BatchSender] = [
             sender(self._spool, self._mqtt, SITE, partial(self._clear, "edge-site")),
             sender(self._spool, self._uplink, UPLINK_ACKS, partial(self._clear, "edge-cloud")),
             BatchSender(
@@ -204,7 +205,7 @@ class Edge:
 
     def _wrap(self, batch: Sequence[Outgoing]) -> gate.Cleared:
         """One uplink message, through the gate. Raises `Withheld` if any of it may not leave."""
-        envelopes = tuple(messages.decode(Envelope, record.payload) for record in batch)
+        envelopes = tuple(outbox.opened_as(Envelope, record) for record in batch)
         site = self._settings.site
         cleared = gate.clear(UplinkBatch(site=site, envelopes=envelopes), topics.uplink(site), to=Tier.CLOUD)
         self.metrics.hop("edge-cloud", len(cleared.payload))

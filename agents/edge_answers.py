@@ -6,29 +6,32 @@ The edge owns the revisions of an event from its own answer on::
                     └─────> 3 (deadline: cloud out of reach) ──> cloud 4, whenever it comes
     device 1 ──> device 2 (deadline: edge out of reach) ──> edge 3 ──> ...
 
-Each answer, what goes on, and the end of the inbox's row are one transaction.
+Each answer, what goes on, and the end of the inbox's row are one transaction. An answer is never less private than the one
+before it, and policy is asked again with what each tier found.
 """
 
 from __future__ import annotations
 
 import msgspec
+import structlog
 
 from agents.edge_frames import Families
 from agents.edge_rooms import Rooms
+from agents.edge_series import SiteSeries
 from agents.edge_sightings import Sightings
-from agents.edge_store import SITE, UPLINK, Context, EdgeStore, Known
+from agents.edge_store import DAY_S, SITE, UPLINK, Context, EdgeStore, Known
 from agents.refusals import refusal
 from agents.telemetry import Metrics
 from models.cascade import deeper, rank_of
 from pipeline import clock, messages
 from pipeline.clock import Clock
-from pipeline.errors import Rejected
-from pipeline.messages import UNKNOWN, Envelope, Event, Privacy, Report, Result, Task, Tier
-from pipeline.points import reading_point, result_point
-from pipeline.privacy.policy import Policy
+from pipeline.errors import Rejected, Retry
+from pipeline.messages import UNKNOWN, Envelope, Event, Levels, Privacy, Rank, Report, Result, Task, Tier
+from pipeline.privacy.policy import Policy, within
 from pipeline.settings import Settings
 from pipeline.spool import Item, Spool, Transaction
-from pipeline.timeseries import Writer
+
+log = structlog.get_logger("edge")
 
 
 class Answers:
@@ -43,7 +46,7 @@ class Answers:
         families: Families,
         rooms: Rooms,
         sightings: Sightings,
-        series: Writer,
+        series: SiteSeries,
         metrics: Metrics,
         time: Clock,
     ) -> None:
@@ -57,6 +60,7 @@ class Answers:
         self._series = series
         self._metrics = metrics
         self._clock = time
+        self._keep_s = settings.edge.keep_days * DAY_S
 
     def answer(self, item: Item) -> None:
         """Deal with one event of a device."""
@@ -77,18 +81,12 @@ class Answers:
         with self._spool.transaction() as tx:
             self._rooms.take(event, report, tx)
             tx.finish(item)
-        time_s = clock.seconds(event.result.time)
-        self._series.write(
-            [
-                result_point(event.result),
-                reading_point(event.result.source, report.value, report.unit, time_s),
-            ]
-        )
+        self._series.report(event, report)
 
     def _answer_frame(self, item: Item, event: Event, known: Known | None) -> None:
         """A crop or a vector: feature and family, and perhaps a question to the cloud."""
         before = event.result
-        asked = self._store.asked(before.sighting) if before.sighting else None
+        asked = self._store.sightings.asked(before.sighting) if before.sighting else None
         revision = max(before.revision, known.result.revision if known else 0) + 1
         answer = self._families.answer(event, revision=revision, asked=asked, now=self._clock.now)
         result = answer.result
@@ -106,7 +104,16 @@ class Answers:
                 self._store.await_answer(result.event, deadline_s, tx)
             self._sightings.count(result, tx, asked=result.event if result.pending is not None else None)
             tx.finish(item)
+        if answer.withdrawn:
+            self._scrub()
         self.told(before, result)
+
+    def _scrub(self) -> None:
+        """What was withdrawn is deleted; overwrite it as well."""
+        try:
+            self._spool.scrub()
+        except Retry as error:
+            log.warning("what was withdrawn is deleted, but not overwritten yet", error=str(error))
 
     def _take_over(self, item: Item, event: Event) -> None:
         """An event that needs no answer of the edge: remember the device's, count it into its sighting."""
@@ -123,7 +130,7 @@ class Answers:
                     self._store.send_up(envelope, result.site, tx)
             self._sightings.count(result, tx)
             tx.finish(item)
-        self._series.write([result_point(result)])
+        self._series.results(result)
 
     def _outrank(self, item: Item, event: Event) -> None:
         """A repeat, or the device's notice that it gave up waiting: the edge's answer must have the highest revision."""
@@ -153,20 +160,34 @@ class Answers:
     # --- the cloud's answers -------------------------------------------------------------------------------------
 
     def supersede(self, answer: Result, tx: Transaction) -> None:
-        """Refine an event in place with what the cloud said; the same answer again changes nothing."""
+        """Refine an event in place with what the cloud said; what it said before changes nothing, nor does what it says
+        of an event that is forgotten here."""
         known = self._store.answer_in(answer.event, tx)
-        if known is None:
-            self._store.send_result(answer, tx)
-            self._store.keep(answer, Context(self._clock.now(), self._levels_of(answer), answer.rank), tx)
-            self.told(answer)
+        levels = self._levels_here(answer, known, tx)
+        if levels is None and clock.seconds(answer.time) < self._clock.now() - self._keep_s:
             return
+        context = known.context if known else Context(self._clock.now(), Levels(), answer.rank)
+        if not is_news(answer, context):
+            return
+        result = self._refined(known, answer) if known else answer
+        levels = self._raised(result, levels)
+        result = msgspec.structs.replace(result, privacy=result.privacy.join(levels.result))
+        # The value that an hour is told with is its mean: as private as a summary.
+        value_level = levels.summary if result.rank is Rank.PATTERN else levels.reading
+        result = within(result, msgspec.structs.replace(levels, reading=value_level))
+        self._store.stop_waiting(result.event, tx)
+        self._store.send_result(result, tx)
+        self._store.keep(result, with_cloud(answer, msgspec.structs.replace(context, levels=levels)), tx)
+        if known is not None:
+            self._sightings.count(result, tx, asked=result.event)
+        self.told(result)
+
+    def _refined(self, known: Known, answer: Result) -> Result:
+        """The cloud's answer as the next one about an event that is known here."""
         before = known.result
-        same = (answer.model, answer.rule, answer.reason) == (before.model, before.rule, before.reason)
-        if before.tier is Tier.CLOUD and same and answer.time == before.time:
-            return
         path = deeper(before.path, answer.path) if answer.task is Task.WILDLIFE else answer.path
         kept = path != answer.path
-        result = msgspec.structs.replace(
+        return msgspec.structs.replace(
             answer,
             sighting=before.sighting,
             revision=max(before.revision + 1, answer.revision),
@@ -177,23 +198,35 @@ class Answers:
             privacy=before.privacy.join(answer.privacy),
             latency_ms=round((self._clock.now() - known.context.received_s) * 1000, 1),
         )
-        self._store.answered(result.event, tx)
-        self._store.send_result(result, tx)
-        self._store.keep(result, known.context, tx)
-        self._sightings.count(result, tx)
-        self.told(result)
 
-    def _levels_of(self, result: Result) -> messages.Levels:
-        return self._policy.levels(result.source, clock.seconds(result.time), path=result.path).levels
+    def _levels_here(self, answer: Result, known: Known | None, tx: Transaction) -> Levels | None:
+        """The levels that an event, or the hour that it is, was given here; None if neither is known."""
+        levels = known.context.levels if known else None
+        if answer.rank is Rank.PATTERN:
+            hour = self._store.rooms.hour(answer.source, clock.seconds(answer.time), tx)
+            if hour is not None:
+                levels = levels.join(hour.levels) if levels else hour.levels
+        return levels
+
+    def _raised(self, result: Result, levels: Levels | None) -> Levels:
+        """Policy's word about what the cloud found. A stream that only its devices know keeps the levels that they gave
+        it; one that nobody knows has an unnamed stream's."""
+        if levels is not None and not self._policy.knows(result.source):
+            return levels
+        asked = self._policy.levels(result.source, clock.seconds(result.time), path=result.path).levels
+        return levels.join(asked) if levels is not None else asked
 
     # --- deadlines -------------------------------------------------------------------------------------------
 
     def expire(self, event: str) -> None:
-        """The cloud did not answer in time: say so. Its answer supersedes whenever it comes."""
+        """The cloud did not answer in time: say so. Its answer supersedes whenever it comes. Where the question was sent
+        and may be lost, the sighting's next frame asks again; one that waits for its link will be answered."""
         with self._spool.transaction() as tx:
             known = self._store.answer_in(event, tx)
-            if not self._store.answered(event, tx) or known is None:
+            if not self._store.stop_waiting(event, tx) or known is None:
                 return
+            if not self._store.unsent(event, tx):
+                self._store.sightings.ask_again(event, tx)
             result = msgspec.structs.replace(
                 known.result,
                 revision=known.result.revision + 1,
@@ -210,4 +243,22 @@ class Answers:
         for result in results:
             if result.tier is not Tier.DEVICE:
                 self._metrics.answered(result)
-        self._series.write([result_point(result) for result in results])
+        self._series.results(*results)
+
+
+def is_news(answer: Result, context: Context) -> bool:
+    """Whether the cloud has not said this before, or something newer: its answers come again, and in any order. Of one
+    revision each model is heard once."""
+    if answer.revision != context.cloud_revision:
+        return answer.revision > context.cloud_revision
+    return answer.model not in context.cloud_models
+
+
+def with_cloud(answer: Result, context: Context) -> Context:
+    """The context of an event once this answer of the cloud, which is news, was taken."""
+    again = answer.revision == context.cloud_revision
+    return msgspec.structs.replace(
+        context,
+        cloud_revision=answer.revision,
+        cloud_models=(*(context.cloud_models if again else ()), answer.model),
+    )

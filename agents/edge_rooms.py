@@ -18,7 +18,6 @@ from pipeline.messages import (
     Envelope,
     Event,
     Kind,
-    Levels,
     Privacy,
     Rank,
     Report,
@@ -55,9 +54,9 @@ class Rooms:
 
     def open(self) -> None:
         """Go on where the store says that the rooms' windows stand."""
-        for name, end_s in self._store.room_ends().items():
+        for name, end_s in self._store.rooms.ends().items():
             room = rooms.Room(end_s)
-            for source, newest_s in self._store.newest(name).items():
+            for source, newest_s in self._store.rooms.newest(name).items():
                 room = rooms.saw(room, source, newest_s, received_s=self._clock.now())
             self._rooms[name] = room
 
@@ -66,16 +65,18 @@ class Rooms:
         result = event.result
         time_s = clock.seconds(result.time)
         self._newest_s[result.source] = max(time_s, self._newest_s.get(result.source, time_s))
-        before = self._store.hour(result.source, rooms.hour_of(time_s), tx)
+        before = self._store.rooms.hour(result.source, rooms.hour_of(time_s), tx)
         hour = rooms.tally(before.hour if before else None, report, time_s)
         levels = event.levels.join(before.levels) if before else event.levels
-        self._store.keep_hour(result.source, hour, levels, tx, changed=True)
+        self._store.rooms.keep_hour(result.source, hour, levels, tx, changed=True)
         if event.room is not None and report.unit in self._model.units:
-            self._store.add_sample(event.room, result.source, report.unit, time_s, report.value, tx)
+            self._store.rooms.add_sample(
+                event.room, result.source, report.unit, time_s, report.value, event.levels, tx
+            )
             room = self._rooms.get(event.room)
             if room is None:
                 room = rooms.Room(rooms.first_end(time_s, self._settings.edge.window_s))
-                self._store.keep_room_end(event.room, room.end_s, tx)
+                self._store.rooms.keep_end(event.room, room.end_s, tx)
             self._rooms[event.room] = rooms.saw(room, result.source, time_s, received_s=self._clock.now())
 
     # --- windows ---------------------------------------------------------------------------------------------
@@ -89,17 +90,18 @@ class Rooms:
         return told
 
     def _answer_window(self, name: str, room: rooms.Room, spool: Spool) -> Result:
-        """Vacant or occupied: an event of its own, whose id follows from room and window."""
+        """Vacant or occupied: an event of its own, whose id follows from room and window, as private as any report that it
+        was made of, and as policy wants it at the window's start or end."""
         settings, end_s = self._settings, room.end_s
         started_s = self._clock.now()
         sources = sorted(self._streams(name))
-        window = self._store.samples(name, end_s, self._model.window_s)
-        levels = Levels(*(Privacy.PUBLIC for _ in Kind))
+        samples, levels = self._store.rooms.window(name, end_s, self._model.window_s)
         for source in sources:
-            levels = levels.join(self._policy.levels(source, end_s).levels)
-        told = ", ".join(sorted(window))
+            for moment_s in (end_s - settings.edge.window_s, end_s):
+                levels = levels.join(self._policy.levels(source, moment_s).levels)
+        told = ", ".join(sorted(samples))
         try:
-            scores = self._model.see(window, end_s)
+            scores = self._model.see(samples, end_s)
             label, probability = scores.best
             rule, reason = "window-answered", f"{settings.edge.window_s:g} s of {told}"
         except Rejected as error:
@@ -128,13 +130,13 @@ class Rooms:
         )
         with spool.transaction() as tx:
             # Within the transaction, as `take` is: no report slips in between.
-            first_later_s = self._store.first_sample(name, end_s, tx)
+            first_later_s = self._store.rooms.first_sample(name, end_s, tx)
             after = rooms.advance(self._rooms[name], settings.edge.window_s, first_later_s=first_later_s)
             self._rooms[name] = after
             self._store.send_result(result, tx)
             self._store.keep(result, Context(started_s, levels, Rank.ACTIVITY), tx)
-            self._store.keep_room_end(name, after.end_s, tx)
-            self._store.forget_samples(name, end_s - self._model.window_s, tx)
+            self._store.rooms.keep_end(name, after.end_s, tx)
+            self._store.rooms.forget_samples(name, end_s - self._model.window_s, tx)
         return result
 
     def _streams(self, name: str) -> frozenset[str]:
@@ -154,18 +156,18 @@ class Rooms:
     def tell_hours(self, spool: Spool) -> None:
         """Put hours that are over into the outbox, where policy lets their summary leave."""
         now_s = self._clock.now()
-        for seen in self._store.changed_hours():
+        for seen in self._store.rooms.changed_hours():
             start_s = seen.hour.start_s
             if not rooms.hour_is_over(start_s, self._newest_s.get(seen.source, start_s), now_s):
                 continue
             with spool.transaction() as tx:
                 # Once more: a report may have been counted in since.
-                source, hour, levels = self._store.hour(seen.source, start_s, tx) or seen
+                source, hour, levels = self._store.rooms.hour(seen.source, start_s, tx) or seen
                 envelope = self._summary(source, hour, levels.summary)
                 told = msgspec.structs.replace(hour, told=hour.told + 1)
                 if envelope is not None:
                     self._store.send_up(envelope, self._settings.site, tx)
-                self._store.keep_hour(source, told, levels, tx, changed=False)
+                self._store.rooms.keep_hour(source, told, levels, tx, changed=False)
 
     def _summary(self, source: str, hour: rooms.Hour, level: Privacy) -> Envelope | None:
         """The hour as the cloud may have it: in the clear, sealed, or not at all."""

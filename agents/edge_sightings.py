@@ -1,66 +1,65 @@
 """Sightings at the edge: each frame's newest answer is a vote, and the consensus is told whenever it changes.
 
 To the site's users at once; to the cloud once, when the sighting is closed and public: that is what counts are made of.
+A sighting is as private as the most private of its frames; where that is user-private, nothing is told of it any more.
 """
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
+from agents.edge_series import SiteSeries
 from agents.edge_store import EdgeStore
-from agents.sightings import Vote, consensus
+from agents.sightings import consensus, weight
 from models.cascade import rank_of
-from pipeline.messages import UNKNOWN, Privacy, Result, SightingReport, Tier
-from pipeline.points import sighting_point
+from pipeline.messages import UNKNOWN, Privacy, Rank, Result, SightingReport, Tier
 from pipeline.records import NAMED_KINGDOMS, answer_envelope
 from pipeline.settings import Settings
 from pipeline.spool import Spool, Transaction
-from pipeline.timeseries import Writer
 
 
 class Sightings:
     """Sightings of one site."""
 
-    def __init__(self, settings: Settings, store: EdgeStore, series: Writer) -> None:
+    def __init__(self, settings: Settings, store: EdgeStore, series: SiteSeries) -> None:
         self._settings = settings
         self._store = store
         self._series = series
 
     def count(self, result: Result, tx: Transaction, *, asked: str | None = None) -> None:
-        """Count an event's newest answer into its sighting, and tell the consensus if that changed."""
+        """Count an event's newest answer into its sighting, and tell the consensus.
+
+        `asked`: the event about which the cloud was asked with this answer, or answered.
+        """
         if result.sighting is None:
             return
-        self._store.vote(
-            result.sighting, result.event, Vote(result.path, result.probability), tx, asked=asked
-        )
-        self._report(result.sighting, tx, result, closed=False)
+        sightings = self._store.sightings
+        votes = weight(result.probability)
+        sightings.vote(result.sighting, result.event, result.path, votes, result.privacy, tx, asked=asked)
+        before = sightings.report(result.sighting, tx) or _begun(result.sighting, result)
+        span = {"time": min(before.time, result.time), "until": max(before.until, result.time)}
+        self._tell(replace(before, **span, model=result.model, closed=False), tx)
 
     def close_quiet(self, now_s: float, spool: Spool) -> None:
         """Close sightings that no frame joins any more, and whose answers had their time."""
         patience_s = self._settings.device.sighting_gap_s + self._settings.edge.cloud_deadline_s
-        for sighting in self._store.quiet(now_s - patience_s):
+        before_s = now_s - patience_s
+        for sighting in self._store.sightings.quiet(before_s):
             with spool.transaction() as tx:
-                self._report(sighting, tx, None, closed=True)
+                if self._store.sightings.close(sighting, before_s, tx):
+                    report = self._store.sightings.report(sighting, tx)
+                    if report is not None:
+                        self._tell(replace(report, closed=True), tx)
 
-    def _report(self, sighting: str, tx: Transaction, latest: Result | None, *, closed: bool) -> None:
-        """Publish a sighting's consensus; once it is closed and public, tell the cloud as well."""
-        before = self._store.report(sighting, tx)
-        agreed = consensus(self._store.votes(sighting, tx))
-        if latest is not None:
-            times = [latest.time] + ([before.time, before.until] if before else [])
-            privacy = latest.privacy.join(before.privacy) if before else latest.privacy
-            site, device, stream, model = latest.site, latest.device, latest.stream, latest.model
-        elif before is not None:
-            times, privacy, model = [before.time, before.until], before.privacy, before.model
-            site, device, stream = before.site, before.device, before.stream
-        else:
+    def _tell(self, before: SightingReport, tx: Transaction) -> None:
+        """Publish the next revision of a report; once it is closed and public, tell the cloud as well."""
+        privacy = self._store.sightings.privacy(before.sighting, tx)
+        if privacy.reach is Tier.DEVICE:
             return
-        report = SightingReport(
-            sighting=sighting,
-            time=min(times),
-            until=max(times),
-            site=site,
-            device=device,
-            stream=stream,
-            revision=before.revision + 1 if before else 1,
+        agreed = consensus(self._store.sightings.tallies(before.sighting, tx))
+        report = replace(
+            before,
+            revision=before.revision + 1,
             rank=rank_of(agreed.path),
             label=agreed.path[-1] if agreed.path else UNKNOWN,
             path=agreed.path,
@@ -68,15 +67,33 @@ class Sightings:
             frames=agreed.frames,
             agree=agreed.agree,
             privacy=privacy,
-            closed=closed,
-            rule="consensus",
-            model=model,
         )
-        if privacy.reach is Tier.DEVICE:
-            return
         self._store.send_report(report, tx)
-        self._store.keep_report(report, tx)
-        if closed:
-            self._series.write([sighting_point(report)])
+        self._store.sightings.keep_report(report, tx)
+        if report.closed:
+            self._series.sighting(report)
             if privacy is Privacy.PUBLIC and NAMED_KINGDOMS.intersection(report.path[:1]):
-                self._store.send_up(answer_envelope(report), site, tx)
+                self._store.send_up(answer_envelope(report), report.site, tx)
+
+
+def _begun(sighting: str, first: Result) -> SightingReport:
+    """Before anything was told of a sighting."""
+    return SightingReport(
+        sighting=sighting,
+        time=first.time,
+        until=first.time,
+        site=first.site,
+        device=first.device,
+        stream=first.stream,
+        revision=0,
+        rank=Rank.KINGDOM,
+        label=UNKNOWN,
+        path=(),
+        probability=0.0,
+        frames=0,
+        agree=0,
+        privacy=first.privacy,
+        closed=False,
+        rule="consensus",
+        model=first.model,
+    )

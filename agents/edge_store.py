@@ -1,5 +1,5 @@
-"""What the edge remembers, and what it sends: answers, sightings, rooms and hours beside inbox and outbox, in the same
-transactions. Kept for `edge.keep_days`.
+"""What the edge remembers, and what it sends: answers beside inbox and outbox, in the same transactions; sightings and
+rooms have tables of their own (`SightingStore`, `RoomStore`). Kept for `edge.keep_days`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from agents import outbox
-from agents.rooms import Hour
-from agents.sightings import Vote
+from agents import edge_room_store, edge_sighting_store, outbox
+from agents.edge_room_store import RoomStore
+from agents.edge_sighting_store import SightingStore
 from pipeline import messages, topics
 from pipeline.clock import Clock
 from pipeline.messages import (
@@ -38,16 +38,6 @@ CREATE TABLE IF NOT EXISTS edge_answers(
     context BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS edge_answers_at ON edge_answers(at);
 CREATE TABLE IF NOT EXISTS edge_awaiting(event TEXT PRIMARY KEY, deadline REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS edge_sightings(
-    sighting TEXT PRIMARY KEY, at REAL NOT NULL, asked TEXT, open INTEGER NOT NULL, told BLOB);
-CREATE TABLE IF NOT EXISTS edge_votes(
-    sighting TEXT, event TEXT, path TEXT NOT NULL, probability REAL NOT NULL, PRIMARY KEY(sighting, event));
-CREATE TABLE IF NOT EXISTS edge_samples(
-    room TEXT, source TEXT, unit TEXT NOT NULL, time REAL, value REAL NOT NULL, PRIMARY KEY(room, source, time));
-CREATE TABLE IF NOT EXISTS edge_rooms(room TEXT PRIMARY KEY, end REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS edge_hours(
-    source TEXT, start REAL, hour BLOB NOT NULL, levels BLOB NOT NULL, changed INTEGER NOT NULL,
-    PRIMARY KEY(source, start));
 """
 
 
@@ -57,6 +47,10 @@ class Context(msgspec.Struct, frozen=True):
     received_s: float
     levels: Levels
     wants: Rank
+    cloud_revision: int = 0
+    """The highest that the cloud gave its answers; what stands was told under a revision of the edge's own."""
+    cloud_models: tuple[str, ...] = ()
+    """Whose answers of that revision were taken."""
 
 
 class Known(NamedTuple):
@@ -66,23 +60,19 @@ class Known(NamedTuple):
     context: Context
 
 
-class OpenHour(NamedTuple):
-    """An hour, and the levels of its records: raised by each report, never lowered."""
-
-    source: str
-    hour: Hour
-    levels: Levels
-
-
 class EdgeStore:
     """The edge's tables in its spool."""
 
     def __init__(self, spool: Spool, clock: Clock) -> None:
         self._spool = spool
         self._clock = clock
+        self.sightings = SightingStore(spool, clock)
+        self.rooms = RoomStore(spool)
 
     def open(self) -> None:
-        self._spool.create(SCHEMA)
+        """Make the tables where there are none."""
+        for schema in (SCHEMA, edge_sighting_store.SCHEMA, edge_room_store.SCHEMA):
+            self._spool.create(schema)
 
     # --- answers -----------------------------------------------------------------------------------------------
 
@@ -127,7 +117,7 @@ class EdgeStore:
     def await_answer(self, event: str, deadline_s: float, tx: Transaction) -> None:
         tx.db.execute("INSERT OR REPLACE INTO edge_awaiting VALUES (?, ?)", (event, deadline_s))
 
-    def answered(self, event: str, tx: Transaction) -> bool:
+    def stop_waiting(self, event: str, tx: Transaction) -> bool:
         """The cloud answered, or the edge gave up waiting; False if nothing was waited for."""
         return bool(tx.db.execute("DELETE FROM edge_awaiting WHERE event = ?", (event,)).rowcount)
 
@@ -138,121 +128,10 @@ class EdgeStore:
             for (event,) in self._spool.query("SELECT event FROM edge_awaiting WHERE deadline <= ?", (now_s,))
         ]
 
-    # --- sightings -----------------------------------------------------------------------------------------------
-
-    def asked(self, sighting: str) -> str | None:
-        """The event of this sighting about which the cloud was asked."""
-        rows = self._spool.query("SELECT asked FROM edge_sightings WHERE sighting = ?", (sighting,))
-        return rows[0][0] if rows else None
-
-    def vote(
-        self, sighting: str, event: str, vote: Vote, tx: Transaction, *, asked: str | None = None
-    ) -> None:
-        """Count (or count anew) one frame of a sighting; `asked`: the event that the cloud was asked about with it."""
-        tx.db.execute(
-            "INSERT OR REPLACE INTO edge_votes VALUES (?, ?, ?, ?)",
-            (sighting, event, "/".join(vote.path), vote.probability),
-        )
-        tx.db.execute(
-            "INSERT INTO edge_sightings VALUES (?, ?, ?, 1, NULL) ON CONFLICT(sighting) DO UPDATE SET "
-            "at = excluded.at, open = 1, asked = COALESCE(edge_sightings.asked, excluded.asked)",
-            (sighting, self._clock.now(), asked),
-        )
-
-    def votes(self, sighting: str, tx: Transaction) -> dict[str, Vote]:
-        rows = tx.db.execute(
-            "SELECT event, path, probability FROM edge_votes WHERE sighting = ?", (sighting,)
-        )
-        return {
-            event: Vote(tuple(path.split("/")) if path else (), probability)
-            for event, path, probability in rows
-        }
-
-    def report(self, sighting: str, tx: Transaction) -> SightingReport | None:
-        """What was last told of a sighting."""
-        rows = tx.db.execute("SELECT told FROM edge_sightings WHERE sighting = ?", (sighting,)).fetchall()
-        return messages.decode(SightingReport, rows[0][0]) if rows and rows[0][0] else None
-
-    def keep_report(self, report: SightingReport, tx: Transaction) -> None:
-        tx.db.execute(
-            "UPDATE edge_sightings SET told = ?, open = ? WHERE sighting = ?",
-            (messages.encode(report), not report.closed, report.sighting),
-        )
-
-    def quiet(self, before_s: float) -> list[str]:
-        """Open sightings to which nothing was added since."""
-        rows = self._spool.query("SELECT sighting FROM edge_sightings WHERE open AND at <= ?", (before_s,))
-        return [sighting for (sighting,) in rows]
-
-    # --- rooms and hours -----------------------------------------------------------------------------------------
-
-    def add_sample(
-        self, room: str, source: str, unit: str, time_s: float, value: float, tx: Transaction
-    ) -> None:
-        tx.db.execute(
-            "INSERT OR REPLACE INTO edge_samples VALUES (?, ?, ?, ?, ?)", (room, source, unit, time_s, value)
-        )
-
-    def samples(self, room: str, until_s: float, span_s: float) -> dict[str, list[tuple[float, float]]]:
-        """Unit -> (time, value) of a room's reports in the span before `until_s`, and of each stream the last one
-        before that: it holds until the next report."""
-        rows = self._spool.query(
-            "SELECT unit, time, value FROM edge_samples WHERE room = ? AND time < ? AND (time >= ? OR time = ("
-            "SELECT MAX(time) FROM edge_samples AS s WHERE s.room = edge_samples.room AND s.source = edge_samples.source "
-            "AND s.time < ?)) ORDER BY time",
-            (room, until_s, until_s - span_s, until_s - span_s),
-        )
-        found: dict[str, list[tuple[float, float]]] = {}
-        for unit, time_s, value in rows:
-            found.setdefault(unit, []).append((time_s, value))
-        return found
-
-    def first_sample(self, room: str, from_s: float, tx: Transaction) -> float | None:
-        """Time of the room's first report at or after this moment."""
-        found = tx.db.execute(
-            "SELECT MIN(time) FROM edge_samples WHERE room = ? AND time >= ?", (room, from_s)
-        )
-        time_s: float | None = found.fetchone()[0]
-        return time_s
-
-    def newest(self, room: str) -> dict[str, float]:
-        rows = self._spool.query(
-            "SELECT source, MAX(time) FROM edge_samples WHERE room = ? GROUP BY source", (room,)
-        )
-        return dict(rows)
-
-    def forget_samples(self, room: str, before_s: float, tx: Transaction) -> None:
-        """Drop samples that no window needs any more; each stream's last one stays."""
-        tx.db.execute(
-            "DELETE FROM edge_samples WHERE room = ? AND time < ? AND time < (SELECT MAX(time) FROM edge_samples AS s "
-            "WHERE s.room = edge_samples.room AND s.source = edge_samples.source AND s.time < ?)",
-            (room, before_s, before_s),
-        )
-
-    def room_ends(self) -> dict[str, float]:
-        """End of each room's running window."""
-        return dict(self._spool.query("SELECT room, end FROM edge_rooms"))
-
-    def keep_room_end(self, room: str, end_s: float, tx: Transaction) -> None:
-        tx.db.execute("INSERT OR REPLACE INTO edge_rooms VALUES (?, ?)", (room, end_s))
-
-    def hour(self, source: str, start_s: float, tx: Transaction) -> OpenHour | None:
-        """What was counted into an hour so far."""
-        found = tx.db.execute(
-            "SELECT hour, levels FROM edge_hours WHERE source = ? AND start = ?", (source, start_s)
-        ).fetchone()
-        return None if found is None else _open_hour(source, *found)
-
-    def keep_hour(self, source: str, hour: Hour, levels: Levels, tx: Transaction, *, changed: bool) -> None:
-        tx.db.execute(
-            "INSERT OR REPLACE INTO edge_hours VALUES (?, ?, ?, ?, ?)",
-            (source, hour.start_s, msgspec.msgpack.encode(hour), msgspec.msgpack.encode(levels), changed),
-        )
-
-    def changed_hours(self) -> list[OpenHour]:
-        """Hours that changed since they were told, oldest first."""
-        rows = self._spool.query("SELECT source, hour, levels FROM edge_hours WHERE changed ORDER BY start")
-        return [_open_hour(*row) for row in rows]
+    def unsent(self, event: str, tx: Transaction) -> bool:
+        """Whether the gateway has not taken all about this event yet."""
+        found = tx.db.execute("SELECT 1 FROM outbox WHERE hop = ? AND event = ?", (UPLINK, event))
+        return found.fetchone() is not None
 
     # --- what leaves ---------------------------------------------------------------------------------------------
 
@@ -316,15 +195,5 @@ class EdgeStore:
         """Drop answers, sightings and told hours that are older than this."""
         with self._spool.transaction() as tx:
             tx.db.execute("DELETE FROM edge_answers WHERE at < ?", (before_s,))
-            tx.db.execute(
-                "DELETE FROM edge_votes WHERE sighting IN (SELECT sighting FROM edge_sightings WHERE at < ?)",
-                (before_s,),
-            )
-            tx.db.execute("DELETE FROM edge_sightings WHERE at < ?", (before_s,))
-            tx.db.execute("DELETE FROM edge_hours WHERE start < ? AND NOT changed", (before_s,))
-
-
-def _open_hour(source: str, hour: bytes, levels: bytes) -> OpenHour:
-    return OpenHour(
-        source, msgspec.msgpack.decode(hour, type=Hour), msgspec.msgpack.decode(levels, type=Levels)
-    )
+            self.sightings.forget(before_s, tx)
+            self.rooms.forget(before_s, tx)

@@ -20,7 +20,6 @@ from pathlib import Path
 import structlog
 
 from agents import outbox
-from agents.batching import BatchSender
 from agents.kafka_links import await_topics
 from agents.links import broker_parts, endpoint
 from agents.refusals import refusal_of
@@ -28,8 +27,9 @@ from agents.role import Health
 from agents.telemetry import Metrics
 from pipeline import messages, records, topics
 from pipeline.clock import Clock, SystemClock
+from pipeline.delivery import BatchSender
 from pipeline.errors import Rejected, Retry
-from pipeline.kafka import Consumer, Producer, Refused
+from pipeline.kafka import Consumer, Fetched, Producer, Refused
 from pipeline.messages import (
     Downlink,
     DownlinkAck,
@@ -60,6 +60,11 @@ SPOOL_MIB = 1024
 RETRY_S = 1.0
 """Pause after Kafka could not be reached."""
 
+KEEP_S = 7 * 86_400.0
+"""How long an answer waits for a site that is away: after a week its users have long stopped to wait for it."""
+
+EXPIRE_EVERY_S = 3600.0
+
 
 class Gateway:
     """One gateway, for all sites."""
@@ -72,6 +77,7 @@ class Gateway:
         self._clock = clock
         self._stop = threading.Event()
         self._kafka = "connecting"
+        self._expired_s = 0.0
         self._ready = False
 
     # --- life ----------------------------------------------------------------------------------------------
@@ -204,18 +210,36 @@ class Gateway:
         self._mqtt.start()
         self._sender.start()
         consumer = Consumer(settings.kafka, [topics.RESULTS], GROUP, "tierwise-gateway")
+        fetched: Sequence[Fetched] = ()
         while not self._stop.is_set():
             try:
-                fetched = consumer.poll()
-                self._kafka = "connected"
-            except Retry as error:
+                self._expire()
+                fetched = fetched or self._poll(consumer)
+                if fetched:
+                    self._queue([record.value or b"" for record in fetched])
+                    fetched = ()
+                    consumer.commit()
+            except Retry as error:  # of Kafka or of the outbox; what was fetched is queued later
                 self._kafka = str(error)
                 self._stop.wait(RETRY_S)
-                continue
-            if fetched:
-                self._queue([record.value or b"" for record in fetched])
-                consumer.commit()
         consumer.close()
+
+    def _poll(self, consumer: Consumer) -> Sequence[Fetched]:
+        """The next answers. Raises `Retry` while more than enough wait for their sites already."""
+        if self._spool.full:
+            raise Retry(f"not read: {SPOOL_MIB} MiB of answers wait for sites that are away")
+        fetched = consumer.poll()
+        self._kafka = "connected"
+        return fetched
+
+    def _expire(self) -> None:
+        now_s = self._clock.now()
+        if now_s - self._expired_s > EXPIRE_EVERY_S:
+            with self._spool.transaction() as tx:
+                count = tx.expire(DOWN, now_s - KEEP_S)
+            self._expired_s = now_s
+            if count:
+                log.warning("answers were given up: their sites stayed away", count=count)
 
     def _found(self, state: str) -> None:
         self._kafka = state
@@ -230,21 +254,25 @@ class Gateway:
                     self.metrics.refused(error.reason)
                     continue
                 if isinstance(answer, Result):
-                    topic, name = topics.downlink(answer.site), messages.downlink_id(answer)
+                    topic = topics.downlink(answer.site)
+                    name = f"{answer.site}/{messages.downlink_id(answer)}"
                     tx.send(
                         outbox.letter(answer, hop=DOWN, topic=topic, id=name, now_s=now_s, event=answer.event)
                     )
 
     def _wrap(self, batch: Sequence[Outgoing]) -> gate.Cleared:
         """One downlink message, through the gate."""
-        results = tuple(messages.decode(Result, record.payload) for record in batch)
+        results = tuple(outbox.opened_as(Result, record) for record in batch)
         cleared = gate.clear(Downlink(results=results), batch[0].topic, to=Tier.CLOUD)
         self.metrics.hop("cloud-edge", len(cleared.payload))
         return cleared
 
     def _settle(self, message: Message) -> None:
+        """An edge's acknowledgement settles its own site's answers, and no other's."""
+        site = topics.site_of(message.topic)
         try:
-            self._spool.settle(DOWN, messages.decode(DownlinkAck, message.payload).ids)
+            ids = messages.decode(DownlinkAck, message.payload).ids
+            self._spool.settle(DOWN, [f"{site}/{name}" for name in ids])
         except Malformed as error:
             self.metrics.refused(error.reason)
 

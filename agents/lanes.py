@@ -29,17 +29,20 @@ class Lanes(Generic[T]):
         """A lane is in here while one of its batches runs or waits."""
         self._batches = 0
         self._failure: BaseException | None = None
+        self._closed = False
         self._changed = threading.Condition()
 
     def put(self, lane: str, batch: Sequence[T]) -> None:
-        """Queue a batch behind those of its lane."""
+        """Queue a batch behind those of its lane; after `close` it is dropped, as what waited then."""
         with self._changed:
+            if self._closed:
+                return
             self._batches += 1
             if lane in self._waiting:
                 self._waiting[lane].append(batch)
                 return
             self._waiting[lane] = deque()
-        self._pool.submit(self._run, lane, batch)
+            self._pool.submit(self._run, lane, batch)
 
     def wait_below(self, batches: int, timeout_s: float | None = None) -> bool:
         """Wait until fewer batches than this run or wait. Raises what a batch raised: the lanes are broken then."""
@@ -51,6 +54,8 @@ class Lanes(Generic[T]):
 
     def close(self) -> None:
         """Let what runs end; what waits is dropped."""
+        with self._changed:
+            self._closed = True
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def __enter__(self) -> Lanes[T]:

@@ -9,17 +9,19 @@ leaves, so that what was withdrawn or raised in between does not::
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
 from pipeline import messages
+from pipeline.errors import Rejected
 from pipeline.messages import (
     Ack,
     DownlinkAck,
     Envelope,
     Event,
     EventAck,
+    Malformed,
     Privacy,
     Refusal,
     Result,
@@ -35,6 +37,8 @@ _TYPES: Final[dict[str, type[msgspec.Struct]]] = {
     for kind in (Ack, DownlinkAck, Envelope, Event, EventAck, Refusal, Result, SightingReport)
 }
 """What may wait in an outbox, by the word that stands beside it."""
+
+M = TypeVar("M", bound=msgspec.Struct)
 
 
 def letter(
@@ -61,10 +65,28 @@ def letter(
 
 
 def opened(outgoing: Outgoing) -> msgspec.Struct:
-    """The message that a record of the outbox holds. Raises `Malformed` if another release wrote it."""
-    return messages.decode(_TYPES[outgoing.kind], outgoing.payload)
+    """The message that a record of the outbox holds. Raises `Rejected` (``outdated``) if another release wrote it."""
+    kind = _TYPES.get(outgoing.kind)
+    if kind is None:
+        raise _outdated(outgoing, "no message of this release")
+    return opened_as(kind, outgoing)
+
+
+def opened_as(kind: type[M], outgoing: Outgoing) -> M:
+    """The same, where only one kind can be there. Raises `Rejected` as `opened` does."""
+    try:
+        return messages.decode(kind, outgoing.payload)
+    except Malformed as error:
+        raise _outdated(outgoing, str(error)) from None
+
+
+def _outdated(outgoing: Outgoing, why: str) -> Rejected:
+    return Rejected(
+        "outdated",
+        f"{outgoing.id} for {outgoing.hop} waited in the outbox as {outgoing.kind}, which another release wrote: {why}",
+    )
 
 
 def cleared(outgoing: Outgoing, *, to: Tier) -> Cleared:
-    """Pass the gate. Raises `Withheld` where the message may not travel to that tier."""
+    """Pass the gate. Raises `Withheld` where the message may not travel to that tier, `Rejected` as `opened` does."""
     return gate.clear(opened(outgoing), outgoing.topic, to=to)

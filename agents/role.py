@@ -36,6 +36,7 @@ import structlog
 
 from agents import exits
 from agents.telemetry import HealthServer, Metrics, configure_logs, version
+from pipeline import private_files
 from pipeline.brokers import parent
 from pipeline.errors import Stop
 
@@ -128,6 +129,7 @@ def run_role(name: str, build: Build, settings: Settings, *, parent_pid: int | N
     parent_pid
         The process that started this one and must not be survived: when it is gone, the role stops.
     """
+    os.umask(private_files.UMASK)
     configure_logs(settings.log, name)
     endings = Endings()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -144,6 +146,7 @@ def run_role(name: str, build: Build, settings: Settings, *, parent_pid: int | N
         parent.watch(parent_pid, lambda: endings.report(gone))
     with contextlib.ExitStack() as cleanup:
         try:
+            _make_folders(settings.data_dir, name)
             role = build(settings)
             cleanup.callback(_stop, role)
             cleanup.enter_context(_served(role, settings))
@@ -157,6 +160,17 @@ def run_role(name: str, build: Build, settings: Settings, *, parent_pid: int | N
             print(f"tierwise {name}: {ending.why}", file=sys.stderr, flush=True)
     log.info("stopped", code=ending.code)
     return ending.code
+
+
+def _make_folders(data_dir: Path, role: str) -> None:
+    """What a role keeps is its user's alone. The data folder, if it is there, is left as somebody made it."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        private_files.make_folder(data_dir / role)
+    except OSError as error:
+        raise Stop(
+            f"cannot write to {data_dir} ({error.strerror}): make it writable, or change `data` in the settings"
+        ) from None
 
 
 def _failure(error: BaseException | None, where: str) -> Ending:

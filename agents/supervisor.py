@@ -38,6 +38,7 @@ from agents.child import Child
 from agents.plan import BROKERS, EXTRAS, ROLES, Part, Phase, Watched, due, pause_s
 from agents.role import running
 from agents.telemetry import LOOPBACK
+from pipeline import private_files
 from pipeline.errors import Stop
 
 if TYPE_CHECKING:
@@ -110,7 +111,9 @@ class Supervisor:
         data_dir = self._settings.data_dir
         logs = data_dir / "logs"
         try:
-            logs.mkdir(parents=True, exist_ok=True)
+            if not data_dir.exists():  # else it is left as somebody made it
+                private_files.make_folder(data_dir)
+            private_files.make_folder(logs)
         except OSError as error:
             raise Stop(
                 f"{logs}: cannot be made: {error.strerror}; change `data` in {self._settings_file}"

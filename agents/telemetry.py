@@ -76,7 +76,14 @@ def configure_logs(log: LogSettings, role: str) -> None:
         functools.partial(_name_role, role=role),
     ]
     render: list[Any] = (
-        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), timestamp_key="time")]
+        [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(),
+                timestamp_key="time",
+                # The default shows each frame's variables: payloads and keys.
+                exception_formatter=structlog.dev.plain_traceback,
+            )
+        ]
         if text
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
     )

@@ -6,8 +6,9 @@
                                                      ^ settled by the broker's or the next hop's acknowledgement
 
 `Ingest` commits what arrives before it is acknowledged; `Sender` passes what is in the outbox through the gate and
-sends it, again and again, until it is settled. Neither knows what the messages mean: an agent gives `admit`, which
-lets a message in, and `clear`, which lets one out::
+sends it, again and again, until it is settled. `BatchSender` does so for uplink and downlink, where every message costs
+a header. None knows what the messages mean: an agent gives `admit`, which lets a message in, and `clear`, which lets one
+out::
 
     ingest = Ingest(spool, "site", admit)
     connection = Connection(endpoint, "tierwise-home-cam1", subscriptions=[...], handler=ingest)
@@ -26,6 +27,7 @@ from typing import Final, Literal
 
 from pipeline.clock import Clock, SystemClock
 from pipeline.errors import Rejected, Retry
+from pipeline.messages import UPLINK_MAX_BYTES
 from pipeline.mqtt import Connection, Message
 from pipeline.privacy.gate import Cleared
 from pipeline.spool import Arrival, Outgoing, Receipt, Spool, Transaction
@@ -37,7 +39,13 @@ REPEAT_MAX_S: Final = 60.0
 """A record that the next hop has not acknowledged is sent again after 5, 10, 20, 40, 60, 60 ... seconds."""
 
 SEND_MAX: Final = 50
-"""Records read from the outbox at a time."""
+"""Records read from the outbox at a time: what is withdrawn after it was read may still leave."""
+
+BATCH_MAX: Final = 200
+"""The same, where they are sent in batches: so many are in one at most."""
+
+OVERHEAD_BYTES: Final = 16
+"""What a batch adds to each record, at most."""
 
 IDLE_S: Final = 1.0
 """How often a sender that has nothing to do looks for what is due again."""
@@ -92,13 +100,28 @@ class Ingest:
         self._spool.broker_acknowledged(self._link, mark)
 
 
-class Sender:
-    """Sends one hop's outbox, on a thread of its own, until each record is settled.
+def pack(waiting: Sequence[Outgoing], limit_bytes: int = UPLINK_MAX_BYTES) -> list[Outgoing]:
+    """The records of the next batch: of the first one's topic, in order, as many as fit; always at least one."""
+    batch: list[Outgoing] = []
+    size_bytes = 0
+    for record in waiting:
+        if record.topic != waiting[0].topic:
+            continue
+        size_bytes += len(record.payload) + OVERHEAD_BYTES
+        if batch and size_bytes > limit_bytes:
+            break
+        batch.append(record)
+    return batch
 
-    `settled_by` says whose acknowledgement that is: the broker's, where nobody behind it answers, or the next
-    hop's, which the agent settles when it comes. A record that the gate withholds, or that no broker takes, is
-    settled and told to `refused`. The next hop must acknowledge what it refuses, too: unsettled records beyond
-    `spool.INFLIGHT_MAX` wait for the first of them.
+
+class BatchSender:
+    """Sends one hop's outbox, on a thread of its own, batch by batch, until each record is settled.
+
+    `wrap` makes a batch's message and passes the gate. Of a batch that it refuses, or that no broker takes, each record
+    is tried alone; one that is refused alone is settled and told to `refused`. `settled_by` says whose acknowledgement
+    settles a record: the broker's, where nobody behind it answers, or the next hop's, which the agent settles when it
+    comes. The next hop must acknowledge what it refuses, too: of a topic, unsettled records beyond
+    `spool.store.INFLIGHT_MAX` wait for the first of them.
     """
 
     def __init__(
@@ -106,22 +129,28 @@ class Sender:
         spool: Spool,
         connection: Connection,
         hop: str,
-        clear: Callable[[Outgoing], Cleared],
+        wrap: Callable[[Sequence[Outgoing]], Cleared],
         *,
-        settled_by: Literal["broker", "hop"],
         refused: Callable[[Outgoing, Rejected], None],
+        settled_by: Literal["broker", "hop"] = "hop",
+        pack: Callable[[Sequence[Outgoing]], list[Outgoing]] = pack,
+        read_max: int = BATCH_MAX,
         clock: Clock | None = None,
     ) -> None:
         self._spool = spool
         self._connection = connection
         self._hop = hop
-        self._clear = clear
-        self._settled_by = settled_by
+        self._wrap = wrap
         self._refused = refused
+        self._settled_by = settled_by
+        self._pack = pack
+        self._read_max = read_max
         self._clock = clock or SystemClock()
         self._stopping = threading.Event()
         self._wake = spool.queued(hop)
         self._done: deque[Outgoing] = deque()
+        self._alone: set[int] = set()
+        """Of batches that the broker refused, the records' `seq`."""
         self._connects = 0
         self._thread: threading.Thread | None = None
 
@@ -157,33 +186,54 @@ class Sender:
         if self._connects != self._connection.connects:
             self._connects = self._connection.connects
             self._spool.make_due(self._hop)
-        now = self._clock.now()
-        due = self._spool.outgoing(self._hop, SEND_MAX, now)
-        for record in due:
-            try:
-                cleared = self._clear(record)
-            except Rejected as error:
-                self._refuse(record, error)
-                continue
+        due = left = self._spool.outgoing(self._hop, self._read_max, self._clock.now())
+        while left:
+            batch = self._pack(left)
+            if any(record.seq in self._alone for record in batch):
+                batch = batch[:1]
+            sent = {record.seq for record in batch}
+            left = [record for record in left if record.seq not in sent]
             if self._stopping.is_set() or not self._connection.wait_writable(IDLE_S):
                 return False
-            delay_s = repeat_delay_s(record.attempts + 1, random.random())  # noqa: S311 - no secret
-            self._spool.attempted(self._hop, [record.id], now + delay_s)
-            self._publish(record, cleared)
-        return len(due) == SEND_MAX
+            self._send(batch)
+        return len(due) == self._read_max
 
-    def _publish(self, record: Outgoing, cleared: Cleared) -> None:
+    def _send(self, batch: Sequence[Outgoing]) -> None:
+        try:
+            cleared = self._wrap(batch)
+        except Rejected as error:
+            if len(batch) == 1:
+                self._refuse(batch[0], error)
+            else:
+                for record in batch:
+                    self._send([record])
+            return
+        # Before it is published: an acknowledgement may settle it before the next line runs.
+        attempts = max(record.attempts for record in batch) + 1
+        delay_s = repeat_delay_s(attempts, random.random())  # noqa: S311 - no secret
+        self._spool.attempted(self._hop, [record.id for record in batch], self._clock.now() + delay_s)
+        self._publish(batch, cleared)
+
+    def _publish(self, batch: Sequence[Outgoing], cleared: Cleared) -> None:
         def delivered() -> None:
+            self._alone.difference_update([record.seq for record in batch])
             if self._settled_by == "broker":
-                self._done.append(record)
+                self._done.extend(batch)
                 self._wake.set()
 
+        def refused(error: Rejected) -> None:
+            if len(batch) == 1:
+                self._refuse(batch[0], error)
+            else:
+                self._alone.update([record.seq for record in batch])
+
         try:
-            self._connection.publish(cleared, delivered, lambda error: self._refuse(record, error))
+            self._connection.publish(cleared, delivered, refused)
         except Rejected as error:
-            self._refuse(record, error)
+            refused(error)
 
     def _refuse(self, record: Outgoing, error: Rejected) -> None:
+        self._alone.discard(record.seq)
         self._done.append(record)
         self._wake.set()
         self._refused(record, error)
@@ -199,3 +249,30 @@ class Sender:
         except Retry:
             self._done.extendleft(reversed(done))
             raise
+
+
+class Sender(BatchSender):
+    """Sends one hop's outbox record by record; `clear` passes one through the gate."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        connection: Connection,
+        hop: str,
+        clear: Callable[[Outgoing], Cleared],
+        *,
+        settled_by: Literal["broker", "hop"],
+        refused: Callable[[Outgoing, Rejected], None],
+        clock: Clock | None = None,
+    ) -> None:
+        super().__init__(
+            spool,
+            connection,
+            hop,
+            lambda batch: clear(batch[0]),
+            refused=refused,
+            settled_by=settled_by,
+            pack=lambda waiting: [waiting[0]],
+            read_max=SEND_MAX,
+            clock=clock,
+        )

@@ -26,7 +26,8 @@ This module imports nothing of ours.
 from __future__ import annotations
 
 import enum
-from typing import ClassVar, TypeVar
+import re
+from typing import ClassVar, Final, TypeVar
 
 import msgspec
 
@@ -443,7 +444,7 @@ def decode(kind: type[M], payload: bytes) -> M:
             return msgspec.json.decode(payload, type=kind)
         message = msgspec.msgpack.decode(payload, type=kind)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise Malformed("malformed", f"not a {kind.__name__}: {error}") from None
+        raise Malformed("malformed", f"not a {kind.__name__}{_where(str(error))}") from None
     version = getattr(message, "v", VERSION)
     if version != VERSION:
         raise Malformed(
@@ -451,3 +452,27 @@ def decode(kind: type[M], payload: bytes) -> M:
             f"{kind.__name__} of version {version}; this release speaks version {VERSION}: upgrade the older agent",
         )
     return message
+
+
+_PLAIN: Final = (
+    "Expected ",
+    "Object missing required field ",
+    "Input data was truncated",
+    "JSON is malformed",
+)
+"""How msgspec begins what it says of our own types; all else that it says may quote the content."""
+_PATH: Final = re.compile(r" - at (`\$[\w.\[\]]*`)$")
+
+
+def _where(error: str) -> str:
+    """What is wrong and in which field, without a word of the content: what is refused is told to others.
+
+    >>> _where("Invalid enum value 'the diary' - at `$.privacy`")
+    ': at `$.privacy`'
+    >>> _where("Expected `str`, got `int` - at `$.ids[...]`")
+    ': Expected `str`, got `int` - at `$.ids[...]`'
+    """
+    if error.startswith(_PLAIN):
+        return f": {error}"
+    path = _PATH.search(error)
+    return f": at {path[1]}" if path else ""

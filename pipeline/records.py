@@ -58,7 +58,8 @@ _KINDS: Final = {kind.value.encode(): (kind, topics.event_type(kind).encode()) f
 _HEADERS_MAX_BYTES: Final = 4096
 """Ours have some 200: source, time, id, names of kind and level. The rest is room for tracing headers of others."""
 _REVISION_MAX_DIGITS: Final = 9
-_ZERO: Final = ord("0")
+_TIME_END_S: Final = 253_370_764_800.0
+"""Start of the year 9999: what is later, or before 1970, is a broken clock, and has no day in some time zone."""
 
 
 class Record(NamedTuple):
@@ -168,7 +169,7 @@ def judge(headers: Headers) -> tuple[Privacy, Kind, dict[str, bytes]]:
     ------
     Rejected
         ``privacy-missing``, ``-repeated``, ``-unknown``, the same of ``kind``; ``id-missing``, ``time-missing``,
-        ``source-missing``, ``source-invalid``, ``revision-invalid``, ``type-mismatch``, ``header-repeated``,
+        ``time-invalid``, ``source-missing``, ``source-invalid``, ``revision-invalid``, ``type-mismatch``, ``header-repeated``,
         ``header-invalid``; ``not-sealed``: private and in the clear; ``sealed-public``: public and sealed;
         ``header-forbidden``: a user-private record that says more than it may.
     """
@@ -191,7 +192,7 @@ def judge(headers: Headers) -> tuple[Privacy, Kind, dict[str, bytes]]:
     elif not found.get(Header.SEALED_BY):
         raise Rejected("not-sealed", f"a record that is {privacy} may leave its site only sealed")
     revision = found.get(_REVISION) or b""
-    if not revision.isdigit() or revision[0] == _ZERO or len(revision) > _REVISION_MAX_DIGITS:
+    if not revision.isdigit() or revision.startswith(b"0") or len(revision) > _REVISION_MAX_DIGITS:
         raise Rejected("revision-invalid", "header revision is not a number from 1 on")
     if privacy is Privacy.USER_PRIVATE:
         if not found.keys() <= PRIVATE_HEADERS:
@@ -201,8 +202,8 @@ def judge(headers: Headers) -> tuple[Privacy, Kind, dict[str, bytes]]:
     else:
         if not _is_source(found.get(_SOURCE) or _missing(_SOURCE)):
             raise Rejected("source-invalid", f"header {_SOURCE} is not site/device/stream")
-        if not found.get(_TIME):
-            _missing(_TIME)
+        if not _is_time(found.get(_TIME) or _missing(_TIME)):
+            raise Rejected("time-invalid", f"header {_TIME} is no RFC 3339 date and time since 1970")
     if not found.get(_ID):
         _missing(_ID)
     if None in found.values():  # Kafka allows it, and clients hand it out
@@ -215,8 +216,9 @@ def judge(headers: Headers) -> tuple[Privacy, Kind, dict[str, bytes]]:
     return privacy, kind, found
 
 
-NAMED_KINGDOMS: Final = frozenset({"animal", "plant", "person"})
-"""What is a sighting of something: frames of anything else, or of nothing known, are nobody's sighting."""
+NAMED_KINGDOMS: Final = frozenset({"animal", "plant"})
+"""What is a sighting of something: frames of anything else, or of nothing known, are nobody's sighting, and a person's is
+nobody else's business."""
 
 
 def answer_envelope(told: Result | SightingReport) -> Envelope:
@@ -285,6 +287,13 @@ def _is_source(source: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return len(names) == 3 and all(map(topics.is_name, names))
+
+
+def _is_time(time: bytes) -> bool:
+    try:
+        return 0 <= clock.seconds(time.decode()) < _TIME_END_S
+    except (ValueError, OverflowError):
+        return False
 
 
 def _milliseconds(time: str) -> int | None:

@@ -70,6 +70,9 @@ COMMANDS: Final = (
     Entry("cloud", "agents.cli.roles:cloud", "Answers public features: species, patterns, forecasts.", ROLES),
     Entry("doctor", "agents.cli.doctor:doctor", "Check this machine and say what to do.", CARE),
     Entry("health", "agents.cli.health:health", "Ask the roles of this machine how they are.", CARE),
+    Entry(
+        "models", "agents.cli.models:app", "Which models answer, and how right they are on your photos.", CARE
+    ),
     Entry("settings", "agents.cli.settings:app", "Check the settings file, or print a starter.", CARE),
     Entry(
         "bench",

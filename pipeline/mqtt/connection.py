@@ -116,7 +116,8 @@ class Connection:
         """Publish at QoS 1. `delivered` is called once the broker has acknowledged it.
 
         After a disconnect it may have been published or not, and nothing is called: publish it again. `refused` is
-        called if the broker hangs up on it, and on it alone, each time. Both are called on the connection's thread.
+        called if the broker hangs up on it, and on it alone, each time, or if there can be no such topic. Both are called
+        on the connection's thread.
 
         Raises
         ------

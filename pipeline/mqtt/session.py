@@ -19,7 +19,7 @@ from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
-from pipeline.errors import Retry
+from pipeline.errors import Rejected, Retry
 from pipeline.mqtt.endpoint import CONNECT_TIMEOUT_S, Endpoint
 from pipeline.mqtt.window import INFLIGHT_MAX, Window
 from pipeline.privacy.gate import Cleared
@@ -257,7 +257,14 @@ class Session:
             self._fence = self._mqtt.subscribe(self._client.client_id, 1)[1]
 
     def _publish(self, cleared: Cleared) -> int:
-        return self._mqtt.publish(cleared.topic, cleared.payload, qos=1, retain=cleared.retain).mid
+        """Its packet id. Raises `Rejected` (``topic-invalid``) for what MQTT has no words for, ever."""
+        try:
+            return self._mqtt.publish(cleared.topic, cleared.payload, qos=1, retain=cleared.retain).mid
+        except ValueError as error:
+            raise Rejected(
+                "topic-invalid",
+                f"{cleared.topic[:200]!r}: MQTT publishes under no such topic ({error}): use names of a-z, 0-9, - and _",
+            ) from None
 
     def _ready(self, problem: str) -> None:
         if self._client.birth is not None:

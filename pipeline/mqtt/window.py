@@ -98,11 +98,17 @@ class Window:
             self._changed.notify_all()
 
     def send(self, publish: Callable[[Cleared], int]) -> None:
-        """Publish what is to be sent; `publish` returns the packet id."""
+        """Publish what is to be sent; `publish` returns the packet id, or raises `Rejected`, which is told."""
         while self._to_send:
             with self._changed:
                 publication = self._to_send.popleft()
-                self._inflight[publish(publication.cleared)] = publication
+                try:
+                    self._inflight[publish(publication.cleared)] = publication
+                    continue
+                except Rejected as error:
+                    why = error
+                    self._changed.notify_all()
+            publication.refused(why)
 
     def acknowledged(self, packet_id: int) -> None:
         """The broker has this one."""

@@ -14,6 +14,7 @@ import sqlite3
 from pathlib import Path
 from typing import IO
 
+from pipeline import private_files
 from pipeline.errors import Retry, Stop
 
 MIGRATIONS = (
@@ -31,6 +32,15 @@ MIGRATIONS = (
         UNIQUE(hop, id));
     CREATE INDEX outbox_by_hop ON outbox(hop, seq);
     CREATE INDEX outbox_by_event ON outbox(event) WHERE event <> '';
+    """,
+    """
+    ALTER TABLE seen ADD COLUMN topic TEXT NOT NULL DEFAULT '';
+    ALTER TABLE seen ADD COLUMN sha256 BLOB NOT NULL DEFAULT x'';
+    UPDATE seen SET topic = inbox.topic, sha256 = inbox.sha256 FROM inbox WHERE inbox.id = seen.id;
+    DELETE FROM inbox WHERE done = 1 AND link = 'camera';
+    UPDATE inbox SET link = '' WHERE link = 'camera';
+    DROP INDEX outbox_by_hop;
+    CREATE INDEX outbox_by_topic ON outbox(hop, topic, seq);
     """,
 )
 """One script a schema version; `PRAGMA user_version` counts how many were run. Only ever append."""
@@ -65,8 +75,12 @@ def lock(path: Path) -> IO[bytes]:
     """
     name = path.with_name(path.name + ".lock")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private_files.make_folder(path.parent)
+        private_files.make_file(name)
         held = name.open("ab")
+        for suffix in ("", "-wal", "-shm"):  # of an earlier release, or left of a kill: others could read it
+            if (kept := path.with_name(path.name + suffix)).exists():
+                private_files.make_file(kept)
     except OSError as error:
         raise Stop(
             f"cannot write to {path.parent} ({error}): make it writable, or name another `data` folder"
@@ -82,11 +96,13 @@ def lock(path: Path) -> IO[bytes]:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """A connection for use under a lock, from any thread."""
+    """A connection for use under a lock, from any thread. What is deleted is overwritten."""
+    private_files.make_file(path)  # what SQLite puts beside it gets the same mode
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # takes effect in a file without tables only
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA secure_delete = ON")
     connection.execute(f"PRAGMA journal_size_limit = {WAL_KEEP_BYTES}")
     return connection
 
@@ -107,6 +123,12 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
         )
     for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
         connection.executescript(f"BEGIN; {script}; PRAGMA user_version = {number}; COMMIT")
+
+
+def empty_log(connection: sqlite3.Connection) -> bool:
+    """Write the log into the file and cut it to nothing; False if another program's reading prevents it."""
+    ((busy, _, _),) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    return not busy
 
 
 def mapped(error: sqlite3.Error, path: Path) -> Exception:

@@ -25,14 +25,17 @@ class Arrival(NamedTuple):
 
 
 class Receipt(NamedTuple):
-    """An arrival that is on disk."""
+    """An arrival that is on disk; or, where it is a `conflict`, that will never be."""
 
     id: str
     topic: str
+    payload: bytes
     sha256: str
     """Of the payload, hexadecimal."""
     repeat: bool
     """It had been received before, and was not stored again."""
+    conflict: bool = False
+    """Its own id names another message, of another topic or content: it was not stored, and is to be refused."""
 
 
 class Item(NamedTuple):

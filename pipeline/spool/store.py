@@ -1,26 +1,33 @@
 """The spool itself: its connections, its locks, and what it keeps in memory.
 
-In memory is only what a restart may forget: whose turn it is, what is claimed, what was sent when.
+In memory is only what a restart may forget: whose turn it is, what is claimed, what was sent when. The write lock
+guards the writer's connection and, with it, what belongs to a commit: `_expected`, `_next_row`, `_size_bytes`,
+`_commits`. The read lock guards the reader's connection and what is handed out: `_turn`, `_claimed`, `_attempts`.
+Who needs both takes the write lock first.
 """
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 from pipeline.errors import Retry
 from pipeline.messages import Privacy
 from pipeline.spool import file
+from pipeline.spool.attempts import Attempts
 from pipeline.spool.records import Arrival, Item, Outgoing, Receipt
 from pipeline.spool.transaction import Expected, Fingerprint, Transaction
 
+log = logging.getLogger(__name__)
+
 SEEN_KEEP = 500_000
-"""Own ids remembered: some 60 MB; a publisher that repeats after more events than these is taken twice."""
+"""Own ids remembered: some 100 MB; a publisher that repeats after more events than these is taken twice."""
 
 TIDY_EVERY = 1000
 """Commits between two rounds of forgetting old ids and giving freed pages back to the file system."""
@@ -29,15 +36,20 @@ VACUUM_PAGES = 2000
 """Pages (4 KiB) given back a round: bounded, since a commit waits for it."""
 
 INFLIGHT_MAX = 500
-"""Unsettled records of a hop that were sent: bounds memory here and the queue for an absent peer at its broker."""
+"""Unsettled records of a hop's topic that were sent: bounds memory here and the queue for an absent peer at its broker.
+Of a topic, so that a peer that is away holds up nobody beside it."""
 
 HANDOUT_MAX_BYTES = 32 << 20
 """Payloads of one `waiting` call: two frames of the largest kind."""
 
 
-class _Attempt(NamedTuple):
-    sent: int
-    next_at: float
+def _each_topic(table: str, where: str) -> str:
+    """SQL for the topics of some rows: one look at the index a topic, however many rows there are."""
+    return (
+        f"WITH RECURSIVE t(topic) AS (SELECT min(topic) FROM {table} WHERE {where} UNION ALL"  # noqa: S608 - fixed texts
+        f" SELECT (SELECT min(topic) FROM {table} WHERE {where} AND topic > t.topic) FROM t WHERE t.topic IS NOT NULL)"
+        " SELECT topic FROM t WHERE topic IS NOT NULL"
+    )
 
 
 class Spool:
@@ -68,7 +80,7 @@ class Spool:
         self._turn: OrderedDict[str, int] = OrderedDict()
         """Topics with rows to hand out, in whose turn it is, and the last row handed out of each."""
         self._claimed: set[int] = set()
-        self._attempts: defaultdict[str, dict[str, _Attempt]] = defaultdict(dict)
+        self._attempts = Attempts()
         self._queued: defaultdict[str, threading.Event] = defaultdict(threading.Event)
 
     @classmethod
@@ -144,6 +156,25 @@ class Spool:
             if self._commits % TIDY_EVERY == 0:
                 self._tidy()
 
+    def scrub(self) -> None:
+        """Leave no trace of what was deleted: it is overwritten in the file, and goes from the log beside it, too.
+
+        For what was withdrawn, outside transactions; all else follows within `TIDY_EVERY` commits.
+
+        Raises
+        ------
+        Retry
+            The disk is full, or another program reads the file: what was deleted still stands in the log.
+        """
+        with self._write_lock, self._read_lock:
+            self._demand_open()
+            try:
+                emptied = file.empty_log(self._writer)
+            except sqlite3.Error as error:
+                raise file.mapped(error, self.path) from error
+        if not emptied:
+            raise Retry(f"{self.path}: another program reads it; what was deleted stays in its log")
+
     # --- inbox -------------------------------------------------------------------------------------------------
 
     def receive(self, arrivals: Sequence[Arrival], link: str = "site") -> list[Receipt]:
@@ -192,12 +223,14 @@ class Spool:
     def waiting(self, limit: int) -> list[Item]:
         """Claim up to this many messages: fair over topics, in order within one.
 
-        They are not handed out again until `release`, or until the file is opened anew.
+        They are not handed out again until `release`, or until the file is opened anew. After `close` there are none:
+        whoever waits for work finds out that it is to stop.
         """
         items: list[Item] = []
         size_bytes = 0
         with self._read_lock:
-            self._demand_open()
+            if self._closed:
+                return items
             share = max(1, limit // max(1, len(self._turn)))
             while self._turn and len(items) < limit and size_bytes < HANDOUT_MAX_BYTES:
                 topic, last = self._turn.popitem(last=False)
@@ -231,20 +264,20 @@ class Spool:
     def outgoing(self, hop: str, limit: int, now: float) -> list[Outgoing]:
         """Records of this hop that are due, in the order in which they were put."""
         with self._read_lock:
-            attempts = self._attempts[hop]
-            names = self._fetch(
-                "SELECT id FROM outbox WHERE hop = ? ORDER BY seq LIMIT ?", (hop, INFLIGHT_MAX)
-            )
-            due = [
-                name for (name,) in names if (attempt := attempts.get(name)) is None or attempt.next_at <= now
-            ]
+            due: list[tuple[int, str]] = []
+            for (topic,) in self._fetch(_each_topic("outbox", "hop = ?1"), (hop,)):
+                window = self._fetch(
+                    "SELECT seq, id FROM outbox WHERE hop = ? AND topic = ? ORDER BY seq LIMIT ?",
+                    (hop, topic, INFLIGHT_MAX),
+                )
+                due += [(seq, name) for seq, name in window if self._attempts.is_due(hop, name, now)]
             records = []
-            for name in due[:limit]:
+            for seq, name in sorted(due)[:limit]:
                 for row in self._fetch(
-                    "SELECT seq, topic, payload, created_at, event, kind, privacy FROM outbox WHERE hop = ? AND id = ?",
-                    (hop, name),
+                    "SELECT topic, payload, created_at, event, kind, privacy FROM outbox WHERE seq = ?",
+                    (seq,),
                 ):
-                    seq, topic, payload, created_at, event, kind, privacy = row
+                    topic, payload, created_at, event, kind, privacy = row
                     records.append(
                         Outgoing(
                             id=name,
@@ -256,7 +289,7 @@ class Spool:
                             kind=kind,
                             privacy=Privacy(privacy),
                             seq=seq,
-                            attempts=attempts[name].sent if name in attempts else 0,
+                            attempts=self._attempts.sent(hop, name),
                         )
                     )
             return records
@@ -264,15 +297,12 @@ class Spool:
     def attempted(self, hop: str, ids: Iterable[str], next_at: float) -> None:
         """These were sent; they are due again at this time. In memory only: after a restart all are due."""
         with self._read_lock:
-            attempts = self._attempts[hop]
-            for name in ids:
-                sent = attempts[name].sent if name in attempts else 0
-                attempts[name] = _Attempt(sent + 1, next_at)
+            self._attempts.note(hop, ids, next_at)
 
     def make_due(self, hop: str) -> None:
         """Everything of this hop is due now: the connection is new."""
         with self._read_lock:
-            self._attempts[hop].clear()
+            self._attempts.forget_hop(hop)
         self._queued[hop].set()
 
     def settle(self, hop: str, ids: Iterable[str]) -> int:
@@ -338,7 +368,7 @@ class Spool:
                 self._turn.setdefault(topic, row - 1)
             self._claimed.difference_update(tx.finished)
             for hop, name in tx.touched:
-                self._attempts[hop].pop(name, None)
+                self._attempts.forget(hop, name)
         if tx.stored:
             self.arrived.set()
         for hop in {hop for hop, _ in tx.touched}:
@@ -352,15 +382,17 @@ class Spool:
         )
         self._next_row = last + 1
         self._size_bytes = size_bytes
-        # One look at the index a topic, however many rows wait.
-        topics = self._fetch(
-            "WITH RECURSIVE t(topic) AS (SELECT min(topic) FROM inbox WHERE done = 0 UNION ALL"
-            " SELECT (SELECT min(topic) FROM inbox WHERE done = 0 AND topic > t.topic) FROM t WHERE t.topic IS NOT NULL)"
-            " SELECT topic FROM t WHERE topic IS NOT NULL",
-            (),
-        )
+        topics = self._fetch(_each_topic("inbox", "done = 0"), ())
         self._turn.update((topic, 0) for (topic,) in topics)
 
     def _tidy(self) -> None:
-        self._writer.execute("DELETE FROM seen WHERE row <= (SELECT max(row) FROM seen) - ?", (SEEN_KEEP,))
-        self._writer.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+        """What was just committed stands, whatever this finds: a later round does what this one could not."""
+        try:
+            self._writer.execute(
+                "DELETE FROM seen WHERE row <= (SELECT max(row) FROM seen) - ?", (SEEN_KEEP,)
+            )
+            self._writer.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+            with self._read_lock:
+                file.empty_log(self._writer)
+        except sqlite3.Error as error:
+            log.warning("%s was not tidied: %s", self.path, error)

@@ -47,30 +47,34 @@ class Transaction:
             self._expected[link][fingerprint].appendleft(name)
 
     def receive(self, arrivals: Sequence[Arrival], link: str = "site") -> list[Receipt]:
-        """Store these, in order; `link` names the connection that they came over."""
+        """Store these, in order; `link` names the connection that they came over.
+
+        The empty one is no connection: what came over it (from a camera of the agent's own) never comes again.
+        """
         expected = self._expected[link]
         receipts: list[Receipt] = []
         rows: list[tuple[int, str, str, bytes, float, str, bytes]] = []
         row = self.next_row
         for topic, payload, received_at, own_id in arrivals:
             digest = hashlib.sha256(payload).digest()
-            repeat = False
+            repeat = conflict = False
             if own_id is not None:
                 name = own_id
-                self.db.execute("INSERT OR IGNORE INTO seen(id) VALUES (?)", (own_id,))
-                repeat = self.db.rowcount == 0
+                known = self._remember(own_id, topic, digest)
+                repeat = known == (topic, digest)
+                conflict = known is not None and not repeat
             elif expected and (ids := expected.get((topic, digest))):
                 name = ids.popleft()
                 self._matched.append((link, (topic, digest), name))
                 repeat = True
             else:
                 name = event_id(received_at)
-            if not repeat:
+            if not (repeat or conflict):
                 rows.append((row, name, topic, payload, received_at, link, digest))
                 self.stored.append((topic, row))
                 self.grown_bytes += len(payload)
                 row += 1
-            receipts.append(Receipt(name, topic, digest.hex(), repeat))
+            receipts.append(Receipt(name, topic, payload, digest.hex(), repeat, conflict))
         self.next_row = row
         self.db.executemany(
             "INSERT INTO inbox(row, id, topic, payload, received_at, link, sha256) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -85,7 +89,8 @@ class Transaction:
         """
         for item in items:
             self.db.execute(
-                "DELETE FROM inbox WHERE row = ? AND row <= ifnull((SELECT acknowledged FROM link WHERE name = link), 0)",
+                "DELETE FROM inbox WHERE row = ? AND (inbox.link = ''"
+                " OR row <= ifnull((SELECT acknowledged FROM link WHERE name = inbox.link), 0))",
                 (item.row,),
             )
             if self.db.rowcount == 0:
@@ -133,6 +138,22 @@ class Transaction:
             where += f" AND kind IN ({', '.join('?' * len(kinds))})"
             parameters += kinds
         return self._delete_outgoing(where, parameters)
+
+    def expire(self, hop: str, before: float) -> int:
+        """Give up this hop's records that were put before this time, seconds since the epoch; returns how many."""
+        return self._delete_outgoing("hop = ? AND created_at < ?", (hop, before))
+
+    def _remember(self, own_id: str, topic: str, digest: bytes) -> Fingerprint | None:
+        """What this id named already; None if it is new."""
+        self.db.execute(
+            "INSERT OR IGNORE INTO seen(id, topic, sha256) VALUES (?, ?, ?)", (own_id, topic, digest)
+        )
+        if self.db.rowcount:
+            return None
+        known: Fingerprint = self.db.execute(
+            "SELECT topic, sha256 FROM seen WHERE id = ?", (own_id,)
+        ).fetchone()
+        return known if known[0] else (topic, digest)  # of an earlier schema, which kept the id alone
 
     def _delete_outgoing(self, where: str, parameters: Sequence[object]) -> int:
         deleted = self.db.execute(

@@ -17,12 +17,17 @@ from typing import Any, Final
 from pipeline import clock, topics
 from pipeline.errors import Rejected
 from pipeline.messages import Malformed, Privacy, Summary, decode, encode
+from pipeline.readings import VALUE_MAX
 from pipeline.records import HourlySummary, read_headers
 from pipeline.stream.batches import store
 from pipeline.stream.delivery import Deliver, Outgoing, Taken, rejection
 
 KEEP_DAYS: Final = 40
 """How long a repeated older revision is recognised; far longer than any outbox keeps one back."""
+
+
+ROUNDING: Final = 1e-9
+"""Of a sum of floats, relative: a million of them lose a thousandth of this."""
 
 
 def read(record: Taken) -> HourlySummary:
@@ -42,9 +47,10 @@ def read(record: Taken) -> HourlySummary:
         raise Rejected(
             "malformed", f"{facts.source}: no Summary"
         ) from None  # no more: errors may quote the content
-    if summary.count < 1 or not all(map(math.isfinite, (summary.total, summary.low, summary.high))):
+    if not _is_possible(summary):
         raise Rejected(
-            "summary-invalid", f"{facts.source}: an hour has at least one reading, and finite sums"
+            "summary-invalid",
+            f"{facts.source}: an hour has at least one reading, none beyond ±{VALUE_MAX:g}, and their mean lies among them",
         )
     return HourlySummary(
         source=facts.source,
@@ -119,11 +125,19 @@ class Summaries:
         self._tell(fresh)
 
 
+def _is_possible(summary: Summary) -> bool:
+    """Whether readings could have been summed up so; false of what is no number."""
+    if summary.count < 1 or not -VALUE_MAX <= summary.low <= summary.high <= VALUE_MAX:
+        return False
+    slack = ROUNDING * summary.count * max(abs(summary.low), abs(summary.high))
+    return summary.count * summary.low - slack <= summary.total <= summary.count * summary.high + slack
+
+
 def _hour(text: str) -> str:
     try:
         start_s = clock.seconds(text)
     except (ValueError, OverflowError):
         start_s = math.nan
     if not start_s >= 0 or start_s % 3600:
-        raise Rejected("hour-invalid", f'"{text}" is not the start of an hour since 1970, RFC 3339, UTC')
+        raise Rejected("hour-invalid", "its hour is not the start of one since 1970, RFC 3339, UTC")
     return clock.rfc3339(start_s)

@@ -85,6 +85,21 @@ def test_a_reading_keeps_the_id_that_its_publisher_gave_it_and_comes_once(inbox:
     assert [ack.ids for ack in inbox.acks()] == [(event_id(7),)]
 
 
+def test_an_id_that_names_another_event_is_refused_and_not_acknowledged(inbox: Inbox) -> None:
+    reading = b'{"value": %%d, "id": "%s"}' % event_id(1).encode()
+    inbox.receive(Message(READING, reading % 21, False))
+    inbox.receive(Message(READING, reading % 22, False), Message(READING, reading % 21, False))
+    elsewhere = topics.reading("home", "room1", "humidity")
+    inbox.receive(Message(elsewhere, reading % 21, False))
+    assert [(told.reason, told.topic) for told in inbox.refusals()] == [
+        ("id-reused", READING),
+        ("id-reused", elsewhere),
+    ]
+    assert [item.payload for item in inbox.spool.waiting(9)] == [reading % 21]
+    assert {ack.topic for ack in inbox.acks()} == {READING}
+    assert inbox.metrics.value("tierwise_refused_total", reason="id-reused") == 2
+
+
 def test_two_equal_readings_without_ids_are_two_events(inbox: Inbox) -> None:
     inbox.receive(Message(READING, b"21.5", False), Message(READING, b"21.5", False))
     assert len({item.id for item in inbox.spool.waiting(10)}) == 2

@@ -8,6 +8,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -175,9 +176,9 @@ def test_an_answer_never_becomes_more_public_than_the_one_before(edge: SampleEdg
     assert [told.privacy for told in edge.take_results()] == [Privacy.EDGE_PRIVATE]
 
 
-def pattern(**changes: object) -> Result:
+def pattern(**changes: Any) -> Result:
     """What the cloud says of an hour of a meter."""
-    fields: dict[str, object] = {
+    fields: dict[str, Any] = {
         "event": event_id(5),
         "stream": "power",
         "device": "meter",
@@ -352,6 +353,14 @@ def test_a_person_found_at_the_edge_is_withdrawn_and_nothing_goes_up(edge: Sampl
     assert known is not None
     assert known.context.levels.pixels is known.context.levels.feature is Privacy.USER_PRIVATE
     assert edge.spool.query("SELECT count(*) FROM inbox WHERE payload IS NOT NULL") == [(0,)]
+
+
+def test_of_a_withdrawn_crop_no_byte_rests_in_the_edges_files(edge: SampleEdge, tmp_path: Path) -> None:
+    jpeg = images.encode_jpeg(photo("astronaut.png"))
+    middle = jpeg[len(jpeg) // 2 :][:48]
+    edge.deliver(cat(body=Crop(jpeg=jpeg, box=(0, 0, 1, 1))))
+    assert [told.rule for told in edge.take_results()] == [WITHDRAWN]
+    assert [file.name for file in tmp_path.glob("spool.db*") if middle in file.read_bytes()] == []
 
 
 @pytest.mark.parametrize(

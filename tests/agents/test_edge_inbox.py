@@ -13,7 +13,7 @@ from sample_messages import event, event_id, result
 
 from agents.edge_store import UPLINK, UPLINK_ACKS
 from pipeline import messages, topics
-from pipeline.errors import Retry, TierwiseError
+from pipeline.errors import Retry
 from pipeline.messages import (
     DownlinkAck,
     Envelope,
@@ -105,6 +105,20 @@ def test_an_event_that_meets_a_bug_of_ours_is_refused_and_holds_up_nothing_besid
     assert [each.ids for each in told if isinstance(each, EventAck)] == [(f"{event_id(1)}/1",)]
 
 
+def test_an_event_under_the_name_of_another_is_refused_and_acknowledged_so_that_it_does_not_come_again(
+    edge: SampleEdge,
+) -> None:
+    edge.deliver(event(STILL))
+    edge.take()
+    edge.deliver(event(msgspec.structs.replace(STILL, label="plant", path=("plant",))))
+    told = edge.take()
+    assert [each.reason for each in told if isinstance(each, Refusal)] == ["id-reused"]
+    assert EventAck(ids=(f"{event_id(1)}/1",)) in told
+    known = edge.store.answer(event_id(1))
+    assert known is not None
+    assert known.result.path == ("animal",)
+
+
 def test_a_full_spool_takes_no_event_until_the_cloud_took_what_waits_in_it(tmp_path: Path) -> None:
     with sample_edge(tmp_path, limit_bytes=200) as edge:
         waiting = msgspec.structs.replace(feature(0), payload=b"x" * 200)
@@ -181,10 +195,12 @@ def test_an_answer_that_cannot_be_taken_is_refused_acknowledged_and_holds_up_non
 
 def test_a_full_disk_is_no_messages_fault(edge: SampleEdge, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
-        raise sqlite3.OperationalError("database or disk is full")
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise error
 
     monkeypatch.setattr(edge.store, "acknowledge_downlink", full)
-    with pytest.raises(TierwiseError):
+    with pytest.raises(Retry):
         edge.deliver_answers(cloud_says(event_id(1)))
     assert edge.take() == []
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 from sample_edge import SampleEdge, sample_edge
 from sample_messages import edge_eye, event, event_id, photo, result, settings
 
@@ -14,6 +18,9 @@ from models.taxonomy import load_taxonomy
 from pipeline import messages
 from pipeline.messages import Event, Kind, Levels, Privacy, SightingReport, Vector
 from pipeline.settings import RuleSettings
+
+Labels = tuple[str, ...]
+PATHS: list[Labels] = [(), ("animal",), ("animal", "Felidae"), ("plant",)]
 
 
 @pytest.fixture
@@ -59,11 +66,23 @@ def test_a_sightings_consensus_is_told_with_each_answer_and_once_more_when_it_is
     assert close(edge) == []
 
 
-def test_a_frame_that_is_answered_anew_is_counted_once_with_its_newest_answer(edge: SampleEdge) -> None:
-    with edge.spool.transaction() as tx:
-        for path in (("animal",), ("animal", "Felidae")):
-            edge.sightings.count(result(event_id(1), path=path, probability=0.8), tx)
-        assert edge.store.sightings.tallies(event_id(1), tx) == [Tally(("animal", "Felidae"), 1, 8000)]
+@hypothesis_settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 3), st.sampled_from(PATHS), st.integers(0, 10_000)), max_size=12))
+def test_the_sums_are_those_of_each_frames_newest_answer(answers: list[tuple[int, Labels, int]]) -> None:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        sample_edge(Path(folder)) as edge,
+        edge.spool.transaction() as tx,
+    ):
+        for number, path, weight in answers:
+            edge.store.sightings.vote("s", event_id(number), path, weight, Privacy.PUBLIC, tx)
+        found = edge.store.sightings.tallies("s", tx)
+    newest = {number: (path, weight) for number, path, weight in answers}
+    expected = {
+        path: (len(held := [w for p, w in newest.values() if p == path]), sum(held))
+        for path in {path for path, _ in newest.values()}
+    }
+    assert {tally.path: (tally.frames, tally.weight) for tally in found} == expected
 
 
 def test_of_many_frames_only_the_sums_by_path_are_read(edge: SampleEdge) -> None:

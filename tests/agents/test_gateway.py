@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,12 +12,12 @@ from kafka_brokers import eventually
 from mqtt_brokers import Iotcore
 from sample_messages import NOW_S, event_id, result
 
-from agents import gateway
+from agents import gateway, outbox
 from agents.gateway import Gateway, check_site
 from pipeline import clock, kafka, messages, records, topics
 from pipeline.clock import HandClock
 from pipeline.errors import Rejected, Retry
-from pipeline.kafka import Consumer, Producer
+from pipeline.kafka import Consumer, Fetched, Producer
 from pipeline.messages import (
     Downlink,
     DownlinkAck,
@@ -35,6 +36,7 @@ from pipeline.messages import (
 from pipeline.mqtt import Connection, Endpoint, Message
 from pipeline.privacy import gate
 from pipeline.settings import KafkaSettings, MqttSettings, Settings
+from pipeline.spool import Spool
 
 
 def envelope(number: int, site: str = "home", **changes: object) -> Envelope:
@@ -237,6 +239,91 @@ def test_while_kafka_is_away_nothing_is_acknowledged_and_health_says_why() -> No
     with pytest.raises(Retry):
         role.received([Message(topics.uplink("home"), messages.encode(batch), False)])
     assert "does not answer" in role._kafka
+
+
+class Answers:
+    """A consumer of the results topic that does what it is told, one step a poll, and then ends its gateway."""
+
+    def __init__(self, role: Gateway, *steps: Callable[[], Sequence[Fetched]]) -> None:
+        self.role = role
+        self.steps = list(steps)
+        self.commits: list[int] = []
+        """The outbox's backlog at each."""
+
+    def poll(self) -> Sequence[Fetched]:
+        if not self.steps:
+            self.role._stop.set()
+            return ()
+        return self.steps.pop(0)()
+
+    def commit(self) -> bool:
+        self.commits.append(self.role._spool.backlog(gateway.DOWN))
+        if len(self.commits) == 1:
+            raise Retry("Kafka went away before the commit")
+        return True
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Idle:
+    """Of the gateway's connection and sender, what starts."""
+
+    def start(self) -> None:
+        """Nothing is sent."""
+
+
+@pytest.fixture
+def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
+    """A gateway that reads answers, connected to nothing."""
+    role = Gateway(Settings(), HandClock(NOW_S))
+    role._spool = Spool.open(tmp_path / "spool.db", limit_bytes=1 << 20)
+    role._mqtt = role._sender = Idle()  # type: ignore[assignment]
+    monkeypatch.setattr(gateway, "await_topics", lambda *_: True)
+    monkeypatch.setattr(gateway, "RETRY_S", 0.0)
+    yield role
+    role._spool.close()
+
+
+def fetched(number: int) -> Sequence[Fetched]:
+    told = result(event_id(number), tier=Tier.CLOUD, revision=3, pending=None)
+    record = gate.clear_record(records.answer_envelope(told), topics.RESULTS)
+    return [Fetched(topics.RESULTS, 0, number, 0, record.key, record.value, record.headers)]
+
+
+def test_a_busy_outbox_or_a_lost_commit_loses_no_answer(
+    reader: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = Answers(reader, lambda: fetched(1), lambda: fetched(2))
+    monkeypatch.setattr(gateway, "Consumer", lambda *_: answers)
+    queue, busy = reader._queue, iter([True])
+
+    def queued(*arguments: Any) -> None:
+        if next(busy, False):
+            raise Retry("the disk is full")
+        queue(*arguments)
+
+    monkeypatch.setattr(reader, "_queue", queued)
+    reader._read_results()
+    assert answers.commits == [1, 2]
+
+
+def test_nothing_is_read_while_more_than_enough_waits_for_sites_that_are_away(reader: Gateway) -> None:
+    answers = Answers(reader, lambda: fetched(1))
+    reader._spool.limit_bytes = 0
+    with pytest.raises(Retry, match="wait for sites that are away"):
+        reader._poll(answers)  # type: ignore[arg-type]
+    reader._spool.limit_bytes = 1
+    assert reader._poll(answers) == fetched(1)  # type: ignore[arg-type]
+
+
+def test_an_answer_is_given_up_when_its_site_stayed_away_for_a_week(reader: Gateway) -> None:
+    for age_s in (gateway.KEEP_S + 1, gateway.KEEP_S - 1):
+        with reader._spool.transaction() as tx:
+            told = result(event_id(int(age_s)))
+            tx.send(outbox.letter(told, hop=gateway.DOWN, topic="t", id=told.event, now_s=NOW_S - age_s))
+    reader._expire()
+    assert reader._spool.backlog(gateway.DOWN) == 1
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,8 @@ def test_every_acknowledged_event_is_answered_once_whatever_is_killed(stage: Sta
     # Frames committed together share a sighting, about which the cloud is asked once.
     assert Counter(result.tier for result in kept.values())[Tier.CLOUD] >= len(CANDIDATES)
 
-    # The cloud may have answered some twice; each time it said the same, and about nothing that was not asked.
+    # The cloud may have answered some twice, and a sighting is asked about again where the cloud was away too long; each
+    # time it said the same.
     from_cloud: dict[str, set[tuple[str, ...]]] = {}
     for record in stack.records(topics.RESULTS):
         if "tier" in (fields := json.loads(record.value)) and fields["stream"] == "garden":
@@ -101,7 +102,7 @@ def test_every_acknowledged_event_is_answered_once_whatever_is_killed(stage: Sta
     asked = {
         event for (event,) in stack.rows("edge", "SELECT asked FROM edge_sightings WHERE asked IS NOT NULL")
     }
-    assert from_cloud.keys() == asked
+    assert from_cloud.keys() >= asked
     assert all(len(paths) == 1 for paths in from_cloud.values())
 
     # Counted once each: what the site says of its sightings is what the counts say.

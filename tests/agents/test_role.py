@@ -61,6 +61,20 @@ def test_a_role_answers_health_and_metrics_and_ends_with_zero_on_sigterm(tmp_pat
     assert not running_path(tmp_path, "device").exists()
 
 
+def test_what_a_role_keeps_is_its_users_alone(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        (tmp_path / "data/device").mkdir(parents=True)
+        with sample("well", tmp_path / "data"):
+            up(tmp_path / "data")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "data").stat().st_mode & 0o777 == 0o755  # as it was found
+    assert (tmp_path / "data/device").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "data/run").stat().st_mode & 0o777 == 0o700
+    assert running_path(tmp_path / "data", "device").stat().st_mode & 0o777 == 0o600
+
+
 def _get(url: str) -> bytes:
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:

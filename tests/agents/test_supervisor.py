@@ -252,6 +252,22 @@ def test_parts_start_in_order_become_ready_and_end_without_a_trace(supervise: Ma
     assert (tmp_path / "marks").read_text() == "broker start\nbroker end\n"
 
 
+def test_what_parts_say_and_keep_is_their_users_alone(supervise: Make, tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        supervisor, _ = supervise()
+        supervisor.start()
+        assert supervisor.wait_ready(PATIENCE_S)
+        supervisor.stop()
+    finally:
+        os.umask(before)
+    data = tmp_path / "data"
+    assert {path.stat().st_mode & 0o777 for path in (data, data / "logs")} == {0o700}
+    logs = list((data / "logs").iterdir())
+    assert logs and {path.stat().st_mode & 0o777 for path in logs} == {0o600}
+    assert (tmp_path / "marks").stat().st_mode & 0o777 == 0o600  # written by a child
+
+
 def test_a_part_that_is_killed_is_started_again(supervise: Make) -> None:
     supervisor, news = supervise()
     supervisor.start()

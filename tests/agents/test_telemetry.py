@@ -136,6 +136,29 @@ def test_logs_are_readable_lines_on_request() -> None:
     assert any("ZeroDivisionError" in line for line in lines)
 
 
+PLANTED = """
+import structlog
+from agents.telemetry import configure_logs
+from pipeline.settings import LogSettings
+configure_logs(LogSettings(format=%r, level="info"), "edge")
+def answer(payload):
+    secret = b"CANARY of a key"
+    raise ValueError("no answer")
+try:
+    answer(b"CANARY of a payload")
+except ValueError as error:
+    structlog.get_logger("ours").exception("failed")
+    structlog.get_logger("ours").error("failed", exc_info=error)
+"""
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_traceback_shows_no_variable_so_no_payload_and_no_key(form: str) -> None:
+    run = subprocess.run([sys.executable, "-c", PLANTED % form], capture_output=True, text=True, check=True)
+    assert run.stderr.count("ValueError: no answer") == 2
+    assert "CANARY" not in run.stderr
+
+
 def test_importing_telemetry_changes_no_logger() -> None:
     assert not any(
         type(handler.formatter).__module__.startswith("structlog") for handler in logging.getLogger().handlers

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,10 +13,10 @@ from hypothesis import strategies as st
 from kafka_brokers import eventually
 from mqtt_brokers import Iotcore
 
-from pipeline.delivery import BATCH_MAX, OVERHEAD_BYTES, BatchSender, pack
-from pipeline import messages, topics
+from pipeline import delivery, messages, topics
 from pipeline.clock import SystemClock
-from pipeline.errors import Rejected, Withheld
+from pipeline.delivery import OVERHEAD_BYTES, BatchSender, pack
+from pipeline.errors import Rejected, Retry, Withheld
 from pipeline.messages import Ack, Refusal, Tier
 from pipeline.mqtt import Connection
 from pipeline.privacy import gate
@@ -63,10 +64,6 @@ def test_batch_after_batch_everything_leaves(waiting: list[Outgoing]) -> None:
     while left:
         sent = {out.id for out in pack(left, LIMIT_BYTES)}
         left = [out for out in left if out.id not in sent]
-
-
-def test_a_batch_has_a_bounded_number_of_records() -> None:
-    assert len(pack([record(number, 0) for number in range(RECORDS_MAX + 10)])) == RECORDS_MAX
 
 
 def test_nothing_waiting_is_no_batch() -> None:
@@ -149,6 +146,109 @@ def test_a_batch_is_repeated_until_it_is_settled_and_what_may_not_leave_is_told_
         sender.stop()
         connection.stop()
         broker.kill()
+
+
+class Scripted:
+    """A connection that does with each message what a test says, on the caller's own thread."""
+
+    def __init__(self, publish: Callable[..., None]) -> None:
+        self.connects = 1
+        self.publish = publish
+
+    def wait_writable(self, timeout_s: float) -> bool:
+        return True
+
+
+@pytest.fixture
+def senders() -> Iterator[list[BatchSender]]:
+    made: list[BatchSender] = []
+    yield made
+    for sender in made:
+        sender.stop()
+
+
+def started(
+    made: list[BatchSender], spool: Spool, publish: Callable[..., None], told: list[str], **more: Any
+) -> BatchSender:
+    def wrap(batch: Sequence[Outgoing]) -> gate.Cleared:
+        return gate.clear(Ack(ids=tuple(out.id for out in batch), topic="t"), "t", to=Tier.EDGE)
+
+    sender = BatchSender(
+        spool,
+        Scripted(publish),  # type: ignore[arg-type]
+        "up",
+        wrap,
+        refused=lambda out, error: told.append(f"{out.id}: {error.reason}"),
+        **more,
+    )
+    made.append(sender)
+    sender.start()
+    return sender
+
+
+def ids(cleared: gate.Cleared) -> tuple[str, ...]:
+    return messages.decode(Ack, cleared.payload).ids
+
+
+def test_of_a_batch_that_the_broker_refuses_only_the_record_to_blame_is_given_up(
+    spool: Spool, senders: list[BatchSender]
+) -> None:
+    told: list[str] = []
+
+    def publish(cleared: gate.Cleared, delivered: Callable[[], None], refused: Callable[..., None]) -> None:
+        if "1" in ids(cleared):
+            spool.make_due("up")  # as after the reconnect that follows
+            refused(Rejected("broker-refuses", "it hung up"))
+        else:
+            delivered()
+
+    with spool.transaction() as tx:
+        tx.send(*(record(number) for number in range(3)))
+    started(senders, spool, publish, told, settled_by="broker")
+    eventually(lambda: spool.backlog("up") == 0)
+    assert told == ["1: broker-refuses"]
+
+
+def test_an_acknowledgement_that_comes_at_once_leaves_nothing_behind(
+    spool: Spool, senders: list[BatchSender]
+) -> None:
+    def publish(cleared: gate.Cleared, delivered: Callable[[], None], refused: Callable[..., None]) -> None:
+        spool.settle("up", ids(cleared))
+
+    with spool.transaction() as tx:
+        tx.send(record(1))
+    sender = started(senders, spool, publish, [])
+    eventually(lambda: spool.backlog("up") == 0)
+    sender.stop()
+    assert spool._attempts.sent("up", "1") == 0
+
+
+def test_a_store_that_is_busy_for_a_while_ends_no_sender(
+    spool: Spool, senders: list[BatchSender], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "IDLE_S", 0.01)
+    read, busy = spool.outgoing, iter([True] * 3)
+
+    def outgoing(*arguments: Any) -> list[Outgoing]:
+        if next(busy, False):
+            raise Retry("the disk is full")
+        return read(*arguments)
+
+    monkeypatch.setattr(spool, "outgoing", outgoing)
+    with spool.transaction() as tx:
+        tx.send(record(1))
+    started(senders, spool, lambda cleared, *_: spool.settle("up", ids(cleared)), [])
+    eventually(lambda: spool.backlog("up") == 0)
+
+
+def test_a_sender_that_is_stopped_after_its_store_ends_in_order(
+    tmp_path: Path, senders: list[BatchSender]
+) -> None:
+    closed = Spool.open(tmp_path / "closed.db", limit_bytes=1)
+    closed.close()
+    sender = started(senders, closed, lambda *_: None, [])
+    sender.stop(timeout_s=10)  # an exception on its thread would fail this test
+    assert sender._thread is not None and not sender._thread.is_alive()
 
 
 def test_a_refusal_is_no_message_of_a_batch() -> None:

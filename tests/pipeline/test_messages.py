@@ -133,6 +133,35 @@ def test_bytes_that_are_no_message_are_malformed_and_never_crash(
         assert error.reason in ("malformed", "unknown-version")
 
 
+@pytest.mark.parametrize("kind", MESSAGES, ids=lambda kind: kind.__name__)
+@settings(max_examples=20)
+@given(data=st.data())
+def test_what_is_said_about_a_malformed_message_quotes_nothing_of_it(
+    kind: type[msgspec.Struct], data: st.DataObject
+) -> None:
+    message = data.draw(instances(kind))
+    fields = msgspec.to_builtins(message, builtin_types=(bytes,))
+    planted = data.draw(st.sampled_from(range(len(kind.__struct_fields__))))
+    if isinstance(fields, dict):
+        fields[list(fields)[planted % len(fields)]] = "CANARY"
+        fields["CANARY"] = "CANARY"
+    else:
+        fields[planted] = "CANARY"
+    encoder = msgspec.json if getattr(kind, "WIRE", "msgpack") == "json" else msgspec.msgpack
+    try:
+        decode(kind, encoder.encode(fields))
+    except Malformed as error:
+        assert "CANARY" not in str(error)
+
+
+def test_what_is_said_about_a_malformed_message_names_the_field() -> None:
+    with pytest.raises(Malformed, match=r"not a EventAck: Expected `array`, got `str` - at `\$.ids`"):
+        decode(EventAck, msgspec.msgpack.encode({"ids": "diary"}))
+    told = msgspec.to_builtins(RESULT) | {"privacy": "the diary"}
+    with pytest.raises(Malformed, match=r"not a Result: at `\$.privacy`$"):
+        decode(Result, msgspec.json.encode(told))
+
+
 def test_a_nest_of_ten_thousand_levels_is_malformed() -> None:
     with pytest.raises(Malformed):
         decode(EventAck, b"\x91" * 10_000)

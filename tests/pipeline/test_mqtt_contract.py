@@ -258,6 +258,19 @@ def test_what_is_too_large_for_any_broker_is_refused_before_it_is_sent(clients: 
     assert pub.connects == 1
 
 
+@pytest.mark.parametrize("topic", ["tierwise/v1/+/ack", "tierwise/v1/#", "", "x" * 70_000])
+def test_a_topic_that_nobody_can_publish_under_is_refused_and_ends_nothing(
+    clients: Clients, topic: str
+) -> None:
+    pub = clients("pub", persistent=False)
+    refusals: list[Rejected] = []
+    pub.publish(clear(EventAck(ids=("1",)), topic, to=Tier.EDGE), refused=refusals.append)
+    publish_all(pub, [reading(b"next")])
+    assert [error.reason for error in refusals] == ["topic-invalid"]
+    assert len(str(refusals[0])) < 400
+    assert pub.connects == 1
+
+
 def test_a_message_that_the_broker_hangs_up_on_is_given_up_and_blocks_nothing(
     clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import topics
-from pipeline.errors import Retry
+from pipeline.errors import Rejected, Retry
 from pipeline.mqtt.window import INFLIGHT_MAX, STRIKES, SUSPECT_MIN_BYTES, Publication, Window
 from pipeline.privacy.gate import Cleared, clear_capture
 
@@ -99,6 +99,23 @@ def test_only_the_message_that_the_broker_hangs_up_on_is_given_up(poison: int, t
             given_up.append(refused.cleared.payload)
     assert given_up == [large(poison)]
     assert told == Counter(payload for payload in outbox if payload != large(poison))
+
+
+def test_what_cannot_be_published_is_told_and_the_next_one_goes() -> None:
+    window, broker = Window(), Broker()
+    told: list[str] = []
+
+    def publish(cleared: Cleared) -> int:
+        if cleared.payload == b"odd":
+            raise Rejected("topic-invalid", "no such topic")
+        return broker.publish(cleared)
+
+    window.opened("")
+    window.put(publication(b"odd")._replace(refused=lambda error: told.append(error.reason)))
+    window.put(publication(b"good"))
+    window.send(publish)
+    assert told == ["topic-invalid"]
+    assert broker.sent == {1: b"good"}
 
 
 def test_a_small_message_is_never_given_up() -> None:

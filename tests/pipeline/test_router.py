@@ -71,7 +71,13 @@ def test_every_whole_record_goes_where_the_table_says(envelope: Envelope) -> Non
 @pytest.mark.parametrize("kind", [Kind.PIXELS, Kind.READING])
 def test_public_records_that_nobody_takes_are_rejected(kind: Kind) -> None:
     envelope = Envelope(
-        event="e", kind=kind, privacy=Privacy.PUBLIC, key="a/b", payload=b"", source="a/b/c", time="t"
+        event="e",
+        kind=kind,
+        privacy=Privacy.PUBLIC,
+        key="a/b",
+        payload=b"",
+        source="a/b/c",
+        time="2026-05-01T12:00:00Z",
     )
     assert route(taken(envelope).headers).reason == "kind-not-taken"
 

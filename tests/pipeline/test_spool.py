@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
 import tempfile
@@ -13,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -86,6 +89,25 @@ def test_an_own_id_is_taken_once_and_acknowledged_every_time(spool: Spool) -> No
     assert [r.id for r in (first, second, third)] == [OWN_ID] * 3
     assert [r.repeat for r in (first, second, third)] == [False, True, True]
     assert spool.waiting(9) == []
+
+
+@pytest.mark.parametrize(("topic", "payload"), [("a", b"22"), ("b", b"21.5")])
+def test_an_own_id_that_names_another_message_is_a_conflict_and_stores_nothing(
+    spool: Spool, topic: str, payload: bytes
+) -> None:
+    first, reused, repeated = spool.receive(
+        [arrival(own_id=OWN_ID), arrival(topic, payload, OWN_ID), arrival(own_id=OWN_ID)]
+    )
+    assert [r.conflict for r in (first, reused, repeated)] == [False, True, False]
+    assert (reused.repeat, reused.payload) == (False, payload)
+    assert [item.payload for item in spool.waiting(9)] == [b"21.5"]
+
+
+def test_what_came_over_no_connection_leaves_nothing_when_it_is_finished(spool: Spool) -> None:
+    spool.receive([arrival(own_id=OWN_ID)], link="")
+    finish(spool, spool.waiting(9))
+    assert spool.query("SELECT count(*) FROM inbox") == [(0,)]
+    assert spool.receive([arrival(own_id=OWN_ID)], link="")[0].repeat
 
 
 def test_a_redelivery_after_a_reconnect_is_recognised_once_for_each_stored_message(spool: Spool) -> None:
@@ -240,6 +262,28 @@ def test_a_hop_without_acknowledgements_is_sent_a_bounded_number(spool: Spool) -
     assert spool.outgoing("edge", 10_000, NOW) == []
 
 
+def test_a_peer_that_is_away_holds_up_nobody_beside_it(spool: Spool) -> None:
+    away = [outgoing(f"away {n}") for n in range(store.INFLIGHT_MAX)]
+    send(spool, *away)
+    spool.attempted("edge", [r.id for r in away], NOW + 5)
+    send(spool, msgspec.structs.replace(outgoing("there"), topic="another"), outgoing("too many"))
+    assert [r.id for r in spool.outgoing("edge", 10, NOW)] == ["there"]
+
+
+def test_topics_of_a_hop_are_read_in_the_order_in_which_their_records_were_put(spool: Spool) -> None:
+    send(spool, *(msgspec.structs.replace(outgoing(str(n)), topic="cab"[n % 3]) for n in range(7)))
+    assert [r.id for r in spool.outgoing("edge", 5, NOW)] == ["0", "1", "2", "3", "4"]
+
+
+def test_what_waited_too_long_is_given_up_for_its_hop_alone(spool: Spool) -> None:
+    old = msgspec.structs.replace(outgoing("old"), created_at=NOW - 10)
+    send(spool, old, msgspec.structs.replace(old, hop="site"), outgoing("new"))
+    with spool.transaction() as tx:
+        assert tx.expire("edge", NOW - 5) == 1
+    assert [spool.backlog(hop) for hop in ("edge", "site")] == [1, 1]
+    assert [r.id for r in spool.outgoing("edge", 9, NOW)] == ["new"]
+
+
 # --- transactions and the file ---------------------------------------------------------------------------------
 
 
@@ -285,18 +329,127 @@ def test_the_file_shrinks_and_old_ids_are_forgotten(spool: Spool, monkeypatch: p
     before = spool.query("PRAGMA page_count")
     finish(spool, spool.waiting(9))
     assert spool.query("PRAGMA page_count") < before
-    assert [r.repeat for r in spool.receive([arrival(own_id=name) for name in (names[0], names[3])])] == [
-        False,
-        True,
-    ]
+    again = spool.receive([arrival(payload=bytes(200_000), own_id=name) for name in (names[0], names[3])])
+    assert [r.repeat for r in again] == [False, True]
 
 
-def test_a_thread_that_comes_after_the_close_is_told_so(tmp_path: Path) -> None:
+def test_a_thread_that_comes_after_the_close_is_told_so_and_finds_no_work(tmp_path: Path) -> None:
     spool = Spool.open(tmp_path / "s.db", limit_bytes=1)
     spool.close()
-    for late in (lambda: spool.receive([arrival()]), lambda: spool.waiting(1), lambda: spool.backlog("edge")):
+    for late in (lambda: spool.receive([arrival()]), spool.scrub, lambda: spool.backlog("edge")):
         with pytest.raises(Retry, match="is closed"):
             late()
+    assert spool.waiting(1) == []
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture
+def generous() -> Iterator[None]:
+    """A process whose files everybody may read."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("generous")
+def test_nobody_else_may_read_the_files(tmp_path: Path) -> None:
+    folder = tmp_path / "device"
+    spool = Spool.open(folder / "spool.db", limit_bytes=1)
+    spool.receive([arrival()])
+    assert {path.name: mode(path) for path in folder.iterdir()} == dict.fromkeys(
+        ("spool.db", "spool.db-wal", "spool.db-shm", "spool.db.lock"), 0o600
+    )
+    assert mode(folder) == 0o700
+    spool.close()
+
+
+@pytest.mark.usefixtures("generous")
+def test_files_that_others_could_read_are_taken_from_them(spool: Spool, tmp_path: Path) -> None:
+    spool.receive([arrival()])
+    (tmp_path / "again").mkdir()
+    for suffix in ("", "-wal"):
+        Path(f"{spool.path}{suffix}").chmod(0o644)
+    again = after_kill(spool, tmp_path / "again")
+    assert {mode(path) for path in (tmp_path / "again").iterdir()} == {0o600}
+    assert mode(tmp_path / "again") == 0o700
+    again.close()
+
+
+def on_disk(spool: Spool) -> bytes:
+    return b"".join(path.read_bytes() for path in sorted(spool.path.parent.iterdir()))
+
+
+def test_what_was_scrubbed_is_nowhere_on_the_disk(spool: Spool) -> None:
+    send(spool, outgoing("1", b"planted" * 1000, event="e"))
+    with spool.transaction() as tx:
+        tx.cancel("e")
+    assert b"planted" in on_disk(spool)
+    spool.scrub()
+    assert b"planted" not in on_disk(spool)
+
+
+def test_a_program_that_reads_the_file_keeps_it_from_being_scrubbed_and_is_told_of(spool: Spool) -> None:
+    spool._writer.execute("PRAGMA busy_timeout = 0")
+    send(spool, outgoing("1"))
+    reader = sqlite3.connect(spool.path, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM outbox").fetchall()
+    send(spool, outgoing("2"))
+    with pytest.raises(Retry, match="another program reads it"):
+        spool.scrub()
+    reader.close()
+    spool.scrub()
+
+
+def test_what_was_finished_is_gone_from_the_disk_after_a_round_of_tidying(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "TIDY_EVERY", 2)
+    spool.receive([arrival(payload=b"planted" * 1000)], link="")
+    finish(spool, spool.waiting(1))
+    assert b"planted" not in on_disk(spool)
+
+
+def test_what_was_committed_stands_although_tidying_fails(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(_: sqlite3.Connection) -> bool:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(store, "TIDY_EVERY", 1)
+    monkeypatch.setattr(file, "empty_log", full)
+    spool.receive([arrival()])
+    assert len(spool.waiting(9)) == 1
+    assert "was not tidied: database or disk is full" in caplog.text
+
+
+def test_a_file_of_the_first_schema_keeps_its_ids_and_loses_what_its_cameras_left(tmp_path: Path) -> None:
+    path = tmp_path / "spool.db"
+    db = sqlite3.connect(path)
+    db.executescript(file.MIGRATIONS[0])
+    db.execute("PRAGMA user_version = 1")
+    db.execute("INSERT INTO seen(id) VALUES ('forgotten'), ('kept')")
+    rows = [
+        ("kept", "a", b"1", "site", 0),
+        ("shot", "cam", b"2", "camera", 0),
+        ("done", "cam", None, "camera", 1),
+    ]
+    db.executemany(
+        "INSERT INTO inbox(id, topic, payload, received_at, link, sha256, done) VALUES (?, ?, ?, 0, ?, ?, ?)",
+        [(*row[:4], hashlib.sha256(row[2] or b"").digest(), row[4]) for row in rows],
+    )
+    db.commit()
+    db.close()
+    spool = Spool.open(path, limit_bytes=1 << 20)
+    assert spool.query("SELECT id, link FROM inbox") == [("kept", "site"), ("shot", "")]
+    again = spool.receive(
+        [arrival("a", b"1", "kept"), arrival("a", b"2", "kept"), arrival("b", b"3", "forgotten")]
+    )
+    assert [(r.repeat, r.conflict) for r in again] == [(True, False), (False, True), (True, False)]
+    spool.close()
 
 
 def test_a_second_process_is_refused(spool: Spool) -> None:

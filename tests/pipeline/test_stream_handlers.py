@@ -220,6 +220,11 @@ def test_hours_of_long_ago_are_forgotten_as_new_ones_come() -> None:
         ("hour-invalid", summarised(hour="0001-01-01T00:00:00Z")),
         ("summary-invalid", summarised(count=0)),
         ("summary-invalid", summarised(total=float("nan"))),
+        ("summary-invalid", summarised(low=float("-inf"))),
+        ("summary-invalid", summarised(high=1.7e308, total=1.7e308)),
+        ("summary-invalid", summarised(low=600.0, high=400.0)),
+        ("summary-invalid", summarised(total=1201.0)),
+        ("summary-invalid", summarised(total=799.0)),
         ("kind-missing", summarised()._replace(headers=[("privacy", b"public")])),
     ],
 )
@@ -228,6 +233,18 @@ def test_a_summary_that_cannot_be_is_rejected_and_the_rest_is_told(reason: str, 
     asyncio.run(summarising(kafka, Table(), told)(3, [record, summarised()]))
     assert [refusal.reason for refusal in kafka.values(topics.REJECTED, Refusal)] == [reason]
     assert len(told) == 1
+
+
+def test_an_hour_whose_sum_was_rounded_is_told() -> None:
+    sums = {"count": 10, "total": sum([0.1] * 10), "low": 0.1, "high": 0.1}
+    assert sums["total"] != 1.0
+    assert summaries.read(summarised(**sums)).total == sums["total"]
+
+
+def test_a_refused_hour_is_not_quoted() -> None:
+    with pytest.raises(Rejected) as caught:
+        summaries.read(summarised(hour="CANARY"))
+    assert "CANARY" not in str(caught.value)
 
 
 def test_a_sealed_summary_is_not_read() -> None:
