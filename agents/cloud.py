@@ -209,7 +209,7 @@ def species_answer(
         site=site,
         device=device,
         stream=stream,
-        sighting=feature.sighting or None,
+        sighting=feature.sighting or envelope.event,
         task=Task.WILDLIFE,
         tier=Tier.CLOUD,
         revision=feature.revision + 1,

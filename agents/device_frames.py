@@ -252,7 +252,7 @@ class Frames:
         vector = eye.see(frame).vector
         feature = Feature(
             data=vector.tobytes(),
-            sighting=result.sighting or "",
+            sighting="" if result.sighting in (None, result.event) else str(result.sighting),
             wants=wants,
             revision=result.revision,
             path=result.path,

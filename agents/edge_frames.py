@@ -145,7 +145,7 @@ class Families:
             return None
         payload = Feature(
             data=seen.vector.tobytes(),
-            sighting=result.sighting or "",
+            sighting="" if result.sighting in (None, result.event) else str(result.sighting),
             wants=event.wants,
             revision=result.revision,
             path=result.path,

@@ -326,8 +326,9 @@ class EventAck(Packed, frozen=True):
 # --- edge <-> cloud --------------------------------------------------------------------------------------------
 
 
-class Envelope(Packed, frozen=True):
-    """A record with all that routing needs to know; the payload is not looked at on the way.
+class Envelope(Packed, frozen=True, array_like=True):
+    """A record with all that routing needs to know; the payload is not looked at on the way. Without field names on the
+    wire: metered links pay for each.
 
     Of a user-private record `source`, `time` and `space` are empty and `key` is an HMAC: the cloud learns
     neither device nor time.
@@ -356,6 +357,7 @@ class Feature(msgspec.Struct, frozen=True, array_like=True):
 
     data: bytes
     sighting: str
+    """Empty: the event is its sighting's first."""
     wants: Rank
     revision: int
     path: tuple[str, ...]
