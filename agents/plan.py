@@ -13,6 +13,8 @@ while it keeps ending quickly::
 from __future__ import annotations
 
 import enum
+import importlib.util
+import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -67,6 +69,11 @@ EXTRAS: Final = {
     "torch": "train",
 }
 """Module to the extra of the package that brings it."""
+
+
+def is_installed(module: str) -> bool:
+    """Whether a module could be imported; without importing it, which takes Faust a second."""
+    return module in sys.modules or importlib.util.find_spec(module) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,11 +19,9 @@ import enum
 import fcntl
 import functools
 import http.client
-import importlib.util
 import json
 import os
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -35,7 +33,7 @@ import structlog
 
 from agents import exits, ports
 from agents.child import Child
-from agents.plan import BROKERS, EXTRAS, ROLES, Part, Phase, Watched, due, pause_s
+from agents.plan import BROKERS, EXTRAS, ROLES, Part, Phase, Watched, due, is_installed, pause_s
 from agents.role import running
 from agents.telemetry import LOOPBACK
 from pipeline import private_files
@@ -266,12 +264,7 @@ def _lock(data_dir: Path) -> TextIO:
 
 def _check_modules(parts: Sequence[Part]) -> None:
     """Say before the start which extra of the package is missing."""
-    missing = {
-        EXTRAS[module]
-        for part in parts
-        for module in part.modules
-        if module not in sys.modules and importlib.util.find_spec(module) is None
-    }
+    missing = {EXTRAS[module] for part in parts for module in part.modules if not is_installed(module)}
     if missing:
         needs = ", ".join(part.name for part in parts if any(EXTRAS[m] in missing for m in part.modules))
         raise Stop(

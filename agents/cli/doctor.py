@@ -10,7 +10,6 @@ Exit code 0: nothing failed (warnings are for you to judge); 2: something must b
 from __future__ import annotations
 
 import datetime as dt
-import importlib.util
 import os
 import shutil
 import sys
@@ -27,7 +26,7 @@ from rich.markup import escape
 
 from agents import exits, ports
 from agents.cli.options import AsJson, SettingsFile
-from agents.plan import ROLE_ROWS, plan
+from agents.plan import ROLE_ROWS, is_installed, plan
 from agents.role import running
 from agents.supervisor import ask_health
 from pipeline.errors import Stop, TierwiseError
@@ -120,7 +119,7 @@ def _packages() -> Iterator[Finding]:
         ("cloud", ("faust", "kafka", "aiokafka", "influxdb_client"), "gateway, stream and cloud"),
         ("embedded", ("iotcore",), "the embedded MQTT broker"),
     ):
-        missing = [module for module in modules if importlib.util.find_spec(module) is None]
+        missing = [module for module in modules if not is_installed(module)]
         if missing:
             yield warn("packages", f"no {', '.join(missing)}: for {brings}, pip install 'tierwise[{extra}]'")
         else:
@@ -206,7 +205,7 @@ def _mqtt(settings: Settings) -> Finding:
 
 def _kafka(settings: Settings) -> Finding:
     where = ", ".join(settings.kafka.servers)
-    if importlib.util.find_spec("kafka") is None:
+    if not is_installed("kafka"):
         return warn("kafka", "not looked at: needs pip install 'tierwise[cloud]'")
     from pipeline import kafka
 

@@ -55,7 +55,9 @@ def at_site(
     Retry
         The site's broker does not answer, or refuses the login.
     """
-    logging.getLogger("pipeline").setLevel(logging.CRITICAL)  # the command tells of connections itself
+    ours = logging.getLogger("pipeline")
+    before = ours.level
+    ours.setLevel(logging.CRITICAL)  # the command tells of connections itself
     inbox = Inbox()
     connection = Connection(
         endpoint(settings.mqtt),
@@ -74,3 +76,4 @@ def at_site(
         yield connection, inbox
     finally:
         connection.stop()
+        ours.setLevel(before)
