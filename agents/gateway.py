@@ -20,6 +20,7 @@ from pathlib import Path
 import structlog
 
 from agents import outbox
+from agents.dead_letters import INTERNAL_ERROR
 from agents.kafka_links import await_topics
 from agents.links import broker_parts, endpoint
 from agents.refusals import refusal_of
@@ -28,7 +29,7 @@ from agents.telemetry import Metrics
 from pipeline import messages, records, topics
 from pipeline.clock import Clock, SystemClock
 from pipeline.delivery import BatchSender
-from pipeline.errors import Rejected, Retry
+from pipeline.errors import Rejected, Retry, Stop
 from pipeline.kafka import Consumer, Fetched, Producer, Refused
 from pipeline.messages import (
     Downlink,
@@ -138,10 +139,19 @@ class Gateway:
             Kafka did not take them: nothing is acknowledged, their edges send them again.
         """
         for message in batch:
-            if topics.is_uplink(message.topic):
-                self._take(message)
-            else:
-                self._settle(message)
+            try:
+                if topics.is_uplink(message.topic):
+                    self._take(message)
+                else:
+                    self._settle(message)
+            except (Retry, Stop, MemoryError):
+                raise
+            except Exception as error:  # else its edge would send it again, and end this gateway again
+                log.exception("a message met a bug of ours", topic=message.topic)
+                why = Rejected(
+                    INTERNAL_ERROR, f"a bug of ours ({type(error).__name__}): please report it with the log"
+                )
+                self._refuse(why, message, topics.site_of(message.topic) or topics.NO_DEVICE)
         return 0
 
     def _take(self, message: Message) -> None:
