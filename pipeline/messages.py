@@ -326,9 +326,8 @@ class EventAck(Packed, frozen=True):
 # --- edge <-> cloud --------------------------------------------------------------------------------------------
 
 
-class Envelope(Packed, frozen=True, array_like=True):
-    """A record with all that routing needs to know; the payload is not looked at on the way. Without field names on the
-    wire: metered links pay for each.
+class Envelope(Packed, frozen=True):
+    """A record with all that routing needs to know; the payload is not looked at on the way.
 
     Of a user-private record `source`, `time` and `space` are empty and `key` is an HMAC: the cloud learns
     neither device nor time.

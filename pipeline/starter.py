@@ -27,7 +27,7 @@ address = "embedded"          # one machine needs no Kafka of its own; "host:909
 task = "wildlife"             # animal, plant, person or other; then the family, then the species
 wants = "species"             # ask the cloud once a sighting, since its owner wants to know the species
 pixels = "edge-private"       # a picture shows more than the animal: it may not leave this site
-feature = "public"            # some 450 bytes that tell species apart and give no recognisable picture back
+feature = "public"            # some 500 bytes that tell species apart and give no recognisable picture back
 result = "public"             # "a fox was in the garden" is what this camera is there to tell
 reason = "a garden camera for wildlife; a person in the frame makes picture and feature user-private by itself"
 
