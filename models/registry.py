@@ -16,13 +16,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.eye_heads import Arrays, Evidence, FrameHead, Projection, TreeHead
-from models.eyes import CloudEye, DeviceEye, EdgeEye, FeatureOf, by_backbone
+from models.eyes import CloudEye, DeviceEye, EdgeEye
+from models.looks import searching
 from models.manifest import Manifest, digest_of_labels, read_manifest
+from models.search import PartsHead
 from models.taxonomy import Taxonomy, load_taxonomy
 from pipeline.errors import Stop
 
 if TYPE_CHECKING:
     from models.occupancy import OccupancyModel
+    from models.runtime import Backbone
 
 ZOO = Path(__file__).parent / "zoo"
 
@@ -43,10 +46,13 @@ class Zoo:
 
     def device_eye(self) -> DeviceEye:
         """Kingdom and person, by the backbone."""
+        from models import people  # OpenCV: the cloud must stay free of it
+
         manifest = self._vision()
         head = frame_head(manifest)
-        judge = by_backbone(_feature_of(manifest), head)
-        return DeviceEye(manifest.title, judge, head.person_threshold, tiled=True)
+        parts = PartsHead.of(_arrays(manifest, "parts.npz"))
+        look = searching(_backbone(manifest), head, parts, people.outline)
+        return DeviceEye(manifest.title, look, parts.person_threshold)
 
     def edge_eye(self) -> EdgeEye:
         """Family and vector, by the backbone."""
@@ -56,7 +62,7 @@ class Zoo:
             name=manifest.title,
             space=str(manifest.space),
             tree=tree,
-            feature_of=_feature_of(manifest),
+            feature_of=_backbone(manifest).feature,
             projection=Projection.of(_arrays(manifest, "projection.npz")),
             feature_head=TreeHead.of(_arrays(manifest, "tree.npz"), frame.evidence, tree),
             vector_head=_vector_head(manifest, tree),
@@ -103,9 +109,9 @@ def _vector_head(manifest: Manifest, tree: Taxonomy) -> TreeHead:
     return TreeHead.of(arrays, Evidence.of(arrays), tree)
 
 
-def _feature_of(manifest: Manifest) -> FeatureOf:
+def _backbone(manifest: Manifest) -> Backbone:
     # Here, not above: the cloud must stay free of OpenCV and ONNX Runtime.
     from models.runtime import Backbone
 
     assert manifest.size_px is not None, "a vision model names its served size"
-    return Backbone(manifest.read("backbone.onnx"), manifest.size_px).feature
+    return Backbone(manifest.read("backbone.onnx"), manifest.size_px)

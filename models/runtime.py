@@ -72,8 +72,15 @@ class Backbone:
 
     def feature(self, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
         """BGR uint8 (height, width, 3) -> float32 (1280,), each >= 0 (a pooled ReLU6)."""
-        feature: NDArray[np.float32] = self.session.run(None, {"x": serve(picture, self.size_px)})[0][0]
+        feature: NDArray[np.float32] = self.session.run(["feature"], {"x": serve(picture, self.size_px)})[0][
+            0
+        ]
         return feature
+
+    def map(self, picture: NDArray[np.uint8], size_px: int) -> NDArray[np.float32]:
+        """BGR uint8 (height, width, 3) -> float32 (1280, h, w): the feature of each 32nd pixel, before pooling."""
+        cells: NDArray[np.float32] = self.session.run(["map"], {"x": serve(picture, size_px)})[0][0]
+        return cells
 
 
 class Network:
