@@ -30,6 +30,8 @@ from agents.edge_store import DAY_S, SITE, UPLINK, UPLINK_ACKS, EdgeStore
 from agents.links import broker_parts, endpoint, model_names, presence
 from agents.role import Health
 from agents.telemetry import Metrics
+from models.entries import MODELS, Registry
+from models.own_eye import open_edge_eye
 from models.registry import load_zoo
 from models.taxonomy import load_taxonomy
 from pipeline import topics
@@ -85,7 +87,8 @@ class Edge:
         self._rooms.open()
         series = SiteSeries(self._series)
         self._sightings = Sightings(settings, self._store, series)
-        families = Families(self._policy, load_taxonomy(), zoo.edge_eye(), keyring, settings.uplink.sealed)
+        eye = open_edge_eye(zoo, Registry(settings.data_dir / MODELS), settings.edge.model)
+        families = Families(self._policy, load_taxonomy(), eye, keyring, settings.uplink.sealed)
         self._answers = Answers(
             settings,
             self._policy,
@@ -98,7 +101,9 @@ class Edge:
             self.metrics,
             self._clock,
         )
-        birth, will = presence(site, self.name, self._clock, models=model_names(zoo), backlog=self._backlog)
+        birth, will = presence(
+            site, self.name, self._clock, models=model_names(zoo, eye.name), backlog=self._backlog
+        )
         at_site = SiteAdmission(site, self._spool, self._store, self.metrics, self._clock)
         at_uplink = UplinkAdmission(site, self._store, self.metrics, self._answers.supersede)
         self._mqtt = Connection(
