@@ -48,8 +48,9 @@ def draw(report: Report, folder: Path) -> tuple[Path, ...]:
     made = {
         "reliability.svg": _reliability(rows),
         "answered.svg": _answered(rows),
-        "families.svg": _families(report.families),
     }
+    if report.families:
+        made["families.svg"] = _families(report.families)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, its in made.items():
