@@ -81,7 +81,7 @@ class Tiers:
 
     @classmethod
     def open(cls, clock: Clock | None = None, family_eye: FamilyEye | None = None) -> Tiers:
-        """Load all models; `family_eye` answers at the edge in the released one's place. Raises `Stop` where one is damaged."""
+        """Load all models; `family_eye` answers at the edge, otherwise the released one. Raises `Stop` where one is damaged."""
         zoo, tree, policy = load_zoo(), load_taxonomy(), Policy(SETTINGS)
         edge_eye = zoo.edge_eye()
         return cls(

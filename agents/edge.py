@@ -28,10 +28,9 @@ from agents.edge_series import SiteSeries
 from agents.edge_sightings import Sightings
 from agents.edge_store import DAY_S, SITE, UPLINK, UPLINK_ACKS, EdgeStore
 from agents.links import broker_parts, endpoint, model_names, presence
+from agents.own_models import edge_eye
 from agents.role import Health
 from agents.telemetry import Metrics
-from models.entries import MODELS, Registry
-from models.own_eye import open_edge_eye
 from models.registry import load_zoo
 from models.taxonomy import load_taxonomy
 from pipeline import topics
@@ -77,17 +76,18 @@ class Edge:
     def start(self) -> None:
         """Open store, models, keys and time series; connect in the background."""
         settings, folder, site = self._settings, self._settings.data_dir / "edge", self._settings.site
+        # First: where the model is missing, nothing else is opened.
+        zoo = load_zoo()
+        eye = edge_eye(zoo, settings)
         self._spool = Spool.open(folder / "spool.db", limit_bytes=settings.edge.spool_mib << 20)
         self._store = EdgeStore(self._spool, self._clock)
         self._store.open()
         self._series = open_writer(settings.influx, folder / "series.db", settings.edge.keep_days)
-        zoo = load_zoo()
         keyring = Keyring.open(settings.data_dir / "keys", create=True)
         self._rooms = Rooms(settings, self._policy, self._store, zoo.occupancy(), keyring, self._clock)
         self._rooms.open()
         series = SiteSeries(self._series)
         self._sightings = Sightings(settings, self._store, series)
-        eye = open_edge_eye(zoo, Registry(settings.data_dir / MODELS), settings.edge.model)
         families = Families(self._policy, load_taxonomy(), eye, keyring, settings.uplink.sealed)
         self._answers = Answers(
             settings,

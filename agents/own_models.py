@@ -1,18 +1,17 @@
-"""Models of one's own where the commands meet them: which registry, which eye at the edge, who imported what."""
+"""Models of one's own where roles and commands meet them: which registry, which eye at the edge, who imported what."""
 
 from __future__ import annotations
 
 import getpass
 import time
-from dataclasses import dataclass
 
 from models.entries import MODELS, Registry
-from models.evaluate import Eyes
-from models.eyes import FeatureOf
+from models.eyes import EdgeEye, FeatureOf
 from models.own_eye import OwnEye, open_edge_eye
-from models.registry import load_zoo
+from models.registry import Zoo, load_zoo
 from models.runtime import Backbone
 from pipeline import clock
+from pipeline.errors import Stop
 from pipeline.settings import Settings
 
 
@@ -21,24 +20,14 @@ def registry_of(settings: Settings) -> Registry:
     return Registry(settings.data_dir / MODELS)
 
 
-def family_eye(settings: Settings, title: str = "") -> OwnEye | None:
-    """The eye that answers at the edge in the released one's place: `title`'s, or that of the settings. Raises `Stop`."""
-    eye = open_edge_eye(load_zoo(), registry_of(settings), title or settings.edge.model)
-    return eye if isinstance(eye, OwnEye) else None
-
-
-@dataclass(frozen=True, slots=True)
-class OpenEyes:
-    """Opens the eyes that an evaluation asks; a plain value, so that it can be handed to other processes."""
-
-    settings: Settings
-    title: str = ""
-
-    def __call__(self) -> Eyes:
-        """Raises `Stop`."""
-        zoo = load_zoo()
-        edge = open_edge_eye(zoo, registry_of(self.settings), self.title or self.settings.edge.model)
-        return Eyes(zoo.device_eye(), edge, zoo.cloud_eye())
+def edge_eye(zoo: Zoo, settings: Settings, title: str = "") -> EdgeEye | OwnEye:
+    """The eye that answers at the edge: `title`'s, otherwise the settings', otherwise the released one. Raises `Stop`."""
+    try:
+        return open_edge_eye(zoo, registry_of(settings), title or settings.edge.model)
+    except Stop as error:
+        if title or not settings.edge.model:
+            raise
+        raise Stop(f"edge.model: {error}") from error
 
 
 def released_feature() -> FeatureOf:

@@ -18,12 +18,15 @@ import numpy as np
 
 from models.calibrate import UNKNOWN
 from models.measures import OWN_RANK, AtRank, Confusion, Report
+from models.taxonomy import KINGDOMS
 from pipeline.errors import Stop
 
 FAMILIES_SHOWN: Final = 24
 """More rows are not read; the JSON has them all."""
 
-REST: Final = "(others)"
+REST, ROLLED_UP = "(other family)", "(kingdom)"
+"""Columns of what is no row of its own, and of answers that stop at the kingdom."""
+
 COLOURS: Final = {"device": "#4c72b0", "edge": "#dd8452", "cloud": "#55a868"}
 INK: Final = "#333333"
 
@@ -86,7 +89,7 @@ def _reliability(rows: Sequence[AtRank]) -> Any:
         label = f"{_name(row)} (off by {row.calibration_error:.3f})"
         axes.scatter(confidence, right, sizes, color=COLOURS[row.tier], alpha=0.7, label=label)
     axes.set(xlabel="probability of the likeliest label", ylabel="share right", xlim=(0, 1), ylim=(0, 1.02))
-    axes.legend(frameon=False, loc="upper left", markerscale=0.6)
+    axes.legend(frameon=False, loc="lower right", markerscale=0.6)
     return its
 
 
@@ -111,11 +114,13 @@ def _families(families: Sequence[Confusion]) -> Any:
     for its in families:
         photos[its.true] += its.photos
     rows = [name for name, _ in photos.most_common(FAMILIES_SHOWN)]
-    columns = [*rows, REST, UNKNOWN]
+    columns = [*rows, REST, ROLLED_UP, UNKNOWN]
     counts = np.zeros((len(rows), len(columns)))
     for its in families:
         if its.true in rows:
-            column = its.answered if its.answered in (*rows, UNKNOWN) else REST
+            column = its.answered
+            if column not in (*rows, UNKNOWN):
+                column = ROLLED_UP if column in KINGDOMS else REST
             counts[rows.index(its.true), columns.index(column)] += its.photos
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     picture, axes = _axes(2.2 + 0.22 * len(columns), 1.6 + 0.22 * len(rows))

@@ -20,7 +20,8 @@ from agents import exits
 from agents.cameras import PHOTO_SUFFIXES, photos_of
 from agents.classify import Classified, Tiers
 from agents.cli.options import AsJson, EdgeModel, SettingsFile
-from agents.own_models import family_eye
+from agents.own_models import edge_eye
+from models.registry import load_zoo
 from models.taxonomy import UnknownLabel, load_taxonomy
 from pipeline.errors import Rejected, Stop
 from pipeline.settings import Settings
@@ -39,7 +40,8 @@ def classify(
 ) -> None:
     """Answer photos with all three tiers in this process; no broker. Prints one line a photo."""
     files = [file for path in what for file in _photos(path)]
-    tiers = Tiers.open(family_eye=family_eye(Settings.load(settings), edge_model))
+    loaded = Settings.load(settings)
+    tiers = Tiers.open(family_eye=edge_eye(load_zoo(), loaded, edge_model))
     console = Console(highlight=False, soft_wrap=True)
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     refused = 0

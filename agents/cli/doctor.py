@@ -173,9 +173,9 @@ def _models(settings: Settings) -> Finding:
     try:
         titles = [manifest.title for manifest in load_zoo().manifests]
         if settings.edge.model and settings.edge.model not in titles:
-            from models.entries import MODELS, Registry
+            from agents.own_models import edge_eye
 
-            Registry(settings.data_dir / MODELS).entry(settings.edge.model).check()
+            edge_eye(load_zoo(), settings)
             titles.append(settings.edge.model)
     except TierwiseError as error:
         return fail("models", str(error))

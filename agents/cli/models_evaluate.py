@@ -7,6 +7,7 @@ $ tierwise models evaluate trap.csv --frames --json
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -17,11 +18,13 @@ from rich.markdown import Markdown
 from rich.progress import Progress
 
 from agents.cli.options import AsJson, EdgeModel, SettingsFile
-from agents.own_models import OpenEyes
+from agents.own_models import edge_eye
+from models.evaluate import Eyes
 from models.evaluate import evaluate as evaluated
 from models.labelled import HOW_TO_LABEL, Labelled, Photo, read_photos
 from models.measures import measure
 from models.plots import draw, require_matplotlib
+from models.registry import load_zoo
 from models.report import render
 from models.taxonomy import load_taxonomy
 from models.train.data import data_root, open_pack
@@ -86,6 +89,19 @@ def evaluate(
         typer.echo(msgspec.json.encode(report))
     else:
         Console().print(Markdown(render(report)))
+
+
+@dataclass(frozen=True, slots=True)
+class OpenEyes:
+    """Opens the eyes that are asked; a plain value, so that it can be handed to other processes."""
+
+    settings: Settings
+    edge_model: str = ""
+
+    def __call__(self) -> Eyes:
+        """Raises `Stop`."""
+        zoo = load_zoo()
+        return Eyes(zoo.device_eye(), edge_eye(zoo, self.settings, self.edge_model), zoo.cloud_eye())
 
 
 def _photos(source: Path | None, pack: Pack | None, labels_map: Path | None, skip_bad: bool) -> Labelled:
