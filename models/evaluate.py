@@ -20,8 +20,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 import cv2
@@ -146,13 +147,15 @@ def evaluate(
     eyes = opener()
     outcomes: list[Outcome] = []
     left_out: list[str] = []
-    for done in _in_turn(turns, eyes, opener, apart_s, min(workers or worth, len(turns))):
-        bad = [each for each in done if isinstance(each, str)]
-        if bad and not skip_bad:
-            raise Stop(f"{bad[0]}; correct it, or: --skip-bad leaves out such photos")
-        outcomes += [each for each in done if isinstance(each, Outcome)]
-        left_out += bad
-        progress(len(done))
+    # Closed at once when a photo ends it: what is not begun is not waited for.
+    with closing(_in_turn(turns, eyes, opener, apart_s, min(workers or worth, len(turns)))) as all_done:
+        for done in all_done:
+            bad = [each for each in done if isinstance(each, str)]
+            if bad and not skip_bad:
+                raise Stop(f"{bad[0]}; correct it, or: --skip-bad leaves out such photos")
+            outcomes += [each for each in done if isinstance(each, Outcome)]
+            left_out += bad
+            progress(len(done))
     if not outcomes:
         raise Stop("not one of these photos can be decoded")
     return Evaluation(tuple(outcomes), eyes.names, tuple(left_out), apart_s)
@@ -171,7 +174,7 @@ def _turns(photos: Sequence[Photo], *, frames: bool) -> Iterator[list[Photo]]:
 
 def _in_turn(
     turns: Sequence[list[Photo]], eyes: Eyes, opener: Callable[[], Eyes], apart_s: float | None, count: int
-) -> Iterator[list[Outcome | str]]:
+) -> Generator[list[Outcome | str], None, None]:
     if count <= 1:
         yield from map(Road(eyes, apart_s).walk, turns)
         return
