@@ -254,7 +254,8 @@ def read_labels(text: str, tree: Taxonomy, file: str) -> tuple[str, ...]:
         listed = [*complaints[:COMPLAINTS_SHOWN], *([f"and {more:,} more"] if more > 0 else [])]
         raise Stop(
             f"{file} names labels that are not in the tree:\n" + "\n".join(listed) + "\n"
-            "write a line as `name<TAB>label of the tree`, of any rank, or `name<TAB>-` for what has no place in it"
+            "write a line as `name<TAB>label of the tree`, of any rank, or `name<TAB>-` for what has no place in it; "
+            "`tierwise models labels` lists the tree's"
         )
     return tuple(labels)
 

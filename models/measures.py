@@ -80,8 +80,12 @@ class Recall(msgspec.Struct, frozen=True):
 
 
 class Persons(msgspec.Struct, frozen=True):
-    """Photos with a person that raise the level, and photos without one that do; None where there is none such."""
+    """Photos with a person that raise the level at a tier, and photos without one that do; None where there is none such.
 
+    The edge is asked about every photo here, though a device sends it none in which it saw a person itself.
+    """
+
+    tier: str
     recall: Rate | None
     false_alarms: Rate | None
 
@@ -116,7 +120,7 @@ class Report(msgspec.Struct, frozen=True):
     models: Mapping[str, str]
     ranks: tuple[AtRank, ...]
     kingdoms: tuple[Recall, ...]
-    persons: Persons
+    persons: tuple[Persons, ...]
     species: tuple[Recall, ...]
     group: Recall | None
     families: tuple[Confusion, ...]
@@ -150,7 +154,10 @@ def measure(
             for kingdom in KINGDOMS
             if (its := [each for each in outcomes if each.truth[0] == kingdom])
         ),
-        persons=_persons(outcomes),
+        persons=(
+            _persons("device", outcomes, [its.person_raised for its in outcomes]),
+            _persons("edge", outcomes, [its.edge_person_raised for its in outcomes]),
+        ),
         species=tuple(
             sorted(
                 (_recall(tree, label, its, "cloud", 2) for label, its in named.items()),
@@ -260,10 +267,11 @@ def _of_group(
     return found
 
 
-def _persons(outcomes: Sequence[Outcome]) -> Persons:
-    with_one = [its.person_raised for its in outcomes if its.truth[0] == "person"]
-    without = [its.person_raised for its in outcomes if its.truth[0] != "person"]
+def _persons(tier: str, outcomes: Sequence[Outcome], raised: Sequence[bool]) -> Persons:
+    with_one = [up for its, up in zip(outcomes, raised, strict=True) if its.truth[0] == "person"]
+    without = [up for its, up in zip(outcomes, raised, strict=True) if its.truth[0] != "person"]
     return Persons(
+        tier,
         rate(sum(with_one), len(with_one)) if with_one else None,
         rate(sum(without), len(without)) if without else None,
     )

@@ -112,16 +112,14 @@ def _kingdoms(report: Report) -> list[str]:
     return _recalls("kingdom, device", report.kingdoms)
 
 
-def _persons(persons: Persons) -> list[str]:
+def _persons(persons: Sequence[Persons]) -> list[str]:
     rows = []
-    if persons.recall is not None:
-        rows.append(
-            ("photos with a person that raise the level", f"{persons.recall.of:,}", interval(persons.recall))
-        )
-    if persons.false_alarms is not None:
-        alarms = persons.false_alarms
-        rows.append(("photos without one that do", f"{alarms.of:,}", interval(alarms)))
-    return _table(("persons", "photos", "share (95%)"), rows)
+    for what, rates in (
+        ("photos with a person that raise the level", [(its.tier, its.recall) for its in persons]),
+        ("photos without one that do", [(its.tier, its.false_alarms) for its in persons]),
+    ):
+        rows += [(what, tier, f"{its.of:,}", interval(its)) for tier, its in rates if its is not None]
+    return _table(("persons", "tier", "photos", "share (95%)"), rows, text_columns=2)
 
 
 def _species(report: Report) -> list[str]:

@@ -177,7 +177,7 @@ def _models(settings: Settings) -> Finding:
 
             edge_eye(load_zoo(), settings)
             titles.append(settings.edge.model)
-    except TierwiseError as error:
+    except (TierwiseError, ImportError) as error:
         return fail("models", str(error))
     return ok("models", ", ".join(titles))
 

@@ -23,6 +23,7 @@ from agents.own_models import registry_of
 from models.entries import CARD, Entry
 from models.manifest import Manifest
 from models.registry import load_zoo
+from models.taxonomy import load_taxonomy
 from pipeline.errors import Stop
 from pipeline.settings import Settings
 
@@ -83,6 +84,19 @@ def remove(
         raise Stop(f"{title} came with this installation; only models of the registry can be removed")
     registry_of(loaded).remove(title)
     typer.echo(f"removed {title}")
+
+
+@app.command()
+def labels(
+    word: Annotated[str, typer.Argument(metavar="[WORD]", help="Only those with this in a name.")] = "",
+) -> None:
+    """The label tree: what folders, lists and models of your own may call things."""
+    tree = load_taxonomy()
+    for row in tree.rows:
+        names = (row.kingdom, row.family, row.label, row.english, *row.names)
+        if any(word.casefold() in name.casefold() for name in names):
+            path = " > ".join(tree.path(row.label))
+            typer.echo(f"{path}  ({row.english})" if row.english != row.label else path)
 
 
 app.command()(evaluate)

@@ -80,7 +80,7 @@ def import_model(
         wanted,
         load_taxonomy(),
         lite0=released_feature(),
-        smoke=photos_of(smoke) if smoke else (),
+        smoke=_smoke(smoke),
         **signature(),
     )
     entry = registry_of(loaded).add(title, draft)
@@ -126,6 +126,15 @@ def fit(
         f"{made.title}: {figures.labels} labels, likeliest right {interval(figures.likeliest)} of "
         f'{figures.photos} photos kept aside; serve it with edge.model = "{made.title}"'
     )
+
+
+def _smoke(folder: Path | None) -> list[Path]:
+    if folder is None:
+        return []
+    photos = [path for path in photos_of(folder) if path.exists()]
+    if not photos:
+        raise Stop(f"--smoke: {folder}: no photos there")
+    return photos
 
 
 def _intake(mean: str, std: str) -> Intake:

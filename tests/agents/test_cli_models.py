@@ -111,6 +111,15 @@ def test_the_model_that_serves_is_not_removed(
     assert "serves at the edge" in capsys.readouterr().err
 
 
+def test_the_labels_that_the_tree_knows_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("models", "labels", "tiger") == 0
+    assert "animal > Felidae > Panthera tigris  (tiger)" in capsys.readouterr().out.splitlines()
+    assert run("models", "labels") == 0
+    told = capsys.readouterr().out.splitlines()
+    assert [line for line in told if line.startswith(("person", "other  "))]
+    assert len(told) > 300
+
+
 # --- import ------------------------------------------------------------------------------------------------------
 
 
@@ -122,6 +131,7 @@ def test_the_model_that_serves_is_not_removed(
         (("--labels", "labels.txt", "--name", "../x"), "cannot be a model's name"),
         (("--labels", "labels.txt", "--mean", "1,2"), "--mean '1,2': give three numbers"),
         (("--labels", "labels.txt", "--std", "1,0,1"), "a standard deviation is above 0"),
+        (("--labels", "labels.txt", "--smoke", "nowhere"), "--smoke: nowhere: no photos there"),
         (("--kind", "classifier"), "a classifier needs --labels"),
         (("--kind", "backbone"), "gives 3 numbers; a feature has 16"),
     ],

@@ -105,21 +105,23 @@ def test_the_curve_begins_with_the_surest_and_ends_with_all() -> None:
 
 
 def test_persons_are_told_with_their_false_alarms() -> None:
-    its = report(
-        outcome(("person",), person_raised=True),
-        outcome(("person",)),
+    device, edge = report(
+        outcome(("person",), person_raised=True, edge_person_raised=True),
+        outcome(("person",), edge_person_raised=True),
         outcome(TIGER, person_raised=True),
         outcome(TIGER),
         outcome(TIGER),
     ).persons
-    assert its.recall is not None and (its.recall.count, its.recall.of) == (1, 2)
-    assert its.false_alarms is not None and (its.false_alarms.count, its.false_alarms.of) == (1, 3)
-    assert its.false_alarms.low < 1 / 3 < its.false_alarms.high
+    assert device.recall is not None and (device.recall.count, device.recall.of) == (1, 2)
+    assert device.false_alarms is not None and (device.false_alarms.count, device.false_alarms.of) == (1, 3)
+    assert device.false_alarms.low < 1 / 3 < device.false_alarms.high
+    assert edge.recall is not None and edge.recall.count == 2
+    assert edge.false_alarms is not None and edge.false_alarms.count == 0
 
 
 def test_without_persons_nothing_is_said_of_their_recall() -> None:
     persons = report(outcome(TIGER)).persons
-    assert persons.recall is None
+    assert [its.recall for its in persons] == [None, None]
     assert "with a person" not in render(report(outcome(TIGER)))
 
 
