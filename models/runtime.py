@@ -91,7 +91,7 @@ class Network:
 
     def __init__(self, model: bytes | Path) -> None:
         self.session = open_session(model)
-        self.input = self.session.get_inputs()[0].name
+        self.input = next((its.name for its in self.session.get_inputs()), "")
 
     @property
     def inputs(self) -> tuple[Port, ...]:
@@ -109,4 +109,6 @@ class Network:
 
 def _port(its: ort.NodeArg) -> Port:
     # A free side is None, or a name as "batch".
-    return Port(its.name, its.type, tuple(side if isinstance(side, int) else None for side in its.shape))
+    return Port(
+        its.name, its.type, tuple(side if isinstance(side, int) else None for side in its.shape or ())
+    )

@@ -46,9 +46,11 @@ def evaluate(
     labels_map: Annotated[
         Path | None, typer.Option(help="CSV of name,label for folders whose names are no labels.")
     ] = None,
-    skip_bad: Annotated[bool, typer.Option(help="Leave out what cannot be used, and say so.")] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out what cannot be used, and say so.")
+    ] = False,
     frames: Annotated[
-        bool, typer.Option(help="A folder's photos are one fixed camera's frames, by name.")
+        bool, typer.Option("--frames", help="A folder's photos are one fixed camera's frames, by name.")
     ] = False,
     every_s: Annotated[
         float, typer.Option("--every", min=0.001, help="With --frames: seconds between two frames.")
@@ -60,7 +62,7 @@ def evaluate(
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; otherwise as many as cores.")] = None,
     pictures: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Draw what was measured (SVG); needs tierwise[pictures]."),
+        typer.Option(metavar="DIR", help="Draw what was measured (SVG); needs matplotlib."),
     ] = None,
     as_json: AsJson = False,
     settings: SettingsFile = None,

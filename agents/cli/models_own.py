@@ -104,7 +104,9 @@ def fit(
     labels_map: Annotated[
         Path | None, typer.Option(help="CSV of name,label for folders whose names are no labels.")
     ] = None,
-    skip_bad: Annotated[bool, typer.Option(help="Leave out what cannot be used, and say so.")] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out what cannot be used, and say so.")
+    ] = False,
     settings: SettingsFile = None,
 ) -> None:
     """Give an imported backbone a head, learned from labelled photos: a new version that names families."""

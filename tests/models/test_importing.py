@@ -165,6 +165,13 @@ def node(*arguments: Any, **attributes: Any) -> onnx.NodeProto:
     return helper.make_node(*arguments, **attributes)
 
 
+def without_input() -> onnx.ModelProto:
+    value = helper.make_tensor("v", TensorProto.FLOAT, (1, 3), [0.2, 0.3, 0.5])
+    out = helper.make_tensor_value_info("p", TensorProto.FLOAT, (1, 3))
+    graph = helper.make_graph([node("Constant", [], ["p"], value=value)], "none", [], [out])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
 BAD: dict[str, tuple[Callable[[], onnx.ModelProto], dict[str, Any], str]] = {
     "an opset before ours": (lambda: colours(opset=OPSETS[0] - 1), {}, r"opset 6; Tierwise runs 7 to 21"),
     "an opset after ours": (lambda: colours(opset=OPSETS[-1] + 1), {}, r"opset 22; Tierwise runs 7 to 21"),
@@ -177,6 +184,16 @@ BAD: dict[str, tuple[Callable[[], onnx.ModelProto], dict[str, Any], str]] = {
         lambda: colours(more=[node("Magik", ["p"], ["q"])], last="q"),
         {},
         r"mine\.onnx: does not load in ONNX Runtime .*Magik",
+    ),
+    "no input at all": (
+        without_input,
+        {},
+        r"has 0 inputs \(none\); it needs exactly one",
+    ),
+    "a sequence as output": (
+        lambda: colours(more=[node("SequenceConstruct", ["p"], ["q"])], last="q"),
+        {},
+        r"does not load|its output q is a seq",
     ),
     "two outputs": (lambda: colours(outputs=2), {}, r"has 2 outputs \(p, mean\); it needs exactly one"),
     "one channel": (
