@@ -10,6 +10,7 @@ from sample_messages import photo_jpeg
 from sample_onnx import GREEN, RED, coloured, colours, features, save
 
 from agents.cli import main
+from agents.cli.doctor import examine
 from models.images import encode_png
 
 
@@ -118,6 +119,15 @@ def test_the_labels_that_the_tree_knows_are_told(capsys: pytest.CaptureFixture[s
     told = capsys.readouterr().out.splitlines()
     assert [line for line in told if line.startswith(("person", "other  "))]
     assert len(told) > 300
+
+
+def test_the_doctor_looks_at_the_edges_model(home: Path, classifier: Path) -> None:
+    (home / "tierwise.toml").write_text('[edge]\nmodel = "mine-v2@1"\n')
+    missing = next(its for its in examine(None) if its.what == "models")
+    assert (missing.status, "there is no model mine-v2@1" in missing.text) == ("fail", True)
+    bring(classifier)
+    there = next(its for its in examine(None) if its.what == "models")
+    assert (there.status, "mine-v2@1" in there.text) == ("ok", True)
 
 
 # --- import ------------------------------------------------------------------------------------------------------
