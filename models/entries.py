@@ -121,13 +121,12 @@ class Registry:
     def entry(self, title: str) -> Entry:
         """``mine@2``, or ``mine`` for its newest version. Raises `Stop`, naming what is there."""
         name, _, version = title.partition("@")
-        mine = [its for its in self.entries() if its.manifest.name == name]
-        for its in mine:
-            if version == str(its.manifest.version) or (not version and its is mine[-1]):
-                return its
-        if version.isdecimal() and (self.folder / name / version).is_dir() and topics.is_name(name):
-            return _read(self.folder / name / version)
-        there = ", ".join(its.title for its in mine or self.entries()) or "none yet"
+        versions = sorted(_versions(self.folder / name)) if topics.is_name(name) else []
+        wanted = version or str(next(reversed(versions), ""))
+        if wanted in map(str, versions):
+            return _read(self.folder / name / wanted)
+        mine = [f"{name}@{its}" for its in versions]
+        there = ", ".join(mine or [its.title for its in self.entries()]) or "none yet"
         raise Stop(
             f"there is no model {title} in {self.folder} (there: {there}); `tierwise models import` brings one"
         )

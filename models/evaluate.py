@@ -22,6 +22,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
@@ -144,11 +145,14 @@ def evaluate(
     """
     turns = list(_turns(photos, frames=apart_s is not None))
     worth = min(os.cpu_count() or 1, max(1, len(photos) // PHOTOS_A_WORKER))
-    eyes = opener()
+    count = min(workers or worth, len(turns))
+    eyes = opener()  # here, too, where others look: what is wrong with a model is said before they start
+    names, road = eyes.names, Road(eyes, apart_s) if count <= 1 else None
+    del eyes
     outcomes: list[Outcome] = []
     left_out: list[str] = []
     # Closed at once when a photo ends it: what is not begun is not waited for.
-    with closing(_in_turn(turns, eyes, opener, apart_s, min(workers or worth, len(turns)))) as all_done:
+    with closing(_in_turn(turns, road, opener, apart_s, count)) as all_done:
         for done in all_done:
             bad = [each for each in done if isinstance(each, str)]
             if bad and not skip_bad:
@@ -158,7 +162,7 @@ def evaluate(
             progress(len(done))
     if not outcomes:
         raise Stop("not one of these photos can be decoded")
-    return Evaluation(tuple(outcomes), eyes.names, tuple(left_out), apart_s)
+    return Evaluation(tuple(outcomes), names, tuple(left_out), apart_s)
 
 
 def _turns(photos: Sequence[Photo], *, frames: bool) -> Iterator[list[Photo]]:
@@ -173,15 +177,23 @@ def _turns(photos: Sequence[Photo], *, frames: bool) -> Iterator[list[Photo]]:
 
 
 def _in_turn(
-    turns: Sequence[list[Photo]], eyes: Eyes, opener: Callable[[], Eyes], apart_s: float | None, count: int
+    turns: Sequence[list[Photo]],
+    road: Road | None,
+    opener: Callable[[], Eyes],
+    apart_s: float | None,
+    count: int,
 ) -> Generator[list[Outcome | str], None, None]:
-    if count <= 1:
-        yield from map(Road(eyes, apart_s).walk, turns)
+    """Along the road that is given, or in `count` processes with a road each."""
+    if road is not None:
+        yield from map(road.walk, turns)
         return
     # Spawned, not forked: ONNX Runtime's and OpenCV's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, context, _open_road, (opener, apart_s)) as pool:
-        yield from pool.map(_walk, turns)
+    try:
+        with ProcessPoolExecutor(count, context, _open_road, (opener, apart_s)) as pool:
+            yield from pool.map(_walk, turns)
+    except BrokenProcessPool as error:
+        raise Stop(f"one of {count} processes was killed, perhaps for memory: try --workers 1") from error
 
 
 _road: list[Road] = []
