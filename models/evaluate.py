@@ -132,7 +132,8 @@ def evaluate(
     apart_s
         Take each folder's photos for frames of one fixed camera, so many seconds apart.
     workers
-        Processes; None: as many as there are cores, fewer where there are few photos.
+        Processes; None: as many as there are cores, fewer where there are few photos. They are spawned: a script calls
+        this under ``if __name__ == "__main__":``.
     skip_bad
         Leave out photos that turn out to be damaged.
     progress
