@@ -23,7 +23,7 @@ import structlog
 
 from agents import cameras, outbox
 from agents.dead_letters import answer_or_refuse
-from agents.device_frames import Frames, Scene
+from agents.device_frames import Frames
 from agents.device_inbox import Admission
 from agents.device_readings import Meter, ReadingAnswer, Readings
 from agents.device_store import EDGE, FORGET_S, SITE, DeviceStore
@@ -35,6 +35,7 @@ from agents.role import Health
 from agents.sightings import Visit
 from agents.telemetry import Metrics
 from models.registry import load_zoo
+from models.scene import Scene
 from models.taxonomy import load_taxonomy
 from pipeline import ids, topics
 from pipeline.clock import Clock, SystemClock

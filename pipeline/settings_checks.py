@@ -22,6 +22,7 @@ def problems(settings: Keys) -> Iterator[str]:
     yield from _timezone(settings)
     yield from _addresses(settings)
     yield from _passwords(settings)
+    yield from _edge_model(settings.edge.model)
     yield from _streams(settings)
     yield from _rules(settings)
 
@@ -69,6 +70,12 @@ def _passwords(settings: Keys) -> Iterator[str]:
     for section, login in (("mqtt", settings.mqtt), ("uplink", settings.uplink), ("kafka", settings.kafka)):
         if login.password and not login.username:
             yield f"{section}.username: a password without a name logs nobody in"
+
+
+def _edge_model(title: str) -> Iterator[str]:
+    name, _, version = title.partition("@")
+    if title and not (topics.is_name(name) and version.isdecimal()):
+        yield f'edge.model: "{title}" is no model; name one and its version, as "mine@2" (`tierwise models list`)'
 
 
 def _streams(settings: Keys) -> Iterator[str]:

@@ -133,6 +133,8 @@ class DeviceSettings(Section, frozen=True, kw_only=True):
 
 
 class EdgeSettings(Section, frozen=True, kw_only=True):
+    model: str = ""
+    """``name@version`` of an imported model that names families; empty: the released one."""
     cloud_deadline_s: PositiveSeconds = 10
     window_s: PositiveSeconds = 300
     spool_mib: Positive = 1024

@@ -19,9 +19,12 @@ from rich.progress import track
 from agents import exits
 from agents.cameras import PHOTO_SUFFIXES, photos_of
 from agents.classify import Classified, Tiers
-from agents.cli.options import AsJson
+from agents.cli.options import AsJson, EdgeModel, SettingsFile
+from agents.own_models import edge_eye
+from models.registry import load_zoo
 from models.taxonomy import UnknownLabel, load_taxonomy
 from pipeline.errors import Rejected, Stop
+from pipeline.settings import Settings
 
 FEW = 3
 """So many photos need no progress bar."""
@@ -32,10 +35,13 @@ def classify(
         list[Path], typer.Argument(metavar="PHOTO|DIR...", help="JPEG or PNG files, or folders of them.")
     ],
     as_json: AsJson = False,
+    edge_model: EdgeModel = "",
+    settings: SettingsFile = None,
 ) -> None:
     """Answer photos with all three tiers in this process; no broker. Prints one line a photo."""
     files = [file for path in what for file in _photos(path)]
-    tiers = Tiers.open()
+    loaded = Settings.load(settings)
+    tiers = Tiers.open(family_eye=edge_eye(load_zoo(), loaded, edge_model))
     console = Console(highlight=False, soft_wrap=True)
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     refused = 0

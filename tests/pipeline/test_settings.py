@@ -187,6 +187,8 @@ RULE = '[[rules]]\nname = "r"\nreason = "x"\n'
         ("[streams]\nx = 1", 'streams."x": expected object, got int'),
         ('site = "My Home"', 'site: "My Home" is no name'),
         ('site = "uplink"', 'site: "uplink" is no name'),
+        ('[edge]\nmodel = "mine"', 'edge.model: "mine" is no model; name one and its version, as "mine@2"'),
+        ('[edge]\nmodel = "../mine@2"', 'edge.model: "../mine@2" is no model'),
         ('timezone = "Mars/Olympus"', 'timezone: "Mars/Olympus" is not known here'),
         ('[mqtt]\naddress = "mqtt://b"', 'mqtt.address: "mqtt://b" is no address'),
         ('[mqtt]\naddress = "b:port"', 'mqtt.address: "b:port" is no address'),
