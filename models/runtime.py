@@ -77,13 +77,13 @@ class Backbone:
 
 
 class Network:
-    """A small network with one input and one output, float32."""
+    """A small network with one input, float32 or the bytes of pictures, and one output, float32."""
 
     def __init__(self, model: bytes | Path) -> None:
         self.session = open_session(model)
         self.input = self.session.get_inputs()[0].name
 
-    def run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """float32 in, float32 out; shapes are the network's own."""
+    def run(self, x: NDArray[np.float32] | NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Shapes, and whether it takes float32 or bytes, are the network's own."""
         y: NDArray[np.float32] = self.session.run(None, {self.input: x})[0]
         return y
