@@ -103,11 +103,24 @@ def tiles(width: int, height: int) -> tuple[Box, ...]:
 
 
 class DeviceEye:
-    """Kingdom and person of a frame; `tiled` says whether a frame in which nothing moved is looked at in parts, too."""
+    """Kingdom and person of a frame; `tiled` says whether a frame in which nothing moved is looked at in parts, too.
 
-    def __init__(self, name: str, judge: Judge, person_threshold: float, *, tiled: bool) -> None:
+    `person_miss_rate` is the share of persons that a small network is known to miss: where the settings accept less,
+    no pixels leave by its word. The backbone's person check is the one that pixels may leave by: None.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        judge: Judge,
+        person_threshold: float,
+        *,
+        tiled: bool,
+        person_miss_rate: float | None = None,
+    ) -> None:
         self.name = name
         self.person_threshold = person_threshold
+        self.person_miss_rate = person_miss_rate
         self._judge = judge
         self._tiled = tiled
 
