@@ -14,12 +14,14 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
 
+from agents.cli import compress
 from agents.cli.options import AsJson
 from models.evaluate import evaluate as evaluated
 from models.evaluate import read_photos, render
 from models.registry import load_zoo
 
 app = typer.Typer(no_args_is_help=True)
+app.add_typer(compress.app, name="compress", help="Make a float network smaller, and see what that costs.")
 
 
 @app.command("list")

@@ -148,10 +148,14 @@ def watch(model: Any, held: dict[str, Any]) -> dict[str, float]:
     return figures
 
 
-def train(recipe: Recipe, folder: Path = BUILD, start: Any = None) -> Any:
-    """Trains from the last checkpoint, or from `start`, to the end of the schedule; returns the mean network."""
+def train(recipe: Recipe, data_folder: Path = BUILD, folder: Path = BUILD, start: Any = None) -> Any:
+    """Trains from the last checkpoint, or from `start`, to the end of the schedule; returns the mean network.
+
+    `folder` is where checkpoint and log are kept.
+    """
     torch.manual_seed(SEED)
-    data, held = load(folder, "train"), load(folder, "val")
+    data, held = load(data_folder, "train"), load(data_folder, "val")
+    folder.mkdir(parents=True, exist_ok=True)
     # Said before the replicas are copied: a copy keeps the layout.
     model = (start or Glimpse()).to(memory_format=torch.channels_last)
     mean = copy.deepcopy(model)
@@ -210,7 +214,7 @@ def main() -> None:
     options.add_argument("--steps", type=int, help="end each epoch after so many steps")
     options.add_argument("--folder", type=Path, default=BUILD, help="where data, checkpoint and log are")
     given = options.parse_args()
-    export(train(Recipe(given.epochs, given.steps), given.folder), given.folder / "float.onnx")
+    export(train(Recipe(given.epochs, given.steps), given.folder, given.folder), given.folder / "float.onnx")
 
 
 if __name__ == "__main__":
