@@ -7,6 +7,7 @@ cat.jpg    animal > Felidae > Felis catus (cat)   0.91   public   device 31 ms, 
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,7 @@ from agents import exits
 from agents.cameras import PHOTO_SUFFIXES, photos_of
 from agents.classify import Classified, Tiers
 from agents.cli.options import AsJson
+from models.registry import BACKBONE, GLIMPSE
 from models.taxonomy import UnknownLabel, load_taxonomy
 from pipeline.errors import Rejected, Stop
 
@@ -27,15 +29,26 @@ FEW = 3
 """So many photos need no progress bar."""
 
 
+class DeviceModel(StrEnum):
+    """What a device can see with."""
+
+    lite0 = BACKBONE
+    glimpse = GLIMPSE
+
+
 def classify(
     what: Annotated[
         list[Path], typer.Argument(metavar="PHOTO|DIR...", help="JPEG or PNG files, or folders of them.")
     ],
+    device_model: Annotated[
+        DeviceModel,
+        typer.Option(help="What the device sees with: the backbone, or the network of weak devices."),
+    ] = DeviceModel.lite0,
     as_json: AsJson = False,
 ) -> None:
     """Answer photos with all three tiers in this process; no broker. Prints one line a photo."""
     files = [file for path in what for file in _photos(path)]
-    tiers = Tiers.open()
+    tiers = Tiers.open(device_model=device_model.value)
     console = Console(highlight=False, soft_wrap=True)
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     refused = 0
