@@ -22,12 +22,8 @@ from pipeline.messages import Privacy
 from pipeline.settings import Settings
 
 KEEPS_UP_MS: Final = 250.0
-"""What a frame may take on the backbone: of four cameras with a frame a second each, one worker that takes longer never
+"""Processor time that a frame may take on the backbone: of four cameras with a frame a second each, one worker that takes longer never
 catches up."""
-
-RUNS: Final = 3
-"""Times that the start-up measurement looks. The quickest counts: at a start everything else starts, too, and other
-programs only ever make it slower."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +52,6 @@ def choose(settings: Settings, measured_ms: Callable[[], float]) -> Choice:
 def open_eye(settings: Settings, zoo: Zoo) -> tuple[DeviceEye, str]:
     """The eye that `choose` says, and a word about it for `/health` and the log."""
     backbone = None if settings.device.backbone == "off" else zoo.device_eye(BACKBONE)
-    choice = choose(settings, lambda: _quickest_ms(backbone) if backbone else 0.0)
+    choice = choose(settings, lambda: backbone.measure_ms() if backbone else 0.0)
     eye = backbone if backbone and choice.model == BACKBONE else zoo.device_eye(choice.model)
     return eye, f"{eye.name}: {choice.reason}"
-
-
-def _quickest_ms(eye: DeviceEye) -> float:
-    return min(eye.measure_ms(repeats=1) for _ in range(RUNS))
