@@ -14,6 +14,7 @@ PyTorch 1.13 to 2.x.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,8 @@ def centred(pixels: Any) -> Any:
 
 def export(model: Any, file: Path) -> None:
     """Writes the network as float ONNX: input `x` (n, 3, 64, 64), output `logits` (n, 5)."""
+    # Newer versions trace in another way, which needs a package more and renames what comes out.
+    tracer = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
     torch.onnx.export(
         model.eval().to(memory_format=torch.contiguous_format),
         torch.zeros(1, 3, INPUT_PX, INPUT_PX),
@@ -67,4 +70,5 @@ def export(model: Any, file: Path) -> None:
         output_names=["logits"],
         dynamic_axes={"x": {0: "n"}, "logits": {0: "n"}},
         opset_version=OPSET,
+        **tracer,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,12 @@ pytest.importorskip("torch", reason="training glimpse needs PyTorch: pip install
 
 import torch
 
+from models.glimpse import read
+from models.runtime import Network
+from models.train import glimpse
 from models.train.glimpse import Recipe, loss_of, rate_at, train
 from models.train.glimpse_augment import augment
-from models.train.glimpse_net import Glimpse, centred
+from models.train.glimpse_net import Glimpse, centred, export
 
 SMALL = ((8, 2), (8, 2), (8, 2))
 
@@ -26,6 +30,7 @@ def data(tmp_path: Path) -> Path:
     for split, count in (("train", 256), ("val", 64)):
         kingdom = rng.integers(0, 4, count)
         pixels = np.clip(rng.normal(40 + 55 * kingdom, 5, (64, 64, 3, count)), 0, 255).transpose(3, 0, 1, 2)
+        pixels[:, 0, :2] = [[0], [255]]  # black and white, as in photos
         teacher = np.eye(4, dtype=np.float32)[kingdom] * 0.9 + 0.025
         np.savez(
             tmp_path / f"{split}.npz",
@@ -49,6 +54,43 @@ def test_a_few_steps_learn_something_and_write_down_what(data: Path) -> None:
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     assert float(str(lines[-1]["loss"])) < float(str(lines[0]["loss"]))
     assert set(lines[0]["val"]) == {"wild256-whole", "wild256-whole persons"}  # type: ignore[call-overload]
+
+
+def test_the_command_trains_for_a_few_steps_and_writes_the_network(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["glimpse", "--epochs", "1", "--steps", "1", "--folder", str(data)]
+    monkeypatch.setattr(sys, "argv", words)
+    glimpse.main()
+    x = np.zeros((2, 3, 64, 64), np.float32)
+    assert Network(data / "float.onnx").run(x).shape == (2, 5)
+
+
+def test_an_int8_network_says_what_the_trained_one_says_and_raises_for_as_many_as_were_told(
+    data: Path,
+) -> None:
+    pytest.importorskip("onnx", reason="releasing glimpse needs onnx: pip install 'tierwise[train]'")
+    from models.train.glimpse_release import Split, compressed, figures, outputs_of, person_threshold
+
+    export(train(Recipe(epochs=2, steps=4, replicas=1), data, data, Glimpse(SMALL)), data / "float.onnx")
+    shown, held = Split.load(data, "train"), Split.load(data, "val")
+    threshold = compressed(data / "float.onnx", data / "int8.onnx", shown, held)
+    outputs = outputs_of(Network(data / "int8.onnx"), held.pixels, takes_bytes=True)
+    before = outputs_of(Network(data / "float.onnx"), held.pixels, takes_bytes=False)
+    np.testing.assert_allclose(outputs[:, 4], before[:, 4], atol=0.1)
+    (found,) = figures(outputs, held, threshold)
+    assert found.false_alarms <= 0.15
+    assert person_threshold(read(outputs)[1], held, false_alarms=0.5) <= threshold
+
+
+def test_fewer_channels_are_trained_on_and_told_by_size(data: Path) -> None:
+    pytest.importorskip("onnx", reason="releasing glimpse needs onnx: pip install 'tierwise[train]'")
+    from models.train.prune import prune, render
+
+    train(Recipe(epochs=1, steps=1, replicas=1), data, data)
+    whole, half = prune((0.5,), Recipe(epochs=1, steps=1, replicas=1), data)
+    assert half.weights < whole.weights / 2 and half.size_bytes < whole.size_bytes / 2
+    assert len(render((whole, half)).splitlines()) == 4
 
 
 def test_an_interrupted_training_goes_on_from_its_checkpoint(data: Path) -> None:
