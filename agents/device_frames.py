@@ -165,6 +165,8 @@ class Frames:
             stands=seen.stands,
             may_leave=min(sends.reach.depth, levels.result.reach.depth) >= Tier.EDGE.depth,
             advice="" if stream else self._policy.advice(source),
+            person_miss_rate=self._eye.person_miss_rate or 0.0,
+            person_miss_rate_accepted=self._settings.device.person_miss_rate,
         )
 
     def _body(self, frame: images.Picture, data: bytes, box: Box) -> Crop | Vector:

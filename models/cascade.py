@@ -15,6 +15,7 @@ that a person can look up why a frame went on, or why it stayed::
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -48,6 +49,10 @@ class Situation:
     """Whether policy lets pixels (from the device) or the feature (from the edge) go to the next tier."""
     advice: str = ""
     """What the owner would have to change so that it may."""
+    person_miss_rate: float = 0.0
+    """The share of persons that the device's eye is known to miss; 0: pixels may leave by its word."""
+    person_miss_rate_accepted: float = 0.0
+    """What the settings accept of that."""
     asked: str | None = None
     """The event of this sighting about which the next tier was asked already."""
     stands: str | None = None
@@ -159,6 +164,18 @@ RULES: tuple[Rule, ...] = (
         "policy keeps the stream's features at the site",
         lambda s: not s.may_leave,
         lambda s: f"policy keeps this feature at the site{'; ' + s.advice if s.advice else ''}",
+    ),
+    Rule(
+        "person-check-too-weak",
+        (Tier.DEVICE,),
+        False,
+        "the device runs without the backbone, and its network misses more persons than `device.person_miss_rate` accepts",
+        lambda s: s.person_miss_rate > s.person_miss_rate_accepted,
+        lambda s: (
+            f"this device's network misses {s.person_miss_rate:.1%} of persons, device.person_miss_rate accepts "
+            f"{s.person_miss_rate_accepted:.1%}: pixels stay on the device; to let crops leave, write under [device]: "
+            f"person_miss_rate = {math.ceil(s.person_miss_rate * 100) / 100:g}"
+        ),
     ),
     Rule(
         "ask-the-edge",

@@ -27,7 +27,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One model's entry. `files` maps file names to SHA-256 in hex; `space` names the feature space, if it has one.
 
     `labels` is the SHA-256 of the labels in the order of the heads' outputs, one a line: two models answer in the same
-    terms if it is equal.
+    terms if it is equal. Of a device's small network, `person_threshold` is the person score that raises a frame's level,
+    and `person_miss_rate` the share of test frames with a person that did not reach it.
     """
 
     folder: Path
@@ -39,6 +40,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     terms: str
     size_px: int | None = None
     space: str | None = None
+    person_threshold: float | None = None
+    person_miss_rate: float | None = None
 
     @property
     def title(self) -> str:
@@ -90,7 +93,8 @@ def read_manifest(folder: Path) -> Manifest:
 
 def write_manifest(manifest: Manifest) -> Path:
     """Writes ``manifest.json`` into the model's folder, keys sorted, for a diff that a person can read."""
-    content = {field: getattr(manifest, field) for field in manifest.__struct_fields__ if field != "folder"}
+    fields = {field: getattr(manifest, field) for field in manifest.__struct_fields__ if field != "folder"}
+    content = {field: value for field, value in fields.items() if value is not None}
     path = manifest.folder / FILE
     path.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
     return path
@@ -107,6 +111,8 @@ def make_manifest(
     terms: str,
     size_px: int | None = None,
     space: str | None = None,
+    person_threshold: float | None = None,
+    person_miss_rate: float | None = None,
 ) -> Manifest:
     """A manifest over files as they lie in a folder now."""
     return Manifest(
@@ -119,4 +125,6 @@ def make_manifest(
         terms=terms,
         size_px=size_px,
         space=space,
+        person_threshold=person_threshold,
+        person_miss_rate=person_miss_rate,
     )

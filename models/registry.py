@@ -3,7 +3,7 @@
 Example::
 
     zoo = load_zoo()
-    [manifest.title for manifest in zoo.manifests]  # ["lite0@1", "occupancy@1"]
+    [manifest.title for manifest in zoo.manifests]  # ["glimpse@1", "lite0@1", "occupancy@1"]
     zoo.cloud_eye()                                 # reads 0.5 MB; imports neither OpenCV nor ONNX Runtime
 """
 
@@ -17,10 +17,10 @@ import numpy as np
 
 from models.eye_heads import Arrays, Evidence, FrameHead, Projection, TreeHead
 from models.eyes import CloudEye, DeviceEye, EdgeEye
-from models.looks import searching
+from models.looks import searching, tiling
 from models.manifest import Manifest, digest_of_labels, read_manifest
 from models.search import PartsHead
-from models.taxonomy import Taxonomy, load_taxonomy
+from models.taxonomy import KINGDOMS, Taxonomy, load_taxonomy
 from pipeline.errors import Stop
 
 if TYPE_CHECKING:
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from models.runtime import Backbone
 
 ZOO = Path(__file__).parent / "zoo"
+
+BACKBONE, GLIMPSE = "lite0", "glimpse"
+DEVICE_MODELS = (BACKBONE, GLIMPSE)
+"""What a device can see with: the same backbone as the edge, or the small network of weak devices."""
 
 
 class Zoo:
@@ -44,15 +48,21 @@ class Zoo:
         known = ", ".join(manifest.title for manifest in self.manifests) or "none"
         raise Stop(f"the zoo has no model {name} (it has: {known}); install tierwise again")
 
-    def device_eye(self) -> DeviceEye:
-        """Kingdom and person, by the backbone."""
+    def device_eye(self, model: str = BACKBONE) -> DeviceEye:
+        """Kingdom and person, by the backbone or by `GLIMPSE`."""
+        if model == GLIMPSE:
+            return self._glimpse_eye()
         from models import people  # OpenCV: the cloud must stay free of it
 
-        manifest = self._vision()
+        manifest = self._vision(model)
         head = frame_head(manifest)
         parts = PartsHead.of(_arrays(manifest, "parts.npz"))
         look = searching(_backbone(manifest), head, parts, people.outline)
         return DeviceEye(manifest.title, look, parts.person_threshold)
+
+    def backbone(self) -> Backbone:
+        """The frozen network that all heads read."""
+        return _backbone(self._vision())
 
     def edge_eye(self) -> EdgeEye:
         """Family and vector, by the backbone."""
@@ -81,8 +91,19 @@ class Zoo:
         manifest = self.manifest("occupancy")
         return OccupancyModel(manifest.title, manifest.read("model.onnx"))
 
-    def _vision(self) -> Manifest:
-        manifest = self.manifest("lite0")
+    def _glimpse_eye(self) -> DeviceEye:
+        from models.glimpse import Glimpse
+
+        manifest = self.manifest(GLIMPSE)
+        if manifest.labels != digest_of_labels(KINGDOMS):
+            raise Stop(f"{manifest.title} answers other kingdoms than this program; install tierwise again")
+        if manifest.person_threshold is None or manifest.person_miss_rate is None:
+            raise Stop(f"{manifest.title} does not say how it sees persons; install tierwise again")
+        judge, threshold = Glimpse(manifest.read("model.onnx")).judge, manifest.person_threshold
+        return DeviceEye(manifest.title, tiling(judge, threshold), threshold, manifest.person_miss_rate)
+
+    def _vision(self, model: str = BACKBONE) -> Manifest:
+        manifest = self.manifest(model)
         if manifest.labels != digest_of_labels(load_taxonomy().species):
             raise Stop(f"{manifest.title} was made for another label tree than models/zoo/taxonomy.tsv")
         return manifest

@@ -94,7 +94,7 @@ class Port:
 
 
 class Network:
-    """A small network with one input and one output, float32."""
+    """A small network with one input, float32 or the bytes of pictures, and one output, float32."""
 
     def __init__(self, model: bytes | Path) -> None:
         self.session = open_session(model)

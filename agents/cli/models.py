@@ -16,6 +16,7 @@ from rich.markdown import Markdown
 from rich.markup import escape
 from rich.table import Table
 
+from agents.cli import compress
 from agents.cli.models_evaluate import evaluate
 from agents.cli.models_own import fit, import_model
 from agents.cli.options import AsJson, SettingsFile
@@ -28,6 +29,7 @@ from pipeline.errors import Stop
 from pipeline.settings import Settings
 
 app = typer.Typer(no_args_is_help=True)
+app.add_typer(compress.app, name="compress", help="Make a float network smaller, and see what that costs.")
 
 Title = Annotated[
     str, typer.Argument(metavar="NAME[@VERSION]", help="A model; without a version, its newest.")

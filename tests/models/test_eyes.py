@@ -9,8 +9,6 @@ import cv2
 import numpy as np
 import pytest
 
-from models.boxes import Box
-from models.eyes import tiles
 from models.registry import load_zoo
 from models.taxonomy import KINGDOMS, load_taxonomy
 from pipeline.errors import Rejected
@@ -61,24 +59,6 @@ def test_a_vector_of_another_space_is_refused(vector: np.ndarray) -> None:
     with pytest.raises(Rejected, match="this space has uint8") as refused:
         CLOUD.see(vector)
     assert refused.value.reason == "space-mismatch"
-
-
-@pytest.mark.parametrize(("width", "height", "count"), [(640, 480, 6), (480, 640, 6)])
-def test_tiles_cover_the_whole_frame(width: int, height: int, count: int) -> None:
-    covered = np.zeros((height, width), bool)
-    boxes = tiles(width, height)
-    for box in boxes:
-        assert box.left >= 0 and box.top >= 0 and box.right <= 1.0001 and box.bottom <= 1.0001
-        covered[
-            round(box.top * height) : round(box.bottom * height),
-            round(box.left * width) : round(box.right * width),
-        ] = True
-    assert len(boxes) == count
-    assert covered.all()
-
-
-def test_what_moved_and_the_whole_frame_are_looked_at_and_nothing_else() -> None:
-    assert DEVICE.see(PICTURE, Box(0.1, 0.1, 0.4, 0.4)).crop_box in (Box.WHOLE, Box(0.1, 0.1, 0.4, 0.4))
 
 
 @pytest.mark.parametrize("shape", [(16, 16, 3), (16, 900, 3), (900, 16, 3), (1200, 1600, 3)])

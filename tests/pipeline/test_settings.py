@@ -183,6 +183,15 @@ RULE = '[[rules]]\nname = "r"\nreason = "x"\n'
         ('[mqtt]\nport = "1883"', "mqtt.port: expected int, got str"),
         ("[mqtt]\nport = 70000", "mqtt.port: expected int <= 65535"),
         ("[device]\nworkers = 0", "device.workers: expected int >= 1"),
+        ("[device]\nperson_miss_rate = 2", "device.person_miss_rate: expected float <= 1"),
+        (
+            '[device]\nbackbone = "off"\nsend = "vector"',
+            'device.send: "vector" is made by the backbone; write backbone = "on"',
+        ),
+        (
+            '[device]\nbackbone = "off"\n[uplink]\nsealed = ["user-private"]',
+            'uplink.sealed: the sealed copy of a "user-private" feature is made by the backbone',
+        ),
         ("mqtt = 1", "mqtt: expected object, got int"),
         ("[streams]\nx = 1", 'streams."x": expected object, got int'),
         ('site = "My Home"', 'site: "My Home" is no name'),
