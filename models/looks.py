@@ -10,7 +10,7 @@ Example::
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from models import search
 from models.boxes import Box, crop
 from models.eye_heads import Floats, FrameHead
 from models.scores import softmax
+from models.search import Found
 from models.taxonomy import KINGDOMS
 
 Picture = NDArray[np.uint8]
@@ -34,15 +35,6 @@ TILED_FROM_PX = 320
 OUTLINE_CLEAR = 0.5
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Found:
-    """Probabilities over `KINGDOMS` (4,), how surely a person is anywhere in the frame, and what to send on."""
-
-    kingdoms: Floats
-    person: float
-    box: Box
-
-
 # A frame, and what moved in it (None: nothing says which part matters).
 Look = Callable[[Picture, Box | None], Found]
 # How clearly a person's outline is seen in a frame (`models.people.outline`).
@@ -56,10 +48,11 @@ def searching(backbone: search.Backbone, head: FrameHead, parts: search.PartsHea
 
     def look(frame: Picture, region: Box | None) -> Found:
         evidence = search.search(frame, region, backbone, head)
-        kingdoms, person = parts.kingdoms(evidence), parts.person(evidence)
-        if parts.person_doubt <= person < parts.person_threshold and outline(frame) >= OUTLINE_CLEAR:
-            person = parts.person_threshold
-        return Found(kingdoms, person, search.crop_of(kingdoms, evidence))
+        found = search.of_still(evidence, parts) if region is None else search.of_moved(evidence, parts)
+        doubtful = parts.person_doubt <= found.person < parts.person_threshold
+        if doubtful and outline(frame) >= OUTLINE_CLEAR:
+            return replace(found, person=parts.person_threshold)
+        return found
 
     return look
 

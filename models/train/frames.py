@@ -45,12 +45,15 @@ FRAME_PX = 448
 CCTV = " CCTV"
 """Photos of surveillance cameras, with and without people, are told apart in the tables: there the two are hardest to tell."""
 
+MOVED = "traps, moved"
+
 TRAPS = {"val": 1, "test": 2}
 ANIMALS, PERSONS, EMPTY = 140, 80, 80
 SMALL_PICTURES = 200
 
-WEIGHTS = {"photos": 5.0, "small": 1.0, "traps": 1.0, "traps, moved": 0.5}
-"""What a frame of each kind weighs: camera-trap frames are put together, photos are real."""
+WEIGHTS = {"photos": 5.0, "small": 1.0, "traps": 1.0, MOVED: 0.0}
+"""What a frame of each kind weighs: camera-trap frames are put together, photos are real. Where something
+moved, that answers."""
 
 PERSON_FALSE_ALARMS = 0.04
 """The share of validation photos without a person that raise the level: owners were told at most a tenth, and more would
@@ -66,7 +69,7 @@ PERSON_HOLD = 1e-2
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Held:
-    """Evidence of frames: inputs (n, 16) and (n, 4), truths (n,), what the whole frame and tiles said, and of what kind."""
+    """Evidence of frames: inputs (n, 16) and (n, 4), truths (n,), what the whole frame, tiles and what moved said, and their kinds."""
 
     kingdom: Floats
     person: Floats
@@ -76,6 +79,8 @@ class Held:
     tiled: Floats
     tiled_person: Floats
     outline: Floats
+    moved: Floats
+    moved_person: Floats
     kind: NDArray[np.str_]
 
 
@@ -104,7 +109,7 @@ def _items(split: str) -> Iterator[Item]:
     for trap in traps(split, animals=ANIMALS, persons=PERSONS, empty=EMPTY, seed=TRAPS[split]):
         yield "traps", trap.jpeg, trap.truth[0], None
         if trap.box is not None:
-            yield "traps, moved", trap.jpeg, trap.truth[0], trap.box.with_margin(MARGIN)
+            yield MOVED, trap.jpeg, trap.truth[0], trap.box.with_margin(MARGIN)
 
 
 def _looked_at(item: Item) -> tuple[Floats, ...]:
@@ -125,6 +130,8 @@ def _looked_at(item: Item) -> tuple[Floats, ...]:
         tiled.kingdoms,
         np.array([tiled.person], np.float32),
         np.array([people.outline(frame)], np.float32),
+        evidence.parts[int(evidence.parts[:2, [search.ANIMAL, search.PERSON]].max(1).argmax())],
+        evidence.persons[:2].max(keepdims=True),
     )
 
 
@@ -142,6 +149,8 @@ def collect(split: str, workers: ProcessPoolExecutor) -> Held:
         columns[4],
         columns[5][:, 0],
         columns[6][:, 0],
+        columns[7],
+        columns[8][:, 0],
         np.array([kind for kind, *_ in items]),
     )
     FOUND.mkdir(parents=True, exist_ok=True)
@@ -181,6 +190,13 @@ def report(name: str, held: Held, head: search.PartsHead, frame: FrameHead) -> N
     searched = softmax(held.kingdom @ head.kingdom_weights + head.kingdom_bias).argmax(1)
     scores = _sigmoid(held.person @ head.person_weights + head.person_bias)
     raised = scores >= head.person_threshold
+    moved = held.kind == MOVED
+    searched = np.where(moved, held.moved.argmax(1), searched)
+    raised = np.where(
+        moved,
+        (held.moved_person >= search.MOVED_PERSON) | (scores >= search.ELSEWHERE_PERSON),
+        raised,
+    )
     seconded = raised | ((scores >= head.person_doubt) & (held.outline >= OUTLINE_CLEAR))
     ways = (
         ("whole", held.whole.argmax(1), held.whole_person >= frame.person_threshold),

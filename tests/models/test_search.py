@@ -77,7 +77,7 @@ def test_an_animal_in_a_corner_is_found_and_looked_at_closer() -> None:
     evidence = look(frame_with((255, 0, 0), animal))
     best = evidence.boxes[int(evidence.parts[:, search.ANIMAL].argmax())]
     assert best.left < 0.875 < best.right and best.top < 0.825 < best.bottom
-    assert search.crop_of(np.array([0.9, 0, 0, 0.1], np.float32), evidence) == best
+    assert search.of_still(evidence, says(search.ANIMAL)).box == best
 
 
 def test_a_person_is_searched_for_also_where_something_else_moved() -> None:
@@ -88,15 +88,48 @@ def test_a_person_is_searched_for_also_where_something_else_moved() -> None:
     assert region in look(frame, region).boxes
 
 
-def test_plants_and_scenes_are_sent_whole() -> None:
+def says(kingdom: int) -> search.PartsHead:
+    """A weighing head that answers one kingdom, whatever it is shown, and nobody."""
+    bias = 9 * np.eye(4, dtype=np.float32)[kingdom]
+    return search.PartsHead(
+        np.zeros((16, 4), np.float32),
+        bias,
+        np.zeros(4, np.float32),
+        -9.0,
+        person_threshold=0.2,
+        person_doubt=0.1,
+    )
+
+
+@pytest.mark.parametrize("kingdom", [search.PLANT, search.OTHER])
+def test_plants_and_scenes_are_sent_whole(kingdom: int) -> None:
     evidence = look(frame_with((255, 0, 0), Box(0.1, 0.1, 0.3, 0.3)))
-    for kingdom in (search.PLANT, search.OTHER):
-        assert search.crop_of(np.eye(4, dtype=np.float32)[kingdom], evidence) == Box.WHOLE
+    assert search.of_still(evidence, says(kingdom)).box == Box.WHOLE
 
 
 def test_a_whole_frame_that_shows_it_as_clearly_is_sent_whole() -> None:
     evidence = look(frame_with((255, 0, 0), Box.WHOLE))
-    assert search.crop_of(np.eye(4, dtype=np.float32)[search.ANIMAL], evidence) == Box.WHOLE
+    assert search.of_still(evidence, says(search.ANIMAL)).box == Box.WHOLE
+
+
+def test_what_moved_answers_if_it_shows_something_living_more_clearly() -> None:
+    region, elsewhere = Box(0.1, 0.1, 0.3, 0.3), Box(0.6, 0.6, 0.9, 0.9)
+    frame = frame_with((255, 0, 0), region)
+    found = search.of_moved(look(frame, region), says(search.OTHER))
+    assert found.box == region and int(found.kingdoms.argmax()) == search.ANIMAL
+    assert search.of_moved(look(frame, elsewhere), says(search.OTHER)).box == Box.WHOLE
+
+
+def test_a_person_who_moved_raises_whatever_the_weighing_says() -> None:
+    region, nobody = Box(0.1, 0.1, 0.3, 0.3), says(search.OTHER)
+    assert (
+        search.of_moved(look(frame_with((0, 0, 255), region), region), nobody).person
+        >= nobody.person_threshold
+    )
+    assert (
+        search.of_moved(look(frame_with((255, 0, 0), region), region), nobody).person
+        < nobody.person_threshold
+    )
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (95, 500), (16, 900)])
