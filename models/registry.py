@@ -93,7 +93,7 @@ class Zoo:
             manifest.title,
             Glimpse(manifest.read("model.onnx")).judge,
             manifest.person_threshold,
-            tiled=True,
+            tiled=False,
             person_miss_rate=manifest.person_miss_rate,
         )
 
