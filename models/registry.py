@@ -17,7 +17,7 @@ import numpy as np
 
 from models.eye_heads import Arrays, Evidence, FrameHead, Projection, TreeHead
 from models.eyes import CloudEye, DeviceEye, EdgeEye
-from models.looks import searching, tiling
+from models.looks import judging, searching
 from models.manifest import Manifest, digest_of_labels, read_manifest
 from models.search import PartsHead
 from models.taxonomy import KINGDOMS, Taxonomy, load_taxonomy
@@ -100,7 +100,7 @@ class Zoo:
         if manifest.person_threshold is None or manifest.person_miss_rate is None:
             raise Stop(f"{manifest.title} does not say how it sees persons; install tierwise again")
         judge, threshold = Glimpse(manifest.read("model.onnx")).judge, manifest.person_threshold
-        return DeviceEye(manifest.title, tiling(judge, threshold), threshold, manifest.person_miss_rate)
+        return DeviceEye(manifest.title, judging(judge), threshold, manifest.person_miss_rate)
 
     def _vision(self, model: str = BACKBONE) -> Manifest:
         manifest = self.manifest(model)

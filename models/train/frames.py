@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from models import images, people, search
 from models.boxes import Box
 from models.eye_heads import Floats, FrameHead
-from models.looks import OUTLINE_CLEAR, tiling
+from models.looks import OUTLINE_CLEAR
 from models.manifest import make_manifest, read_manifest, write_manifest
 from models.motion import MARGIN
 from models.registry import frame_head, load_zoo
@@ -35,6 +35,7 @@ from models.scores import softmax
 from models.taxonomy import KINGDOMS, load_taxonomy
 from models.train.data import open_pack
 from models.train.linear import Linear, flat, tune
+from models.train.tiles import tiling
 from models.train.traps import traps
 
 ZOO = Path(__file__).parents[1] / "zoo" / "lite0"

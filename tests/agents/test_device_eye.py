@@ -12,7 +12,7 @@ from sample_messages import GARDEN, NOW_S, edge_eye, event_id, photo_jpeg, setti
 from agents.device_eye import KEEPS_UP_MS, choose, open_eye
 from agents.device_frames import FrameAnswer, Frames, Scene
 from models.eyes import DeviceEye
-from models.looks import tiling
+from models.looks import judging
 from models.registry import BACKBONE, GLIMPSE, load_zoo
 from models.taxonomy import KINGDOMS, load_taxonomy
 from pipeline.messages import Crop, Privacy
@@ -74,7 +74,7 @@ def animal(pictures: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def answered(miss_rate: float | None, **keys: Any) -> FrameAnswer:
     told = device(**keys)
-    eye = DeviceEye("glimpse@1", tiling(animal, 0.5), 0.5, miss_rate)
+    eye = DeviceEye("glimpse@1", judging(animal), 0.5, miss_rate)
     frames = Frames(told, Policy(told), load_taxonomy(), eye, Keyring(), edge_eye)
     return frames.answer(
         event_id(1),

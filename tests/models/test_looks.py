@@ -1,37 +1,25 @@
-"""Two ways of looking: tiles speak only when they are nearly certain; a doubt about a person is settled by the outline."""
+"""Two ways of looking: what moved answers if it is clearer; a doubt about a person is settled by the outline."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from models import search
 from models.boxes import Box
-from models.looks import OUTLINE_CLEAR, TILE_PERSON, searching, tiles, tiling
+from models.looks import OUTLINE_CLEAR, Judge, Picture, judging, searching
 from models.taxonomy import KINGDOMS
 
 ANIMAL = KINGDOMS.index("animal")
 FRAME = np.zeros((480, 640, 3), np.uint8)
 
 
-@pytest.mark.parametrize(("width", "height", "count"), [(640, 480, 6), (480, 640, 6)])
-def test_tiles_cover_the_whole_frame(width: int, height: int, count: int) -> None:
-    covered = np.zeros((height, width), bool)
-    boxes = tiles(width, height)
-    for box in boxes:
-        assert box.left >= 0 and box.top >= 0 and box.right <= 1.0001 and box.bottom <= 1.0001
-        covered[
-            round(box.top * height) : round(box.bottom * height),
-            round(box.left * width) : round(box.right * width),
-        ] = True
-    assert len(boxes) == count
-    assert covered.all()
-
-
-def judged(animal: list[float], person: list[float]) -> object:
+def judged(animal: list[float], person: list[float]) -> Judge:
     """A judge with a script: the logit of `animal` and the person score of each picture in turn."""
 
-    def judge(pictures: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    def judge(pictures: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray]:
         logits = np.zeros((len(pictures), 4), np.float32)
         logits[:, ANIMAL] = animal[: len(pictures)]
         return logits, np.array(person[: len(pictures)], np.float32)
@@ -39,27 +27,16 @@ def judged(animal: list[float], person: list[float]) -> object:
     return judge
 
 
-def test_a_tile_that_is_nearly_certain_answers_for_the_frame() -> None:
-    look = tiling(judged([-3, 9, 0, 0, 0, 0, 0], [0.0] * 7), 0.3)  # type: ignore[arg-type]
-    assert look(FRAME, None).box == tiles(640, 480)[0]
-
-
-def test_a_tile_in_doubt_does_not() -> None:
-    look = tiling(judged([-3, 1, 0, 0, 0, 0, 0], [0.0] * 7), 0.3)  # type: ignore[arg-type]
-    assert look(FRAME, None).box == Box.WHOLE
-
-
-def test_what_moved_needs_only_be_clearer() -> None:
+def test_what_moved_answers_if_it_is_clearer_than_the_frame() -> None:
     region = Box(0.2, 0.2, 0.5, 0.5)
-    look = tiling(judged([-3, 1], [0.0, 0.0]), 0.3)  # type: ignore[arg-type]
-    assert look(FRAME, region).box == region
+    assert judging(judged([-3, 1], [0.0, 0.0]))(FRAME, region).box == region
+    assert judging(judged([1, -3], [0.0, 0.0]))(FRAME, region).box == Box.WHOLE
 
 
-def test_a_tile_has_to_be_surer_of_a_person_than_the_frame() -> None:
-    scores = [0.0, TILE_PERSON - 0.05, 0, 0, 0, 0, 0]
-    assert tiling(judged([0] * 7, scores), 0.3)(FRAME, None).person < 0.3  # type: ignore[arg-type]
-    scores[1] = TILE_PERSON + 0.05
-    assert tiling(judged([0] * 7, scores), 0.3)(FRAME, None).person > 0.3  # type: ignore[arg-type]
+def test_a_person_in_the_frame_or_in_what_moved_counts() -> None:
+    region = Box(0.2, 0.2, 0.5, 0.5)
+    assert judging(judged([0, 0], [0.1, 0.75]))(FRAME, region).person == 0.75
+    assert judging(judged([0, 0], [0.75, 0.1]))(FRAME, region).person == 0.75
 
 
 class Grey:
