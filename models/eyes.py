@@ -30,6 +30,7 @@ from models.boxes import Box
 from models.eye_heads import Floats, FrameHead, Projection, TreeHead, components
 from models.looks import Look
 from models.scores import Scores
+from models.search import CROP_PERSON
 from models.taxonomy import KINGDOMS, Taxonomy, roll_up
 
 Picture = NDArray[np.uint8]
@@ -136,7 +137,7 @@ class EdgeEye:
     ) -> None:
         self.name = name
         self.space = space
-        self.person_threshold = frame_head.person_threshold
+        self.person_threshold = CROP_PERSON
         self._tree = tree
         self._feature_of = feature_of
         self._projection = projection

@@ -40,7 +40,8 @@ def searching(backbone: search.Backbone, head: FrameHead, parts: search.PartsHea
 
     def look(frame: Picture, region: Box | None) -> Found:
         evidence = search.search(frame, region, backbone, head)
-        found = search.of_still(evidence, parts) if region is None else search.of_moved(evidence, parts)
+        answered = search.of_still if region is None else search.of_moved
+        found = answered(evidence, parts, head.person_threshold)
         doubtful = parts.person_doubt <= found.person < parts.person_threshold
         if doubtful and outline(frame) >= OUTLINE_CLEAR:
             return replace(found, person=parts.person_threshold)

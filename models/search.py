@@ -53,9 +53,13 @@ SEARCHED_FROM_PX = 96
 CLEARER = 0.1
 """By how much a part has to show its kingdom more clearly than the whole frame does, to be cropped for the edge."""
 
-MOVED_PERSON, ELSEWHERE_PERSON = 0.5, 0.3
-"""What counts as a person where something moved: this score of what moved or of the frame, or this of the weighed evidence,
-which is less sure there. On validation frames with a region: all of 80 persons raised, 8.6% of 140 animals."""
+CROP_PERSON = 0.5
+"""From this score of the frame head on, what moved, or a crop, shows a person. A whole frame has a threshold of its own, lower:
+a person is a smaller part of it. On validation frames with a region: all of 80 persons, and 5.7% of 140 animals."""
+
+PLACE_MARGIN = 1.0
+"""The whole frame's score counts only with a place on the map where a person leads everything else by so much (in logits). A yard
+before a surveillance camera looks like one with people in it: on such frames without people that halves the false alarms."""
 
 ANIMAL, PLANT, PERSON, OTHER = (KINGDOMS.index(name) for name in ("animal", "plant", "person", "other"))
 FAINTEST = 1e-4
@@ -92,7 +96,8 @@ class Evidence:
 class PartsHead:
     """Weighs the evidence: kingdom weights (16, 4), bias (4,); person weights (4,), bias, and two thresholds.
 
-    From `person_threshold` on the frame's level rises. From `person_doubt` on, which is lower, a second opinion is asked.
+    From `person_threshold` on the frame's level rises (see `person_in`). From `person_doubt` on, which is lower, a second
+    opinion is asked.
     """
 
     kingdom_weights: Floats
@@ -222,7 +227,7 @@ class Found:
     box: Box
 
 
-def of_still(evidence: Evidence, head: PartsHead) -> Found:
+def of_still(evidence: Evidence, head: PartsHead, frame_threshold: float) -> Found:
     """Nothing says which part matters: all evidence is weighed.
 
     What is sent on is the part that shows the answer most clearly, if it does so more clearly than the whole frame. Plants
@@ -234,14 +239,26 @@ def of_still(evidence: Evidence, head: PartsHead) -> Found:
         clear = evidence.parts[:, answer]
         best = int(clear.argmax())
         box = evidence.boxes[best] if clear[best] > clear[0] + CLEARER else Box.WHOLE
-    return Found(kingdoms, head.person(evidence), box)
+    return Found(kingdoms, person_in(evidence, head, frame_threshold), box)
 
 
-def of_moved(evidence: Evidence, head: PartsHead) -> Found:
+def of_moved(evidence: Evidence, head: PartsHead, frame_threshold: float) -> Found:
     """Something moved: it answers, unless the whole frame shows something living more clearly."""
     living = evidence.parts[:2, [ANIMAL, PERSON]].max(1)
     chosen = int(living.argmax())
-    seen = float(evidence.persons[:2].max())
-    # Brought to the scale of `person_threshold`, which is for still frames.
-    surely = max(seen / MOVED_PERSON, head.person(evidence) / ELSEWHERE_PERSON)
-    return Found(evidence.parts[chosen], min(1.0, surely * head.person_threshold), evidence.boxes[chosen])
+    seen = float(evidence.persons[:2].max()) / CROP_PERSON
+    person = max(person_in(evidence, head, frame_threshold), min(1.0, seen * head.person_threshold))
+    return Found(evidence.parts[chosen], person, evidence.boxes[chosen])
+
+
+def person_in(evidence: Evidence, head: PartsHead, frame_threshold: float) -> float:
+    """How surely a person is anywhere in a frame, 0 to 1, on the scale of `PartsHead.person_threshold`.
+
+    By the weighed evidence, or by the whole frame's own score (with `frame_threshold`) where the map shows a place for it: the
+    first finds who is small, the second who is unlike the people of the training photos.
+    """
+    weighed = head.person(evidence)
+    if evidence.person[2] < PLACE_MARGIN:
+        return weighed
+    whole = float(evidence.persons[0]) / frame_threshold
+    return max(weighed, min(1.0, whole * head.person_threshold))

@@ -50,6 +50,8 @@ class Grey:
 
 
 class Undecided:
+    person_threshold = 0.9
+
     def judge(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.zeros((len(features), 4), np.float32), np.full(len(features), 0.5, np.float32)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -77,7 +79,7 @@ def test_an_animal_in_a_corner_is_found_and_looked_at_closer() -> None:
     evidence = look(frame_with((255, 0, 0), animal))
     best = evidence.boxes[int(evidence.parts[:, search.ANIMAL].argmax())]
     assert best.left < 0.875 < best.right and best.top < 0.825 < best.bottom
-    assert search.of_still(evidence, says(search.ANIMAL)).box == best
+    assert search.of_still(evidence, says(search.ANIMAL), 0.3).box == best
 
 
 def test_a_person_is_searched_for_also_where_something_else_moved() -> None:
@@ -104,32 +106,40 @@ def says(kingdom: int) -> search.PartsHead:
 @pytest.mark.parametrize("kingdom", [search.PLANT, search.OTHER])
 def test_plants_and_scenes_are_sent_whole(kingdom: int) -> None:
     evidence = look(frame_with((255, 0, 0), Box(0.1, 0.1, 0.3, 0.3)))
-    assert search.of_still(evidence, says(kingdom)).box == Box.WHOLE
+    assert search.of_still(evidence, says(kingdom), 0.3).box == Box.WHOLE
 
 
 def test_a_whole_frame_that_shows_it_as_clearly_is_sent_whole() -> None:
     evidence = look(frame_with((255, 0, 0), Box.WHOLE))
-    assert search.of_still(evidence, says(search.ANIMAL)).box == Box.WHOLE
+    assert search.of_still(evidence, says(search.ANIMAL), 0.3).box == Box.WHOLE
 
 
 def test_what_moved_answers_if_it_shows_something_living_more_clearly() -> None:
     region, elsewhere = Box(0.1, 0.1, 0.3, 0.3), Box(0.6, 0.6, 0.9, 0.9)
     frame = frame_with((255, 0, 0), region)
-    found = search.of_moved(look(frame, region), says(search.OTHER))
+    found = search.of_moved(look(frame, region), says(search.OTHER), 0.3)
     assert found.box == region and int(found.kingdoms.argmax()) == search.ANIMAL
-    assert search.of_moved(look(frame, elsewhere), says(search.OTHER)).box == Box.WHOLE
+    assert search.of_moved(look(frame, elsewhere), says(search.OTHER), 0.3).box == Box.WHOLE
 
 
 def test_a_person_who_moved_raises_whatever_the_weighing_says() -> None:
     region, nobody = Box(0.1, 0.1, 0.3, 0.3), says(search.OTHER)
     assert (
-        search.of_moved(look(frame_with((0, 0, 255), region), region), nobody).person
+        search.of_moved(look(frame_with((0, 0, 255), region), region), nobody, 0.3).person
         >= nobody.person_threshold
     )
     assert (
-        search.of_moved(look(frame_with((255, 0, 0), region), region), nobody).person
+        search.of_moved(look(frame_with((255, 0, 0), region), region), nobody, 0.3).person
         < nobody.person_threshold
     )
+
+
+def test_a_whole_frame_that_looks_like_a_person_counts_where_the_map_shows_a_place_for_one() -> None:
+    nobody = says(search.OTHER)
+    near = look(frame_with((0, 0, 255), Box.WHOLE))
+    assert search.person_in(near, nobody, 0.3) >= nobody.person_threshold
+    nowhere = replace(near, person=np.where(np.arange(4) == 2, -1, near.person).astype(np.float32))
+    assert search.person_in(nowhere, nobody, 0.3) < nobody.person_threshold
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (95, 500), (16, 900)])
