@@ -185,7 +185,9 @@ def _sigmoid(x: Floats) -> Floats:
 def report(name: str, held: Held, head: search.PartsHead, frame: FrameHead) -> None:
     """A table by kind of frame: kingdom, persons raised, false alarms."""
     person = search.PERSON
-    searched = softmax(held.kingdom @ head.kingdom_weights + head.kingdom_bias).argmax(1)
+    weighed = softmax(held.kingdom @ head.kingdom_weights + head.kingdom_bias)
+    pairs = zip(held.whole, weighed, strict=True)
+    searched = np.array([search.overruled(whole, its).argmax() for whole, its in pairs])
     scores = _sigmoid(held.person @ head.person_weights + head.person_bias)
     moved = held.kind == MOVED
     searched = np.where(moved, held.moved.argmax(1), searched)

@@ -122,6 +122,22 @@ def test_what_moved_answers_if_it_shows_something_living_more_clearly() -> None:
     assert search.of_moved(look(frame, elsewhere), says(search.OTHER), 0.3).box == Box.WHOLE
 
 
+@pytest.mark.parametrize(
+    ("whole", "weighed", "answer"),
+    [
+        ([0.1, 0.7, 0.1, 0.1], [0.65, 0.25, 0.05, 0.05], search.ANIMAL),
+        ([0.1, 0.7, 0.1, 0.1], [0.55, 0.35, 0.05, 0.05], search.PLANT),
+        ([0.1, 0.1, 0.7, 0.1], [0.05, 0.05, 0.2, 0.7], search.PERSON),
+        ([0.1, 0.1, 0.7, 0.1], [0.05, 0.05, 0.1, 0.8], search.OTHER),
+    ],
+)
+def test_the_whole_frame_is_overruled_by_what_is_sure(
+    whole: list[float], weighed: list[float], answer: int
+) -> None:
+    kingdoms = search.overruled(np.array(whole, np.float32), np.array(weighed, np.float32))
+    assert int(kingdoms.argmax()) == answer
+
+
 def test_a_person_who_moved_raises_whatever_the_weighing_says() -> None:
     region, nobody = Box(0.1, 0.1, 0.3, 0.3), says(search.OTHER)
     assert (
