@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from models import cascade, images
-from models.calibrate import DEFAULT_THRESHOLDS, answer
+from models.calibrate import answer
 from models.eyes import EdgeEye, EdgeSight
 from models.taxonomy import Taxonomy
 from pipeline import clock, messages
@@ -77,7 +77,7 @@ class Families:
         """
         before = event.result
         seen = self._see(event)
-        found = answer(self._taxonomy, (seen.family, seen.kingdom), DEFAULT_THRESHOLDS)
+        found = answer(self._taxonomy, (seen.family, seen.kingdom), self._eye.thresholds)
         path = cascade.deeper(before.path, tuple(found.path))
         probability = found.probability if path == tuple(found.path) else before.probability
         levels = event.levels

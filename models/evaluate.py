@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from models import images
-from models.calibrate import DEFAULT_THRESHOLDS, UNKNOWN, answer, expected_calibration_error
+from models.calibrate import UNKNOWN, answer, expected_calibration_error
 from models.registry import Zoo
 from models.scores import Scores
 from models.taxonomy import RANKS, Taxonomy, load_taxonomy
@@ -138,11 +138,9 @@ def _listed(source: Path) -> Iterator[tuple[Path, str]]:
         raise Stop(f"{source} cannot be read: {error.strerror}") from error
 
 
-def evaluate(
-    photos: Iterable[Photo], zoo: Zoo, thresholds: Mapping[str, float] = DEFAULT_THRESHOLDS
-) -> Report:
-    """Sends every photo through the three eyes and counts."""
-    tree = load_taxonomy()
+def evaluate(photos: Iterable[Photo], zoo: Zoo, thresholds: Mapping[str, float] | None = None) -> Report:
+    """Sends every photo through the three eyes and counts; `thresholds` are the model's own without others."""
+    tree, thresholds = load_taxonomy(), thresholds or zoo.thresholds()
     seen = list(_see(photos, zoo))
     ranks = {
         (tier, rank): _at_rank(tree, seen, tier, rank, thresholds)

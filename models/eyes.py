@@ -20,16 +20,18 @@ Example::
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.boxes import Box, crop
-from models.eye_heads import Floats, FrameHead, Projection, TreeHead, components
+from models.calibrate import DEFAULT_THRESHOLDS
+from models.eye_heads import Floats, FrameHead, Projection, components
 from models.scores import Scores, softmax
 from models.taxonomy import KINGDOMS, Taxonomy, roll_up
+from models.witnesses import Witnesses
 
 Picture = NDArray[np.uint8]
 FeatureOf = Callable[[Picture], Floats]
@@ -169,7 +171,7 @@ def _clearest(kingdoms: Floats, surely: bool) -> int:
 
 
 class EdgeEye:
-    """Family and vector of a crop."""
+    """Family and vector of a crop. `thresholds` by rank: from which probability its answers stand."""
 
     def __init__(
         self,
@@ -178,12 +180,14 @@ class EdgeEye:
         tree: Taxonomy,
         feature_of: FeatureOf,
         projection: Projection,
-        feature_head: TreeHead,
-        vector_head: TreeHead,
+        feature_head: Witnesses,
+        vector_head: Witnesses,
         frame_head: FrameHead,
+        thresholds: Mapping[str, float] = DEFAULT_THRESHOLDS,
     ) -> None:
         self.name = name
         self.space = space
+        self.thresholds = thresholds
         self.person_threshold = frame_head.person_threshold
         self._tree = tree
         self._feature_of = feature_of
@@ -196,14 +200,15 @@ class EdgeEye:
         """BGR uint8 (height, width, 3): the crop around what moved."""
         start = time.perf_counter()
         feature = self._feature_of(picture)
-        species = self._feature_head.species(feature)
+        vector = self._projection.bytes(feature)
+        species = self._feature_head.species(feature, vector)
         person = float(self._frame_head.judge(feature[None])[1][0])
-        return self._sight(species, person, self._projection.bytes(feature), start)
+        return self._sight(species, person, vector, start)
 
     def see_vector(self, vector: NDArray[np.uint8]) -> EdgeSight:
         """A vector that the device made: the same answers from less. Raises `Rejected` for one of another length."""
         start = time.perf_counter()
-        species = self._vector_head.species(components(vector, len(self._vector_head.tree_weights)))
+        species = self._vector_head.species(components(vector, self._vector_head.dimension), vector)
         return self._sight(species, float(species[self._tree.species.index("person")]), vector, start)
 
     def _sight(self, species: Floats, person: float, vector: NDArray[np.uint8], start: float) -> EdgeSight:
@@ -220,11 +225,19 @@ class EdgeEye:
 
 
 class CloudEye:
-    """Species of a vector, over the whole tree."""
+    """Species of a vector, over the whole tree. `thresholds` by rank: from which probability its answers stand."""
 
-    def __init__(self, name: str, space: str, tree: Taxonomy, head: TreeHead) -> None:
+    def __init__(
+        self,
+        name: str,
+        space: str,
+        tree: Taxonomy,
+        head: Witnesses,
+        thresholds: Mapping[str, float] = DEFAULT_THRESHOLDS,
+    ) -> None:
         self.name = name
         self.space = space
+        self.thresholds = thresholds
         self._tree = tree
         self._head = head
 
@@ -232,6 +245,6 @@ class CloudEye:
         """uint8 (k,), of this eye's space. Raises `Rejected` for one of another length."""
         start = time.perf_counter()
         species, family, kingdom = _rolled(
-            self._tree, self._head.species(components(vector, len(self._head.tree_weights)))
+            self._tree, self._head.species(components(vector, self._head.dimension), vector)
         )
         return CloudSight(species, family, kingdom, (time.perf_counter() - start) * 1e3, self.name)

@@ -23,11 +23,25 @@ from pipeline.errors import Stop
 FILE = "manifest.json"
 
 
+class Threshold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """From which probability a rank's answer stands, and what was measured of it on held-out photos.
+
+    Of `held` photos `answered` reached it, and `wrong` of those were wrong; with 90% certainty the share of wrong answers
+    lies below `risk` (Clopper and Pearson's bound).
+    """
+
+    at: float
+    held: int
+    answered: int
+    wrong: int
+    risk: float
+
+
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One model's entry. `files` maps file names to SHA-256 in hex; `space` names the feature space, if it has one.
 
     `labels` is the SHA-256 of the labels in the order of the heads' outputs, one a line: two models answer in the same
-    terms if it is equal.
+    terms if it is equal. `thresholds` by rank belong to the heads that they were measured for.
     """
 
     folder: Path
@@ -39,6 +53,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     terms: str
     size_px: int | None = None
     space: str | None = None
+    thresholds: dict[str, Threshold] | None = None
 
     @property
     def title(self) -> str:
@@ -107,6 +122,7 @@ def make_manifest(
     terms: str,
     size_px: int | None = None,
     space: str | None = None,
+    thresholds: dict[str, Threshold] | None = None,
 ) -> Manifest:
     """A manifest over files as they lie in a folder now."""
     return Manifest(
@@ -119,4 +135,5 @@ def make_manifest(
         terms=terms,
         size_px=size_px,
         space=space,
+        thresholds=thresholds,
     )

@@ -23,8 +23,8 @@ from models.eye_heads import FrameHead
 from models.registry import Zoo, frame_head, load_zoo
 from models.scores import softmax
 from models.taxonomy import KINGDOMS, load_taxonomy
-from models.train.features import FEATURES, FeatureSet, feature_sets
-from models.train.heads import SHARES, SIZE_PX
+from models.train.features import FEATURES, SIZE_PX, FeatureSet, feature_sets
+from models.train.heads import SHARES
 
 BUILD = Path(__file__).parents[2] / "build" / "train" / "glimpse"
 INPUT_PX = 64

@@ -21,7 +21,7 @@ PICTURE = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (400, 600, 
 
 
 def test_all_eyes_share_the_model_name_and_the_space() -> None:
-    assert DEVICE.name == EDGE.name == CLOUD.name == "lite0@1"
+    assert DEVICE.name == EDGE.name == CLOUD.name == "lite0@2"
     assert EDGE.space == CLOUD.space
 
 
