@@ -12,10 +12,11 @@ from typing import Final
 import msgspec
 
 from agents.cloud import species_answer
-from agents.device_frames import Frames, Scene
-from agents.edge_frames import Families
+from agents.device_frames import Frames
+from agents.edge_frames import Families, FamilyEye
 from models.eyes import CloudEye
-from models.registry import load_zoo
+from models.registry import BACKBONE, load_zoo
+from models.scene import Scene
 from models.taxonomy import Taxonomy, load_taxonomy
 from pipeline import ids, topics
 from pipeline.clock import Clock, SystemClock
@@ -79,13 +80,21 @@ class Tiers:
     clock: Clock
 
     @classmethod
-    def open(cls, clock: Clock | None = None) -> Tiers:
-        """Load all models. Raises `Stop` where one is damaged."""
+    def open(
+        cls,
+        clock: Clock | None = None,
+        family_eye: FamilyEye | None = None,
+        device_model: str = BACKBONE,
+    ) -> Tiers:
+        """Load all models: the device's is one of `DEVICE_MODELS`, `family_eye` answers at the edge (the released one without).
+
+        Raises `Stop` where one is damaged.
+        """
         zoo, tree, policy = load_zoo(), load_taxonomy(), Policy(SETTINGS)
         edge_eye = zoo.edge_eye()
         return cls(
-            Frames(SETTINGS, policy, tree, zoo.device_eye(), Keyring(), lambda: edge_eye),
-            Families(policy, tree, edge_eye, Keyring(), ()),
+            Frames(SETTINGS, policy, tree, zoo.device_eye(device_model), Keyring(), lambda: edge_eye),
+            Families(policy, tree, family_eye or edge_eye, Keyring(), ()),
             zoo.cloud_eye(),
             tree,
             clock or SystemClock(),

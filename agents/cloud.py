@@ -190,7 +190,7 @@ def species_answer(
         )
     feature = messages.decode(Feature, envelope.payload)
     seen = eye.see(np.frombuffer(feature.data, np.uint8))
-    found = answer(taxonomy, (seen.species, seen.family, seen.kingdom), eye.thresholds)
+    found = answer(taxonomy, (seen.species, seen.family, seen.kingdom), seen.thresholds)
     path = cascade.deeper(feature.path, tuple(found.path))
     probability = found.probability if path == tuple(found.path) else feature.probability
     decision = cascade.decide(

@@ -23,7 +23,8 @@ import structlog
 
 from agents import cameras, outbox
 from agents.dead_letters import answer_or_refuse
-from agents.device_frames import Frames, Scene
+from agents.device_eye import open_eye
+from agents.device_frames import Frames
 from agents.device_inbox import Admission
 from agents.device_readings import Meter, ReadingAnswer, Readings
 from agents.device_store import EDGE, FORGET_S, SITE, DeviceStore
@@ -35,6 +36,7 @@ from agents.role import Health
 from agents.sightings import Visit
 from agents.telemetry import Metrics
 from models.registry import load_zoo
+from models.scene import Scene
 from models.taxonomy import load_taxonomy
 from pipeline import ids, topics
 from pipeline.clock import Clock, SystemClock
@@ -60,9 +62,6 @@ BATCHES_AHEAD = 8
 TIDY_S = 3600.0
 """How often what is too old is dropped."""
 
-EYE_RUNS = 3
-"""Frames that the start-up measurement looks at."""
-
 SCENES_MAX = 256
 """Streams whose background is remembered, the latest ones: each takes some 60 KB, and anyone may invent names."""
 
@@ -82,7 +81,7 @@ class Device:
         self._policy = Policy(settings)
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._eye_told = "being measured"
+        self._eye_told = "being chosen"
         self._scenes: OrderedDict[str, Scene] = OrderedDict()
         self._boot = 0
         self._ready = False
@@ -102,7 +101,9 @@ class Device:
             max_days=settings.device.pictures_days,
         )
         zoo = load_zoo()
-        self._eye = zoo.device_eye()
+        # Before anything is answered: by another eye the same frame could be another's business.
+        self._eye, self._eye_told = open_eye(settings, zoo)
+        log.info("chose the eye", eye=self._eye_told)
         self._frames = Frames(
             settings,
             self._policy,
@@ -132,7 +133,6 @@ class Device:
         self._mqtt.start()
         for each in self._senders:
             each.start()
-        self._run("measure", self._measure_eye)
         self._run("answer", self._answer_loop)
         self._run("deadlines", self._deadline_loop)
         for source, stream in settings.streams.items():
@@ -166,11 +166,6 @@ class Device:
         thread = threading.Thread(target=loop, name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
-
-    def _measure_eye(self) -> None:
-        """How fast this machine sees: told on `/health`, so that a weak device is noticed before its backlog is."""
-        self._eye_told = f"{self._eye.name}, {self._eye.measure_ms(EYE_RUNS):.0f} ms a frame"
-        log.info("measured the eye", eye=self._eye_told)
 
     def _backlog(self) -> int:
         return self._spool.backlog(EDGE)

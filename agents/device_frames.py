@@ -18,9 +18,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from agents.sightings import Visit, join
-from models import cascade, images, motion
-from models.calibrate import DEFAULT_THRESHOLDS, answer
+from models import cascade, images
+from models.boxes import Box
 from models.eyes import DeviceEye, EdgeEye
+from models.scene import EYE_PX, Scene, Seen, look, part_to_send
 from models.taxonomy import Taxonomy
 from pipeline import clock, ids, messages, readings
 from pipeline.messages import Crop, Event, Feature, Kind, Levels, Privacy, Rank, Result, Task, Tier, Vector
@@ -29,49 +30,8 @@ from pipeline.privacy.seal import Keyring, build_private
 from pipeline.settings import Settings
 from pipeline.topics import Parsed
 
-EYE_PX = 448
-"""Short side of the reduced decode that motion gate and eye share: twice the eye's served size, so that what moved can
-be looked at by itself."""
-
 PERSON_RULE = "person-in-frame"
 """Of the policy; the cascade's reason says it already."""
-
-CROP_PX = 320
-"""Longest side of a crop that goes to the edge: somewhat more than its eye is served, to survive the JPEG."""
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What the eye said of a frame."""
-
-    path: tuple[str, ...]
-    probability: float
-    margin: float
-    person: float
-    person_raised: bool
-    box: motion.Box
-    """Where to crop what goes on."""
-    stands: str | None = None
-    """The earlier event whose answer this is, while nothing moves."""
-
-
-@dataclass(frozen=True, slots=True)
-class Still:
-    """The last answer of a stream, which stands while nothing moves."""
-
-    event: str
-    seen: Seen
-    at_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """What the device remembers of a stream between two frames; lost at a restart, when the first frame counts whole."""
-
-    background: motion.Background | None = None
-    still: Still | None = None
-    person_s: float | None = None
-    """When a person was last seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +99,11 @@ class Frames:
         time_s, flags = capture_time(event, received_s)
         source = f"{origin.site}/{origin.device}/{origin.name}"
         frame = images.decode(data, at_least_px=EYE_PX)
-        scene, seen = self._look(scene, frame, event=event, received_s=received_s)
-        person_ago_s = self._person_ago_s(scene, received_s)
+        device = self._settings.device
+        scene, seen = look(
+            scene, frame, self._eye, self._taxonomy, event=event, at_s=received_s, still_s=device.still_s
+        )
+        person_ago_s = scene.person_ago_s(received_s, device.person_hold_s)
         verdict = self._policy.levels(source, time_s, path=seen.path, person=person_ago_s is not None)
         situation = replace(self._situation(source, seen, verdict.levels), person_ago_s=person_ago_s)
         decision = cascade.decide(situation)
@@ -149,7 +112,7 @@ class Frames:
             event=event,
             time_s=time_s,
             label=seen.path[0] if seen.path else messages.UNKNOWN,
-            gap_s=self._settings.device.sighting_gap_s,
+            gap_s=device.sighting_gap_s,
         )
         result = Result(
             event=event,
@@ -188,35 +151,6 @@ class Frames:
         )
         return FrameAnswer(result, onward, visit, scene)
 
-    def _look(
-        self, scene: Scene, frame: images.Picture, *, event: str, received_s: float
-    ) -> tuple[Scene, Seen]:
-        """Motion first; the eye only where something moved, or where the last answer is too old to stand."""
-        background, moved = motion.look(scene.background, frame)
-        still = scene.still
-        if not moved.moved and still is not None and received_s - still.at_s <= self._settings.device.still_s:
-            person_s = received_s if still.seen.person_raised else scene.person_s
-            unchanged = replace(scene, background=background, person_s=person_s)
-            return unchanged, replace(still.seen, stands=still.event)
-        sight = self._eye.see(frame, moved.box if moved.moved else None)
-        found = answer(self._taxonomy, (sight.kingdom,), DEFAULT_THRESHOLDS)
-        seen = Seen(
-            path=tuple(found.path),
-            probability=found.probability,
-            margin=sight.kingdom.margin,
-            person=sight.person,
-            person_raised=sight.person_raised,
-            box=sight.crop_box,
-        )
-        person_s = received_s if seen.person_raised else scene.person_s
-        return Scene(background, Still(event, seen, received_s), person_s), seen
-
-    def _person_ago_s(self, scene: Scene, received_s: float) -> float | None:
-        """Seconds since this stream saw a person (0: in this frame); None once that does not count any more."""
-        if scene.person_s is None or received_s - scene.person_s > self._settings.device.person_hold_s:
-            return None
-        return max(0.0, received_s - scene.person_s)
-
     def _situation(self, source: str, seen: Seen, levels: Levels) -> cascade.Situation:
         stream = self._settings.stream(source)
         sends = levels.feature if self._settings.device.send == "vector" else levels.pixels
@@ -231,14 +165,16 @@ class Frames:
             stands=seen.stands,
             may_leave=min(sends.reach.depth, levels.result.reach.depth) >= Tier.EDGE.depth,
             advice="" if stream else self._policy.advice(source),
+            person_miss_rate=self._eye.person_miss_rate or 0.0,
+            person_miss_rate_accepted=self._settings.device.person_miss_rate,
         )
 
-    def _body(self, frame: images.Picture, data: bytes, box: motion.Box) -> Crop | Vector:
+    def _body(self, frame: images.Picture, data: bytes, box: Box) -> Crop | Vector:
         """What goes on: pixels around what moved, or their vector where none may leave."""
         if self._settings.device.send == "vector":
             eye = self._vector_eye()
-            return Vector(space=eye.space, data=eye.see(_crop(frame, data, box)).vector.tobytes())
-        return Crop(jpeg=images.encode_jpeg(_crop(frame, data, box)), box=box.as_tuple())
+            return Vector(space=eye.space, data=eye.see(part_to_send(frame, data, box)).vector.tobytes())
+        return Crop(jpeg=images.encode_jpeg(part_to_send(frame, data, box)), box=box.as_tuple())
 
     def _sealed(
         self, result: Result, frame: images.Picture, levels: Levels, wants: Rank
@@ -293,15 +229,3 @@ def _explained(reason: str, verdict: Verdict) -> str:
     """The cascade's reason, with the rules of the settings where some raised a level."""
     raising = [rule for rule in verdict.rules if rule not in (NAMED, UNNAMED, PERSON_RULE)]
     return f"{reason} (raised by: {', '.join(raising)})" if raising else reason
-
-
-def _crop(frame: images.Picture, data: bytes, box: motion.Box) -> images.Picture:
-    """What goes on: cut from the frame that was decoded already, unless it was reduced too far for that."""
-    cut = images.crop(frame, box)
-    if max(cut.shape[:2]) < CROP_PX and frame.size < _size(images.inspect(data)):
-        cut = images.crop(images.decode(data), box)
-    return images.pad(images.shrink(cut, CROP_PX))
-
-
-def _size(header: images.Header) -> int:
-    return header.width * header.height * 3

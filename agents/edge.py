@@ -28,6 +28,7 @@ from agents.edge_series import SiteSeries
 from agents.edge_sightings import Sightings
 from agents.edge_store import DAY_S, SITE, UPLINK, UPLINK_ACKS, EdgeStore
 from agents.links import broker_parts, endpoint, model_names, presence
+from agents.own_models import edge_eye
 from agents.role import Health
 from agents.telemetry import Metrics
 from models.registry import load_zoo
@@ -75,17 +76,19 @@ class Edge:
     def start(self) -> None:
         """Open store, models, keys and time series; connect in the background."""
         settings, folder, site = self._settings, self._settings.data_dir / "edge", self._settings.site
+        # First: where the model is missing, nothing else is opened.
+        zoo = load_zoo()
+        eye = edge_eye(zoo, settings)
         self._spool = Spool.open(folder / "spool.db", limit_bytes=settings.edge.spool_mib << 20)
         self._store = EdgeStore(self._spool, self._clock)
         self._store.open()
         self._series = open_writer(settings.influx, folder / "series.db", settings.edge.keep_days)
-        zoo = load_zoo()
         keyring = Keyring.open(settings.data_dir / "keys", create=True)
         self._rooms = Rooms(settings, self._policy, self._store, zoo.occupancy(), keyring, self._clock)
         self._rooms.open()
         series = SiteSeries(self._series)
         self._sightings = Sightings(settings, self._store, series)
-        families = Families(self._policy, load_taxonomy(), zoo.edge_eye(), keyring, settings.uplink.sealed)
+        families = Families(self._policy, load_taxonomy(), eye, keyring, settings.uplink.sealed)
         self._answers = Answers(
             settings,
             self._policy,
@@ -98,7 +101,9 @@ class Edge:
             self.metrics,
             self._clock,
         )
-        birth, will = presence(site, self.name, self._clock, models=model_names(zoo), backlog=self._backlog)
+        birth, will = presence(
+            site, self.name, self._clock, models=model_names(zoo, eye.name), backlog=self._backlog
+        )
         at_site = SiteAdmission(site, self._spool, self._store, self.metrics, self._clock)
         at_uplink = UplinkAdmission(site, self._store, self.metrics, self._answers.supersede)
         self._mqtt = Connection(

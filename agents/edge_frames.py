@@ -13,13 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from models import cascade, images
 from models.calibrate import answer
-from models.eyes import EdgeEye, EdgeSight
+from models.eyes import EdgeSight
 from models.taxonomy import Taxonomy
 from pipeline import clock, messages
 from pipeline.errors import Rejected
@@ -29,6 +31,18 @@ from pipeline.privacy.seal import Keyring, seal
 
 WITHDRAWN = "withdrawn"
 """Rule of an answer whose event was found to show a person after all: its crop and feature are gone."""
+
+
+class FamilyEye(Protocol):
+    """What names families: the released eye, or one with a model of the site's own. A sight names the model it is by."""
+
+    space: str
+
+    def see(self, picture: images.Picture) -> EdgeSight:
+        """A crop: BGR uint8 (height, width, 3)."""
+
+    def see_vector(self, vector: NDArray[np.uint8]) -> EdgeSight:
+        """A vector of this space."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +63,12 @@ class Families:
     """Answers crops and vectors of all streams."""
 
     def __init__(
-        self, policy: Policy, taxonomy: Taxonomy, eye: EdgeEye, keyring: Keyring, sealed: tuple[Privacy, ...]
+        self,
+        policy: Policy,
+        taxonomy: Taxonomy,
+        eye: FamilyEye,
+        keyring: Keyring,
+        sealed: tuple[Privacy, ...],
     ) -> None:
         """`sealed`: levels whose features the settings let leave sealed."""
         self._policy = policy
@@ -77,7 +96,7 @@ class Families:
         """
         before = event.result
         seen = self._see(event)
-        found = answer(self._taxonomy, (seen.family, seen.kingdom), self._eye.thresholds)
+        found = answer(self._taxonomy, (seen.family, seen.kingdom), seen.thresholds)
         path = cascade.deeper(before.path, tuple(found.path))
         probability = found.probability if path == tuple(found.path) else before.probability
         levels = event.levels
@@ -117,7 +136,7 @@ class Families:
             privacy=levels.result,
             rule=rule,
             reason=reason,
-            model=self._eye.name,
+            model=seen.model,
             latency_ms=latency_ms(event, now()),
         )
         feature = None if seen.person_raised else self._feature(event, result, seen, levels, decision.forward)

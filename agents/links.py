@@ -53,9 +53,9 @@ def presence(
     return lambda: status("online", backlog()), status("offline", 0)
 
 
-def model_names(zoo: Zoo) -> tuple[str, ...]:
-    """The models that a role serves, as its status tells them: ``lite0@1``."""
-    return tuple(manifest.title for manifest in zoo.manifests)
+def model_names(zoo: Zoo, *more: str) -> tuple[str, ...]:
+    """The models that a role serves, as its status tells them: ``lite0@1``; `more` are those beside the zoo's."""
+    return tuple(dict.fromkeys((*(manifest.title for manifest in zoo.manifests), *more)))
 
 
 def broker_parts(connection: Connection, name: str = "mqtt") -> dict[str, str]:

@@ -63,6 +63,7 @@ EXTRAS: Final = {
     "influxdb_client": "cloud",
     "iotcore": "embedded",
     "kafka": "cloud",
+    "matplotlib": "pictures",
     "onnx": "train",
     "quixstreams": "bench",
     "skimage": "demo",

@@ -1,255 +1,302 @@
-"""How right the tiers are on labelled photos: accuracy by rank when they answer, how often they do, and at what price.
+"""Sends labelled photos through the tiers and notes what each says: what `models.measures` makes figures of.
 
-Photos come from a folder with a subfolder a label (``tiger/1.jpg``), or from a CSV with the columns `path` and `label`.
-Labels may be scientific, English or the packs' names, of any rank: a photo that is only known to be `Felidae` counts at
-family and kingdom. What cannot be read or has an unknown label ends the evaluation with the full list, before it starts.
+Each photo goes the road of a first frame: the device's eye, its crop as JPEG, the edge's eye, its vector, the cloud's.
+A tier that would not have been asked is asked all the same, so that its figures are over all photos. With `apart_s` the
+photos of a folder are a fixed camera's frames, in the order of their names: the motion gate runs over them as on a
+device, and where nothing moved the earlier answer stands::
+
+    photo --DeviceEye--> Told --crop--> EdgeEye --> Told --vector--> CloudEye --> Told       = one Outcome
 
 Example::
 
-    report = evaluate(read_photos(Path("photos")), load_zoo())
-    print(render(report))
+    done = evaluate(read_photos(Path("photos")).photos, open_eyes)
+    print(render(measure(done)))
 
-Each photo goes the road of a first frame: the device's eye, its crop as JPEG, the edge's eye, its vector, the cloud's.
+Photos are read one at a time, in several processes where there are many; of each, only its outcome is kept.
 """
 
 from __future__ import annotations
 
-import csv
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 
-import numpy as np
+import cv2
 
 from models import images
-from models.calibrate import UNKNOWN, answer, expected_calibration_error
-from models.registry import Zoo
+from models.calibrate import DEFAULT_THRESHOLDS, answer
+from models.eyes import CloudEye, DeviceEye, EdgeEye
+from models.labelled import Photo
+from models.own_eye import OwnEye
+from models.registry import load_zoo
+from models.scene import EYE_PX, Scene, Seen, look, part_to_send, seen_of
 from models.scores import Scores
 from models.taxonomy import RANKS, Taxonomy, load_taxonomy
 from pipeline.errors import Rejected, Stop
+from pipeline.settings_keys import DeviceSettings
 
 TIERS = ("device", "edge", "cloud")
-PHOTOS = frozenset({".jpg", ".jpeg", ".png"})
-# What the device decodes of a frame and sends of a crop (agents use the same).
-FRAME_PX, CROP_PX = 448, 320
-# Nothing lies below these: they answer every rank.
-LEAVES = (("person",), ("other",))
-# A list of what is wrong is read by a person.
-COMPLAINTS_SHOWN = 10
+HOPS = ("device to edge", "edge to cloud")
+# A process more has to load all eyes (1.5 s, 130 MB): worth it from so many photos on.
+PHOTOS_A_WORKER = 64
+# So many photos are handed to a process at once, so that the progress moves.
+PHOTOS_A_TURN = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Photo:
-    """One labelled photo: its bytes, what to call it in a complaint, and the path of its label in the tree."""
+class Told:
+    """One tier's word about a photo: what it would answer (an empty path: unknown), and its likeliest label by rank.
+
+    `likeliest` maps each rank that the tier knows to (label, probability); `margin` is at its deepest rank.
+    """
+
+    path: tuple[str, ...]
+    probability: float
+    margin: float
+    likeliest: Mapping[str, tuple[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the tiers said of one photo.
+
+    `ms` and `sent` (bytes by hop) are empty where an earlier answer `stands`: nothing was looked at, nothing sent.
+    `person_ago_s` is None unless a person of this camera still counts (0: in this photo).
+    """
 
     name: str
-    data: bytes
     truth: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class AtRank:
-    """Of `photos` with a truth at a rank: how many were answered at it or deeper, and how many of those rightly."""
-
-    photos: int
-    answered: int
-    right: int
-    best_right: int
-    calibration_error: float
-
-    @property
-    def accuracy_when_answered(self) -> float:
-        return self.right / self.answered if self.answered else 0.0
-
-    @property
-    def share_answered(self) -> float:
-        return self.answered / self.photos if self.photos else 0.0
-
-    @property
-    def accuracy_if_forced(self) -> float:
-        """Of all photos, how often the likeliest label was right."""
-        return self.best_right / self.photos if self.photos else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """`ranks` by (tier, rank); `confusions` are (true family, answered family) with their counts, most frequent first."""
-
-    photos: int
-    ranks: Mapping[tuple[str, str], AtRank]
-    confusions: tuple[tuple[tuple[str, str], int], ...]
-    person_recall: float | None
-    person_false_alarms: float | None
-    ms: Mapping[str, float]
-    bytes: Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Seen:
-    """What the tiers said of one photo."""
-
-    truth: tuple[str, ...]
-    scores: Mapping[str, tuple[Scores, ...]]
+    told: Mapping[str, Told]
+    person: float
     person_raised: bool
-    ms: Mapping[str, float]
-    bytes: Mapping[str, int]
+    edge_person_raised: bool
+    ms: Mapping[str, float] = field(default_factory=dict)
+    sent: Mapping[str, int] = field(default_factory=dict)
+    stands: bool = False
+    person_ago_s: float | None = None
 
 
-def read_photos(source: Path, tree: Taxonomy | None = None) -> list[Photo]:
-    """Photos of a folder or a CSV. Raises `Stop` with what is wrong: no photos, unreadable files, unknown labels."""
-    tree = tree or load_taxonomy()
-    found, complaints = [], []
-    for path, label in _listed(source):
-        try:
-            data = path.read_bytes()
-            images.inspect(data)
-            found.append(Photo(str(path), data, tree.path(tree.find(label))))
-        except OSError as error:
-            complaints.append(f"{path}: {error.strerror}")
-        except Rejected as error:
-            complaints.append(f"{path}: {error}")
-    if complaints:
-        more = (
-            f"\nand {len(complaints) - COMPLAINTS_SHOWN} more" if len(complaints) > COMPLAINTS_SHOWN else ""
-        )
-        raise Stop(f"{source} cannot be evaluated:\n" + "\n".join(complaints[:COMPLAINTS_SHOWN]) + more)
-    if not found:
-        raise Stop(
-            f"{source} holds no photos; give a folder with a subfolder a label, or a CSV with path,label"
-        )
-    return found
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Outcomes in the order of the photos, the eyes that made them by tier, and what was left out and why.
+
+    `apart_s`: the seconds between two frames of one camera, where photos were taken for frames.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    models: Mapping[str, str]
+    left_out: tuple[str, ...] = ()
+    apart_s: float | None = None
 
 
-def _listed(source: Path) -> Iterator[tuple[Path, str]]:
-    if source.is_dir():
-        for path in sorted(source.rglob("*")):
-            if path.suffix.lower() in PHOTOS:
-                yield path, path.parent.name
+@dataclass(frozen=True, slots=True)
+class Eyes:
+    """The eyes that are asked."""
+
+    device: DeviceEye
+    edge: EdgeEye | OwnEye
+    cloud: CloudEye
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """Which model answers at which tier."""
+        return {"device": self.device.name, "edge": self.edge.name, "cloud": self.cloud.name}
+
+
+def open_eyes() -> Eyes:
+    """Those of the zoo. Raises `Stop` where a model is damaged."""
+    zoo = load_zoo()
+    return Eyes(zoo.device_eye(), zoo.edge_eye(), zoo.cloud_eye())
+
+
+def evaluate(
+    photos: Sequence[Photo],
+    opener: Callable[[], Eyes] = open_eyes,
+    *,
+    apart_s: float | None = None,
+    workers: int | None = None,
+    skip_bad: bool = False,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Evaluation:
+    """Sends every photo through the three eyes.
+
+    Parameters
+    ----------
+    opener
+        Opens the eyes, in each process anew; has to be picklable.
+    apart_s
+        Take each folder's photos for frames of one fixed camera, so many seconds apart.
+    workers
+        Processes; None: as many as there are cores, fewer where there are few photos. They are spawned: a script calls
+        this under ``if __name__ == "__main__":``.
+    skip_bad
+        Leave out photos that turn out to be damaged.
+    progress
+        Is told how many photos more are done.
+
+    Raises
+    ------
+    Stop
+        A photo is damaged, or a model is.
+    """
+    turns = list(_turns(photos, frames=apart_s is not None))
+    worth = min(os.cpu_count() or 1, max(1, len(photos) // PHOTOS_A_WORKER))
+    count = min(workers or worth, len(turns))
+    eyes = opener()  # here, too, where others look: what is wrong with a model is said before they start
+    names, road = eyes.names, Road(eyes, apart_s) if count <= 1 else None
+    del eyes
+    outcomes: list[Outcome] = []
+    left_out: list[str] = []
+    # Closed at once when a photo ends it: what is not begun is not waited for.
+    with closing(_in_turn(turns, road, opener, apart_s, count)) as all_done:
+        for done in all_done:
+            bad = [each for each in done if isinstance(each, str)]
+            if bad and not skip_bad:
+                raise Stop(f"{bad[0]}; correct it, or: --skip-bad leaves out such photos")
+            outcomes += [each for each in done if isinstance(each, Outcome)]
+            left_out += bad
+            progress(len(done))
+    if not outcomes:
+        raise Stop("not one of these photos can be decoded")
+    return Evaluation(tuple(outcomes), names, tuple(left_out), apart_s)
+
+
+def _turns(photos: Sequence[Photo], *, frames: bool) -> Iterator[list[Photo]]:
+    """What is handed to a process at once: a camera's frames in their order, or some photos."""
+    if not frames:
+        yield from (list(photos[at : at + PHOTOS_A_TURN]) for at in range(0, len(photos), PHOTOS_A_TURN))
         return
-    try:
-        with source.open(encoding="utf-8", newline="") as file:
-            rows = csv.DictReader(file)
-            if not {"path", "label"} <= set(rows.fieldnames or ()):
-                raise Stop(f"{source} needs the columns path and label; it has {rows.fieldnames or 'none'}")
-            for row in rows:
-                yield source.parent / row["path"], row["label"]
-    except OSError as error:
-        raise Stop(f"{source} cannot be read: {error.strerror}") from error
-
-
-def evaluate(photos: Iterable[Photo], zoo: Zoo, thresholds: Mapping[str, float] | None = None) -> Report:
-    """Sends every photo through the three eyes and counts; `thresholds` are the model's own without others."""
-    tree, thresholds = load_taxonomy(), thresholds or zoo.thresholds()
-    seen = list(_see(photos, zoo))
-    ranks = {
-        (tier, rank): _at_rank(tree, seen, tier, rank, thresholds)
-        for tier, known in zip(TIERS, (1, 2, 3), strict=True)
-        for rank in RANKS[:known]
-    }
-    people = np.array([its.truth[0] == "person" for its in seen])
-    raised = np.array([its.person_raised for its in seen])
-    return Report(
-        photos=len(seen),
-        ranks=ranks,
-        confusions=_confusions(tree, seen, thresholds),
-        person_recall=float(raised[people].mean()) if people.any() else None,
-        person_false_alarms=float(raised[~people].mean()) if (~people).any() else None,
-        ms={tier: float(np.median([its.ms[tier] for its in seen])) for tier in TIERS},
-        bytes={
-            hop: float(np.median([its.bytes[hop] for its in seen]))
-            for hop in ("device to edge", "edge to cloud")
-        },
-    )
-
-
-def _see(photos: Iterable[Photo], zoo: Zoo) -> Iterator[_Seen]:
-    device, edge, cloud = zoo.device_eye(), zoo.edge_eye(), zoo.cloud_eye()
+    cameras: dict[str, list[Photo]] = {}
     for photo in photos:
-        first = device.see(images.decode(photo.data, at_least_px=FRAME_PX))
-        sent = images.encode_jpeg(
-            images.shrink(
-                images.crop(images.decode(photo.data, at_least_px=FRAME_PX), first.crop_box), CROP_PX
-            )
+        cameras.setdefault(photo.camera, []).append(photo)
+    yield from (sorted(its, key=lambda photo: photo.name) for its in cameras.values())
+
+
+def _in_turn(
+    turns: Sequence[list[Photo]],
+    road: Road | None,
+    opener: Callable[[], Eyes],
+    apart_s: float | None,
+    count: int,
+) -> Generator[list[Outcome | str], None, None]:
+    """Along the road that is given, or in `count` processes with a road each."""
+    if road is not None:
+        yield from map(road.walk, turns)
+        return
+    # Spawned, not forked: ONNX Runtime's and OpenCV's threads do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    try:
+        with ProcessPoolExecutor(count, context, _open_road, (opener, apart_s)) as pool:
+            yield from pool.map(_walk, turns)
+    except BrokenProcessPool as error:
+        raise Stop(f"one of {count} processes was killed, perhaps for memory: try --workers 1") from error
+
+
+_road: list[Road] = []
+"""Of a process of the pool: its one road."""
+
+
+def _open_road(opener: Callable[[], Eyes], apart_s: float | None) -> None:
+    cv2.setNumThreads(0)
+    _road.append(Road(opener(), apart_s))
+
+
+def _walk(photos: list[Photo]) -> list[Outcome | str]:
+    return _road[0].walk(photos)
+
+
+class Road:
+    """From the device to the cloud, for photos of one camera or for single ones."""
+
+    def __init__(self, eyes: Eyes, apart_s: float | None) -> None:
+        self._eyes = eyes
+        self._apart_s = apart_s
+        self._tree = load_taxonomy()
+        self._device = DeviceSettings()
+
+    def walk(self, photos: Sequence[Photo]) -> list[Outcome | str]:
+        """Each photo's outcome, or why it has none."""
+        outcomes: list[Outcome | str] = []
+        scene, answered = Scene(), dict[str, Outcome]()
+        for at, photo in enumerate(photos):
+            try:
+                if self._apart_s is None:
+                    outcomes.append(self._first_frame(photo))
+                else:
+                    scene, outcome = self._next_frame(photo, scene, at * self._apart_s, answered)
+                    outcomes.append(outcome)
+            except Rejected as error:
+                outcomes.append(f"{photo.name}: {error}")
+        return outcomes
+
+    def _first_frame(self, photo: Photo) -> Outcome:
+        data, start = photo.read(), time.perf_counter()
+        frame = images.decode(data, at_least_px=EYE_PX)
+        seen = seen_of(self._eyes.device.see(frame), self._tree)
+        return self._onward(photo, frame, data, seen, start)
+
+    def _next_frame(
+        self, photo: Photo, scene: Scene, at_s: float, answered: dict[str, Outcome]
+    ) -> tuple[Scene, Outcome]:
+        data, start = photo.read(), time.perf_counter()
+        frame = images.decode(data, at_least_px=EYE_PX)
+        scene, seen = look(
+            scene,
+            frame,
+            self._eyes.device,
+            self._tree,
+            event=photo.name,
+            at_s=at_s,
+            still_s=self._device.still_s,
         )
-        second = edge.see(images.decode(sent))
-        third = cloud.see(second.vector)
-        yield _Seen(
-            photo.truth,
-            {
-                "device": (first.kingdom,),
-                "edge": (second.family, second.kingdom),
-                "cloud": (third.species, third.family, third.kingdom),
+        ago_s = scene.person_ago_s(at_s, self._device.person_hold_s)
+        if seen.stands is not None:
+            earlier = answered[seen.stands]
+            outcome = replace(earlier, name=photo.name, truth=photo.truth, ms={}, sent={}, stands=True)
+            return scene, replace(outcome, person_ago_s=ago_s)
+        outcome = replace(self._onward(photo, frame, data, seen, start), person_ago_s=ago_s)
+        answered.clear()  # only the last answer can stand
+        answered[photo.name] = outcome
+        return scene, outcome
+
+    def _onward(self, photo: Photo, frame: images.Picture, data: bytes, seen: Seen, start: float) -> Outcome:
+        """The device's view, and what the others make of what it sends; `start` is when its work began."""
+        sent = images.encode_jpeg(part_to_send(frame, data, seen.box))
+        device_ms, start = _ms(start), time.perf_counter()
+        edge = self._eyes.edge.see(images.decode(sent))
+        edge_ms, start = _ms(start), time.perf_counter()
+        cloud = self._eyes.cloud.see(edge.vector)
+        return Outcome(
+            name=photo.name,
+            truth=photo.truth,
+            told={
+                "device": _told(self._tree, DEFAULT_THRESHOLDS, seen.sight.kingdom),
+                "edge": _told(self._tree, edge.thresholds, edge.family, edge.kingdom),
+                "cloud": _told(self._tree, cloud.thresholds, cloud.species, cloud.family, cloud.kingdom),
             },
-            first.person_raised,
-            {"device": first.ms, "edge": second.ms, "cloud": third.ms},
-            {"device to edge": len(sent), "edge to cloud": second.vector.nbytes},
+            person=seen.person,
+            person_raised=seen.person_raised,
+            edge_person_raised=edge.person_raised,
+            ms={"device": device_ms, "edge": edge_ms, "cloud": _ms(start)},
+            sent=dict(zip(HOPS, (len(sent), edge.vector.nbytes), strict=True)),
         )
 
 
-def _at_rank(
-    tree: Taxonomy, seen: Sequence[_Seen], tier: str, rank: str, thresholds: Mapping[str, float]
-) -> AtRank:
-    depth = RANKS.index(rank)
-    photos = answered = right = 0
-    confidence: list[float] = []
-    correct: list[bool] = []
-    for its in seen:
-        if len(its.truth) <= depth and its.truth not in LEAVES:
-            continue
-        photos += 1
-        found = answer(tree, its.scores[tier], thresholds)
-        stands = found.label != UNKNOWN and (len(found.path) > depth or found.path in LEAVES)
-        answered += stands
-        right += stands and _agree(found.path, its.truth, depth)
-        best, probability = next(scores.best for scores in its.scores[tier] if scores.rank == rank)
-        confidence.append(probability)
-        correct.append(_agree(tree.path(best), its.truth, depth))
-    return AtRank(
-        photos,
-        answered,
-        right,
-        sum(correct),
-        expected_calibration_error(np.array(confidence), np.array(correct)) if photos else 0.0,
+def _ms(start: float) -> float:
+    return (time.perf_counter() - start) * 1e3
+
+
+def _told(tree: Taxonomy, thresholds: Mapping[str, float], *scores: Scores) -> Told:
+    """Scores of a tier's ranks, the deepest first, as its word."""
+    found = answer(tree, scores, thresholds)
+    return Told(
+        tuple(found.path),
+        found.probability,
+        scores[0].margin,
+        {its.rank: its.best for its in sorted(scores, key=lambda each: RANKS.index(each.rank))},
     )
-
-
-def _agree(path: Sequence[str], truth: Sequence[str], depth: int) -> bool:
-    return tuple(path[: depth + 1]) == tuple(truth[: depth + 1])
-
-
-def _confusions(
-    tree: Taxonomy, seen: Sequence[_Seen], thresholds: Mapping[str, float]
-) -> tuple[tuple[tuple[str, str], int], ...]:
-    wrong: Counter[tuple[str, str]] = Counter()
-    for its in seen:
-        path = answer(tree, its.scores["edge"], thresholds).path
-        if path and not _agree(path, its.truth, min(len(path), 2) - 1):
-            wrong[its.truth[min(1, len(its.truth) - 1)], path[min(1, len(path) - 1)]] += 1
-    return tuple(wrong.most_common(COMPLAINTS_SHOWN))
-
-
-def render(report: Report) -> str:
-    """The report as Markdown tables."""
-    lines = [
-        f"{report.photos} photos",
-        "",
-        "| tier | rank | right when answered | answered | likeliest right | calibration error |",
-        "| --- | --- | ---: | ---: | ---: | ---: |",
-    ]
-    lines += [
-        f"| {tier} | {rank} | {its.accuracy_when_answered:.1%} | {its.share_answered:.1%} | "
-        f"{its.accuracy_if_forced:.1%} | {its.calibration_error:.3f} |"
-        for (tier, rank), its in report.ranks.items()
-    ]
-    lines += ["", "| | median |", "| --- | ---: |"]
-    lines += [f"| {tier}, ms | {value:.1f} |" for tier, value in report.ms.items()]
-    lines += [f"| {hop}, bytes | {value:,.0f} |" for hop, value in report.bytes.items()]
-    if report.person_recall is not None:
-        lines.append(f"| persons raised | {report.person_recall:.1%} |")
-    if report.person_false_alarms is not None:
-        lines.append(f"| raised without a person | {report.person_false_alarms:.1%} |")
-    if report.confusions:
-        lines += ["", "| true | answered | photos |", "| --- | --- | ---: |"]
-        lines += [f"| {truth} | {said} | {count} |" for (truth, said), count in report.confusions]
-    return "\n".join(lines) + "\n"

@@ -41,7 +41,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One model's entry. `files` maps file names to SHA-256 in hex; `space` names the feature space, if it has one.
 
     `labels` is the SHA-256 of the labels in the order of the heads' outputs, one a line: two models answer in the same
-    terms if it is equal. `thresholds` by rank belong to the heads that they were measured for.
+    terms if it is equal. `thresholds` by rank belong to the heads that they were measured for. Of a device's small network, `person_threshold` is the person score that raises a frame's level,
+    and `person_miss_rate` the share of test frames with a person that did not reach it.
     """
 
     folder: Path
@@ -54,6 +55,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     size_px: int | None = None
     space: str | None = None
     thresholds: dict[str, Threshold] | None = None
+    person_threshold: float | None = None
+    person_miss_rate: float | None = None
 
     @property
     def title(self) -> str:
@@ -105,7 +108,8 @@ def read_manifest(folder: Path) -> Manifest:
 
 def write_manifest(manifest: Manifest) -> Path:
     """Writes ``manifest.json`` into the model's folder, keys sorted, for a diff that a person can read."""
-    content = {field: getattr(manifest, field) for field in manifest.__struct_fields__ if field != "folder"}
+    fields = {field: getattr(manifest, field) for field in manifest.__struct_fields__ if field != "folder"}
+    content = {field: value for field, value in fields.items() if value is not None}
     path = manifest.folder / FILE
     path.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
     return path
@@ -123,6 +127,8 @@ def make_manifest(
     size_px: int | None = None,
     space: str | None = None,
     thresholds: dict[str, Threshold] | None = None,
+    person_threshold: float | None = None,
+    person_miss_rate: float | None = None,
 ) -> Manifest:
     """A manifest over files as they lie in a folder now."""
     return Manifest(
@@ -136,4 +142,6 @@ def make_manifest(
         size_px=size_px,
         space=space,
         thresholds=thresholds,
+        person_threshold=person_threshold,
+        person_miss_rate=person_miss_rate,
     )

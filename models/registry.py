@@ -3,7 +3,7 @@
 Example::
 
     zoo = load_zoo()
-    [manifest.title for manifest in zoo.manifests]  # ["lite0@2", "occupancy@1"]
+    [manifest.title for manifest in zoo.manifests]  # ["glimpse@1", "lite0@2", "occupancy@1"]
     zoo.cloud_eye()                                 # reads 2 MB; imports neither OpenCV nor ONNX Runtime
 """
 
@@ -20,18 +20,25 @@ import numpy as np
 
 from models.calibrate import DEFAULT_THRESHOLDS
 from models.eye_heads import Arrays, Evidence, FrameHead, Projection, TreeHead
-from models.eyes import CloudEye, DeviceEye, EdgeEye, FeatureOf, by_backbone
+from models.eyes import CloudEye, DeviceEye, EdgeEye
 from models.heads import LinearHead, discriminants
+from models.looks import searching, tiling
 from models.manifest import Manifest, digest_of_labels, read_manifest
-from models.taxonomy import Taxonomy, load_taxonomy
+from models.search import PartsHead
+from models.taxonomy import KINGDOMS, Taxonomy, load_taxonomy
 from models.witnesses import Temperatures, Witnesses
 from pipeline.errors import Stop
 from pipeline.sums import Sums
 
 if TYPE_CHECKING:
     from models.occupancy import OccupancyModel
+    from models.runtime import Backbone
 
 ZOO = Path(__file__).parent / "zoo"
+
+BACKBONE, GLIMPSE = "lite0", "glimpse"
+DEVICE_MODELS = (BACKBONE, GLIMPSE)
+"""What a device can see with: the same backbone as the edge, or the small network of weak devices."""
 
 
 class Zoo:
@@ -48,12 +55,21 @@ class Zoo:
         known = ", ".join(manifest.title for manifest in self.manifests) or "none"
         raise Stop(f"the zoo has no model {name} (it has: {known}); install tierwise again")
 
-    def device_eye(self) -> DeviceEye:
-        """Kingdom and person, by the backbone."""
-        manifest = self._vision()
+    def device_eye(self, model: str = BACKBONE) -> DeviceEye:
+        """Kingdom and person, by the backbone or by `GLIMPSE`."""
+        if model == GLIMPSE:
+            return self._glimpse_eye()
+        from models import people  # OpenCV: the cloud must stay free of it
+
+        manifest = self._vision(model)
         head = frame_head(manifest)
-        judge = by_backbone(_feature_of(manifest), head)
-        return DeviceEye(manifest.title, judge, head.person_threshold, tiled=True)
+        parts = PartsHead.of(_arrays(manifest, "parts.npz"))
+        look = searching(_backbone(manifest), head, parts, people.outline)
+        return DeviceEye(manifest.title, look, parts.person_threshold)
+
+    def backbone(self) -> Backbone:
+        """The frozen network that all heads read."""
+        return _backbone(self._vision())
 
     def edge_eye(self) -> EdgeEye:
         """Family and vector, by the backbone."""
@@ -63,10 +79,10 @@ class Zoo:
             name=manifest.title,
             space=str(manifest.space),
             tree=tree,
-            feature_of=_feature_of(manifest),
-            projection=Projection.of(_arrays(manifest, "projection.npz")),
-            feature_head=_feature_head(manifest, tree, frame.evidence, solved),
-            vector_head=_vector_head(manifest, tree, solved),
+            feature_of=_backbone(manifest).feature,
+            projection=projection(manifest),
+            feature_head=feature_head(manifest, tree, frame.evidence, solved),
+            vector_head=vector_head(manifest, tree, solved),
             frame_head=frame,
             thresholds=thresholds(manifest),
         )
@@ -74,7 +90,7 @@ class Zoo:
     def cloud_eye(self) -> CloudEye:
         """Species, from the vector alone."""
         manifest, tree = self._vision(), load_taxonomy()
-        head = _vector_head(manifest, tree, discriminants(shipped_sums(manifest)))
+        head = vector_head(manifest, tree, discriminants(shipped_sums(manifest)))
         return CloudEye(manifest.title, str(manifest.space), tree, head, thresholds(manifest))
 
     def thresholds(self) -> Mapping[str, float]:
@@ -95,8 +111,19 @@ class Zoo:
         manifest = self.manifest("occupancy")
         return OccupancyModel(manifest.title, manifest.read("model.onnx"))
 
-    def _vision(self) -> Manifest:
-        manifest = self.manifest("lite0")
+    def _glimpse_eye(self) -> DeviceEye:
+        from models.glimpse import Glimpse
+
+        manifest = self.manifest(GLIMPSE)
+        if manifest.labels != digest_of_labels(KINGDOMS):
+            raise Stop(f"{manifest.title} answers other kingdoms than this program; install tierwise again")
+        if manifest.person_threshold is None or manifest.person_miss_rate is None:
+            raise Stop(f"{manifest.title} does not say how it sees persons; install tierwise again")
+        judge, threshold = Glimpse(manifest.read("model.onnx")).judge, manifest.person_threshold
+        return DeviceEye(manifest.title, tiling(judge, threshold), threshold, manifest.person_miss_rate)
+
+    def _vision(self, model: str = BACKBONE) -> Manifest:
+        manifest = self.manifest(model)
         if manifest.labels != digest_of_labels(load_taxonomy().species):
             raise Stop(f"{manifest.title} was made for another label tree than models/zoo/taxonomy.tsv")
         return manifest
@@ -134,20 +161,27 @@ def thresholds(manifest: Manifest) -> Mapping[str, float]:
     return MappingProxyType({**DEFAULT_THRESHOLDS, **measured})
 
 
-def _feature_head(manifest: Manifest, tree: Taxonomy, evidence: Evidence, solved: LinearHead) -> Witnesses:
+def projection(manifest: Manifest) -> Projection:
+    """What makes the vector of a feature."""
+    return Projection.of(_arrays(manifest, "projection.npz"))
+
+
+def feature_head(manifest: Manifest, tree: Taxonomy, evidence: Evidence, solved: LinearHead) -> Witnesses:
+    """Species as the edge answers them, from feature and vector."""
     arrays = _arrays(manifest, "tree.npz")
     return Witnesses(TreeHead.of(arrays, evidence, tree), solved, tree, Temperatures.of(arrays))
 
 
-def _vector_head(manifest: Manifest, tree: Taxonomy, solved: LinearHead) -> Witnesses:
+def vector_head(manifest: Manifest, tree: Taxonomy, solved: LinearHead) -> Witnesses:
+    """Species as the cloud answers them, from the vector alone."""
     arrays = _arrays(manifest, "vector.npz")
     tuned = TreeHead.of(arrays, Evidence.of(arrays), tree)
     return Witnesses(tuned, solved, tree, Temperatures.of(arrays))
 
 
-def _feature_of(manifest: Manifest) -> FeatureOf:
+def _backbone(manifest: Manifest) -> Backbone:
     # Here, not above: the cloud must stay free of OpenCV and ONNX Runtime.
     from models.runtime import Backbone
 
     assert manifest.size_px is not None, "a vision model names its served size"
-    return Backbone(manifest.read("backbone.onnx"), manifest.size_px).feature
+    return Backbone(manifest.read("backbone.onnx"), manifest.size_px)

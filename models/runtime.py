@@ -12,6 +12,7 @@ Example::
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -72,18 +73,49 @@ class Backbone:
 
     def feature(self, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
         """BGR uint8 (height, width, 3) -> float32 (1280,), each >= 0 (a pooled ReLU6)."""
-        feature: NDArray[np.float32] = self.session.run(None, {"x": serve(picture, self.size_px)})[0][0]
+        feature: NDArray[np.float32] = self.session.run(["feature"], {"x": serve(picture, self.size_px)})[0][
+            0
+        ]
         return feature
+
+    def map(self, picture: NDArray[np.uint8], size_px: int) -> NDArray[np.float32]:
+        """BGR uint8 (height, width, 3) -> float32 (1280, h, w): the feature of each 32nd pixel, before pooling."""
+        cells: NDArray[np.float32] = self.session.run(["map"], {"x": serve(picture, size_px)})[0][0]
+        return cells
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """An input or output of a network: its name, element type (``tensor(float)``), and shape; None is a free side."""
+
+    name: str
+    type: str
+    shape: tuple[int | None, ...]
 
 
 class Network:
-    """A small network with one input and one output, float32."""
+    """A small network with one input, float32 or the bytes of pictures, and one output, float32."""
 
     def __init__(self, model: bytes | Path) -> None:
         self.session = open_session(model)
-        self.input = self.session.get_inputs()[0].name
+        self.input = next((its.name for its in self.session.get_inputs()), "")
 
-    def run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """float32 in, float32 out; shapes are the network's own."""
+    @property
+    def inputs(self) -> tuple[Port, ...]:
+        return tuple(map(_port, self.session.get_inputs()))
+
+    @property
+    def outputs(self) -> tuple[Port, ...]:
+        return tuple(map(_port, self.session.get_outputs()))
+
+    def run(self, x: NDArray[np.float32] | NDArray[np.uint8]) -> NDArray[np.float32]:
+        """float32 (or uint8, where the network takes that) in, float32 out; shapes are the network's own."""
         y: NDArray[np.float32] = self.session.run(None, {self.input: x})[0]
         return y
+
+
+def _port(its: ort.NodeArg) -> Port:
+    # A free side is None, or a name as "batch".
+    return Port(
+        its.name, its.type, tuple(side if isinstance(side, int) else None for side in its.shape or ())
+    )

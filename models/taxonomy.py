@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import csv
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -43,8 +43,8 @@ TABLE = Path(__file__).parent / "zoo" / "taxonomy.tsv"
 class UnknownLabel(Rejected):
     """A label that the tree does not hold; the message names the nearest that it does."""
 
-    def __init__(self, label: str, nearest: str | None) -> None:
-        hint = f"; did you mean {nearest!r}?" if nearest else ""
+    def __init__(self, label: str, nearest: Sequence[str]) -> None:
+        hint = f"; did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
         super().__init__("unknown-label", f"the label tree has no {label!r}{hint}")
 
 
@@ -78,7 +78,7 @@ class Taxonomy:
         try:
             return self.paths[label]
         except KeyError:
-            raise UnknownLabel(label, self._nearest(label)) from None
+            raise UnknownLabel(label, self.nearest(label)) from None
 
     def rank(self, label: str) -> str:
         """`kingdom`, `family` or `species`; the leaves `person` and `other` are kingdoms. Raises `UnknownLabel`."""
@@ -94,12 +94,13 @@ class Taxonomy:
         """The label that goes by a scientific, English or training name, in any case. Raises `UnknownLabel`."""
         key = _plain(name)
         if key not in self.names:
-            raise UnknownLabel(name, self._nearest(name))
+            raise UnknownLabel(name, self.nearest(name))
         return self.names[key]
 
-    def _nearest(self, name: str) -> str | None:
-        near = difflib.get_close_matches(_plain(name), self.names, n=1)
-        return self.names[near[0]] if near else None
+    def nearest(self, name: str, count: int = 2) -> tuple[str, ...]:
+        """Labels whose names are spelled most like this one, the likest first; none where nothing is like it."""
+        near = difflib.get_close_matches(_plain(name), self.names, n=count)
+        return tuple(dict.fromkeys(self.names[its] for its in near))
 
     def imagenet_to_species(self) -> NDArray[np.intp]:
         """Position in `species` of each of ImageNet's classes, (1000,); what no row names is `other`."""

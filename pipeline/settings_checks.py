@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfoNotFoundError
 from pipeline import topics
 from pipeline.addresses import EMBEDDED, MQTT_PORT, TLS_SCHEME, host_port
 from pipeline.hours import Hours
-from pipeline.messages import RANKS, Task
+from pipeline.messages import RANKS, Privacy, Task
 from pipeline.settings_keys import Keys
 
 
@@ -22,6 +22,8 @@ def problems(settings: Keys) -> Iterator[str]:
     yield from _timezone(settings)
     yield from _addresses(settings)
     yield from _passwords(settings)
+    yield from _device(settings)
+    yield from _edge_model(settings.edge.model)
     yield from _streams(settings)
     yield from _rules(settings)
 
@@ -69,6 +71,24 @@ def _passwords(settings: Keys) -> Iterator[str]:
     for section, login in (("mqtt", settings.mqtt), ("uplink", settings.uplink), ("kafka", settings.kafka)):
         if login.password and not login.username:
             yield f"{section}.username: a password without a name logs nobody in"
+
+
+def _edge_model(title: str) -> Iterator[str]:
+    name, _, version = title.partition("@")
+    if title and not (topics.is_name(name) and version.isdecimal()):
+        yield f'edge.model: "{title}" is no model; name one and its version, as "mine@2" (`tierwise models list`)'
+
+
+def _device(settings: Keys) -> Iterator[str]:
+    if settings.device.backbone != "off":
+        return
+    if settings.device.send == "vector":
+        yield 'device.send: "vector" is made by the backbone; write backbone = "on", or send = "crop"'
+    if Privacy.USER_PRIVATE in settings.uplink.sealed:
+        yield (
+            'uplink.sealed: the sealed copy of a "user-private" feature is made by the backbone on the device; '
+            'write device.backbone = "on", or leave it out'
+        )
 
 
 def _streams(settings: Keys) -> Iterator[str]:

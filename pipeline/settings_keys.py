@@ -121,6 +121,10 @@ class InfluxSettings(Section, frozen=True, kw_only=True):
 class DeviceSettings(Section, frozen=True, kw_only=True):
     names: tuple[str, ...] = ()
     """Devices that this agent answers for; empty: every device of the site."""
+    backbone: Literal["auto", "on", "off"] = "auto"
+    """What a frame is looked at with: the backbone, the small network, or what a measurement at start says."""
+    person_miss_rate: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.02
+    """Without the backbone crops leave only by a network that is known to miss no larger share of persons."""
     send: Literal["crop", "vector"] = "crop"
     edge_deadline_s: PositiveSeconds = 10
     sighting_gap_s: PositiveSeconds = 30
@@ -133,6 +137,8 @@ class DeviceSettings(Section, frozen=True, kw_only=True):
 
 
 class EdgeSettings(Section, frozen=True, kw_only=True):
+    model: str = ""
+    """``name@version`` of an imported model that names families; empty: the released one."""
     cloud_deadline_s: PositiveSeconds = 10
     window_s: PositiveSeconds = 300
     spool_mib: Positive = 1024

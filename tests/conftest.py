@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
+
+# No test depends on timing: on a busy machine an example may take any time.
+settings.register_profile("tierwise", deadline=None)
+settings.load_profile("tierwise")
 
 pytest_plugins = ("kafka_brokers",)
 

@@ -31,6 +31,7 @@ CONFINED = {
     "onnxruntime": ("models/runtime.py", TRAINING),
     "onnx": (TRAINING,),
     "torch": (TRAINING,),
+    "matplotlib": ("models/plots.py",),
     "iotcore": ("pipeline/brokers/mqtt.py",),
     "quixstreams": BENCH_PEERS,
     "cryptography": ("pipeline/privacy/seal.py",),

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Final
 
 from agents.bench.meadow import DEVICES, SITE, WARM, devices, pictures
 from agents.cloud import species_answer
-from agents.device_frames import Frames, Scene
+from agents.device_frames import Frames
 from agents.edge_frames import Families
 from agents.sightings import Visit
 from models.registry import load_zoo
+from models.scene import Scene
 from models.taxonomy import load_taxonomy
 from pipeline import ids
 from pipeline.clock import SystemClock

@@ -1,4 +1,4 @@
-"""`tierwise bench ingest|route|frames|all`: how fast are we, beside our peers and beside our own parts?
+"""`tierwise bench ingest|route|frames|models|all`: how fast are we, beside our peers and beside our own parts?
 
 Every figure is a ratio within one run: what a machine does in a second differs by a factor of ten from the next one.
 """
@@ -22,6 +22,7 @@ from rich.table import Table
 from agents import telemetry
 from agents.bench import frames as frames_bench
 from agents.bench import ingest as ingest_bench
+from agents.bench import models as models_bench
 from agents.bench import route as route_bench
 from agents.cli.options import AsJson
 
@@ -67,11 +68,23 @@ def frames(as_json: AsJson = False) -> None:
     _tell({"frames": frames_bench.run}, as_json)
 
 
+@app.command()
+def models(as_json: AsJson = False) -> None:
+    """Processor time of each model, beside one pass of the backbone."""
+    _tell({"models": models_bench.run}, as_json)
+
+
 @app.command("all")
 def everything(quixstreams: Quixstreams = None, as_json: AsJson = False) -> None:
     """All of them, one after the other."""
     routing = partial(route_bench.run, peers_python=quixstreams)
-    _tell({"ingest": ingest_bench.run, "route": routing, "frames": frames_bench.run}, as_json)
+    runs: dict[str, Callable[[], dict[str, Any]]] = {
+        "ingest": ingest_bench.run,
+        "route": routing,
+        "frames": frames_bench.run,
+        "models": models_bench.run,
+    }
+    _tell(runs, as_json)
 
 
 def _tell(wanted: Mapping[str, Callable[[], dict[str, Any]]], as_json: bool) -> None:
@@ -179,8 +192,19 @@ def frames_rows(told: Mapping[str, Any]) -> Rows:
     ]
 
 
+def models_rows(told: Mapping[str, Any]) -> Rows:
+    rows: Rows = [
+        (name, f"{ms:.2f} ms", f"{told['ratio'][name]:.2f} of a pass") for name, ms in told["ms"].items()
+    ]
+    return [
+        *rows,
+        *((f"{title}, files", f"{size / 1000:,.0f} kB", "") for title, size in told["bytes"].items()),
+    ]
+
+
 ROWS: Final[Mapping[str, Callable[[Mapping[str, Any]], Rows]]] = {
     "ingest": ingest_rows,
     "route": route_rows,
     "frames": frames_rows,
+    "models": models_rows,
 }

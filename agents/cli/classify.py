@@ -7,6 +7,7 @@ cat.jpg    animal > Felidae > Felis catus (cat)   0.91   public   device 31 ms, 
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -19,23 +20,40 @@ from rich.progress import track
 from agents import exits
 from agents.cameras import PHOTO_SUFFIXES, photos_of
 from agents.classify import Classified, Tiers
-from agents.cli.options import AsJson
+from agents.cli.options import AsJson, EdgeModel, SettingsFile
+from agents.own_models import edge_eye
+from models.registry import BACKBONE, GLIMPSE, load_zoo
 from models.taxonomy import UnknownLabel, load_taxonomy
 from pipeline.errors import Rejected, Stop
+from pipeline.settings import Settings
 
 FEW = 3
 """So many photos need no progress bar."""
+
+
+class DeviceModel(StrEnum):
+    """What a device can see with."""
+
+    lite0 = BACKBONE
+    glimpse = GLIMPSE
 
 
 def classify(
     what: Annotated[
         list[Path], typer.Argument(metavar="PHOTO|DIR...", help="JPEG or PNG files, or folders of them.")
     ],
+    device_model: Annotated[
+        DeviceModel,
+        typer.Option(help="What the device sees with: the backbone, or the network of weak devices."),
+    ] = DeviceModel.lite0,
     as_json: AsJson = False,
+    edge_model: EdgeModel = "",
+    settings: SettingsFile = None,
 ) -> None:
     """Answer photos with all three tiers in this process; no broker. Prints one line a photo."""
     files = [file for path in what for file in _photos(path)]
-    tiers = Tiers.open()
+    loaded = Settings.load(settings)
+    tiers = Tiers.open(family_eye=edge_eye(load_zoo(), loaded, edge_model), device_model=device_model.value)
     console = Console(highlight=False, soft_wrap=True)
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     refused = 0

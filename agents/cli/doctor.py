@@ -100,7 +100,7 @@ def examine(file: Path | None) -> Iterator[Finding]:
     yield _clock()
     yield from _disk(settings)
     yield _keys(settings)
-    yield _models()
+    yield _models(settings)
     yield from _ports(settings, path)
     yield _mqtt(settings)
     yield _kafka(settings)
@@ -167,14 +167,19 @@ def _keys(settings: Settings) -> Finding:
     return ok("keys", f"{folder}: readable by their owner only")
 
 
-def _models() -> Finding:
+def _models(settings: Settings) -> Finding:
     from models.registry import load_zoo  # checks digests; without ONNX Runtime every other check still runs
 
     try:
-        manifests = load_zoo().manifests
-    except TierwiseError as error:
+        titles = [manifest.title for manifest in load_zoo().manifests]
+        if settings.edge.model and settings.edge.model not in titles:
+            from agents.own_models import edge_eye
+
+            edge_eye(load_zoo(), settings)
+            titles.append(settings.edge.model)
+    except (TierwiseError, ImportError) as error:
         return fail("models", str(error))
-    return ok("models", ", ".join(f"{manifest.name}@{manifest.version}" for manifest in manifests))
+    return ok("models", ", ".join(titles))
 
 
 def _ports(settings: Settings, file: Path) -> Iterator[Finding]:

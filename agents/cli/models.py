@@ -1,59 +1,131 @@
-"""`tierwise models`: which models answer here, and how right they are on one's own photos.
+"""`tierwise models`: which models there are, how right they are on one's own photos, and models of one's own.
 
 $ tierwise models evaluate ~/labelled      # a folder with a subfolder a label, or a CSV of path and label
+$ tierwise models import mine.onnx --labels labels.txt
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Annotated
 
 import msgspec
 import typer
 from rich.console import Console
 from rich.markdown import Markdown
+from rich.markup import escape
 from rich.table import Table
 
-from agents.cli.options import AsJson
-from models.evaluate import evaluate as evaluated
-from models.evaluate import read_photos, render
+from agents.cli import compress
+from agents.cli.models_evaluate import evaluate
+from agents.cli.models_own import fit, import_model
+from agents.cli.options import AsJson, SettingsFile
+from agents.own_models import registry_of
+from models.entries import CARD, Entry
+from models.manifest import Manifest
 from models.registry import load_zoo
+from models.taxonomy import load_taxonomy
+from pipeline.errors import Stop
+from pipeline.settings import Settings
 
 app = typer.Typer(no_args_is_help=True)
+app.add_typer(compress.app, name="compress", help="Make a float network smaller, and see what that costs.")
+
+Title = Annotated[
+    str, typer.Argument(metavar="NAME[@VERSION]", help="A model; without a version, its newest.")
+]
 
 
 @app.command("list")
-def list_models(as_json: AsJson = False) -> None:
-    """The models of this installation, with their files' digests."""
-    zoo = load_zoo()
+def list_models(as_json: AsJson = False, settings: SettingsFile = None) -> None:
+    """The models of this installation and of the registry, with their files' digests."""
+    loaded = Settings.load(settings)
+    registry = registry_of(loaded)
     if as_json:
-        for manifest in zoo.manifests:
-            told = {
-                "name": manifest.title,
-                "task": manifest.task,
-                "terms": manifest.terms,
-                "files": manifest.files,
-            }
-            typer.echo(msgspec.json.encode(told))
-        return
-    table = Table()
-    for column in ("model", "task", "feature space", "terms"):
-        table.add_column(column)
-    for manifest in zoo.manifests:
-        table.add_row(manifest.title, manifest.task, manifest.space or "", manifest.terms)
-    Console(highlight=False).print(table)
+        for manifest, where in _all(loaded):
+            typer.echo(msgspec.json.encode(_told(manifest, where)))
+    else:
+        table = Table()
+        for column in ("model", "from", "task", "feature space", "terms"):
+            table.add_column(column)
+        for manifest, where in _all(loaded):
+            serves = " (serves at the edge)" if manifest.title == loaded.edge.model else ""
+            table.add_row(
+                manifest.title + serves, where, manifest.task, manifest.space or "", escape(manifest.terms)
+            )
+        Console(highlight=False).print(table)
+    for problem in registry.damaged():
+        typer.echo(f"damaged: {problem}", err=True)
 
 
 @app.command()
-def evaluate(
-    data: Annotated[
-        Path, typer.Argument(metavar="DIR|CSV", help="Photos in a folder a label, or a CSV of path,label.")
-    ],
-    as_json: AsJson = False,
+def show(title: Title, as_json: AsJson = False, settings: SettingsFile = None) -> None:
+    """A model's card; with --json its manifest. Checks every file first."""
+    loaded = Settings.load(settings)
+    for manifest in load_zoo().manifests:
+        if title in (manifest.name, manifest.title):
+            for file in manifest.files:
+                manifest.read(file)
+            _show(manifest, "zoo", (manifest.folder / CARD).read_text("utf-8"), as_json)
+            return
+    entry = registry_of(loaded).entry(title)
+    entry.check()
+    _show(entry.manifest, "registry", entry.card, as_json)
+
+
+@app.command()
+def remove(
+    title: Annotated[str, typer.Argument(metavar="NAME@VERSION", help="The version to remove.")],
+    settings: SettingsFile = None,
 ) -> None:
-    """How right the tiers are on these photos: by rank when they answer, how often they do, and at what price."""
-    report = evaluated(read_photos(data), load_zoo())
+    """Remove one version of a model from the registry; its number is never given again."""
+    loaded = Settings.load(settings)
+    if title == loaded.edge.model:
+        raise Stop(f"{title} serves at the edge (edge.model): name another model there first")
+    if title.partition("@")[0] in {manifest.name for manifest in load_zoo().manifests}:
+        raise Stop(f"{title} came with this installation; only models of the registry can be removed")
+    registry_of(loaded).remove(title)
+    typer.echo(f"removed {title}")
+
+
+@app.command()
+def labels(
+    word: Annotated[str, typer.Argument(metavar="[WORD]", help="Only those with this in a name.")] = "",
+) -> None:
+    """The label tree: what folders, lists and models of your own may call things."""
+    tree = load_taxonomy()
+    for row in tree.rows:
+        names = (row.kingdom, row.family, row.label, row.english, *row.names)
+        if any(word.casefold() in name.casefold() for name in names):
+            path = " > ".join(tree.path(row.label))
+            typer.echo(f"{path}  ({row.english})" if row.english != row.label else path)
+
+
+app.command()(evaluate)
+app.command("import")(import_model)
+app.command()(fit)
+
+
+def _all(settings: Settings) -> Iterator[tuple[Manifest, str]]:
+    """Manifests, and where each is from."""
+    yield from ((manifest, "zoo") for manifest in load_zoo().manifests)
+    entries: tuple[Entry, ...] = registry_of(settings).entries()
+    yield from ((entry.manifest, "registry") for entry in entries)
+
+
+def _show(manifest: Manifest, where: str, card: str, as_json: bool) -> None:
     if as_json:
-        typer.echo(msgspec.json.encode(report, enc_hook=str))
+        typer.echo(msgspec.json.encode(_told(manifest, where)))
     else:
-        Console().print(Markdown(render(report)))
+        Console().print(Markdown(card or f"{manifest.title} has no card"))
+
+
+def _told(manifest: Manifest, where: str) -> dict[str, object]:
+    return {
+        "name": manifest.title,
+        "from": where,
+        "task": manifest.task,
+        "space": manifest.space,
+        "terms": manifest.terms,
+        "files": manifest.files,
+    }

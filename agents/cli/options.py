@@ -17,4 +17,13 @@ SettingsFile = Annotated[
 ParentPid = Annotated[int | None, typer.Option("--parent-pid", hidden=True)]
 """Of roles: end when this process, their parent, is gone."""
 
+EdgeModel = Annotated[
+    str,
+    typer.Option(
+        "--edge-model",
+        metavar="NAME@VERSION",
+        help="A model of your own for families; otherwise `edge.model` of the settings, otherwise the released one.",
+    ),
+]
+
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, for machines.")]

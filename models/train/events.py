@@ -8,7 +8,7 @@ and added as events, too. A few, because real ones have to outweigh them soon.
 Example::
 
     sums = add_views(Sums.empty(space, 256, tree.species), vectors, species, times=3)
-    sums = sums.merge(imagined(sums, tree, classifier))     # classifier: models.train.linear.Linear over components
+    sums = sums.merge(imagined(sums, tree, weights))        # of ImageNet's classes over components, (256, 1000)
     discriminants(sums)                                     # the head that the cloud answers with
 """
 
@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.eye_heads import LEVELS_PER_SIGMA, Floats
-from models.taxonomy import IMAGENET_CLASSES, Taxonomy
-from models.train.linear import Linear
+from models.taxonomy import Taxonomy
 from pipeline.sums import Sums
 
 # A photo as it is counts three times: it is what cameras send. Every other view of the sets counts once.
@@ -37,14 +36,13 @@ def add_views(sums: Sums, vectors: NDArray[np.uint8], species: NDArray[np.intp],
     return sums
 
 
-def imagined(seen: Sums, tree: Taxonomy, classifier: Linear) -> Sums:
+def imagined(seen: Sums, tree: Taxonomy, imagenet: Floats) -> Sums:
     """Events of the species that ImageNet names and `seen` lacks; the same every time.
 
-    `classifier` takes components; its first thousand classes are ImageNet's.
+    `imagenet` are the weights of ImageNet's own classes over components, (d, 1000).
     """
     rng = np.random.default_rng(0)
-    weights = classifier.weights[:, :IMAGENET_CLASSES]
-    weights = weights - weights.mean(1, keepdims=True)
+    weights = imagenet - imagenet.mean(1, keepdims=True)
     mean = seen.gram[-1, :-1] / seen.events
     spread = np.linalg.cholesky(_within(seen))
     vectors, species = [np.empty((0, seen.dimension), np.uint8)], []

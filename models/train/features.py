@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from models.runtime import Backbone, Network, serve
 from models.train.data import Pack, open_pack
 from models.train.lite0 import as_floats
-from models.train.views import Picture, compose, random_view, trapped, weather
+from models.train.views import Picture, compose, random_view, trapped
 
 ZOO = Path(__file__).parents[1] / "zoo" / "lite0" / "backbone.onnx"
 FLOAT = Path(__file__).parents[2] / "build" / "train" / "lite0" / "float.onnx"
@@ -101,14 +101,14 @@ def feature_sets(size_px: int = SIZE_PX) -> tuple[FeatureSet, ...]:
     """What the heads are made from, at one served size."""
     every = ("train", "val", "test")
     return (
-        _set("wild256-whole", "wild256", every, whole, 1, size_px),
-        _set("wild256-augmented", "wild256", ("train",), augmented, 5, size_px),
-        _set("wild256-augmented-held", "wild256", ("val", "test"), augmented, 1, size_px),
-        _set("wild256-in-scene", "wild256", ("train",), in_scene, 2, size_px),
-        _set("wild256-in-scene-held", "wild256", ("val", "test"), in_scene, 1, size_px),
-        _set("wild256-in-trap", "wild256", ("train",), in_trap, 2, size_px),
-        _set("wild256-in-trap-held", "wild256", ("val", "test"), in_trap, 1, size_px),
-        _set("wild64", "wild64", every, whole, 1, size_px, served_px=128),
+        feature_set("wild256-whole", "wild256", every, whole, 1, size_px),
+        feature_set("wild256-augmented", "wild256", ("train",), augmented, 5, size_px),
+        feature_set("wild256-augmented-held", "wild256", ("val", "test"), augmented, 1, size_px),
+        feature_set("wild256-in-scene", "wild256", ("train",), in_scene, 2, size_px),
+        feature_set("wild256-in-scene-held", "wild256", ("val", "test"), in_scene, 1, size_px),
+        feature_set("wild256-in-trap", "wild256", ("train",), in_trap, 2, size_px),
+        feature_set("wild256-in-trap-held", "wild256", ("val", "test"), in_trap, 1, size_px),
+        feature_set("wild64", "wild64", every, whole, 1, size_px, served_px=128),
     )
 
 
@@ -118,7 +118,7 @@ def choice_sets() -> tuple[FeatureSet, ...]:
     They show the views of `feature_sets` and nothing of the test split, which no choice may see.
     """
     return tuple(
-        _set(kind, "wild256", splits, view, copies, size_px, in_float=in_float)
+        feature_set(kind, "wild256", splits, view, copies, size_px, in_float=in_float)
         for size_px, in_float in (*((size, False) for size in CHOICE_SIZES_PX), (SIZE_PX, True))
         for kind, splits, view, copies in (
             ("wild256-whole", ("train", "val"), whole, 1),
@@ -128,7 +128,7 @@ def choice_sets() -> tuple[FeatureSet, ...]:
     )
 
 
-def _set(
+def feature_set(
     kind: str,
     pack: str,
     splits: tuple[str, ...],
@@ -139,6 +139,7 @@ def _set(
     served_px: int | None = None,
     in_float: bool = False,
 ) -> FeatureSet:
+    """A set named for its kind, size and network, which shows the views of that kind at the released size."""
     name = f"{kind}-{size_px}{'-float' if in_float else ''}"
     return FeatureSet(name, pack, splits, view, copies, served_px or size_px, f"{kind}-{SIZE_PX}", in_float)
 

@@ -1,11 +1,11 @@
 """The 64-pixel pictures that glimpse learns from, with its teacher's answers: ``python -m models.train.glimpse_data``.
 
-Every view is one that the backbone has seen in `models.train.features` (the same generator draws it again), so lite0's
-kingdom head gives its probabilities beside the true label: glimpse learns both (distillation, Hinton et al. 2015,
-arXiv:1503.02531).
+Every view is one that the backbone has seen (`models.train.features`, which draws and keeps the further views of `MORE`
+too; the same generator draws each again), so lite0's frame head gives its own answers beside the true label: glimpse
+learns both (distillation, Hinton et al. 2015, arXiv:1503.02531).
 
 Written: ``build/train/glimpse/{train,val,test}.npz`` with `pixels` uint8 (n, 64, 64, 3) RGB, `kingdom` (n,), `teacher`
-float32 (n, 4), `weight` (n,), `kind` (n,).
+float32 (n, 4), `teacher_person` float32 (n,), `weight` (n,), `kind` (n,). Ten minutes on two cores.
 """
 
 from __future__ import annotations
@@ -15,45 +15,51 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from models.eye_heads import FrameHead
-from models.registry import Zoo, frame_head, load_zoo
+from models.glimpse import shrink
+from models.registry import frame_head, load_zoo
 from models.scores import softmax
 from models.taxonomy import KINGDOMS, load_taxonomy
-from models.train.features import FEATURES, SIZE_PX, FeatureSet, feature_sets
+from models.train.features import (
+    SIZE_PX,
+    FeatureSet,
+    augmented,
+    draw,
+    extract,
+    feature_set,
+    feature_sets,
+    in_scene,
+    opened,
+)
 from models.train.heads import SHARES
 
 BUILD = Path(__file__).parents[2] / "build" / "train" / "glimpse"
-INPUT_PX = 64
 # Of wild64's animals every other is enough beside the other kingdoms: they are three quarters of it.
 ANIMALS_KEPT = 0.5
-
-
-def small(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """BGR of any shape -> RGB (64, 64, 3), squeezed: the whole frame counts, not its shape."""
-    by = cv2.INTER_AREA if min(picture.shape[:2]) > INPUT_PX else cv2.INTER_LINEAR
-    return cv2.resize(picture, (INPUT_PX, INPUT_PX), interpolation=by)[:, :, ::-1].astype(np.uint8)
+# A network that starts from nothing needs more views than a linear head: there are 662 photos of people to learn from.
+MORE = (
+    feature_set("wild256-augmented-more", "wild256", ("train",), augmented, 8, SIZE_PX),
+    feature_set("wild256-in-scene-more", "wild256", ("train",), in_scene, 6, SIZE_PX),
+)
 
 
 def _batch(task: tuple[FeatureSet, list[tuple[int, int]]]) -> NDArray[np.uint8]:
-    from models.train.features import draw
-
     its, items = task
-    return np.stack([small(draw(its, row, copy)) for row, copy in items])
+    return np.stack([shrink(draw(its, row, copy)) for row, copy in items])
 
 
 def collect(split: str, head: FrameHead, workers: ProcessPoolExecutor) -> dict[str, NDArray[np.generic]]:
     """All views of one split, in the order of the feature sets."""
-    from models.train.features import opened
-
     tree = load_taxonomy()
     parts: dict[str, list[NDArray[np.generic]]] = {
-        name: [] for name in ("pixels", "kingdom", "teacher", "weight", "kind")
+        name: [] for name in ("pixels", "kingdom", "teacher", "teacher_person", "weight", "kind")
     }
-    for its in feature_sets(SIZE_PX):
+    # It answers frames: what a camera trap cuts out of one is the edge's to see.
+    frames = [its for its in feature_sets(SIZE_PX) if "in-trap" not in its.name]
+    for its in (*frames, *MORE):
         if split not in its.splits:
             continue
         pack = opened(its.pack)
@@ -63,7 +69,7 @@ def collect(split: str, head: FrameHead, workers: ProcessPoolExecutor) -> dict[s
             for row in pack.rows(its_split)
             for copy in range(its.copies)
         ]
-        with np.load(FEATURES / f"{its.name}.npz") as file:
+        with np.load(extract(its, workers)) as file:
             feature = file["feature"]
         kingdoms = np.array([KINGDOMS.index(tree.path(tree.find(pack.species[row]))[0]) for row, _ in items])
         chosen = np.array([pack.split[row] == split for row, _ in items])
@@ -77,7 +83,9 @@ def collect(split: str, head: FrameHead, workers: ProcessPoolExecutor) -> dict[s
         kind = its.name.rsplit("-", 1)[0]
         parts["pixels"].append(np.concatenate(list(workers.map(_batch, batches))))
         parts["kingdom"].append(kingdoms[rows])
-        parts["teacher"].append(softmax(head.judge(feature[rows].astype(np.float32))[0]))
+        logits, persons = head.judge(feature[rows].astype(np.float32))
+        parts["teacher"].append(softmax(logits))
+        parts["teacher_person"].append(persons)
         parts["weight"].append(np.full(len(rows), SHARES.get(kind, 1.0), np.float32))
         parts["kind"].append(np.full(len(rows), kind))
         sys.stdout.write(f"{split} {kind}: {len(rows)}\n")
@@ -85,8 +93,7 @@ def collect(split: str, head: FrameHead, workers: ProcessPoolExecutor) -> dict[s
 
 
 def main() -> None:
-    zoo: Zoo = load_zoo()
-    head = frame_head(zoo.manifest("lite0"))
+    head = frame_head(load_zoo().manifest("lite0"))
     BUILD.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(os.cpu_count()) as workers:
         for split in ("train", "val", "test"):

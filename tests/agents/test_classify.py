@@ -10,6 +10,7 @@ from sample_messages import NOW_S
 
 from agents.classify import Classified, Tiers
 from agents.demo.scenes import photo_folder
+from models.registry import GLIMPSE
 from pipeline.clock import HandClock
 from pipeline.errors import Rejected
 from pipeline.messages import Privacy, Tier
@@ -36,6 +37,13 @@ def test_a_person_is_answered_by_the_device_alone(tiers: Tiers) -> None:
     told = tiers.classify(photo_folder() / "astronaut.png")
     assert [(each.tier, each.rule) for each in told.answers] == [(Tier.DEVICE, "person-in-frame")]
     assert told.privacy is Privacy.USER_PRIVATE
+
+
+def test_a_weak_device_answers_by_its_own_network_and_keeps_its_pixels() -> None:
+    told = Tiers.open(HandClock(NOW_S), device_model=GLIMPSE).classify(photo_folder() / "chelsea.png")
+    (answer,) = told.answers
+    assert (answer.label, answer.rule) == ("animal", "person-check-too-weak")
+    assert answer.model.startswith("glimpse@")
 
 
 def test_one_photo_does_not_colour_the_next(tiers: Tiers) -> None:

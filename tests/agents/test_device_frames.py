@@ -21,9 +21,10 @@ from sample_messages import (
     settings,
 )
 
-from agents.device_frames import FrameAnswer, Frames, Scene, capture_time
+from agents.device_frames import FrameAnswer, Frames, capture_time
 from agents.sightings import Visit
 from models import images
+from models.scene import Scene
 from models.taxonomy import load_taxonomy
 from pipeline import messages
 from pipeline.errors import Rejected

@@ -11,9 +11,9 @@ import pytest
 from kafka_brokers import eventually
 from stack import GARDEN, HALL, PATIENCE_S, SITE, Heard, Listener, Stack, cats, jpeg, photo
 
-from agents.device_frames import EYE_PX
 from models import images
 from models.registry import load_zoo
+from models.scene import EYE_PX
 from pipeline import messages, topics
 from pipeline.errors import Rejected
 from pipeline.messages import Event, Feature, Privacy, Rank, Tier, UplinkBatch, decode

@@ -37,6 +37,8 @@ situations = st.builds(
     asked=st.none() | st.just("0193"),
     stands=st.none() | st.just("0192"),
     person_ago_s=st.none() | st.floats(0, 10),
+    person_miss_rate=shares,
+    person_miss_rate_accepted=shares,
 )
 
 CAT = Situation(tier=Tier.EDGE, wants=Rank.SPECIES, path=("animal", "Felidae"), probability=0.9, margin=0.8)
@@ -68,6 +70,12 @@ def test_what_policy_keeps_never_goes_forward(situation: Situation) -> None:
 
 
 @given(situations)
+def test_a_device_that_misses_more_persons_than_accepted_sends_nothing(situation: Situation) -> None:
+    weak = at(Tier.DEVICE, situation, person_miss_rate=0.1, person_miss_rate_accepted=0.09)
+    assert not decide(weak).forward
+
+
+@given(situations)
 def test_nothing_goes_beyond_the_cloud(situation: Situation) -> None:
     assert not decide(at(Tier.CLOUD, situation)).forward
 
@@ -96,12 +104,16 @@ def test_the_last_rule_of_each_tier_holds_always(tier: Tier) -> None:
         (at(Tier.DEVICE, path=("other",), probability=NOTHING_LIVING), "nothing-living"),
         (at(Tier.DEVICE, path=("other",), probability=NOTHING_LIVING - 0.01), "ask-the-edge"),
         (at(Tier.DEVICE, may_leave=False), "policy-keeps-pixels"),
+        (at(Tier.DEVICE, person_miss_rate=0.1, person_miss_rate_accepted=0.05), "person-check-too-weak"),
+        (at(Tier.DEVICE, person_miss_rate=0.1, person_miss_rate_accepted=0.1), "ask-the-edge"),
         (at(Tier.DEVICE), "ask-the-edge"),
         (at(Tier.DEVICE, path=()), "ask-the-edge"),
         (at(Tier.EDGE), "wants-species"),
         (at(Tier.EDGE, wants=Rank.FAMILY, margin=RISK_MARGIN), "sure-of-family"),
         (at(Tier.EDGE, wants=Rank.FAMILY, margin=RISK_MARGIN - 0.01), "margin-below-risk"),
         (at(Tier.EDGE, wants=Rank.FAMILY, path=("animal",), margin=0.9), "margin-below-risk"),
+        (at(Tier.EDGE, wants=Rank.FAMILY, path=("other",), probability=0.8), "sure-of-family"),
+        (at(Tier.EDGE, wants=Rank.FAMILY, path=("other",), probability=0.5, margin=0.1), "margin-below-risk"),
         (at(Tier.EDGE, asked="0193"), "already-asked"),
         (at(Tier.EDGE, may_leave=False), "policy-keeps-feature"),
         (at(Tier.CLOUD, path=("animal", "Felidae", "Felis catus")), "species-named"),
@@ -126,6 +138,7 @@ def test_each_rule_decides_some_situation() -> None:
                 asked=asked,
                 stands=stands,
                 person_ago_s=ago,
+                person_miss_rate=missed,
             )
         ).rule
         for tier in Tier
@@ -137,6 +150,7 @@ def test_each_rule_decides_some_situation() -> None:
         for asked in (None, "0193")
         for stands in (None, "0192")
         for ago in (None, 3.0)
+        for missed in (0.0, 0.1)
     }
     assert decided == set(RULE)
 

@@ -1,4 +1,4 @@
-"""Evaluation: every photo counts at the ranks that its label reaches, and bad input is listed before anything runs."""
+"""Photos go the whole road, in one process or several, alone or as a fixed camera's frames."""
 
 from __future__ import annotations
 
@@ -8,46 +8,47 @@ import cv2
 import numpy as np
 import pytest
 
-from models.evaluate import AtRank, evaluate, read_photos, render
+from models.evaluate import Evaluation, Outcome, evaluate, open_eyes
 from models.images import encode_jpeg
-from models.registry import load_zoo
+from models.labelled import Photo, read_photos
+from models.measures import measure
+from models.report import render
 from pipeline.errors import Stop
 
 
-def photo(seed: int) -> bytes:
+def picture(seed: int) -> np.ndarray:
     noise = np.random.default_rng(seed).integers(0, 256, (200, 260, 3), np.uint8)
-    return encode_jpeg(cv2.GaussianBlur(noise, (0, 0), 5).astype(np.uint8))
+    return cv2.GaussianBlur(noise, (0, 0), 5).astype(np.uint8)
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def frame(name: str, pixels: np.ndarray, camera: str = "cam1", label: str = "animal") -> Photo:
+    return Photo(f"{camera}/{name}", (label,), camera, encode_jpeg(pixels))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("labelled")
     for at, label in enumerate(("tiger", "Felidae", "person", "rose", "other")):
-        (tmp_path / label).mkdir()
-        (tmp_path / label / "1.jpg").write_bytes(photo(at))
-    return tmp_path
+        (folder / label).mkdir()
+        (folder / label / "1.jpg").write_bytes(encode_jpeg(picture(at)))
+    return folder
 
 
-def test_a_folder_is_read_with_labels_of_any_rank(folder: Path) -> None:
-    assert sorted(its.truth for its in read_photos(folder)) == [
-        ("animal", "Felidae"),
-        ("animal", "Felidae", "Panthera tigris"),
-        ("other",),
-        ("person",),
-        ("plant", "Rosaceae", "Rosa"),
-    ]
+@pytest.fixture(scope="module")
+def done(folder: Path) -> Evaluation:
+    return evaluate(read_photos(folder).photos)
 
 
-def test_a_csv_is_read_relative_to_itself(folder: Path) -> None:
-    (folder / "labels.csv").write_text("path,label\ntiger/1.jpg,Panthera tigris\n", encoding="utf-8")
-    (only,) = read_photos(folder / "labels.csv")
-    assert only.truth[-1] == "Panthera tigris"
+def said(outcome: Outcome) -> tuple[object, ...]:
+    """All but the milliseconds."""
+    return outcome.name, outcome.truth, outcome.told, outcome.person_raised, outcome.sent
 
 
-def test_every_photo_counts_at_the_ranks_that_its_label_reaches(folder: Path) -> None:
-    report = evaluate(read_photos(folder), load_zoo())
+def test_every_photo_counts_at_the_ranks_that_its_label_reaches(done: Evaluation) -> None:
+    report = measure(done)
     assert report.photos == 5
     # Felidae has no species; the leaves person and other count at every rank.
-    assert {key: its.photos for key, its in report.ranks.items()} == {
+    assert {(its.tier, its.rank): its.photos for its in report.ranks} == {
         ("device", "kingdom"): 5,
         ("edge", "kingdom"): 5,
         ("edge", "family"): 5,
@@ -55,48 +56,88 @@ def test_every_photo_counts_at_the_ranks_that_its_label_reaches(folder: Path) ->
         ("cloud", "family"): 5,
         ("cloud", "species"): 4,
     }
-    assert report.bytes["edge to cloud"] == 256
-    assert report.person_recall in (0.0, 1.0)
+    assert report.bytes["edge to cloud"].p50 == 256
+    assert [its.recall.of for its in report.persons if its.recall] == [1, 1]
+    assert set(report.models) == {"device", "edge", "cloud"}
+    assert report.motion is None
     text = render(report)
-    assert text.startswith("5 photos\n")
+    assert text.startswith("5 photos, answered by lite0@")
     assert "| cloud | species |" in text
 
 
-def test_what_is_wrong_with_a_folder_is_listed_at_once(folder: Path) -> None:
-    (folder / "tigre").mkdir()
-    (folder / "tigre" / "1.jpg").write_bytes(photo(9))
-    (folder / "tiger" / "2.jpg").write_bytes(photo(9)[:50])
-    with pytest.raises(Stop) as stopped:
-        read_photos(folder)
-    assert "has no 'tigre'; did you mean" in str(stopped.value)
-    assert "2.jpg: the JPEG ends after 50 bytes" in str(stopped.value)
+def test_several_processes_say_what_one_says(folder: Path, done: Evaluation) -> None:
+    photos = [photo for _ in range(7) for photo in read_photos(folder).photos]  # three turns
+    counted: list[int] = []
+    several = evaluate(photos, workers=2, progress=counted.append)
+    assert sum(counted) == len(several.outcomes) == 35
+    assert [said(its) for its in several.outcomes] == [said(its) for its in done.outcomes] * 7
 
 
-@pytest.mark.parametrize(
-    ("content", "complaint"),
-    [
-        ("", "needs the columns path and label; it has none"),
-        ("file,label\n", "it has"),
-        ("path,label\n", "no photos"),
-    ],
-)
-def test_a_csv_without_what_it_needs_is_refused(tmp_path: Path, content: str, complaint: str) -> None:
-    (tmp_path / "labels.csv").write_text(content, encoding="utf-8")
-    with pytest.raises(Stop, match=complaint):
-        read_photos(tmp_path / "labels.csv")
+def test_a_photo_that_turns_out_damaged_ends_it_or_is_left_out(folder: Path) -> None:
+    whole = read_photos(folder).photos
+    data = whole[0].read()
+    bad = Photo("bad.jpg", ("animal",), "x", data[:300] + bytes(200) + data[500:-2] + b"\xff\xc0\xff\xd9")
+    gone = Photo("gone.jpg", ("animal",), "x", folder / "gone.jpg")
+    with pytest.raises(Stop, match=r"gone\.jpg: it cannot be read.*--skip-bad"):
+        evaluate([whole[0], gone])
+    left = evaluate([whole[0], gone], skip_bad=True)
+    assert len(left.outcomes) == 1
+    assert left.left_out[0].startswith("gone.jpg: ")
+    with pytest.raises(Stop, match="not one of these photos"):
+        evaluate([gone], skip_bad=True)
+    assert len(evaluate([whole[0], bad], skip_bad=True).outcomes) in (1, 2)  # a decoder may repair it
 
 
-def test_an_empty_or_absent_source_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Stop, match="holds no photos"):
-        read_photos(tmp_path)
-    with pytest.raises(Stop, match="cannot be read"):
-        read_photos(tmp_path / "absent.csv")
+def test_while_nothing_moves_the_earlier_answer_stands_and_costs_nothing() -> None:
+    still = picture(1)
+    frames = [frame(f"{at:02}.jpg", still) for at in range(6)]
+    outcomes = evaluate(frames, apart_s=1.0).outcomes
+    assert [its.stands for its in outcomes] == [False, *[True] * 5]
+    assert all(its.told == outcomes[0].told for its in outcomes)
+    assert not any(its.ms or its.sent for its in outcomes[1:])
+    report = measure(Evaluation(outcomes, {"device": "x"}, apart_s=1.0))
+    assert report.motion is not None
+    assert report.motion.stands.count == 5
+    assert "Nothing moved in 83.3% of the frames" in render(report)
+    # What stands is not sent again.
+    assert all(its.device.count <= 1 for its in report.forwards)
 
 
-def test_nothing_answered_is_no_division_by_zero() -> None:
-    nothing = AtRank(photos=0, answered=0, right=0, best_right=0, calibration_error=0.0)
-    assert (nothing.accuracy_when_answered, nothing.share_answered, nothing.accuracy_if_forced) == (
-        0.0,
-        0.0,
-        0.0,
-    )
+def test_a_still_answer_is_looked_at_anew_in_time() -> None:
+    frames = [frame(f"{at}.jpg", picture(1)) for at in range(3)]
+    assert [its.stands for its in evaluate(frames, apart_s=20.0).outcomes] == [False, True, False]
+
+
+def test_frames_are_taken_by_camera_and_in_the_order_of_their_names() -> None:
+    one, other = picture(1), picture(2)
+    mixed = [
+        frame("2.jpg", one, "cam1"),
+        frame("1.jpg", other, "cam2"),
+        frame("1.jpg", one, "cam1"),
+        frame("2.jpg", other, "cam2"),
+    ]
+    outcomes = evaluate(mixed, apart_s=1.0).outcomes
+    assert {its.name: its.stands for its in outcomes} == {
+        "cam1/1.jpg": False,
+        "cam1/2.jpg": True,
+        "cam2/1.jpg": False,
+        "cam2/2.jpg": True,
+    }
+
+
+def test_what_moved_is_looked_at_by_itself() -> None:
+    empty = np.full((300, 400, 3), 90, np.uint8)
+    moved = empty.copy()
+    moved[120:220, 150:260] = picture(3)[:100, :110]
+    frames = [frame(f"{at:02}.jpg", empty) for at in range(4)] + [frame("99.jpg", moved)]
+    outcomes = evaluate(frames, apart_s=1.0).outcomes
+    assert not outcomes[-1].stands
+
+
+def test_without_frames_no_motion_is_looked_for() -> None:
+    frames = [frame(f"{at}.jpg", picture(1)) for at in range(2)]
+    assert not any(its.stands for its in evaluate(frames).outcomes)
+
+
+def test_the_eyes_are_opened_by_a_plain_function() -> None:
+    assert open_eyes().names["edge"].startswith("lite0@")

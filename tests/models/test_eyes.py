@@ -9,8 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from models.boxes import Box
-from models.eyes import tiles
+from models.calibrate import RISKS
 from models.registry import load_zoo
 from models.taxonomy import KINGDOMS, load_taxonomy
 from pipeline.errors import Rejected
@@ -50,6 +49,17 @@ def test_edge_and_cloud_answer_the_same_tree_from_the_same_vector() -> None:
         assert scores.probabilities.sum() == pytest.approx(1, abs=1e-4)
 
 
+def test_a_sight_names_the_thresholds_that_were_measured_for_its_model() -> None:
+    edge = EDGE.see(PICTURE)
+    measured = ZOO.manifest("lite0").thresholds
+    assert measured is not None
+    for sight in (edge, EDGE.see_vector(edge.vector), CLOUD.see(edge.vector)):
+        assert dict(sight.thresholds) == {rank: its.at for rank, its in measured.items()}
+    for rank, risk in RISKS.items():
+        assert measured[rank].wrong <= measured[rank].answered <= measured[rank].held
+        assert measured[rank].risk <= risk
+
+
 def test_the_same_picture_always_gives_the_same_vector() -> None:
     assert np.array_equal(EDGE.see(PICTURE).vector, ZOO.edge_eye().see(PICTURE).vector)
 
@@ -61,24 +71,6 @@ def test_a_vector_of_another_space_is_refused(vector: np.ndarray) -> None:
     with pytest.raises(Rejected, match="this space has uint8") as refused:
         CLOUD.see(vector)
     assert refused.value.reason == "space-mismatch"
-
-
-@pytest.mark.parametrize(("width", "height", "count"), [(640, 480, 6), (480, 640, 6)])
-def test_tiles_cover_the_whole_frame(width: int, height: int, count: int) -> None:
-    covered = np.zeros((height, width), bool)
-    boxes = tiles(width, height)
-    for box in boxes:
-        assert box.left >= 0 and box.top >= 0 and box.right <= 1.0001 and box.bottom <= 1.0001
-        covered[
-            round(box.top * height) : round(box.bottom * height),
-            round(box.left * width) : round(box.right * width),
-        ] = True
-    assert len(boxes) == count
-    assert covered.all()
-
-
-def test_what_moved_and_the_whole_frame_are_looked_at_and_nothing_else() -> None:
-    assert DEVICE.see(PICTURE, Box(0.1, 0.1, 0.4, 0.4)).crop_box in (Box.WHOLE, Box(0.1, 0.1, 0.4, 0.4))
 
 
 @pytest.mark.parametrize("shape", [(16, 16, 3), (16, 900, 3), (900, 16, 3), (1200, 1600, 3)])

@@ -1,0 +1,77 @@
+"""What each model takes of one core: beside one pass of the backbone, which most of them are made of.
+
+Processor time of one thread (`time.process_time`), so that a busy machine changes little; models take turns, round by
+round, so that what changes hits all alike. A frame is 640x480, of noise: what a picture shows changes no model's time.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import cv2
+import numpy as np
+
+from models import people
+from models.boxes import Box
+from models.occupancy import UNITS
+from models.registry import GLIMPSE, load_zoo
+
+BACKBONE: Final = "lite0, one pass at 224 px"
+ROUNDS, CALLS = 15, 3
+REGION: Final = Box(0.25, 0.25, 0.75, 0.75)
+
+
+def run(rounds: int = ROUNDS) -> dict[str, Any]:
+    """Median milliseconds of processor time a call, the ratio to one pass of the backbone, and bytes on disk."""
+    cv2.setNumThreads(0)
+    calls = contestants()
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()  # the first call allocates
+    for _ in range(rounds):
+        for name, call in calls.items():
+            start = time.process_time()
+            for _ in range(CALLS):
+                call()
+            taken[name].append((time.process_time() - start) / CALLS * 1000)
+    ms = {name: statistics.median(its) for name, its in taken.items()}
+    return {
+        "ms": {name: round(its, 3) for name, its in ms.items()},
+        "ratio": {name: round(its / ms[BACKBONE], 3) for name, its in ms.items()},
+        "bytes": sizes(),
+    }
+
+
+def sizes() -> dict[str, int]:
+    """Bytes of each model's files, by its title."""
+    return {
+        manifest.title: sum((manifest.folder / file).stat().st_size for file in manifest.files)
+        for manifest in load_zoo().manifests
+    }
+
+
+def contestants() -> dict[str, Callable[[], object]]:
+    """Each model with an input of its own, ready to be called."""
+    zoo, rng = load_zoo(), np.random.default_rng(0)
+    frame = rng.integers(0, 256, (480, 640, 3), np.uint8)
+    crop = rng.integers(0, 256, (240, 320, 3), np.uint8)
+    backbone, device, small = zoo.backbone(), zoo.device_eye(), zoo.device_eye(GLIMPSE)
+    edge, cloud, occupancy = zoo.edge_eye(), zoo.cloud_eye(), zoo.occupancy()
+    vector = edge.see(crop).vector
+    window = {unit: [(60.0 * minute, 20.0 + minute % 3) for minute in range(30)] for unit in UNITS}
+    return {
+        BACKBONE: lambda: backbone.feature(crop),
+        "lite0, the map of a frame at 448 px": lambda: backbone.map(frame, 448),
+        "lite0 on the device, something moved": lambda: device.see(frame, REGION),
+        "lite0 on the device, a still frame": lambda: device.see(frame),
+        "OpenCV's people detector, asked in doubt": lambda: people.outline(frame),
+        "glimpse on the device, something moved": lambda: small.see(frame, REGION),
+        "glimpse on the device, a still frame": lambda: small.see(frame),
+        "lite0 at the edge, a crop": lambda: edge.see(crop),
+        "lite0 at the edge, a vector": lambda: edge.see_vector(vector),
+        "lite0 in the cloud, a vector": lambda: cloud.see(vector),
+        "occupancy at the edge, a window": lambda: occupancy.see(window, 1800.0),
+    }

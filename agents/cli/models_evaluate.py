@@ -1,0 +1,145 @@
+"""`tierwise models evaluate`: how right the tiers are on labelled photos, at what price, with and without motion.
+
+$ tierwise models evaluate ~/labelled --pictures charts
+$ tierwise models evaluate trap.csv --frames --json
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.progress import Progress
+
+from agents.cli.options import AsJson, EdgeModel, SettingsFile
+from agents.own_models import edge_eye
+from models.evaluate import Eyes
+from models.evaluate import evaluate as evaluated
+from models.labelled import HOW_TO_LABEL, Labelled, Photo, read_photos
+from models.measures import measure
+from models.plots import draw, require_matplotlib
+from models.registry import load_zoo
+from models.report import render
+from models.taxonomy import load_taxonomy
+from models.train.data import data_root, open_pack
+from pipeline.errors import Rejected, Stop
+from pipeline.settings import Settings
+
+Pack = Literal["wild256", "wild64"]
+SPLIT: Final = "test"
+
+DATA_HELP: Final = "Photos in a folder a label, or a CSV of path,label."
+
+
+def evaluate(
+    given: Annotated[Path | None, typer.Argument(metavar="[DIR|CSV]", help=DATA_HELP)] = None,
+    data: Annotated[Path | None, typer.Option("--data", metavar="DIR|CSV", help="The same.")] = None,
+    pack: Annotated[
+        Pack | None, typer.Option(help="Our own test split instead; needs the training data.")
+    ] = None,
+    labels_map: Annotated[
+        Path | None, typer.Option(help="CSV of name,label for folders whose names are no labels.")
+    ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out what cannot be used, and say so.")
+    ] = False,
+    frames: Annotated[
+        bool, typer.Option("--frames", help="A folder's photos are one fixed camera's frames, by name.")
+    ] = False,
+    every_s: Annotated[
+        float, typer.Option("--every", min=0.001, help="With --frames: seconds between two frames.")
+    ] = 1.0,
+    group: Annotated[
+        str, typer.Option(help="Labels with commas between, whose species are told one by one, as Felidae.")
+    ] = "",
+    edge_model: EdgeModel = "",
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; otherwise as many as cores.")] = None,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Draw what was measured (SVG); needs matplotlib."),
+    ] = None,
+    as_json: AsJson = False,
+    settings: SettingsFile = None,
+) -> None:
+    """How right the tiers are on these photos: by rank when they answer, how often they do, and at what price."""
+    wanted = tuple(name.strip() for name in group.split(",") if name.strip())
+    _check_group(wanted)
+    if pictures is not None:
+        require_matplotlib()  # early: it says what is missing before the work begins
+    labelled = _photos(given or data, pack, labels_map, skip_bad)
+    with _progress(as_json) as bar:
+        task = bar.add_task("evaluating", total=len(labelled.photos))
+        done = evaluated(
+            labelled.photos,
+            OpenEyes(Settings.load(settings), edge_model),
+            apart_s=every_s if frames else None,
+            workers=workers,
+            skip_bad=skip_bad,
+            progress=lambda count: bar.advance(task, count),
+        )
+    report = measure(done, group=wanted, left_out=labelled.left_out)
+    if pictures is not None:
+        for file in draw(report, pictures):
+            typer.echo(f"wrote {file}", err=True)
+    if as_json:
+        typer.echo(msgspec.json.encode(report))
+    else:
+        Console().print(Markdown(render(report)))
+
+
+@dataclass(frozen=True, slots=True)
+class OpenEyes:
+    """Opens the eyes that are asked; a plain value, so that it can be handed to other processes."""
+
+    settings: Settings
+    edge_model: str = ""
+
+    def __call__(self) -> Eyes:
+        """Raises `Stop`."""
+        zoo = load_zoo()
+        return Eyes(zoo.device_eye(), edge_eye(zoo, self.settings, self.edge_model), zoo.cloud_eye())
+
+
+def _photos(source: Path | None, pack: Pack | None, labels_map: Path | None, skip_bad: bool) -> Labelled:
+    if source is not None and pack is None:
+        return read_photos(source, labels_map=labels_map, skip_bad=skip_bad)
+    if source is not None:
+        raise Stop("give photos or --pack, not both")
+    if pack is None and not (data_root() / "wild256").is_dir():
+        raise Stop(f"no photos are given: {HOW_TO_LABEL}")
+    return Labelled(_pack_photos(pack or "wild256"))
+
+
+def _pack_photos(name: Pack) -> tuple[Photo, ...]:
+    """Our own test split."""
+    pack, tree = open_pack(name), load_taxonomy()
+    return tuple(
+        Photo(
+            f"{name}/{pack.path[row]}",
+            tree.path(tree.find(pack.species[row])),
+            pack.source[row],
+            pack.bytes(row).tobytes(),
+        )
+        for row in pack.rows(SPLIT)
+    )
+
+
+def _check_group(group: tuple[str, ...]) -> None:
+    tree = load_taxonomy()
+    for name in group:
+        try:
+            tree.find(name)
+        except Rejected as error:
+            raise Stop(f"--group: {error}") from error
+
+
+def _progress(as_json: bool) -> Progress:
+    """A line on stderr, for people."""
+    console = Console(stderr=True)
+    return Progress(console=console, transient=True, disable=as_json or not sys.stderr.isatty())

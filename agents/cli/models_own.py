@@ -1,0 +1,154 @@
+"""`tierwise models import` and `fit`: a model of one's own, checked, tried and measured before the registry gets it.
+
+$ tierwise models import mine.onnx --labels labels.txt --license "CC BY 4.0"
+mine@1: 6.1 ms a picture, lite0 5.9 ms (1.03 of it); serve it with edge.model = "mine@1"
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from agents.cameras import photos_of
+from agents.cli.options import SettingsFile
+from agents.own_models import registry_of, released_feature, signature
+from models.fitting import backbone_of, next_version
+from models.fitting import fit as fitted_to
+from models.importing import Wanted, prepare
+from models.labelled import read_photos
+from models.own_model import PRESETS, Intake
+from models.report import interval
+from models.taxonomy import load_taxonomy
+from pipeline import topics
+from pipeline.errors import Stop
+from pipeline.settings import Settings
+
+Kind = Literal["classifier", "backbone"]
+Preset = Literal["imagenet", "inception", "unit", "raw", "caffe"]
+
+OURS: Final = ("lite0", "glimpse", "occupancy")
+"""Names of released models, which results must not mistake for others."""
+
+
+def import_model(
+    file: Annotated[Path, typer.Argument(metavar="FILE.onnx", help="A classifier, or a backbone.")],
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="A classifier's labels, a line an output: `label`, or `name<TAB>label of the tree`."
+        ),
+    ] = None,
+    kind: Annotated[
+        Kind | None, typer.Option(help="Otherwise: a classifier if there are labels, else a backbone.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="Its name here; otherwise the file's.")] = "",
+    input_size: Annotated[
+        int | None, typer.Option(help="Side of the input where the model leaves it free; otherwise 224.")
+    ] = None,
+    preprocess: Annotated[Preset, typer.Option(help="How it was trained to be fed.")] = "imagenet",
+    mean: Annotated[
+        str,
+        typer.Option(help="Instead of --preprocess: per channel (RGB), of values 0 to 1, as 0.5,0.5,0.5."),
+    ] = "",
+    std: Annotated[str, typer.Option(help="The same for the standard deviation.")] = "",
+    terms: Annotated[str, typer.Option("--license", help="Its terms, for card and list.")] = "not stated",
+    smoke: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Pictures of your own to try it on, too.")
+    ] = None,
+    settings: SettingsFile = None,
+) -> None:
+    """Bring a model of your own: check it, try it, measure it; only then the registry gets it."""
+    loaded = Settings.load(settings)
+    title = name or re.sub(r"[^a-z0-9_-]+", "-", file.stem.lower()).strip("-_")
+    if title in OURS or not topics.is_name(title):
+        raise Stop(f"{title!r} cannot be a model's name here: give another with --name (a-z, 0-9, - and _)")
+    wanted = Wanted(
+        file=file,
+        kind=kind or ("classifier" if labels else "backbone"),
+        labels=labels,
+        size_px=input_size,
+        intake=_intake(mean, std) if mean or std else PRESETS[preprocess],
+        terms=terms,
+    )
+    draft, figures = prepare(
+        wanted,
+        load_taxonomy(),
+        lite0=released_feature(),
+        smoke=_smoke(smoke),
+        **signature(),
+    )
+    entry = registry_of(loaded).add(title, draft)
+    then = (
+        f'serve it with edge.model = "{entry.title}"'
+        if wanted.kind == "classifier"
+        else f"`tierwise models fit {title} --data DIR` gives it a head"
+    )
+    typer.echo(
+        f"{entry.title}: {figures.ms:.1f} ms a picture, lite0 {figures.lite0_ms:.1f} ms "
+        f"({figures.ratio:.2f} of it); {then}"
+    )
+
+
+def fit(
+    name: Annotated[str, typer.Argument(metavar="NAME[@VERSION]", help="An imported backbone.")],
+    data: Annotated[
+        Path,
+        typer.Option("--data", metavar="DIR|CSV", help="Photos in a folder a label, or a CSV of path,label."),
+    ],
+    labels_map: Annotated[
+        Path | None, typer.Option(help="CSV of name,label for folders whose names are no labels.")
+    ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out what cannot be used, and say so.")
+    ] = False,
+    settings: SettingsFile = None,
+) -> None:
+    """Give an imported backbone a head, learned from labelled photos: a new version that names families."""
+    registry, tree = registry_of(Settings.load(settings)), load_taxonomy()
+    entry = registry.entry(name)
+    network = backbone_of(entry)
+    labelled = read_photos(data, tree, labels_map=labels_map, skip_bad=skip_bad)
+    for line in labelled.left_out:
+        typer.echo(f"left out: {line}", err=True)
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("looking at photos", total=len(labelled.photos))
+        done = fitted_to(
+            entry.manifest.name, network, labelled.photos, tree, lambda count: bar.advance(task, count)
+        )
+    made = registry.add(entry.manifest.name, next_version(entry, done, **signature()))
+    figures = done.figures
+    typer.echo(
+        f"{made.title}: {figures.labels} labels, likeliest right {interval(figures.likeliest)} of "
+        f'{figures.photos} photos kept aside; serve it with edge.model = "{made.title}"'
+    )
+
+
+def _smoke(folder: Path | None) -> list[Path]:
+    if folder is None:
+        return []
+    photos = [path for path in photos_of(folder) if path.exists()]
+    if not photos:
+        raise Stop(f"--smoke: {folder}: no photos there")
+    return photos
+
+
+def _intake(mean: str, std: str) -> Intake:
+    """Of values 0 to 1, as most training code writes them."""
+    return Intake("rgb", _three(mean or "0,0,0", "--mean"), _three(std or "1,1,1", "--std"))
+
+
+def _three(text: str, option: str) -> tuple[float, float, float]:
+    try:
+        red, green, blue = (float(part) * 255 for part in text.split(","))
+    except ValueError as error:
+        raise Stop(f"{option} {text!r}: give three numbers with commas between, as 0.5,0.5,0.5") from error
+    if option == "--std" and min(red, green, blue) <= 0:
+        raise Stop(f"{option} {text!r}: a standard deviation is above 0")
+    return red, green, blue

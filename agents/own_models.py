@@ -1,0 +1,46 @@
+"""Models of one's own where roles and commands meet them: which registry, which eye at the edge, who imported what."""
+
+from __future__ import annotations
+
+import getpass
+import time
+
+from models.entries import MODELS, Registry
+from models.eyes import EdgeEye, FeatureOf
+from models.own_eye import OwnEye, open_edge_eye
+from models.registry import Zoo, load_zoo
+from models.runtime import Backbone
+from pipeline import clock
+from pipeline.errors import Stop
+from pipeline.settings import Settings
+
+
+def registry_of(settings: Settings) -> Registry:
+    """The registry of this site."""
+    return Registry(settings.data_dir / MODELS)
+
+
+def edge_eye(zoo: Zoo, settings: Settings, title: str = "") -> EdgeEye | OwnEye:
+    """The eye that answers at the edge: `title`'s, otherwise the settings', otherwise the released one. Raises `Stop`."""
+    try:
+        return open_edge_eye(zoo, registry_of(settings), title or settings.edge.model)
+    except Stop as error:
+        if title or not settings.edge.model:
+            raise
+        raise Stop(f"edge.model: {error}") from error
+
+
+def released_feature() -> FeatureOf:
+    """The released backbone, to measure others beside it."""
+    manifest = load_zoo().manifest("lite0")
+    assert manifest.size_px is not None, "a vision model names its served size"
+    return Backbone(manifest.read("backbone.onnx"), manifest.size_px).feature
+
+
+def signature() -> dict[str, str]:
+    """Who and when, for a card."""
+    try:
+        who = getpass.getuser()
+    except (OSError, KeyError):  # a container's user without a name
+        who = "a user without a name"
+    return {"who": who, "when": clock.rfc3339(time.time())}

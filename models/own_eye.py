@@ -1,0 +1,73 @@
+"""The edge's eye with families by a model of one's own: a setting, ``edge.model = "mine@2"``.
+
+Only families are the own model's. The vector that the cloud reads stays the released backbone's, since vectors of two
+backbones do not mix; so does the look for persons, whose figures were measured on it. An own model that sees a person, too,
+raises the level as well, and can never lower it. Where a device sends
+vectors and no pixels there is nothing for an own model to look at, and the released head answers; results name the model
+that did.
+
+Example::
+
+    eye = open_edge_eye(load_zoo(), Registry(settings.data_dir / "models"), "mine@2")
+    eye.see(crop).model     # "mine@2"
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.calibrate import DEFAULT_THRESHOLDS
+from models.entries import Registry
+from models.eyes import EdgeEye, EdgeSight
+from models.manifest import Manifest
+from models.own_model import OwnModel, open_model
+from models.registry import Zoo
+from models.taxonomy import load_taxonomy
+
+
+class OwnEye:
+    """An `EdgeEye` whose families are another model's."""
+
+    def __init__(self, released: EdgeEye, own: OwnModel) -> None:
+        self.name = own.name
+        self.space = released.space
+        self._released = released
+        self._own = own
+
+    def see(self, picture: NDArray[np.uint8]) -> EdgeSight:
+        """BGR uint8 (height, width, 3): the crop around what moved."""
+        start = time.perf_counter()
+        sight = self._released.see(picture)
+        family, kingdom = self._own.see(picture)
+        return replace(
+            sight,
+            family=family,
+            kingdom=kingdom,
+            # Either may find a person; neither may overlook the other's.
+            person=max(sight.person, kingdom["person"]),
+            person_raised=sight.person_raised or kingdom.best[0] == "person",
+            ms=(time.perf_counter() - start) * 1e3,
+            model=self.name,
+            thresholds=DEFAULT_THRESHOLDS,
+        )
+
+    def see_vector(self, vector: NDArray[np.uint8]) -> EdgeSight:
+        """A vector that the device made: the released head's answer, under its own name."""
+        return self._released.see_vector(vector)
+
+
+def open_edge_eye(zoo: Zoo, registry: Registry, title: str = "") -> EdgeEye | OwnEye:
+    """The eye that the settings name; without a title, or with one of the zoo's, the released one. Raises `Stop`."""
+    if not title or title in titles(zoo.manifests):
+        return zoo.edge_eye()
+    return OwnEye(zoo.edge_eye(), open_model(registry.entry(title), load_taxonomy()))
+
+
+def titles(manifests: Sequence[Manifest]) -> tuple[str, ...]:
+    """How results name them: ``lite0@1``."""
+    return tuple(its.title for its in manifests)

@@ -1,0 +1,80 @@
+"""The edge with a model of the site's own: it answers families, results name it, and where it is missing the edge ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from sample_messages import NOW_S, edge_eye, event, event_id, result, settings
+from sample_onnx import RED, coloured, colours, save
+
+from agents.edge import build
+from agents.edge_frames import Families
+from agents.own_models import edge_eye as site_eye
+from agents.own_models import registry_of
+from models import images
+from models.entries import Registry
+from models.importing import Wanted, prepare
+from models.own_model import PRESETS
+from models.registry import load_zoo
+from models.taxonomy import load_taxonomy
+from pipeline.errors import Stop
+from pipeline.messages import Crop, Tier, Vector
+from pipeline.privacy.policy import Policy
+from pipeline.privacy.seal import Keyring
+from pipeline.settings import EdgeSettings, Settings
+
+TREE = load_taxonomy()
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Settings:
+    """Settings that name an imported model, which takes red for tigers."""
+    told = settings(tmp_path, edge=EdgeSettings(model="mine@1"))
+    (tmp_path / "labels.txt").write_text("tiger\nwolf\nother\n")
+    wanted = Wanted(
+        save(colours(), tmp_path / "mine.onnx"),
+        "classifier",
+        labels=tmp_path / "labels.txt",
+        intake=PRESETS["unit"],
+    )
+    draft, _ = prepare(wanted, TREE, lite0=lambda its: its, who="ada", when="today")
+    registry_of(told).add("mine", draft)
+    return told
+
+
+def families(told: Settings) -> Families:
+    return Families(Policy(told), TREE, site_eye(load_zoo(), told), Keyring(), ())
+
+
+def test_families_are_the_own_models_and_results_name_it(own: Settings) -> None:
+    told = event(result(event_id()), body=Crop(jpeg=images.encode_jpeg(coloured(RED)), box=(0, 0, 1, 1)))
+    answer = families(own).answer(told, revision=2, asked=None, now=lambda: NOW_S)
+    assert (answer.result.label, answer.result.model) == ("Felidae", "mine@1")
+    assert answer.feature is not None
+    # What goes on is the released backbone's vector, which the cloud can read.
+    assert answer.feature.space == edge_eye().space
+    assert answer.result.pending is Tier.CLOUD
+
+
+def test_of_a_vector_the_released_head_answers_under_its_own_name(own: Settings) -> None:
+    vector = edge_eye().see(coloured(RED)).vector
+    told = event(result(event_id()), body=Vector(space=edge_eye().space, data=vector.tobytes()))
+    answer = families(own).answer(told, revision=2, asked=None, now=lambda: NOW_S)
+    assert answer.result.model == edge_eye().name
+
+
+@pytest.mark.parametrize("what", ["missing", "damaged"])
+def test_an_edge_whose_model_is_missing_or_damaged_ends_with_one_clear_line(own: Settings, what: str) -> None:
+    if what == "missing":
+        own = msgspec.structs.replace(own, edge=EdgeSettings(model="mine@2"))
+        complaint = r"^edge\.model: there is no model mine@2 in .* \(there: mine@1\)"
+    else:
+        (Registry(registry_of(own).folder).entry("mine@1").manifest.folder / "model.onnx").write_bytes(b"x")
+        complaint = r"^edge\.model: model mine@1: .*model\.onnx is damaged or was changed"
+    (own.data_dir / "edge").mkdir()
+    edge = build(own)
+    with pytest.raises(Stop, match=complaint):
+        edge.start()
+    edge.stop(0.1)

@@ -1,0 +1,87 @@
+"""What a model of one's own says of labels adds up the tree; pictures reach it in the shape that it was made for."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sample_onnx import RED, coloured, colours
+
+from models.heads import LinearHead
+from models.importing import read_labels
+from models.own_model import PRESETS, ByteRange, OwnNetwork, Spec, TreeSums, read_head, write_head
+from models.runtime import Network
+from models.taxonomy import KINGDOMS, load_taxonomy
+from pipeline.errors import Stop
+
+TREE = load_taxonomy()
+ANY_RANK = st.sampled_from(sorted(TREE.paths))
+
+
+@given(st.lists(st.tuples(ANY_RANK, st.integers(1, 1000)), min_size=1, max_size=30))
+def test_nothing_is_lost_or_gained_on_the_way_up(pairs: list[tuple[str, int]]) -> None:
+    labels = tuple(label for label, _ in pairs)
+    weights = np.array([weight for _, weight in pairs], np.float32)
+    family, kingdom = TreeSums(TREE, labels).up(weights / weights.sum())
+    assert family.probabilities.sum() == pytest.approx(1, abs=1e-5)
+    assert kingdom.probabilities.sum() == pytest.approx(1, abs=1e-5)
+    for at, name in enumerate(KINGDOMS):
+        below = sum(family[label] for label in family.labels if TREE.path(label)[0] == name)
+        assert below == pytest.approx(float(kingdom.probabilities[at]), abs=1e-5)
+
+
+def test_a_kingdom_among_the_labels_is_never_taken_for_a_family() -> None:
+    family, _ = TreeSums(TREE, ("animal", "Panthera tigris", "Panthera leo")).up(
+        np.array([0.5, 0.3, 0.2], np.float32)
+    )
+    assert family.labels == ("animal", "Felidae")
+    assert family["Felidae"] == pytest.approx(0.5)
+
+
+@given(st.text())
+def test_any_text_is_a_list_of_labels_or_is_refused(text: str) -> None:
+    with contextlib.suppress(Stop):
+        assert all(label in TREE.paths for label in read_labels(text, TREE, "labels.txt"))
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 3), (500, 20, 3), (33, 700, 3)])
+@pytest.mark.parametrize(("layout", "served"), [("nchw", (1, 3, 32, 48)), ("nhwc", (1, 32, 48, 3))])
+def test_pictures_of_any_shape_are_served(
+    shape: tuple[int, ...], layout: Any, served: tuple[int, ...]
+) -> None:
+    spec = Spec(
+        "classifier", layout, (32, 48), "float32", PRESETS["imagenet"], "logits", 3, (), "mine.onnx", ""
+    )
+    network = Network(colours(shape=served).SerializeToString())
+    own = OwnNetwork(spec, network)
+    x = own.serve(np.full(shape, 255, np.uint8))
+    assert (x.shape, x.dtype) == (served, np.float32)
+    assert own.output(coloured(RED)).shape == (3,)
+
+
+def test_the_imagenet_preset_is_torchvisions() -> None:
+    intake = PRESETS["imagenet"]
+    assert np.allclose(np.array(intake.mean) / 255, [0.485, 0.456, 0.406])
+    assert np.allclose(np.array(intake.std) / 255, [0.229, 0.224, 0.225])
+
+
+def test_a_head_is_read_as_it_was_written() -> None:
+    rng = np.random.default_rng(0)
+    head = LinearHead(
+        "mine-1",
+        "species",
+        ("Felidae", "person"),
+        rng.random((4, 2), np.float32),
+        np.zeros(2, np.float32),
+        0.3,
+    )
+    byte_range = ByteRange(np.zeros(4, np.float32), np.ones(4, np.float32))
+    again, its_range = read_head(write_head(head, byte_range), "mine-1")
+    assert (again.space, again.rank, again.labels) == (head.space, head.rank, head.labels)
+    assert again.temperature == pytest.approx(0.3)
+    assert np.array_equal(again.weights, head.weights)
+    assert np.array_equal(its_range.high, byte_range.high)
