@@ -23,7 +23,7 @@ from agents.patterns import Patterns
 from agents.role import Health
 from agents.telemetry import Metrics
 from models import cascade
-from models.calibrate import DEFAULT_THRESHOLDS, answer
+from models.calibrate import answer
 from models.eyes import CloudEye
 from models.registry import load_zoo
 from models.taxonomy import Taxonomy, load_taxonomy
@@ -190,7 +190,7 @@ def species_answer(
         )
     feature = messages.decode(Feature, envelope.payload)
     seen = eye.see(np.frombuffer(feature.data, np.uint8))
-    found = answer(taxonomy, (seen.species, seen.family, seen.kingdom), DEFAULT_THRESHOLDS)
+    found = answer(taxonomy, (seen.species, seen.family, seen.kingdom), seen.thresholds)
     path = cascade.deeper(feature.path, tuple(found.path))
     probability = found.probability if path == tuple(found.path) else feature.probability
     decision = cascade.decide(

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import cascade, images
-from models.calibrate import DEFAULT_THRESHOLDS, answer
+from models.calibrate import answer
 from models.eyes import EdgeSight
 from models.taxonomy import Taxonomy
 from pipeline import clock, messages
@@ -96,7 +96,7 @@ class Families:
         """
         before = event.result
         seen = self._see(event)
-        found = answer(self._taxonomy, (seen.family, seen.kingdom), DEFAULT_THRESHOLDS)
+        found = answer(self._taxonomy, (seen.family, seen.kingdom), seen.thresholds)
         path = cascade.deeper(before.path, tuple(found.path))
         probability = found.probability if path == tuple(found.path) else before.probability
         levels = event.levels

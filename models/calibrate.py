@@ -28,10 +28,11 @@ from models.taxonomy import RANKS, Taxonomy
 
 UNKNOWN = "unknown"
 
-# A family errs in at most 5% of its answers, a species in 8%, each with 90% certainty (`threshold_for_risk` on 780 views
-# of held-out photos; `models.train.heads` prints them anew). A kingdom only has to be likelier than not: below it there
-# is nothing to fall back on but `unknown`.
+# What a family's and a species' answers may risk: with 90% certainty at most so many of them are wrong. The thresholds
+# that keep it belong to a model: its manifest states them (`models.train.heads` measures them on held-out photos).
 RISKS: Mapping[str, float] = MappingProxyType({"family": 0.05, "species": 0.08})
+# For answers of which nothing was measured. A kingdom only has to be likelier than not: below it there is nothing to
+# fall back on but `unknown`.
 DEFAULT_THRESHOLDS: Mapping[str, float] = MappingProxyType({"kingdom": 0.5, "family": 0.59, "species": 0.52})
 
 

@@ -275,9 +275,9 @@ class Road:
             name=photo.name,
             truth=photo.truth,
             told={
-                "device": _told(self._tree, seen.sight.kingdom),
-                "edge": _told(self._tree, edge.family, edge.kingdom),
-                "cloud": _told(self._tree, cloud.species, cloud.family, cloud.kingdom),
+                "device": _told(self._tree, DEFAULT_THRESHOLDS, seen.sight.kingdom),
+                "edge": _told(self._tree, edge.thresholds, edge.family, edge.kingdom),
+                "cloud": _told(self._tree, cloud.thresholds, cloud.species, cloud.family, cloud.kingdom),
             },
             person=seen.person,
             person_raised=seen.person_raised,
@@ -291,9 +291,9 @@ def _ms(start: float) -> float:
     return (time.perf_counter() - start) * 1e3
 
 
-def _told(tree: Taxonomy, *scores: Scores) -> Told:
+def _told(tree: Taxonomy, thresholds: Mapping[str, float], *scores: Scores) -> Told:
     """Scores of a tier's ranks, the deepest first, as its word."""
-    found = answer(tree, scores, DEFAULT_THRESHOLDS)
+    found = answer(tree, scores, thresholds)
     return Told(
         tuple(found.path),
         found.probability,

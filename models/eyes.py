@@ -20,18 +20,20 @@ Example::
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.boxes import Box
-from models.eye_heads import Floats, FrameHead, Projection, TreeHead, components
+from models.calibrate import DEFAULT_THRESHOLDS
+from models.eye_heads import Floats, FrameHead, Projection, components
 from models.looks import Look
 from models.scores import Scores
 from models.search import CROP_PERSON
 from models.taxonomy import KINGDOMS, Taxonomy, roll_up
+from models.witnesses import Witnesses
 
 Picture = NDArray[np.uint8]
 FeatureOf = Callable[[Picture], Floats]
@@ -60,6 +62,8 @@ class EdgeSight:
     vector: NDArray[np.uint8]
     ms: float
     model: str
+    thresholds: Mapping[str, float]
+    """By rank: from which probability an answer of this model stands."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,6 +75,7 @@ class CloudSight:
     kingdom: Scores
     ms: float
     model: str
+    thresholds: Mapping[str, float]
 
 
 def _rolled(tree: Taxonomy, species: Floats) -> tuple[Scores, Scores, Scores]:
@@ -131,12 +136,14 @@ class EdgeEye:
         tree: Taxonomy,
         feature_of: FeatureOf,
         projection: Projection,
-        feature_head: TreeHead,
-        vector_head: TreeHead,
+        feature_head: Witnesses,
+        vector_head: Witnesses,
         frame_head: FrameHead,
+        thresholds: Mapping[str, float] = DEFAULT_THRESHOLDS,
     ) -> None:
         self.name = name
         self.space = space
+        self._thresholds = thresholds
         self.person_threshold = CROP_PERSON
         self._tree = tree
         self._feature_of = feature_of
@@ -149,14 +156,15 @@ class EdgeEye:
         """BGR uint8 (height, width, 3): the crop around what moved."""
         start = time.perf_counter()
         feature = self._feature_of(picture)
-        species = self._feature_head.species(feature)
+        vector = self._projection.bytes(feature)
+        species = self._feature_head.species(feature, vector)
         person = float(self._frame_head.judge(feature[None])[1][0])
-        return self._sight(species, person, self._projection.bytes(feature), start)
+        return self._sight(species, person, vector, start)
 
     def see_vector(self, vector: NDArray[np.uint8]) -> EdgeSight:
         """A vector that the device made: the same answers from less. Raises `Rejected` for one of another length."""
         start = time.perf_counter()
-        species = self._vector_head.species(components(vector, len(self._vector_head.tree_weights)))
+        species = self._vector_head.species(components(vector, self._vector_head.dimension), vector)
         return self._sight(species, float(species[self._tree.species.index("person")]), vector, start)
 
     def _sight(self, species: Floats, person: float, vector: NDArray[np.uint8], start: float) -> EdgeSight:
@@ -169,22 +177,33 @@ class EdgeEye:
             vector=vector,
             ms=(time.perf_counter() - start) * 1e3,
             model=self.name,
+            thresholds=self._thresholds,
         )
 
 
 class CloudEye:
     """Species of a vector, over the whole tree."""
 
-    def __init__(self, name: str, space: str, tree: Taxonomy, head: TreeHead) -> None:
+    def __init__(
+        self,
+        name: str,
+        space: str,
+        tree: Taxonomy,
+        head: Witnesses,
+        thresholds: Mapping[str, float] = DEFAULT_THRESHOLDS,
+    ) -> None:
         self.name = name
         self.space = space
+        self._thresholds = thresholds
         self._tree = tree
-        self._head = head
+        self.head = head
 
     def see(self, vector: NDArray[np.uint8]) -> CloudSight:
         """uint8 (k,), of this eye's space. Raises `Rejected` for one of another length."""
         start = time.perf_counter()
         species, family, kingdom = _rolled(
-            self._tree, self._head.species(components(vector, len(self._head.tree_weights)))
+            self._tree, self.head.species(components(vector, self.head.dimension), vector)
         )
-        return CloudSight(species, family, kingdom, (time.perf_counter() - start) * 1e3, self.name)
+        return CloudSight(
+            species, family, kingdom, (time.perf_counter() - start) * 1e3, self.name, self._thresholds
+        )

@@ -23,11 +23,25 @@ from pipeline.errors import Stop
 FILE = "manifest.json"
 
 
+class Threshold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """From which probability a rank's answer stands, and what was measured of it on held-out photos.
+
+    Of `held` photos `answered` reached it, and `wrong` of those were wrong; with 90% certainty the share of wrong answers
+    lies below `risk` (Clopper and Pearson's bound).
+    """
+
+    at: float
+    held: int
+    answered: int
+    wrong: int
+    risk: float
+
+
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One model's entry. `files` maps file names to SHA-256 in hex; `space` names the feature space, if it has one.
 
     `labels` is the SHA-256 of the labels in the order of the heads' outputs, one a line: two models answer in the same
-    terms if it is equal. Of a device's small network, `person_threshold` is the person score that raises a frame's level,
+    terms if it is equal. `thresholds` by rank belong to the heads that they were measured for. Of a device's small network, `person_threshold` is the person score that raises a frame's level,
     and `person_miss_rate` the share of test frames with a person that did not reach it.
     """
 
@@ -40,6 +54,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     terms: str
     size_px: int | None = None
     space: str | None = None
+    thresholds: dict[str, Threshold] | None = None
     person_threshold: float | None = None
     person_miss_rate: float | None = None
 
@@ -111,6 +126,7 @@ def make_manifest(
     terms: str,
     size_px: int | None = None,
     space: str | None = None,
+    thresholds: dict[str, Threshold] | None = None,
     person_threshold: float | None = None,
     person_miss_rate: float | None = None,
 ) -> Manifest:
@@ -125,6 +141,7 @@ def make_manifest(
         terms=terms,
         size_px=size_px,
         space=space,
+        thresholds=thresholds,
         person_threshold=person_threshold,
         person_miss_rate=person_miss_rate,
     )

@@ -21,6 +21,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from models.calibrate import DEFAULT_THRESHOLDS
 from models.entries import Registry
 from models.eyes import EdgeEye, EdgeSight
 from models.manifest import Manifest
@@ -52,6 +53,7 @@ class OwnEye:
             person_raised=sight.person_raised or kingdom.best[0] == "person",
             ms=(time.perf_counter() - start) * 1e3,
             model=self.name,
+            thresholds=DEFAULT_THRESHOLDS,
         )
 
     def see_vector(self, vector: NDArray[np.uint8]) -> EdgeSight:

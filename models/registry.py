@@ -3,25 +3,32 @@
 Example::
 
     zoo = load_zoo()
-    [manifest.title for manifest in zoo.manifests]  # ["glimpse@1", "lite0@1", "occupancy@1"]
-    zoo.cloud_eye()                                 # reads 0.5 MB; imports neither OpenCV nor ONNX Runtime
+    [manifest.title for manifest in zoo.manifests]  # ["glimpse@1", "lite0@2", "occupancy@1"]
+    zoo.cloud_eye()                                 # reads 2 MB; imports neither OpenCV nor ONNX Runtime
 """
 
 from __future__ import annotations
 
+import gzip
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from models.calibrate import DEFAULT_THRESHOLDS
 from models.eye_heads import Arrays, Evidence, FrameHead, Projection, TreeHead
 from models.eyes import CloudEye, DeviceEye, EdgeEye
+from models.heads import LinearHead, discriminants
 from models.looks import judging, searching
 from models.manifest import Manifest, digest_of_labels, read_manifest
 from models.search import PartsHead
 from models.taxonomy import KINGDOMS, Taxonomy, load_taxonomy
+from models.witnesses import Temperatures, Witnesses
 from pipeline.errors import Stop
+from pipeline.sums import Sums
 
 if TYPE_CHECKING:
     from models.occupancy import OccupancyModel
@@ -67,22 +74,35 @@ class Zoo:
     def edge_eye(self) -> EdgeEye:
         """Family and vector, by the backbone."""
         manifest, tree = self._vision(), load_taxonomy()
-        frame = frame_head(manifest)
+        frame, solved = frame_head(manifest), discriminants(shipped_sums(manifest))
         return EdgeEye(
             name=manifest.title,
             space=str(manifest.space),
             tree=tree,
             feature_of=_backbone(manifest).feature,
-            projection=Projection.of(_arrays(manifest, "projection.npz")),
-            feature_head=TreeHead.of(_arrays(manifest, "tree.npz"), frame.evidence, tree),
-            vector_head=_vector_head(manifest, tree),
+            projection=projection(manifest),
+            feature_head=feature_head(manifest, tree, frame.evidence, solved),
+            vector_head=vector_head(manifest, tree, solved),
             frame_head=frame,
+            thresholds=thresholds(manifest),
         )
 
     def cloud_eye(self) -> CloudEye:
         """Species, from the vector alone."""
         manifest, tree = self._vision(), load_taxonomy()
-        return CloudEye(manifest.title, str(manifest.space), tree, _vector_head(manifest, tree))
+        head = vector_head(manifest, tree, discriminants(shipped_sums(manifest)))
+        return CloudEye(manifest.title, str(manifest.space), tree, head, thresholds(manifest))
+
+    def thresholds(self) -> Mapping[str, float]:
+        """From which probability each rank's answer stands."""
+        return thresholds(self._vision())
+
+    def sums(self) -> Sums:
+        """What the shipped heads were solved from, over 256-byte vectors and the tree's species.
+
+        Sums of what was learned since are merged with these; `heads.discriminants` solves the head of both.
+        """
+        return shipped_sums(self._vision())
 
     def occupancy(self) -> OccupancyModel:
         """Vacant or occupied, from a window over a room's readings."""
@@ -125,9 +145,38 @@ def frame_head(manifest: Manifest) -> FrameHead:
     return FrameHead.of(_arrays(manifest, "frame.npz"))
 
 
-def _vector_head(manifest: Manifest, tree: Taxonomy) -> TreeHead:
+def shipped_sums(manifest: Manifest) -> Sums:
+    """The sums that a model ships. Raises `Stop` where they are of another space or other labels than the model."""
+    sums = Sums.restore(gzip.decompress(manifest.read("sums.gz")))
+    if sums.space != manifest.space or digest_of_labels(sums.labels) != manifest.labels:
+        raise Stop(
+            f"{manifest.title}: sums.gz is of {sums.space}, the model of {manifest.space}; install tierwise again"
+        )
+    return sums
+
+
+def thresholds(manifest: Manifest) -> Mapping[str, float]:
+    """From which probability each rank's answer stands, as measured for this model."""
+    measured = {rank: its.at for rank, its in (manifest.thresholds or {}).items()}
+    return MappingProxyType({**DEFAULT_THRESHOLDS, **measured})
+
+
+def projection(manifest: Manifest) -> Projection:
+    """What makes the vector of a feature."""
+    return Projection.of(_arrays(manifest, "projection.npz"))
+
+
+def feature_head(manifest: Manifest, tree: Taxonomy, evidence: Evidence, solved: LinearHead) -> Witnesses:
+    """Species as the edge answers them, from feature and vector."""
+    arrays = _arrays(manifest, "tree.npz")
+    return Witnesses(TreeHead.of(arrays, evidence, tree), solved, tree, Temperatures.of(arrays))
+
+
+def vector_head(manifest: Manifest, tree: Taxonomy, solved: LinearHead) -> Witnesses:
+    """Species as the cloud answers them, from the vector alone."""
     arrays = _arrays(manifest, "vector.npz")
-    return TreeHead.of(arrays, Evidence.of(arrays), tree)
+    tuned = TreeHead.of(arrays, Evidence.of(arrays), tree)
+    return Witnesses(tuned, solved, tree, Temperatures.of(arrays))
 
 
 def _backbone(manifest: Manifest) -> Backbone:

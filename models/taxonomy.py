@@ -2,9 +2,10 @@
 
 The table (``models/zoo/taxonomy.tsv``) has one row a species: its kingdom, family, scientific and English name, the
 ImageNet classes that it stands for (numbers 0 to 999) and its name in the training packs. Where ImageNet names only a
-genus or a group (`kite`, `hammerhead`), so does the table. `person` and `other` are leaves: below them the tree has
-no ranks, so their path is one step long. Fungi stand under `other`, since the four kingdoms are animal, plant, person
-and other, and a fungus is none of the first three; their family reads `Fungi`.
+genus or a group (`kite`, `snail`), one genus of it that many photos show stands for it, in that genus's family.
+`person` and `other` are leaves: below them the tree has no ranks, so their path is one step long. Fungi stand under
+`other`, since the four kingdoms are animal, plant, person and other, and a fungus is none of the first three; their
+family reads `Fungi`.
 
 Example::
 

@@ -28,7 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pipeline.errors import Rejected
 
-SNAPSHOT_VERSION = 1
+SNAPSHOT_VERSION = 2
 # Integers are exact in float64 up to 2^53, and one event adds at most 255^2 to a cell, so BLAS is exact for blocks of
 # up to 1.4e11 events; blocks are this small to keep the float copies at some 8 MB.
 _BLOCK_EVENTS = 4096
@@ -57,7 +57,7 @@ class SumsOverflow(Rejected):
 
 
 class _Snapshot(msgspec.Struct, frozen=True):
-    """The bytes form: arrays are little-endian int64, row by row."""
+    """The bytes form: arrays are little-endian int64, row by row; of the symmetric `gram` the upper triangle alone."""
 
     version: int
     space: str
@@ -172,7 +172,10 @@ class Sums(msgspec.Struct, frozen=True, eq=False):
                 self.space,
                 self.dimension,
                 self.labels,
-                *(array.astype("<i8").tobytes() for array in (self.counts, self.gram, self.cross)),
+                *(
+                    array.astype("<i8").tobytes()
+                    for array in (self.counts, self.gram[np.triu_indices(len(self.gram))], self.cross)
+                ),
             )
         )
 
@@ -184,11 +187,18 @@ class Sums(msgspec.Struct, frozen=True, eq=False):
             if its.version != SNAPSHOT_VERSION:
                 raise ValueError(f"version {its.version}, this reads {SNAPSHOT_VERSION}")
             width, classes = its.dimension + 1, len(its.labels)
+            triangle = np.frombuffer(its.gram, "<i8")
+            # Before anything is made that large: a few bytes may claim any dimension.
+            if width < 1 or len(triangle) != width * (width + 1) // 2:
+                raise ValueError(f"{len(triangle)} cells are no triangle of {width} rows")
+            gram = np.zeros((width, width), np.int64)
+            gram[np.triu_indices(width)] = triangle
+            gram.T[np.triu_indices(width)] = triangle
             return cls(
                 its.space,
                 its.labels,
                 np.frombuffer(its.counts, "<i8").reshape(classes).astype(np.int64),
-                np.frombuffer(its.gram, "<i8").reshape(width, width).astype(np.int64),
+                gram,
                 np.frombuffer(its.cross, "<i8").reshape(width, classes).astype(np.int64),
             )
         except (msgspec.MsgspecError, ValueError) as error:

@@ -22,12 +22,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.runtime import Backbone
+from models.runtime import Backbone, Network, serve
 from models.train.data import Pack, open_pack
-from models.train.views import Picture, compose, random_view, weather
+from models.train.lite0 import as_floats
+from models.train.views import Picture, compose, random_view, trapped
 
 ZOO = Path(__file__).parents[1] / "zoo" / "lite0" / "backbone.onnx"
+FLOAT = Path(__file__).parents[2] / "build" / "train" / "lite0" / "float.onnx"
 FEATURES = Path(__file__).parents[2] / "build" / "train" / "features"
+
+SIZE_PX = 224
+CHOICE_SIZES_PX = (160, 192, 256)
+FEATURE = 1280
 
 # What lies behind a subject: a scene without people or animals.
 SCENES = ("scene_forest", "scene_open", "scene_built")
@@ -45,12 +51,6 @@ def augmented(rng: np.random.Generator, pack: Pack, row: int) -> Picture:
     return random_view(rng, pack.picture(row))
 
 
-def light(rng: np.random.Generator, pack: Pack, row: int) -> Picture:
-    """Flipped and weathered, nothing cut off: for pictures that are small already."""
-    picture = pack.picture(row)
-    return weather(rng, np.ascontiguousarray(picture[:, ::-1]) if rng.random() < 0.5 else picture)
-
-
 def in_scene(rng: np.random.Generator, pack: Pack, row: int) -> Picture:
     """The picture's subject, 3 to 35% of a scene of the same split."""
     subject = pack.picture(row)
@@ -59,6 +59,18 @@ def in_scene(rng: np.random.Generator, pack: Pack, row: int) -> Picture:
     if rng.random() < 0.5:
         subject = np.ascontiguousarray(subject[:, ::-1])
     return compose(rng, subject, scene, (0.03, 0.35))
+
+
+def in_trap(rng: np.random.Generator, pack: Pack, row: int) -> Picture:
+    """The picture's subject in a scene, as the edge gets it from a camera trap; pictures of scenes stay whole."""
+    if row in scenes(pack.name, pack.split[row]):
+        return augmented(rng, pack, row)
+    behind = scenes(pack.name, pack.split[row])
+    subject = pack.picture(row)
+    scene = pack.picture(behind[int(rng.integers(len(behind)))])
+    if rng.random() < 0.5:
+        subject = np.ascontiguousarray(subject[:, ::-1])
+    return trapped(rng, subject, scene, (0.03, 0.35))
 
 
 @cache
@@ -70,7 +82,10 @@ def scenes(name: str, split: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True)
 class FeatureSet:
-    """One array to make: which rows of which pack, through which view, at which served size."""
+    """One array to make: which rows of which pack, through which view, at which served size, by which network.
+
+    Sets that are `drawn_as` the same show the same views, whatever their size and network.
+    """
 
     name: str
     pack: str
@@ -78,19 +93,55 @@ class FeatureSet:
     view: View
     copies: int
     size_px: int
+    drawn_as: str
+    in_float: bool = False
 
 
-def feature_sets(size_px: int) -> tuple[FeatureSet, ...]:
+def feature_sets(size_px: int = SIZE_PX) -> tuple[FeatureSet, ...]:
     """What the heads are made from, at one served size."""
     every = ("train", "val", "test")
     return (
-        FeatureSet(f"wild256-whole-{size_px}", "wild256", every, whole, 1, size_px),
-        FeatureSet(f"wild256-augmented-{size_px}", "wild256", ("train",), augmented, 5, size_px),
-        FeatureSet(f"wild256-augmented-held-{size_px}", "wild256", ("val", "test"), augmented, 1, size_px),
-        FeatureSet(f"wild256-in-scene-{size_px}", "wild256", ("train",), in_scene, 2, size_px),
-        FeatureSet(f"wild256-in-scene-held-{size_px}", "wild256", ("val", "test"), in_scene, 1, size_px),
-        FeatureSet(f"wild64-{size_px}", "wild64", every, whole, 1, 128),
+        feature_set("wild256-whole", "wild256", every, whole, 1, size_px),
+        feature_set("wild256-augmented", "wild256", ("train",), augmented, 5, size_px),
+        feature_set("wild256-augmented-held", "wild256", ("val", "test"), augmented, 1, size_px),
+        feature_set("wild256-in-scene", "wild256", ("train",), in_scene, 2, size_px),
+        feature_set("wild256-in-scene-held", "wild256", ("val", "test"), in_scene, 1, size_px),
+        feature_set("wild256-in-trap", "wild256", ("train",), in_trap, 2, size_px),
+        feature_set("wild256-in-trap-held", "wild256", ("val", "test"), in_trap, 1, size_px),
+        feature_set("wild64", "wild64", every, whole, 1, size_px, served_px=128),
     )
+
+
+def choice_sets() -> tuple[FeatureSet, ...]:
+    """What `models.train.choices` compares: other sizes, and the float network; two augmented views a photo.
+
+    They show the views of `feature_sets` and nothing of the test split, which no choice may see.
+    """
+    return tuple(
+        feature_set(kind, "wild256", splits, view, copies, size_px, in_float=in_float)
+        for size_px, in_float in (*((size, False) for size in CHOICE_SIZES_PX), (SIZE_PX, True))
+        for kind, splits, view, copies in (
+            ("wild256-whole", ("train", "val"), whole, 1),
+            ("wild256-augmented", ("train",), augmented, 2),
+            ("wild256-augmented-held", ("val",), augmented, 1),
+        )
+    )
+
+
+def feature_set(
+    kind: str,
+    pack: str,
+    splits: tuple[str, ...],
+    view: View,
+    copies: int,
+    size_px: int,
+    *,
+    served_px: int | None = None,
+    in_float: bool = False,
+) -> FeatureSet:
+    """A set named for its kind, size and network, which shows the views of that kind at the released size."""
+    name = f"{kind}-{size_px}{'-float' if in_float else ''}"
+    return FeatureSet(name, pack, splits, view, copies, served_px or size_px, f"{kind}-{SIZE_PX}", in_float)
 
 
 @cache
@@ -100,23 +151,26 @@ def opened(name: str) -> Pack:
 
 
 @cache
-def _backbone(size_px: int) -> Backbone:
+def _feature_of(size_px: int, in_float: bool) -> Callable[[Picture], NDArray[np.float32]]:
     cv2.setNumThreads(0)
-    return Backbone(ZOO, size_px)
+    if not in_float:
+        return Backbone(ZOO, size_px).feature
+    network = Network(FLOAT)
+    return lambda picture: network.run(as_floats(serve(picture, size_px)))[0]
 
 
 def draw(its: FeatureSet, row: int, copy: int) -> Picture:
     """The picture of one item: always the same, whoever draws it."""
-    rng = np.random.default_rng([sum(map(ord, its.name)), row, copy])
+    rng = np.random.default_rng([sum(map(ord, its.drawn_as)), row, copy])
     return its.view(rng, opened(its.pack), row)
 
 
 def _one_batch(task: tuple[FeatureSet, list[tuple[int, int]]]) -> NDArray[np.float16]:
     its, items = task
-    backbone = _backbone(its.size_px)
-    out = np.empty((len(items), 1280), np.float16)
+    feature_of = _feature_of(its.size_px, its.in_float)
+    out = np.empty((len(items), FEATURE), np.float16)
     for at, (row, copy) in enumerate(items):
-        out[at] = backbone.feature(draw(its, row, copy))
+        out[at] = feature_of(draw(its, row, copy))
     return out
 
 
@@ -144,13 +198,12 @@ def main() -> None:
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument("--size", type=int, action="append", help="served size in pixels (default 224)")
+    options.add_argument("--choices", action="store_true", help="also what models.train.choices compares")
     given = options.parse_args()
     FEATURES.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(os.cpu_count()) as workers:
-        for size_px in given.size or [224]:
-            for its in feature_sets(size_px):
-                extract(its, workers)
+        for its in (*feature_sets(), *(choice_sets() if given.choices else ())):
+            extract(its, workers)
 
 
 if __name__ == "__main__":

@@ -241,6 +241,7 @@ def save(head: search.PartsHead) -> None:
             terms=before.terms,
             size_px=before.size_px,
             space=before.space,
+            thresholds=before.thresholds,
         )
     )
 

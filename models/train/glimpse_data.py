@@ -24,23 +24,25 @@ from models.registry import frame_head, load_zoo
 from models.scores import softmax
 from models.taxonomy import KINGDOMS, load_taxonomy
 from models.train.features import (
+    SIZE_PX,
     FeatureSet,
     augmented,
     draw,
     extract,
+    feature_set,
     feature_sets,
     in_scene,
     opened,
 )
-from models.train.heads import SHARES, SIZE_PX
+from models.train.heads import SHARES
 
 BUILD = Path(__file__).parents[2] / "build" / "train" / "glimpse"
 # Of wild64's animals every other is enough beside the other kingdoms: they are three quarters of it.
 ANIMALS_KEPT = 0.5
 # A network that starts from nothing needs more views than a linear head: there are 662 photos of people to learn from.
 MORE = (
-    FeatureSet(f"wild256-augmented-more-{SIZE_PX}", "wild256", ("train",), augmented, 8, SIZE_PX),
-    FeatureSet(f"wild256-in-scene-more-{SIZE_PX}", "wild256", ("train",), in_scene, 6, SIZE_PX),
+    feature_set("wild256-augmented-more", "wild256", ("train",), augmented, 8, SIZE_PX),
+    feature_set("wild256-in-scene-more", "wild256", ("train",), in_scene, 6, SIZE_PX),
 )
 
 
@@ -55,7 +57,9 @@ def collect(split: str, head: FrameHead, workers: ProcessPoolExecutor) -> dict[s
     parts: dict[str, list[NDArray[np.generic]]] = {
         name: [] for name in ("pixels", "kingdom", "teacher", "teacher_person", "weight", "kind")
     }
-    for its in (*feature_sets(SIZE_PX), *MORE):
+    # It answers frames: what a camera trap cuts out of one is the edge's to see.
+    frames = [its for its in feature_sets(SIZE_PX) if "in-trap" not in its.name]
+    for its in (*frames, *MORE):
         if split not in its.splits:
             continue
         pack = opened(its.pack)

@@ -1,10 +1,12 @@
 """Makes lite0's heads from the features: ``python -m models.train.heads`` (after `lite0` and `features`).
 
-Three heads read one backbone:
+Heads read one backbone:
 
 * `frame.npz` (device): kingdom, and a person score with a threshold of its own, from the 1280-d feature;
 * `tree.npz` (edge): kingdom and the whole label tree from the 1280-d feature;
-* `vector.npz` (edge and cloud): the projection to 256 bytes, and kingdom and label tree from those.
+* `projection.npz`, `vector.npz` (edge and cloud): the projection to 256 bytes, and kingdom and label tree from those;
+* `sums.gz` (edge and cloud): integer sums over those bytes, from which the second witness is solved
+  (`models.witnesses`), and with which everything that is learned later merges.
 
 A tree head starts as ImageNet's own classifier, with a column more for each species that ImageNet lacks. It is tuned
 on the packs by softmax regression on the sums over each species' classes, held to where it started (L2-SP, Li et al.
@@ -18,7 +20,9 @@ The projection is the best rank-256 view of all logits under the features' covar
 
 from __future__ import annotations
 
+import gzip
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,27 +30,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.calibrate import RISKS, fit_temperature, threshold_for_risk
+from models.calibrate import fit_temperature
 from models.eye_heads import INPUT_WEIGHT, Evidence
-from models.manifest import digest, make_manifest, write_manifest
+from models.heads import LinearHead, discriminants
+from models.manifest import Threshold, digest, make_manifest, read_manifest, write_manifest
 from models.scores import softmax
 from models.taxonomy import IMAGENET_CLASSES, KINGDOMS, Taxonomy, load_taxonomy
 from models.train.data import Pack, open_pack
-from models.train.features import FEATURES
-from models.train.linear import Floats, Linear, Projection, flat, make_projection, tune
+from models.train.events import TIMES, add_views, imagined
+from models.train.features import FEATURES, SIZE_PX
+from models.train.linear import VECTOR_BYTES, Floats, Linear, Projection, flat, make_projection, tune
+from models.train.measure import families, fit_temperatures, right, threshold
+from models.witnesses import Temperatures, pooled, tempered
+from pipeline.sums import Sums
 
 BUILD = Path(__file__).parents[2] / "build" / "train" / "lite0"
 ZOO = Path(__file__).parents[1] / "zoo" / "lite0"
 
-VERSION = 1
+VERSION = 2
+FILES = ("backbone.onnx", "frame.npz", "tree.npz", "projection.npz", "vector.npz", "sums.gz")
 TERMS = (
     "Apache-2.0; backbone weights by the EfficientNet-Lite authors, heads learned from the packs (CARD.md)"
 )
-SIZE_PX = 224
 # The share of each set in what the heads see: natural photos lead, the small ones bring breadth.
 SHARES = {"wild256-whole": 3.0, "wild256-augmented": 1.0, "wild256-in-scene": 1.0, "wild64": 0.5}
 # A frame head meets animals and people that are small; a tree head gets crops.
-TREE_SHARES = SHARES | {"wild256-in-scene": 0.3}
+TREE_SHARES = SHARES | {"wild256-in-scene": 0.3, "wild256-in-trap": 0.6}
 GROUP_OF = {"animal": 0, "plant": 1, "Fungi": 2, "person": 3, "other": 4}
 # A species that ImageNet lacks starts as unlikely.
 NEW_CLASS_BIAS = -3.0
@@ -67,23 +76,44 @@ PEOPLE = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Labelled:
-    """Features with what is in them: feature (n, 1280), species (n,) as positions in the tree, weight (n,)."""
+    """Views with what is in them: feature (n, 1280), species (n,) by position in the tree, weight (n,), row in the pack."""
 
     feature: Floats
     species: NDArray[np.intp]
     weight: Floats
+    row: NDArray[np.int32]
+
+    def first_views(self, count: int) -> Labelled:
+        """Of each photo the first `count` views: a set's views of one photo stand together."""
+        starts = np.flatnonzero(np.diff(self.row, prepend=-1))
+        return self.chosen(
+            np.arange(len(self.row)) - np.repeat(starts, np.diff([*starts, len(self.row)])) < count
+        )
+
+    def chosen(self, kept: NDArray[np.bool_]) -> Labelled:
+        """The views that a mask (n,) keeps."""
+        return Labelled(self.feature[kept], self.species[kept], self.weight[kept], self.row[kept])
 
 
-def load(tree: Taxonomy, packs: dict[str, Pack], kind: str, split: str, weight: float = 1.0) -> Labelled:
-    """One feature set's rows of one split. `kind` is the set's name without the size."""
-    with np.load(FEATURES / f"{kind}-{SIZE_PX}.npz") as file:
+def load(
+    tree: Taxonomy,
+    packs: Mapping[str, Pack],
+    kind: str,
+    split: str,
+    weight: float = 1.0,
+    served: str = str(SIZE_PX),
+) -> Labelled:
+    """One feature set's rows of one split. `kind` is the set's name without the size, `served` that."""
+    with np.load(FEATURES / f"{kind}-{served}.npz") as file:
         feature, row = file["feature"], file["row"]
     pack = packs[kind.split("-")[0]]
     chosen = np.array([pack.split[at] == split for at in row.tolist()])
     species = np.array(
         [tree.species.index(tree.find(pack.species[at])) for at in row[chosen].tolist()], np.intp
     )
-    return Labelled(feature[chosen].astype(np.float32), species, np.full(len(species), weight, np.float32))
+    return Labelled(
+        feature[chosen].astype(np.float32), species, np.full(len(species), weight, np.float32), row[chosen]
+    )
 
 
 def together(parts: list[Labelled]) -> Labelled:
@@ -92,6 +122,7 @@ def together(parts: list[Labelled]) -> Labelled:
         np.concatenate([part.feature for part in parts]),
         np.concatenate([part.species for part in parts]),
         np.concatenate([part.weight for part in parts]),
+        np.concatenate([part.row for part in parts]),
     )
 
 
@@ -193,14 +224,18 @@ def by_kingdom(species: Floats, kingdom_of: NDArray[np.intp]) -> Floats:
     return np.asarray(sums + 1e-12, np.float32)
 
 
-def make_tree_heads(tree: Taxonomy, start: Linear, data: Labelled, held: Labelled) -> TreeHeads:
-    """Tunes kingdom and tree on the feature and calibrates both on held-out rows."""
+def make_tree_heads(
+    tree: Taxonomy, start: Linear, data: Labelled, held: Labelled, rounds: int = 1
+) -> TreeHeads:
+    """Tunes kingdom and tree on the feature and calibrates both on held-out rows; more `rounds` for little data."""
     kingdom_of = tree.kingdom_of[tree.family_of]
     evidence = imagenet_evidence(tree, start)
     beside, held_beside = evidence.beside(data.feature), evidence.beside(held.feature)
     none = flat(beside.shape[1], len(KINGDOMS))
-    kingdom = tune(none, beside, kingdom_of[data.species], data.weight, hold=1e-4, rate=3e-3, epochs=6)
-    tuned = tune(start, data.feature, data.species, data.weight, hold=1e-3, rate=3e-3, epochs=4)
+    kingdom = tune(
+        none, beside, kingdom_of[data.species], data.weight, hold=1e-4, rate=3e-3, epochs=6 * rounds
+    )
+    tuned = tune(start, data.feature, data.species, data.weight, hold=1e-3, rate=3e-3, epochs=4 * rounds)
     species = restored(tuned, start, np.unique(data.species))
     animals = kingdom_of[held.species] == KINGDOMS.index("animal")
     return TreeHeads(
@@ -210,6 +245,11 @@ def make_tree_heads(tree: Taxonomy, start: Linear, data: Labelled, held: Labelle
         fit_temperature(kingdom.logits(held_beside), kingdom_of[held.species]),
         fit_temperature(species.label_logits(held.feature[animals]), held.species[animals]),
     )
+
+
+def own_kingdom(heads: TreeHeads) -> Linear:
+    """Of the kingdom head, what it reads from the feature itself; the evidence beside it is ImageNet's."""
+    return replace(heads.kingdom, weights=INPUT_WEIGHT * heads.kingdom.weights[: len(heads.tree.weights)])
 
 
 def through(
@@ -240,31 +280,65 @@ def through(
     )
 
 
-def report(tree: Taxonomy, name: str, species: Floats, truths: NDArray[np.intp]) -> None:
-    """Accuracy by rank, to the log."""
-    kingdom_of, families = (
-        tree.kingdom_of[tree.family_of],
-        np.eye(len(tree.families), dtype=np.float32)[tree.family_of],
-    )
-    animal, plant = (kingdom_of[truths] == KINGDOMS.index(kingdom) for kingdom in ("animal", "plant"))
-    kingdom = (by_kingdom(species, kingdom_of).argmax(1) == kingdom_of[truths]).mean()
-    family = ((species @ families).argmax(1) == tree.family_of[truths])[animal].mean()
-    right = species.argmax(1) == truths
-    sys.stdout.write(
-        f"{name:44s} kingdom {kingdom:.3f}  animals: family {family:.3f} species {right[animal].mean():.3f}"
-        f"  plants: species {right[plant].mean():.3f}\n"
-    )
+def shipped_sums(
+    tree: Taxonomy, packs: dict[str, Pack], space: str, projection: Projection, imagenet: Linear
+) -> Sums:
+    """The packs' training views and what ImageNet knows of other species, as sums over vectors."""
+    sums = Sums.empty(space, VECTOR_BYTES, tree.species)
+    for kind in TREE_SHARES:
+        views = load(tree, packs, kind, "train")
+        sums = add_views(sums, projection.bytes(views.feature), views.species, TIMES.get(kind, 1))
+    return sums.merge(imagined(sums, tree, projection.seen_through(imagenet).weights[:, :IMAGENET_CLASSES]))
 
 
-def report_thresholds(tree: Taxonomy, edge: Floats, cloud: Floats, held: Labelled) -> None:
-    """The thresholds that keep `models.calibrate`'s risks: families at the edge, species in the cloud."""
-    families = edge @ np.eye(len(tree.families), dtype=np.float32)[tree.family_of]
-    for rank, scores, truths in (
-        ("family", families, tree.family_of[held.species]),
-        ("species", cloud, held.species),
-    ):
-        threshold = threshold_for_risk(scores.max(1), scores.argmax(1) == truths, RISKS[rank])
-        sys.stdout.write(f"{rank}: at {threshold:.3f} at most {RISKS[rank]:.0%} of the answers are wrong\n")
+# Before anything was calibrated.
+AS_TOLD = Temperatures()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judges:
+    """Edge and cloud as they will answer: both witnesses each, a temperature a rank."""
+
+    tree: Taxonomy
+    projection: Projection
+    feature: TreeHeads
+    vector: TreeHeads
+    solved: LinearHead
+    edge: Temperatures
+    cloud: Temperatures
+
+    def species(self, feature: Floats) -> tuple[Floats, Floats]:
+        """Features (n, 1280) -> species as the edge and as the cloud answers them, (n, species) each."""
+        vector = self.projection.bytes(feature)
+        solved = softmax(self.solved.logits(vector))
+        edge = pooled(self.tree, self.feature.species(self.tree, feature), solved)
+        cloud = pooled(self.tree, self.vector.species(self.tree, self.projection.components(feature)), solved)
+        return tempered(self.tree, edge, self.edge), tempered(self.tree, cloud, self.cloud)
+
+    def calibrated(self, held: Labelled) -> Judges:
+        edge, cloud = self.species(held.feature)
+        return replace(
+            self,
+            edge=fit_temperatures(self.tree, edge, held.species),
+            cloud=fit_temperatures(self.tree, cloud, held.species),
+        )
+
+
+def measured_thresholds(judges: Judges, frame: FrameHead, held: Labelled) -> dict[str, Threshold]:
+    """Each rank's threshold, measured of the tier that answers it."""
+    tree = judges.tree
+    edge, cloud = judges.species(held.feature)
+    kingdom_logits = frame.kingdom.logits(frame.evidence.beside(held.feature)) / frame.temperature
+    family, kingdom = tree.family_of[held.species], tree.kingdom_of[tree.family_of[held.species]]
+    leaves = {
+        labels: np.array([at for at, label in enumerate(labels) if label in KINGDOMS], np.intp)
+        for labels in (tree.families, tree.species)
+    }
+    return {
+        "kingdom": threshold("kingdom", softmax(kingdom_logits), kingdom, np.empty(0, np.intp)),
+        "family": threshold("family", families(tree, edge), family, leaves[tree.families]),
+        "species": threshold("species", cloud, held.species, leaves[tree.species]),
+    }
 
 
 def main() -> None:
@@ -277,30 +351,38 @@ def main() -> None:
     held = together([load(tree, packs, kind, "val") for kind in ("wild256-whole", "wild256-augmented-held")])
 
     full = make_tree_heads(tree, imagenet, everything, held)
-    # Of the kingdom head, what it reads from the feature itself; its evidence is imagenet's.
-    own = replace(full.kingdom, weights=INPUT_WEIGHT * full.kingdom.weights[: everything.feature.shape[1]])
-    projection = make_projection(everything.feature, everything.weight, [imagenet, full.tree, own])
-    vector = through(projection, tree, imagenet, full, held)
-    frame = make_frame_head(tree, packs, full.evidence)
-    for kind in ("wild256-whole", "wild256-augmented-held", "wild256-in-scene-held", "wild64"):
-        test = load(tree, packs, kind, "test")
-        report(tree, f"{kind} test, feature", full.species(tree, test.feature), test.species)
-        report(
-            tree,
-            f"{kind} test, vector",
-            vector.species(tree, projection.components(test.feature)),
-            test.species,
-        )
-    report_thresholds(
-        tree,
-        full.species(tree, held.feature),
-        vector.species(tree, projection.components(held.feature)),
-        held,
+    projection = make_projection(
+        everything.feature, everything.weight, [imagenet, full.tree, own_kingdom(full)]
     )
-    save(frame, full, vector, projection)
+    space = save_projection(projection)
+    # As it will be read: the heads and the sums belong to the bytes that the shipped projection makes.
+    projection = replace(projection, matrix=projection.matrix.astype(np.float16).astype(np.float32))
+    vector = through(projection, tree, imagenet, full, held)
+    sums = shipped_sums(tree, packs, space, projection, imagenet)
+    # Photos from elsewhere are harder than the packs': the temperatures see crops of camera traps, too.
+    harder = together([held, load(tree, packs, "wild256-in-trap-held", "val")])
+    judges = Judges(tree, projection, full, vector, discriminants(sums), AS_TOLD, AS_TOLD).calibrated(harder)
+    frame = make_frame_head(tree, packs, full.evidence)
+    for split in ("val", "test"):
+        for kind in ("wild256-whole", "wild256-augmented-held", "wild256-in-trap-held", "wild64"):
+            photos = load(tree, packs, kind, split)
+            for tier, species in zip(("edge", "cloud"), judges.species(photos.feature), strict=True):
+                told = right(tree, species, photos.species)
+                sys.stdout.write(f"{f'{kind} {split}, {tier}':40s} {told}\n")
+    thresholds = measured_thresholds(judges, frame, held)
+    for rank, its in thresholds.items():
+        sys.stdout.write(f"{rank}: {its}\n")
+    save(frame, judges, sums, thresholds)
 
 
-def save(frame: FrameHead, full: TreeHeads, vector: TreeHeads, projection: Projection) -> None:
+def save_projection(projection: Projection) -> str:
+    """Writes the projection and names the space: what a vector means changes with backbone and projection alone."""
+    np.savez(ZOO / "projection.npz", mean=projection.mean, matrix=projection.matrix.astype(np.float16))
+    meaning = (ZOO / "backbone.onnx").read_bytes() + (ZOO / "projection.npz").read_bytes()
+    return f"lite0-{digest(meaning)[:16]}"
+
+
+def save(frame: FrameHead, judges: Judges, sums: Sums, thresholds: dict[str, Threshold]) -> None:
     """Writes the heads; the large matrices as float16, which changes no answer of the test split."""
     np.savez(
         ZOO / "frame.npz",
@@ -313,22 +395,23 @@ def save(frame: FrameHead, full: TreeHeads, vector: TreeHeads, projection: Proje
         person_bias=np.float32(frame.person.bias[1] - frame.person.bias[0]),
         person_threshold=np.float32(frame.threshold),
     )
-    np.savez(ZOO / "tree.npz", **_heads(full))
-    np.savez(ZOO / "projection.npz", mean=projection.mean, matrix=projection.matrix.astype(np.float16))
-    np.savez(ZOO / "vector.npz", **_heads(vector), **_evidence(vector.evidence))
-    # The space is what a vector means: it changes with the backbone and with the projection, not with the heads.
-    meaning = (ZOO / "backbone.onnx").read_bytes() + (ZOO / "projection.npz").read_bytes()
+    np.savez(ZOO / "tree.npz", **_heads(judges.feature, judges.edge))
+    np.savez(ZOO / "vector.npz", **_heads(judges.vector, judges.cloud), **_evidence(judges.vector.evidence))
+    # No time of writing in the file: equal sums make an equal release.
+    (ZOO / "sums.gz").write_bytes(gzip.compress(sums.snapshot(), mtime=0))
     write_manifest(
         make_manifest(
             ZOO,
             name="lite0",
             version=VERSION,
             task="wildlife",
-            files=("backbone.onnx", "frame.npz", "tree.npz", "projection.npz", "vector.npz"),
+            # What others add to the model (`models.train.frames`) stays until they make it anew.
+            files=tuple({*read_manifest(ZOO).files, *FILES}),
             labels=load_taxonomy().species,
             terms=TERMS,
             size_px=SIZE_PX,
-            space=f"lite0-{digest(meaning)[:16]}",
+            space=sums.space,
+            thresholds=thresholds,
         )
     )
 
@@ -341,7 +424,7 @@ def _evidence(evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def _heads(heads: TreeHeads) -> dict[str, Any]:
+def _heads(heads: TreeHeads, temperatures: Temperatures) -> dict[str, Any]:
     return {
         "kingdom_weights": heads.kingdom.weights,
         "kingdom_bias": heads.kingdom.bias,
@@ -350,6 +433,9 @@ def _heads(heads: TreeHeads) -> dict[str, Any]:
         "tree_bias": heads.tree.bias,
         "tree_to": heads.tree.to.astype(np.int16),
         "tree_temperature": np.float32(heads.tree_temperature),
+        "rank_temperatures": np.array(
+            [temperatures.kingdom, temperatures.family, temperatures.species], np.float32
+        ),
     }
 
 

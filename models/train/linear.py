@@ -110,8 +110,10 @@ class Projection:
         )
 
 
-def make_projection(feature: Floats, weight: Floats, heads: list[Linear]) -> Projection:
-    """Reduced-rank regression of all heads' logits on features (n, 1280) of given weights (n,)."""
+def make_projection(
+    feature: Floats, weight: Floats, heads: list[Linear], count: int = VECTOR_BYTES
+) -> Projection:
+    """Reduced-rank regression of all heads' logits on features (n, 1280) of given weights (n,), to `count` bytes."""
     mean = np.average(feature, axis=0, weights=weight).astype(np.float64)
     centred = feature - mean
     covariance = (centred * (weight / weight.sum())[:, None]).T @ centred
@@ -120,7 +122,7 @@ def make_projection(feature: Floats, weight: Floats, heads: list[Linear]) -> Pro
     root = np.linalg.cholesky(covariance)
     logits = np.hstack([head.weights - head.weights.mean(1, keepdims=True) for head in heads])
     left, _, _ = np.linalg.svd(root.T @ logits, full_matrices=False)
-    left = left[:, :VECTOR_BYTES]
+    left = left[:, :count]
     return Projection(
         mean.astype(np.float32),
         np.linalg.solve(root.T, left).astype(np.float32),

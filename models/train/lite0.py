@@ -204,8 +204,12 @@ def _calibration() -> Iterator[dict[str, NDArray[np.float32]]]:
         picture = cv2.resize(
             pack.picture(row), (CALIBRATION_SIZE_PX, CALIBRATION_SIZE_PX), interpolation=cv2.INTER_AREA
         )
-        tensor = picture[:, :, ::-1].transpose(2, 0, 1)[None].astype(np.float32)
-        yield {"x": (tensor - INPUT_ZERO_POINT) * np.float32(INPUT_SCALE)}
+        yield {"x": as_floats(picture[:, :, ::-1].transpose(2, 0, 1)[None].astype(np.uint8))}
+
+
+def as_floats(served: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """What the float network takes instead of the picture's bytes: RGB (1, 3, height, width)."""
+    return (served.astype(np.float32) - np.float32(INPUT_ZERO_POINT)) * np.float32(INPUT_SCALE)
 
 
 def _with_map(model: Any) -> Any:

@@ -87,7 +87,27 @@ def random_view(rng: np.random.Generator, picture: Picture, least_share: float =
 def compose(
     rng: np.random.Generator, subject: Picture, scene: Picture, share: tuple[float, float]
 ) -> Picture:
-    """Lays a subject softly into a scene, covering a share of its area, at a random place.
+    """Lays a subject softly into a scene, covering a share of its area, at a random place."""
+    return weather(rng, _laid(rng, subject, scene, share)[0])
+
+
+def trapped(
+    rng: np.random.Generator, subject: Picture, scene: Picture, share: tuple[float, float]
+) -> Picture:
+    """What a camera trap's edge gets: a subject in a scene, cropped to what moved, half of them by night."""
+    out, (top, left, high, wide) = _laid(rng, subject, scene, share)
+    # Motion boxes are never tight: a fifth to twice the subject's size of its surroundings comes along.
+    around = rng.uniform(0.1, 1.0, 4) * [high, wide, high, wide]
+    rows = slice(max(0, int(top - around[0])), int(top + high + around[2]))
+    columns = slice(max(0, int(left - around[1])), int(left + wide + around[3]))
+    crop = np.ascontiguousarray(out[rows, columns])
+    return weather(rng, night(rng, crop) if rng.random() < 0.5 else crop)
+
+
+def _laid(
+    rng: np.random.Generator, subject: Picture, scene: Picture, share: tuple[float, float]
+) -> tuple[Picture, tuple[int, int, int, int]]:
+    """A subject in a scene, and where: top, left, height, width.
 
     The subject's rim fades out as an ellipse: there are no masks, and a hard rectangle would be learned instead
     of what is in it.
@@ -109,4 +129,4 @@ def compose(
     alpha = np.clip((1.0 - radius) / rng.uniform(0.1, 0.3), 0, 1)[:, :, None]
     out = backdrop.copy()
     out[top : top + high, left : left + wide] = np.clip(alpha * patch + (1 - alpha) * window, 0, 255)
-    return weather(rng, out.astype(np.uint8))
+    return out.astype(np.uint8), (int(top), int(left), high, wide)

@@ -195,7 +195,7 @@ def test_classify_asks_the_edges_own_model(
     capsys.readouterr()
     assert run("classify", str(cats), "--json") == 0
     answers = json.loads(capsys.readouterr().out)["answers"]
-    assert [each["model"] for each in answers][:2] == ["lite0@1", "mine-v2@1"]
+    assert [each["model"] for each in answers][:2] == ["lite0@2", "mine-v2@1"]
 
 
 def test_a_model_that_is_not_there_is_told_before_the_work_begins(

@@ -112,6 +112,8 @@ def test_the_last_rule_of_each_tier_holds_always(tier: Tier) -> None:
         (at(Tier.EDGE, wants=Rank.FAMILY, margin=RISK_MARGIN), "sure-of-family"),
         (at(Tier.EDGE, wants=Rank.FAMILY, margin=RISK_MARGIN - 0.01), "margin-below-risk"),
         (at(Tier.EDGE, wants=Rank.FAMILY, path=("animal",), margin=0.9), "margin-below-risk"),
+        (at(Tier.EDGE, wants=Rank.FAMILY, path=("other",), probability=0.8), "sure-of-family"),
+        (at(Tier.EDGE, wants=Rank.FAMILY, path=("other",), probability=0.5, margin=0.1), "margin-below-risk"),
         (at(Tier.EDGE, asked="0193"), "already-asked"),
         (at(Tier.EDGE, may_leave=False), "policy-keeps-feature"),
         (at(Tier.CLOUD, path=("animal", "Felidae", "Felis catus")), "species-named"),

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from models.calibrate import RISKS
 from models.registry import load_zoo
 from models.taxonomy import KINGDOMS, load_taxonomy
 from pipeline.errors import Rejected
@@ -19,7 +20,7 @@ PICTURE = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (400, 600, 
 
 
 def test_all_eyes_share_the_model_name_and_the_space() -> None:
-    assert DEVICE.name == EDGE.name == CLOUD.name == "lite0@1"
+    assert DEVICE.name == EDGE.name == CLOUD.name == "lite0@2"
     assert EDGE.space == CLOUD.space
 
 
@@ -46,6 +47,17 @@ def test_edge_and_cloud_answer_the_same_tree_from_the_same_vector() -> None:
     assert np.array_equal(again.vector, edge.vector)
     for scores in (edge.family, edge.kingdom, cloud.species, cloud.family, cloud.kingdom):
         assert scores.probabilities.sum() == pytest.approx(1, abs=1e-4)
+
+
+def test_a_sight_names_the_thresholds_that_were_measured_for_its_model() -> None:
+    edge = EDGE.see(PICTURE)
+    measured = ZOO.manifest("lite0").thresholds
+    assert measured is not None
+    for sight in (edge, EDGE.see_vector(edge.vector), CLOUD.see(edge.vector)):
+        assert dict(sight.thresholds) == {rank: its.at for rank, its in measured.items()}
+    for rank, risk in RISKS.items():
+        assert measured[rank].wrong <= measured[rank].answered <= measured[rank].held
+        assert measured[rank].risk <= risk
 
 
 def test_the_same_picture_always_gives_the_same_vector() -> None:

@@ -11,10 +11,6 @@ from models.scores import Scores
 from models.taxonomy import IMAGENET_CLASSES, KINGDOMS, UnknownLabel, load_taxonomy, roll_up
 
 TREE = load_taxonomy()
-# Groups that a photo does not tell apart by family stand under their order, class or phylum.
-ABOVE_FAMILY = {
-    "Chilopoda", "Gastropoda", "Holothuroidea", "Nematoda", "Odonata", "Platyhelminthes", "Scyphozoa",
-}  # fmt: skip
 
 
 def test_every_species_has_exactly_one_row() -> None:
@@ -29,13 +25,46 @@ def test_every_family_has_one_kingdom_and_every_kingdom_some_species() -> None:
     assert {row.kingdom for row in TREE.rows} == set(KINGDOMS)
 
 
-def test_animal_families_end_in_idae_unless_stated() -> None:
+def test_every_node_has_the_parent_that_its_row_names_and_none_is_an_orphan() -> None:
+    for position, row in enumerate(TREE.rows):
+        family = TREE.families[TREE.family_of[position]]
+        kingdom = TREE.kingdoms[TREE.kingdom_of[TREE.family_of[position]]]
+        assert (kingdom, family, TREE.species[position]) == (row.kingdom, row.family, row.label)
+    assert set(TREE.family_of.tolist()) == set(range(len(TREE.families)))
+    assert set(TREE.kingdom_of.tolist()) == set(range(len(KINGDOMS)))
+    assert len(TREE.family_of) == len(TREE.species) == len(TREE.rows)
+    assert len(TREE.kingdom_of) == len(TREE.families)
+
+
+def test_a_label_stands_at_one_place_of_the_tree() -> None:
+    ranked = (
+        set(KINGDOMS),
+        set(TREE.families) - set(KINGDOMS),
+        set(TREE.species) - set(TREE.families) - set(KINGDOMS),
+    )
+    assert sum(map(len, ranked)) == len(set().union(*ranked)) == len(TREE.paths)
+
+
+def test_every_animal_family_ends_in_idae() -> None:
     families = {row.family for row in TREE.rows if row.kingdom == "animal"}
-    assert {family for family in families if not family.endswith("idae")} == ABOVE_FAMILY
+    assert [family for family in families if not family.endswith("idae")] == []
+    assert len(families) > 150
 
 
 def test_plant_families_end_in_aceae() -> None:
     assert all(row.family.endswith("aceae") for row in TREE.rows if row.kingdom == "plant")
+
+
+def test_all_of_imagenet_s_classes_have_a_place_and_396_of_them_are_animals() -> None:
+    to = TREE.imagenet_to_species()
+    assert to.shape == (IMAGENET_CLASSES,)
+    assert ((to >= 0) & (to < len(TREE.species))).all()
+    kingdoms = Counter(KINGDOMS[TREE.kingdom_of[TREE.family_of[species]]] for species in to.tolist())
+    assert kingdoms["animal"] == 396
+    assert sum(kingdoms.values()) == IMAGENET_CLASSES
+    for position, row in enumerate(TREE.rows):
+        if row.label != "other":
+            assert np.flatnonzero(to == position).tolist() == sorted(row.imagenet)
 
 
 def test_every_imagenet_class_stands_for_one_species() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.train.views import SCENE_SIZE_PX, SHORT_SIDE_PX, compose, night, random_view
+from models.train.views import SCENE_SIZE_PX, SHORT_SIDE_PX, compose, night, random_view, trapped
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (120, 200, 3), np.uint8)
 SCENE = np.full((100, 100, 3), 90, np.uint8)
@@ -31,3 +31,10 @@ def test_a_night_picture_has_no_colour() -> None:
 def test_a_composed_scene_has_the_scenes_size() -> None:
     scene = compose(np.random.default_rng(0), PICTURE, SCENE, (0.03, 0.35))
     assert scene.shape == (SCENE_SIZE_PX, SCENE_SIZE_PX, 3)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_camera_trap_s_crop_is_part_of_the_scene_with_surroundings(seed: int) -> None:
+    crop = trapped(np.random.default_rng(seed), PICTURE, SCENE, (0.03, 0.35))
+    assert crop.dtype == np.uint8 and crop.ndim == 3
+    assert min(crop.shape[:2]) >= 20 and max(crop.shape[:2]) <= SCENE_SIZE_PX
