@@ -1,4 +1,4 @@
-"""Frames as camera traps make them, put together from photos: megapixels, a small subject, often night.
+"""Frames as camera traps make them, put together from photos: ``python -m models.train.traps FOLDER`` writes some to look at.
 
 No pack holds a camera trap's frames, so what a closer look is worth is measured on these: a subject (an animal of the
 photos, or a pedestrian) that covers 2 to 10% of a frame of 1600x1200, laid softly into a scene that is mirrored out to
@@ -9,12 +9,18 @@ Example::
 
     for trap in traps("val", animals=140, persons=80, empty=80, seed=0):
         trap.jpeg, trap.truth, trap.box
+
+Written by the command: 300 frames of the test split, and ``frames.csv`` with the columns path and label, which
+``tierwise models evaluate FOLDER/frames.csv`` reads.
 """
 
 from __future__ import annotations
 
+import argparse
+import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -104,3 +110,23 @@ def _with_subject(rng: np.random.Generator, frame: Picture, subject: Picture) ->
     out[top : top + high, left : left + wide] = np.clip(alpha * patch + (1 - alpha) * window, 0, 255)
     box = Box(left / WIDTH_PX, top / HEIGHT_PX, (left + wide) / WIDTH_PX, (top + high) / HEIGHT_PX)
     return out, box
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("folder", type=Path)
+    folder: Path = options.parse_args().folder
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "frames.csv").open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(("path", "label"))
+        for number, trap in enumerate(traps("test", animals=140, persons=80, empty=80, seed=2)):
+            name = f"{number:03d}.jpg"
+            (folder / name).write_bytes(trap.jpeg)
+            rows.writerow((name, trap.truth[-1]))
+
+
+if __name__ == "__main__":
+    main()
