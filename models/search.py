@@ -265,11 +265,11 @@ def of_moved(evidence: Evidence, head: PartsHead, frame_threshold: float) -> Fou
 def person_in(evidence: Evidence, head: PartsHead, frame_threshold: float) -> float:
     """How surely a person is anywhere in a frame, 0 to 1, on the scale of `PartsHead.person_threshold`.
 
-    By the weighed evidence, or by the whole frame's own score (with `frame_threshold`) where the map shows a place for it: the
-    first finds who is small, the second who is unlike the people of the training photos.
+    By the weighed evidence, or by the whole frame's own score (with `frame_threshold`) where the map shows a place for it, or
+    the frame is too small for one: the first finds who is small, the second who is unlike the people of the training photos.
     """
-    weighed = head.person(evidence)
-    if evidence.person[2] < PLACE_MARGIN:
+    weighed, searched = head.person(evidence), len(evidence.boxes) > 1
+    if searched and evidence.person[2] < PLACE_MARGIN:
         return weighed
     whole = float(evidence.persons[0]) / frame_threshold
     return max(weighed, min(1.0, whole * head.person_threshold))

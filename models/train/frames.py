@@ -191,7 +191,8 @@ def report(name: str, held: Held, head: search.PartsHead, frame: FrameHead) -> N
     scores = _sigmoid(held.person @ head.person_weights + head.person_bias)
     moved = held.kind == MOVED
     searched = np.where(moved, held.moved.argmax(1), searched)
-    placed = held.person[:, 2] >= search.PLACE_MARGIN
+    small = np.char.startswith(held.kind, "small")
+    placed = small | (held.person[:, 2] >= search.PLACE_MARGIN)
     raised = (scores >= head.person_threshold) | (placed & (held.whole_person >= frame.person_threshold))
     raised |= moved & (held.moved_person >= search.CROP_PERSON)
     seconded = raised | ((scores >= head.person_doubt) & (held.outline >= OUTLINE_CLEAR))

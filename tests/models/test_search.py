@@ -154,6 +154,8 @@ def test_a_whole_frame_that_looks_like_a_person_counts_where_the_map_shows_a_pla
     nobody = says(search.OTHER)
     near = look(frame_with((0, 0, 255), Box.WHOLE))
     assert search.person_in(near, nobody, 0.3) >= nobody.person_threshold
+    tiny = look(frame_with((0, 0, 255), Box.WHOLE, (64, 64)))
+    assert search.person_in(tiny, nobody, 0.3) >= nobody.person_threshold
     nowhere = replace(near, person=np.where(np.arange(4) == 2, -1, near.person).astype(np.float32))
     assert search.person_in(nowhere, nobody, 0.3) < nobody.person_threshold
 
