@@ -53,7 +53,7 @@ log = structlog.get_logger("gateway")
 DOWN = "down"
 """Hop of the outbox: answers that the site's edge has not acknowledged."""
 
-GROUP = "tierwise-gateway"
+GROUP = topics.Group.GATEWAY
 SHARE = "$share/tierwise-gateway/"
 SPOOL_MIB = 1024
 """Answers that wait for sites that are away; an answer takes under a kilobyte."""

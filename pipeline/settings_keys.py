@@ -91,6 +91,7 @@ class KafkaSettings(Section, frozen=True, kw_only=True):
     mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
     username: str = ""
     password: str = ""
+    password_file: str = ""
     ca: str = ""
     replication: Positive = 1
     retention_mib: Positive = 256
@@ -114,6 +115,8 @@ class InfluxSettings(Section, frozen=True, kw_only=True):
 
     url: str = ""
     token: str = ""
+    token_file: str = ""
+    """Read into `token` when the settings are loaded."""
     org: str = "tierwise"
     bucket: str = "tierwise"
 
@@ -121,6 +124,8 @@ class InfluxSettings(Section, frozen=True, kw_only=True):
 class DeviceSettings(Section, frozen=True, kw_only=True):
     names: tuple[str, ...] = ()
     """Devices that this agent answers for; empty: every device of the site."""
+    camera: str = ""
+    """Becomes the `source` of the file's first camera stream, where only the environment can be written."""
     send: Literal["crop", "vector"] = "crop"
     edge_deadline_s: PositiveSeconds = 10
     sighting_gap_s: PositiveSeconds = 30

@@ -15,6 +15,9 @@ from pipeline.messages import Kind, Privacy, Tier
 
 ROOT: Final = "tierwise/v1"
 
+DISCOVERY: Final = "homeassistant"
+"""Where Home Assistant looks for devices by itself."""
+
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 """What sites, devices and streams are called; reserved words name our own branches of the tree."""
 
@@ -130,6 +133,8 @@ def site_of(topic: str) -> str | None:
 
 # --- Kafka -----------------------------------------------------------------------------------------------------
 
+KAFKA_ROOT: Final = "tierwise."
+"""All our topics begin so."""
 INGEST: Final = "tierwise.features.ingest"
 REJECTED: Final = "tierwise.features.rejected"
 ROUTED: Final = {
@@ -150,6 +155,14 @@ COMPACTED: Final = frozenset({SUMMARIES, COUNTS})
 """Topics that keep the last value of each key for ever; the others keep what retention allows."""
 
 KAFKA_TOPICS: Final = (INGEST, *ROUTED.values(), REJECTED, RESULTS, SUMMARIES_INGEST, SUMMARIES, COUNTS)
+
+
+class Group:
+    """Consumer groups, one a role. Faust calls its changelogs as its group, too."""
+
+    GATEWAY = "tierwise-gateway"
+    STREAM = "tierwise-stream"
+    CLOUD = "tierwise-cloud"
 
 
 class Header:

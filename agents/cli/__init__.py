@@ -80,6 +80,14 @@ COMMANDS: Final = (
         "Measure ingest, routing and the whole road; figures as ratios.",
         CARE,
     ),
+    Entry("init", "agents.cli.init:init", "Make every secret of a deployment, once (compose runs it).", CARE),
+    Entry(
+        "provision",
+        "agents.cli.provision:app",
+        "Give logins their rights at Kafka and InfluxDB (compose runs it).",
+        CARE,
+    ),
+    Entry("credentials", "agents.cli.credentials:credentials", "Print what people log in with.", CARE),
     Entry("version", "agents.cli.version:version", "Which version this is.", CARE),
 )
 
