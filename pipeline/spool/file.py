@@ -65,13 +65,19 @@ _UNUSABLE = frozenset(
 )
 
 
+class InUse(Stop):
+    """Another process holds the file."""
+
+
 def lock(path: Path) -> IO[bytes]:
     """Keep other processes from this file, until the returned one is closed.
 
     Raises
     ------
+    InUse
+        Another process holds it.
     Stop
-        Another process holds it, or its folder cannot be written.
+        Its folder cannot be written.
     """
     name = path.with_name(path.name + ".lock")
     try:
@@ -89,7 +95,7 @@ def lock(path: Path) -> IO[bytes]:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         held.close()
-        raise Stop(
+        raise InUse(
             f"{path} is in use by another agent: stop that, or give this one a `data` folder of its own"
         ) from None
     return held
