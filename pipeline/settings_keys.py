@@ -142,6 +142,7 @@ class EdgeSettings(Section, frozen=True, kw_only=True):
     window_s: PositiveSeconds = 300
     spool_mib: Positive = 1024
     keep_days: Positive = 30
+    home_assistant: bool = False
 
 
 class HttpSettings(Section, frozen=True, kw_only=True):

@@ -79,6 +79,16 @@ def status(site: str, device: str) -> str:
     return f"{ROOT}/{site}/{device}/status"
 
 
+def discovery(component: str, node: str, entity: str) -> str:
+    """Where Home Assistant looks for one entity."""
+    return f"{DISCOVERY}/{component}/{node}/{entity}/config"
+
+
+def is_discovery(topic: str) -> bool:
+    """Whether a topic is Home Assistant's own: of this site, as everything on the site's broker."""
+    return topic.startswith(f"{DISCOVERY}/")
+
+
 def results_of_all() -> str:
     """What users subscribe to."""
     return f"{ROOT}/+/+/result/+"

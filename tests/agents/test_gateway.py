@@ -345,7 +345,6 @@ def test_a_private_record_that_tells_no_source_is_taken_from_its_site() -> None:
     check_site(envelope(1), "home", "home")
 
 
-
 def sighting(site: str, device: str = "cam1") -> bytes:
     return messages.encode(
         SightingReport(

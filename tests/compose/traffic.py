@@ -169,7 +169,9 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: ending.set())
     logins = [json.loads(line) for line in given.logins.read_text().splitlines()]
     traffic = Traffic(
-        given.port, {login["name"]: login["password"] for login in logins if login["where"] == "mqtt"}, given.streams
+        given.port,
+        {login["name"]: login["password"] for login in logins if login["where"] == "mqtt"},
+        given.streams,
     )
     number = 0
     while not ending.wait(given.pause_s):
