@@ -154,7 +154,7 @@ traffic restarts
 sleep 3
 for service in mosquitto device edge uplink kafka gateway stream cloud; do
     begin
-    "${C[@]}" restart -t 5 $service >/dev/null 2>&1
+    "${C[@]}" restart -t 20 $service >/dev/null 2>&1
     healthy
     row "restart of $service" "$(took)"
 done

@@ -15,7 +15,8 @@ Whatever Kafka or its client says becomes `Retry` (away, busy), `Stop` (login or
 `Refused`. The only folder, with `pipeline.brokers` and `pipeline.stream`, that imports a Kafka client.
 """
 
-from pipeline.kafka.admin import check, create_topics, grant, wait_for_topics
+from pipeline.kafka.access import grant
+from pipeline.kafka.admin import check, create_topics, wait_for_topics
 from pipeline.kafka.consumer import Consumer, Fetched, Place, Progress
 from pipeline.kafka.producer import Producer, Refused
 from pipeline.kafka.tables import read_all, record_counts

@@ -16,19 +16,10 @@ from typing import Any, Final
 
 from kafka import KafkaAdminClient
 from kafka import errors as kafka_errors
-from kafka.admin import (
-    ACL,
-    ACLOperation,
-    ACLPermissionType,
-    ACLResourcePatternType,
-    ResourcePattern,
-    ResourceType,
-)
 
 from pipeline import topics
 from pipeline.errors import Retry, Stop
 from pipeline.kafka.connection import REQUEST_TIMEOUT_MS, address, errors_mapped, opened
-from pipeline.rights import Right
 from pipeline.settings import KafkaSettings
 
 TOPIC_POLL_S: Final = 0.5
@@ -109,38 +100,6 @@ def check(settings: KafkaSettings) -> None:
     """
     with errors_mapped(settings), contextlib.closing(_admin(settings)) as admin:
         admin.list_topics()
-
-
-def grant(settings: KafkaSettings, rights: Iterable[Right]) -> int:
-    """Give these rights; those that are there already stay. Returns how many there are of them.
-
-    Raises
-    ------
-    Retry
-        Kafka cannot be reached.
-    Stop
-        The login is refused or may not give rights, or the broker has no authorizer that would mind them.
-    """
-    wanted = [
-        ACL(
-            f"User:{right.login}",
-            "*",
-            ACLOperation[operation],
-            ACLPermissionType.ALLOW,
-            ResourcePattern(
-                ResourceType[right.kind],
-                right.name,
-                ACLResourcePatternType.PREFIXED if right.prefixed else ACLResourcePatternType.LITERAL,
-            ),
-        )
-        for right in rights
-        for operation in right.operations
-    ]
-    with errors_mapped(settings), contextlib.closing(_admin(settings)) as admin:
-        answer = admin.create_acls(wanted)
-        for error in answer["failed"]:
-            raise error(f"as {settings.username or 'nobody'} no rights can be given")
-    return len(wanted)
 
 
 def _admin(settings: KafkaSettings) -> Any:
