@@ -35,9 +35,11 @@ import msgspec
 import structlog
 
 from agents import exits
+from agents.pulse import pulse_of
 from agents.telemetry import HealthServer, Metrics, configure_logs, version
 from pipeline import private_files
 from pipeline.brokers import parent
+from pipeline.clock import SystemClock
 from pipeline.errors import Stop
 
 if TYPE_CHECKING:
@@ -151,6 +153,9 @@ def run_role(name: str, build: Build, settings: Settings, *, parent_pid: int | N
             cleanup.callback(_stop, role)
             cleanup.enter_context(_served(role, settings))
             role.start()
+            if pulse := pulse_of(role.metrics, name, settings, SystemClock()):
+                cleanup.callback(pulse.stop)
+                pulse.start()
             log.info("started", version=version(), pid=os.getpid())
         except Exception as error:  # the frame is where every failure of a role becomes its exit code
             endings.report(_failure(error, "start"))

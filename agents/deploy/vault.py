@@ -171,8 +171,11 @@ class Vault:
             "server.properties",
             kafka.properties(cluster, "kafka", public, KAFKA_MOUNTED, tls=request.tls),
         )
-        for room, token in (("edge", request.site_influx_token), ("stream", request.influx_token)):
-            if token:
+        for rooms, token in (
+            (("device", "edge"), request.site_influx_token),
+            (("gateway", "stream", "cloud"), request.influx_token),
+        ):
+            for room in rooms if token else ():
                 self._put(room, "influx-token", token)
         for server, keeper in (("influxdb", "series"), ("site-influxdb", "site-series")):
             token = self.password(f"{server}.token")

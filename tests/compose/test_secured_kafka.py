@@ -22,7 +22,7 @@ from agents.deploy.vault import KAFKA_MOUNTED, Request, Vault
 from agents.role import running
 from agents.supervisor import ask_health
 from pipeline import clock, ids, kafka, topics
-from pipeline.errors import Stop
+from pipeline.errors import Retry, Stop
 from pipeline.kafka import Consumer, Producer
 from pipeline.messages import Envelope, Kind, Privacy
 from pipeline.privacy import gate
@@ -99,9 +99,8 @@ class SecuredKafka(ApacheKafka):
         return msgspec.structs.replace(plain, **changes)
 
     def over_tls(self, name: str, **changes: object) -> KafkaSettings:
-        return self.login(
-            name, address=f"localhost:{self.tls_port}", security="SASL_SSL", ca=str(self.ca), **changes
-        )
+        tls = {"address": f"localhost:{self.tls_port}", "security": "SASL_SSL", "ca": str(self.ca)}
+        return self.login(name, **(tls | changes))
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +128,15 @@ def feature(number: int) -> Envelope:
     )
 
 
+def gets_in(settings: KafkaSettings) -> bool:
+    """A password that was just set takes a moment."""
+    try:
+        kafka.check(settings)
+    except Stop:
+        return False
+    return True
+
+
 def seen_by(settings: KafkaSettings, *names: str) -> bool:
     return kafka.wait_for_topics(settings, names, threading.Event(), 5)
 
@@ -143,17 +151,14 @@ def test_every_kind_of_login_of_the_settings_gets_in(cluster: SecuredKafka) -> N
             sasl_plain_password=cluster.vault.known("kafka.admin"),
         )
     ) as admin:
-        admin.alter_user_scram_credentials(
-            [
-                UserScramCredentialUpsertion("scram", mechanism, "another secret", iterations=4096)
-                for mechanism in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512)
-            ]
-        )
+        for mechanism in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512):
+            wanted = UserScramCredentialUpsertion("scram", mechanism, "another secret", iterations=4096)
+            assert admin.alter_user_scram_credentials([wanted]) == {"scram": None}
     kafka.check(cluster.login("reader"))
     kafka.check(cluster.over_tls("reader"))
     for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512"):
         scram = cluster.login("reader", mechanism=mechanism, username="scram", password="another secret")
-        eventually(lambda scram=scram: kafka.check(scram) is None)  # type: ignore[misc]
+        eventually(lambda scram=scram: gets_in(scram))  # type: ignore[misc]
     kafka.check(KafkaSettings(address=f"localhost:{cluster.ssl_port}", security="SSL", ca=str(cluster.ca)))
 
 
@@ -161,6 +166,11 @@ def test_every_kind_of_login_of_the_settings_gets_in(cluster: SecuredKafka) -> N
 def test_a_wrong_password_is_told_as_one(cluster: SecuredKafka, mechanism: str) -> None:
     with pytest.raises(Stop, match=r"refuses us.*username and password"):
         kafka.check(cluster.login("cloud", password="wrong", mechanism=mechanism))
+
+
+def test_a_certificate_that_is_not_trusted_is_told_as_such(cluster: SecuredKafka) -> None:
+    with pytest.raises(Retry, match="certificate"):
+        kafka.check(cluster.over_tls("cloud", ca=""))
 
 
 def test_the_gateway_fills_ingest_and_nothing_that_the_router_fills(cluster: SecuredKafka) -> None:
