@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from agents import exits
 from agents.cli.options import AsJson, SettingsFile
 from agents.plan import ROLE_NAMES
-from agents.role import running
-from agents.supervisor import ask_health
+from agents.running import ask_health, running
 from pipeline.errors import Stop
 from pipeline.settings import Settings
+
+PATIENCE_S: Final = 5.0
+"""A machine that is very busy is slow, and not ill."""
 
 
 def health(
@@ -32,7 +34,9 @@ def health(
         if told is None:
             continue
         found += 1
-        ready, parts = ask_health(told.port) if told.port is not None else (True, {"http": "switched off"})
+        ready, parts = (
+            ask_health(told.port, PATIENCE_S) if told.port is not None else (True, {"http": "switched off"})
+        )
         all_ready &= ready
         if as_json:
             typer.echo(json.dumps({"role": name, "ready": ready, "pid": told.pid, "parts": parts}))
