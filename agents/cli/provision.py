@@ -73,9 +73,10 @@ def influx(
     ] = None,
 ) -> None:
     """Make InfluxDB's bucket, and one token for each who uses it; a token whose file is there stays."""
+    wanted_tokens = [Token.parse(one) for one in token]
     server = Influx(url, _read(admin_token_file), org)
     bucket_id = patiently(lambda: server.bucket(bucket, keep_days))
-    for wanted in map(Token.parse, token):
+    for wanted in wanted_tokens:
         if not wanted.file.exists():
             secret = patiently(lambda: server.renew_token(wanted.name, wanted.action, bucket_id))  # noqa: B023  # called at once
             _write(wanted.file, secret)
