@@ -52,7 +52,7 @@ def test_every_knob_does_something_and_every_variable_is_explained() -> None:
 
 def test_no_file_holds_a_password() -> None:
     for file in [*FILES, COMPOSE / ".env"]:
-        for line in file.read_text().splitlines():
+        for line in (text.partition("#")[0] for text in file.read_text().splitlines()):
             assert not re.search(r"(password|secret)\s*[:=]\s*[\"']?[A-Za-z0-9]{6,}", line, re.IGNORECASE), (
                 line
             )
