@@ -27,7 +27,11 @@ from pipeline.messages import Envelope, Kind, Privacy
 from pipeline.privacy import gate
 from pipeline.settings import KafkaSettings
 
-pytestmark = pytest.mark.real
+pytestmark = [
+    pytest.mark.real,
+    # kafka-python leaves the TLS sockets of a client that was closed to the garbage collector.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 NOW_S = 1_770_000_000.0
 EVENTS = [ids.derived(NOW_S, str(number)) for number in range(40)]
