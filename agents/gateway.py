@@ -95,8 +95,9 @@ class Gateway:
             f"tierwise-gateway-{instance}",
             subscriptions=[SHARE + topics.uplink("+"), topics.downlink_ack("+")],
             handler=self,
-            # Edges repeat what was not acknowledged to them; rumqttd ends where a kept session of a shared
-            # subscription holds unacknowledged messages.
+            # Edges repeat what was not acknowledged to them. Of a shared subscription a kept session helps nobody:
+            # Mosquitto goes on to give it its share while its client is away (5 of 10 messages waited there), and
+            # rumqttd ends where it holds unacknowledged messages.
             persistent=False,
         )
         self._sender = BatchSender(
