@@ -40,18 +40,18 @@ fi
 
 # --- a stack of its own ---------------------------------------------------------------------------------------------
 free_port() { "$PYTHON" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
-export PROJECT=tierwise-check-$$ TIERWISE_VERSION=check SEALED=edge-private,user-private
+export PROJECT=tierwise-check-$$ TIERWISE_VERSION=check SEALED=edge-private,user-private HOME_ASSISTANT=true
 for port in MQTT_PORT MQTT_TLS_PORT UPLINK_PORT UPLINK_TLS_PORT KAFKA_TLS_PORT GRAFANA_PORT SITE_GRAFANA_PORT SITE_MQTT_PORT; do
     export "$port=$(free_port)"
 done
 STREAMS=12
-cp compose/settings.toml "$WORK/settings.toml"
 printf '\n[device]\nsighting_gap_s = 1\n[edge]\ncloud_deadline_s = 5\n' >"$WORK/head.toml"
 cat "$WORK/head.toml" compose/settings.toml >"$WORK/settings.toml"
 for number in $(seq 2 $STREAMS); do
     printf '\n[streams."cam%s/garden"]\npixels = "edge-private"\nfeature = "%s"\nresult = "public"\n' "$number" \
         "$([ "$number" = 2 ] && echo edge-private || echo public)" >>"$WORK/settings.toml"
 done
+printf '\n[streams."door/door"]\npixels = "edge-private"\nfeature = "public"\nresult = "public"\n' >>"$WORK/settings.toml"
 export SETTINGS=$WORK/settings.toml
 TRAFFIC=
 end() {
@@ -137,6 +137,10 @@ publish cam1/frame/garden <"$WORK/coffee.png.jpg"
 wait $LISTENER || true
 [ ! -s "$WORK/frames" ] || fail "a viewer may read frames"
 row "frames that a viewer could read" 0
+
+at_broker mosquitto_sub -u homeassistant -P "$(secret mqtt homeassistant)" -t 'homeassistant/#' -v -W 4 >"$WORK/entities" 2>/dev/null || true
+[ "$(wc -l <"$WORK/entities")" -ge 10 ] || fail "Home Assistant is told of $(wc -l <"$WORK/entities") entities"
+row "entities that Home Assistant is told of" "$(wc -l <"$WORK/entities")"
 
 offsets() { # topic -> records, by Kafka's own tool
     printf 'security.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN\nsasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required username="reader" password="%s";\n' "$(secret kafka reader)" |

@@ -86,7 +86,7 @@ class Traffic:
     # --- said ------------------------------------------------------------------------------------------------
 
     def publish(self, number: int) -> None:
-        """One round: a cat at one of the cameras, a reading; now and then a person at a door that nobody named."""
+        """One round: a cat at one of the cameras, a reading; now and then a person at a door."""
         self._send(next(self._topics), _unique(next(self._cats), number))
         reading = {"value": 20 + number % 7, "unit": "Cel", "id": ids.event_id(time.time())}
         self._send(topics.reading(SITE, "room1", "temperature"), json.dumps(reading).encode())
