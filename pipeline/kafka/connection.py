@@ -139,7 +139,7 @@ def opened(kind: Callable[..., Any], settings: KafkaSettings, name: str, **more:
         for each in networks:
             each.close()
             if isinstance(error, kafka_errors.KafkaTimeoutError) and each.problem is not None:
-                raise each.problem from error
+                raise each.problem.with_traceback(None) from None  # its frames would keep sockets open
         raise
 
 
