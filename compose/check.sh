@@ -233,7 +233,8 @@ BARN=(docker compose -f compose/compose.site.yaml)
 export SITE=barn
 up "${BARN[@]}"
 row "second site, its uplink with TLS" "$(took)"
-barn() { "${BARN[@]}" run --rm -T init credentials --json | "$PYTHON" -c "import json, sys; print(next(l['password'] for l in map(json.loads, sys.stdin) if (l['where'], l['name']) == ('mqtt', '$1')))"; }
+"${BARN[@]}" run --rm -T init credentials --json >"$WORK/barn-logins.json"
+barn() { "$PYTHON" -c "import json; print(next(l['password'] for l in map(json.loads, open('$WORK/barn-logins.json')) if (l['where'], l['name']) == ('mqtt', '$1')))"; }
 BARN_CAMERA=$(barn camera) BARN_VIEWER=$(barn viewer)
 "${BARN[@]}" exec -T mosquitto mosquitto_sub -u viewer -P "$BARN_VIEWER" -t 'tierwise/v1/barn/+/result/cloud' -C 1 -W 30 >"$WORK/barn-answers" &
 LISTENER=$!
