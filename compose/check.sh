@@ -253,7 +253,7 @@ clear_line() { # what was wrong, text that must be in the answer
 "${C[@]}" run --rm -T -e SITE='Our Home' init >"$WORK/wrong" 2>&1 && fail "a bad name was taken"
 clear_line "a bad site name" "is no name"
 mkdir "$WORK/half" && echo x >"$WORK/half/server.pem" && chmod -R a+rX "$WORK"
-"${C[@]}" run --rm -T -e TLS=on -v "$WORK/half:/certificates:ro" init >"$WORK/wrong" 2>&1 && fail "half a certificate was taken"
+"${C[@]}" run --rm -T -e TLS=on -e CERTIFICATES=/half -v "$WORK/half:/half:ro" init >"$WORK/wrong" 2>&1 && fail "half a certificate was taken"
 clear_line "a missing certificate" "server-key.pem is missing"
 timeout 20 "${C[@]}" run --rm -T --no-deps -e TIERWISE_KAFKA__PASSWORD=wrong -e TIERWISE_KAFKA__PASSWORD_FILE= cloud >"$WORK/wrong" 2>&1 && fail "a bad password was taken"
 clear_line "a bad password at Kafka" "refuses us"
