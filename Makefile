@@ -48,6 +48,7 @@ bench: $(VENV)/.demo ## every benchmark of docs/benchmarks.md, in one run
 lock: ## resolve pyproject.toml into the lock files anew (needs uv)
 	uv pip compile pyproject.toml --extra all --group dev --universal --generate-hashes --python-version 3.11 --no-header --no-emit-index-url -q --upgrade -o requirements.lock
 	uv pip compile - --universal --generate-hashes --python-version 3.11 --no-deps --no-header --no-emit-index-url -q --upgrade -o requirements-demo.lock <<< "scikit-image"
+	for image in cloud edge; do uv pip compile pyproject.toml --extra $$image --group image -c requirements.lock --universal --generate-hashes --python-version 3.11 --no-header --no-emit-index-url -q -o compose/requirements-$$image.lock; done
 
 clean: ## remove what the targets above made
 	rm -rf $(VENV) $(VENV)-peers build dist .mypy_cache .ruff_cache

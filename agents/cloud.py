@@ -38,7 +38,7 @@ from pipeline.settings import KafkaSettings, Settings
 
 log = structlog.get_logger("cloud")
 
-GROUP = "tierwise-cloud"
+GROUP = topics.Group.CLOUD
 FEATURES = topics.ROUTED[Privacy.PUBLIC]
 
 BATCH = 50

@@ -17,12 +17,15 @@ from pipeline.topics import Parsed
 SITE, EDGE = "site", "edge"
 """Hops of the outbox: the site's broker (settled by its PUBACK) and the edge agent (settled by its event-ack)."""
 
-SCHEMA = """
+MIGRATIONS = (
+    """
 CREATE TABLE IF NOT EXISTS device_boots(boot INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS device_streams(
     stream TEXT PRIMARY KEY, sequence INTEGER NOT NULL, memory BLOB NOT NULL, at REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS device_awaiting(event TEXT PRIMARY KEY, deadline REAL NOT NULL, sent BLOB NOT NULL);
-"""
+""",
+)
+"""One script a version of its tables; only ever append."""
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -41,7 +44,7 @@ class DeviceStore:
 
     def open(self) -> int:
         """Make the tables; returns this start's number, the `boot` of the order that events carry."""
-        self._spool.create(SCHEMA)
+        self._spool.migrate("device", MIGRATIONS)
         with self._spool.transaction() as tx:
             tx.db.execute("INSERT INTO device_boots(at) VALUES (?)", (self._clock.now(),))
             return int(tx.db.lastrowid or 0)

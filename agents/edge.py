@@ -15,10 +15,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from functools import partial
+from importlib.metadata import version
 
 import structlog
 
-from agents import outbox
+from agents import home_assistant, outbox
 from agents.dead_letters import answer_or_refuse
 from agents.edge_answers import Answers
 from agents.edge_frames import Families
@@ -183,10 +184,14 @@ class Edge:
 
     def _tick_loop(self) -> None:
         tidied_s = 0.0
+        announced = 0
         while not self._stop.wait(TICK_S):
             now_s = self._clock.now()
             try:
                 self._tick(now_s)
+                if self._settings.edge.home_assistant and announced != (connects := self._mqtt.connects):
+                    self._announce(now_s)
+                    announced = connects
                 if now_s - tidied_s > TIDY_S:
                     self._store.forget(now_s - self._settings.edge.keep_days * DAY_S)
                     tidied_s = now_s
@@ -200,6 +205,12 @@ class Edge:
             self._answers.told(window)
         self._rooms.tell_hours(self._spool)
         self._sightings.close_quiet(now_s, self._spool)
+
+    def _announce(self, now_s: float) -> None:
+        """At each connection: a broker that was set up anew has forgotten what it retained."""
+        with self._spool.transaction() as tx:
+            for topic, entity in home_assistant.announcements(self._settings, version("tierwise")):
+                tx.send(outbox.letter(entity, hop=SITE, topic=topic, id=topic, now_s=now_s))
 
     # --- out ---------------------------------------------------------------------------------------------------
 

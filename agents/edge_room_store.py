@@ -15,7 +15,8 @@ from pipeline.messages import Levels
 from pipeline.privacy.policy import LOWEST
 from pipeline.spool import Spool, Transaction
 
-SCHEMA = """
+MIGRATIONS = (
+    """
 CREATE TABLE IF NOT EXISTS edge_samples(
     room TEXT, source TEXT, unit TEXT NOT NULL, time REAL, value REAL NOT NULL, levels BLOB NOT NULL,
     PRIMARY KEY(room, source, time));
@@ -23,7 +24,9 @@ CREATE TABLE IF NOT EXISTS edge_rooms(room TEXT PRIMARY KEY, end REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS edge_hours(
     source TEXT, start REAL, hour BLOB NOT NULL, levels BLOB NOT NULL, changed INTEGER NOT NULL,
     PRIMARY KEY(source, start));
-"""
+""",
+)
+"""One script a version of its tables; only ever append."""
 
 
 class Window(NamedTuple):

@@ -12,7 +12,8 @@ from pipeline.clock import Clock
 from pipeline.messages import Privacy, SightingReport
 from pipeline.spool import Spool, Transaction
 
-SCHEMA = """
+MIGRATIONS = (
+    """
 CREATE TABLE IF NOT EXISTS edge_sightings(
     sighting TEXT PRIMARY KEY, at REAL NOT NULL, asked TEXT, open INTEGER NOT NULL, privacy TEXT NOT NULL, told BLOB);
 CREATE INDEX IF NOT EXISTS edge_sightings_open ON edge_sightings(at) WHERE open;
@@ -20,7 +21,9 @@ CREATE TABLE IF NOT EXISTS edge_votes(
     sighting TEXT, event TEXT, path TEXT NOT NULL, weight INTEGER NOT NULL, PRIMARY KEY(sighting, event));
 CREATE TABLE IF NOT EXISTS edge_tallies(
     sighting TEXT, path TEXT, frames INTEGER NOT NULL, weight INTEGER NOT NULL, PRIMARY KEY(sighting, path));
-"""
+""",
+)
+"""One script a version of its tables; only ever append."""
 
 
 class SightingStore:

@@ -32,13 +32,16 @@ to the gateway (by the uplink broker's PUBACK)."""
 
 DAY_S = 86_400.0
 
-SCHEMA = """
+MIGRATIONS = (
+    """
 CREATE TABLE IF NOT EXISTS edge_answers(
     event TEXT PRIMARY KEY, sighting TEXT, at REAL NOT NULL, boot INTEGER, sequence INTEGER, told BLOB NOT NULL,
     context BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS edge_answers_at ON edge_answers(at);
 CREATE TABLE IF NOT EXISTS edge_awaiting(event TEXT PRIMARY KEY, deadline REAL NOT NULL);
-"""
+""",
+)
+"""One script a version of its tables; only ever append."""
 
 
 class Context(msgspec.Struct, frozen=True):
@@ -71,8 +74,9 @@ class EdgeStore:
 
     def open(self) -> None:
         """Make the tables where there are none."""
-        for schema in (SCHEMA, edge_sighting_store.SCHEMA, edge_room_store.SCHEMA):
-            self._spool.create(schema)
+        self._spool.migrate("edge", MIGRATIONS)
+        self._spool.migrate("sightings", edge_sighting_store.MIGRATIONS)
+        self._spool.migrate("rooms", edge_room_store.MIGRATIONS)
 
     # --- answers -----------------------------------------------------------------------------------------------
 

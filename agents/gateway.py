@@ -11,15 +11,13 @@ share the sites: the uplink is a shared subscription, the results are read as on
 
 from __future__ import annotations
 
-import secrets
 import threading
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 import structlog
 
-from agents import outbox
+from agents import gateway_outbox, outbox
 from agents.dead_letters import INTERNAL_ERROR
 from agents.kafka_links import await_topics
 from agents.links import broker_parts, endpoint
@@ -46,14 +44,14 @@ from pipeline.messages import (
 from pipeline.mqtt import Connection, Message
 from pipeline.privacy import gate
 from pipeline.settings import Settings
-from pipeline.spool import Outgoing, Spool
+from pipeline.spool import Outgoing
 
 log = structlog.get_logger("gateway")
 
 DOWN = "down"
 """Hop of the outbox: answers that the site's edge has not acknowledged."""
 
-GROUP = "tierwise-gateway"
+GROUP = topics.Group.GATEWAY
 SHARE = "$share/tierwise-gateway/"
 SPOOL_MIB = 1024
 """Answers that wait for sites that are away; an answer takes under a kilobyte."""
@@ -65,6 +63,9 @@ KEEP_S = 7 * 86_400.0
 """How long an answer waits for a site that is away: after a week its users have long stopped to wait for it."""
 
 EXPIRE_EVERY_S = 3600.0
+
+ADOPT_EVERY_S = 30.0
+"""How often outboxes that nobody holds are looked for: fewer gateways than before are no reason to lose an answer."""
 
 
 class Gateway:
@@ -79,6 +80,7 @@ class Gateway:
         self._stop = threading.Event()
         self._kafka = "connecting"
         self._expired_s = 0.0
+        self._adopted_s = 0.0
         self._ready = False
 
     # --- life ----------------------------------------------------------------------------------------------
@@ -86,15 +88,16 @@ class Gateway:
     def start(self) -> None:
         """Open the outbox; connect in the background."""
         settings, folder = self._settings, self._settings.data_dir / "gateway"
-        self._spool = Spool.open(folder / "spool.db", limit_bytes=SPOOL_MIB << 20)
+        self._spool, instance = gateway_outbox.claim(folder, limit_bytes=SPOOL_MIB << 20)
         self._producer = Producer(settings.kafka, "tierwise-gateway")
         self._mqtt = Connection(
             endpoint(settings.uplink_mqtt),
-            f"tierwise-gateway-{instance(folder)}",
+            f"tierwise-gateway-{instance}",
             subscriptions=[SHARE + topics.uplink("+"), topics.downlink_ack("+")],
             handler=self,
-            # Edges repeat what was not acknowledged to them; rumqttd ends where a kept session of a shared
-            # subscription holds unacknowledged messages.
+            # Edges repeat what was not acknowledged to them. Of a shared subscription a kept session helps nobody:
+            # Mosquitto goes on to give it its share while its client is away (5 of 10 messages waited there), and
+            # rumqttd ends where it holds unacknowledged messages.
             persistent=False,
         )
         self._sender = BatchSender(
@@ -243,7 +246,13 @@ class Gateway:
         return fetched
 
     def _expire(self) -> None:
+        """What is done now and then: take over what nobody sends any more, give up what nobody waits for any more."""
         now_s = self._clock.now()
+        if now_s - self._adopted_s > ADOPT_EVERY_S:
+            folder = self._settings.data_dir / "gateway"
+            if count := gateway_outbox.adopt(folder, self._spool, DOWN, now_s):
+                log.info("answers of a gateway that is gone were taken over", count=count)
+            self._adopted_s = now_s
         if now_s - self._expired_s > EXPIRE_EVERY_S:
             with self._spool.transaction() as tx:
                 count = tx.expire(DOWN, now_s - KEEP_S)
@@ -323,14 +332,6 @@ def check_site(envelope: Envelope, batch_site: str, topic_site: str) -> None:
             )
         if told.source != envelope.source:
             raise Rejected("other-site", f"{envelope.event}: the sighting inside is of another source")
-
-
-def instance(folder: Path) -> str:
-    """A name for this gateway that survives restarts, so that its broker ends what is left of the connection before."""
-    path = folder / "instance"
-    if not path.exists():
-        path.write_text(secrets.token_hex(4), "ascii")
-    return path.read_text("ascii")
 
 
 def build(settings: Settings, clock: Clock | None = None) -> Gateway:

@@ -17,6 +17,7 @@ from pipeline import messages
 from pipeline.errors import Rejected
 from pipeline.messages import (
     Ack,
+    Discovery,
     DownlinkAck,
     Envelope,
     Event,
@@ -34,7 +35,7 @@ from pipeline.spool import Outgoing
 
 _TYPES: Final[dict[str, type[msgspec.Struct]]] = {
     kind.__name__: kind
-    for kind in (Ack, DownlinkAck, Envelope, Event, EventAck, Refusal, Result, SightingReport)
+    for kind in (Ack, Discovery, DownlinkAck, Envelope, Event, EventAck, Refusal, Result, SightingReport)
 }
 """What may wait in an outbox, by the word that stands beside it."""
 

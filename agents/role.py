@@ -35,9 +35,12 @@ import msgspec
 import structlog
 
 from agents import exits
+from agents.pulse import pulse_of
+from agents.running import Running, running_path
 from agents.telemetry import HealthServer, Metrics, configure_logs, version
 from pipeline import private_files
 from pipeline.brokers import parent
+from pipeline.clock import SystemClock
 from pipeline.errors import Stop
 
 if TYPE_CHECKING:
@@ -77,13 +80,6 @@ class Role(Protocol):
 
 
 Build = Callable[["Settings"], Role]
-
-
-class Running(msgspec.Struct, frozen=True):
-    """`<data>/run/<role>.json` while a role runs: who it is, and where its HTTP port is (None: switched off)."""
-
-    pid: int
-    port: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +147,9 @@ def run_role(name: str, build: Build, settings: Settings, *, parent_pid: int | N
             cleanup.callback(_stop, role)
             cleanup.enter_context(_served(role, settings))
             role.start()
+            if pulse := pulse_of(role.metrics, name, settings, SystemClock()):
+                cleanup.callback(pulse.stop)
+                pulse.start()
             log.info("started", version=version(), pid=os.getpid())
         except Exception as error:  # the frame is where every failure of a role becomes its exit code
             endings.report(_failure(error, "start"))
@@ -221,19 +220,3 @@ def _served(role: Role, settings: Settings) -> Iterator[None]:
     finally:
         path.unlink(missing_ok=True)
         server.close()
-
-
-def running_path(data_dir: Path, role: str) -> Path:
-    return data_dir / "run" / f"{role}.json"
-
-
-def running(data_dir: Path, role: str) -> Running | None:
-    """Where this role runs, as it wrote itself; None if it does not, or is just starting."""
-    try:
-        told = msgspec.json.decode(running_path(data_dir, role).read_bytes(), type=Running)
-        os.kill(told.pid, 0)
-    except (FileNotFoundError, ProcessLookupError, msgspec.DecodeError):
-        return None
-    except PermissionError:  # it lives, and is another user's
-        pass
-    return told

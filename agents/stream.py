@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import faust
+import faust.exceptions
 import prometheus_client
 import structlog
 
@@ -165,7 +166,10 @@ class StreamRole:
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             consumer = app.consumer
-            self._partitions = len(consumer.assignment())
+            try:
+                self._partitions = len(consumer.assignment())
+            except faust.exceptions.ConsumerNotStarted:  # a busy machine: it is still starting
+                continue
             ready = self._partitions and consumer.flow_active and not app.rebalancing
             self._trouble = "" if ready else "waiting for partitions"
 

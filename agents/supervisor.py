@@ -18,8 +18,6 @@ import contextlib
 import enum
 import fcntl
 import functools
-import http.client
-import json
 import os
 import socket
 import threading
@@ -34,7 +32,7 @@ import structlog
 from agents import exits, ports
 from agents.child import Child
 from agents.plan import BROKERS, EXTRAS, ROLES, Part, Phase, Watched, due, is_installed, pause_s
-from agents.role import running
+from agents.running import PROBE_TIMEOUT_S, ask_health, running
 from agents.telemetry import LOOPBACK
 from pipeline import private_files
 from pipeline.errors import Stop
@@ -46,8 +44,6 @@ log = structlog.get_logger(__name__)
 
 LOOK_EVERY_S: Final = 0.05
 """How often the children are looked at: 20 cheap system calls a second buy a start without waiting."""
-
-PROBE_TIMEOUT_S: Final = 1.0
 
 STILL_WAITING_AFTER_S: Final = 10.0
 """When a part is not ready by then, say so, and what it waits for."""
@@ -297,16 +293,3 @@ def _accepts(port: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def ask_health(port: int) -> tuple[bool, dict[str, str]]:
-    """A role's `/health`: whether it is ready, and its parts; (False, {}) where nothing answers."""
-    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=PROBE_TIMEOUT_S)
-    try:
-        connection.request("GET", "/health")
-        answer = connection.getresponse()
-        return answer.status == http.HTTPStatus.OK, json.loads(answer.read())["parts"]
-    except (OSError, http.client.HTTPException, ValueError, KeyError):
-        return False, {}
-    finally:
-        connection.close()

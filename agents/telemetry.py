@@ -44,6 +44,8 @@ LATENCY_BUCKETS_MS: Final = (2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 
 LIBRARY_LEVELS: Final = {
     "kafka": logging.WARNING,  # tells each socket that it opens
     "kafka.net.selector": logging.ERROR,  # warns when its own loop was slow for 0.1 s, as on any busy machine
+    "kafka.net.sasl": logging.ERROR,  # warns at each connection of what the settings say: no TLS below it
+    "aiokafka.conn": logging.ERROR,  # the same
     "aiokafka": logging.WARNING,  # tells each step of each rebalance
     "faust": logging.WARNING,  # tells each of its dozen services that it starts and stops
     "mode": logging.WARNING,  # the same, of Faust's own frame

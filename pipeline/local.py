@@ -32,10 +32,13 @@ DAY_MS: Final = 86_400_000
 CLEAN_EVERY_S: Final = 3_600.0
 BUSY_TIMEOUT_S: Final = 2.0
 
-_SCHEMA: Final = """
+_OPENING: Final = """
 PRAGMA auto_vacuum = INCREMENTAL;
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = NORMAL;
+"""
+_MIGRATIONS: Final = (
+    """
 CREATE TABLE IF NOT EXISTS points (
     measurement TEXT NOT NULL,
     tags TEXT NOT NULL,  -- JSON object, keys sorted: equal tags are equal text
@@ -45,7 +48,9 @@ CREATE TABLE IF NOT EXISTS points (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS points_by_time ON points (measurement, time_ms);
 CREATE INDEX IF NOT EXISTS points_by_age ON points (time_ms);
-"""
+""",
+)
+"""One script a schema version; `PRAGMA user_version` counts how many were run. Only ever append."""
 _UPSERT: Final = """
 INSERT INTO points VALUES (?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET fields = json_patch(points.fields, excluded.fields)
@@ -69,13 +74,13 @@ class LocalStore:
         Retry
             The disk is full, or the file is locked.
         Stop
-            The file is no database of ours.
+            The file is no database of ours, or a newer release's.
         """
         with _errors_mapped(self._path):
             if self._writing is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 self._writing = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
-                self._writing.executescript(_SCHEMA)
+                _migrate(self._writing, self._path)
             with self._writing as connection:
                 connection.executemany(_UPSERT, map(_row, points))
             if time.monotonic() - self._cleaned_s > CLEAN_EVERY_S:
@@ -145,6 +150,18 @@ class LocalStore:
             connection.execute("DELETE FROM points WHERE time_ms < ?", (oldest_ms,))
         connection.execute("PRAGMA incremental_vacuum").fetchall()
         self._cleaned_s = time.monotonic()
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    connection.executescript(_OPENING)
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > len(_MIGRATIONS):
+        raise Stop(
+            f"{path} has schema version {version}, this release knows {len(_MIGRATIONS)}: install the newer release "
+            "again, or move the file away; only dashboards miss its past"
+        )
+    for number, script in enumerate(_MIGRATIONS[version:], start=version + 1):
+        connection.executescript(f"BEGIN; {script}; PRAGMA user_version = {number}; COMMIT")
 
 
 def _row(point: Point) -> tuple[str, str, int, str]:

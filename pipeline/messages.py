@@ -267,6 +267,49 @@ class Status(Message, frozen=True):
     """Records that wait for the next hop's acknowledgement."""
 
 
+# --- for Home Assistant ----------------------------------------------------------------------------------------
+
+
+class DiscoveryDevice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an entity belongs to, as Home Assistant shows it."""
+
+    identifiers: tuple[str, ...]
+    name: str
+    via_device: str = ""
+    sw_version: str = ""
+
+
+class DiscoveryOrigin(msgspec.Struct, frozen=True, kw_only=True):
+    """Who says so."""
+
+    name: str = "Tierwise"
+    sw_version: str = ""
+
+
+class Discovery(Message, frozen=True, omit_defaults=True):
+    """One entity of Home Assistant's MQTT discovery: where its state stands, and how to read it there. Retained; it holds
+    names and topics, and nothing that was observed. Fields as Home Assistant documents them."""
+
+    name: str
+    unique_id: str
+    state_topic: str
+    value_template: str
+    device: DiscoveryDevice
+    origin: DiscoveryOrigin
+    json_attributes_topic: str = ""
+    availability_topic: str = ""
+    availability_template: str = ""
+    payload_on: str = ""
+    payload_off: str = ""
+    off_delay: int = 0
+    """Seconds after which a binary sensor turns off by itself; 0: never."""
+    device_class: str = ""
+    state_class: str = ""
+    unit_of_measurement: str = ""
+    entity_category: str = ""
+    icon: str = ""
+
+
 # --- device <-> edge -------------------------------------------------------------------------------------------
 
 

@@ -73,6 +73,7 @@ def result_point(result: Result) -> Point:
         "tier": result.tier.value,
         "rank": result.rank.value,
         "label": result.label,
+        "privacy": result.privacy.value,
     }
     fields: dict[str, Value] = {
         "event": result.event,

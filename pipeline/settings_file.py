@@ -1,7 +1,7 @@
 """From the settings file on the disk to a table that means the same anywhere.
 
 `pipeline.settings` reads it with `read`, checks it, lays the environment over it, and has it completed here: relative
-paths become absolute, passwords are read from their files, streams get their full names.
+paths become absolute, secrets are read from their files, streams get their full names.
 """
 
 from __future__ import annotations
@@ -14,15 +14,21 @@ from pipeline import topics
 from pipeline.errors import Stop
 from pipeline.messages import RANKS, Task
 
+SECRETS: Final = {
+    "mqtt": "password",
+    "uplink": "password",
+    "kafka": "password",
+    "influx": "token",
+    "cloud_influx": "token",
+}
+"""Sections that log in somewhere, and the key of their secret; `<key>_file` names a file that holds it."""
+
 DEFAULT_SITE: Final = "home"
 DEFAULT_DATA: Final = "tierwise-data"
 PATHS: Final = (
     ("data",),
-    ("mqtt", "password_file"),
-    ("mqtt", "ca"),
-    ("uplink", "password_file"),
-    ("uplink", "ca"),
-    ("kafka", "ca"),
+    *((section, f"{key}_file") for section, key in SECRETS.items()),
+    *((section, "ca") for section in ("mqtt", "uplink", "kafka")),
 )
 """Keys that are paths: what is relative in a file is relative to that file's folder."""
 
@@ -55,13 +61,28 @@ def complete(raw: dict[str, Any], file: Path) -> None:
     Raises
     ------
     Stop
-        A password cannot be read, or a stream's name is none.
+        A secret cannot be read, a stream's name is none, or no stream is there for the camera.
     """
     raw.setdefault("site", DEFAULT_SITE)
     raw.setdefault("data", DEFAULT_DATA)
+    _place_camera(raw, str(file))
     _locate_paths(raw, file.absolute().parent)
-    _read_passwords(raw, str(file))
+    _read_secrets(raw, str(file))
     _name_streams(raw, str(file))
+
+
+def _place_camera(raw: dict[str, Any], file: str) -> None:
+    """Give `device.camera` to the first camera stream, whatever source that had."""
+    camera = raw.get("device", {}).get("camera")
+    if not camera:
+        return
+    for stream in raw.get("streams", {}).values():
+        if stream.get("task", Task.WILDLIFE) == Task.WILDLIFE:
+            stream["source"] = camera
+            return
+    raise Stop(
+        f'{file}: device.camera: no camera stream is named that could be its; add [streams."cam1/garden"] with its levels'
+    )
 
 
 def _locate_paths(raw: dict[str, Any], folder: Path) -> None:
@@ -82,17 +103,18 @@ def _located(path: str, folder: Path) -> str:
         return str(folder / path)
 
 
-def _read_passwords(raw: dict[str, Any], file: str) -> None:
-    for section in ("mqtt", "uplink"):
+def _read_secrets(raw: dict[str, Any], file: str) -> None:
+    for section, key in SECRETS.items():
         table = raw.get(section, {})
-        if not table.get("password_file"):
+        path = table.get(f"{key}_file")
+        if not path or (key == "token" and not table.get("url")):  # no server, no token
             continue
-        if table.get("password"):
-            raise Stop(f"{file}: {section}.password: there is a password_file, too; keep one of them")
+        if table.get(key):
+            raise Stop(f"{file}: {section}.{key}: there is a {key}_file, too; keep one of them")
         try:
-            table["password"] = Path(table["password_file"]).read_text("utf-8").strip()
+            table[key] = Path(path).read_text("utf-8").strip()
         except (OSError, ValueError) as error:
-            raise Stop(f"{file}: {section}.password_file: the password cannot be read: {error}") from None
+            raise Stop(f"{file}: {section}.{key}_file: the {key} cannot be read: {error}") from None
 
 
 def _name_streams(raw: dict[str, Any], file: str) -> None:

@@ -91,6 +91,7 @@ class KafkaSettings(Section, frozen=True, kw_only=True):
     mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
     username: str = ""
     password: str = ""
+    password_file: str = ""
     ca: str = ""
     replication: Positive = 1
     retention_mib: Positive = 256
@@ -114,6 +115,8 @@ class InfluxSettings(Section, frozen=True, kw_only=True):
 
     url: str = ""
     token: str = ""
+    token_file: str = ""
+    """Read into `token` when the settings are loaded."""
     org: str = "tierwise"
     bucket: str = "tierwise"
 
@@ -125,6 +128,8 @@ class DeviceSettings(Section, frozen=True, kw_only=True):
     """What a frame is looked at with: the backbone, the small network, or what a measurement at start says."""
     person_miss_rate: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.02
     """Without the backbone crops leave only by a network that is known to miss no larger share of persons."""
+    camera: str = ""
+    """Becomes the `source` of the file's first camera stream, where only the environment can be written."""
     send: Literal["crop", "vector"] = "crop"
     edge_deadline_s: PositiveSeconds = 10
     sighting_gap_s: PositiveSeconds = 30
@@ -143,6 +148,7 @@ class EdgeSettings(Section, frozen=True, kw_only=True):
     window_s: PositiveSeconds = 300
     spool_mib: Positive = 1024
     keep_days: Positive = 30
+    home_assistant: bool = False
 
 
 class HttpSettings(Section, frozen=True, kw_only=True):

@@ -15,6 +15,9 @@ from pipeline.messages import Kind, Privacy, Tier
 
 ROOT: Final = "tierwise/v1"
 
+DISCOVERY: Final = "homeassistant"
+"""Where Home Assistant looks for devices by itself."""
+
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 """What sites, devices and streams are called; reserved words name our own branches of the tree."""
 
@@ -76,6 +79,16 @@ def status(site: str, device: str) -> str:
     return f"{ROOT}/{site}/{device}/status"
 
 
+def discovery(component: str, node: str, entity: str) -> str:
+    """Where Home Assistant looks for one entity."""
+    return f"{DISCOVERY}/{component}/{node}/{entity}/config"
+
+
+def is_discovery(topic: str) -> bool:
+    """Whether a topic is Home Assistant's own: of this site, as everything on the site's broker."""
+    return topic.startswith(f"{DISCOVERY}/")
+
+
 def results_of_all() -> str:
     """What users subscribe to."""
     return f"{ROOT}/+/+/result/+"
@@ -130,6 +143,8 @@ def site_of(topic: str) -> str | None:
 
 # --- Kafka -----------------------------------------------------------------------------------------------------
 
+KAFKA_ROOT: Final = "tierwise."
+"""All our topics begin so."""
 INGEST: Final = "tierwise.features.ingest"
 REJECTED: Final = "tierwise.features.rejected"
 ROUTED: Final = {
@@ -150,6 +165,14 @@ COMPACTED: Final = frozenset({SUMMARIES, COUNTS})
 """Topics that keep the last value of each key for ever; the others keep what retention allows."""
 
 KAFKA_TOPICS: Final = (INGEST, *ROUTED.values(), REJECTED, RESULTS, SUMMARIES_INGEST, SUMMARIES, COUNTS)
+
+
+class Group:
+    """Consumer groups, one a role. Faust calls its changelogs as its group, too."""
+
+    GATEWAY = "tierwise-gateway"
+    STREAM = "tierwise-stream"
+    CLOUD = "tierwise-cloud"
 
 
 class Header:

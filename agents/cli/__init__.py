@@ -16,13 +16,14 @@ import importlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
-
-import typer
+from typing import TYPE_CHECKING, Any, Final
 
 from agents import exits
 from agents.plan import EXTRAS
 from pipeline.errors import Retry, TierwiseError
+
+if TYPE_CHECKING:
+    import typer
 
 PROGRAM: Final = "tierwise"
 
@@ -80,6 +81,14 @@ COMMANDS: Final = (
         "Measure ingest, routing and the whole road; figures as ratios.",
         CARE,
     ),
+    Entry("init", "agents.cli.init:init", "Make every secret of a deployment, once (compose runs it).", CARE),
+    Entry(
+        "provision",
+        "agents.cli.provision:app",
+        "Give logins their rights at Kafka and InfluxDB (compose runs it).",
+        CARE,
+    ),
+    Entry("credentials", "agents.cli.credentials:credentials", "Print what people log in with.", CARE),
     Entry("version", "agents.cli.version:version", "Which version this is.", CARE),
 )
 
@@ -88,6 +97,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        if len(words) == 2 and words[0] == "health" and not words[1].startswith("-"):
+            from agents.health import tell  # what a container's health check runs: typer alone takes longer
+
+            sys.exit(tell(words[1]))
         application(words)(words, prog_name=PROGRAM)
     except TierwiseError as error:
         _complain(str(error))
@@ -102,6 +115,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def application(words: Sequence[str]) -> typer.Typer:
     """The command line with the asked command in place; of the others only their lines in the help."""
+    import typer  # here, since it takes longer to load than a health check to run
+
     asked = next((word for word in words if not word.startswith("-")), "")
     app = typer.Typer(
         help="Sensors and cameras answered tier by tier: device, edge, cloud. Privacy decides how far a record goes.",

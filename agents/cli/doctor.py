@@ -27,8 +27,7 @@ from rich.markup import escape
 from agents import exits, ports
 from agents.cli.options import AsJson, SettingsFile
 from agents.plan import ROLE_ROWS, is_installed, plan
-from agents.role import running
-from agents.supervisor import ask_health
+from agents.running import ask_health, running
 from pipeline.errors import Stop, TierwiseError
 from pipeline.mqtt import probe
 from pipeline.privacy.seal import Keyring

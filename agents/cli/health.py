@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
-from agents import exits
 from agents.cli.options import AsJson, SettingsFile
-from agents.plan import ROLE_NAMES
-from agents.role import running
-from agents.supervisor import ask_health
-from pipeline.errors import Stop
-from pipeline.settings import Settings
+from agents.health import tell
 
 
 def health(
@@ -22,26 +16,4 @@ def health(
     settings: SettingsFile = None,
 ) -> None:
     """Ask the roles of this machine how they are. Exit code 0: all of them are ready."""
-    if role and role not in ROLE_NAMES:
-        raise Stop(f'there is no role "{role}"; there are {", ".join(ROLE_NAMES)}')
-    loaded = Settings.load(settings)
-    all_ready = True
-    found = 0
-    for name in (role,) if role else ROLE_NAMES:
-        told = running(loaded.data_dir, name)
-        if told is None:
-            continue
-        found += 1
-        ready, parts = ask_health(told.port) if told.port is not None else (True, {"http": "switched off"})
-        all_ready &= ready
-        if as_json:
-            typer.echo(json.dumps({"role": name, "ready": ready, "pid": told.pid, "parts": parts}))
-        else:
-            state = "ready" if ready else "NOT READY"
-            typer.echo(f"{name:<8} {state:<9} {', '.join(f'{part}: {how}' for part, how in parts.items())}")
-    if not found:
-        typer.echo(
-            f"{role or 'no role'} runs on {loaded.data_dir}; `tierwise up` starts all of them", err=True
-        )
-    if not (found and all_ready):
-        raise typer.Exit(exits.FAILED)
+    raise typer.Exit(tell(role, as_json=as_json, settings=settings))

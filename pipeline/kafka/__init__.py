@@ -15,6 +15,7 @@ Whatever Kafka or its client says becomes `Retry` (away, busy), `Stop` (login or
 `Refused`. The only folder, with `pipeline.brokers` and `pipeline.stream`, that imports a Kafka client.
 """
 
+from pipeline.kafka.access import grant
 from pipeline.kafka.admin import check, create_topics, wait_for_topics
 from pipeline.kafka.consumer import Consumer, Fetched, Place, Progress
 from pipeline.kafka.producer import Producer, Refused
@@ -29,6 +30,7 @@ __all__ = [
     "Refused",
     "check",
     "create_topics",
+    "grant",
     "read_all",
     "record_counts",
     "wait_for_topics",

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from kafka import errors as kafka_errors
 from kafka.net.compat import KafkaNetClient
+from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 
 from pipeline.errors import Retry, Stop
 from pipeline.settings import KafkaSettings
@@ -83,20 +84,62 @@ def configuration(settings: KafkaSettings, name: str) -> dict[str, Any]:
     } | (sasl if settings.security.startswith("SASL_") else {})
 
 
+def _hear_out() -> None:
+    """Let the client read what a broker says in the same breath as it hangs up: that it refuses the login.
+
+    kafka-python 3.0 throws those bytes away and tells of a lost connection alone; what it read is handed on here, and
+    the end is found again by its next read.
+    """
+    for transport in (KafkaTCPTransport, KafkaSSLTransport):
+        if "hears_out" not in vars(transport):
+            transport._sock_recv = _patient(transport._sock_recv)
+            transport.hears_out = True
+
+
+def _patient(received: Callable[[Any], tuple[bytes, Any]]) -> Callable[[Any], tuple[bytes, Any]]:
+    def patiently(transport: Any) -> tuple[bytes, Any]:
+        data, error = received(transport)
+        return (data, None) if data else (data, error)
+
+    return patiently
+
+
+class _Network(KafkaNetClient):  # type: ignore[misc]  # untyped
+    """Remembers why a connection was not made: the client itself only says that it took too long."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.problem: BaseException | None = None
+        self._connect = self._manager.get_connection
+        self._manager.get_connection = self._watched
+
+    def _watched(self, *given: Any, **more: Any) -> Any:
+        connection = self._connect(*given, **more)
+        connection.init_future.add_errback(self._note)
+        return connection
+
+    def _note(self, error: BaseException) -> None:
+        if not isinstance(self.problem, _FINAL):  # the last try is often cut short by the end of the time
+            self.problem = error
+
+
 def opened(kind: Callable[..., Any], settings: KafkaSettings, name: str, **more: Any) -> Any:
     """A connected client. One that fails to connect leaves its network thread behind: end it."""
+    _hear_out()
     _knock(settings)
-    networks: list[KafkaNetClient] = []
+    networks: list[_Network] = []
 
-    def network(**given: Any) -> KafkaNetClient:
-        networks.append(KafkaNetClient(**given))
+    def network(**given: Any) -> _Network:
+        networks.append(_Network(**given))
         return networks[-1]
 
     try:
         return kind(**configuration(settings, name), **more, kafka_client=network)
-    except BaseException:
+    except BaseException as error:
         for each in networks:
             each.close()
+            if isinstance(error, kafka_errors.KafkaTimeoutError) and each.problem is not None:
+                raise each.problem.with_traceback(None) from None  # its frames would keep sockets open
         raise
 
 

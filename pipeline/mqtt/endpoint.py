@@ -40,6 +40,8 @@ def explain(error: Exception, endpoint: Endpoint) -> str:
             return f"its certificate is not trusted ({error.verify_message}): name its authority in `ca`"
         case ssl.SSLError():
             return f"no TLS on this port ({error.reason}): use mqtts:// only where the broker offers it"
+        case ConnectionResetError() if endpoint.tls:
+            return "it hung up before TLS began: use mqtts:// and this port only where the broker offers TLS"
         case socket.gaierror():
             return f"the name {endpoint.host} is not known: check `address`"
         case ConnectionRefusedError():

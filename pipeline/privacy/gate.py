@@ -25,6 +25,7 @@ from pipeline.errors import Rejected, Withheld
 from pipeline.messages import (
     Ack,
     Crop,
+    Discovery,
     Downlink,
     DownlinkAck,
     Envelope,
@@ -102,7 +103,7 @@ def clear(message: msgspec.Struct, topic: str, *, to: Tier) -> Cleared:
         Something in it may not travel so far, is called sealed and is not, or has a type that the gate does not know.
     """
     _judge(message, max(to, reach(topic), key=lambda tier: tier.depth))
-    return _pass(topic, encode(message), retain=type(message) is Status)
+    return _pass(topic, encode(message), retain=type(message) in RETAINED)
 
 
 def clear_capture(topic: str, payload: bytes) -> Cleared:
@@ -156,6 +157,8 @@ READ_BY: Final[Mapping[str, Tier]] = {
 
 def reach(topic: str) -> Tier:
     """The outermost tier that reads a topic; the cloud, of a topic that is not known."""
+    if topics.is_discovery(topic):
+        return Tier.EDGE
     parsed = topics.parse(topic)
     if parsed is None or parsed.site in topics.RESERVED:
         return Tier.CLOUD
@@ -234,11 +237,15 @@ CONTENTS: Final[Mapping[type, Callable[[Any], Iterator[Content]]]] = {
     Ack: _nothing,
     Refusal: _nothing,
     Status: _nothing,
+    Discovery: _nothing,
     EventAck: _nothing,
     UplinkAck: _nothing,
     DownlinkAck: _nothing,
 }
 """What each type of message holds. By exact type: a subclass could hold more."""
+
+RETAINED: Final = frozenset({Status, Discovery})
+"""What whoever subscribes later is told at once."""
 
 BODIES: Final[Mapping[type, Kind]] = {Crop: Kind.PIXELS, Vector: Kind.FEATURE, Report: Kind.READING}
 

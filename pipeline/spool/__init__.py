@@ -20,8 +20,9 @@ it equals (topic, SHA-256) a row that came over the same link and whose acknowle
 One writer connection under a lock, one reader connection under another: call it from any thread.
 """
 
+from pipeline.spool.file import InUse
 from pipeline.spool.records import Arrival, Item, Outgoing, Receipt
 from pipeline.spool.store import Spool
 from pipeline.spool.transaction import Transaction
 
-__all__ = ["Arrival", "Item", "Outgoing", "Receipt", "Spool", "Transaction"]
+__all__ = ["Arrival", "InUse", "Item", "Outgoing", "Receipt", "Spool", "Transaction"]

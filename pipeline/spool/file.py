@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
@@ -42,6 +43,9 @@ MIGRATIONS = (
     DROP INDEX outbox_by_hop;
     CREATE INDEX outbox_by_topic ON outbox(hop, topic, seq);
     """,
+    """
+    CREATE TABLE tables(name TEXT PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID;
+    """,
 )
 """One script a schema version; `PRAGMA user_version` counts how many were run. Only ever append."""
 
@@ -65,13 +69,19 @@ _UNUSABLE = frozenset(
 )
 
 
+class InUse(Stop):
+    """Another process holds the file."""
+
+
 def lock(path: Path) -> IO[bytes]:
     """Keep other processes from this file, until the returned one is closed.
 
     Raises
     ------
+    InUse
+        Another process holds it.
     Stop
-        Another process holds it, or its folder cannot be written.
+        Its folder cannot be written.
     """
     name = path.with_name(path.name + ".lock")
     try:
@@ -89,7 +99,7 @@ def lock(path: Path) -> IO[bytes]:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         held.close()
-        raise Stop(
+        raise InUse(
             f"{path} is in use by another agent: stop that, or give this one a `data` folder of its own"
         ) from None
     return held
@@ -116,13 +126,33 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
         A newer release has written it.
     """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > len(MIGRATIONS):
-        raise Stop(
-            f"{path} has schema version {version}, this release knows {len(MIGRATIONS)}: "
-            "install the newer release again, or move the file away (what it had not passed on stays in it)"
-        )
+    _demand_known(path, version, len(MIGRATIONS))
     for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
         connection.executescript(f"BEGIN; {script}; PRAGMA user_version = {number}; COMMIT")
+
+
+def migrate_tables(connection: sqlite3.Connection, path: Path, name: str, scripts: Sequence[str]) -> None:
+    """The same for the tables of an agent, whose version is a row of its own.
+
+    Raises
+    ------
+    Stop
+        A newer release has written them.
+    """
+    found = connection.execute("SELECT version FROM tables WHERE name = ?", (name,)).fetchone()
+    version = found[0] if found else 0
+    _demand_known(path, version, len(scripts))
+    for number, script in enumerate(scripts[version:], start=version + 1):
+        noted = f"INSERT OR REPLACE INTO tables VALUES ('{name}', {number})"  # noqa: S608 - our own words
+        connection.executescript(f"BEGIN; {script}; {noted}; COMMIT")
+
+
+def _demand_known(path: Path, version: int, known: int) -> None:
+    if version > known:
+        raise Stop(
+            f"{path} has schema version {version}, this release knows {known}: "
+            "install the newer release again, or move the file away (what it had not passed on stays in it)"
+        )
 
 
 def empty_log(connection: sqlite3.Connection) -> bool:

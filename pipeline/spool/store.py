@@ -105,11 +105,19 @@ class Spool:
             raise
         return spool
 
-    def create(self, schema: str) -> None:
-        """Make the agent's own tables (``CREATE TABLE IF NOT EXISTS ...``), for use within transactions."""
+    def migrate(self, name: str, scripts: Sequence[str]) -> None:
+        """Bring an agent's own tables up to date, for use within transactions; `name` is theirs within this file.
+
+        The scripts are as `file.MIGRATIONS`: one a version, only ever appended to.
+
+        Raises
+        ------
+        Stop
+            A newer release has written them.
+        """
         with self._write_lock:
             try:
-                self._writer.executescript(schema)
+                file.migrate_tables(self._writer, self.path, name, scripts)
             except sqlite3.Error as error:
                 raise file.mapped(error, self.path) from error
 

@@ -31,7 +31,7 @@ from pipeline.stream.results import Answer, Results
 from pipeline.stream.router import Router
 from pipeline.stream.summaries import Summaries
 
-GROUP: Final = "tierwise-stream"
+GROUP: Final = topics.Group.STREAM
 SESSION_TIMEOUT_S: Final = 3.0
 """A dead worker's partitions are another's after this long; half of it and a busy machine loses members for nothing."""
 HEARTBEAT_S: Final = 1.0

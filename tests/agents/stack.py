@@ -41,8 +41,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from agents import ports
 from agents.plan import ROLE_NAMES
-from agents.role import running
-from agents.supervisor import ask_health
+from agents.running import ask_health, running
 from models import images
 from pipeline import kafka, messages, topics
 from pipeline.messages import Ack, Refusal, Result, SightingReport, Tier

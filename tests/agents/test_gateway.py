@@ -345,12 +345,6 @@ def test_a_private_record_that_tells_no_source_is_taken_from_its_site() -> None:
     check_site(envelope(1), "home", "home")
 
 
-def test_a_gateway_keeps_its_name_over_restarts(tmp_path: Any) -> None:
-    first = gateway.instance(tmp_path)
-    assert gateway.instance(tmp_path) == first
-    assert len(first) == 8
-
-
 def sighting(site: str, device: str = "cam1") -> bytes:
     return messages.encode(
         SightingReport(

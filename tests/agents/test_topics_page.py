@@ -52,6 +52,8 @@ def test_every_message_that_travels_has_an_example() -> None:
         "Feature",
         "Summary",
         "Forecast",
+        "DiscoveryDevice",
+        "DiscoveryOrigin",
     }
     travelling = {
         name

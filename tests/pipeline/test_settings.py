@@ -99,6 +99,16 @@ def test_the_environment_counts_instead_of_the_file(file: Path) -> None:
     assert settings.uplink.sealed == (Privacy.EDGE_PRIVATE,)
 
 
+def test_one_variable_gives_the_first_camera_stream_its_source(file: Path) -> None:
+    settings = load(file, STARTER, TIERWISE_DEVICE__CAMERA="rtsp://cam.lan/live")
+    assert {source: s.source for source, s in settings.streams.items() if s.source} == {
+        "home/cam1/garden": "rtsp://cam.lan/live"
+    }
+    assert load(file, STARTER, TIERWISE_DEVICE__CAMERA="").streams["home/cam1/garden"].source == ""
+    with pytest.raises(Stop, match=r"device\.camera: no camera stream"):
+        load(file, '[streams."m/power"]\ntask = "meter"', TIERWISE_DEVICE__CAMERA="0")
+
+
 def test_variables_that_a_container_platform_sets_by_itself_are_none_of_ours(file: Path) -> None:
     settings = load(file, TIERWISE_EDGE_PORT="tcp://10.0.0.1:80", TIERWISE_STREAMS="x", TIERWISE_HTTP="y")
     assert settings.http.edge == 8702
@@ -121,6 +131,17 @@ def test_a_password_is_read_from_its_file_and_never_shown(file: Path) -> None:
     (file.parent / "secret").write_text("hunter2\n")
     settings = load(file, '[mqtt]\naddress = "b"\nusername = "edge"\npassword_file = "secret"')
     assert settings.mqtt.password == "hunter2"
+    settings = load(
+        file,
+        '[kafka]\nusername = "edge"\npassword_file = "secret"\n[influx]\nurl = "http://x"\ntoken_file = "secret"\n'
+        '[cloud_influx]\ntoken_file = "not there, and nobody to show it to"',
+    )
+    assert (settings.kafka.password, settings.influx.token, settings.cloud_influx.token) == (
+        "hunter2",
+        "hunter2",
+        "",
+    )
+    assert "hunter2" not in repr(settings)
     assert "hunter2" not in repr(settings)
 
 

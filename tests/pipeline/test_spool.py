@@ -288,7 +288,7 @@ def test_what_waited_too_long_is_given_up_for_its_hop_alone(spool: Spool) -> Non
 
 
 def test_a_transaction_is_all_or_nothing_with_the_agents_own_tables(spool: Spool) -> None:
-    spool.create("CREATE TABLE IF NOT EXISTS mine(n INTEGER)")
+    spool.migrate("test", ["CREATE TABLE IF NOT EXISTS mine(n INTEGER)"])
     spool.receive([arrival()])
     items = spool.waiting(1)
     with pytest.raises(ZeroDivisionError), spool.transaction() as tx:
@@ -638,7 +638,7 @@ for n in range(10**9):
 def test_a_killed_process_keeps_every_id_that_it_told(tmp_path: Path) -> None:
     path = tmp_path / "spool.db"
     spool = Spool.open(path, limit_bytes=1)
-    spool.create("CREATE TABLE IF NOT EXISTS done(id TEXT)")
+    spool.migrate("test", ["CREATE TABLE IF NOT EXISTS done(id TEXT)"])
     spool.close()
     told: list[str] = []
     for _ in range(2):
@@ -654,4 +654,19 @@ def test_a_killed_process_keeps_every_id_that_it_told(tmp_path: Path) -> None:
     kept.update(name for (name,) in spool.query("SELECT id FROM done"))
     assert set(told) <= kept.keys()
     assert set(kept.values()) == {1}
+    spool.close()
+
+
+def test_an_agents_own_tables_are_brought_up_to_date_once_and_never_back(tmp_path: Path) -> None:
+    first = "CREATE TABLE mine(n INTEGER); INSERT INTO mine VALUES (1)"
+    second = "ALTER TABLE mine ADD COLUMN told TEXT NOT NULL DEFAULT ''"
+    for scripts in ([first], [first], [first, second]):
+        spool = Spool.open(tmp_path / "spool.db", limit_bytes=1 << 20)
+        spool.migrate("mine", scripts)
+        rows = spool.query("SELECT * FROM mine")
+        spool.close()
+    assert rows == [(1, "")]
+    spool = Spool.open(tmp_path / "spool.db", limit_bytes=1 << 20)
+    with pytest.raises(Stop, match="install the newer release again"):
+        spool.migrate("mine", [first])
     spool.close()

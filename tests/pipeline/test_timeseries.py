@@ -381,3 +381,14 @@ def test_without_a_url_points_go_to_the_sqlite_twin(tmp_path: Path) -> None:
     writer.write([point()])
     writer.close(timeout_s=10)
     assert LocalStore(tmp_path / "data" / "series.db", keep_days=30).query("reading") == [point()]
+
+
+def test_a_file_of_a_newer_release_is_left_alone(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "series.db", keep_days=10_000)
+    store.write([point()])
+    store.close()
+    with sqlite3.connect(tmp_path / "series.db") as newer:
+        newer.execute("PRAGMA user_version = 99")
+    newer.close()
+    with pytest.raises(Stop, match="schema version 99"):
+        LocalStore(tmp_path / "series.db", keep_days=10_000).write([point()])

@@ -1,0 +1,14 @@
+#!/bin/sh
+# Makes every secret (as the compose stack's init does) and puts each service's own into the cluster; again, to change sites
+# or renew certificates. The folder it leaves holds every password: keep it where you keep your passwords.
+#   SITE=home TLS=on PUBLIC_NAMES=cloud.example.org kubernetes/secrets.sh ./vault | kubectl apply -f -
+set -eu
+vault=${1:?say where the secrets shall be kept}
+namespace=${NAMESPACE:-tierwise}
+tierwise init --vault "$vault" >&2
+for room in device edge gateway stream cloud rights mosquitto uplink kafka; do
+    printf -- '---\napiVersion: v1\nkind: Secret\nmetadata: {name: login-%s, namespace: %s}\ndata:\n' "$room" "$namespace"
+    for file in "$vault/$room"/*; do
+        [ ! -f "$file" ] || printf '  %s: %s\n' "$(basename "$file")" "$(base64 <"$file" | tr -d '\n')"
+    done
+done

@@ -1,0 +1,78 @@
+"""Rights: the deployment's administrator gives each login what its role needs, on a Kafka that has an authorizer.
+
+::
+
+    grant(settings.kafka, AT_KAFKA)         # `tierwise provision kafka`; once the topics are there
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable
+from typing import Final
+
+from kafka import KafkaAdminClient
+from kafka.admin import (
+    ACL,
+    ACLFilter,
+    ACLOperation,
+    ACLPermissionType,
+    ACLResourcePatternType,
+    ResourcePattern,
+    ResourcePatternFilter,
+    ResourceType,
+)
+
+from pipeline.errors import Retry
+from pipeline.kafka.connection import address, errors_mapped, opened
+from pipeline.rights import Right
+from pipeline.settings import KafkaSettings
+
+IN_FORCE_WITHIN_S: Final = 15.0
+"""A broker takes what its controller wrote within a second or so; a role that asks earlier would be refused for good."""
+LOOK_EVERY_S: Final = 0.2
+
+EVERY_RIGHT: Final = ACLFilter(
+    None,
+    None,
+    ACLOperation.ANY,
+    ACLPermissionType.ANY,
+    ResourcePatternFilter(ResourceType.ANY, None, ACLResourcePatternType.ANY),
+)
+
+
+def grant(settings: KafkaSettings, rights: Iterable[Right]) -> int:
+    """Give these rights, and return when they are in force: how many they are. Those that are there already stay.
+
+    Raises
+    ------
+    Retry
+        Kafka cannot be reached, or does not bring them into force.
+    Stop
+        The login is refused or may not give rights, or the broker has no authorizer that would mind them.
+    """
+    wanted = [_acl(right, operation) for right in rights for operation in right.operations]
+    with (
+        errors_mapped(settings),
+        contextlib.closing(opened(KafkaAdminClient, settings, "access")) as admin,
+    ):
+        for error in admin.create_acls(wanted)["failed"]:
+            raise error(f"as {settings.username or 'nobody'} no rights can be given")
+        until = time.monotonic() + IN_FORCE_WITHIN_S
+        while not set(wanted) <= set(admin.describe_acls(EVERY_RIGHT)[0]):
+            if time.monotonic() > until:
+                raise Retry(f"Kafka at {address(settings)}: rights that were given are not in force")
+            time.sleep(LOOK_EVERY_S)
+    return len(wanted)
+
+
+def _acl(right: Right, operation: str) -> ACL:
+    pattern = ACLResourcePatternType.PREFIXED if right.prefixed else ACLResourcePatternType.LITERAL
+    return ACL(
+        f"User:{right.login}",
+        "*",
+        ACLOperation[operation],
+        ACLPermissionType.ALLOW,
+        ResourcePattern(ResourceType[right.kind], right.name, pattern),
+    )

@@ -1,0 +1,186 @@
+"""InfluxDB made ready by its API: against a small server that keeps what the v2 documentation says it keeps."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from typer.testing import CliRunner
+
+from agents.cli import application, provision
+from agents.cli.provision import data_source
+from agents.deploy.influx import DAY_S, Influx
+from pipeline.errors import Retry, Stop
+
+
+class Server:
+    """One organisation; buckets and authorizations as /api/v2 has them. A token is told once, when it is made."""
+
+    def __init__(self) -> None:
+        self.buckets: dict[str, dict[str, Any]] = {}
+        self.authorizations: dict[str, dict[str, Any]] = {}
+        self.made = 0
+        self.busy = 0
+        """So many calls are answered with 503 first."""
+
+    def answer(
+        self, method: str, path: str, query: dict[str, str], body: dict[str, Any], token: str
+    ) -> tuple[int, Any]:
+        if self.busy:
+            self.busy -= 1
+            return 503, {"code": "unavailable"}
+        if token != "Token operator":
+            return 401, {"code": "unauthorized", "message": "unauthorized access"}
+        kind, _, name = path.removeprefix("/api/v2/").partition("/")
+        match method, kind:
+            case "GET", "orgs":
+                return 200, {"orgs": [{"id": "o1", "name": "tierwise"}] if query["org"] == "tierwise" else []}
+            case "GET", "buckets":
+                found = [bucket for bucket in self.buckets.values() if bucket["name"] == query["name"]]
+                return (200, {"buckets": found}) if found else (404, {"code": "not found"})
+            case "POST", "buckets":
+                self.made += 1
+                self.buckets[f"b{self.made}"] = {"id": f"b{self.made}", **body}
+                return 201, self.buckets[f"b{self.made}"]
+            case "PATCH", "buckets":
+                self.buckets[name] |= body
+                return 200, self.buckets[name]
+            case "GET", "authorizations":
+                return 200, {"authorizations": list(self.authorizations.values())}
+            case "POST", "authorizations":
+                self.made += 1
+                kept = {"id": f"a{self.made}", **body}
+                self.authorizations[kept["id"]] = kept
+                return 201, {**kept, "token": f"token-{self.made}"}
+            case "DELETE", "authorizations":
+                del self.authorizations[name]
+                return 204, None
+        return 404, {"code": "not found"}
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server_: ClassVar[Server]
+
+    def _any(self) -> None:
+        parsed = urllib.parse.urlsplit(self.path)
+        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}")
+        query = dict(urllib.parse.parse_qsl(parsed.query))
+        status, told = self.server_.answer(
+            self.command, parsed.path, query, body, self.headers.get("Authorization", "")
+        )
+        content = json.dumps(told).encode() if told is not None else b""
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_POST = do_PATCH = do_DELETE = _any  # noqa: N815 - the names that http.server looks for
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Server, str]]:
+    monkeypatch.setattr(provision, "RETRY_S", 0.01)
+    kept = Server()
+    handler = type("Bound", (Handler,), {"server_": kept})
+    listening = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=listening.serve_forever, args=(0.01,), daemon=True).start()
+    yield kept, f"http://127.0.0.1:{listening.server_address[1]}"
+    listening.shutdown()
+    listening.server_close()
+
+
+def provisioned(url: str, folder: Path, token: str = "operator", days: int = 30) -> Any:
+    (folder / "admin").write_text(token)
+    words = [
+        *(
+            "provision",
+            "influx",
+            "--url",
+            url,
+            "--admin-token-file",
+            str(folder / "admin"),
+            "--keep-days",
+            str(days),
+        ),
+        *(f"--token=edge=write:{folder}/edge", f"--token=grafana=read:{folder}/grafana"),
+        f"--grafana-file={folder}/source.yaml",
+    ]
+    return CliRunner().invoke(application(words), words)
+
+
+def test_each_gets_a_token_for_one_thing_and_running_it_again_changes_none(
+    server: tuple[Server, str], tmp_path: Path
+) -> None:
+    kept, url = server
+    kept.busy = 2  # it is still starting
+    assert provisioned(url, tmp_path).exit_code == 0
+    first = {name: (tmp_path / name).read_text() for name in ("edge", "grafana", "source.yaml")}
+    assert provisioned(url, tmp_path, days=90).exit_code == 0
+    assert {name: (tmp_path / name).read_text() for name in first} == first
+    (bucket,) = kept.buckets.values()
+    assert bucket["retentionRules"] == [{"type": "expire", "everySeconds": 90 * DAY_S}]
+    may = {
+        a["description"]: [
+            (p["action"], p["resource"]["type"], p["resource"]["id"]) for p in a["permissions"]
+        ]
+        for a in kept.authorizations.values()
+    }
+    assert may == {
+        "edge": [("write", "buckets", bucket["id"])],
+        "grafana": [("read", "buckets", bucket["id"])],
+    }
+    assert first["grafana"] in first["source.yaml"]
+    assert first["edge"] not in first["source.yaml"]
+
+
+def test_a_token_whose_file_was_lost_is_made_anew_and_the_old_one_ends(
+    server: tuple[Server, str], tmp_path: Path
+) -> None:
+    kept, url = server
+    provisioned(url, tmp_path)
+    before = (tmp_path / "edge").read_text()
+    (tmp_path / "edge").unlink()
+    provisioned(url, tmp_path)
+    assert (tmp_path / "edge").read_text() != before
+    assert len(kept.authorizations) == 2
+
+
+def test_what_influxdb_refuses_is_told_with_what_to_do(server: tuple[Server, str]) -> None:
+    _, url = server
+    with pytest.raises(Stop, match=r"401 to GET /api/v2/buckets.*Check its admin token"):
+        Influx(url, "wrong", "tierwise").bucket("tierwise", 30)
+    with pytest.raises(Stop, match="has no organisation other"):
+        Influx(url, "operator", "other").renew_token("a", "read", "b1")
+    with pytest.raises(Retry):
+        Influx("http://127.0.0.1:1", "operator", "tierwise").bucket("tierwise", 30)
+
+
+def test_a_token_that_is_not_asked_for_in_full_is_told_so(tmp_path: Path) -> None:
+    for text in ("edge", "edge=write", "edge=admin:/x", "=read:/x"):
+        words = [
+            "provision",
+            "influx",
+            "--url",
+            "http://x",
+            "--admin-token-file",
+            str(tmp_path / "a"),
+            "--token",
+            text,
+        ]
+        (tmp_path / "a").write_text("t")
+        assert CliRunner().invoke(application(words), words).exit_code == 2
+
+
+def test_grafanas_file_is_yaml_with_the_token_as_it_is() -> None:
+    text = data_source("http://influxdb:8086", "tierwise", "tierwise", "a+b==")
+    assert '      token: "a+b=="' in text
+    assert "type: influxdb" in text and "version: Flux" in text
