@@ -57,6 +57,10 @@ CROP_PERSON = 0.5
 """From this score of the frame head on, what moved, or a crop, shows a person. A whole frame has a threshold of its own, lower:
 a person is a smaller part of it. On validation frames with a region: all of 80 persons, and 5.7% of 140 animals."""
 
+MOVED_DOUBT = 0.7
+"""Where something moved, a second opinion is asked from this share of `CROP_PERSON` on: what moves is seldom far from looking like
+somebody, and the opinion costs as much as five looks."""
+
 OVERRULES, OVERRULES_PERSON = 0.6, 0.75
 """The weighed evidence answers another kingdom than the whole frame only from this probability on, and another one than `person`
 only if it is surer still: it was fitted on fewer pictures, and knows less of the world than the frame head."""

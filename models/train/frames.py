@@ -195,7 +195,12 @@ def report(name: str, held: Held, head: search.PartsHead, frame: FrameHead) -> N
     placed = small | (held.person[:, 2] >= search.PLACE_MARGIN)
     raised = (scores >= head.person_threshold) | (placed & (held.whole_person >= frame.person_threshold))
     raised |= moved & (held.moved_person >= search.CROP_PERSON)
-    seconded = raised | ((scores >= head.person_doubt) & (held.outline >= OUTLINE_CLEAR))
+    doubtful = np.where(
+        moved,
+        held.moved_person >= search.MOVED_DOUBT * search.CROP_PERSON,
+        scores >= head.person_doubt,
+    )
+    seconded = raised | (doubtful & (held.outline >= OUTLINE_CLEAR))
     ways = (
         ("whole", held.whole.argmax(1), held.whole_person >= frame.person_threshold),
         ("tiles", held.tiled.argmax(1), held.tiled_person >= frame.person_threshold),

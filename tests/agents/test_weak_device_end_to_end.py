@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from stack import GARDEN, Stage, cat
 
-from agents.role import running
+from agents.running import running
 from agents.supervisor import ask_health
 from pipeline.messages import Tier
 
