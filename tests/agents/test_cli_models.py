@@ -130,6 +130,18 @@ def test_the_doctor_looks_at_the_edges_model(home: Path, classifier: Path) -> No
     assert (there.status, "mine-v2@1" in there.text) == ("ok", True)
 
 
+def test_a_released_model_that_names_no_families_is_told_by_the_doctor_and_not_listed_as_serving(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "tierwise.toml").write_text('[edge]\nmodel = "glimpse@1"\n')
+    found = next(its for its in examine(None) if its.what == "models")
+    assert (found.status, "edge.model: glimpse@1 names no families" in found.text) == ("fail", True)
+    assert run("models", "list") == 0
+    assert "serves" not in capsys.readouterr().out
+    assert run("models", "remove", "glimpse@1") == 2
+    assert "came with this installation" in capsys.readouterr().err
+
+
 # --- import ------------------------------------------------------------------------------------------------------
 
 

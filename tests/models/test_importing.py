@@ -135,10 +135,19 @@ def test_a_person_that_the_own_model_sees_raises_the_level(tmp_path: Path) -> No
     assert open_edge_eye(load_zoo(), registry, entry.title).see(coloured(RED)).person_raised
 
 
-def test_without_a_title_or_with_a_released_one_the_released_eye_answers(tmp_path: Path) -> None:
+def test_without_a_title_or_with_the_released_backbones_the_released_eye_answers(tmp_path: Path) -> None:
     zoo = load_zoo()
     for title in ("", zoo.manifest("lite0").title):
         assert not isinstance(open_edge_eye(zoo, Registry(tmp_path / "models"), title), OwnEye)
+
+
+@pytest.mark.parametrize("name", ["glimpse", "occupancy"])
+def test_a_released_model_that_names_no_families_never_passes_for_the_edges(
+    name: str, tmp_path: Path
+) -> None:
+    zoo = load_zoo()
+    with pytest.raises(Stop, match=rf"{name}@1 names no families: name lite0@"):
+        open_edge_eye(zoo, Registry(tmp_path / "models"), zoo.manifest(name).title)
 
 
 # --- labels ----------------------------------------------------------------------------------------------------
