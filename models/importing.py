@@ -42,6 +42,9 @@ OPSETS: Final = range(7, 22)
 DOMAINS: Final = ("", "ai.onnx.ml", "com.microsoft")
 """ONNX's own operators and those that ONNX Runtime brings."""
 
+ENDLESS: Final = frozenset({("", "Loop"), ("", "Scan")})
+"""Operators that repeat as often as the model says: one of 1 kB may run for ever, and nothing interrupts a run."""
+
 SIDES_PX: Final = range(32, 1025)
 FREE_SIDE_PX: Final = 224
 FEATURE_NUMBERS: Final = range(16, 4097)
@@ -156,6 +159,12 @@ def _check_file(file: Path, data: bytes) -> int:
         raise Stop(
             f"{file} needs operators that ONNX Runtime does not have: {', '.join(strange[:COMPLAINTS_SHOWN])}; "
             "export it with ONNX's own operators only"
+        )
+    endless = sorted(name for _, name in facts.operators & ENDLESS)
+    if endless:
+        raise Stop(
+            f"{file} has operators that may never end ({', '.join(endless)}); export it with its loops unrolled, "
+            "as torch.onnx.export does without scripting"
         )
     return opset
 

@@ -181,6 +181,46 @@ def without_input() -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
+def looping(*, within_branches: int = 0) -> onnx.ModelProto:
+    """Hands the answer on 2^62 times; within so many `If`s, each in the one before."""
+    cond = helper.make_tensor_value_info("cond", TensorProto.BOOL, ())
+    body = helper.make_graph(
+        [node("Identity", ["cond"], ["on"]), node("Identity", ["v"], ["w"])],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, ()),
+            cond,
+            helper.make_tensor_value_info("v", TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("on", TensorProto.BOOL, ()),
+            helper.make_tensor_value_info("w", TensorProto.FLOAT, None),
+        ],
+    )
+    times = helper.make_tensor("times", TensorProto.INT64, (), [2**62])
+    true = helper.make_tensor("true", TensorProto.BOOL, (), [True])
+    nodes = [
+        node("Constant", [], ["n"], value=times),
+        node("Loop", ["n", "", "p"], ["q"], body=body),
+    ]
+    for depth in range(within_branches):
+        branch = helper.make_graph(
+            nodes, f"branch{depth}", [], [helper.make_tensor_value_info("q", TensorProto.FLOAT, None)]
+        )
+        nodes = [
+            node("Constant", [], ["c"], value=true),
+            node("If", ["c"], ["q"], then_branch=branch, else_branch=branch),
+        ]
+    return colours(more=nodes, last="q")
+
+
+def scanning() -> onnx.ModelProto:
+    """Takes the answer row by row."""
+    row, same = (helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("row", "same"))
+    body = helper.make_graph([node("Identity", ["row"], ["same"])], "body", [row], [same])
+    return colours(more=[node("Scan", ["p"], ["q"], body=body, num_scan_inputs=1)], last="q")
+
+
 BAD: dict[str, tuple[Callable[[], onnx.ModelProto], dict[str, Any], str]] = {
     "an opset before ours": (lambda: colours(opset=OPSETS[0] - 1), {}, r"opset 6; Tierwise runs 7 to 21"),
     "an opset after ours": (lambda: colours(opset=OPSETS[-1] + 1), {}, r"opset 22; Tierwise runs 7 to 21"),
@@ -194,6 +234,13 @@ BAD: dict[str, tuple[Callable[[], onnx.ModelProto], dict[str, Any], str]] = {
         {},
         r"mine\.onnx: does not load in ONNX Runtime .*Magik",
     ),
+    "a loop": (looping, {}, r"mine\.onnx has operators that may never end \(Loop\); export it"),
+    "a loop in branches of branches": (
+        lambda: looping(within_branches=2),
+        {},
+        r"operators that may never end \(Loop\)",
+    ),
+    "a scan": (scanning, {}, r"operators that may never end \(Scan\)"),
     "no input at all": (
         without_input,
         {},
