@@ -167,7 +167,8 @@ def _keys(settings: Settings) -> Finding:
 
 
 def _models(settings: Settings) -> Finding:
-    from models.registry import BACKBONE, load_zoo  # checks digests; without ONNX Runtime every other check still runs
+    # Without ONNX Runtime every other check still runs.
+    from models.registry import BACKBONE, load_zoo
 
     try:
         zoo = load_zoo()

@@ -52,7 +52,11 @@ def list_models(as_json: AsJson = False, settings: SettingsFile = None) -> None:
             named = manifest.title == loaded.edge.model
             serves = named and (where == "registry" or manifest.name == BACKBONE)
             table.add_row(
-                manifest.title + (" (serves at the edge)" if serves else ""), where, manifest.task, manifest.space or "", escape(manifest.terms)
+                manifest.title + (" (serves at the edge)" if serves else ""),
+                where,
+                manifest.task,
+                manifest.space or "",
+                escape(manifest.terms),
             )
         Console(highlight=False).print(table)
     for problem in registry.damaged():
