@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Final, Literal
 
@@ -100,11 +101,11 @@ def prepare(
         raise Stop(f"{wanted.file}: {str(error).removeprefix('the given bytes ')}") from error
     spec = _spec(wanted, network, tree, digest(data))
     own = OwnNetwork(spec, network)
-    pictures = [*generated(), *own_pictures(smoke)]
+    pictures = chain(generated(), own_pictures(smoke, at_least_px=max(spec.size)))
     outputs = try_out(own, pictures, wanted.file)
     spec = msgspec.structs.replace(spec, length=outputs.shape[1])
     spec = _with_outputs(spec, wanted, outputs)
-    figures = benchmark(own.output, lite0, len(pictures))
+    figures = benchmark(own.output, lite0, len(outputs))
     card = _card(spec, wanted, figures, opset=opset, size=len(data), who=who, when=when)
     draft = Draft(
         files={

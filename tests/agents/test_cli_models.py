@@ -171,6 +171,20 @@ def test_a_failed_import_says_why_and_leaves_the_registry_as_it_was(
     assert registry_files(home) == before
 
 
+def test_of_many_photos_of_ones_own_fifty_are_tried_and_named(
+    home: Path, classifier: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "many").mkdir()
+    for at in range(100):
+        (home / "many" / f"{at:02}.png").write_bytes(encode_png(coloured(RED, at, side=32)))
+    words = ("--labels", "labels.txt", "--preprocess", "unit", "--smoke", "many")
+    assert run("models", "import", str(classifier), *words) == 0
+    told = capsys.readouterr().err
+    assert "--smoke: 50 of 100 photos are tried, spread evenly by name: 00.png, 02.png, " in told
+    assert run("models", "show", "mine-v2") == 0
+    assert "55 pictures" in capsys.readouterr().out
+
+
 def test_an_import_by_mean_and_std_is_the_preset_it_spells(
     home: Path, classifier: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

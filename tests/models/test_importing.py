@@ -13,10 +13,11 @@ import pytest
 from onnx import TensorProto, helper
 from sample_onnx import BLUE, GREEN, RED, coloured, colours, features, save
 
+from models import images
 from models.entries import Draft, Registry
 from models.importing import OPSETS, Wanted, prepare, read_labels
 from models.own_eye import OwnEye, open_edge_eye
-from models.own_model import PRESETS, open_model, read_spec
+from models.own_model import PRESETS, OwnNetwork, open_model, read_spec
 from models.registry import load_zoo
 from models.taxonomy import load_taxonomy
 from models.trial import Figures
@@ -98,6 +99,31 @@ def test_pictures_of_ones_own_are_tried_as_well(tmp_path: Path) -> None:
     _, without = brought(tmp_path, colours())
     assert figures.pictures == without.pictures + 1
     assert figures.ms > 0 and figures.ratio > 0
+
+
+def test_photos_are_decoded_one_at_a_time_and_no_larger_than_the_model_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = tmp_path / "large.jpg"
+    cv2.imwrite(str(photo), coloured(RED, side=1024))
+    seen: list[tuple[str, tuple[int, ...]]] = []
+
+    def decode(data: bytes, at_least_px: int | None = None) -> images.Picture:
+        picture = whole(data, at_least_px)
+        seen.append(("decoded", picture.shape))
+        return picture
+
+    def raw(own: OwnNetwork, picture: images.Picture) -> np.ndarray:
+        seen.append(("tried", picture.shape))
+        return run(own, picture)
+
+    whole, run = images.decode, OwnNetwork.raw
+    monkeypatch.setattr(images, "decode", decode)
+    monkeypatch.setattr(OwnNetwork, "raw", raw)
+    bring(tmp_path, colours(shape=(1, 3, 100, 100)), smoke=[photo, photo])
+    small = (128, 128, 3)  # an eighth of 1024
+    mine = [step for step in seen if step[1] == small]
+    assert mine == [("decoded", small), ("tried", small), ("tried", small)] * 2
 
 
 def test_the_card_tells_source_terms_and_who(tmp_path: Path) -> None:
