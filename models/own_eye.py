@@ -39,7 +39,7 @@ class OwnEye:
         self._own = own
 
     def see(self, picture: NDArray[np.uint8]) -> EdgeSight:
-        """BGR uint8 (height, width, 3): the crop around what moved."""
+        """BGR uint8 (height, width, 3): the crop around what moved. Raises `Rejected` where the own model fails on it."""
         start = time.perf_counter()
         sight = self._released.see(picture)
         family, kingdom = self._own.see(picture)
