@@ -243,6 +243,17 @@ def test_labelled_photos_are_evaluated_by_rank_and_tier(
     assert "Nothing moved in 0.0% of the frames" in capsys.readouterr().out
 
 
+def test_a_weak_devices_eye_is_evaluated_and_hands_on_what_the_settings_accept(
+    home: Path, cats: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for accepted, asks in ((0.02, 0), (0.05, 1)):
+        (home / "tierwise.toml").write_text(f"[device]\nperson_miss_rate = {accepted}\n")
+        assert run("models", "evaluate", str(cats), "--device-model", "glimpse", "--json") == 0
+        report = json.loads(capsys.readouterr().out)
+        assert report["models"]["device"] == "glimpse@1"
+        assert {its["wants"]: its["device"]["count"] for its in report["forwards"]}["family"] == asks
+
+
 def test_a_label_that_the_tree_does_not_hold_is_told(cats: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (cats / "blah").mkdir()
     (cats / "blah" / "1.jpg").write_bytes(photo_jpeg("chelsea.png"))
