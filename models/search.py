@@ -66,8 +66,8 @@ OVERRULES, OVERRULES_PERSON = 0.6, 0.75
 only if it is surer still: it was fitted on fewer pictures, and knows less of the world than the frame head."""
 
 PLACE_MARGIN = 1.0
-"""The whole frame's score counts only with a place on the map where a person leads everything else by so much (in logits). A yard
-before a surveillance camera looks like one with people in it: on such frames without people that halves the false alarms."""
+"""Below `CROP_PERSON` the whole frame's score counts only with a place on the map where a person leads everything else by so much
+(in logits): a yard before a surveillance camera looks like one with people in it."""
 
 ANIMAL, PLANT, PERSON, OTHER = (KINGDOMS.index(name) for name in ("animal", "plant", "person", "other"))
 FAINTEST = 1e-4
@@ -247,7 +247,10 @@ def of_still(evidence: Evidence, head: PartsHead, frame_threshold: float) -> Fou
         clear = evidence.parts[:, answer]
         best = int(clear.argmax())
         box = evidence.boxes[best] if clear[best] > clear[0] + CLEARER else Box.WHOLE
-    return Found(kingdoms, person_in(evidence, head, frame_threshold), box)
+    # What is sent on is looked at by itself: a part that shows a person must not leave.
+    sent = float(evidence.persons[evidence.boxes.index(box)]) / CROP_PERSON
+    person = max(person_in(evidence, head, frame_threshold), min(1.0, sent * head.person_threshold))
+    return Found(kingdoms, person, box)
 
 
 def overruled(whole: Floats, weighed: Floats) -> Floats:
@@ -270,10 +273,12 @@ def person_in(evidence: Evidence, head: PartsHead, frame_threshold: float) -> fl
     """How surely a person is anywhere in a frame, 0 to 1, on the scale of `PartsHead.person_threshold`.
 
     By the weighed evidence, or by the whole frame's own score (with `frame_threshold`) where the map shows a place for it, or
-    the frame is too small for one: the first finds who is small, the second who is unlike the people of the training photos.
+    the frame is too small for one, or the score is high: the first finds who is small, the second who is near, or unlike the
+    people of the training photos.
     """
-    weighed, searched = head.person(evidence), len(evidence.boxes) > 1
-    if searched and evidence.person[2] < PLACE_MARGIN:
+    weighed, whole = head.person(evidence), float(evidence.persons[0])
+    searched = len(evidence.boxes) > 1
+    # Who fills the frame may lead nowhere on the map: then the score has to be as high as a crop's.
+    if searched and evidence.person[2] < PLACE_MARGIN and whole < CROP_PERSON:
         return weighed
-    whole = float(evidence.persons[0]) / frame_threshold
-    return max(weighed, min(1.0, whole * head.person_threshold))
+    return max(weighed, min(1.0, whole / frame_threshold * head.person_threshold))
