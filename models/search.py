@@ -57,9 +57,9 @@ CROP_PERSON = 0.5
 """From this score of the frame head on, what moved, or a crop, shows a person. A whole frame has a threshold of its own, lower:
 a person is a smaller part of it. On validation frames with a region: all of 80 persons, and 5.7% of 140 animals."""
 
-MOVED_DOUBT = 0.7
-"""Where something moved, a second opinion is asked from this share of `CROP_PERSON` on: what moves is seldom far from looking like
-somebody, and the opinion costs as much as five looks."""
+CROP_DOUBT = 0.35
+"""From this score of what is looked at closer on, a second opinion is asked: much is not far from looking like somebody, and the
+opinion costs as much as five looks."""
 
 OVERRULES, OVERRULES_PERSON = 0.6, 0.75
 """The weighed evidence answers another kingdom than the whole frame only from this probability on, and another one than `person`
@@ -228,11 +228,15 @@ def weigh(boxes: tuple[Box, ...], logits: Floats, persons: Floats, peaks: Floats
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Found:
-    """Probabilities over `KINGDOMS` (4,), how surely a person is anywhere in the frame, and what to send on."""
+    """Probabilities over `KINGDOMS` (4,), how surely a person is anywhere in the frame, and what to send on.
+
+    `doubtful`: whether a second opinion about persons may help.
+    """
 
     kingdoms: Floats
     person: float
     box: Box
+    doubtful: bool = False
 
 
 def of_still(evidence: Evidence, head: PartsHead, frame_threshold: float) -> Found:
@@ -248,9 +252,8 @@ def of_still(evidence: Evidence, head: PartsHead, frame_threshold: float) -> Fou
         best = int(clear.argmax())
         box = evidence.boxes[best] if clear[best] > clear[0] + CLEARER else Box.WHOLE
     # What is sent on is looked at by itself: a part that shows a person must not leave.
-    sent = float(evidence.persons[evidence.boxes.index(box)]) / CROP_PERSON
-    person = max(person_in(evidence, head, frame_threshold), min(1.0, sent * head.person_threshold))
-    return Found(kingdoms, person, box)
+    sent = float(evidence.persons[evidence.boxes.index(box)])
+    return _found(kingdoms, box, sent, evidence, head, frame_threshold)
 
 
 def overruled(whole: Floats, weighed: Floats) -> Floats:
@@ -264,9 +267,22 @@ def of_moved(evidence: Evidence, head: PartsHead, frame_threshold: float) -> Fou
     """Something moved: it answers, unless the whole frame shows something living more clearly."""
     living = evidence.parts[:2, [ANIMAL, PERSON]].max(1)
     chosen = int(living.argmax())
-    seen = float(evidence.persons[:2].max()) / CROP_PERSON
-    person = max(person_in(evidence, head, frame_threshold), min(1.0, seen * head.person_threshold))
-    return Found(evidence.parts[chosen], person, evidence.boxes[chosen])
+    seen = float(evidence.persons[:2].max())
+    return _found(evidence.parts[chosen], evidence.boxes[chosen], seen, evidence, head, frame_threshold)
+
+
+def _found(
+    kingdoms: Floats, box: Box, crop: float, evidence: Evidence, head: PartsHead, frame_threshold: float
+) -> Found:
+    """With the person score `crop` of what is sent on, or moved, beside the evidence of the whole frame."""
+    person = max(
+        person_in(evidence, head, frame_threshold),
+        min(1.0, crop / CROP_PERSON * head.person_threshold),
+    )
+    doubtful = person < head.person_threshold and (
+        crop >= CROP_DOUBT or head.person(evidence) >= head.person_doubt
+    )
+    return Found(kingdoms, person, box, doubtful)
 
 
 def person_in(evidence: Evidence, head: PartsHead, frame_threshold: float) -> float:
