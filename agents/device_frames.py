@@ -20,8 +20,8 @@ from dataclasses import dataclass, replace
 from agents.sightings import Visit, join
 from models import cascade, images
 from models.boxes import Box
-from models.eyes import DeviceEye, EdgeEye
-from models.scene import EYE_PX, Scene, Seen, look, part_to_send
+from models.eyes import DeviceEye, EdgeEye, EdgeSight
+from models.scene import EYE_PX, Scene, Seen, look, part_to_send, with_person
 from models.taxonomy import Taxonomy
 from pipeline import clock, ids, messages, readings
 from pipeline.messages import Crop, Event, Feature, Kind, Levels, Privacy, Rank, Result, Task, Tier, Vector
@@ -103,6 +103,9 @@ class Frames:
         scene, seen = look(
             scene, frame, self._eye, self._taxonomy, event=event, at_s=received_s, still_s=device.still_s
         )
+        sight = self._vector(frame, data, seen)
+        if sight is not None and sight.person_raised:
+            scene, seen = with_person(scene, seen, sight.person, event=event, at_s=received_s)
         person_ago_s = scene.person_ago_s(received_s, device.person_hold_s)
         verdict = self._policy.levels(source, time_s, path=seen.path, person=person_ago_s is not None)
         situation = replace(self._situation(source, seen, verdict.levels), person_ago_s=person_ago_s)
@@ -144,7 +147,7 @@ class Frames:
             wants=situation.wants,
             levels=verdict.levels,
             person=round(seen.person, 4),
-            body=self._body(frame, data, seen.box) if decision.forward else None,
+            body=self._body(frame, data, seen.box, sight) if decision.forward else None,
             sealed=self._sealed(result, frame, verdict.levels, situation.wants)
             if seen.stands is None
             else (),
@@ -169,11 +172,16 @@ class Frames:
             person_miss_rate_accepted=self._settings.device.person_miss_rate,
         )
 
-    def _body(self, frame: images.Picture, data: bytes, box: Box) -> Crop | Vector:
+    def _vector(self, frame: images.Picture, data: bytes, seen: Seen) -> EdgeSight | None:
+        """The edge's own look, where it gets a vector and no pixels to look at: what would be withdrawn there stays here."""
+        if self._settings.device.send != "vector" or seen.person_raised or seen.stands is not None:
+            return None
+        return self._vector_eye().see(part_to_send(frame, data, seen.box), seen.box)
+
+    def _body(self, frame: images.Picture, data: bytes, box: Box, sight: EdgeSight | None) -> Crop | Vector:
         """What goes on: pixels around what moved, or their vector where none may leave."""
-        if self._settings.device.send == "vector":
-            eye = self._vector_eye()
-            return Vector(space=eye.space, data=eye.see(part_to_send(frame, data, box)).vector.tobytes())
+        if sight is not None:
+            return Vector(space=self._vector_eye().space, data=sight.vector.tobytes())
         return Crop(jpeg=images.encode_jpeg(part_to_send(frame, data, box)), box=box.as_tuple())
 
     def _sealed(

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import cascade, images
+from models.boxes import Box
 from models.calibrate import answer
 from models.eyes import EdgeSight
 from models.taxonomy import Taxonomy
@@ -38,8 +39,8 @@ class FamilyEye(Protocol):
 
     space: str
 
-    def see(self, picture: images.Picture) -> EdgeSight:
-        """A crop: BGR uint8 (height, width, 3)."""
+    def see(self, picture: images.Picture, box: Box = Box.WHOLE) -> EdgeSight:
+        """BGR uint8 (height, width, 3), and where in its frame it lies."""
 
     def see_vector(self, vector: NDArray[np.uint8]) -> EdgeSight:
         """A vector of this space."""
@@ -144,7 +145,7 @@ class Families:
 
     def _see(self, event: Event) -> EdgeSight:
         if isinstance(event.body, Crop):
-            return self._eye.see(images.decode(event.body.jpeg))
+            return self._eye.see(images.decode(event.body.jpeg), Box(*event.body.box))
         if isinstance(event.body, Vector):
             if event.body.space != self._eye.space:
                 raise Rejected(

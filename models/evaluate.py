@@ -273,7 +273,7 @@ class Road:
         """The device's view, and what the others make of what it sends; `start` is when its work began."""
         sent = images.encode_jpeg(part_to_send(frame, data, seen.box))
         device_ms, start = _ms(start), time.perf_counter()
-        edge = self._eyes.edge.see(images.decode(sent))
+        edge = self._eyes.edge.see(images.decode(sent), seen.box)
         edge_ms, start = _ms(start), time.perf_counter()
         cloud = self._eyes.cloud.see(edge.vector)
         return Outcome(

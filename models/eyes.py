@@ -144,7 +144,7 @@ class EdgeEye:
         self.name = name
         self.space = space
         self._thresholds = thresholds
-        self.person_threshold = CROP_PERSON
+        self._frame_threshold = frame_head.person_threshold
         self._tree = tree
         self._feature_of = feature_of
         self._projection = projection
@@ -152,28 +152,32 @@ class EdgeEye:
         self._vector_head = vector_head
         self._frame_head = frame_head
 
-    def see(self, picture: Picture) -> EdgeSight:
-        """BGR uint8 (height, width, 3): the crop around what moved."""
+    def see(self, picture: Picture, box: Box = Box.WHOLE) -> EdgeSight:
+        """BGR uint8 (height, width, 3); `box` is where in its frame it lies: a whole frame raises at a lower person score."""
         start = time.perf_counter()
         feature = self._feature_of(picture)
         vector = self._projection.bytes(feature)
         species = self._feature_head.species(feature, vector)
         person = float(self._frame_head.judge(feature[None])[1][0])
-        return self._sight(species, person, vector, start)
+        threshold = self._frame_threshold if box == Box.WHOLE else CROP_PERSON
+        return self._sight(species, person, person >= threshold, vector, start)
 
     def see_vector(self, vector: NDArray[np.uint8]) -> EdgeSight:
         """A vector that the device made: the same answers from less. Raises `Rejected` for one of another length."""
         start = time.perf_counter()
         species = self._vector_head.species(components(vector, self._vector_head.dimension), vector)
-        return self._sight(species, float(species[self._tree.species.index("person")]), vector, start)
+        person = float(species[self._tree.species.index("person")])
+        return self._sight(species, person, person >= self._frame_threshold, vector, start)
 
-    def _sight(self, species: Floats, person: float, vector: NDArray[np.uint8], start: float) -> EdgeSight:
+    def _sight(
+        self, species: Floats, person: float, raised: bool, vector: NDArray[np.uint8], start: float
+    ) -> EdgeSight:
         _, family, kingdom = _rolled(self._tree, species)
         return EdgeSight(
             family=family,
             kingdom=kingdom,
             person=person,
-            person_raised=person >= self.person_threshold,
+            person_raised=raised,
             vector=vector,
             ms=(time.perf_counter() - start) * 1e3,
             model=self.name,

@@ -140,7 +140,7 @@ def _listed(source: Path) -> Iterator[tuple[Path, str]]:
             if path.suffix.lower() in SUFFIXES:
                 yield path, path.parent.name
         return
-    for row in _rows(source, ("path", "label"), HOW_TO_LABEL):
+    for row in read_rows(source, ("path", "label"), HOW_TO_LABEL):
         yield source.parent / row["path"], row["label"]
 
 
@@ -148,11 +148,16 @@ def _label_names(source: Path, labels_map: Path | None) -> Mapping[str, str]:
     file = labels_map or source / MAP_FILE
     if labels_map is None and not file.is_file():
         return {}
-    return {row["name"]: row["label"] for row in _rows(file, ("name", "label"), HOW_TO_MAP)}
+    return {row["name"]: row["label"] for row in read_rows(file, ("name", "label"), HOW_TO_MAP)}
 
 
-def _rows(file: Path, columns: tuple[str, str], advice: str) -> Iterator[dict[str, str]]:
-    """Rows of a CSV, their values stripped; a row that ends early has empty ones."""
+def read_rows(
+    file: Path, columns: tuple[str, str], advice: str, optional: tuple[str, ...] = ()
+) -> Iterator[dict[str, str]]:
+    """Rows of a CSV, their values stripped; a row that ends early, or lacks an optional column, has empty ones.
+
+    Raises `Stop`, with the advice, where the file cannot be read or lacks a column.
+    """
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
             rows = csv.DictReader(lines)
@@ -160,7 +165,7 @@ def _rows(file: Path, columns: tuple[str, str], advice: str) -> Iterator[dict[st
                 has = ", ".join(rows.fieldnames or ()) or "none"
                 raise Stop(f"{file} needs the columns {' and '.join(columns)}; it has {has}; {advice}")
             for row in rows:
-                yield {column: (row[column] or "").strip() for column in columns}
+                yield {column: (row.get(column) or "").strip() for column in (*columns, *optional)}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         what = error.strerror if isinstance(error, OSError) else error
         raise Stop(f"{file} cannot be read: {what}; {advice}") from error

@@ -40,12 +40,9 @@ def searching(backbone: search.Backbone, head: FrameHead, parts: search.PartsHea
 
     def look(frame: Picture, region: Box | None) -> Found:
         evidence = search.search(frame, region, backbone, head)
-        if region is None:
-            found, doubt = search.of_still(evidence, parts, head.person_threshold), parts.person_doubt
-        else:
-            found = search.of_moved(evidence, parts, head.person_threshold)
-            doubt = search.MOVED_DOUBT * parts.person_threshold
-        if doubt <= found.person < parts.person_threshold and outline(frame) >= OUTLINE_CLEAR:
+        answered = search.of_still if region is None else search.of_moved
+        found = answered(evidence, parts, head.person_threshold)
+        if found.doubtful and outline(frame) >= OUTLINE_CLEAR:
             return replace(found, person=parts.person_threshold)
         return found
 

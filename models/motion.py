@@ -97,6 +97,18 @@ def look(background: Background | None, frame: NDArray[np.uint8]) -> tuple[Backg
     return learned, Motion(True, around.with_margin(MARGIN), share, "moved")
 
 
+def parts(background: Background, now: NDArray[np.float32]) -> tuple[Box, ...]:
+    """Where a grey frame (`grey`) of another moment differs from a background: the largest region first, with margins.
+
+    The whole frame, where more than `SCENE_SHARE` of it differs; nothing, where nothing does.
+    """
+    change = np.abs(now - _lit_as(now, background.mean))
+    regions = _regions(change > np.maximum(LEAST_CHANGE, NOISE_FACTOR * background.noise))
+    if sum(area for _, area in regions) > SCENE_SHARE * now.size:
+        return (Box.WHOLE,)
+    return tuple(box.with_margin(MARGIN) for box, _ in sorted(regions, key=lambda region: -region[1]))
+
+
 def _start(now: NDArray[np.float32]) -> Background:
     return Background(now, np.full_like(now, LEAST_CHANGE / NOISE_FACTOR), 1)
 

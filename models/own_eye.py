@@ -20,6 +20,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from models.boxes import Box
 from models.calibrate import DEFAULT_THRESHOLDS
 from models.entries import Registry
 from models.eyes import EdgeEye, EdgeSight
@@ -38,10 +39,10 @@ class OwnEye:
         self._released = released
         self._own = own
 
-    def see(self, picture: NDArray[np.uint8]) -> EdgeSight:
-        """BGR uint8 (height, width, 3): the crop around what moved. Raises `Rejected` where the own model fails on it."""
+    def see(self, picture: NDArray[np.uint8], box: Box = Box.WHOLE) -> EdgeSight:
+        """BGR uint8 (height, width, 3); `box` is where in its frame it lies. Raises `Rejected` where the own model fails on it."""
         start = time.perf_counter()
-        sight = self._released.see(picture)
+        sight = self._released.see(picture, box)
         family, kingdom = self._own.see(picture)
         return replace(
             sight,

@@ -101,10 +101,17 @@ def seen_of(sight: DeviceSight, tree: Taxonomy) -> Seen:
         probability=found.probability,
         margin=sight.kingdom.margin,
         person=sight.person,
-        person_raised=sight.person_raised,
+        # What is answered `person` counts as one, however low the score that raises levels is.
+        person_raised=sight.person_raised or found.path[:1] == ("person",),
         box=sight.crop_box,
         sight=sight,
     )
+
+
+def with_person(scene: Scene, seen: Seen, person: float, *, event: str, at_s: float) -> tuple[Scene, Seen]:
+    """A second look at what was to be sent found a person, with that score: the frame counts as one with a person."""
+    raised = replace(seen, person=max(seen.person, person), person_raised=True)
+    return replace(scene, still=Still(event, raised, at_s), person_s=at_s), raised
 
 
 def part_to_send(frame: images.Picture, data: bytes, box: motion.Box) -> images.Picture:

@@ -57,17 +57,17 @@ CROP_PERSON = 0.5
 """From this score of the frame head on, what moved, or a crop, shows a person. A whole frame has a threshold of its own, lower:
 a person is a smaller part of it. On validation frames with a region: all of 80 persons, and 5.7% of 140 animals."""
 
-MOVED_DOUBT = 0.7
-"""Where something moved, a second opinion is asked from this share of `CROP_PERSON` on: what moves is seldom far from looking like
-somebody, and the opinion costs as much as five looks."""
+CROP_DOUBT = 0.35
+"""From this score of what is looked at closer on, a second opinion is asked: much is not far from looking like somebody, and the
+opinion costs as much as five looks."""
 
 OVERRULES, OVERRULES_PERSON = 0.6, 0.75
 """The weighed evidence answers another kingdom than the whole frame only from this probability on, and another one than `person`
 only if it is surer still: it was fitted on fewer pictures, and knows less of the world than the frame head."""
 
 PLACE_MARGIN = 1.0
-"""The whole frame's score counts only with a place on the map where a person leads everything else by so much (in logits). A yard
-before a surveillance camera looks like one with people in it: on such frames without people that halves the false alarms."""
+"""Below `CROP_PERSON` the whole frame's score counts only with a place on the map where a person leads everything else by so much
+(in logits): a yard before a surveillance camera looks like one with people in it."""
 
 ANIMAL, PLANT, PERSON, OTHER = (KINGDOMS.index(name) for name in ("animal", "plant", "person", "other"))
 FAINTEST = 1e-4
@@ -228,11 +228,15 @@ def weigh(boxes: tuple[Box, ...], logits: Floats, persons: Floats, peaks: Floats
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Found:
-    """Probabilities over `KINGDOMS` (4,), how surely a person is anywhere in the frame, and what to send on."""
+    """Probabilities over `KINGDOMS` (4,), how surely a person is anywhere in the frame, and what to send on.
+
+    `doubtful`: whether a second opinion about persons may help.
+    """
 
     kingdoms: Floats
     person: float
     box: Box
+    doubtful: bool = False
 
 
 def of_still(evidence: Evidence, head: PartsHead, frame_threshold: float) -> Found:
@@ -247,7 +251,9 @@ def of_still(evidence: Evidence, head: PartsHead, frame_threshold: float) -> Fou
         clear = evidence.parts[:, answer]
         best = int(clear.argmax())
         box = evidence.boxes[best] if clear[best] > clear[0] + CLEARER else Box.WHOLE
-    return Found(kingdoms, person_in(evidence, head, frame_threshold), box)
+    # What is sent on is looked at by itself: a part that shows a person must not leave.
+    sent = float(evidence.persons[evidence.boxes.index(box)])
+    return _found(kingdoms, box, sent, evidence, head, frame_threshold)
 
 
 def overruled(whole: Floats, weighed: Floats) -> Floats:
@@ -261,19 +267,34 @@ def of_moved(evidence: Evidence, head: PartsHead, frame_threshold: float) -> Fou
     """Something moved: it answers, unless the whole frame shows something living more clearly."""
     living = evidence.parts[:2, [ANIMAL, PERSON]].max(1)
     chosen = int(living.argmax())
-    seen = float(evidence.persons[:2].max()) / CROP_PERSON
-    person = max(person_in(evidence, head, frame_threshold), min(1.0, seen * head.person_threshold))
-    return Found(evidence.parts[chosen], person, evidence.boxes[chosen])
+    seen = float(evidence.persons[:2].max())
+    return _found(evidence.parts[chosen], evidence.boxes[chosen], seen, evidence, head, frame_threshold)
+
+
+def _found(
+    kingdoms: Floats, box: Box, crop: float, evidence: Evidence, head: PartsHead, frame_threshold: float
+) -> Found:
+    """With the person score `crop` of what is sent on, or moved, beside the evidence of the whole frame."""
+    person = max(
+        person_in(evidence, head, frame_threshold),
+        min(1.0, crop / CROP_PERSON * head.person_threshold),
+    )
+    doubtful = person < head.person_threshold and (
+        crop >= CROP_DOUBT or head.person(evidence) >= head.person_doubt
+    )
+    return Found(kingdoms, person, box, doubtful)
 
 
 def person_in(evidence: Evidence, head: PartsHead, frame_threshold: float) -> float:
     """How surely a person is anywhere in a frame, 0 to 1, on the scale of `PartsHead.person_threshold`.
 
     By the weighed evidence, or by the whole frame's own score (with `frame_threshold`) where the map shows a place for it, or
-    the frame is too small for one: the first finds who is small, the second who is unlike the people of the training photos.
+    the frame is too small for one, or the score is high: the first finds who is small, the second who is near, or unlike the
+    people of the training photos.
     """
-    weighed, searched = head.person(evidence), len(evidence.boxes) > 1
-    if searched and evidence.person[2] < PLACE_MARGIN:
+    weighed, whole = head.person(evidence), float(evidence.persons[0])
+    searched = len(evidence.boxes) > 1
+    # Who fills the frame may lead nowhere on the map: then the score has to be as high as a crop's.
+    if searched and evidence.person[2] < PLACE_MARGIN and whole < CROP_PERSON:
         return weighed
-    whole = float(evidence.persons[0]) / frame_threshold
-    return max(weighed, min(1.0, whole * head.person_threshold))
+    return max(weighed, min(1.0, whole / frame_threshold * head.person_threshold))

@@ -57,6 +57,9 @@ COMMANDS: Final = (
         "Answer photos with all tiers in this process; no broker.",
         PEOPLE,
     ),
+    Entry(
+        "learn", "agents.cli.learn:learn", "Learn a fixed camera's place from labels of some frames.", PEOPLE
+    ),
     Entry("watch", "agents.cli.watch:watch", "A live table of answers, refined in place.", PEOPLE),
     Entry("counts", "agents.cli.counts:counts", "What was seen where, without any picture.", PEOPLE),
     Entry("picture", "agents.cli.picture:picture", "Find the picture of an event on its device.", PEOPLE),

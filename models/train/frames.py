@@ -193,13 +193,10 @@ def report(name: str, held: Held, head: search.PartsHead, frame: FrameHead) -> N
     searched = np.where(moved, held.moved.argmax(1), searched)
     small = np.char.startswith(held.kind, "small")
     placed = small | (held.person[:, 2] >= search.PLACE_MARGIN)
+    placed |= held.whole_person >= search.CROP_PERSON
     raised = (scores >= head.person_threshold) | (placed & (held.whole_person >= frame.person_threshold))
     raised |= moved & (held.moved_person >= search.CROP_PERSON)
-    doubtful = np.where(
-        moved,
-        held.moved_person >= search.MOVED_DOUBT * search.CROP_PERSON,
-        scores >= head.person_doubt,
-    )
+    doubtful = (scores >= head.person_doubt) | (held.moved_person >= search.CROP_DOUBT)
     seconded = raised | (doubtful & (held.outline >= OUTLINE_CLEAR))
     ways = (
         ("whole", held.whole.argmax(1), held.whole_person >= frame.person_threshold),

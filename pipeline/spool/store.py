@@ -36,8 +36,7 @@ VACUUM_PAGES = 2000
 """Pages (4 KiB) given back a round: bounded, since a commit waits for it."""
 
 INFLIGHT_MAX = 500
-"""Unsettled records of a hop's topic that were sent: bounds memory here and the queue for an absent peer at its broker.
-Of a topic, so that a peer that is away holds up nobody beside it."""
+"""Sent and unsettled records of a topic of a hop: bounds memory, and the broker's queue for a peer that is away."""
 
 HANDOUT_MAX_BYTES = 32 << 20
 """Payloads of one `waiting` call: two frames of the largest kind."""
@@ -108,12 +107,7 @@ class Spool:
     def migrate(self, name: str, scripts: Sequence[str]) -> None:
         """Bring an agent's own tables up to date, for use within transactions; `name` is theirs within this file.
 
-        The scripts are as `file.MIGRATIONS`: one a version, only ever appended to.
-
-        Raises
-        ------
-        Stop
-            A newer release has written them.
+        Scripts are as `file.MIGRATIONS`: one a version, only appended to. Raises `Stop`: a newer release wrote them.
         """
         with self._write_lock:
             try:

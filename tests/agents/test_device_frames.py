@@ -24,8 +24,11 @@ from sample_messages import (
 from agents.device_frames import FrameAnswer, Frames, capture_time
 from agents.sightings import Visit
 from models import images
+from models.boxes import Box
+from models.eyes import DeviceEye
 from models.scene import Scene
-from models.taxonomy import load_taxonomy
+from models.search import Found
+from models.taxonomy import KINGDOMS, load_taxonomy
 from pipeline import messages
 from pipeline.errors import Rejected
 from pipeline.messages import Crop, Feature, Kind, Privacy, Rank, Tier, Vector
@@ -156,6 +159,32 @@ def test_with_send_vector_a_private_feature_stays_where_public_pixels_would_go()
     closed = changed(CAMERA, feature=Privacy.USER_PRIVATE)
     told = look(camera(settings(device=DeviceSettings(send="vector"), streams={SOURCE: closed})), CAT)
     assert (told.result.rule, told.event.body) == ("policy-keeps-pixels", None)
+
+
+def test_with_send_vector_a_person_whom_the_edge_would_find_stays_on_the_device() -> None:
+    told = msgspec.structs.replace(settings(), device=DeviceSettings(send="vector"))
+    frames = Frames(told, Policy(told), load_taxonomy(), nobody_seen(), Keyring(), edge_eye)
+    assert edge_eye().see(images.decode(PERSON)).person_raised
+    answer = look(frames, PERSON)
+    assert answer.event.body is None
+    assert answer.result.rule == "person-in-frame"
+    assert answer.event.levels.feature is Privacy.USER_PRIVATE
+    assert look(frames, CAT, 2, after_s=1, before=answer).result.rule == "person-a-moment-ago"
+
+
+def test_what_is_answered_person_counts_as_one_however_low_its_score() -> None:
+    told = settings()
+    frames = Frames(told, Policy(told), load_taxonomy(), nobody_seen("person"), Keyring(), edge_eye)
+    answer = look(frames, CAT)
+    assert answer.result.label == "person"
+    assert answer.event.body is None
+    assert answer.scene.person_s == NOW_S
+
+
+def nobody_seen(kingdom: str = "animal") -> DeviceEye:
+    """An eye that is sure of a kingdom, and of there being nobody."""
+    found = Found(np.array([float(name == kingdom) for name in KINGDOMS], np.float32), 0.0, Box.WHOLE)
+    return DeviceEye("blind@1", lambda frame, region: found, 0.5)
 
 
 def test_a_stream_that_wants_the_kingdom_keeps_its_pictures() -> None:

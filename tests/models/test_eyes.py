@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 
+from models.boxes import Box
 from models.calibrate import RISKS
+from models.eyes import EdgeEye
 from models.registry import load_zoo
 from models.taxonomy import KINGDOMS, load_taxonomy
 from pipeline.errors import Rejected
@@ -62,6 +65,28 @@ def test_a_sight_names_the_thresholds_that_were_measured_for_its_model() -> None
 
 def test_the_same_picture_always_gives_the_same_vector() -> None:
     assert np.array_equal(EDGE.see(PICTURE).vector, ZOO.edge_eye().see(PICTURE).vector)
+
+
+def test_a_whole_frame_raises_at_a_lower_person_score_than_a_crop() -> None:
+    head, projection = EDGE._frame_head, EDGE._projection
+    between = replace(
+        head,
+        person_weights=np.zeros_like(head.person_weights),
+        person_bias=float(np.log(0.4 / 0.6)),
+        person_threshold=0.3,
+    )
+    eye = EdgeEye(
+        EDGE.name,
+        EDGE.space,
+        EDGE._tree,
+        EDGE._feature_of,
+        projection,
+        EDGE._feature_head,
+        EDGE._vector_head,
+        between,
+    )
+    assert eye.see(PICTURE).person_raised
+    assert not eye.see(PICTURE, Box(0.2, 0.2, 0.6, 0.6)).person_raised
 
 
 @pytest.mark.parametrize(

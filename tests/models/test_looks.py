@@ -53,7 +53,7 @@ class Undecided:
     person_threshold = 0.9
 
     def judge(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return np.zeros((len(features), 4), np.float32), np.full(len(features), 0.5, np.float32)
+        return np.zeros((len(features), 4), np.float32), np.full(len(features), 0.1, np.float32)
 
 
 def person_of(threshold: float, doubt: float, outline: float) -> tuple[float, list[int]]:

@@ -122,6 +122,23 @@ def test_what_moved_answers_if_it_shows_something_living_more_clearly() -> None:
     assert search.of_moved(look(frame, elsewhere), says(search.OTHER), 0.3).box == Box.WHOLE
 
 
+def test_a_part_that_shows_a_person_does_not_leave_whatever_the_weighing_says() -> None:
+    nobody = says(search.PERSON)
+    evidence = look(frame_with((0, 0, 255), Box(0.1, 0.1, 0.3, 0.3)))
+    found = search.of_still(evidence, nobody, 0.99)
+    sent = evidence.persons[evidence.boxes.index(found.box)]
+    assert found.box != Box.WHOLE and sent >= search.CROP_PERSON
+    assert found.person >= nobody.person_threshold
+
+
+def test_who_fills_the_frame_counts_also_where_the_map_shows_no_place() -> None:
+    nobody = says(search.OTHER)
+    near = look(frame_with((0, 0, 255), Box.WHOLE))
+    nowhere = replace(near, person=np.where(np.arange(4) == 2, -1, near.person).astype(np.float32))
+    assert near.persons[0] >= search.CROP_PERSON
+    assert search.person_in(nowhere, nobody, 0.3) >= nobody.person_threshold
+
+
 @pytest.mark.parametrize(
     ("whole", "weighed", "answer"),
     [
@@ -156,7 +173,9 @@ def test_a_whole_frame_that_looks_like_a_person_counts_where_the_map_shows_a_pla
     assert search.person_in(near, nobody, 0.3) >= nobody.person_threshold
     tiny = look(frame_with((0, 0, 255), Box.WHOLE, (64, 64)))
     assert search.person_in(tiny, nobody, 0.3) >= nobody.person_threshold
-    nowhere = replace(near, person=np.where(np.arange(4) == 2, -1, near.person).astype(np.float32))
+    doubtful = replace(near, persons=np.full_like(near.persons, search.CROP_PERSON - 0.1))
+    nowhere = replace(doubtful, person=np.where(np.arange(4) == 2, -1, near.person).astype(np.float32))
+    assert search.person_in(doubtful, nobody, 0.3) >= nobody.person_threshold
     assert search.person_in(nowhere, nobody, 0.3) < nobody.person_threshold
 
 

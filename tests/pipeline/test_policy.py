@@ -232,7 +232,8 @@ def test_the_pages_table_of_levels_is_what_is_decided(tmp_path: Path) -> None:
 
 def test_the_pages_rule_is_a_valid_one(tmp_path: Path) -> None:
     file = tmp_path / "tierwise.toml"
-    file.write_text(PAGE.read_text().split("```toml\n")[1].split("```")[0])
+    [example] = [part.split("```")[0] for part in PAGE.read_text().split("```toml\n") if "[[rules]]" in part]
+    file.write_text(example)
     [found] = Settings.load(file, {}).rules
     assert found.name == "our-evenings"
 
