@@ -6,10 +6,9 @@ import getpass
 import time
 
 from models.entries import MODELS, Registry
-from models.eyes import EdgeEye, FeatureOf
+from models.eyes import EdgeEye
 from models.own_eye import OwnEye, open_edge_eye
-from models.registry import Zoo, load_zoo
-from models.runtime import Backbone
+from models.registry import Zoo
 from pipeline import clock
 from pipeline.errors import Stop
 from pipeline.settings import Settings
@@ -28,13 +27,6 @@ def edge_eye(zoo: Zoo, settings: Settings, title: str = "") -> EdgeEye | OwnEye:
         if title or not settings.edge.model:
             raise
         raise Stop(f"edge.model: {error}") from error
-
-
-def released_feature() -> FeatureOf:
-    """The released backbone, to measure others beside it."""
-    manifest = load_zoo().manifest("lite0")
-    assert manifest.size_px is not None, "a vision model names its served size"
-    return Backbone(manifest.read("backbone.onnx"), manifest.size_px).feature
 
 
 def signature() -> dict[str, str]:

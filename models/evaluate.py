@@ -85,22 +85,26 @@ class Outcome:
 class Evaluation:
     """Outcomes in the order of the photos, the eyes that made them by tier, and what was left out and why.
 
-    `apart_s`: the seconds between two frames of one camera, where photos were taken for frames.
+    `apart_s`: the seconds between two frames of one camera, where photos were taken for frames. `person_miss_rate`: what
+    the device's eye is known to miss of persons, beside what is accepted of it.
     """
 
     outcomes: tuple[Outcome, ...]
     models: Mapping[str, str]
     left_out: tuple[str, ...] = ()
     apart_s: float | None = None
+    person_miss_rate: float = 0.0
+    person_miss_rate_accepted: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Eyes:
-    """The eyes that are asked."""
+    """The eyes that are asked, and which share of missed persons lets pixels leave by the device's word."""
 
     device: DeviceEye
     edge: EdgeEye | OwnEye
     cloud: CloudEye
+    person_miss_rate_accepted: float = DeviceSettings().person_miss_rate
 
     @property
     def names(self) -> Mapping[str, str]:
@@ -149,6 +153,7 @@ def evaluate(
     count = min(workers or worth, len(turns))
     eyes = opener()  # here, too, where others look: what is wrong with a model is said before they start
     names, road = eyes.names, Road(eyes, apart_s) if count <= 1 else None
+    misses, accepted = eyes.device.person_miss_rate or 0.0, eyes.person_miss_rate_accepted
     del eyes
     outcomes: list[Outcome] = []
     left_out: list[str] = []
@@ -163,7 +168,7 @@ def evaluate(
             progress(len(done))
     if not outcomes:
         raise Stop("not one of these photos can be decoded")
-    return Evaluation(tuple(outcomes), names, tuple(left_out), apart_s)
+    return Evaluation(tuple(outcomes), names, tuple(left_out), apart_s, misses, accepted)
 
 
 def _turns(photos: Sequence[Photo], *, frames: bool) -> Iterator[list[Photo]]:

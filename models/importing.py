@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Final, Literal
 
@@ -41,6 +42,9 @@ OPSETS: Final = range(7, 22)
 
 DOMAINS: Final = ("", "ai.onnx.ml", "com.microsoft")
 """ONNX's own operators and those that ONNX Runtime brings."""
+
+ENDLESS: Final = frozenset({("", "Loop"), ("", "Scan")})
+"""Operators that repeat as often as the model says: one of 1 kB may run for ever, and nothing interrupts a run."""
 
 SIDES_PX: Final = range(32, 1025)
 FREE_SIDE_PX: Final = 224
@@ -97,11 +101,11 @@ def prepare(
         raise Stop(f"{wanted.file}: {str(error).removeprefix('the given bytes ')}") from error
     spec = _spec(wanted, network, tree, digest(data))
     own = OwnNetwork(spec, network)
-    pictures = [*generated(), *own_pictures(smoke)]
+    pictures = chain(generated(), own_pictures(smoke, at_least_px=max(spec.size)))
     outputs = try_out(own, pictures, wanted.file)
     spec = msgspec.structs.replace(spec, length=outputs.shape[1])
     spec = _with_outputs(spec, wanted, outputs)
-    figures = benchmark(own.output, lite0, len(pictures))
+    figures = benchmark(own.output, lite0, len(outputs))
     card = _card(spec, wanted, figures, opset=opset, size=len(data), who=who, when=when)
     draft = Draft(
         files={
@@ -156,6 +160,12 @@ def _check_file(file: Path, data: bytes) -> int:
         raise Stop(
             f"{file} needs operators that ONNX Runtime does not have: {', '.join(strange[:COMPLAINTS_SHOWN])}; "
             "export it with ONNX's own operators only"
+        )
+    endless = sorted(name for _, name in facts.operators & ENDLESS)
+    if endless:
+        raise Stop(
+            f"{file} has operators that may never end ({', '.join(endless)}); export it with its loops unrolled, "
+            "as torch.onnx.export does without scripting"
         )
     return opset
 

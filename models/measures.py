@@ -168,7 +168,7 @@ def measure(
         if group
         else None,
         families=_families(outcomes),
-        forwards=tuple(_forwards(outcomes, wants) for wants in (Rank.KINGDOM, Rank.FAMILY, Rank.SPECIES)),
+        forwards=tuple(_forwards(done, wants) for wants in (Rank.KINGDOM, Rank.FAMILY, Rank.SPECIES)),
         ms={tier: _spread(its.ms[tier] for its in outcomes if its.ms) for tier in TIERS},
         bytes={hop: _spread(its.sent[hop] for its in outcomes if its.sent) for hop in HOPS},
         motion=None
@@ -291,13 +291,14 @@ def _at_family(path: tuple[str, ...]) -> str:
     return path[min(1, len(path) - 1)] if path else UNKNOWN
 
 
-def _forwards(outcomes: Sequence[Outcome], wants: Rank) -> Forwards:
-    at_edge = [its for its in outcomes if cascade.decide(_device_situation(its, wants)).forward]
+def _forwards(done: Evaluation, wants: Rank) -> Forwards:
+    outcomes = done.outcomes
+    at_edge = [its for its in outcomes if cascade.decide(_device_situation(done, its, wants)).forward]
     at_cloud = [its for its in at_edge if cascade.decide(_edge_situation(its, wants)).forward]
     return Forwards(wants.value, rate(len(at_edge), len(outcomes)), rate(len(at_cloud), len(outcomes)))
 
 
-def _device_situation(its: Outcome, wants: Rank) -> cascade.Situation:
+def _device_situation(done: Evaluation, its: Outcome, wants: Rank) -> cascade.Situation:
     told = its.told["device"]
     return cascade.Situation(
         tier=Tier.DEVICE,
@@ -308,6 +309,8 @@ def _device_situation(its: Outcome, wants: Rank) -> cascade.Situation:
         person=its.person,
         person_raised=its.person_raised,
         person_ago_s=its.person_ago_s,
+        person_miss_rate=done.person_miss_rate,
+        person_miss_rate_accepted=done.person_miss_rate_accepted,
         stands=its.name if its.stands else None,
     )
 

@@ -15,7 +15,6 @@ Example::
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -25,10 +24,10 @@ from models.boxes import Box
 from models.calibrate import DEFAULT_THRESHOLDS
 from models.entries import Registry
 from models.eyes import EdgeEye, EdgeSight
-from models.manifest import Manifest
 from models.own_model import OwnModel, open_model
-from models.registry import Zoo
+from models.registry import BACKBONE, Zoo
 from models.taxonomy import load_taxonomy
+from pipeline.errors import Stop
 
 
 class OwnEye:
@@ -41,7 +40,7 @@ class OwnEye:
         self._own = own
 
     def see(self, picture: NDArray[np.uint8], box: Box = Box.WHOLE) -> EdgeSight:
-        """BGR uint8 (height, width, 3); `box` is where in its frame it lies."""
+        """BGR uint8 (height, width, 3); `box` is where in its frame it lies. Raises `Rejected` where the own model fails on it."""
         start = time.perf_counter()
         sight = self._released.see(picture, box)
         family, kingdom = self._own.see(picture)
@@ -63,12 +62,10 @@ class OwnEye:
 
 
 def open_edge_eye(zoo: Zoo, registry: Registry, title: str = "") -> EdgeEye | OwnEye:
-    """The eye that the settings name; without a title, or with one of the zoo's, the released one. Raises `Stop`."""
-    if not title or title in titles(zoo.manifests):
+    """The eye that the settings name; without a title, or with the released backbone's, the released one. Raises `Stop`."""
+    released = zoo.manifest(BACKBONE).title
+    if title in ("", released):
         return zoo.edge_eye()
+    if title in {manifest.title for manifest in zoo.manifests}:
+        raise Stop(f"{title} names no families: name {released}, or a model of your own that was imported")
     return OwnEye(zoo.edge_eye(), open_model(registry.entry(title), load_taxonomy()))
-
-
-def titles(manifests: Sequence[Manifest]) -> tuple[str, ...]:
-    """How results name them: ``lite0@1``."""
-    return tuple(its.title for its in manifests)

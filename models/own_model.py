@@ -26,7 +26,7 @@ from models.heads import LinearHead
 from models.runtime import Network
 from models.scores import Scores, softmax
 from models.taxonomy import KINGDOMS, Taxonomy, UnknownLabel
-from pipeline.errors import Stop
+from pipeline.errors import Rejected, Stop
 
 MODEL: Final = "model.onnx"
 SPEC: Final = "model.json"
@@ -121,7 +121,11 @@ class OwnNetwork:
 
     def raw(self, picture: Picture) -> Floats:
         """BGR uint8 (height, width, 3) -> float32 of whatever shape the network gives."""
-        return self._network.run(self.serve(picture))
+        return self.run(self.serve(picture))
+
+    def run(self, x: Floats | Picture) -> Floats:
+        """What `serve` made -> float32 of whatever shape the network gives."""
+        return self._network.run(x)
 
     def output(self, picture: Picture) -> Floats:
         """The same as one vector, (length,)."""
@@ -146,8 +150,30 @@ class OwnModel:
         self._sums = TreeSums(tree, head.labels if head else network.spec.labels)
 
     def see(self, picture: Picture) -> tuple[Scores, Scores]:
-        """Scores over (families, kingdoms)."""
-        return self._sums.up(self._probabilities(self._network.output(picture)))
+        """Scores over (families, kingdoms). Raises `Rejected` where the model fails on this picture, and names it."""
+        return self._sums.up(self._probabilities(self._output(picture)))
+
+    def _output(self, picture: Picture) -> Floats:
+        """float32 (length,), finite: the trial of an import saw some pictures, not this one."""
+        x = self._network.serve(picture)
+        try:
+            output = self._network.run(x).reshape(-1)
+        except MemoryError:
+            raise
+        except Exception as error:  # onnxruntime's own errors share no base class
+            raise self._bad(f"fails on this picture: {error}") from error
+        if len(output) != self._network.spec.length:
+            raise self._bad(
+                f"gives {len(output):,} numbers for this picture, not {self._network.spec.length:,}"
+            )
+        if not np.isfinite(output).all():
+            raise self._bad("gives numbers that are not finite (NaN or infinity) for this picture")
+        return output
+
+    def _bad(self, what: str) -> Rejected:
+        return Rejected(
+            "bad-output", f"the model {self.name} {what}; correct and import it again, or serve another one"
+        )
 
     def _probabilities(self, output: Floats) -> Floats:
         if self._head is not None and self._range is not None:

@@ -1,12 +1,12 @@
 """A second opinion about persons: OpenCV's histogram-of-gradients detector of people who stand or walk.
 
 It knows nothing of what the backbone knows: it looks for the outline of an upright person. Alone it is weak (it misses
-who sits, who is near or half hidden), but where the backbone is in doubt an outline settles it. It takes some ten times
-the backbone's time on large frames, so it is asked in doubt only (`models.looks.searching`).
+who sits, who is near or half hidden), but where the backbone is in doubt an outline settles it. It takes four to five
+times the backbone's time, so it is asked in doubt only (`models.looks.searching`).
 
 Example::
 
-    outline = people.outline(frame)      # 0.0: nobody; from 0.6 on it is rarely wrong
+    outline = people.outline(frame)      # 0.0: nobody; from `looks.OUTLINE_CLEAR` on it is rarely wrong
 
 Source: Dalal & Triggs 2005; weights as shipped by OpenCV (`HOGDescriptor_getDefaultPeopleDetector`).
 """

@@ -2,7 +2,8 @@
 
 Example::
 
-    outputs = try_out(own, [*generated(), *own_pictures(paths)], file)    # float32 (pictures, length), or Stop
+    pictures = chain(generated(), own_pictures(spread(paths), at_least_px=224))
+    outputs = try_out(own, pictures, file)                                # float32 (pictures, length), or Stop
     benchmark(own.output, lite0.feature, len(outputs)).ratio              # 1.4: takes 1.4 times as long as lite0
 """
 
@@ -21,6 +22,9 @@ from models.own_model import OwnNetwork, Picture
 from pipeline.errors import Rejected, Stop
 
 FIGURES: Final = "figures.json"
+
+SMOKE_PHOTOS: Final = 50
+"""So many of one's own are enough to see a model fail; a folder may hold thousands."""
 
 BENCHMARK_RUNS: Final = 15
 BENCHMARK_S: Final = 10.0
@@ -48,15 +52,25 @@ def generated() -> Iterator[Picture]:
     yield stripes
 
 
-def own_pictures(paths: Iterable[Path]) -> Iterator[Picture]:
+def spread(paths: Sequence[Path], count: int = SMOKE_PHOTOS) -> Sequence[Path]:
+    """At most so many, evenly over all of them.
+
+    >>> [path.name for path in spread([Path(f"{at}.jpg") for at in range(10)], 4)]
+    ['0.jpg', '2.jpg', '5.jpg', '7.jpg']
+    """
+    return [paths[at * len(paths) // count] for at in range(count)] if len(paths) > count else paths
+
+
+def own_pictures(paths: Iterable[Path], at_least_px: int) -> Iterator[Picture]:
+    """Each decoded when its turn comes, a JPEG at the least size with so many pixels on its short side. Raises `Stop`."""
     for path in paths:
         try:
-            yield images.decode(path.read_bytes())
+            yield images.decode(path.read_bytes(), at_least_px)
         except (OSError, Rejected) as error:
             raise Stop(f"--smoke: {path}: {error}") from error
 
 
-def try_out(own: OwnNetwork, pictures: Sequence[Picture], file: Path) -> np.ndarray:
+def try_out(own: OwnNetwork, pictures: Iterable[Picture], file: Path) -> np.ndarray:
     """Outputs (pictures, length). Raises `Stop` unless they are flat, finite, the same twice, and not the same for all."""
     outputs = []
     for picture in pictures:

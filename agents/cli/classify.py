@@ -7,7 +7,6 @@ cat.jpg    animal > Felidae > Felis catus (cat)   0.91   public   device 31 ms, 
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -20,9 +19,10 @@ from rich.progress import track
 from agents import exits
 from agents.cameras import PHOTO_SUFFIXES, photos_of
 from agents.classify import Classified, Tiers
+from agents.cli.device_model import DeviceModel, SeesWith
 from agents.cli.options import AsJson, EdgeModel, SettingsFile
 from agents.own_models import edge_eye
-from models.registry import BACKBONE, GLIMPSE, load_zoo
+from models.registry import load_zoo
 from models.taxonomy import UnknownLabel, load_taxonomy
 from pipeline.errors import Rejected, Stop
 from pipeline.settings import Settings
@@ -31,21 +31,11 @@ FEW = 3
 """So many photos need no progress bar."""
 
 
-class DeviceModel(StrEnum):
-    """What a device can see with."""
-
-    lite0 = BACKBONE
-    glimpse = GLIMPSE
-
-
 def classify(
     what: Annotated[
         list[Path], typer.Argument(metavar="PHOTO|DIR...", help="JPEG or PNG files, or folders of them.")
     ],
-    device_model: Annotated[
-        DeviceModel,
-        typer.Option(help="What the device sees with: the backbone, or the network of weak devices."),
-    ] = DeviceModel.lite0,
+    device_model: SeesWith = DeviceModel.lite0,
     as_json: AsJson = False,
     edge_model: EdgeModel = "",
     settings: SettingsFile = None,

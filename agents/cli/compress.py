@@ -10,7 +10,7 @@ All three need the `[train]` extra; without it they say so.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -42,11 +42,7 @@ def int8(
     divide: Divide = 128.0,
 ) -> None:
     """Static int8: weights and activations as bytes, their ranges learned from photos."""
-    compress = _needs_train("models.train.compress")
-    batches = list(compress.calibration(network, photos, compress.Preparation(subtract, divide, size_px)))
-    target = out or network.with_suffix(".int8.onnx")
-    compress.quantise(network, target, batches)
-    _told(compress, network, target, batches)
+    _compress("int8", network, photos, out, (subtract, divide, size_px))
 
 
 @app.command()
@@ -59,11 +55,7 @@ def fp16(
     divide: Divide = 128.0,
 ) -> None:
     """float16: half the size, for accelerators; most CPUs compute it no faster."""
-    compress = _needs_train("models.train.compress")
-    batches = list(compress.calibration(network, photos, compress.Preparation(subtract, divide, size_px)))
-    target = out or network.with_suffix(".fp16.onnx")
-    compress.halve(network, target)
-    _told(compress, network, target, batches)
+    _compress("fp16", network, photos, out, (subtract, divide, size_px))
 
 
 @app.command()
@@ -75,6 +67,33 @@ def prune(
     pruning, training = (_needs_train(f"models.train.{name}") for name in ("prune", "glimpse"))
     sizes = pruning.prune(keep or (0.75, 0.5), training.Recipe(epochs, rate=pruning.REPAIR_RATE))
     Console().print(Markdown(pruning.render(sizes)))
+
+
+def _compress(
+    kind: Literal["int8", "fp16"],
+    network: Path,
+    photos: Path,
+    out: Path | None,
+    preparation: tuple[float, float, int | None],
+) -> None:
+    """Writes the smaller network, the whole of it or nothing, and says what it costs. Raises `Stop`."""
+    target = out or network.with_suffix(f".{kind}.onnx")
+    if target.resolve() == network.resolve():
+        raise Stop(
+            f"--out {target} is the network itself, which cannot be made from the smaller one again: name another file"
+        )
+    compress = _needs_train("models.train.compress")
+    batches = list(compress.calibration(network, photos, compress.Preparation(*preparation)))
+    unfinished = target.with_name(f"unfinished.{target.name}")
+    try:
+        if kind == "int8":
+            compress.quantise(network, unfinished, batches)
+        else:
+            compress.halve(network, unfinished)
+        unfinished.replace(target)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    _told(compress, network, target, batches)
 
 
 def _needs_train(module: str) -> Any:

@@ -167,14 +167,16 @@ def _keys(settings: Settings) -> Finding:
 
 
 def _models(settings: Settings) -> Finding:
-    from models.registry import load_zoo  # checks digests; without ONNX Runtime every other check still runs
+    # Without ONNX Runtime every other check still runs.
+    from models.registry import BACKBONE, load_zoo
 
     try:
-        titles = [manifest.title for manifest in load_zoo().manifests]
-        if settings.edge.model and settings.edge.model not in titles:
+        zoo = load_zoo()
+        titles = [manifest.title for manifest in zoo.manifests]
+        if settings.edge.model not in ("", zoo.manifest(BACKBONE).title):
             from agents.own_models import edge_eye
 
-            edge_eye(load_zoo(), settings)
+            edge_eye(zoo, settings)
             titles.append(settings.edge.model)
     except (TierwiseError, ImportError) as error:
         return fail("models", str(error))

@@ -23,7 +23,7 @@ from agents.cli.options import AsJson, SettingsFile
 from agents.own_models import registry_of
 from models.entries import CARD, Entry
 from models.manifest import Manifest
-from models.registry import load_zoo
+from models.registry import BACKBONE, load_zoo
 from models.taxonomy import load_taxonomy
 from pipeline.errors import Stop
 from pipeline.settings import Settings
@@ -49,9 +49,14 @@ def list_models(as_json: AsJson = False, settings: SettingsFile = None) -> None:
         for column in ("model", "from", "task", "feature space", "terms"):
             table.add_column(column)
         for manifest, where in _all(loaded):
-            serves = " (serves at the edge)" if manifest.title == loaded.edge.model else ""
+            named = manifest.title == loaded.edge.model
+            serves = named and (where == "registry" or manifest.name == BACKBONE)
             table.add_row(
-                manifest.title + serves, where, manifest.task, manifest.space or "", escape(manifest.terms)
+                manifest.title + (" (serves at the edge)" if serves else ""),
+                where,
+                manifest.task,
+                manifest.space or "",
+                escape(manifest.terms),
             )
         Console(highlight=False).print(table)
     for problem in registry.damaged():
@@ -80,10 +85,10 @@ def remove(
 ) -> None:
     """Remove one version of a model from the registry; its number is never given again."""
     loaded = Settings.load(settings)
-    if title == loaded.edge.model:
-        raise Stop(f"{title} serves at the edge (edge.model): name another model there first")
     if title.partition("@")[0] in {manifest.name for manifest in load_zoo().manifests}:
         raise Stop(f"{title} came with this installation; only models of the registry can be removed")
+    if title == loaded.edge.model:
+        raise Stop(f"{title} serves at the edge (edge.model): name another model there first")
     registry_of(loaded).remove(title)
     typer.echo(f"removed {title}")
 

@@ -2,6 +2,7 @@
 
 $ tierwise models evaluate ~/labelled --pictures charts
 $ tierwise models evaluate trap.csv --frames --json
+$ tierwise models evaluate ~/labelled --device-model glimpse
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import Progress
 
+from agents.cli.device_model import DeviceModel, SeesWith
 from agents.cli.options import AsJson, EdgeModel, SettingsFile
 from agents.own_models import edge_eye
 from models.evaluate import Eyes
@@ -24,7 +26,7 @@ from models.evaluate import evaluate as evaluated
 from models.labelled import HOW_TO_LABEL, Labelled, Photo, read_photos
 from models.measures import measure
 from models.plots import draw, require_matplotlib
-from models.registry import load_zoo
+from models.registry import BACKBONE, load_zoo
 from models.report import render
 from models.taxonomy import load_taxonomy
 from models.train.data import data_root, open_pack
@@ -58,6 +60,7 @@ def evaluate(
     group: Annotated[
         str, typer.Option(help="Labels with commas between, whose species are told one by one, as Felidae.")
     ] = "",
+    device_model: SeesWith = DeviceModel.lite0,
     edge_model: EdgeModel = "",
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; otherwise as many as cores.")] = None,
     pictures: Annotated[
@@ -77,7 +80,7 @@ def evaluate(
         task = bar.add_task("evaluating", total=len(labelled.photos))
         done = evaluated(
             labelled.photos,
-            OpenEyes(Settings.load(settings), edge_model),
+            OpenEyes(Settings.load(settings), edge_model, device_model.value),
             apart_s=every_s if frames else None,
             workers=workers,
             skip_bad=skip_bad,
@@ -99,11 +102,17 @@ class OpenEyes:
 
     settings: Settings
     edge_model: str = ""
+    device_model: str = BACKBONE
 
     def __call__(self) -> Eyes:
         """Raises `Stop`."""
         zoo = load_zoo()
-        return Eyes(zoo.device_eye(), edge_eye(zoo, self.settings, self.edge_model), zoo.cloud_eye())
+        return Eyes(
+            zoo.device_eye(self.device_model),
+            edge_eye(zoo, self.settings, self.edge_model),
+            zoo.cloud_eye(),
+            person_miss_rate_accepted=self.settings.device.person_miss_rate,
+        )
 
 
 def _photos(source: Path | None, pack: Pack | None, labels_map: Path | None, skip_bad: bool) -> Labelled:

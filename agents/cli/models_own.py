@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -17,23 +18,22 @@ from rich.progress import Progress
 
 from agents.cameras import photos_of
 from agents.cli.options import SettingsFile
-from agents.own_models import registry_of, released_feature, signature
+from agents.own_models import registry_of, signature
 from models.fitting import backbone_of, next_version
 from models.fitting import fit as fitted_to
 from models.importing import Wanted, prepare
 from models.labelled import read_photos
 from models.own_model import PRESETS, Intake
+from models.registry import load_zoo
 from models.report import interval
 from models.taxonomy import load_taxonomy
+from models.trial import spread
 from pipeline import topics
 from pipeline.errors import Stop
 from pipeline.settings import Settings
 
 Kind = Literal["classifier", "backbone"]
 Preset = Literal["imagenet", "inception", "unit", "raw", "caffe"]
-
-OURS: Final = ("lite0", "glimpse", "occupancy")
-"""Names of released models, which results must not mistake for others."""
 
 
 def import_model(
@@ -64,9 +64,10 @@ def import_model(
     settings: SettingsFile = None,
 ) -> None:
     """Bring a model of your own: check it, try it, measure it; only then the registry gets it."""
-    loaded = Settings.load(settings)
+    loaded, zoo = Settings.load(settings), load_zoo()
     title = name or re.sub(r"[^a-z0-9_-]+", "-", file.stem.lower()).strip("-_")
-    if title in OURS or not topics.is_name(title):
+    # Results must not mistake it for a released model.
+    if title in {manifest.name for manifest in zoo.manifests} or not topics.is_name(title):
         raise Stop(f"{title!r} cannot be a model's name here: give another with --name (a-z, 0-9, - and _)")
     wanted = Wanted(
         file=file,
@@ -79,7 +80,7 @@ def import_model(
     draft, figures = prepare(
         wanted,
         load_taxonomy(),
-        lite0=released_feature(),
+        lite0=zoo.backbone().feature,
         smoke=_smoke(smoke),
         **signature(),
     )
@@ -130,13 +131,21 @@ def fit(
     )
 
 
-def _smoke(folder: Path | None) -> list[Path]:
+def _smoke(folder: Path | None) -> Sequence[Path]:
+    """The photos to try: all, or some of many, which are told."""
     if folder is None:
         return []
     photos = [path for path in photos_of(folder) if path.exists()]
     if not photos:
         raise Stop(f"--smoke: {folder}: no photos there")
-    return photos
+    taken = spread(photos)
+    if len(taken) < len(photos):
+        typer.echo(
+            f"--smoke: {len(taken)} of {len(photos):,} photos are tried, spread evenly by name: "
+            + ", ".join(str(path.relative_to(folder)) for path in taken),
+            err=True,
+        )
+    return taken
 
 
 def _intake(mean: str, std: str) -> Intake:

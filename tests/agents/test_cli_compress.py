@@ -10,6 +10,7 @@ import pytest
 from sample_messages import photo_jpeg
 
 from agents.cli import main
+from pipeline.errors import Stop
 
 
 def run(*words: str) -> int:
@@ -57,6 +58,34 @@ def test_a_smaller_network_is_written_beside_it_and_compared(
     assert network.with_suffix(f".{kind}.onnx").is_file()
     told = capsys.readouterr().out
     assert "same top" in told and f"mine.{kind}.onnx" in told
+
+
+@pytest.mark.parametrize("kind", ["int8", "fp16"])
+@pytest.mark.parametrize("out", ["mine.onnx", "photos/../mine.onnx", "link.onnx"])
+def test_the_float_network_is_never_overwritten(
+    kind: str, out: str, network: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (network.parent / "link.onnx").symlink_to(network)
+    before = network.read_bytes()
+    words = (str(network), "--photos", str(photos), "--out", str(network.parent / out))
+    assert run("models", "compress", kind, *words) == 2
+    assert "is the network itself" in capsys.readouterr().err
+    assert network.read_bytes() == before
+
+
+def test_what_fails_half_way_leaves_an_earlier_file_as_it_was(
+    network: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half_way(_: Path, target: Path) -> None:
+        target.write_bytes(b"half")
+        raise Stop("the disk is full")
+
+    target = network.with_suffix(".fp16.onnx")
+    target.write_bytes(b"earlier")
+    monkeypatch.setattr("models.train.compress.halve", half_way)
+    assert run("models", "compress", "fp16", str(network), "--photos", str(photos)) == 2
+    assert target.read_bytes() == b"earlier"
+    assert {its.name for its in network.parent.glob("*.onnx")} == {network.name, target.name}
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,18 @@ def test_the_doctor_looks_at_the_edges_model(home: Path, classifier: Path) -> No
     assert (there.status, "mine-v2@1" in there.text) == ("ok", True)
 
 
+def test_a_released_model_that_names_no_families_is_told_by_the_doctor_and_not_listed_as_serving(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "tierwise.toml").write_text('[edge]\nmodel = "glimpse@1"\n')
+    found = next(its for its in examine(None) if its.what == "models")
+    assert (found.status, "edge.model: glimpse@1 names no families" in found.text) == ("fail", True)
+    assert run("models", "list") == 0
+    assert "serves" not in capsys.readouterr().out
+    assert run("models", "remove", "glimpse@1") == 2
+    assert "came with this installation" in capsys.readouterr().err
+
+
 # --- import ------------------------------------------------------------------------------------------------------
 
 
@@ -157,6 +169,20 @@ def test_a_failed_import_says_why_and_leaves_the_registry_as_it_was(
     assert complaint in told
     assert "Traceback" not in told
     assert registry_files(home) == before
+
+
+def test_of_many_photos_of_ones_own_fifty_are_tried_and_named(
+    home: Path, classifier: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "many").mkdir()
+    for at in range(100):
+        (home / "many" / f"{at:02}.png").write_bytes(encode_png(coloured(RED, at, side=32)))
+    words = ("--labels", "labels.txt", "--preprocess", "unit", "--smoke", "many")
+    assert run("models", "import", str(classifier), *words) == 0
+    told = capsys.readouterr().err
+    assert "--smoke: 50 of 100 photos are tried, spread evenly by name: 00.png, 02.png, " in told
+    assert run("models", "show", "mine-v2") == 0
+    assert "55 pictures" in capsys.readouterr().out
 
 
 def test_an_import_by_mean_and_std_is_the_preset_it_spells(
@@ -215,6 +241,17 @@ def test_labelled_photos_are_evaluated_by_rank_and_tier(
     assert report["species"][0]["label"] == "Felis catus"
     assert run("models", "evaluate", "--data", str(cats), "--frames", "--group", "Felidae") == 0
     assert "Nothing moved in 0.0% of the frames" in capsys.readouterr().out
+
+
+def test_a_weak_devices_eye_is_evaluated_and_hands_on_what_the_settings_accept(
+    home: Path, cats: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for accepted, asks in ((0.02, 0), (0.05, 1)):
+        (home / "tierwise.toml").write_text(f"[device]\nperson_miss_rate = {accepted}\n")
+        assert run("models", "evaluate", str(cats), "--device-model", "glimpse", "--json") == 0
+        report = json.loads(capsys.readouterr().out)
+        assert report["models"]["device"] == "glimpse@1"
+        assert {its["wants"]: its["device"]["count"] for its in report["forwards"]}["family"] == asks
 
 
 def test_a_label_that_the_tree_does_not_hold_is_told(cats: Path, capsys: pytest.CaptureFixture[str]) -> None:

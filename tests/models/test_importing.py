@@ -13,10 +13,11 @@ import pytest
 from onnx import TensorProto, helper
 from sample_onnx import BLUE, GREEN, RED, coloured, colours, features, save
 
+from models import images
 from models.entries import Draft, Registry
 from models.importing import OPSETS, Wanted, prepare, read_labels
 from models.own_eye import OwnEye, open_edge_eye
-from models.own_model import PRESETS, open_model, read_spec
+from models.own_model import PRESETS, OwnNetwork, open_model, read_spec
 from models.registry import load_zoo
 from models.taxonomy import load_taxonomy
 from models.trial import Figures
@@ -100,6 +101,31 @@ def test_pictures_of_ones_own_are_tried_as_well(tmp_path: Path) -> None:
     assert figures.ms > 0 and figures.ratio > 0
 
 
+def test_photos_are_decoded_one_at_a_time_and_no_larger_than_the_model_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = tmp_path / "large.jpg"
+    cv2.imwrite(str(photo), coloured(RED, side=1024))
+    seen: list[tuple[str, tuple[int, ...]]] = []
+
+    def decode(data: bytes, at_least_px: int | None = None) -> images.Picture:
+        picture = whole(data, at_least_px)
+        seen.append(("decoded", picture.shape))
+        return picture
+
+    def raw(own: OwnNetwork, picture: images.Picture) -> np.ndarray:
+        seen.append(("tried", picture.shape))
+        return run(own, picture)
+
+    whole, run = images.decode, OwnNetwork.raw
+    monkeypatch.setattr(images, "decode", decode)
+    monkeypatch.setattr(OwnNetwork, "raw", raw)
+    bring(tmp_path, colours(shape=(1, 3, 100, 100)), smoke=[photo, photo])
+    small = (128, 128, 3)  # an eighth of 1024
+    mine = [step for step in seen if step[1] == small]
+    assert mine == [("decoded", small), ("tried", small), ("tried", small)] * 2
+
+
 def test_the_card_tells_source_terms_and_who(tmp_path: Path) -> None:
     entry = Registry(tmp_path / "models").add("mine", bring(tmp_path, colours(), terms="CC BY 4.0"))
     spec = read_spec(entry)
@@ -135,10 +161,19 @@ def test_a_person_that_the_own_model_sees_raises_the_level(tmp_path: Path) -> No
     assert open_edge_eye(load_zoo(), registry, entry.title).see(coloured(RED)).person_raised
 
 
-def test_without_a_title_or_with_a_released_one_the_released_eye_answers(tmp_path: Path) -> None:
+def test_without_a_title_or_with_the_released_backbones_the_released_eye_answers(tmp_path: Path) -> None:
     zoo = load_zoo()
     for title in ("", zoo.manifest("lite0").title):
         assert not isinstance(open_edge_eye(zoo, Registry(tmp_path / "models"), title), OwnEye)
+
+
+@pytest.mark.parametrize("name", ["glimpse", "occupancy"])
+def test_a_released_model_that_names_no_families_never_passes_for_the_edges(
+    name: str, tmp_path: Path
+) -> None:
+    zoo = load_zoo()
+    with pytest.raises(Stop, match=rf"{name}@1 names no families: name lite0@"):
+        open_edge_eye(zoo, Registry(tmp_path / "models"), zoo.manifest(name).title)
 
 
 # --- labels ----------------------------------------------------------------------------------------------------
@@ -172,6 +207,46 @@ def without_input() -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
+def looping(*, within_branches: int = 0) -> onnx.ModelProto:
+    """Hands the answer on 2^62 times; within so many `If`s, each in the one before."""
+    cond = helper.make_tensor_value_info("cond", TensorProto.BOOL, ())
+    body = helper.make_graph(
+        [node("Identity", ["cond"], ["on"]), node("Identity", ["v"], ["w"])],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, ()),
+            cond,
+            helper.make_tensor_value_info("v", TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("on", TensorProto.BOOL, ()),
+            helper.make_tensor_value_info("w", TensorProto.FLOAT, None),
+        ],
+    )
+    times = helper.make_tensor("times", TensorProto.INT64, (), [2**62])
+    true = helper.make_tensor("true", TensorProto.BOOL, (), [True])
+    nodes = [
+        node("Constant", [], ["n"], value=times),
+        node("Loop", ["n", "", "p"], ["q"], body=body),
+    ]
+    for depth in range(within_branches):
+        branch = helper.make_graph(
+            nodes, f"branch{depth}", [], [helper.make_tensor_value_info("q", TensorProto.FLOAT, None)]
+        )
+        nodes = [
+            node("Constant", [], ["c"], value=true),
+            node("If", ["c"], ["q"], then_branch=branch, else_branch=branch),
+        ]
+    return colours(more=nodes, last="q")
+
+
+def scanning() -> onnx.ModelProto:
+    """Takes the answer row by row."""
+    row, same = (helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("row", "same"))
+    body = helper.make_graph([node("Identity", ["row"], ["same"])], "body", [row], [same])
+    return colours(more=[node("Scan", ["p"], ["q"], body=body, num_scan_inputs=1)], last="q")
+
+
 BAD: dict[str, tuple[Callable[[], onnx.ModelProto], dict[str, Any], str]] = {
     "an opset before ours": (lambda: colours(opset=OPSETS[0] - 1), {}, r"opset 6; Tierwise runs 7 to 21"),
     "an opset after ours": (lambda: colours(opset=OPSETS[-1] + 1), {}, r"opset 22; Tierwise runs 7 to 21"),
@@ -185,6 +260,13 @@ BAD: dict[str, tuple[Callable[[], onnx.ModelProto], dict[str, Any], str]] = {
         {},
         r"mine\.onnx: does not load in ONNX Runtime .*Magik",
     ),
+    "a loop": (looping, {}, r"mine\.onnx has operators that may never end \(Loop\); export it"),
+    "a loop in branches of branches": (
+        lambda: looping(within_branches=2),
+        {},
+        r"operators that may never end \(Loop\)",
+    ),
+    "a scan": (scanning, {}, r"operators that may never end \(Scan\)"),
     "no input at all": (
         without_input,
         {},

@@ -170,3 +170,13 @@ def test_a_report_survives_as_json() -> None:
     its = report(outcome(TIGER), outcome(("person",), person_raised=True), left_out=("x.jpg: damaged",))
     assert msgspec.json.decode(msgspec.json.encode(its), type=Report) == its
     assert "1 left out" in render(its)
+
+
+@pytest.mark.parametrize(("accepted", "asks"), [(0.02, 0), (0.05, 1)])
+def test_a_device_that_misses_more_persons_than_is_accepted_asks_nobody(accepted: float, asks: int) -> None:
+    done = Evaluation((outcome(TIGER),), {}, person_miss_rate=0.047, person_miss_rate_accepted=accepted)
+    assert {its.wants: its.device.count for its in measure(done).forwards} == {
+        "kingdom": 0,
+        "family": asks,
+        "species": asks,
+    }

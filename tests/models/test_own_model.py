@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import TensorProto, helper
 from sample_onnx import RED, coloured, colours
 
 from models.heads import LinearHead
 from models.importing import read_labels
-from models.own_model import PRESETS, ByteRange, OwnNetwork, Spec, TreeSums, read_head, write_head
+from models.own_model import PRESETS, ByteRange, OwnModel, OwnNetwork, Spec, TreeSums, read_head, write_head
 from models.runtime import Network
 from models.taxonomy import KINGDOMS, load_taxonomy
-from pipeline.errors import Stop
+from pipeline.errors import Rejected, Stop
 
 TREE = load_taxonomy()
 ANY_RANK = st.sampled_from(sorted(TREE.paths))
@@ -61,6 +64,64 @@ def test_pictures_of_any_shape_are_served(
     x = own.serve(np.full(shape, 255, np.uint8))
     assert (x.shape, x.dtype) == (served, np.float32)
     assert own.output(coloured(RED)).shape == (3,)
+
+
+def own_model(model: onnx.ModelProto, length: int = 3) -> OwnModel:
+    spec = Spec(
+        "classifier",
+        "nchw",
+        (32, 32),
+        "float32",
+        PRESETS["raw"],
+        "logits",
+        length,
+        ("Felidae", "Canidae", "other"),
+        "mine.onnx",
+        "",
+    )
+    return OwnModel("mine@1", TREE, OwnNetwork(spec, Network(model.SerializeToString())))
+
+
+def bad_for_blue() -> onnx.ModelProto:
+    """The logarithm of blue's lead over red, which is no number where red leads."""
+    more = [helper.make_node("Log", ["logits"], ["q"])]
+    return colours(np.tile([[-1.0, 0.0, 1.0]], (3, 1)), softmax=False, more=more, last="q")
+
+
+def fails_on_running() -> onnx.ModelProto:
+    """Asks for the 1,000th of three numbers where the picture is bright."""
+    more = [
+        helper.make_node("Cast", ["logits"], ["at"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["logits", "at"], ["taken"], axis=1),
+        helper.make_node("Flatten", ["taken"], ["q"], axis=1),
+    ]
+    return colours(np.full((3, 3), 10.0), softmax=False, more=more, last="q")
+
+
+def longer_when_bright() -> onnx.ModelProto:
+    """Only the numbers that are not 0."""
+    more = [
+        helper.make_node("Floor", ["logits"], ["whole"]),
+        helper.make_node("NonZero", ["whole"], ["at"]),
+        helper.make_node("Cast", ["at"], ["q"], to=TensorProto.FLOAT),
+    ]
+    return colours(np.full((3, 3), 0.01), softmax=False, more=more, last="q")
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (bad_for_blue, r"the model mine@1 gives numbers that are not finite"),
+        (fails_on_running, r"the model mine@1 fails on this picture: "),
+        (longer_when_bright, r"the model mine@1 gives 6 numbers for this picture, not 3"),
+    ],
+)
+def test_a_model_that_fails_on_a_picture_is_blamed_by_name(
+    make: Callable[[], onnx.ModelProto], complaint: str
+) -> None:
+    with pytest.raises(Rejected, match=complaint) as refused:
+        own_model(make()).see(coloured(RED))
+    assert refused.value.reason == "bad-output"
 
 
 def test_the_imagenet_preset_is_torchvisions() -> None:

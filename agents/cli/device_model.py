@@ -1,0 +1,25 @@
+"""The option that says what the device sees with; apart from `options`, which commands without models read, too."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from models.registry import BACKBONE, GLIMPSE
+
+
+class DeviceModel(StrEnum):
+    """What a device can see with."""
+
+    lite0 = BACKBONE
+    glimpse = GLIMPSE
+
+
+SeesWith = Annotated[
+    DeviceModel,
+    typer.Option(
+        "--device-model", help="What the device sees with: the backbone, or the network of weak devices."
+    ),
+]
