@@ -33,6 +33,30 @@ class Endpoint:
         return f"{'mqtts://' if self.tls else ''}{self.host}:{self.port}"
 
 
+class _ClosingSocket(ssl.SSLSocket):
+    """Closes itself where the handshake fails; paho forgets it there, open."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
+
+
+def tls_context(endpoint: Endpoint) -> ssl.SSLContext:
+    """What checks the broker's certificate and its name.
+
+    Raises
+    ------
+    OSError
+        `ca` cannot be read, or holds no certificate.
+    """
+    context = ssl.create_default_context(cafile=endpoint.ca)
+    context.sslsocket_class = _ClosingSocket
+    return context
+
+
 def explain(error: Exception, endpoint: Endpoint) -> str:
     """Why there is no connection, and what to check."""
     match error:

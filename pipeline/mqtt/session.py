@@ -20,7 +20,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
 from pipeline.errors import Rejected, Retry
-from pipeline.mqtt.endpoint import CONNECT_TIMEOUT_S, Endpoint
+from pipeline.mqtt.endpoint import CONNECT_TIMEOUT_S, Endpoint, tls_context
 from pipeline.mqtt.window import INFLIGHT_MAX, Window
 from pipeline.privacy.gate import Cleared
 
@@ -140,7 +140,7 @@ class Session:
         if endpoint.username:
             self._mqtt.username_pw_set(endpoint.username, endpoint.password or None)
         if endpoint.tls:
-            self._mqtt.tls_set(ca_certs=str(endpoint.ca) if endpoint.ca else None)
+            self._mqtt.tls_set_context(tls_context(endpoint))
         if will is not None:
             self._mqtt.will_set(will.topic, will.payload, qos=1, retain=will.retain)
         self._mqtt.connect(endpoint.host, endpoint.port, KEEPALIVE_S)
