@@ -98,6 +98,14 @@ class Kind(enum.StrEnum):
     RESULT = "result"
     READING = "reading"
     SUMMARY = "summary"
+    LABEL = "label"
+    """A person's word about an event: as private as the event's result."""
+    SUM = "sum"
+    """Statistics that a site learned: as private as what they are of, but for a named rule of the gate."""
+
+
+LEVELLED = (Kind.PIXELS, Kind.FEATURE, Kind.RESULT, Kind.READING, Kind.SUMMARY)
+"""Kinds that the settings give a level; the others follow from these."""
 
 
 class Task(enum.StrEnum):
@@ -151,12 +159,16 @@ class Levels(msgspec.Struct, frozen=True, array_like=True):
     summary: Privacy = Privacy.USER_PRIVATE
 
     def of(self, kind: Kind) -> Privacy:
+        if kind is Kind.LABEL:
+            return self.result
+        if kind is Kind.SUM:
+            return self.feature.join(self.result)
         level: Privacy = getattr(self, kind.value)
         return level
 
     def join(self, other: Levels) -> Levels:
         """Raise each kind to the higher of both."""
-        return Levels(*(self.of(kind).join(other.of(kind)) for kind in Kind))
+        return Levels(*(self.of(kind).join(other.of(kind)) for kind in LEVELLED))
 
 
 # --- for people ------------------------------------------------------------------------------------------------
@@ -265,6 +277,59 @@ class Status(Message, frozen=True):
     models: tuple[str, ...] = ()
     backlog: int = 0
     """Records that wait for the next hop's acknowledgement."""
+
+
+# --- labels, and what is asked of people ---------------------------------------------------------------------
+
+
+class Label(Message, frozen=True, omit_defaults=True):
+    """A person's word about an event. The last one by the same person counts; other persons' stand beside it."""
+
+    event: str
+    label: str | None
+    """Any label of the tree; None takes this person's earlier word back."""
+    by: str = ""
+    time: str = ""
+    """Empty: when it was received."""
+    under: str = ""
+    """Of a label that the tree lacks, where it belongs: ``Felidae``, or ``animal/Herpestidae`` for a family that is new."""
+    english: str = ""
+    """Its common name, if it is new."""
+
+
+class Ask(Message, frozen=True):
+    """An event whose label would teach most: what the site's people are asked about, within a daily budget."""
+
+    event: str
+    time: str
+    site: str
+    device: str
+    stream: str
+    label: str
+    """The answer so far."""
+    path: tuple[str, ...]
+    probability: float
+    privacy: Privacy
+    rule: str
+    reason: str
+    budget_left: int
+
+
+class Drift(Message, frozen=True):
+    """A stream, a class or a tier that is no longer what it was, and what was done about it."""
+
+    time: str
+    site: str
+    device: str
+    stream: str
+    rule: str
+    """``confidence-fell``, ``unknown-rose``, ``feature-moved``, ``labels-disagree``; ``camera-dark``, ``-blurred``, ``-frozen``,
+    ``-moved``: a broken camera is no drift of what it sees."""
+    signal: str
+    before: float
+    now: float
+    reason: str
+    privacy: Privacy
 
 
 # --- for Home Assistant ----------------------------------------------------------------------------------------
@@ -427,6 +492,48 @@ class Summary(msgspec.Struct, frozen=True, array_like=True):
         return self.total / self.count
 
 
+class Vote(msgspec.Struct, frozen=True, array_like=True):
+    """Payload of a label envelope: one person's standing word about an event. `by` is a pseudonym of the site's."""
+
+    label: str | None
+    by: str
+    under: str = ""
+    english: str = ""
+    time: str = ""
+
+
+class Labelled(msgspec.Struct, frozen=True):
+    """Value on the labelled topic: a feature and all that people say of its event."""
+
+    event: str
+    source: str
+    time: str
+    space: str
+    data: bytes
+    """The vector, uint8."""
+    votes: tuple[Vote, ...]
+    revision: int
+    """Grows with each change; the highest one of an event counts."""
+    path: tuple[str, ...] = ()
+    """What the site's edge answered, when the feature left it."""
+    v: int = VERSION
+
+
+class SumIncrement(msgspec.Struct, frozen=True):
+    """Payload of a sum envelope: what a site adds to the sums, and how many events of each label that is."""
+
+    space: str
+    number: int
+    """Counts a site's increments from 1; each is taken once."""
+    counts: tuple[tuple[str, int], ...]
+    """Label to events: the gate's rule reads these, and the fold checks them against the sums."""
+    sums: bytes
+    """`pipeline.sums` snapshot, deflated."""
+    under: tuple[tuple[str, str], ...] = ()
+    """Of labels that the tree lacks: where they belong."""
+    v: int = VERSION
+
+
 class UplinkBatch(Packed, frozen=True):
     """Edge to gateway."""
 
@@ -455,6 +562,28 @@ class DownlinkAck(Packed, frozen=True):
     """The edge committed these answers (`downlink_id`)."""
 
     ids: tuple[str, ...]
+    v: int = VERSION
+
+
+# --- releases ------------------------------------------------------------------------------------------------
+
+
+class ChunkWanted(Packed, frozen=True):
+    """Edge to gateway: a part of a release's file."""
+
+    digest: str
+    """SHA-256 of the whole file, hex."""
+    offset: int
+    length: int
+    v: int = VERSION
+
+
+class Chunk(Packed, frozen=True):
+    """Gateway to edge: that part, or less at the file's end; none: there is no such file here."""
+
+    digest: str
+    offset: int
+    data: bytes
     v: int = VERSION
 
 

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfoNotFoundError
 from pipeline import topics
 from pipeline.addresses import EMBEDDED, MQTT_PORT, TLS_SCHEME, host_port
 from pipeline.hours import Hours
-from pipeline.messages import RANKS, Privacy, Task
+from pipeline.messages import LEVELLED, RANKS, Privacy, Task
 from pipeline.settings_keys import Keys
 
 
@@ -111,6 +111,9 @@ def _rules(settings: Keys) -> Iterator[str]:
             yield f"{where}: two rules of this name; results name the rule that decided, so give each its own"
         if not rule.raise_:
             yield f'{where}.raise: raises nothing; say which kind to which level, as {{ pixels = "user-private" }}'
+        for kind in rule.raise_:
+            if kind not in LEVELLED:
+                yield f"{where}.raise: a {kind} has no level of its own, it follows its event's; raise result or feature"
         if rule.hours is not None:
             try:
                 Hours.parse(rule.hours)

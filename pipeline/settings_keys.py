@@ -18,7 +18,7 @@ import msgspec
 
 from pipeline.addresses import EMBEDDED, KAFKA_PORT, LOOPBACK, MQTT_PORT, MQTT_TLS_PORT, TLS_SCHEME, host_port
 from pipeline.hours import Weekday
-from pipeline.messages import Kind, Levels, Privacy, Rank, Task
+from pipeline.messages import LEVELLED, Kind, Levels, Privacy, Rank, Task
 from pipeline.settings_file import DEFAULT_DATA, DEFAULT_SITE
 
 _SECRETS: Final = frozenset({"password", "token"})
@@ -187,7 +187,7 @@ class StreamSettings(Section, frozen=True, kw_only=True):
 
     @property
     def levels(self) -> Levels:
-        return Levels(*(getattr(self, kind.value) for kind in Kind))
+        return Levels(*(getattr(self, kind.value) for kind in LEVELLED))
 
 
 class RuleSettings(Section, frozen=True, kw_only=True):

@@ -74,6 +74,18 @@ def rejected(site: str, device: str) -> str:
     return f"{ROOT}/{site}/{device}/rejected"
 
 
+def label(site: str, device: str) -> str:
+    return f"{ROOT}/{site}/{device}/label"
+
+
+def ask(site: str, device: str) -> str:
+    return f"{ROOT}/{site}/{device}/ask"
+
+
+def drift(site: str, device: str) -> str:
+    return f"{ROOT}/{site}/{device}/drift"
+
+
 def status(site: str, device: str) -> str:
     """Also of roles that are no device: `edge`, say."""
     return f"{ROOT}/{site}/{device}/status"
@@ -135,6 +147,36 @@ def downlink_ack(site: str) -> str:
     return f"{ROOT}/downlink-ack/{site}"
 
 
+# --- MQTT, releases --------------------------------------------------------------------------------------------
+
+_METADATA: Final = f"{ROOT}/release/metadata/"
+
+
+def release_metadata(file: str) -> str:
+    """A file of signed metadata, retained: ``timestamp.json``, ``2.snapshot.json``; `+`: all of them."""
+    return _METADATA + file
+
+
+def metadata_file(topic: str) -> str | None:
+    """The file that a release's metadata topic holds; None of any other topic."""
+    name = topic.removeprefix(_METADATA)
+    return name if name != topic and name and "/" not in name else None
+
+
+def release_want(site: str) -> str:
+    return f"{ROOT}/release/want/{site}"
+
+
+def release_chunk(site: str) -> str:
+    return f"{ROOT}/release/chunk/{site}"
+
+
+def wanting_site(topic: str) -> str | None:
+    """The site whose request for a chunk comes under this topic; None of any other topic."""
+    parts = topic.split("/")
+    return parts[4] if len(parts) == 5 and topic.startswith(f"{ROOT}/release/want/") else None
+
+
 def site_of(topic: str) -> str | None:
     """The site that an uplink or downlink topic belongs to."""
     parts = topic.split("/")
@@ -157,14 +199,24 @@ SUMMARIES_INGEST: Final = "tierwise.summaries.ingest"
 """Public hours as they come, repeats and all; the stream role tells each of them once, on `SUMMARIES`."""
 SUMMARIES: Final = "tierwise.summaries"
 COUNTS: Final = "tierwise.counts"
+LABELS: Final = "tierwise.labels"
+"""Public labels as they come; the stream role joins them to their features, on `LABELLED`."""
+LABELLED: Final = "tierwise.labelled"
+"""Key: the event. Its feature and all that people say of it; in the partition of its site/device."""
+SUMS: Final = "tierwise.sums"
+"""What sites learned and may tell: statistics of many events, by a named rule of the gate."""
+MODELS: Final = "tierwise.models"
+"""Key: a file of the release repository, or a part of one; value: its bytes. Signed, so it needs no other guard."""
 
 PARTITIONS: Final = 12
 """Of every topic: the router keeps a record's partition number, so input and outputs must have equally many."""
 
-COMPACTED: Final = frozenset({SUMMARIES, COUNTS})
+COMPACTED: Final = frozenset({SUMMARIES, COUNTS, LABELLED, SUMS, MODELS})
 """Topics that keep the last value of each key for ever; the others keep what retention allows."""
 
-KAFKA_TOPICS: Final = (INGEST, *ROUTED.values(), REJECTED, RESULTS, SUMMARIES_INGEST, SUMMARIES, COUNTS)
+KAFKA_TOPICS: Final = (
+    INGEST, *ROUTED.values(), REJECTED, RESULTS, SUMMARIES_INGEST, SUMMARIES, COUNTS, LABELS, LABELLED, SUMS, MODELS,
+)  # fmt: skip
 
 
 class Group:
@@ -173,6 +225,7 @@ class Group:
     GATEWAY = "tierwise-gateway"
     STREAM = "tierwise-stream"
     CLOUD = "tierwise-cloud"
+    TRAINER = "tierwise-trainer"
 
 
 class Header:

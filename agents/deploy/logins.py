@@ -59,7 +59,7 @@ def at_site(site: str) -> tuple[Rule, ...]:
         return [Rule(login, access, of(channel)) for channel in channels]
 
     answers = [f"{branch}/{Tier.EDGE}" for branch in ("result", "private")]
-    told = ("result/+", "sighting/+", "status", "rejected")
+    told = ("result/+", "sighting/+", "status", "rejected", "ask", "drift")
     device_tells = ("ack", "event/+", f"result/{Tier.DEVICE}", f"private/{Tier.DEVICE}", "rejected", "status")
     edge_answers = [
         f"{branch}/{tier}" for branch in ("result", "private") for tier in (Tier.EDGE, Tier.CLOUD)
@@ -67,13 +67,13 @@ def at_site(site: str) -> tuple[Rule, ...]:
     return (
         *rules(DEVICE, "read", "frame/+", "reading/+", "event-ack", *answers),
         *rules(DEVICE, "write", *device_tells),
-        *rules(EDGE, "read", "event/+", "status"),
-        *rules(EDGE, "write", "event-ack", *edge_answers, "sighting/+", "rejected", "status"),
+        *rules(EDGE, "read", "event/+", "status", "label"),
+        *rules(EDGE, "write", "event-ack", *edge_answers, "sighting/+", "rejected", "status", "ask", "drift"),
         Rule(EDGE, "write", f"{topics.DISCOVERY}/#"),
         *rules(CAMERA, "write", "frame/+", "reading/+"),
         *rules(CAMERA, "read", "ack", "rejected"),
         *rules(VIEWER, "read", *told),
-        *rules(OWNER, "write", "frame/+", "reading/+"),
+        *rules(OWNER, "write", "frame/+", "reading/+", "label"),
         *rules(OWNER, "read", *told, "ack", "private/+"),
         *rules(HOME_ASSISTANT, "read", *told),
         Rule(HOME_ASSISTANT, "readwrite", f"{topics.DISCOVERY}/#"),
@@ -87,7 +87,13 @@ AT_UPLINK: Final = (
     Rule(GATEWAY, "write", topics.uplink_ack("+")),
     Rule(GATEWAY, "write", topics.downlink("+")),
     Rule(GATEWAY, "write", topics.rejected("+", topics.NO_DEVICE)),
+    Rule(GATEWAY, "write", topics.release_metadata("+")),
+    Rule(GATEWAY, "read", topics.release_want("+")),
+    Rule(GATEWAY, "write", topics.release_chunk("+")),
     Rule(HEALTH, "read", UPTIME),
+    Rule(EVERYBODY, "read", topics.release_metadata("+")),
+    Rule(EVERYBODY, "write", topics.release_want("%u")),
+    Rule(EVERYBODY, "read", topics.release_chunk("%u")),
     Rule(EVERYBODY, "write", topics.uplink("%u")),
     Rule(EVERYBODY, "write", topics.downlink_ack("%u")),
     Rule(EVERYBODY, "read", topics.uplink_ack("%u")),
@@ -102,7 +108,7 @@ AT_UPLINK: Final = (
 KAFKA_ADMIN: Final = "admin"
 KAFKA_READER: Final = "reader"
 """A person's: reads every topic, joins no group of ours."""
-KAFKA_LOGINS: Final = (KAFKA_ADMIN, "gateway", "stream", "cloud", KAFKA_READER)
+KAFKA_LOGINS: Final = (KAFKA_ADMIN, "gateway", "stream", "cloud", "trainer", KAFKA_READER)
 
 
 READ: Final[tuple[Operation, ...]] = ("READ", "DESCRIBE")
@@ -113,10 +119,11 @@ AT_KAFKA: Final = (
     Right("gateway", "TOPIC", topics.INGEST, WRITE),
     Right("gateway", "TOPIC", topics.REJECTED, WRITE),
     Right("gateway", "TOPIC", topics.RESULTS, READ),
+    Right("gateway", "TOPIC", topics.MODELS, READ),
     Right("gateway", "GROUP", Group.GATEWAY, READ),
     *(
         Right("stream", "TOPIC", name, READ)
-        for name in (topics.INGEST, topics.RESULTS, topics.SUMMARIES_INGEST)
+        for name in (topics.INGEST, topics.RESULTS, topics.SUMMARIES_INGEST, topics.LABELS, PUBLIC_FEATURES)
     ),
     *(
         Right("stream", "TOPIC", name, WRITE)
@@ -127,6 +134,9 @@ AT_KAFKA: Final = (
             topics.SUMMARIES_INGEST,
             topics.SUMMARIES,
             topics.COUNTS,
+            topics.LABELS,
+            topics.LABELLED,
+            topics.SUMS,
         )
     ),
     # Faust's changelogs are called as its group, and it makes them itself.
@@ -135,7 +145,12 @@ AT_KAFKA: Final = (
     Right("cloud", "TOPIC", PUBLIC_FEATURES, READ),
     Right("cloud", "TOPIC", topics.SUMMARIES, READ),
     Right("cloud", "TOPIC", topics.RESULTS, WRITE),
+    Right("cloud", "TOPIC", topics.MODELS, READ),
     Right("cloud", "GROUP", Group.CLOUD, READ),
+    Right("trainer", "TOPIC", topics.LABELLED, READ),
+    Right("trainer", "TOPIC", topics.SUMS, READ),
+    Right("trainer", "TOPIC", topics.MODELS, (*READ, "WRITE")),
+    Right("trainer", "GROUP", Group.TRAINER, READ),
     Right(KAFKA_READER, "TOPIC", topics.KAFKA_ROOT, READ, True),
 )
 """Nobody but `stream` writes the topics that it routes to, and the cloud's agent reads what is public and nothing else."""

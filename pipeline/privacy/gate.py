@@ -24,14 +24,19 @@ from pipeline import records, topics
 from pipeline.errors import Rejected, Withheld
 from pipeline.messages import (
     Ack,
+    Ask,
+    Chunk,
+    ChunkWanted,
     Crop,
     Discovery,
     Downlink,
     DownlinkAck,
+    Drift,
     Envelope,
     Event,
     EventAck,
     Kind,
+    Label,
     Privacy,
     Refusal,
     Report,
@@ -150,6 +155,9 @@ READ_BY: Final[Mapping[str, Tier]] = {
     "result": Tier.EDGE,
     "sighting": Tier.EDGE,
     "rejected": Tier.EDGE,
+    "label": Tier.EDGE,
+    "ask": Tier.EDGE,
+    "drift": Tier.EDGE,
     "status": Tier.EDGE,
 }
 """The outermost tier that reads a channel of a device. ``private`` belongs to the user's own clients."""
@@ -183,6 +191,19 @@ def _result(result: Result) -> Iterator[Content]:
 
 def _sighting(report: SightingReport) -> Iterator[Content]:
     yield Content(report.sighting, Kind.RESULT, report.privacy)
+
+
+def _label(label: Label) -> Iterator[Content]:
+    # Its event's level is not known to who gives it: a label is as private as any until its edge has looked.
+    yield Content(label.event, Kind.LABEL, Privacy.EDGE_PRIVATE)
+
+
+def _ask(ask: Ask) -> Iterator[Content]:
+    yield Content(ask.event, Kind.RESULT, ask.privacy)
+
+
+def _drift(drift: Drift) -> Iterator[Content]:
+    yield Content(f"of {drift.stream}", Kind.RESULT, drift.privacy)
 
 
 def _event(event: Event) -> Iterator[Content]:
@@ -241,6 +262,11 @@ CONTENTS: Final[Mapping[type, Callable[[Any], Iterator[Content]]]] = {
     EventAck: _nothing,
     UplinkAck: _nothing,
     DownlinkAck: _nothing,
+    Label: _label,
+    Ask: _ask,
+    Drift: _drift,
+    ChunkWanted: _nothing,
+    Chunk: _nothing,
 }
 """What each type of message holds. By exact type: a subclass could hold more."""
 

@@ -23,13 +23,13 @@ from typing import Final, NamedTuple
 import msgspec
 
 from pipeline.hours import ALL_DAY, Hours, holds
-from pipeline.messages import Kind, Levels, Privacy, Result, Task
+from pipeline.messages import LEVELLED, Levels, Privacy, Result, Task
 from pipeline.settings import RuleSettings, Settings, StreamSettings
 
 PERSON: Final = "person"
 """The label that raises by itself, also where no threshold was asked."""
 
-LOWEST: Final = Levels(*(Privacy.PUBLIC for _ in Kind))
+LOWEST: Final = Levels(*(Privacy.PUBLIC for _ in LEVELLED))
 """The lattice's bottom: joined with it, nothing is raised."""
 
 UNNAMED: Final = "unnamed-stream"

@@ -41,6 +41,8 @@ ROUTES: Final = (
     Row(frozenset({Kind.FEATURE}), Privacy.PUBLIC, topics.ROUTED[Privacy.PUBLIC]),
     Row(frozenset({Kind.RESULT}), Privacy.PUBLIC, topics.RESULTS),
     Row(frozenset({Kind.SUMMARY}), Privacy.PUBLIC, topics.SUMMARIES_INGEST),
+    Row(frozenset({Kind.LABEL}), Privacy.PUBLIC, topics.LABELS),
+    Row(frozenset({Kind.SUM}), Privacy.PUBLIC, topics.SUMS),
     Row(frozenset(Kind), Privacy.EDGE_PRIVATE, topics.ROUTED[Privacy.EDGE_PRIVATE]),
     Row(frozenset(Kind), Privacy.USER_PRIVATE, topics.ROUTED[Privacy.USER_PRIVATE]),
 )

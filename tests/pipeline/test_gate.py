@@ -18,6 +18,7 @@ import pipeline
 from pipeline import ids, messages, records, topics
 from pipeline.errors import Withheld
 from pipeline.messages import (
+    LEVELLED,
     Ack,
     Crop,
     Downlink,
@@ -178,7 +179,7 @@ def test_an_answer_passes_as_far_as_its_level(level: Privacy, topic: str, to: Ti
 
 
 @given(
-    st.builds(Levels, *(levels for _ in Kind)),
+    st.builds(Levels, *(levels for _ in LEVELLED)),
     st.sampled_from(
         [
             (None, None),
@@ -229,7 +230,7 @@ def test_an_envelope_passes_where_its_level_lets_it_or_sealed(
 def test_what_an_event_carries_as_sealed_must_be_sealed(
     level: Privacy, sealed: bool, topic: str, to: Tier
 ) -> None:
-    kinds = Levels(*(Privacy.PUBLIC for _ in Kind))
+    kinds = Levels(*(Privacy.PUBLIC for _ in LEVELLED))
     assert passes(an_event(kinds, sealed=(an_envelope(level, sealed=sealed),)), topic, to) == sealed
 
 
@@ -296,7 +297,7 @@ def test_an_unknown_type_and_a_subclass_of_a_known_one_are_withheld(to: Tier) ->
     body = Wide(jpeg=b"", box=(0, 0, 1, 1))
     with pytest.raises(Withheld, match="a body of type Wide is not known"):
         clear(
-            an_event(Levels(*(Privacy.PUBLIC for _ in Kind)), body),
+            an_event(Levels(*(Privacy.PUBLIC for _ in LEVELLED)), body),
             topics.event("home", "cam1", "a"),
             to=Tier.EDGE,
         )

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from pipeline import messages, records
 from pipeline.messages import (
+    LEVELLED,
     VERSION,
     Ack,
     Event,
@@ -245,7 +246,7 @@ def test_the_levels_of_an_event_are_joined_kind_by_kind(a: Levels, b: Levels, c:
 
 
 def test_of_an_event_about_which_nothing_is_said_only_the_answer_leaves_the_device() -> None:
-    assert [Levels().of(kind).reach for kind in Kind] == [
+    assert [Levels().of(kind).reach for kind in LEVELLED] == [
         Tier.DEVICE,
         Tier.DEVICE,
         Tier.EDGE,

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.hours import ALL_DAY, DAY_MIN, Hours, Weekday, holds
-from pipeline.messages import Kind, Levels, Privacy, Rank, Result, Task, Tier
+from pipeline.messages import LEVELLED, Kind, Levels, Privacy, Rank, Result, Task, Tier
 from pipeline.privacy.policy import LOWEST, RULES, Policy, within
 from pipeline.settings import STARTER, RuleSettings, Settings, StreamSettings
 
 PAGE = Path(__file__).parents[2] / "docs" / "privacy.md"
 GARDEN = "home/cam1/garden"
-levels_of_all_kinds = st.builds(Levels, *(st.sampled_from(Privacy) for _ in Kind))
+levels_of_all_kinds = st.builds(Levels, *(st.sampled_from(Privacy) for _ in LEVELLED))
 
 
 def policy(*rules: RuleSettings, stream: StreamSettings | None = None, timezone: str = "UTC") -> Policy:
@@ -65,7 +65,7 @@ def test_the_higher_level_reaches_less_far(a: Privacy, b: Privacy) -> None:
 
 @given(
     levels_of_all_kinds,
-    st.lists(st.dictionaries(st.sampled_from(Kind), st.sampled_from(Privacy), min_size=1), max_size=4),
+    st.lists(st.dictionaries(st.sampled_from(LEVELLED), st.sampled_from(Privacy), min_size=1), max_size=4),
     st.booleans(),
     st.lists(st.sampled_from(["animal", "person", "Felidae", "other"]), max_size=3),
     st.floats(allow_nan=True, allow_infinity=True),
@@ -73,7 +73,7 @@ def test_the_higher_level_reaches_less_far(a: Privacy, b: Privacy) -> None:
 def test_no_rule_ever_lowers_a_level(
     base: Levels, raises: list[dict[Kind, Privacy]], person: bool, path: list[str], time_s: float
 ) -> None:
-    stream = StreamSettings(**{kind.value: base.of(kind) for kind in Kind})  # type: ignore[arg-type]
+    stream = StreamSettings(**{kind.value: base.of(kind) for kind in LEVELLED})  # type: ignore[arg-type]
     rules = tuple(RuleSettings(name=f"r{n}", raise_=raise_, reason="") for n, raise_ in enumerate(raises))
     verdict = policy(*rules, stream=stream).levels(GARDEN, time_s, path=tuple(path), person=person)
     assert verdict.levels.join(base) == verdict.levels
@@ -86,7 +86,7 @@ def test_of_an_unnamed_stream_only_the_answer_leaves_the_device() -> None:
     verdict = policy().levels("home/cam9/street", 0.0)
     assert verdict.rules == ("unnamed-stream",)
     assert verdict.levels.result is Privacy.EDGE_PRIVATE
-    assert {verdict.levels.of(kind) for kind in Kind if kind is not Kind.RESULT} == {Privacy.USER_PRIVATE}
+    assert {verdict.levels.of(kind) for kind in LEVELLED if kind is not Kind.RESULT} == {Privacy.USER_PRIVATE}
 
 
 @pytest.mark.parametrize("seen", [{"person": True}, {"path": ("person",)}])
@@ -223,7 +223,7 @@ def test_the_pages_table_of_levels_is_what_is_decided(tmp_path: Path) -> None:
         starter.levels("home/room1/co2", 0.0).levels,
         RULES[0].levels,
     ]
-    expected = {kind.value: tuple(levels.of(kind).value for levels in columns) for kind in Kind}
+    expected = {kind.value: tuple(levels.of(kind).value for levels in columns) for kind in LEVELLED}
     rows = re.findall(
         r"^\| `(\w+)` \| [^|]+" + 4 * r"\| `([a-z-]+)` " + r"\|$", PAGE.read_text(), re.MULTILINE
     )
