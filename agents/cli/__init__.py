@@ -43,7 +43,7 @@ class Entry:
 
 
 COMMANDS: Final = (
-    Entry("demo", "agents.cli.demo:demo", "See all of it on this machine, with real photos.", PEOPLE),
+    Entry("demo", "agents.cli.demo:app", "See all of it on this machine, with real photos.", PEOPLE),
     Entry("up", "agents.cli.up:up", "Start brokers and roles on this machine and look after them.", PEOPLE),
     Entry(
         "publish",

@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.markup import escape
 
 from agents import exits
+from agents.cli.demo_learning import learning
 from agents.demo.run import Demo, Plan, settings_for
 from agents.demo.scenes import photo_folder
 from agents.demo.view import View, ending, plain
@@ -24,7 +25,13 @@ FOLDER: Final = Path("tierwise-demo")
 REDRAWS_PER_S: Final = 4
 
 
+app = typer.Typer(no_args_is_help=False)
+app.command("learning")(learning)
+
+
+@app.callback(invoke_without_command=True)
 def demo(
+    context: typer.Context,
     for_s: Annotated[
         float | None, typer.Option("--for", metavar="SECONDS", help="End by itself after so long.")
     ] = None,
@@ -37,6 +44,8 @@ def demo(
     ] = FOLDER,
 ) -> None:
     """Start everything on this machine and watch photos being answered tier by tier. Ctrl-C ends it."""
+    if context.invoked_subcommand is not None:
+        return
     if not source:
         photo_folder()
     console = Console(highlight=False)

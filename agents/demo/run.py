@@ -119,7 +119,7 @@ def settings_for(asked: Plan) -> Path:
         shutil.rmtree(asked.folder)
     asked.folder.mkdir(parents=True)
     text = STARTER.replace(SEALED, SEALED_IN_DEMO)
-    free = _free_ports()
+    free = free_ports()
     for section in ("mqtt", "kafka"):
         text = text.replace(
             f'[{section}]\naddress = "embedded"', f'[{section}]\nport = {next(free)}\naddress = "embedded"'
@@ -136,7 +136,7 @@ def settings_for(asked: Plan) -> Path:
     return file
 
 
-def _free_ports() -> Iterator[int]:
+def free_ports() -> Iterator[int]:
     """The usual ports where they are free, so that any MQTT client can join in; else any."""
     for usual in (1883, 9092):
         if is_free(usual):

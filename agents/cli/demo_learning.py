@@ -1,0 +1,93 @@
+"""`tierwise demo learning`: species that no tier has met, 20 labels for each, and the same photos again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from agents import exits
+from agents.demo.learning import Asked, Learning
+from agents.demo.lessons import Amounts
+from agents.demo.worth import Share, Worth
+from agents.supervisor import Event, News
+from models.train.data import open_pack
+
+FOLDER: Final = Path("tierwise-learning")
+
+
+def learning(
+    pack: Annotated[
+        str, typer.Option(help="The pack of photos; TIERWISE_DATASETS names the folder that holds it.")
+    ] = "wild64",
+    labels: Annotated[int, typer.Option(min=20, help="For each new species.")] = 20,
+    tests: Annotated[int, typer.Option(min=1, help="Photos of each new species to ask about.")] = 12,
+    known: Annotated[int, typer.Option(min=1, help="Photos of known species to ask about, in all.")] = 120,
+    canary_s: Annotated[
+        float, typer.Option(min=1, help="How long a share of the streams tries it first.")
+    ] = 20,
+    report: Annotated[Path | None, typer.Option(help="Write the figures as JSON into this file.")] = None,
+    folder: Annotated[
+        Path, typer.Option(help="Where everything is kept; what is there is replaced.")
+    ] = FOLDER,
+) -> None:
+    """Show the loop: photos of new species, labels over MQTT, a signed release, and the same photos again."""
+    console = Console(highlight=False)
+
+    def starting(news: News) -> None:
+        if news.event in (Event.SLOW, Event.DIED, Event.GAVE_UP):
+            console.print(f"{news.part:<8} {escape(news.text)}", soft_wrap=True)
+
+    def stage(text: str) -> None:
+        console.print(f"[dim]…[/] {text}", soft_wrap=True)
+
+    stage("starting brokers and roles, with a model that has not met some species")
+    run = Learning(
+        Asked(folder.absolute(), Amounts(labels, tests, known), canary_s), open_pack(pack), starting, stage
+    )
+    try:
+        run.start()
+        worth = run.run()
+    finally:
+        run.stop()
+    if report is not None:
+        report.write_bytes(msgspec.json.format(msgspec.json.encode(worth)))
+    console.print(table(worth))
+    console.print(summary(worth), soft_wrap=True)
+    if worth.known_after.wrong > worth.known_before.wrong + worth.known_before.photos // 20:
+        raise typer.Exit(exits.FAILED)
+
+
+def table(worth: Worth) -> Table:
+    """Before and after, by species."""
+    made = Table(title=f"{worth.labels} labels: {worth.models[0]} → {worth.models[1]}")
+    made.add_column("photos of")
+    for column in ("photos", "species before", "after", "family before", "after", "wrong before", "after"):
+        made.add_column(column, justify="right")
+    rows = [
+        ("[b]new species[/]", worth.new_before, worth.new_after),
+        *((species, *shares) for species, shares in worth.by_species.items()),
+        ("[b]known species[/]", worth.known_before, worth.known_after),
+    ]
+    for name, before, after in rows:
+        cells = [text for field in ("species", "family", "wrong") for text in _pair(before, after, field)]
+        made.add_row(name, str(before.photos), *cells)
+    return made
+
+
+def _pair(before: Share, after: Share, field: str) -> tuple[str, str]:
+    return tuple(f"{its.percent(getattr(its, field)):.1f}%" for its in (before, after))  # type: ignore[return-value]
+
+
+def summary(worth: Worth) -> str:
+    """What a person should know of it."""
+    mean = worth.new_after.percent(worth.nearest_mean_right)
+    return (
+        f"the nearest class mean, over the same labels, names {mean:.1f}% of the new species' photos; "
+        f"edge and cloud served {worth.models[1]} {worth.learned_s:.0f} s after the last label, and nothing was started again"
+    )

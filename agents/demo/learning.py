@@ -1,0 +1,329 @@
+"""Drives `tierwise demo learning`: a stack whose first model lacks some species, photos of them, labels over MQTT, and the same photos again.
+
+::
+
+    photos ──MQTT──> answers (before) ──labels by MQTT──> join ──> trainer ──> signed release ──> edge, cloud ──> answers (after)
+
+Everything is as in production: the roles are the real ones, nothing is started again, and what is told is read from the site's broker.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.cli.publishing import Item, Publishing, State
+from agents.cli.site import Inbox, at_site
+from agents.demo.lessons import BEFORE, Amounts, Photo, Photos, chosen
+from agents.demo.run import free_ports
+from agents.demo.worth import Worth, nearest_mean, share
+from agents.plan import ROLE_NAMES, plan
+from agents.serving_files import ServingFiles
+from agents.supervisor import News, Supervisor
+from models import images
+from models.registry import load_zoo
+from models.release import MODEL
+from models.train.data import Pack
+from pipeline import messages, topics
+from pipeline.errors import Stop
+from pipeline.messages import Ack, Label, Malformed, Result, Tier
+from pipeline.mqtt import Connection
+from pipeline.privacy import gate
+from pipeline.settings import Settings
+
+DEVICE, STREAM = "cam1", "garden"
+PERSON: Final = "demo"
+
+READY_WITHIN_S: Final = 60.0
+ANSWERED_WITHIN_S: Final = 600.0
+"""For all photos of a pass: a device takes some 20 a second where it has a core of its own, and far fewer where it has not."""
+LABELS_WITHIN_S: Final = 60.0
+LEARNED_WITHIN_S: Final = 180.0
+REPEAT_S: Final = 5.0
+WINDOW: Final = 40
+"""Labels under way at once."""
+
+SETTINGS: Final = """\
+site = "home"
+data = "data"
+zoo = {zoo}
+
+[mqtt]
+address = "embedded"
+port = {mqtt}
+
+[kafka]
+address = "embedded"
+port = {kafka}
+
+[device]
+backbone = "on"
+sighting_gap_s = 0.001        # every photo is of another animal
+still_s = 0.001
+
+[edge]
+cloud_deadline_s = 60
+asks_a_day = 0
+
+[trainer]
+labels = {labels}             # train as soon as this many events are labelled
+canary_s = {canary_s}
+
+[streams."{device}/{stream}"]
+task = "wildlife"
+wants = "species"
+pixels = "edge-private"
+feature = "public"
+result = "public"
+reason = "photos of animals and plants, published to be learned from"
+
+[http]
+{http}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the person asked for."""
+
+    folder: Path
+    amounts: Amounts
+    canary_s: float
+
+
+def settings_for(asked: Asked, labels: int) -> Path:
+    """Write the stack's settings; what is in the folder is replaced."""
+    if asked.folder.exists():
+        shutil.rmtree(asked.folder)
+    asked.folder.mkdir(parents=True)
+    ports = free_ports()
+    text = SETTINGS.format(
+        zoo=msgspec.json.encode(str(BEFORE)).decode(),
+        mqtt=next(ports),
+        kafka=next(ports),
+        labels=labels,
+        canary_s=asked.canary_s,
+        device=DEVICE,
+        stream=STREAM,
+        http="\n".join(f"{role} = 0" for role in ROLE_NAMES),
+    )
+    file = asked.folder / "tierwise.toml"
+    file.write_text(text, "utf-8")
+    return file
+
+
+class Learning:
+    """One run. `stage` tells where it is; nothing here prints."""
+
+    def __init__(
+        self, asked: Asked, pack: Pack, tell: Callable[[News], None], stage: Callable[[str], None]
+    ) -> None:
+        zoo = load_zoo(BEFORE)
+        self.photos: Photos = chosen(pack, zoo.tree, asked.amounts)
+        self._zoo = zoo
+        self._asked = asked
+        self._wanted = asked.amounts.labels * len(self.photos.new_species)
+        file = settings_for(asked, self._wanted)
+        self.settings = Settings.load(file)
+        self._stage = stage
+        self._supervisor = Supervisor(self.settings, file, plan(self.settings, file), tell)
+
+    def start(self) -> None:
+        """Start brokers and roles. Raises `Stop` where they cannot be."""
+        self._supervisor.start()
+        if not self._supervisor.wait_ready(READY_WITHIN_S):
+            raise Stop(f"not everything was ready: see {self.settings.data_dir / 'logs'}")
+
+    def stop(self) -> None:
+        self._supervisor.stop()
+
+    def run(self) -> Worth:
+        """Publish, label, wait until what was learned serves, publish again.
+
+        Raises
+        ------
+        Stop
+            Something did not happen in its time; the text says what, and which log to read.
+        """
+        with at_site(self.settings, "learning", [f"{topics.ROOT}/{self.settings.site}/#"]) as (
+            connection,
+            inbox,
+        ):
+            self._stage("publishing photos of species that no tier has met")
+            lessons = self._answered(connection, inbox, self.photos.to_label)
+            tests = self._answered(connection, inbox, self.photos.tests)
+            self._stage(f"labelling {self._wanted} of them over MQTT")
+            labelled = self._label(connection, inbox, lessons)
+            began_s = time.monotonic()
+            self._stage("waiting for the trainer, the canary and the promotion")
+            served = self._wait_served(inbox)
+            learned_s = time.monotonic() - began_s
+            self._stage("publishing the same photos again")
+            again = self._answered(connection, inbox, self.photos.tests)
+            return self._worth(labelled, lessons, tests, again, learned_s, served)
+
+    # --- photos ------------------------------------------------------------------------------------------------
+
+    def _answered(self, connection: Connection, inbox: Inbox, photos: Sequence[Photo]) -> list[Item]:
+        """Publish photos; come back when each has its last word."""
+        topic = topics.frame(self.settings.site, DEVICE, STREAM)
+        publishing = Publishing([Item(photo.species, topic, photo.jpeg) for photo in photos])
+        until_s = time.monotonic() + ANSWERED_WITHIN_S
+        while not publishing.is_done():
+            now_s = time.monotonic()
+            if now_s > until_s:
+                left = sum(item.state in (State.WAITING, State.ANSWERING) for item in publishing.items)
+                raise Stop(
+                    f"{left} of {len(photos)} photos have no last word: see {self.settings.data_dir / 'logs'}"
+                )
+            for item in publishing.to_publish(now_s):
+                connection.wait_writable(1.0)
+                connection.publish(gate.clear_capture(item.topic, item.payload))
+                item.published_s = now_s
+            for message in inbox.take(0.05):
+                publishing.hear(message.topic, message.payload)
+        return publishing.items
+
+    # --- labels ------------------------------------------------------------------------------------------------
+
+    def _label(self, connection: Connection, inbox: Inbox, lessons: Sequence[Item]) -> dict[str, str]:
+        """Label as many events of each new species as were asked for; event to label. Those come first whose features left."""
+        by_species: dict[str, list[tuple[Photo, Item]]] = {}
+        for photo, item in zip(self.photos.to_label, lessons, strict=True):
+            if item.answer is not None and item.answer.tier is not Tier.DEVICE:
+                by_species.setdefault(photo.species, []).append((photo, item))
+        waiting: dict[str, Label] = {}
+        for species in self.photos.new_species:
+            found = by_species.get(species, [])[: self._asked.amounts.labels]
+            if len(found) < self._asked.amounts.labels:
+                raise Stop(
+                    f"only {len(found)} photos of {species} got as far as the edge: ask for fewer --labels"
+                )
+            for photo, item in found:
+                waiting[item.event] = Label(event=item.event, label=species, by=PERSON, under=photo.under)
+        labels = {event: str(label.label) for event, label in waiting.items()}
+        self._send_until_acknowledged(connection, inbox, waiting)
+        return labels
+
+    def _send_until_acknowledged(
+        self, connection: Connection, inbox: Inbox, waiting: dict[str, Label]
+    ) -> None:
+        topic = topics.label(self.settings.site, DEVICE)
+        sent_s: dict[str, float] = {}
+        until_s = time.monotonic() + LABELS_WITHIN_S
+        while waiting:
+            now_s = time.monotonic()
+            if now_s > until_s:
+                raise Stop(
+                    f"the edge acknowledged all labels but {len(waiting)}: see {self.settings.data_dir / 'logs'}"
+                )
+            for event, label in list(waiting.items())[:WINDOW]:
+                if now_s - sent_s.get(event, -REPEAT_S) >= REPEAT_S:
+                    connection.wait_writable(1.0)
+                    connection.publish(gate.clear(label, topic, to=Tier.EDGE))
+                    sent_s[event] = now_s
+            for message in inbox.take(0.05):
+                for event in _acknowledged(message.topic, message.payload, topic):
+                    waiting.pop(event, None)
+
+    # --- learning ----------------------------------------------------------------------------------------------
+
+    def _wait_served(self, inbox: Inbox) -> str:
+        """Until edge and cloud both answer by what was learned; the model's name."""
+        until_s = time.monotonic() + LEARNED_WITHIN_S
+        before = self._zoo.manifest(MODEL).title
+        served: dict[str, str] = {}
+        while time.monotonic() < until_s:
+            inbox.take(0.5)
+            served = {role: serving_title(self.settings, role, before) for role in ("edge", "cloud")}
+            named = set(served.values())
+            if len(named) == 1 and (name := named.pop()) and name != before:
+                return name
+        raise Stop(
+            f"nothing new serves after {LEARNED_WITHIN_S:.0f} s ({served}): `tierwise models status` and "
+            f"{self.settings.data_dir / 'logs'} say why"
+        )
+
+    # --- what it was worth ---------------------------------------------------------------------------------------
+
+    def _worth(
+        self,
+        labels: dict[str, str],
+        lessons: Sequence[Item],
+        tests: Sequence[Item],
+        again: Sequence[Item],
+        learned_s: float,
+        served: str,
+    ) -> Worth:
+        photos = self.photos.tests
+        before, after = [item.answer for item in tests], [item.answer for item in again]
+
+        def of(kept: Iterable[bool]) -> tuple[list[Photo], list[Result | None], list[Result | None]]:
+            rows = [at for at, its in enumerate(kept) if its]
+            return [photos[at] for at in rows], [before[at] for at in rows], [after[at] for at in rows]
+
+        new, new_before, new_after = of(photo.new for photo in photos)
+        known, known_before, known_after = of(not photo.new for photo in photos)
+        self._stage("asking the nearest class mean about the same photos")
+        nearest = self._by_nearest_mean(labels, lessons)
+        by_species = {}
+        for species in self.photos.new_species:
+            its, was, now = of(photo.species == species for photo in photos)
+            by_species[species] = (share(its, was), share(its, now))
+        return Worth(
+            labels=len(labels),
+            new_before=share(new, new_before),
+            new_after=share(new, new_after),
+            known_before=share(known, known_before),
+            known_after=share(known, known_after),
+            nearest_mean_right=nearest,
+            by_species=by_species,
+            learned_s=round(learned_s, 1),
+            models=(self._zoo.manifest(MODEL).title, served),
+        )
+
+    def _by_nearest_mean(self, labels: dict[str, str], lessons: Sequence[Item]) -> int:
+        """How many of the new species' photos the nearest mean names right, over known species' means and those of the same labels.
+
+        Vectors are of whole photos; known species' means stand in the first model's own sums.
+        """
+        eye, sums = self._zoo.edge_eye(), self._zoo.sums()
+        means = {
+            label: sums.cross[:-1, at] / count
+            for at, (label, count) in enumerate(zip(sums.labels, sums.counts.tolist(), strict=True))
+            if count
+        }
+        of_new: dict[str, list[NDArray[np.uint8]]] = {}
+        for photo, item in zip(self.photos.to_label, lessons, strict=True):
+            if item.event in labels:
+                of_new.setdefault(photo.species, []).append(eye.see(images.decode(photo.jpeg)).vector)
+        means |= {label: np.mean(vectors, axis=0) for label, vectors in of_new.items()}
+        asked = [photo for photo in self.photos.tests if photo.new]
+        said = [nearest_mean(means, eye.see(images.decode(photo.jpeg)).vector) for photo in asked]
+        return sum(photo.species == name for photo, name in zip(asked, said, strict=True))
+
+
+def _acknowledged(topic: str, payload: bytes, label_topic: str) -> tuple[str, ...]:
+    """Events whose labels the edge says it has."""
+    parsed = topics.parse(topic)
+    if parsed is None or parsed.channel != "ack":
+        return ()
+    try:
+        ack = messages.decode(Ack, payload)
+    except Malformed:
+        return ()
+    return ack.ids if ack.topic == label_topic else ()
+
+
+def serving_title(settings: Settings, role: str, base: str) -> str:
+    """Which model a role of this machine answers by, as its file on the disk says."""
+    version = ServingFiles(settings.data_dir / role, base).read().serving
+    return f"{MODEL}@{version}" if version else base
