@@ -84,7 +84,7 @@ class Tally:
             self._persons_missed += old.person and not new.person
             self._ms_old.append(old.ms)
             self._ms_new.append(new.ms)
-            if self._gained.intersection(new.path):
+            if not self._gained.isdisjoint(new.path):
                 self._with_gained += 1
                 return
             for rank, was, now in zip(RANKS, old.path, new.path, strict=False):

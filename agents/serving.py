@@ -47,13 +47,14 @@ class Eye(Protocol):
 
 
 E = TypeVar("E", bound=Eye)
+E_co = TypeVar("E_co", bound=Eye, covariant=True)
 S = TypeVar("S")
 
 
-class Looker(Protocol[E]):
+class Looker(Protocol[E_co]):
     """What answers events by stream: `Serving`, or what wraps it."""
 
-    def look(self, source: str, ask: Callable[[E], S]) -> tuple[E, S]:
+    def look(self, source: str, ask: Callable[[E_co], S]) -> tuple[E_co, S]:
         """Ask the eye of this stream (``site/device/stream``); the eye that answered, and what it saw.
 
         Raises what `ask` does of an eye that serves: `Rejected` where the event is at fault.
@@ -167,8 +168,9 @@ class Serving(Generic[E]):
 
     def _compare(self, waiting: _Waiting[E]) -> None:
         trial = waiting.trial
-        if trial is not self._now.trial:
-            return
+        current = self._now.trial
+        if current is None or trial.tally is not current.tally:
+            return  # of a trial that is over
         try:
             other = self._glance(waiting.other.tree, waiting.ask(waiting.other))
         except (
