@@ -29,7 +29,7 @@ from typing import NamedTuple
 import msgspec
 
 from pipeline.brokers.kafka.batch import HEADER, Header, header_at, place, records_of, verify
-from pipeline.brokers.kafka.disk import directory_to_disk, to_disk
+from pipeline.disk import directory_to_disk, to_disk
 from pipeline.brokers.kafka.errors import Code, Refused
 from pipeline.brokers.kafka.producers import ProducerWindows
 
