@@ -27,10 +27,10 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 
-from agents.update_rules import RULES, TRIALS, WORKING, Figures, Found, Situation, Stage
+from agents.update_rules import MOST_TRIES, RULES, TRIALS, WORKING, Figures, Found, Situation, Stage
 from models.release import Current
 
-__all__ = ["Figures", "Found", "Refused", "Stage", "State", "advance", "named", "takes"]
+__all__ = ["MOST_TRIES", "Figures", "Found", "Refused", "Stage", "State", "advance", "named", "takes"]
 
 REFUSED_KEPT = 20
 """Of refused releases the newest are remembered; nobody names an older one again."""

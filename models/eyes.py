@@ -127,7 +127,7 @@ class DeviceEye:
 
 
 class EdgeEye:
-    """Family and vector of a crop."""
+    """Family and vector of a crop. `head` answers of the vector alone."""
 
     def __init__(
         self,
@@ -149,7 +149,7 @@ class EdgeEye:
         self._feature_of = feature_of
         self._projection = projection
         self._feature_head = feature_head
-        self._vector_head = vector_head
+        self.head = vector_head
         self._frame_head = frame_head
 
     def see(self, picture: Picture, box: Box = Box.WHOLE) -> EdgeSight:
@@ -165,7 +165,7 @@ class EdgeEye:
     def see_vector(self, vector: NDArray[np.uint8]) -> EdgeSight:
         """A vector that the device made: the same answers from less. Raises `Rejected` for one of another length."""
         start = time.perf_counter()
-        species = self._vector_head.species(components(vector, self._vector_head.dimension), vector)
+        species = self.head.species(components(vector, self.head.dimension), vector)
         person = float(species[self.tree.species.index("person")])
         return self._sight(species, person, person >= self._frame_threshold, vector, start)
 
