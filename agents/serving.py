@@ -28,6 +28,7 @@ import structlog
 
 from agents.comparison import Glance, Tally
 from models.taxonomy import Taxonomy
+from models.witnesses import Witnesses
 from pipeline.errors import Rejected
 
 log = structlog.get_logger(__name__)
@@ -44,6 +45,8 @@ class Eye(Protocol):
     name: str
     space: str
     tree: Taxonomy
+    head: Witnesses
+    """What answers of a vector alone."""
 
 
 E = TypeVar("E", bound=Eye)
@@ -59,6 +62,17 @@ class Looker(Protocol[E_co]):
 
         Raises what `ask` does of an eye that serves: `Rejected` where the event is at fault.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed(Generic[E]):
+    """One eye for all streams, for good."""
+
+    eye: E
+
+    def look(self, source: str, ask: Callable[[E], S]) -> tuple[E, S]:
+        """See `Looker.look`."""
+        return self.eye, ask(self.eye)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from agents.serving_files import Kept, ServingFiles, Trying
 from agents.telemetry import Metrics
 from agents.update_rules import TRIALS, WORKING, Found, Stage
 from agents.updates import State
+from models.head_base import HeadBase
 from models.head_release import HeadRelease
 from models.release import MODEL, Current
 from models.taxonomy import Taxonomy
@@ -49,6 +50,11 @@ ASK_S: Final = 5.0
 E = TypeVar("E", bound=Eye)
 
 
+def golden(release: HeadRelease, eye: Eye) -> Sequence[str]:
+    """A complaint about each golden input of a release that an eye answers otherwise than expected."""
+    return release.smoke.complaints(eye.head, eye.tree)
+
+
 @dataclass(frozen=True, slots=True)
 class Kit(Generic[E]):
     """How a tier makes and tries its eyes."""
@@ -58,20 +64,23 @@ class Kit(Generic[E]):
     base_version: int
     open: Callable[[HeadRelease | None], E]
     """Raises `Rejected` where a release does not fit."""
-    smoke: Callable[[HeadRelease, E], Sequence[str]]
-    """A complaint about each golden input that the eye answers otherwise than expected."""
     labels: Set[str]
     """That the shipped model learned from events."""
+    smoke: Callable[[HeadRelease, E], Sequence[str]] = golden
+
+
+def kit_of(base: HeadBase, open_eye: Callable[[HeadRelease | None], E]) -> Kit[E]:
+    """The kit of eyes that are made of a shipped model and releases on top of it."""
+    return Kit(base.manifest.title, base.manifest.version, open_eye, learned(base.sums))
 
 
 class Updater(Generic[E]):
-    """Of one tier. Make it, `serving` answers at once; `start` begins to look for releases."""
+    """Of one tier. Once it is made `serving` answers; from `start` on it looks for releases where `follow` said."""
 
     def __init__(
         self,
         kit: Kit[E],
         files: ServingFiles,
-        source: ReleaseSource,
         make_serving: Callable[[E], Serving[E]],
         metrics: Metrics,
         time: Clock,
@@ -80,10 +89,10 @@ class Updater(Generic[E]):
         """`changed` is called after each change of `update`, on the updater's thread."""
         self._kit = kit
         self._files = files
-        self._source = source
         self._metrics = metrics
         self._clock = time
         self._changed = changed
+        self._source: ReleaseSource | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._kept, self._warm = self._resumed()
@@ -99,6 +108,10 @@ class Updater(Generic[E]):
 
     # --- life ----------------------------------------------------------------------------------------------
 
+    def follow(self, source: ReleaseSource) -> None:
+        """Where releases come from: once, before `start`."""
+        self._source = source
+
     def start(self) -> None:
         """Look for releases, and take them, on a thread of its own."""
         self.serving.start()
@@ -109,7 +122,8 @@ class Updater(Generic[E]):
     def stop(self, deadline_s: float) -> None:
         """What is being tried is begun with anew at the next start, and that counts as no failure of its."""
         self._stop.set()
-        self._source.arrived.set()
+        if self._source is not None:
+            self._source.arrived.set()
         if self._thread is not None:
             self._thread.join(deadline_s)
             if not self._thread.is_alive():
@@ -117,6 +131,7 @@ class Updater(Generic[E]):
         self.serving.stop()
 
     def _run(self) -> None:
+        assert self._source is not None
         while not self._stop.is_set():
             try:
                 self.step()
@@ -163,6 +178,7 @@ class Updater(Generic[E]):
             self._awaited = str(error)
 
     def _hear(self) -> None:
+        assert self._source is not None
         now_s = self._clock.monotonic()
         if not self._source.arrived.is_set() and now_s - self._asked_s < ASK_S:
             return
@@ -220,6 +236,7 @@ class Updater(Generic[E]):
         return Found(done=True)
 
     def _fetched(self, version: int) -> HeadRelease:
+        assert self._source is not None
         files = self._source.files(version)
         release = HeadRelease.of(files)
         if release.title != self._title(version):
@@ -277,7 +294,14 @@ class Updater(Generic[E]):
         assert self._candidate is not None
         version, eye, release = self._candidate
         if fresh:
-            self._tally = Tally(gained(self.serving.eye.tree, self._known(), eye.tree, _labels(release or self._files.release(version))))
+            self._tally = Tally(
+                gained(
+                    self.serving.eye.tree,
+                    self._known(),
+                    eye.tree,
+                    _labels(release or self._files.release(version)),
+                )
+            )
         self.serving.try_out(Trial(eye, partial(updates.takes, state), self._tally))
 
     def _known(self) -> Set[str]:

@@ -36,9 +36,7 @@ GOOD = Figures(
 
 
 def word(version: int = 3, **changes: Any) -> Current:
-    return Current(
-        **{"version": version, "canary_s": 100.0, "why": "new species", "by": "trainer"} | changes
-    )
+    return Current(**{"version": version, "canary_s": 100.0, "why": "new species", "by": "trainer"} | changes)
 
 
 def at(stage: Stage, candidate: Current | None = None, serving: int = 0) -> State:
