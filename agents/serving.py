@@ -70,7 +70,7 @@ class Fixed(Generic[E]):
 
     eye: E
 
-    def look(self, source: str, ask: Callable[[E], S]) -> tuple[E, S]:
+    def look(self, source: str, ask: Callable[[E], S]) -> tuple[E, S]:  # noqa: ARG002 - the same for all
         """See `Looker.look`."""
         return self.eye, ask(self.eye)
 
