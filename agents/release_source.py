@@ -24,10 +24,13 @@ All that these return was verified against the tier's trusted root (`models.rele
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
-from models.release import Current
+from models.release import CURRENT, MODEL, Current, files_of
+from models.release_client import Trust
+from pipeline.blobs import Blobs, File
+from pipeline.errors import Rejected, Retry
 
 
 class ReleaseSource(Protocol):
@@ -58,3 +61,49 @@ class ReleaseSource(Protocol):
         Rejected
             The signed metadata names no such release (``no-such-release``), or as for `refresh`.
         """
+
+
+Fetch = Callable[[Collection[File]], None]
+"""Called with the files that are missing: asks for them, and raises `Retry` or `Rejected` to say how that goes."""
+
+Keep = Callable[[Collection[str]], None]
+"""Told the digests of all files that are good now, where a tier's own files are its to remove."""
+
+
+def _all(_digests: Collection[str]) -> None:
+    pass
+
+
+class VerifiedSource:
+    """A `ReleaseSource` over whatever brings bytes: nothing passes but what `Trust` vouches for."""
+
+    def __init__(self, trust: Trust, blobs: Blobs, fetch: Fetch, keep_only: Keep = _all) -> None:
+        self.arrived = threading.Event()
+        self._trust = trust
+        self._blobs = blobs
+        self._fetch = fetch
+        self._keep_only = keep_only
+
+    def refresh(self) -> Current | None:
+        """See `ReleaseSource.refresh`."""
+        self._trust.refresh()
+        targets = self._trust.targets
+        self._keep_only({file.digest for file in targets.values()})
+        if CURRENT not in targets:
+            return None
+        return Current.of(self._gather({CURRENT: targets[CURRENT]})[CURRENT])
+
+    def files(self, version: int) -> Mapping[str, bytes]:
+        """See `ReleaseSource.files`. What was trusted once is given again without a word from outside, expired or not."""
+        targets = self._trust.targets
+        names = files_of(version, targets)
+        if not names:
+            raise Rejected("no-such-release", f"{MODEL}@{version} is not among the releases that were signed")
+        return self._gather({name: targets[path] for name, path in names.items()})
+
+    def _gather(self, wanted: Mapping[str, File]) -> dict[str, bytes]:
+        found = {name: self._blobs.read(file.digest) for name, file in wanted.items()}
+        if missing := [wanted[name] for name, data in found.items() if data is None]:
+            self._fetch(missing)
+            raise Retry(f"{len(missing)} of {len(wanted)} files are on their way")
+        return {name: data for name, data in found.items() if data is not None}

@@ -15,9 +15,8 @@ A rollback is a newer `Current` that names an older version: nothing is ever tak
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Final
 
 import msgspec
 
@@ -32,13 +31,6 @@ CURRENT: Final = f"{MODEL}/current.json"
 CANARY_SHARE: Final = 0.1
 CANARY_S: Final = 600.0
 """A new version first answers a tenth of the streams, for ten minutes."""
-
-METADATA_MAX_BYTES: Final = {"root": 64 << 10, "timestamp": 16 << 10, "snapshot": 64 << 10, "targets": 1 << 20}
-"""Of each role's signed file. Ours have 1 to 60 KB; what is longer is refused before it is parsed."""
-
-ROLES: Final = tuple(METADATA_MAX_BYTES)
-
-_METADATA_FILE: Final = re.compile(r"(?:([1-9][0-9]{0,8})\.(root|snapshot|targets)|timestamp)\.json")
 
 Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
 Version = Annotated[int, msgspec.Meta(ge=0)]
@@ -89,22 +81,3 @@ def versions_of(targets: Iterable[str]) -> tuple[int, ...]:
     """The releases among these targets, oldest first."""
     words = (path.removeprefix(f"{MODEL}/").split("/") for path in targets if path.startswith(f"{MODEL}/"))
     return tuple(sorted({int(word[0]) for word in words if len(word) > 1 and word[0].isdecimal()}))
-
-
-class MetadataFile(NamedTuple):
-    """Which of the signed files a name means; the timestamp has no version in its name: its name is how it is found."""
-
-    role: str
-    version: int | None
-
-
-def metadata_file(name: str) -> MetadataFile | None:
-    """What a file of metadata is called; None: none of ours is called so.
-
-    >>> metadata_file("3.root.json"), metadata_file("timestamp.json"), metadata_file("../1.root.json")
-    (MetadataFile(role='root', version=3), MetadataFile(role='timestamp', version=None), None)
-    """
-    found = _METADATA_FILE.fullmatch(name)
-    if found is None:
-        return None
-    return MetadataFile(found[2] or "timestamp", int(found[1]) if found[1] else None)

@@ -29,11 +29,11 @@ from tuf.api.metadata import Metadata, Targets
 from tuf.api.serialization import DeserializationError
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
-from models.release import METADATA_MAX_BYTES
 from pipeline import private_files
 from pipeline.blobs import File
 from pipeline.clock import Clock
 from pipeline.errors import Rejected, Retry
+from pipeline.release_files import METADATA_MAX_BYTES
 
 NOWHERE: Final = "received:"
 """Stands where the library wants an address; nothing is ever fetched from anywhere."""
@@ -74,11 +74,9 @@ class Trust:
         root = self._trusted_root()
         with self._named():
             private_files.make_folder(self._folder)
-            updater = Updater(
-                str(self._folder), NOWHERE, fetcher=_Fetcher(self._here), config=CONFIG, bootstrap=root
-            )
+            updater = self._updater(root)
             # The library has no other way to be given the time.
-            updater._trusted_set.reference_time = dt.datetime.fromtimestamp(self._clock.now(), dt.UTC)
+            updater._trusted_set.reference_time = self._now()
             updater.refresh()
 
     @property
@@ -98,6 +96,20 @@ class Trust:
             if "sha256" in info.hashes
         }
 
+    def _updater(self, root: bytes) -> Updater:
+        fetcher = _Fetcher(self._here)
+        try:
+            return Updater(str(self._folder), NOWHERE, fetcher=fetcher, config=CONFIG, bootstrap=root)
+        except tuf_errors.RepositoryError as error:
+            raise Rejected(
+                "bad-root",
+                f"{self._root} is no root metadata of ours ({error}): copy it from the cloud's machine again; updates are "
+                "off until then, serving goes on",
+            ) from None
+
+    def _now(self) -> dt.datetime:
+        return dt.datetime.fromtimestamp(self._clock.now(), dt.UTC)
+
     def _trusted_root(self) -> bytes:
         try:
             return self._root.read_bytes()
@@ -111,10 +123,7 @@ class Trust:
     def _here(self, name: str) -> bytes | None:
         """What was received, or for the timestamp what is trusted: so the rest can be judged while nothing comes."""
         data = self._received(name)
-        if data is None and name == "timestamp.json":
-            with contextlib.suppress(OSError):
-                return (self._folder / name).read_bytes()
-        return data
+        return self._trusted(name) if data is None and name == "timestamp.json" else data
 
     # --- naming what is wrong ----------------------------------------------------------------------------------
 
@@ -123,6 +132,9 @@ class Trust:
         try:
             yield
         except tuf_errors.DownloadHTTPError as error:
+            for role in ("timestamp", "snapshot", "targets"):
+                if self._is_expired(role):
+                    self._name_expired(f"{role}.json is expired")
             raise Retry(f"{error}: it is on its way, or the other side is away") from None
         except tuf_errors.DownloadLengthMismatchError as error:
             raise Rejected("too-long", f"signed metadata: {error}{STANDS}") from None
@@ -131,35 +143,46 @@ class Trust:
                 "bad-signature", f"{error}: not by the keys that {self._root} leads to{STANDS}"
             ) from None
         except tuf_errors.ExpiredMetadataError as error:
-            raise Rejected(
-                "expired-metadata",
-                f"{error}, and nothing newer came: see whether the trainer runs and whether this tier still hears of it"
-                f"{STANDS}",
-            ) from None
+            self._name_expired(str(error))
         except tuf_errors.LengthOrHashMismatchError as error:
-            raise Rejected("mix-and-match", f"metadata that do not belong together: {error}{STANDS}") from None
+            raise Rejected(
+                "mix-and-match", f"metadata that do not belong together: {error}{STANDS}"
+            ) from None
         except tuf_errors.BadVersionNumberError as error:
             self._name_version(error)
         except DeserializationError as error:
-            raise Rejected("malformed-metadata", f"what came is no signed metadata: {error}{STANDS}") from None
+            raise Rejected(
+                "malformed-metadata", f"what came is no signed metadata: {error}{STANDS}"
+            ) from None
         except tuf_errors.RepositoryError as error:
             raise Rejected("bad-metadata", f"{error}{STANDS}") from None
         except (tuf_errors.DownloadError, OSError) as error:
             raise Retry(f"releases cannot be looked at: {error}") from None
 
+    def _name_expired(self, what: str) -> NoReturn:
+        raise Rejected(
+            "expired-metadata",
+            f"{what}, and nothing newer came: see whether the trainer runs and whether this tier hears of it{STANDS}",
+        ) from None
+
+    def _is_expired(self, role: str) -> bool:
+        """Of what is trusted; False also where nothing is."""
+        data = self._trusted(f"{role}.json")
+        with contextlib.suppress(DeserializationError):
+            return data is not None and Metadata[Any].from_bytes(data).signed.is_expired(self._now())
+        return False
+
     def _name_version(self, error: Exception) -> NoReturn:
         """Older than what is trusted, or of another set: the received versions tell, believed or not."""
         old, new = self._versions(self._trusted), self._versions(self._received)
         if any(new[role] < version for role, version in old.items() if role in new):
-            raise Rejected(
-                "rollback", f"older metadata than this tier has seen: {error}{STANDS}"
-            ) from None
+            raise Rejected("rollback", f"older metadata than this tier has seen: {error}{STANDS}") from None
         raise Rejected("mix-and-match", f"metadata that do not belong together: {error}{STANDS}") from None
 
     def _trusted(self, name: str) -> bytes | None:
-        plain = name if name == "timestamp.json" else name.partition(".")[2]
+        """A file that is trusted, whatever version its name tells."""
         try:
-            return (self._folder / plain).read_bytes()
+            return (self._folder / name.lstrip("0123456789.")).read_bytes()
         except OSError:
             return None
 

@@ -33,10 +33,11 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, MetaFile, Root, Signed, TargetFile
 
 from models import release_keys
-from models.release import CURRENT, ROLES, Current, files_of, target, versions_of
+from models.release import CURRENT, Current, files_of, target, versions_of
 from models.release_shelf import ONLINE, Shelf, State, digest_of
 from pipeline.clock import Clock
 from pipeline.errors import Rejected, Stop
+from pipeline.release_files import ROLES
 
 DAY_S: Final = 86_400
 LIFE_S: Final[Mapping[str, int]] = {
@@ -313,9 +314,7 @@ class Repository:
         try:
             yield
         except (OSError, RepositoryError) as error:
-            raise Stop(
-                f"{self._shelf.folder}: the repository of releases cannot be used: {error}"
-            ) from error
+            raise Stop(f"{self._shelf.folder}: the repository of releases cannot be used: {error}") from error
 
 
 def _check_threshold(threshold: int, keys: int) -> None:
@@ -332,4 +331,3 @@ def _let_go(targets: dict[str, TargetFile], keep: int) -> None:
     for version in versions_of(targets)[:-KEEP_RELEASES]:
         for path in files_of(version, targets).values() if version != keep else ():
             del targets[path]
-

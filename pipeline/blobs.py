@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -29,6 +28,9 @@ from pipeline.errors import Rejected, Retry
 
 DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 """What a file may be called here: nothing else becomes a path."""
+
+EMPTY: Final = hashlib.sha256().hexdigest()
+"""A file of no bytes is here without having come."""
 
 
 class File(NamedTuple):
@@ -52,6 +54,8 @@ class Blobs:
         Retry
             The disk refuses.
         """
+        if digest == EMPTY:
+            return b""
         try:
             data = self._path(digest).read_bytes()
         except FileNotFoundError:
@@ -85,6 +89,19 @@ class Blobs:
                 raise _trouble(error, self._folder) from None
         return 0
 
+    def resume(self, file: File) -> int:
+        """How many of its first bytes need not be asked for again, whatever a crash left. Raises `Retry`."""
+        held = self.held(file)
+        if held < file.length or self.read(file.digest) is not None:
+            return held
+        # All bytes were written, and nobody looked at them any more.
+        with self._writing(), contextlib.suppress(FileNotFoundError):
+            if sha256(self._part(file.digest).read_bytes()) == file.digest:
+                self._is_whole(file.digest)
+                return held
+        self._drop(self._part(file.digest))
+        return 0
+
     def put(self, data: bytes) -> str:
         """Keep a whole file; its digest. Raises `Retry`."""
         digest = sha256(data)
@@ -106,7 +123,7 @@ class Blobs:
         """
         if offset != self.held(file) or offset + len(data) > file.length:
             raise Rejected("out-of-place", f"{file.digest[:12]}…: bytes that are not the next ones")
-        part, whole = self._part(file.digest), self._path(file.digest)
+        part = self._part(file.digest)
         with self._writing():
             with part.open("ab") as opened:
                 opened.write(data)
@@ -115,8 +132,7 @@ class Blobs:
             if offset + len(data) < file.length:
                 return False
             if sha256(part.read_bytes()) == file.digest:
-                os.replace(part, whole)
-                directory_to_disk(self._folder)
+                self._is_whole(file.digest)
                 return True
         self._drop(part)
         raise Rejected(
@@ -144,6 +160,10 @@ class Blobs:
             yield
         except OSError as error:
             raise _trouble(error, self._folder) from None
+
+    def _is_whole(self, digest: str) -> None:
+        self._part(digest).replace(self._path(digest))
+        directory_to_disk(self._folder)
 
     def _path(self, digest: str) -> Path:
         if DIGEST.fullmatch(digest) is None:
