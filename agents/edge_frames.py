@@ -13,17 +13,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.serving import Looker
 from models import cascade, images
 from models.boxes import Box
 from models.calibrate import answer
 from models.eyes import EdgeSight
 from models.taxonomy import Taxonomy
+from models.witnesses import Witnesses
 from pipeline import clock, messages
 from pipeline.errors import Rejected
 from pipeline.messages import Crop, Envelope, Event, Feature, Kind, Levels, Privacy, Result, Tier, Vector
@@ -37,7 +40,10 @@ WITHDRAWN = "withdrawn"
 class FamilyEye(Protocol):
     """What names families: the released eye, or one with a model of the site's own. A sight names the model it is by."""
 
+    name: str
     space: str
+    tree: Taxonomy
+    head: Witnesses
 
     def see(self, picture: images.Picture, box: Box = Box.WHOLE) -> EdgeSight:
         """BGR uint8 (height, width, 3), and where in its frame it lies."""
@@ -66,15 +72,13 @@ class Families:
     def __init__(
         self,
         policy: Policy,
-        taxonomy: Taxonomy,
-        eye: FamilyEye,
+        eyes: Looker[FamilyEye],
         keyring: Keyring,
         sealed: tuple[Privacy, ...],
     ) -> None:
-        """`sealed`: levels whose features the settings let leave sealed."""
+        """`eyes` says which one answers a stream; `sealed`: levels whose features the settings let leave sealed."""
         self._policy = policy
-        self._taxonomy = taxonomy
-        self._eye = eye
+        self._eyes = eyes
         self._keyring = keyring
         self._sealed = sealed
 
@@ -96,8 +100,8 @@ class Families:
             The crop is no picture, or the vector is of another space.
         """
         before = event.result
-        seen = self._see(event)
-        found = answer(self._taxonomy, (seen.family, seen.kingdom), seen.thresholds)
+        eye, seen = self._see(event)
+        found = answer(eye.tree, (seen.family, seen.kingdom), seen.thresholds)
         path = cascade.deeper(before.path, tuple(found.path))
         probability = found.probability if path == tuple(found.path) else before.probability
         levels = event.levels
@@ -140,24 +144,22 @@ class Families:
             model=seen.model,
             latency_ms=latency_ms(event, now()),
         )
-        feature = None if seen.person_raised else self._feature(event, result, seen, levels, decision.forward)
+        feature = None
+        if not seen.person_raised:
+            feature = self._feature(event, result, seen, levels, decision.forward, eye.space)
         return FamilyAnswer(result, levels, feature)
 
-    def _see(self, event: Event) -> EdgeSight:
+    def _see(self, event: Event) -> tuple[FamilyEye, EdgeSight]:
+        source = event.result.source
         if isinstance(event.body, Crop):
-            return self._eye.see(images.decode(event.body.jpeg), Box(*event.body.box))
+            picture, box = images.decode(event.body.jpeg), Box(*event.body.box)
+            return self._eyes.look(source, lambda eye: eye.see(picture, box))
         if isinstance(event.body, Vector):
-            if event.body.space != self._eye.space:
-                raise Rejected(
-                    "other-space",
-                    f"a vector of space {event.body.space}, but this edge serves {self._eye.space}: "
-                    "give device and edge the same release",
-                )
-            return self._eye.see_vector(np.frombuffer(event.body.data, np.uint8))
+            return self._eyes.look(source, partial(_see_vector, event.body))
         raise Rejected("no-body", "an event for the edge's eye came without a crop or a vector")
 
     def _feature(
-        self, event: Event, result: Result, seen: EdgeSight, levels: Levels, forward: bool
+        self, event: Event, result: Result, seen: EdgeSight, levels: Levels, forward: bool, space: str
     ) -> Envelope | None:
         """The feature's envelope: public to be answered, edge-private sealed by the site's key if settings ask so."""
         keep_sealed = levels.feature is Privacy.EDGE_PRIVATE and levels.feature in self._sealed
@@ -180,11 +182,21 @@ class Families:
             payload=messages.encode(payload),
             source=result.source,
             time=result.time,
-            space=self._eye.space,
+            space=space,
         )
         if keep_sealed:
             return seal(envelope, self._keyring.site) if self._keyring.site is not None else None
         return envelope
+
+
+def _see_vector(vector: Vector, eye: FamilyEye) -> EdgeSight:
+    if vector.space != eye.space:
+        raise Rejected(
+            "other-space",
+            f"a vector of space {vector.space}, but this edge serves {eye.space}: "
+            "give device and edge the same release",
+        )
+    return eye.see_vector(np.frombuffer(vector.data, np.uint8))
 
 
 def latency_ms(event: Event, now_s: float) -> float:

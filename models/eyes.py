@@ -127,7 +127,7 @@ class DeviceEye:
 
 
 class EdgeEye:
-    """Family and vector of a crop."""
+    """Family and vector of a crop. `head` answers of the vector alone."""
 
     def __init__(
         self,
@@ -145,11 +145,11 @@ class EdgeEye:
         self.space = space
         self._thresholds = thresholds
         self._frame_threshold = frame_head.person_threshold
-        self._tree = tree
+        self.tree = tree
         self._feature_of = feature_of
         self._projection = projection
         self._feature_head = feature_head
-        self._vector_head = vector_head
+        self.head = vector_head
         self._frame_head = frame_head
 
     def see(self, picture: Picture, box: Box = Box.WHOLE) -> EdgeSight:
@@ -165,14 +165,14 @@ class EdgeEye:
     def see_vector(self, vector: NDArray[np.uint8]) -> EdgeSight:
         """A vector that the device made: the same answers from less. Raises `Rejected` for one of another length."""
         start = time.perf_counter()
-        species = self._vector_head.species(components(vector, self._vector_head.dimension), vector)
-        person = float(species[self._tree.species.index("person")])
+        species = self.head.species(components(vector, self.head.dimension), vector)
+        person = float(species[self.tree.species.index("person")])
         return self._sight(species, person, person >= self._frame_threshold, vector, start)
 
     def _sight(
         self, species: Floats, person: float, raised: bool, vector: NDArray[np.uint8], start: float
     ) -> EdgeSight:
-        _, family, kingdom = _rolled(self._tree, species)
+        _, family, kingdom = _rolled(self.tree, species)
         return EdgeSight(
             family=family,
             kingdom=kingdom,
@@ -199,14 +199,14 @@ class CloudEye:
         self.name = name
         self.space = space
         self._thresholds = thresholds
-        self._tree = tree
+        self.tree = tree
         self.head = head
 
     def see(self, vector: NDArray[np.uint8]) -> CloudSight:
         """uint8 (k,), of this eye's space. Raises `Rejected` for one of another length."""
         start = time.perf_counter()
         species, family, kingdom = _rolled(
-            self._tree, self.head.species(components(vector, self.head.dimension), vector)
+            self.tree, self.head.species(components(vector, self.head.dimension), vector)
         )
         return CloudSight(
             species, family, kingdom, (time.perf_counter() - start) * 1e3, self.name, self._thresholds

@@ -78,11 +78,11 @@ def test_a_whole_frame_raises_at_a_lower_person_score_than_a_crop() -> None:
     eye = EdgeEye(
         EDGE.name,
         EDGE.space,
-        EDGE._tree,
+        EDGE.tree,
         EDGE._feature_of,
         projection,
         EDGE._feature_head,
-        EDGE._vector_head,
+        EDGE.head,
         between,
     )
     assert eye.see(PICTURE).person_raised
