@@ -100,7 +100,7 @@ class Device:
             max_bytes=settings.device.pictures_mib << 20,
             max_days=settings.device.pictures_days,
         )
-        zoo = load_zoo()
+        zoo = load_zoo(self._settings.zoo_dir)
         # Before anything is answered: by another eye the same frame could be another's business.
         self._eye, self._eye_told = open_eye(settings, zoo)
         log.info("chose the eye", eye=self._eye_told)

@@ -79,7 +79,7 @@ class Edge:
         """Open store, models, keys and time series; connect in the background."""
         settings, folder, site = self._settings, self._settings.data_dir / "edge", self._settings.site
         # First: where the model is missing, nothing else is opened.
-        zoo = load_zoo()
+        zoo = load_zoo(settings.zoo_dir)
         self._updates = edge_updates(settings, zoo, self.metrics, self._clock, self._tell_status)
         self._spool = Spool.open(folder / "spool.db", limit_bytes=settings.edge.spool_mib << 20)
         self._store = EdgeStore(self._spool, self._clock)

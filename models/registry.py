@@ -150,15 +150,26 @@ class Zoo:
 
 
 def load_zoo(root: Path | None = None) -> Zoo:
-    """Reads the manifests of all models under `root` (the package's own zoo without it), and its label tree, if it has one.
+    """Reads the manifests of the package's own models; those under `root` stand in for theirs of the same name, and its label
+    tree, if it has one, for the package's.
 
-    Raises `Stop`.
+    Raises `Stop`, also for a `root` without a model.
     """
-    folder = root or ZOO
-    folders = sorted(path.parent for path in folder.glob("*/manifest.json"))
-    table = folder / TABLE.name
-    tree = read_taxonomy(table) if root and table.is_file() else load_taxonomy()
-    return Zoo(tuple(read_manifest(its) for its in folders), tree)
+    manifests = _manifests(ZOO)
+    if root is None:
+        return Zoo(tuple(manifests.values()), load_taxonomy())
+    found = _manifests(root)
+    if not found:
+        raise Stop(f"zoo: {root} holds no model: a folder a model, with a manifest.json, is what stands there")
+    table = root / TABLE.name
+    tree = read_taxonomy(table) if table.is_file() else load_taxonomy()
+    return Zoo(tuple((manifests | found).values()), tree)
+
+
+def _manifests(root: Path) -> dict[str, Manifest]:
+    """By name, the models whose folders stand in `root`."""
+    read = (read_manifest(path.parent) for path in sorted(root.glob("*/manifest.json")))
+    return {manifest.name: manifest for manifest in read}
 
 
 def _arrays(manifest: Manifest, file: str) -> Arrays:

@@ -27,6 +27,7 @@ DEFAULT_SITE: Final = "home"
 DEFAULT_DATA: Final = "tierwise-data"
 PATHS: Final = (
     ("data",),
+    ("zoo",),
     *((section, f"{key}_file") for section, key in SECRETS.items()),
     *((section, "ca") for section in ("mqtt", "uplink", "kafka")),
     ("releases", "root"),

@@ -223,6 +223,8 @@ class Keys(Section, frozen=True, kw_only=True):
     site: str = DEFAULT_SITE
     data: str = DEFAULT_DATA
     """Folder of everything that a site keeps; relative to the settings file."""
+    zoo: str = ""
+    """Folder of models that stand in for those of the same name that came with the program."""
     timezone: str = "UTC"
     mqtt: MqttSettings = MqttSettings()
     uplink: UplinkSettings = UplinkSettings()
@@ -255,6 +257,10 @@ class Keys(Section, frozen=True, kw_only=True):
         brought = self.data_dir / "releases-root.json"
         own = self.releases_dir / "metadata" / "1.root.json"
         return own if own.exists() and not brought.exists() else brought
+
+    @property
+    def zoo_dir(self) -> Path | None:
+        return Path(self.zoo) if self.zoo else None
 
     @property
     def zone(self) -> ZoneInfo:

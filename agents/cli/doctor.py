@@ -171,7 +171,7 @@ def _models(settings: Settings) -> Finding:
     from models.registry import BACKBONE, load_zoo
 
     try:
-        zoo = load_zoo()
+        zoo = load_zoo(settings.zoo_dir)
         titles = [manifest.title for manifest in zoo.manifests]
         if settings.edge.model not in ("", zoo.manifest(BACKBONE).title):
             from agents.own_models import edge_eye

@@ -47,9 +47,22 @@ def test_a_broken_manifest_is_refused(zoo: Path, content: bytes) -> None:
         load_zoo(zoo)
 
 
-def test_an_empty_zoo_names_what_it_has(tmp_path: Path) -> None:
-    with pytest.raises(Stop, match=r"no model lite0 \(it has: none\)"):
-        load_zoo(tmp_path).device_eye()
+def test_a_folder_without_a_model_is_no_zoo(tmp_path: Path) -> None:
+    with pytest.raises(Stop, match="holds no model"):
+        load_zoo(tmp_path)
+
+
+def test_models_of_ones_own_folder_stand_in_for_those_of_the_same_name(zoo: Path) -> None:
+    names = [manifest.name for manifest in load_zoo().manifests]
+    own = load_zoo(zoo)
+    assert [manifest.name for manifest in own.manifests] == names
+    assert own.manifest("lite0").folder == zoo / "lite0"
+    assert own.manifest("occupancy").folder == load_zoo().manifest("occupancy").folder
+
+
+def test_a_zoo_names_the_models_that_it_has() -> None:
+    with pytest.raises(Stop, match=r"no model mine \(it has: .*lite0@"):
+        load_zoo().manifest("mine")
 
 
 def test_a_model_for_another_label_tree_is_refused(zoo: Path) -> None:
