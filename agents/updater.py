@@ -156,7 +156,7 @@ class Updater(Generic[E]):
             candidate=self._title(state.candidate.version) if state.candidate else "",
             since=clock.rfc3339(state.since_s) if state.since_s else "",
             rule=state.rule,
-            reason=state.reason + (f"; {self._awaited}" if self._awaited else ""),
+            reason="; ".join(its for its in (state.reason, self._awaited) if its),
             previous=self._title(state.previous) if state.previous is not None else "",
             refused=f"{self._title(last.version)}: {last.rule}: {last.reason}" if last else "",
             trouble=self._trouble,

@@ -12,7 +12,6 @@ import msgspec
 import numpy as np
 import pytest
 from sample_messages import NOW_S
-from sample_release import BASE, NEW, ZOO, sample_release, vectors_of_new
 from sample_source import SampleSource, word
 
 from agents.comparison import cloud_glance
@@ -25,6 +24,7 @@ from models.eyes import CloudEye, CloudSight
 from models.head_release import HeadRelease
 from pipeline.clock import HandClock, SystemClock
 from pipeline.errors import Rejected, Retry
+from tests.models.sample_release import BASE, NEW, ZOO, sample_release, vectors_of_new
 
 STREAM = "home/cam1/garden"
 VECTOR = vectors_of_new(1, seed=7)[0]
