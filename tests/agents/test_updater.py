@@ -18,8 +18,9 @@ from agents.comparison import cloud_glance
 from agents.serving import Serving
 from agents.serving_files import ServingFiles
 from agents.telemetry import Metrics
+from agents.update_kit import kit_of
 from agents.update_rules import MOST_TRIES
-from agents.updater import ASK_S, Updater, kit_of
+from agents.updater import ASK_S, Updater
 from models.eyes import CloudEye, CloudSight
 from models.head_release import HeadRelease
 from pipeline.clock import HandClock, SystemClock
