@@ -31,7 +31,7 @@ def stack(stage: Stage) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def trainer(stack: Stack) -> SampleTrainer:
-    trainer = SampleTrainer(stack)
+    trainer = SampleTrainer(stack.settings)
     stack.start()
     return trainer
 
