@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Sequence
-from pathlib import Path
 from typing import Final
 
 import structlog
@@ -80,7 +79,7 @@ class Inbox:
 class Download:
     """An edge's side. Any thread may ask; the connection's own thread stores."""
 
-    def __init__(self, settings: Settings, root: Path, inner: Handler, clock: Clock) -> None:
+    def __init__(self, settings: Settings, inner: Handler, clock: Clock) -> None:
         folder = settings.data_dir / "edge" / "releases"
         self._site = settings.site
         self._inner = inner
@@ -93,7 +92,7 @@ class Download:
         self._stopping = threading.Event()
         self._bell = threading.Event()
         self._thread: threading.Thread | None = None
-        trust = Trust(folder, root, self._inbox.read, clock)
+        trust = Trust(folder, lambda: settings.releases_root, self._inbox.read, clock)
         self.source = VerifiedSource(trust, self._blobs, self._want, self._keep_only)
         self.subscriptions = (topics.release_metadata("+"), topics.release_chunk(self._site))
 
