@@ -4,7 +4,7 @@
 
     Kafka tierwise.models --(no group: each sees all)--> Mirror --> metadata (in memory), files (by digest, on the disk)
                                                            |
-                                    gateway: retains and answers (release_server) / cloud: verifies (release_cloud)
+                                    gateway: retains and answers (release_server) / cloud: verifies (`cloud_source`)
 
 Nothing is believed here: whoever uses it verifies. A start reads the topic anew, and finds most files there already.
 """
@@ -20,12 +20,15 @@ from typing import Any, Final
 import structlog
 
 from agents.kafka_links import await_topics
+from agents.release_source import VerifiedSource
+from models.release_client import Trust
 from pipeline import topics
-from pipeline.blobs import Blobs, sha256
+from pipeline.blobs import Blobs, File, sha256
+from pipeline.clock import Clock
 from pipeline.errors import Retry
 from pipeline.kafka import Fetched, Follower
 from pipeline.release_files import METADATA_MAX_BYTES, PART_BYTES, Part, metadata_file, part_of
-from pipeline.settings import KafkaSettings
+from pipeline.settings import KafkaSettings, Settings
 
 log = structlog.get_logger("releases")
 
@@ -142,6 +145,23 @@ class Following:
 
     def _found(self, state: str) -> None:
         self.state = state
+
+
+def cloud_source(settings: Settings, clock: Clock) -> tuple[Following, VerifiedSource]:
+    """What the cloud's updates ask, and what keeps it up to date: start and stop that with the role."""
+    folder = settings.data_dir / "cloud" / "releases"
+
+    def fetch(files: Collection[File]) -> None:
+        raise Retry(f"{len(files)} files of a release have not come over Kafka yet: {following.state}")
+
+    def looked(came: bool) -> None:
+        if came:
+            source.arrived.set()
+
+    following = Following(settings.kafka, folder / "files", "cloud-releases", looked)
+    trust = Trust(folder, lambda: settings.releases_root, following.mirror.read, clock)
+    source = VerifiedSource(trust, following.mirror.blobs, fetch)
+    return following, source
 
 
 def _version(data: bytes, of: str) -> int:

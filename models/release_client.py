@@ -10,7 +10,7 @@ The rules are The Update Framework's, by python-tuf's own client: signatures and
 seen (rollback), nothing expired (freeze), only metadata that belong together (mix and match), no longer than stated
 (endless data). A refusal changes nothing: what was trusted before stands, and what serves goes on serving::
 
-    trust = Trust(data / "edge" / "releases", root=lambda: settings.releases_root, received=inbox.get, clock=clock)
+    trust = Trust(data / "edge" / "releases", root=data / "releases-root.json", received=inbox.get, clock=clock)
     trust.refresh()                        # Rejected("bad-signature", ...), Retry("3.snapshot.json has not come yet")
     trust.targets["lite0/current.json"]    # File(digest="9f86…", length=88)
 """
@@ -52,9 +52,12 @@ Received = Callable[[str], bytes | None]
 class Trust:
     """One tier's. Not thread-safe: one thread drives a tier's updates."""
 
-    def __init__(self, folder: Path, root: Callable[[], Path], received: Received, clock: Clock) -> None:
+    def __init__(
+        self, folder: Path, root: Path | Callable[[], Path], received: Received, clock: Clock
+    ) -> None:
+        """`root` is where the operator put it, or tells where: it may come after a tier's start."""
         self._folder = folder / "trusted"
-        self._find_root = root
+        self._root_at = root if callable(root) else lambda: root
         self._received = received
         self._clock = clock
 
@@ -112,8 +115,7 @@ class Trust:
 
     @property
     def _root(self) -> Path:
-        """Asked for anew each time: a root may be brought, or made on this machine, while we run."""
-        return self._find_root()
+        return self._root_at()
 
     def _trusted_root(self) -> bytes:
         try:

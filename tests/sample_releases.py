@@ -47,7 +47,7 @@ class Tier:
         self.root = folder / "releases-root.json"
         self.root.write_bytes(cloud.first_root)
         self.received: dict[str, bytes] = cloud.received
-        self.trust = Trust(folder, lambda: self.root, self._read, cloud.clock)
+        self.trust = Trust(folder, self.root, self._read, cloud.clock)
 
     def _read(self, name: str) -> bytes | None:
         return self.received.get(name)

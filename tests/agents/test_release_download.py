@@ -62,7 +62,7 @@ class Edge:
             self.root.write_bytes(cloud.first_root)
         self.inner, self.link = Inner(), Link()
         told = Settings(data=str(folder), releases=ReleaseSettings(bytes_per_s=1 << 30))
-        self.download = Download(told, self.inner, cloud.clock)
+        self.download = Download(told, self.root, self.inner, cloud.clock)
         self.download._connection = self.link  # type: ignore[assignment]
         self.source = self.download.source
         self.served_bytes = 0

@@ -15,7 +15,7 @@ from sample_releases import FILES, Cloud, current
 from agents import gateway
 from agents.gateway import Gateway
 from agents.links import endpoint
-from agents.release_cloud import cloud_source
+from agents.release_folder import cloud_source
 from agents.release_download import Download
 from agents.release_feed import ReleaseFeed
 from agents.release_source import ReleaseSource
@@ -48,7 +48,7 @@ class EdgeSide:
     """An edge's uplink, and nothing else of it."""
 
     def __init__(self, settings: Settings, clock: SystemClock) -> None:
-        self.download = Download(settings, Ignoring(), clock)
+        self.download = Download(settings, settings.releases_root, Ignoring(), clock)
         self.connection = Connection(
             endpoint(settings.uplink_mqtt),
             f"test-{settings.site}-uplink",
