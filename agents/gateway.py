@@ -122,7 +122,7 @@ class Gateway:
     def health(self) -> Health:
         if not self._ready:
             return Health(False, {"gateway": "starting"})
-        parts = {**broker_parts(self._mqtt, "uplink"), "kafka": self._kafka}
+        parts = {**broker_parts(self._mqtt, "uplink"), "kafka": self._kafka, "releases": self._releases.state}
         return Health(self._mqtt.connected and self._kafka == "connected", parts)
 
     def stop(self, deadline_s: float) -> None:

@@ -9,7 +9,7 @@
 It stands before the uplink's own handler and takes what is about releases out of each batch. Nothing here has to be
 committed: what a kill loses is retained or asked for again. What cannot be used is ignored, and told by `refresh`::
 
-    download = Download(settings, inner=Ingest(...), clock=clock)
+    download = Download(settings, lambda: settings.releases_root, Ingest(...), clock)
     uplink = Connection(..., subscriptions=[..., *download.subscriptions], handler=download)
     download.start(uplink)
     updates = Updates(source=download.source, ...)
