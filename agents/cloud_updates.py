@@ -12,7 +12,8 @@ from agents.comparison import cloud_glance
 from agents.serving import Serving
 from agents.serving_files import ServingFiles
 from agents.telemetry import Metrics
-from agents.updater import Updater, kit_of
+from agents.update_kit import kit_of
+from agents.updater import Updater
 from models.eyes import CloudEye
 from models.registry import Zoo
 from pipeline.clock import Clock

@@ -123,7 +123,7 @@ class Edge:
         )
         self._download = Download(
             settings,
-            settings.releases_root,
+            lambda: settings.releases_root,
             Ingest(self._spool, UPLINK, at_uplink.admit),
             self._clock,
         )

@@ -15,7 +15,8 @@ from agents.own_models import edge_eyes
 from agents.serving import Serving
 from agents.serving_files import ServingFiles
 from agents.telemetry import Metrics
-from agents.updater import Updater, kit_of
+from agents.update_kit import kit_of
+from agents.updater import Updater
 from models.eyes import EdgeEye
 from models.own_eye import OwnEye
 from models.registry import Zoo

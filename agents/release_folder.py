@@ -159,7 +159,7 @@ def cloud_source(settings: Settings, clock: Clock) -> tuple[Following, VerifiedS
             source.arrived.set()
 
     following = Following(settings.kafka, folder / "files", "cloud-releases", looked)
-    trust = Trust(folder, settings.releases_root, following.mirror.read, clock)
+    trust = Trust(folder, lambda: settings.releases_root, following.mirror.read, clock)
     source = VerifiedSource(trust, following.mirror.blobs, fetch)
     return following, source
 

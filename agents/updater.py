@@ -14,8 +14,7 @@ first: a crash leaves the tier with what served, or with what was promoted.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Set
 from functools import partial
 from typing import Final, Generic, TypeVar
 
@@ -28,17 +27,15 @@ from agents.release_source import ReleaseSource
 from agents.serving import Eye, Serving, Trial
 from agents.serving_files import Kept, ServingFiles, Trying
 from agents.telemetry import Metrics
+from agents.update_kit import Kit, gained, labels_of
 from agents.update_rules import TRIALS, WORKING, Found, Stage
 from agents.updates import State
-from models.head_base import HeadBase
 from models.head_release import HeadRelease
 from models.release import MODEL, Current
-from models.taxonomy import Taxonomy
 from pipeline import clock
 from pipeline.clock import Clock
 from pipeline.errors import Rejected, Retry
 from pipeline.messages import Update
-from pipeline.sums import Sums
 
 log = structlog.get_logger(__name__)
 
@@ -48,30 +45,6 @@ ASK_S: Final = 5.0
 """How often the source is asked where nothing arrives: its metadata may expire."""
 
 E = TypeVar("E", bound=Eye)
-
-
-def golden(release: HeadRelease, eye: Eye) -> Sequence[str]:
-    """A complaint about each golden input of a release that an eye answers otherwise than expected."""
-    return release.smoke.complaints(eye.head, eye.tree)
-
-
-@dataclass(frozen=True, slots=True)
-class Kit(Generic[E]):
-    """How a tier makes and tries its eyes."""
-
-    base: str
-    """The shipped model's title."""
-    base_version: int
-    open: Callable[[HeadRelease | None], E]
-    """Raises `Rejected` where a release does not fit."""
-    labels: Set[str]
-    """That the shipped model learned from events."""
-    smoke: Callable[[HeadRelease, E], Sequence[str]] = golden
-
-
-def kit_of(base: HeadBase, open_eye: Callable[[HeadRelease | None], E]) -> Kit[E]:
-    """The kit of eyes that are made of a shipped model and releases on top of it."""
-    return Kit(base.manifest.title, base.manifest.version, open_eye, learned(base.sums))
 
 
 class Updater(Generic[E]):
@@ -156,7 +129,7 @@ class Updater(Generic[E]):
             candidate=self._title(state.candidate.version) if state.candidate else "",
             since=clock.rfc3339(state.since_s) if state.since_s else "",
             rule=state.rule,
-            reason=state.reason + (f"; {self._awaited}" if self._awaited else ""),
+            reason="; ".join(its for its in (state.reason, self._awaited) if its),
             previous=self._title(state.previous) if state.previous is not None else "",
             refused=f"{self._title(last.version)}: {last.rule}: {last.reason}" if last else "",
             trouble=self._trouble,
@@ -299,14 +272,14 @@ class Updater(Generic[E]):
                     self.serving.eye.tree,
                     self._known(),
                     eye.tree,
-                    _labels(release or self._files.release(version)),
+                    labels_of(release or self._files.release(version)),
                 )
             )
         self.serving.try_out(Trial(eye, partial(updates.takes, state), self._tally))
 
     def _known(self) -> Set[str]:
         release = self._files.release(self._state.serving) if self._state.serving else None
-        return self._kit.labels | _labels(release)
+        return self._kit.labels | labels_of(release)
 
     def _swap(self, state: State) -> None:
         assert self._candidate is not None
@@ -375,18 +348,3 @@ class Updater(Generic[E]):
         except Rejected as error:
             log.error("what served cannot be opened; what served before it does", error=str(error))
             return None
-
-
-def gained(old_tree: Taxonomy, old: Set[str], new_tree: Taxonomy, new: Set[str]) -> frozenset[str]:
-    """Labels that a candidate can answer with and what serves could not: just learned, or rows that the tree gained."""
-    families = set(new_tree.families) - set(old_tree.families)
-    return frozenset((new - old) | families | (set(new_tree.species) - set(old_tree.species)))
-
-
-def _labels(release: HeadRelease | None) -> frozenset[str]:
-    return learned(release.sums) if release is not None and release.sums is not None else frozenset()
-
-
-def learned(sums: Sums) -> frozenset[str]:
-    """The labels that have events."""
-    return frozenset(label for label, count in zip(sums.labels, sums.counts, strict=True) if count)

@@ -80,8 +80,12 @@ class Wishes:
         self._wishes = {
             file.digest: before.get(file) or _Wish(file, held, now_s) for file, held in files.items()
         }
-        if self._asked is not None and self._asked.digest not in self._wishes:
-            self._asked = None
+        for file, held in files.items():
+            self._wishes[file.digest].held = held
+        if (asked := self._asked) is not None:
+            wish = self._wishes.get(asked.digest)
+            if wish is None or wish.held != asked.offset:
+                self._asked = None
 
     def next(self, now_s: float) -> ChunkWanted | None:
         """What to ask for now; None: nothing yet (see `wait_s`)."""

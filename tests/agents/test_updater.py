@@ -12,19 +12,20 @@ import msgspec
 import numpy as np
 import pytest
 from sample_messages import NOW_S
-from sample_release import BASE, NEW, ZOO, sample_release, vectors_of_new
 from sample_source import SampleSource, word
 
 from agents.comparison import cloud_glance
 from agents.serving import Serving
 from agents.serving_files import ServingFiles
 from agents.telemetry import Metrics
+from agents.update_kit import kit_of
 from agents.update_rules import MOST_TRIES
-from agents.updater import ASK_S, Updater, kit_of
+from agents.updater import ASK_S, Updater
 from models.eyes import CloudEye, CloudSight
 from models.head_release import HeadRelease
 from pipeline.clock import HandClock, SystemClock
 from pipeline.errors import Rejected, Retry
+from tests.models.sample_release import BASE, NEW, ZOO, sample_release, vectors_of_new
 
 STREAM = "home/cam1/garden"
 VECTOR = vectors_of_new(1, seed=7)[0]

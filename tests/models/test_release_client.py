@@ -95,9 +95,9 @@ def test_freeze_what_is_kept_from_a_tier_is_noticed_when_it_expires_and_serving_
     old = dict(cloud.received)
     cloud.release(2)
     tier.received = old
-    cloud.clock.turn(LIFE_S["timestamp"] - 1)
+    cloud.hand.turn(LIFE_S["timestamp"] - 1)
     tier.trust.refresh()
-    cloud.clock.turn(2)
+    cloud.hand.turn(2)
     assert refused(tier) == "expired-metadata"
     assert "lite0/1/sums.bin" in tier.trust.targets
     cloud.repository.renew()
@@ -112,7 +112,7 @@ def test_a_tier_that_hears_nothing_goes_on_with_what_it_trusts_until_that_expire
 ) -> None:
     tier.received = {}
     tier.trust.refresh()
-    cloud.clock.turn(LIFE_S["timestamp"] + 1)
+    cloud.hand.turn(LIFE_S["timestamp"] + 1)
     assert refused(tier) == "expired-metadata"
 
 

@@ -84,10 +84,10 @@ def test_old_releases_go_and_the_one_that_serves_stays(cloud: Cloud) -> None:
 def test_only_what_is_past_half_its_life_is_signed_anew(cloud: Cloud, tmp_path: Path) -> None:
     cloud.release(1)
     assert cloud.repository.renew() == ()
-    cloud.clock.turn(LIFE_S["timestamp"] / 2 + 1)
+    cloud.hand.turn(LIFE_S["timestamp"] / 2 + 1)
     assert cloud.repository.renew() == ("timestamp",)
     assert cloud.repository.renew() == ()
-    cloud.clock.turn(LIFE_S["root"] / 2)
+    cloud.hand.turn(LIFE_S["root"] / 2)
     assert set(cloud.repository.renew()) == {"root", "targets", "snapshot", "timestamp"}
     cloud.send()
     tier = Tier(tmp_path / "tier", cloud)
@@ -98,7 +98,7 @@ def test_only_what_is_past_half_its_life_is_signed_anew(cloud: Cloud, tmp_path: 
 def test_a_root_whose_keys_are_in_a_drawer_is_left_and_its_time_told(cloud: Cloud) -> None:
     for path in keys_of(cloud, "root"):
         path.unlink()
-    cloud.clock.turn(LIFE_S["root"] * 0.75)
+    cloud.hand.turn(LIFE_S["root"] * 0.75)
     assert "root" not in cloud.repository.renew()
     assert cloud.repository.root_left_s == pytest.approx(LIFE_S["root"] * 0.25, abs=2)
     with pytest.raises(Stop, match="too few of the root's keys"):

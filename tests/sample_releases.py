@@ -8,7 +8,7 @@ from pathlib import Path
 from models.release import CURRENT, Current
 from models.release_client import Trust
 from models.release_repository import Repository
-from pipeline.clock import HandClock
+from pipeline.clock import Clock, HandClock
 
 FILES: Mapping[str, bytes] = {"manifest.json": b'{"base":"lite0@2"}', "sums.bin": bytes(range(256)) * 40}
 
@@ -20,9 +20,10 @@ def current(version: int, why: str = "more labels") -> Current:
 class Cloud:
     """The trainer's side; `received` is what reaches tiers, to be tampered with."""
 
-    def __init__(self, folder: Path, clock: HandClock | None = None) -> None:
+    def __init__(self, folder: Path, clock: Clock | None = None) -> None:
         self.folder = folder
-        self.clock = clock or HandClock()
+        self.hand = HandClock()
+        self.clock = clock or self.hand
         self.repository = self.opened()
         self.received: dict[str, bytes] = {}
         self.first_root = self.repository.root
