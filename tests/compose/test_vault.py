@@ -203,13 +203,15 @@ def test_every_login_of_the_site_may_do_something_and_no_other_is_named() -> Non
 
 def test_at_the_uplink_a_site_speaks_and_hears_for_itself_alone() -> None:
     for_all = [rule for rule in AT_UPLINK if rule.login == "*"]
-    assert all("%u" in rule.topic for rule in for_all)
+    signed_for_all = {topics.release_metadata("+")}
+    assert all("%u" in rule.topic for rule in for_all if rule.topic not in signed_for_all)
+    assert all(rule.access == "read" for rule in for_all if rule.topic in signed_for_all)
     assert topics.uplink("%u") in {rule.topic for rule in for_all if rule.access == "write"}
 
 
 def test_the_clouds_agent_may_read_what_is_public_and_nothing_else() -> None:
     reads = {right.name for right in AT_KAFKA if right.login == "cloud" and "READ" in right.operations}
-    assert reads == {topics.ROUTED[Privacy.PUBLIC], topics.SUMMARIES, topics.Group.CLOUD}
+    assert reads == {topics.ROUTED[Privacy.PUBLIC], topics.SUMMARIES, topics.MODELS, topics.Group.CLOUD}
 
 
 def test_rules_are_spelled_as_mosquitto_reads_them() -> None:
