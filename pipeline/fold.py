@@ -302,7 +302,7 @@ class Fold:
     def _settle(self, delta: _Delta) -> Places:
         """Bring the sums to what their events are now, the places of new labels first."""
         places = find_places(self._file.claims(), self._place)
-        self._file.set_new_labels(places.rows.values())
+        self._file.set_new_labels(places.rows)
         for event, state, label, under in self._file.new_label_events():
             settled = STANDS if places.counts(label, under) else UNPLACED
             if settled != state and (row := self._file.event(event)):

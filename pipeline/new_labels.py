@@ -13,6 +13,7 @@ The outcome depends on what stands, not on what came first: so an event that is 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -41,53 +42,54 @@ class Claim(NamedTuple):
 
 
 Place = Callable[[str, str, str, Sequence[NewLabel]], NewLabel | None]
-"""``place(label, under, english, rows)``: the row that puts a label there in a tree with these rows; None: the tree has
-the label anyway. Raises `Rejected` where it cannot stand there, or where a label that it lacks comes without `under`."""
+"""``place(label, under, english, rows)``: the row that puts a label there in a tree with these rows; None: that tree has the
+label anyway (a family that another new label brought, too). Raises `Rejected` where it cannot stand there, or where a label that it lacks comes without `under`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """`rows` by label; `complaints`: why a label with this `under` does not count."""
+    """`rows` by label (None: it came with another's); `complaints`: why a label with this `under` does not count."""
 
-    rows: Mapping[str, NewLabel] = field(default_factory=dict)
+    found: Mapping[str, NewLabel | None] = field(default_factory=dict)
     complaints: Mapping[tuple[str, str], Rejected] = field(default_factory=dict)
 
     def counts(self, label: str, under: str) -> bool:
-        return label in self.rows and (label, under) not in self.complaints
+        return label in self.found and (label, under) not in self.complaints
+
+    @property
+    def rows(self) -> tuple[NewLabel, ...]:
+        """What the tree gains, by label."""
+        return tuple(row for _, row in sorted(self.found.items()) if row)
 
 
 def find_places(claims: Iterable[Claim], place: Place) -> Places:
     """Where each new label stands. A label may stand in a family that another one brought, so it goes round until none moves."""
     open_ = sorted(claims, key=lambda claim: (claim.label, not claim.under, -claim.events, claim.first))
-    rows: dict[str, NewLabel] = {}
+    found: dict[str, NewLabel | None] = {}
     while True:
-        found = len(rows)
+        before = len(found)
         for claim in open_:
-            if claim.label not in rows and claim.under and (row := _placed(claim, place, rows)):
-                rows[claim.label] = row
-        if len(rows) == found:
+            if claim.label not in found:
+                with contextlib.suppress(Rejected):  # `_complaint` says so in the end
+                    found[claim.label] = place(
+                        claim.label, claim.under, claim.english, _others(claim.label, found)
+                    )
+        if len(found) == before:
             break
     complaints = {
         (claim.label, claim.under): complaint
         for claim in open_
-        if (complaint := _complaint(claim, place, rows)) is not None
+        if (complaint := _complaint(claim, place, found)) is not None
     }
-    return Places(rows, complaints)
+    return Places(found, complaints)
 
 
-def _placed(claim: Claim, place: Place, rows: Mapping[str, NewLabel]) -> NewLabel | None:
-    try:
-        return place(claim.label, claim.under, claim.english, _others(claim.label, rows))
-    except Rejected:
-        return None  # `_complaint` says so in the end
-
-
-def _complaint(claim: Claim, place: Place, rows: Mapping[str, NewLabel]) -> Rejected | None:
-    row = rows.get(claim.label)
-    if row and not claim.under:
+def _complaint(claim: Claim, place: Place, found: Mapping[str, NewLabel | None]) -> Rejected | None:
+    row = found.get(claim.label)
+    if claim.label in found and (row is None or not claim.under):
         return None
     try:
-        its = place(claim.label, claim.under, claim.english, _others(claim.label, rows))
+        its = place(claim.label, claim.under, claim.english, _others(claim.label, found))
     except Rejected as error:
         return error
     if row and its and (its.kingdom, its.family) != (row.kingdom, row.family):
@@ -98,5 +100,5 @@ def _complaint(claim: Claim, place: Place, rows: Mapping[str, NewLabel]) -> Reje
     return None
 
 
-def _others(label: str, rows: Mapping[str, NewLabel]) -> list[NewLabel]:
-    return [rows[name] for name in sorted(rows) if name != label]
+def _others(label: str, found: Mapping[str, NewLabel | None]) -> list[NewLabel]:
+    return [row for name, row in sorted(found.items()) if row and name != label]

@@ -20,7 +20,7 @@ TREE = {"cat": ("animal", "Felidae"), "fox": ("animal", "Canidae"), "rose": ("pl
 
 def place(label: str, under: str, english: str, rows: Sequence[NewLabel]) -> NewLabel | None:
     """As the trainer's, on a tree of three species."""
-    if label in TREE:
+    if label in TREE or any(row.family == label for row in rows):
         return None
     families = {family: kingdom for kingdom, family in TREE.values()}
     families |= {row.family: row.kingdom for row in rows}

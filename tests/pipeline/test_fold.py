@@ -208,6 +208,15 @@ def test_a_new_label_may_stand_in_a_family_that_another_one_brought(fold: Fold) 
     }
 
 
+def test_a_family_that_a_new_label_brought_is_a_label_as_long_as_that_stands(fold: Fold) -> None:
+    one, two = names(2)
+    take(fold, labelled(one, HERPESTES), labelled(two, Vote("Herpestidae", "bob")))
+    assert fold.snapshot().learned.labels == ("Herpestidae", "herpestes")
+    assert [row.label for row in fold.snapshot().new_labels] == ["herpestes"]
+    assert fold.forget(event=one) == 2
+    assert [row.event for row in fold.undecided()[UNPLACED]] == [two]
+
+
 # --- sums that sites tell ----------------------------------------------------------------------------------------
 
 PAIRS = [(vector(f"own{number}"), "cat") for number in range(3)]
