@@ -161,6 +161,7 @@ class Fold:
             known=known,
             under="" if known else found.under,
             english="" if known else found.english,
+            change=int(self._file.about("changes") or 0) + 1,
         )
         self._file.put(row)
         _move(before, row, delta)
@@ -280,6 +281,13 @@ class Fold:
             for _, _, label, events in self._file.counts():
                 counts[label] += events
         return dict(counts)
+
+    def since(self, changes: int) -> list[tuple[str, tuple[str, ...]]]:
+        """Label, and the path that had been answered, of events whose label changed after so many changes."""
+        with self._file.transaction():
+            return [
+                (label, tuple(path.split("/")) if path else ()) for label, path in self._file.since(changes)
+            ]
 
     def undecided(self) -> dict[str, list[EventRow]]:
         """Events that count for nothing: ``disputed`` and ``unplaced``."""

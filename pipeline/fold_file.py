@@ -31,7 +31,8 @@ SCHEMA: Final = (
         event TEXT PRIMARY KEY, source TEXT NOT NULL, site TEXT NOT NULL, device TEXT NOT NULL, time TEXT NOT NULL,
         path TEXT NOT NULL, revision INTEGER NOT NULL, vector BLOB NOT NULL, votes BLOB NOT NULL,
         state TEXT NOT NULL, label TEXT NOT NULL, part TEXT NOT NULL, known INTEGER NOT NULL, under TEXT NOT NULL,
-        english TEXT NOT NULL) WITHOUT ROWID;
+        english TEXT NOT NULL, change INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE INDEX event_by_change ON event(change);
     CREATE INDEX event_by_device ON event(site, device);
     CREATE INDEX event_by_state ON event(state, label);
     CREATE INDEX event_by_new_label ON event(label, under) WHERE known = 0;
@@ -86,6 +87,8 @@ class EventRow(NamedTuple):
     """Whether the tree has the label; where it does not, `under` says where it belongs, or nothing."""
     under: str
     english: str
+    change: int
+    """Grows with each batch that changed anything."""
 
 
 class Range(NamedTuple):
@@ -196,6 +199,11 @@ class FoldFile:
         condition = " AND ".join(f"{column} = ?" for column in where) or "1"
         sql = f"SELECT * FROM event WHERE {condition} ORDER BY event"  # noqa: S608 - our own columns
         return (EventRow(*row) for row in self._db.execute(sql, tuple(where.values())).fetchall())
+
+    def since(self, change: int) -> list[tuple[str, str]]:
+        """Label, and what had been answered (``animal/Felidae``), of events that stand and changed later."""
+        sql = "SELECT label, path FROM event WHERE change > ? AND state = ?"
+        return self._db.execute(sql, (change, STANDS)).fetchall()
 
     # --- sums ----------------------------------------------------------------------------------------------------------
 
