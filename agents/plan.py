@@ -51,6 +51,7 @@ ROLE_ROWS: Final = (
     RoleRow("gateway", ("mqtt", "kafka"), ("kafka",)),
     RoleRow("stream", ("kafka",), ("faust", "aiokafka", "kafka")),
     RoleRow("cloud", ("kafka",), ("kafka",)),
+    RoleRow("trainer", ("kafka",), ("kafka",)),
 )
 """In the order of the way of the data."""
 

@@ -3,12 +3,12 @@
 It creates Kafka's topics, runs the app of `pipeline.stream.app` in a thread of its own, hands what it saw to the cloud's
 time series, and watches from outside whether its group moves::
 
-    features.ingest ──> [router, results, summaries] ──> features.*, results, summaries, counts
+    features.ingest ──> [router, results, summaries, labels] ──> features.*, results, summaries, counts, labelled
                                       └────────────────> time series (InfluxDB or SQLite)
 
     $ tierwise stream
     $ curl -s http://127.0.0.1:8704/health
-    {"role": "stream", "ready": true, "parts": {"kafka": "60 partitions", "behind": "0 records", "time series": "fine"}}
+    {"role": "stream", "ready": true, "parts": {"kafka": "96 partitions", "behind": "0 records", "time series": "fine"}}
 
 It holds no state that a restart would miss: whatever goes wrong, the thread raises and the role's frame starts it anew.
 """
@@ -38,6 +38,7 @@ from pipeline.records import HourlySummary
 from pipeline.settings import Settings
 from pipeline.stream.app import GROUP, Listeners, build_app
 from pipeline.stream.delivery import Outgoing
+from pipeline.stream.labelled import FEATURES_TOPIC
 from pipeline.stream.results import Answer
 from pipeline.stream.watchdog import Watchdog
 from pipeline.timeseries import Writer, open_writer
@@ -52,7 +53,7 @@ LOOK_EVERY_S: Final = 0.25
 RETRY_EVERY_S: Final = 1.0
 APP_STOP_WITHIN_S: Final = 3.0
 """With a dead broker Faust's stop() waits for ever; what is not committed comes again."""
-CONSUMED: Final = (topics.INGEST, topics.RESULTS, topics.SUMMARIES_INGEST)
+CONSUMED: Final = (topics.INGEST, topics.RESULTS, topics.SUMMARIES_INGEST, topics.LABELS, FEATURES_TOPIC)
 
 log = structlog.get_logger(__name__)
 

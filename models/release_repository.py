@@ -133,6 +133,12 @@ class Repository:
             blobs = {digest_of(info): self._shelf.content(info) for info in state.files.values()}
             return self._shelf.published(state), blobs
 
+    @property
+    def mark(self) -> str:
+        """Changes with all that is published: whoever sends it can see whether there is anything new, at little cost."""
+        with self._changing():
+            return self._shelf.mark
+
     # --- changing ----------------------------------------------------------------------------------------------
 
     def release(self, version: int, files: Mapping[str, bytes], current: Current) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,6 +136,12 @@ class Shelf:
 
     def _path(self, role: str, version: int) -> Path:
         return self._metadata / ("timestamp.json" if role == "timestamp" else f"{version}.{role}.json")
+
+    @property
+    def mark(self) -> str:
+        """Of the metadata: a change has a new timestamp, or a new root."""
+        timestamp = self._path("timestamp", 0)
+        return f"{self.roots()[-1]}/{hashlib.sha256(timestamp.read_bytes()).hexdigest()}"
 
     # --- target files ------------------------------------------------------------------------------------------
 

@@ -38,6 +38,7 @@ from pipeline.settings_keys import (
     ReleaseSettings,
     RuleSettings,
     StreamSettings,
+    TrainerSettings,
     UplinkSettings,
 )
 from pipeline.starter import STARTER
@@ -57,6 +58,7 @@ __all__ = [
     "RuleSettings",
     "Settings",
     "StreamSettings",
+    "TrainerSettings",
     "UplinkSettings",
 ]
 

@@ -26,6 +26,7 @@ _SECRETS: Final = frozenset({"password", "token"})
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 HttpPort = Annotated[int, msgspec.Meta(ge=-1, le=65535)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
+Margin = Annotated[float, msgspec.Meta(ge=0, le=1)]
 PositiveSeconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -158,6 +159,25 @@ class ReleaseSettings(Section, frozen=True, kw_only=True):
     """How fast an edge asks for the files of a release."""
 
 
+class TrainerSettings(Section, frozen=True, kw_only=True):
+    labels: Positive = 50
+    """So many new labels start a training."""
+    every_h: Annotated[float, msgspec.Meta(ge=0)] = 24
+    """And at least this often, if there are any; 0: never by the clock."""
+    rank_margin: Margin = 0.01
+    """Of golden photos at any rank a release may lose."""
+    class_margin: Margin = 0.05
+    """Of a large class' golden photos."""
+    person_margin: Margin = 0.01
+    """Of persons' recall."""
+    held_out_margin: Margin = 0.05
+    """Of held-out events at any rank."""
+    canary_share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.1
+    canary_s: Annotated[float, msgspec.Meta(ge=0)] = 600
+    hold: bool = False
+    """Releases wait, signed, until a person promotes them."""
+
+
 class HttpSettings(Section, frozen=True, kw_only=True):
     """Loopback ports of each role's `/health` and `/metrics`; 0: any free one, -1: none."""
 
@@ -166,6 +186,7 @@ class HttpSettings(Section, frozen=True, kw_only=True):
     gateway: HttpPort = 8703
     stream: HttpPort = 8704
     cloud: HttpPort = 8705
+    trainer: HttpPort = 8706
 
 
 class LogSettings(Section, frozen=True, kw_only=True):
@@ -234,6 +255,7 @@ class Keys(Section, frozen=True, kw_only=True):
     device: DeviceSettings = DeviceSettings()
     edge: EdgeSettings = EdgeSettings()
     releases: ReleaseSettings = ReleaseSettings()
+    trainer: TrainerSettings = TrainerSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
     streams: dict[str, StreamSettings] = {}

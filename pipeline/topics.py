@@ -211,7 +211,7 @@ MODELS: Final = "tierwise.models"
 PARTITIONS: Final = 12
 """Of every topic: the router keeps a record's partition number, so input and outputs must have equally many."""
 
-COMPACTED: Final = frozenset({SUMMARIES, COUNTS, LABELLED, SUMS, MODELS})
+COMPACTED: Final = frozenset({SUMMARIES, COUNTS, LABELLED, MODELS})
 """Topics that keep the last value of each key for ever; the others keep what retention allows."""
 
 KAFKA_TOPICS: Final = (

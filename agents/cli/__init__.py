@@ -72,6 +72,9 @@ COMMANDS: Final = (
     ),
     Entry("stream", "agents.cli.roles:stream", "Routes by privacy, sums up and counts (Faust).", ROLES),
     Entry("cloud", "agents.cli.roles:cloud", "Answers public features: species, patterns, forecasts.", ROLES),
+    Entry(
+        "trainer", "agents.cli.roles:trainer", "Learns from labels, and releases better heads, signed.", ROLES
+    ),
     Entry("doctor", "agents.cli.doctor:doctor", "Check this machine and say what to do.", CARE),
     Entry("health", "agents.cli.health:health", "Ask the roles of this machine how they are.", CARE),
     Entry(

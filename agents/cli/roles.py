@@ -1,8 +1,9 @@
-"""`tierwise device|edge|gateway|stream|cloud`: one role in this process."""
+"""`tierwise device|edge|gateway|stream|cloud|trainer`: one role in this process."""
 
 from __future__ import annotations
 
 import importlib
+from typing import Annotated
 
 import typer
 
@@ -35,6 +36,21 @@ def stream(settings: SettingsFile = None, parent_pid: ParentPid = None) -> None:
 def cloud(settings: SettingsFile = None, parent_pid: ParentPid = None) -> None:
     """Answer public features with species, and public hours with patterns and forecasts."""
     _run("cloud", settings, parent_pid)
+
+
+def trainer(
+    settings: SettingsFile = None,
+    parent_pid: ParentPid = None,
+    now: Annotated[
+        bool, typer.Option("--now", help="Begin with a training, whatever there is to learn.")
+    ] = False,
+) -> None:
+    """Fold labelled features into sums, train when there is reason to, and release what passes, signed."""
+    if now:
+        from agents.trainer_reports import Reports  # what trains imports more than the other roles need
+
+        Reports(Settings.load(settings).data_dir).ask("tierwise trainer --now")
+    _run("trainer", settings, parent_pid)
 
 
 def _run(name: str, settings: SettingsFile, parent_pid: ParentPid) -> None:

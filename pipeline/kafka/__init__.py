@@ -20,6 +20,7 @@ from pipeline.kafka.admin import check, create_topics, wait_for_topics
 from pipeline.kafka.consumer import Consumer, Fetched, Place, Progress
 from pipeline.kafka.follower import Follower
 from pipeline.kafka.producer import Producer, Refused
+from pipeline.kafka.seeker import Seeker
 from pipeline.kafka.tables import read_all, record_counts
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Producer",
     "Progress",
     "Refused",
+    "Seeker",
     "check",
     "create_topics",
     "grant",

@@ -4,7 +4,8 @@
 
     features.ingest ── Router ──> features.public, .edge-private, .user-private, .rejected
                           ├─────> results ────────── Results ──> counts        (table: sightings)
-                          └─────> summaries.ingest ─ Summaries > summaries     (table: hours)
+                          ├─────> summaries.ingest ─ Summaries > summaries     (table: hours)
+                          └─────> labels, features.public ─ Labels > labelled  (table: joined)
 
 Delivery is at least once: every effect bears repetition. Faust's own ``exactly_once`` hangs, so it is not used. An app is
 built by `build_app`, started with ``await app.start()``, and ends with a reason in ``app.crash_reason`` when a handler raised.
@@ -27,6 +28,7 @@ from pipeline.records import HourlySummary
 from pipeline.settings import KafkaSettings, Settings
 from pipeline.stream.batches import handle_batches
 from pipeline.stream.delivery import Delivery, Outgoing
+from pipeline.stream.labelled import FEATURES_TOPIC, Labels
 from pipeline.stream.results import Answer, Results
 from pipeline.stream.router import Router
 from pipeline.stream.summaries import Summaries
@@ -61,12 +63,17 @@ def build_app(settings: Settings, clock: Clock, listeners: Listeners) -> faust.A
     hours = app.Table("hours", partitions=topics.PARTITIONS)
     results = Results(sightings, deliver, settings.zone, clock.now, listeners.answers)
     sightings.on_recover(results.forget_view)
+    joined = app.Table("joined", partitions=topics.PARTITIONS)
+    labels = Labels(joined, deliver, clock.now)
+    joined.on_recover(labels.forget_view)
     handle_batches(
         app,
         {
             topics.INGEST: Router(deliver, clock.now),
             topics.RESULTS: results,
             topics.SUMMARIES_INGEST: Summaries(hours, deliver, clock.now, listeners.summaries),
+            topics.LABELS: labels,
+            FEATURES_TOPIC: labels,
         },
     )
     return app

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
@@ -18,8 +19,10 @@ from pipeline.messages import (
     Summary,
     Task,
     Tier,
+    decode,
     encode,
 )
+from pipeline.stream.delivery import Outgoing
 
 NOON_S = 1_777_636_800.0
 NOON = clock.rfc3339(NOON_S)
@@ -162,3 +165,46 @@ def summarised(
     return taken(
         envelope(Kind.SUMMARY, encode(summary), source, revision=revision), "tierwise.summaries.ingest"
     )
+
+
+# --- what handlers are driven with ---------------------------------------------------------------------------
+
+
+class Died(Exception):
+    pass
+
+
+class Kafka:
+    """Takes what is delivered, keeps the last value of each key; dies when told so."""
+
+    def __init__(self) -> None:
+        self.topics: dict[str, list[Outgoing]] = {}
+        self.dies_at = ""
+
+    async def __call__(self, topic: str, partition: int, records: Sequence[Outgoing]) -> None:
+        await asyncio.sleep(0)
+        if topic == self.dies_at:
+            raise Died(topic)
+        self.topics.setdefault(topic, []).extend(records)
+
+    def values(self, topic: str, kind: Any) -> list[Any]:
+        return [decode(kind, record.value or b"") for record in self.topics.get(topic, [])]
+
+
+class Table:
+    """A Faust table as `batches.store` uses it: a dictionary and the log of its changes."""
+
+    def __init__(self) -> None:
+        self.data: dict[str, Any] = {}
+        self.log: list[tuple[int, str, Any]] = []
+        self.dies = False
+
+    async def _sent(self, entry: tuple[int, str, Any]) -> None:
+        await asyncio.sleep(0)
+        if self.dies:
+            raise Died("changelog")
+        self.log.append(entry)
+
+    def send_changelog(self, partition: int, key: str, value: Any, value_serializer: str | None) -> Any:
+        assert (value is None) == (value_serializer == "raw")
+        return self._sent((partition, key, value))

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from stream_samples import NOON, NOON_S, Taken, envelope, report, reported, result, summarised, taken
+from stream_samples import (
+    NOON,
+    NOON_S,
+    Died,
+    Kafka,
+    Table,
+    Taken,
+    envelope,
+    report,
+    reported,
+    result,
+    summarised,
+    taken,
+)
 
 from pipeline import topics
 from pipeline.errors import Rejected
@@ -16,49 +27,8 @@ from pipeline.messages import Envelope, Kind, Privacy, Refusal, decode, encode
 from pipeline.records import HourlySummary
 from pipeline.stream import results, summaries
 from pipeline.stream.counts import Count
-from pipeline.stream.delivery import Outgoing
 from pipeline.stream.results import Answer, Results
 from pipeline.stream.summaries import Summaries
-
-
-class Died(Exception):
-    pass
-
-
-class Kafka:
-    """Takes what is delivered, keeps the last value of each key; dies when told so."""
-
-    def __init__(self) -> None:
-        self.topics: dict[str, list[Outgoing]] = {}
-        self.dies_at = ""
-
-    async def __call__(self, topic: str, partition: int, records: Sequence[Outgoing]) -> None:
-        await asyncio.sleep(0)
-        if topic == self.dies_at:
-            raise Died(topic)
-        self.topics.setdefault(topic, []).extend(records)
-
-    def values(self, topic: str, kind: Any) -> list[Any]:
-        return [decode(kind, record.value or b"") for record in self.topics.get(topic, [])]
-
-
-class Table:
-    """A Faust table as `batches.store` uses it: a dictionary and the log of its changes."""
-
-    def __init__(self) -> None:
-        self.data: dict[str, Any] = {}
-        self.log: list[tuple[int, str, Any]] = []
-        self.dies = False
-
-    async def _sent(self, entry: tuple[int, str, Any]) -> None:
-        await asyncio.sleep(0)
-        if self.dies:
-            raise Died("changelog")
-        self.log.append(entry)
-
-    def send_changelog(self, partition: int, key: str, value: Any, value_serializer: str | None) -> Any:
-        assert (value is None) == (value_serializer == "raw")
-        return self._sent((partition, key, value))
 
 
 def counting(kafka: Kafka, table: Table, told: list[Answer]) -> Results:

@@ -24,7 +24,19 @@ from pipeline import clock, topics
 from pipeline import kafka as client
 from pipeline.kafka import Consumer, Producer
 from pipeline.local import LocalStore
-from pipeline.messages import Envelope, Kind, Privacy, Rank, Summary, Task, encode
+from pipeline.messages import (
+    Envelope,
+    Feature,
+    Kind,
+    Labelled,
+    Privacy,
+    Rank,
+    Summary,
+    Task,
+    Vote,
+    decode,
+    encode,
+)
 from pipeline.privacy import gate
 from pipeline.records import HourlySummary, Record, to_record
 from pipeline.settings import KafkaSettings
@@ -231,6 +243,28 @@ def test_sightings_are_counted_once_also_after_a_kill(
     deliver(producer, [answered(site, number, felids, Rank.FAMILY) for number in range(5, 20)])
     running.start()
     eventually(lambda: counts(kafka, site) == {"animal": 0, "Felidae": 20}, timeout_s=60)
+
+
+def test_a_label_meets_its_feature_also_after_a_kill_between_them(
+    kafka: Any, running: Worker, producer: Producer, site: str
+) -> None:
+    source, event = f"{site}/cam1/garden", f"{site}-seen"
+    seen = encode(Feature(b"xyz", "", Rank.SPECIES, 2, ("animal",), 0.9, 41.0))
+    deliver(producer, [envelope(Kind.FEATURE, seen, source, event=event, time=NOW, space="s1")])
+    for revision, label in enumerate(("Felis catus", "Lynx lynx"), start=1):
+        vote = encode(Vote(label, "ann"))
+        deliver(producer, [envelope(Kind.LABEL, vote, source, event=event, time=NOW, revision=revision)])
+
+    def told() -> tuple[str | None, ...]:
+        value = client.read_all(KafkaSettings(address=kafka.address), topics.LABELLED).get(event.encode())
+        return tuple(vote.label for vote in decode(Labelled, value).votes) if value else ()
+
+    eventually(lambda: told() == ("Lynx lynx",), timeout_s=60)
+    running.end(signal.SIGKILL)
+    running.start()
+    vote = encode(Vote("Vulpes vulpes", "bob"))
+    deliver(producer, [envelope(Kind.LABEL, vote, source, event=event, time=NOW, revision=3)])
+    eventually(lambda: told() == ("Lynx lynx", "Vulpes vulpes"), timeout_s=60)
 
 
 def test_an_hour_is_summarised_once_and_reaches_the_time_series(

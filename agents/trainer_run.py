@@ -1,0 +1,147 @@
+"""One training: a snapshot of the fold in, a signed release or a refusal with its report out.
+
+::
+
+    fold.snapshot() ──> models.retrain ──> release? ──> Repository.release (signed, on disk) ──> report
+                                    └────> refusal ──────────────────────────────────────────────┘
+
+The report comes last: a trainer that is killed anywhere before it trains again, and what serves goes on serving.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import structlog
+
+from agents.telemetry import version
+from agents.trainer_reports import Kept, Reports
+from agents.trainer_triggers import Trigger
+from models.golden import GoldenSet
+from models.head_base import HeadBase
+from models.head_release import HeadRelease
+from models.placing import species_of
+from models.release import Current
+from models.release_repository import Repository
+from models.retrain import retrain
+from models.training import About, Held, HeldEvent
+from models.training_report import Limits
+from pipeline import clock as clocks
+from pipeline.clock import Clock
+from pipeline.errors import Rejected
+from pipeline.folded import Snapshot
+from pipeline.settings import TrainerSettings
+
+log = structlog.get_logger("trainer")
+
+BY = "trainer"
+SHIPPED = 0
+"""`Current.version` of the shipped model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What a training works with."""
+
+    base: HeadBase
+    golden: GoldenSet
+    repository: Repository
+    reports: Reports
+    settings: TrainerSettings
+    clock: Clock
+
+    def train(self, snapshot: Snapshot, trigger: Trigger, wish: str = "") -> Kept:
+        """Train, release or refuse, and keep the report."""
+        started_s = self.clock.monotonic()
+        number = max([self.base.manifest.version, *self.repository.versions]) + 1
+        title = f"{self.base.manifest.name}@{number}"
+        outcome = None
+        why: tuple[str, ...] = ()
+        try:
+            outcome = retrain(
+                self.base,
+                self.golden,
+                snapshot.sites,
+                held_of(snapshot),
+                self.serving(),
+                rows=species_of(snapshot.new_labels),
+                version=number,
+                about=about_of(snapshot, trigger, self.clock.now()),
+                limits=limits_of(self.settings),
+            )
+            why = outcome.report.refused
+            if outcome.release is not None:
+                self._release(outcome.release, trigger)
+        except Rejected as error:
+            why = (f"{error.reason}: {error}",)
+        kept = Kept(
+            number=self.reports.next_number,
+            time=clocks.rfc3339(self.clock.now()),
+            rule=trigger.rule,
+            reason=trigger.reason,
+            outcome="failed" if outcome is None else "refused" if why else "released",
+            title=title,
+            why=why,
+            seconds=round(self.clock.monotonic() - started_s, 2),
+            changes=snapshot.changes,
+            events=dict(snapshot.events),
+            digest=snapshot.digest,
+            wish=wish,
+            training=outcome.report if outcome else None,
+        )
+        self.reports.keep(kept)
+        return kept
+
+    def serving(self) -> HeadRelease | None:
+        """What is to serve now; None: the shipped model, also where a release is of another one."""
+        current = self.repository.current
+        if current is None or current.version == SHIPPED:
+            return None
+        try:
+            release = HeadRelease.of(self.repository.files(current.version))
+            release.check_base(self.base.manifest)
+        except Rejected as error:
+            log.warning(
+                "what serves is compared as the shipped model", release=current.title, reason=str(error)
+            )
+            return None
+        return release
+
+    def _release(self, release: HeadRelease, trigger: Trigger) -> None:
+        before = self.repository.current
+        current = Current(
+            version=release.version,
+            canary_share=self.settings.canary_share,
+            canary_s=self.settings.canary_s,
+            why=f"{trigger.rule}: {trigger.reason}",
+            by=BY,
+        )
+        if self.settings.hold:
+            current = before or Current(version=SHIPPED, why="releases wait for a person", by=BY)
+        self.repository.release(release.version, release.files(), current)
+
+
+def held_of(snapshot: Snapshot) -> Held:
+    """The judges, as the training asks for them."""
+    events = (HeldEvent(one.event, one.source.partition("/")[0], one.label) for one in snapshot.judges)
+    return Held(tuple(events), snapshot.vectors)
+
+
+def about_of(snapshot: Snapshot, trigger: Trigger, now_s: float) -> About:
+    """What the lineage says."""
+    return About(
+        trigger=f"{trigger.rule}: {trigger.reason}",
+        made=clocks.rfc3339(now_s),
+        code=version(),
+        offsets={f"{its.source}/{its.partition}": f"{its.first}-{its.next - 1}" for its in snapshot.ranges},
+        first_last={share.site: (share.first_event, share.last_event) for share in snapshot.shares},
+    )
+
+
+def limits_of(settings: TrainerSettings) -> Limits:
+    return Limits(
+        rank=settings.rank_margin,
+        large_class=settings.class_margin,
+        person=settings.person_margin,
+        held_out=settings.held_out_margin,
+    )

@@ -1,0 +1,246 @@
+"""Labels meet features: the join, what it remembers, what it gives up, and that no restart or repetition changes it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from stream_samples import NOON, NOON_S, Died, Kafka, Table, Taken, envelope, taken
+
+from pipeline import topics
+from pipeline.errors import Rejected
+from pipeline.messages import (
+    Feature,
+    Kind,
+    Labelled,
+    Privacy,
+    Rank,
+    Refusal,
+    Vote,
+    encode,
+)
+from pipeline.stream import labelled
+from pipeline.stream.labelled import FEATURES_KEPT, FEATURES_TOPIC, KEEP_DAYS, VOTES_MAX, Labels
+
+CAM = "home/cam1/garden"
+DAY_S = 86_400.0
+
+
+def feature(event: str = "e1", data: bytes = b"\1\2\3", source: str = CAM, space: str = "s1") -> Taken:
+    payload = encode(Feature(data, "", Rank.SPECIES, 2, ("animal", "Felidae"), 0.9, 41.0))
+    return taken(envelope(Kind.FEATURE, payload, source, event=event, space=space), FEATURES_TOPIC)
+
+
+def label(
+    name: str | None, by: str = "ann", revision: int = 1, event: str = "e1", source: str = CAM
+) -> Taken:
+    vote = Vote(name, by, time=NOON)
+    return taken(envelope(Kind.LABEL, encode(vote), source, event=event, revision=revision), topics.LABELS)
+
+
+class Site:
+    """A handler with its Kafka and its table, and a clock that is turned by hand."""
+
+    def __init__(self) -> None:
+        self.kafka, self.table, self.now_s = Kafka(), Table(), NOON_S
+        self.restart()
+
+    def restart(self) -> None:
+        self.handler = Labels(self.table, self.kafka, lambda: self.now_s)
+
+    def take(self, *records: Taken, partition: int = 3) -> None:
+        asyncio.run(self.handler(partition, records))
+
+    @property
+    def told(self) -> list[Labelled]:
+        return self.kafka.values(topics.LABELLED, Labelled)
+
+    @property
+    def last(self) -> dict[str, str | None]:
+        """Who says what, as a reader of the compacted topic finds it."""
+        best = max(self.told, key=lambda one: one.revision)
+        return {vote.by: vote.label for vote in best.votes}
+
+    @property
+    def refusals(self) -> list[Refusal]:
+        return self.kafka.values(topics.REJECTED, Refusal)
+
+
+def test_a_label_meets_its_feature_whichever_comes_first() -> None:
+    for records in ((feature(), label("Felis catus")), (label("Felis catus"), feature())):
+        site = Site()
+        site.take(records[0])
+        assert site.told == []
+        site.restart()
+        site.take(records[1])
+        assert site.told == [
+            Labelled(
+                event="e1",
+                source=CAM,
+                time=NOON,
+                space="s1",
+                data=b"\1\2\3",
+                votes=(Vote("Felis catus", "ann", time=NOON),),
+                revision=1,
+                path=("animal", "Felidae"),
+            )
+        ]
+        assert [record.key for record in site.kafka.topics[topics.LABELLED]] == [b"e1"]
+
+
+def test_the_last_word_of_each_person_counts_and_disagreement_is_kept() -> None:
+    site = Site()
+    site.take(feature(), label("Felis catus"), label("Vulpes vulpes", "bob", 2), label("Lynx lynx", "ann", 3))
+    assert site.last == {"ann": "Lynx lynx", "bob": "Vulpes vulpes"}
+
+
+def test_an_older_word_that_comes_late_changes_nothing_and_tells_nothing() -> None:
+    site = Site()
+    site.take(feature(), label("Lynx lynx", revision=3))
+    site.take(label("Felis catus", revision=1), label("Lynx lynx", revision=3), feature())
+    assert len(site.told) == 1
+
+
+def test_a_word_taken_back_leaves_an_event_without_votes_not_without_a_record() -> None:
+    site = Site()
+    site.take(feature(), label("Lynx lynx"))
+    site.take(label(None, revision=2))
+    site.take(label("Lynx lynx", revision=1))
+    assert [(one.votes, one.revision) for one in site.told[1:]] == [((), 2)]
+
+
+def test_a_label_that_meets_no_feature_is_told_after_a_week() -> None:
+    site = Site()
+    site.take(label("Felis catus"))
+    site.now_s += KEEP_DAYS * DAY_S + 1
+    site.restart()
+    site.take(feature("other"))
+    assert [one.reason for one in site.refusals] == ["label-without-feature"]
+    assert "event e1" in site.refusals[0].detail
+    assert set(site.table.data) == {f"{CAM}|other"}
+    site.take(feature("another"))
+    assert len(site.refusals) == 1
+
+
+def test_a_feature_that_nobody_labels_is_forgotten_quietly_and_joins_when_it_comes_again() -> None:
+    site = Site()
+    site.take(feature())
+    site.now_s += KEEP_DAYS * DAY_S + 1
+    site.take(feature("other"))
+    assert (set(site.table.data), site.refusals) == ({f"{CAM}|other"}, [])
+    site.take(feature(), label("Felis catus"))
+    assert site.last == {"ann": "Felis catus"}
+
+
+def test_features_without_a_label_are_bounded_and_labelled_events_are_not_among_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert FEATURES_KEPT > 1000
+    monkeypatch.setattr(labelled, "FEATURES_KEPT", 3)
+    site = Site()
+    site.take(feature("e0"), label("Felis catus", event="e0"), label("Lynx lynx", event="lonely"))
+    for number in range(1, 6):
+        site.take(feature(f"e{number}"))
+    kept = [key.partition("|")[2] for key in site.table.data]
+    assert sorted(kept) == ["e0", "e3", "e4", "e5", "lonely"]
+
+
+def test_partitions_do_not_push_out_each_others_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labelled, "FEATURES_KEPT", 1)
+    site = Site()
+    site.take(feature("a"), partition=1)
+    site.take(feature("b"), partition=2)
+    assert {partition for partition, _, _ in site.table.log} == {1, 2}
+    assert len(site.table.data) == 2
+
+
+def test_another_source_that_claims_an_event_joins_nothing_of_it() -> None:
+    site = Site()
+    site.take(feature(), label("Lynx lynx", source="barn/cam1/garden"))
+    assert site.told == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "record"),
+    [
+        ("malformed", taken(envelope(Kind.LABEL, b"nonsense"), topics.LABELS)),
+        ("malformed", taken(envelope(Kind.FEATURE, b"{}", space="s1"), FEATURES_TOPIC)),
+        ("malformed", feature(data=bytes(70_000))),
+        ("label-invalid", label("")),
+        ("label-invalid", label("Lynx lynx", by="")),
+        ("label-invalid", label("L" * 201)),
+        ("space-missing", feature(space="")),
+        ("kind-not-taken", taken(envelope(Kind.RESULT, b""), topics.LABELS)),
+        ("not-public", taken(envelope(Kind.LABEL, b"", privacy=Privacy.EDGE_PRIVATE, sealed_by="k"), topics.LABELS)),
+        ("privacy-missing", Taken(topics.LABELS, 3, 0, 0, b"home/cam1", b"", [])),
+    ],
+)  # fmt: skip
+def test_what_is_no_label_or_feature_is_refused_and_the_rest_of_the_batch_is_joined(
+    reason: str, record: Taken
+) -> None:
+    with pytest.raises(Rejected) as caught:
+        labelled.read(record)
+    assert caught.value.reason == reason
+    site = Site()
+    site.take(feature("good"), record, label("Lynx lynx", event="good"))
+    assert [one.reason for one in site.refusals] == [reason]
+    assert [one.event for one in site.told] == ["good"]
+
+
+def test_an_event_that_a_crowd_labels_stays_small() -> None:
+    site = Site()
+    site.take(feature(), *(label("Lynx lynx", f"p{n}", n) for n in range(1, VOTES_MAX + 3)))
+    assert len(site.last) == VOTES_MAX
+    assert [one.reason for one in site.refusals] == ["too-many-votes"] * 2
+
+
+@pytest.mark.parametrize("where", [topics.LABELLED, topics.REJECTED, "changelog"])
+def test_a_batch_that_died_half_way_tells_the_same_when_it_comes_again(where: str) -> None:
+    site = Site()
+    site.take(feature())
+    site.kafka.dies_at, site.table.dies = where, where == "changelog"
+    batch = (label("Lynx lynx"), label(""))
+    with pytest.raises(Died):
+        site.take(*batch)
+    site.kafka.dies_at, site.table.dies = "", False
+    site.take(*batch)
+    assert site.last == {"ann": "Lynx lynx"}
+    assert {one.revision for one in site.told} == {1}
+
+
+HISTORY = st.lists(
+    st.tuples(st.sampled_from(["ann", "bob", "eve"]), st.sampled_from(["cat", "fox", None])), max_size=8
+)
+
+
+STEPS = st.lists(
+    st.tuples(st.integers(1, 5), st.sampled_from(["", "kafka", "table", "commit", "view"])), max_size=8
+)
+
+
+@given(history=HISTORY, steps=STEPS)
+def test_any_cut_into_batches_with_repetitions_kills_and_recoveries_ends_in_the_same_state(
+    history: Sequence[tuple[str, str | None]], steps: Sequence[tuple[int, str]]
+) -> None:
+    records = [feature(), *(label(name, by, n) for n, (by, name) in enumerate(history, start=1))]
+    site, committed = Site(), 0
+    for size, fails in [*steps, (len(records), "")]:
+        site.kafka.dies_at, site.table.dies = topics.LABELLED if fails == "kafka" else "", fails == "table"
+        batch = records[committed : committed + size]
+        try:
+            site.take(*batch)
+        except Died:
+            site.restart()
+            continue
+        if fails == "view":
+            asyncio.run(site.handler.forget_view())
+        if fails != "commit":  # else it was lost, and all of it comes again
+            committed += len(batch)
+    if history:
+        assert site.last == {by: name for by, name in dict(history).items() if name is not None}
+    by_revision: dict[int, Labelled] = {}
+    for one in site.told:
+        assert by_revision.setdefault(one.revision, one) == one
