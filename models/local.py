@@ -33,6 +33,7 @@ import numpy as np
 from models.calibrate import fit_temperature
 from models.local_head import (
     FAINTEST,
+    UNWEIGHED,
     Background,
     Floats64,
     Lesson,
@@ -112,7 +113,7 @@ class Local:
     lessons: tuple[Lesson, ...] = ()
     taken: int = 0
     best: Judged = Judged(0, math.inf)
-    weighing: Weighing = Weighing()
+    weighing: Weighing = UNWEIGHED
     background: Background | None = None
     judged: LocalHead | None = None
     """The head of `learned`, as it was last solved."""

@@ -73,6 +73,9 @@ class Weighing:
     temperature: float = START_TEMPERATURE
 
 
+UNWEIGHED = Weighing()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Background:
     """The shipped sums as floats: gram (d+1, d+1), cross (d+1, species) over the first species of the tree."""
@@ -124,7 +127,7 @@ class LocalHead:
     solved: LinearHead | None
     group_of: NDArray[np.intp]
     unseen: float
-    weighing: Weighing = Weighing()
+    weighing: Weighing = UNWEIGHED
 
     @classmethod
     def of(
@@ -149,7 +152,10 @@ class LocalHead:
         weighed = (site + self.weighing.share * known_groups) / self.weighing.temperature
         shares = softmax(weighed).astype(np.float64)
         by_group = within @ self._membership()
-        return np.asarray(within * (shares / np.maximum(by_group, 1e-12))[:, self.group_of], np.float32)
+        species: Floats = (within * (shares / np.maximum(by_group, 1e-12))[:, self.group_of]).astype(
+            np.float32
+        )
+        return species
 
     def witnesses(self, visits: Visits) -> tuple[Floats64, Floats64]:
         """Mean log-probabilities of each visit's frames, by the site's head and by the general one.
