@@ -17,7 +17,7 @@ from agents.edge_frames import Families, FamilyEye
 from models.eyes import CloudEye
 from models.registry import BACKBONE, load_zoo
 from models.scene import Scene
-from models.taxonomy import Taxonomy, load_taxonomy
+from models.taxonomy import load_taxonomy
 from pipeline import ids, topics
 from pipeline.clock import Clock, SystemClock
 from pipeline.messages import Privacy, Result, Tier
@@ -76,7 +76,6 @@ class Tiers:
     frames: Frames
     families: Families
     cloud: CloudEye
-    taxonomy: Taxonomy
     clock: Clock
 
     @classmethod
@@ -94,9 +93,8 @@ class Tiers:
         edge_eye = zoo.edge_eye()
         return cls(
             Frames(SETTINGS, policy, tree, zoo.device_eye(device_model), Keyring(), lambda: edge_eye),
-            Families(policy, tree, family_eye or edge_eye, Keyring(), ()),
+            Families(policy, family_eye or edge_eye, Keyring(), ()),
             zoo.cloud_eye(),
-            tree,
             clock or SystemClock(),
         )
 
@@ -133,7 +131,7 @@ class Tiers:
             levels = edge.levels
             if edge.feature is not None and edge.result.pending is Tier.CLOUD:
                 now_s = self.clock.now()
-                results.append(species_answer(self.cloud, self.taxonomy, edge.feature, now_s, self.clock.now))
+                results.append(species_answer(self.cloud, edge.feature, now_s, self.clock.now))
                 self._took(Tier.CLOUD, now_s, ms)
         last = results[-1]
         return Classified(

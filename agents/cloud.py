@@ -26,7 +26,6 @@ from models import cascade
 from models.calibrate import answer
 from models.eyes import CloudEye
 from models.registry import load_zoo
-from models.taxonomy import Taxonomy, load_taxonomy
 from pipeline import messages, records, topics
 from pipeline.clock import Clock, SystemClock
 from pipeline.errors import Rejected, Retry, Stop
@@ -71,7 +70,6 @@ class Cloud:
     def start(self) -> None:
         """Load the heads; connect in the background."""
         self._eye = load_zoo().cloud_eye()
-        self._taxonomy = load_taxonomy()
         self._producer = Producer(self._settings.kafka, "tierwise-cloud")
         self._reader = threading.Thread(target=self._read, name="features", daemon=True)
         self._reader.start()
@@ -143,7 +141,7 @@ class Cloud:
             if record.topic == FEATURES:
                 envelope = records.from_record(record.headers, record.key, record.value)
                 self.metrics.received(envelope.source, "feature")
-                result = species_answer(self._eye, self._taxonomy, envelope, started_s, self._clock.now)
+                result = species_answer(self._eye, envelope, started_s, self._clock.now)
             else:
                 summary = messages.decode(HourlySummary, record.value or b"")
                 self.metrics.received(summary.source, "summary")
@@ -173,9 +171,7 @@ class Cloud:
         self._filled_s = now_s
 
 
-def species_answer(
-    eye: CloudEye, taxonomy: Taxonomy, envelope: Envelope, started_s: float, now: Callable[[], float]
-) -> Result:
+def species_answer(eye: CloudEye, envelope: Envelope, started_s: float, now: Callable[[], float]) -> Result:
     """Name the species of one public feature.
 
     Raises
@@ -190,7 +186,7 @@ def species_answer(
         )
     feature = messages.decode(Feature, envelope.payload)
     seen = eye.see(np.frombuffer(feature.data, np.uint8))
-    found = answer(taxonomy, (seen.species, seen.family, seen.kingdom), seen.thresholds)
+    found = answer(eye.tree, (seen.species, seen.family, seen.kingdom), seen.thresholds)
     path = cascade.deeper(feature.path, tuple(found.path))
     probability = found.probability if path == tuple(found.path) else feature.probability
     decision = cascade.decide(

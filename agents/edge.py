@@ -33,7 +33,6 @@ from agents.own_models import edge_eye
 from agents.role import Health
 from agents.telemetry import Metrics
 from models.registry import load_zoo
-from models.taxonomy import load_taxonomy
 from pipeline import topics
 from pipeline.clock import Clock, SystemClock
 from pipeline.delivery import BatchSender, Ingest, Sender
@@ -89,7 +88,7 @@ class Edge:
         self._rooms.open()
         series = SiteSeries(self._series)
         self._sightings = Sightings(settings, self._store, series)
-        families = Families(self._policy, load_taxonomy(), eye, keyring, settings.uplink.sealed)
+        families = Families(self._policy, eye, keyring, settings.uplink.sealed)
         self._answers = Answers(
             settings,
             self._policy,

@@ -38,6 +38,7 @@ class FamilyEye(Protocol):
     """What names families: the released eye, or one with a model of the site's own. A sight names the model it is by."""
 
     space: str
+    tree: Taxonomy
 
     def see(self, picture: images.Picture, box: Box = Box.WHOLE) -> EdgeSight:
         """BGR uint8 (height, width, 3), and where in its frame it lies."""
@@ -66,14 +67,12 @@ class Families:
     def __init__(
         self,
         policy: Policy,
-        taxonomy: Taxonomy,
         eye: FamilyEye,
         keyring: Keyring,
         sealed: tuple[Privacy, ...],
     ) -> None:
         """`sealed`: levels whose features the settings let leave sealed."""
         self._policy = policy
-        self._taxonomy = taxonomy
         self._eye = eye
         self._keyring = keyring
         self._sealed = sealed
@@ -97,7 +96,7 @@ class Families:
         """
         before = event.result
         seen = self._see(event)
-        found = answer(self._taxonomy, (seen.family, seen.kingdom), seen.thresholds)
+        found = answer(self._eye.tree, (seen.family, seen.kingdom), seen.thresholds)
         path = cascade.deeper(before.path, tuple(found.path))
         probability = found.probability if path == tuple(found.path) else before.probability
         levels = event.levels

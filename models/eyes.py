@@ -145,7 +145,7 @@ class EdgeEye:
         self.space = space
         self._thresholds = thresholds
         self._frame_threshold = frame_head.person_threshold
-        self._tree = tree
+        self.tree = tree
         self._feature_of = feature_of
         self._projection = projection
         self._feature_head = feature_head
@@ -166,13 +166,13 @@ class EdgeEye:
         """A vector that the device made: the same answers from less. Raises `Rejected` for one of another length."""
         start = time.perf_counter()
         species = self._vector_head.species(components(vector, self._vector_head.dimension), vector)
-        person = float(species[self._tree.species.index("person")])
+        person = float(species[self.tree.species.index("person")])
         return self._sight(species, person, person >= self._frame_threshold, vector, start)
 
     def _sight(
         self, species: Floats, person: float, raised: bool, vector: NDArray[np.uint8], start: float
     ) -> EdgeSight:
-        _, family, kingdom = _rolled(self._tree, species)
+        _, family, kingdom = _rolled(self.tree, species)
         return EdgeSight(
             family=family,
             kingdom=kingdom,
@@ -199,14 +199,14 @@ class CloudEye:
         self.name = name
         self.space = space
         self._thresholds = thresholds
-        self._tree = tree
+        self.tree = tree
         self.head = head
 
     def see(self, vector: NDArray[np.uint8]) -> CloudSight:
         """uint8 (k,), of this eye's space. Raises `Rejected` for one of another length."""
         start = time.perf_counter()
         species, family, kingdom = _rolled(
-            self._tree, self.head.species(components(vector, self.head.dimension), vector)
+            self.tree, self.head.species(components(vector, self.head.dimension), vector)
         )
         return CloudSight(
             species, family, kingdom, (time.perf_counter() - start) * 1e3, self.name, self._thresholds

@@ -21,6 +21,7 @@ import msgspec
 from pipeline.errors import Stop
 
 FILE = "manifest.json"
+RELEASED = Path(__file__).parent / "zoo"
 
 
 class Threshold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -42,7 +43,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `labels` is the SHA-256 of the labels in the order of the heads' outputs, one a line: two models answer in the same
     terms if it is equal. `thresholds` by rank belong to the heads that they were measured for. Of a device's small network, `person_threshold` is the person score that raises a frame's level,
-    and `person_miss_rate` the share of test frames with a person that did not reach it.
+    and `person_miss_rate` the share of test frames with a person that did not reach it. `borrowed` are files, with their SHA-256, that are read from the package's
+    own model of the same name: a variant of it need not bring its backbone along.
     """
 
     folder: Path
@@ -57,6 +59,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     thresholds: dict[str, Threshold] | None = None
     person_threshold: float | None = None
     person_miss_rate: float | None = None
+    borrowed: dict[str, str] | None = None
 
     @property
     def title(self) -> str:
@@ -65,8 +68,10 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def read(self, file: str) -> bytes:
         """A file's bytes, if they are the released ones. Raises `Stop`."""
-        path = self.folder / file
-        if file not in self.files:
+        path, expected = self.folder / file, self.files.get(file)
+        if expected is None and self.borrowed and file in self.borrowed:
+            path, expected = RELEASED / self.name / file, self.borrowed[file]
+        if expected is None:
             raise Stop(
                 f"{self.folder / FILE} names no {file}: the model is of another version than this program"
             )
@@ -76,9 +81,9 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise Stop(
                 f"model file {path} cannot be read ({error.strerror}); install tierwise again"
             ) from error
-        if (found := digest(data)) != self.files[file]:
+        if (found := digest(data)) != expected:
             raise Stop(
-                f"model file {path} has SHA-256 {found[:12]}…, its manifest says {self.files[file][:12]}…: "
+                f"model file {path} has SHA-256 {found[:12]}…, its manifest says {expected[:12]}…: "
                 "it is damaged or was changed; install tierwise again"
             )
         return data
@@ -129,6 +134,7 @@ def make_manifest(
     thresholds: dict[str, Threshold] | None = None,
     person_threshold: float | None = None,
     person_miss_rate: float | None = None,
+    borrowed: dict[str, str] | None = None,
 ) -> Manifest:
     """A manifest over files as they lie in a folder now."""
     return Manifest(
@@ -144,4 +150,5 @@ def make_manifest(
         thresholds=thresholds,
         person_threshold=person_threshold,
         person_miss_rate=person_miss_rate,
+        borrowed=borrowed,
     )

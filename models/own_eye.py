@@ -36,6 +36,7 @@ class OwnEye:
     def __init__(self, released: EdgeEye, own: OwnModel) -> None:
         self.name = own.name
         self.space = released.space
+        self.tree = released.tree
         self._released = released
         self._own = own
 

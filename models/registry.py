@@ -21,12 +21,13 @@ import numpy as np
 from models.calibrate import DEFAULT_THRESHOLDS
 from models.eye_heads import Arrays, Evidence, FrameHead, Projection, TreeHead
 from models.eyes import CloudEye, DeviceEye, EdgeEye
-from models.heads import LinearHead, discriminants
+from models.head_base import HeadBase
+from models.head_release import Calibration, HeadRelease
 from models.looks import judging, searching
 from models.manifest import Manifest, digest_of_labels, read_manifest
 from models.search import PartsHead
-from models.taxonomy import KINGDOMS, Taxonomy, load_taxonomy
-from models.witnesses import Temperatures, Witnesses
+from models.taxonomy import KINGDOMS, TABLE, Taxonomy, load_taxonomy, read_taxonomy
+from models.witnesses import Temperatures
 from pipeline.errors import Stop
 from pipeline.sums import Sums
 
@@ -44,8 +45,9 @@ DEVICE_MODELS = (BACKBONE, GLIMPSE)
 class Zoo:
     """The released models. Every method reads its files anew: a role keeps the eye that it got."""
 
-    def __init__(self, manifests: tuple[Manifest, ...]) -> None:
+    def __init__(self, manifests: tuple[Manifest, ...], tree: Taxonomy | None = None) -> None:
         self.manifests = manifests
+        self.tree = tree or load_taxonomy()
 
     def manifest(self, name: str) -> Manifest:
         """The manifest of a model by its name. Raises `Stop`."""
@@ -71,27 +73,42 @@ class Zoo:
         """The frozen network that all heads read."""
         return _backbone(self._vision())
 
-    def edge_eye(self) -> EdgeEye:
-        """Family and vector, by the backbone."""
-        manifest, tree = self._vision(), load_taxonomy()
-        frame, solved = frame_head(manifest), discriminants(shipped_sums(manifest))
+    def edge_eye(self, release: HeadRelease | None = None) -> EdgeEye:
+        """Family and vector, by the backbone; with what a release learned, if one is given.
+
+        Raises `Rejected` (reason `release-mismatch`) for a release of another model than this zoo's.
+        """
+        manifest, base = self._vision(), self.base()
+        frame, grown = frame_head(manifest), base.grown(release)
         return EdgeEye(
-            name=manifest.title,
+            name=grown.title,
             space=str(manifest.space),
-            tree=tree,
+            tree=grown.tree,
             feature_of=_backbone(manifest).feature,
             projection=projection(manifest),
-            feature_head=feature_head(manifest, tree, frame.evidence, solved),
-            vector_head=vector_head(manifest, tree, solved),
+            feature_head=grown.witnesses(
+                feature_head(manifest, self.tree, frame.evidence), grown.calibration.edge
+            ),
+            vector_head=grown.witnesses(base.tuned, grown.calibration.cloud),
             frame_head=frame,
-            thresholds=thresholds(manifest),
+            thresholds=grown.thresholds,
         )
 
-    def cloud_eye(self) -> CloudEye:
-        """Species, from the vector alone."""
-        manifest, tree = self._vision(), load_taxonomy()
-        head = vector_head(manifest, tree, discriminants(shipped_sums(manifest)))
-        return CloudEye(manifest.title, str(manifest.space), tree, head, thresholds(manifest))
+    def cloud_eye(self, release: HeadRelease | None = None) -> CloudEye:
+        """Species, from the vector alone; with what a release learned, if one is given. Raises as `edge_eye` does."""
+        base = self.base()
+        grown = base.grown(release)
+        head = grown.witnesses(base.tuned, grown.calibration.cloud)
+        return CloudEye(grown.title, str(base.manifest.space), grown.tree, head, grown.thresholds)
+
+    def base(self) -> HeadBase:
+        """What releases of heads add to; imports neither OpenCV nor ONNX Runtime."""
+        manifest = self._vision()
+        vector = _arrays(manifest, "vector.npz")
+        tree_arrays = _arrays(manifest, "tree.npz")
+        calibration = Calibration(edge=Temperatures.of(tree_arrays), cloud=Temperatures.of(vector))
+        tuned = TreeHead.of(vector, Evidence.of(vector), self.tree)
+        return HeadBase(manifest, self.tree, shipped_sums(manifest), tuned, calibration, thresholds(manifest))
 
     def thresholds(self) -> Mapping[str, float]:
         """From which probability each rank's answer stands."""
@@ -124,15 +141,23 @@ class Zoo:
 
     def _vision(self, model: str = BACKBONE) -> Manifest:
         manifest = self.manifest(model)
-        if manifest.labels != digest_of_labels(load_taxonomy().species):
-            raise Stop(f"{manifest.title} was made for another label tree than models/zoo/taxonomy.tsv")
+        if manifest.labels != digest_of_labels(self.tree.species):
+            raise Stop(
+                f"{manifest.title} was made for another label tree than {manifest.folder.parent / TABLE.name}"
+            )
         return manifest
 
 
 def load_zoo(root: Path | None = None) -> Zoo:
-    """Reads the manifests of all models under `root` (the package's own zoo without it). Raises `Stop`."""
-    folders = sorted(path.parent for path in (root or ZOO).glob("*/manifest.json"))
-    return Zoo(tuple(read_manifest(folder) for folder in folders))
+    """Reads the manifests of all models under `root` (the package's own zoo without it), and its label tree, if it has one.
+
+    Raises `Stop`.
+    """
+    folder = root or ZOO
+    folders = sorted(path.parent for path in folder.glob("*/manifest.json"))
+    table = folder / TABLE.name
+    tree = read_taxonomy(table) if root and table.is_file() else load_taxonomy()
+    return Zoo(tuple(read_manifest(its) for its in folders), tree)
 
 
 def _arrays(manifest: Manifest, file: str) -> Arrays:
@@ -166,17 +191,9 @@ def projection(manifest: Manifest) -> Projection:
     return Projection.of(_arrays(manifest, "projection.npz"))
 
 
-def feature_head(manifest: Manifest, tree: Taxonomy, evidence: Evidence, solved: LinearHead) -> Witnesses:
-    """Species as the edge answers them, from feature and vector."""
-    arrays = _arrays(manifest, "tree.npz")
-    return Witnesses(TreeHead.of(arrays, evidence, tree), solved, tree, Temperatures.of(arrays))
-
-
-def vector_head(manifest: Manifest, tree: Taxonomy, solved: LinearHead) -> Witnesses:
-    """Species as the cloud answers them, from the vector alone."""
-    arrays = _arrays(manifest, "vector.npz")
-    tuned = TreeHead.of(arrays, Evidence.of(arrays), tree)
-    return Witnesses(tuned, solved, tree, Temperatures.of(arrays))
+def feature_head(manifest: Manifest, tree: Taxonomy, evidence: Evidence) -> TreeHead:
+    """Species as the edge's tuned head reads them from the feature."""
+    return TreeHead.of(_arrays(manifest, "tree.npz"), evidence, tree)
 
 
 def _backbone(manifest: Manifest) -> Backbone:

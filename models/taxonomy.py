@@ -123,7 +123,12 @@ def _numbers(text: str) -> tuple[int, ...]:
 @cache
 def load_taxonomy() -> Taxonomy:
     """Reads the table that ships with the package; read once a process."""
-    with TABLE.open(encoding="utf-8", newline="") as file:
+    return read_taxonomy(TABLE)
+
+
+def read_taxonomy(table: Path) -> Taxonomy:
+    """Reads a table: columns kingdom, family, species, english, imagenet, wild64, tab-separated."""
+    with table.open(encoding="utf-8", newline="") as file:
         rows = tuple(
             Species(
                 kingdom=row["kingdom"],

@@ -53,14 +53,33 @@ class Temperatures:
         return cls(*(float(value) for value in arrays["rank_temperatures"]))
 
 
+@dataclass(frozen=True, slots=True)
+class Novelty:
+    """How likely a picture shows a species that only the solved head knows: sigmoid(slope * log-odds + offset).
+
+    The log-odds are the solved head's own, of all such species against all others.
+    """
+
+    slope: float = 1.0
+    offset: float = 0.0
+
+
+NO_NOVELTY = Novelty()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Witnesses:
-    """The tuned head, the solved head, and how their answers are tempered."""
+    """The tuned head, the solved head, how both are weighed, and how their answers are tempered.
+
+    The tree may have grown: species beyond the tuned head's are the solved one's alone.
+    """
 
     tuned: TreeHead
     solved: LinearHead
     tree: Taxonomy
     temperatures: Temperatures
+    share: float = SOLVED_SHARE
+    novelty: Novelty = NO_NOVELTY
 
     @property
     def dimension(self) -> int:
@@ -69,17 +88,53 @@ class Witnesses:
 
     def species(self, x: Floats, vector: NDArray[np.uint8]) -> Floats:
         """Species (s,) from what the tuned head takes, and the vector (d,) of the same picture."""
-        both = pooled(self.tree, self.tuned.species(x), softmax(self.solved.logits(vector)))
-        return tempered(self.tree, both, self.temperatures)
+        logits = self.solved.logits(vector)
+        return witnessed(
+            self.tree, self.tuned.species(x), logits, self.temperatures, self.share, self.novelty
+        )
 
 
-def pooled(tree: Taxonomy, tuned: Floats, solved: Floats) -> Floats:
-    """Probabilities (..., s) of both witnesses -> of both (..., s); the kingdoms' sums stay the tuned head's."""
-    kingdom_of = tree.kingdom_of[tree.family_of]
+def witnessed(
+    tree: Taxonomy,
+    tuned: Floats,
+    solved_logits: Floats,
+    temperatures: Temperatures,
+    share: float = SOLVED_SHARE,
+    novelty: Novelty = NO_NOVELTY,
+) -> Floats:
+    """What both witnesses say together: tuned probabilities (..., t), logits (..., s) over a tree of s >= t species.
+
+    Of the species that both know, the two are pooled and tempered. Those beyond take the share that `novelty` gives
+    them, among themselves as the solved head says; so kingdoms and families follow what was learned.
+    """
+    known = tuned.shape[-1]
+    both = tempered(tree, pooled(tree, tuned, softmax(solved_logits[..., :known]), share), temperatures)
+    if known == solved_logits.shape[-1]:
+        return both
+    new = new_share(solved_logits, known, novelty)[..., None]
+    among = np.asarray(softmax(solved_logits[..., known:]), np.float64)
+    return np.concatenate([(1 - new) * both, new * among], axis=-1).astype(np.float32)
+
+
+def new_share(solved_logits: Floats, known: int, novelty: Novelty) -> NDArray[np.float64]:
+    """How likely (...,) each of some logits (..., s) is of a species from position `known` on."""
+    old, new = (
+        np.logaddexp.reduce(its.astype(np.float64), axis=-1) for its in np.split(solved_logits, [known], -1)
+    )
+    at = np.clip(novelty.slope * (new - old) + novelty.offset, -50, 50)
+    return np.asarray(1 / (1 + np.exp(-at)), np.float64)
+
+
+def pooled(tree: Taxonomy, tuned: Floats, solved: Floats, share: float = SOLVED_SHARE) -> Floats:
+    """Probabilities (..., s) of both witnesses -> of both (..., s); the kingdoms' sums stay the tuned head's.
+
+    `s` may end before the tree's species do.
+    """
+    kingdom_of = tree.kingdom_of[tree.family_of][: tuned.shape[-1]]
     tuned_log, solved_log = (
         np.log(np.asarray(its, np.float64) + LEAST_PROBABILITY) for its in (tuned, solved)
     )
-    both = np.asarray(softmax(tuned_log + SOLVED_SHARE * solved_log), np.float64)
+    both = np.asarray(softmax(tuned_log + share * solved_log), np.float64)
     wanted, found = (
         sums_over(np.asarray(its, np.float64), kingdom_of, len(KINGDOMS)) for its in (tuned, both)
     )
@@ -93,12 +148,14 @@ def tempered(tree: Taxonomy, species: Floats, temperatures: Temperatures) -> Flo
     among its siblings. The order of siblings never changes.
     """
     given = np.asarray(species, np.float64) + 1e-12
-    families = sums_over(given, tree.family_of, len(tree.families))
-    kingdoms = sums_over(families, tree.kingdom_of, len(KINGDOMS))
-    of_species = _among(given / families[..., tree.family_of], tree.family_of, temperatures.species)
-    of_family = _among(families / kingdoms[..., tree.kingdom_of], tree.kingdom_of, temperatures.family)
+    family_of = tree.family_of[: given.shape[-1]]
+    kingdom_of = tree.kingdom_of[: int(family_of.max()) + 1]
+    families = sums_over(given, family_of, len(kingdom_of))
+    kingdoms = sums_over(families, kingdom_of, len(KINGDOMS))
+    of_species = _among(given / families[..., family_of], family_of, temperatures.species)
+    of_family = _among(families / kingdoms[..., kingdom_of], kingdom_of, temperatures.family)
     of_kingdom = _among(kingdoms, np.zeros(len(KINGDOMS), np.intp), temperatures.kingdom)
-    joint = of_species * (of_family * of_kingdom[..., tree.kingdom_of])[..., tree.family_of]
+    joint = of_species * (of_family * of_kingdom[..., kingdom_of])[..., family_of]
     return np.asarray(joint, np.float32)
 
 

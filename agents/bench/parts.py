@@ -102,9 +102,8 @@ class Chain:
         zoo, tree, policy = load_zoo(), load_taxonomy(), Policy(settings)
         edge_eye = zoo.edge_eye()
         self._frames = Frames(settings, policy, tree, zoo.device_eye(), Keyring(), lambda: edge_eye)
-        self._families = Families(policy, tree, edge_eye, Keyring(), ())
+        self._families = Families(policy, edge_eye, Keyring(), ())
         self._cloud_eye = zoo.cloud_eye()
-        self._tree = tree
         self._origin = Parsed(SITE, devices()[device], "frame", "garden")
         self._now = SystemClock().now
         self._visit: Visit | None = None
@@ -130,7 +129,7 @@ class Chain:
             edge = self._families.answer(device.event, revision=2, asked=None, now=self._now)
             moments.append(time.perf_counter())
             if edge.feature is not None:
-                species_answer(self._cloud_eye, self._tree, edge.feature, now_s, self._now)
+                species_answer(self._cloud_eye, edge.feature, now_s, self._now)
                 moments.append(time.perf_counter())
         took = (1000 * (later - earlier) for earlier, later in itertools.pairwise(moments))
         return dict(zip((tier.value for tier in Tier), took, strict=False))

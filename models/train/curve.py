@@ -25,7 +25,7 @@ from models.eye_heads import Floats, components
 from models.forwarding import MINERS, Curve, cheapest, curve, right
 from models.heads import discriminants
 from models.plots import draw_forwarding
-from models.registry import Zoo, feature_head, frame_head, load_zoo, projection, shipped_sums, vector_head
+from models.registry import Zoo, feature_head, frame_head, load_zoo, projection, shipped_sums
 from models.scores import Scores, softmax
 from models.taxonomy import KINGDOMS, Taxonomy, load_taxonomy, roll_up
 from models.train.data import Pack, open_pack
@@ -56,11 +56,9 @@ class Events:
 
 def as_released(tree: Taxonomy, zoo: Zoo, photos: Labelled) -> Events:
     """What the zoo's heads answer."""
-    manifest = zoo.manifest("lite0")
-    solved = discriminants(shipped_sums(manifest))
+    manifest, grown, far = zoo.manifest("lite0"), zoo.base().grown(), zoo.base().head()
     frame = frame_head(manifest)
-    near = feature_head(manifest, tree, frame.evidence, solved)
-    far = vector_head(manifest, tree, solved)
+    near = grown.witnesses(feature_head(manifest, tree, frame.evidence), grown.calibration.edge)
     vectors = projection(manifest).bytes(photos.feature)
     return Events(
         np.stack([near.species(x, vector) for x, vector in zip(photos.feature, vectors, strict=True)]),
@@ -89,7 +87,7 @@ class EdgeOfBefore:
         for kind, views in data.items():
             vectors = self._projection.bytes(views.feature)
             seen = add_views(seen, vectors, views.species, TIMES.get(kind, 1))
-        of_vectors = vector_head(manifest, tree, discriminants(sums)).tuned.evidence.weights
+        of_vectors = zoo.base().tuned.evidence.weights
         self._solved = discriminants(seen.merge(imagined(seen, tree, of_vectors)))
         self._temperatures = fit_temperatures(tree, self._pooled(held.feature), held.species)
 

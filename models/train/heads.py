@@ -341,9 +341,39 @@ def measured_thresholds(judges: Judges, frame: FrameHead, held: Labelled) -> dic
     }
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Made:
+    """All that a model's files are written from."""
+
+    frame: FrameHead
+    judges: Judges
+    sums: Sums
+    thresholds: dict[str, Threshold]
+
+
 def main() -> None:
     tree = load_taxonomy()
-    packs = {name: open_pack(name) for name in ("wild256", "wild64")}
+    made = make(tree, {name: open_pack(name) for name in ("wild256", "wild64")}, ZOO)
+    save(made, ZOO)
+    write_manifest(
+        make_manifest(
+            ZOO,
+            name="lite0",
+            version=VERSION,
+            task="wildlife",
+            # What others add to the model (`models.train.frames`) stays until they make it anew.
+            files=tuple({*read_manifest(ZOO).files, *FILES}),
+            labels=tree.species,
+            terms=TERMS,
+            size_px=SIZE_PX,
+            space=made.sums.space,
+            thresholds=made.thresholds,
+        )
+    )
+
+
+def make(tree: Taxonomy, packs: dict[str, Pack], folder: Path) -> Made:
+    """Learns all heads from the packs' photos; writes the projection into `folder`, since the space is named for it."""
     with np.load(BUILD / "classifier.npz") as file:
         imagenet = tree_start(tree, file["weights"], file["bias"])
     data = {kind: load(tree, packs, kind, "train", share) for kind, share in TREE_SHARES.items()}
@@ -354,7 +384,7 @@ def main() -> None:
     projection = make_projection(
         everything.feature, everything.weight, [imagenet, full.tree, own_kingdom(full)]
     )
-    space = save_projection(projection)
+    space = save_projection(projection, folder)
     # As it will be read: the heads and the sums belong to the bytes that the shipped projection makes.
     projection = replace(projection, matrix=projection.matrix.astype(np.float16).astype(np.float32))
     vector = through(projection, tree, imagenet, full, held)
@@ -372,20 +402,21 @@ def main() -> None:
     thresholds = measured_thresholds(judges, frame, held)
     for rank, its in thresholds.items():
         sys.stdout.write(f"{rank}: {its}\n")
-    save(frame, judges, sums, thresholds)
+    return Made(frame, judges, sums, thresholds)
 
 
-def save_projection(projection: Projection) -> str:
+def save_projection(projection: Projection, folder: Path) -> str:
     """Writes the projection and names the space: what a vector means changes with backbone and projection alone."""
-    np.savez(ZOO / "projection.npz", mean=projection.mean, matrix=projection.matrix.astype(np.float16))
-    meaning = (ZOO / "backbone.onnx").read_bytes() + (ZOO / "projection.npz").read_bytes()
+    np.savez(folder / "projection.npz", mean=projection.mean, matrix=projection.matrix.astype(np.float16))
+    meaning = (ZOO / "backbone.onnx").read_bytes() + (folder / "projection.npz").read_bytes()
     return f"lite0-{digest(meaning)[:16]}"
 
 
-def save(frame: FrameHead, judges: Judges, sums: Sums, thresholds: dict[str, Threshold]) -> None:
+def save(made: Made, folder: Path) -> None:
     """Writes the heads; the large matrices as float16, which changes no answer of the test split."""
+    frame, judges = made.frame, made.judges
     np.savez(
-        ZOO / "frame.npz",
+        folder / "frame.npz",
         **_evidence(frame.evidence),
         kingdom_weights=frame.kingdom.weights,
         kingdom_bias=frame.kingdom.bias,
@@ -395,25 +426,12 @@ def save(frame: FrameHead, judges: Judges, sums: Sums, thresholds: dict[str, Thr
         person_bias=np.float32(frame.person.bias[1] - frame.person.bias[0]),
         person_threshold=np.float32(frame.threshold),
     )
-    np.savez(ZOO / "tree.npz", **_heads(judges.feature, judges.edge))
-    np.savez(ZOO / "vector.npz", **_heads(judges.vector, judges.cloud), **_evidence(judges.vector.evidence))
-    # No time of writing in the file: equal sums make an equal release.
-    (ZOO / "sums.gz").write_bytes(gzip.compress(sums.snapshot(), mtime=0))
-    write_manifest(
-        make_manifest(
-            ZOO,
-            name="lite0",
-            version=VERSION,
-            task="wildlife",
-            # What others add to the model (`models.train.frames`) stays until they make it anew.
-            files=tuple({*read_manifest(ZOO).files, *FILES}),
-            labels=load_taxonomy().species,
-            terms=TERMS,
-            size_px=SIZE_PX,
-            space=sums.space,
-            thresholds=thresholds,
-        )
+    np.savez(folder / "tree.npz", **_heads(judges.feature, judges.edge))
+    np.savez(
+        folder / "vector.npz", **_heads(judges.vector, judges.cloud), **_evidence(judges.vector.evidence)
     )
+    # No time of writing in the file: equal sums make an equal release.
+    (folder / "sums.gz").write_bytes(gzip.compress(made.sums.snapshot(), mtime=0))
 
 
 def _evidence(evidence: Evidence) -> dict[str, Any]:

@@ -22,7 +22,6 @@ from agents.edge_series import SiteSeries
 from agents.edge_sightings import Sightings
 from agents.edge_store import SITE, UPLINK, UPLINK_ACKS, EdgeStore
 from agents.telemetry import Metrics
-from models.taxonomy import load_taxonomy
 from pipeline import messages, topics
 from pipeline.clock import HandClock
 from pipeline.delivery import Ingest
@@ -60,9 +59,7 @@ class SampleEdge:
         self.rooms = Rooms(self.settings, self.policy, self.store, occupancy(), self.keyring, self.clock)
         self.rooms.open()
         self.sightings = Sightings(self.settings, self.store, charts)
-        families = Families(
-            self.policy, load_taxonomy(), edge_eye(), self.keyring, self.settings.uplink.sealed
-        )
+        families = Families(self.policy, edge_eye(), self.keyring, self.settings.uplink.sealed)
         self.answers = Answers(
             self.settings,
             self.policy,

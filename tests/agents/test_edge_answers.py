@@ -34,7 +34,6 @@ from agents.edge_frames import WITHDRAWN
 from agents.edge_store import DAY_S
 from agents.rooms import Hour, hour_of
 from models import images
-from models.taxonomy import load_taxonomy
 from pipeline import clock, messages, topics
 from pipeline.messages import (
     Crop,
@@ -86,7 +85,7 @@ def gave_up(sent: Event) -> Event:
 
 
 def answer_of_cloud(envelope: Envelope) -> Result:
-    return species_answer(cloud_eye(), load_taxonomy(), envelope, NOW_S, lambda: NOW_S + 0.001)
+    return species_answer(cloud_eye(), envelope, NOW_S, lambda: NOW_S + 0.001)
 
 
 # --- the way of one event --------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ def own(tmp_path: Path) -> Settings:
 
 
 def families(told: Settings) -> Families:
-    return Families(Policy(told), TREE, site_eye(load_zoo(), told), Keyring(), ())
+    return Families(Policy(told), site_eye(load_zoo(), told), Keyring(), ())
 
 
 def test_families_are_the_own_models_and_results_name_it(own: Settings) -> None:

@@ -78,7 +78,7 @@ def test_a_whole_frame_raises_at_a_lower_person_score_than_a_crop() -> None:
     eye = EdgeEye(
         EDGE.name,
         EDGE.space,
-        EDGE._tree,
+        EDGE.tree,
         EDGE._feature_of,
         projection,
         EDGE._feature_head,
