@@ -22,7 +22,7 @@ from agents.edge_sightings import Sightings
 from agents.edge_store import DAY_S, SITE, UPLINK, Context, EdgeStore, Known
 from agents.refusals import refusal
 from agents.telemetry import Metrics
-from models.cascade import deeper, rank_of
+from models.cascade import contradicts, deeper, rank_of
 from pipeline import clock, messages
 from pipeline.clock import Clock
 from pipeline.errors import Rejected, Retry
@@ -90,7 +90,7 @@ class Answers:
         revision = max(before.revision, known.result.revision if known else 0) + 1
         answer = self._families.answer(event, revision=revision, asked=asked, now=self._clock.now)
         result = answer.result
-        context = Context(event.received_s, answer.levels, event.wants)
+        context = Context(event.received_s, answer.levels, event.wants, known_here=answer.known_here)
         with self._spool.transaction() as tx:
             self._store.send_result(result, tx)
             self._store.keep(result, context, tx, order=(event.boot, event.sequence))
@@ -184,7 +184,15 @@ class Answers:
 
     def _refined(self, known: Known, answer: Result) -> Result:
         """The cloud's answer as the next one about an event that is known here."""
-        before = known.result
+        before, known_here = known.result, known.context.known_here
+        if contradicts(known_here, answer.path):
+            return msgspec.structs.replace(
+                before,
+                revision=max(before.revision + 1, answer.revision),
+                pending=None,
+                rule="site-knows",
+                reason=f"the cloud says {answer.label} ({answer.probability:.2f}); labels of this site name {known_here[-1]}",
+            )
         path = deeper(before.path, answer.path) if answer.task is Task.WILDLIFE else answer.path
         kept = path != answer.path
         return msgspec.structs.replace(

@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 from models import cascade, images
 from models.boxes import Box
 from models.calibrate import answer
-from models.eyes import EdgeSight
-from models.taxonomy import Taxonomy
+from models.eyes import EdgeSight, SiteWord
 from pipeline import clock, messages
 from pipeline.errors import Rejected
 from pipeline.messages import Crop, Envelope, Event, Feature, Kind, Levels, Privacy, Result, Tier, Vector
@@ -37,8 +36,9 @@ WITHDRAWN = "withdrawn"
 class FamilyEye(Protocol):
     """What names families: the released eye, or one with a model of the site's own. A sight names the model it is by."""
 
-    space: str
-    tree: Taxonomy
+    @property
+    def space(self) -> str:
+        """Of the vectors."""
 
     def see(self, picture: images.Picture, box: Box = Box.WHOLE) -> EdgeSight:
         """BGR uint8 (height, width, 3), and where in its frame it lies."""
@@ -55,6 +55,8 @@ class FamilyAnswer:
     levels: Levels
     feature: Envelope | None
     """What may travel on: in the clear to be answered, or sealed to be kept."""
+    known_here: tuple[str, ...] = ()
+    """As far as the site's own labels make it sure: the cloud does not overrule that."""
 
     @property
     def withdrawn(self) -> bool:
@@ -96,9 +98,10 @@ class Families:
         """
         before = event.result
         seen = self._see(event)
-        found = answer(self._eye.tree, (seen.family, seen.kingdom), seen.thresholds)
-        path = cascade.deeper(before.path, tuple(found.path))
-        probability = found.probability if path == tuple(found.path) else before.probability
+        found = said(seen)
+        path = cascade.deeper(before.path, found.path)
+        probability = found.probability if path == found.path else before.probability
+        known_here = found.path if found.sure else ()
         levels = event.levels
         if seen.person_raised or self._policy.knows(before.source):
             asked_again = self._policy.levels(
@@ -115,6 +118,7 @@ class Families:
                 person=seen.person,
                 person_raised=seen.person_raised,
                 may_leave=levels.feature.reach is Tier.CLOUD,
+                known_here=known_here,
                 asked=asked,
             )
         )
@@ -140,7 +144,7 @@ class Families:
             latency_ms=latency_ms(event, now()),
         )
         feature = None if seen.person_raised else self._feature(event, result, seen, levels, decision.forward)
-        return FamilyAnswer(result, levels, feature)
+        return FamilyAnswer(result, levels, feature, known_here)
 
     def _see(self, event: Event) -> EdgeSight:
         if isinstance(event.body, Crop):
@@ -184,6 +188,14 @@ class Families:
         if keep_sealed:
             return seal(envelope, self._keyring.site) if self._keyring.site is not None else None
         return envelope
+
+
+def said(seen: EdgeSight) -> SiteWord:
+    """What the eye answers: the word of the site's own labels, or else the deepest rank that reaches its threshold."""
+    if seen.site is not None:
+        return seen.site
+    found = answer(seen.tree, (seen.family, seen.kingdom), seen.thresholds)
+    return SiteWord(tuple(found.path), found.probability, sure=False)
 
 
 def latency_ms(event: Event, now_s: float) -> float:

@@ -54,6 +54,8 @@ class Context(msgspec.Struct, frozen=True):
     """The highest that the cloud gave its answers; what stands was told under a revision of the edge's own."""
     cloud_models: tuple[str, ...] = ()
     """Whose answers of that revision were taken."""
+    known_here: tuple[str, ...] = ()
+    """As far as the site's own labels made the edge sure."""
 
 
 class Known(NamedTuple):

@@ -37,6 +37,7 @@ class OwnEye:
         self.name = own.name
         self.space = released.space
         self.tree = released.tree
+        self.head = released.head
         self._released = released
         self._own = own
 
@@ -55,6 +56,7 @@ class OwnEye:
             ms=(time.perf_counter() - start) * 1e3,
             model=self.name,
             thresholds=DEFAULT_THRESHOLDS,
+            species=None,
         )
 
     def see_vector(self, vector: NDArray[np.uint8]) -> EdgeSight:
