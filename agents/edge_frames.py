@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.labels import KeptFeature
 from models import cascade, images
 from models.boxes import Box
 from models.calibrate import answer
@@ -26,6 +27,7 @@ from models.eyes import EdgeSight, SiteWord
 from pipeline import clock, messages
 from pipeline.errors import Rejected
 from pipeline.messages import Crop, Envelope, Event, Feature, Kind, Levels, Privacy, Result, Tier, Vector
+from pipeline.privacy.gate import may_see
 from pipeline.privacy.policy import Policy
 from pipeline.privacy.seal import Keyring, seal
 
@@ -55,6 +57,8 @@ class FamilyAnswer:
     levels: Levels
     feature: Envelope | None
     """What may travel on: in the clear to be answered, or sealed to be kept."""
+    kept: KeptFeature | None
+    """What stays here for as long as the event is known; None where the edge may not hold it in the clear."""
     known_here: tuple[str, ...] = ()
     """As far as the site's own labels make it sure: the cloud does not overrule that."""
 
@@ -143,8 +147,12 @@ class Families:
             model=seen.model,
             latency_ms=latency_ms(event, now()),
         )
-        feature = None if seen.person_raised else self._feature(event, result, seen, levels, decision.forward)
-        return FamilyAnswer(result, levels, feature, known_here)
+        if seen.person_raised:
+            return FamilyAnswer(result, levels, None, None, known_here)
+        payload = self._payload(event, result, seen)
+        feature = self._feature(result, payload, levels, decision.forward)
+        kept = self._kept(result, payload, seen, levels)
+        return FamilyAnswer(result, levels, feature, kept, known_here)
 
     def _see(self, event: Event) -> EdgeSight:
         if isinstance(event.body, Crop):
@@ -159,14 +167,9 @@ class Families:
             return self._eye.see_vector(np.frombuffer(event.body.data, np.uint8))
         raise Rejected("no-body", "an event for the edge's eye came without a crop or a vector")
 
-    def _feature(
-        self, event: Event, result: Result, seen: EdgeSight, levels: Levels, forward: bool
-    ) -> Envelope | None:
-        """The feature's envelope: public to be answered, edge-private sealed by the site's key if settings ask so."""
-        keep_sealed = levels.feature is Privacy.EDGE_PRIVATE and levels.feature in self._sealed
-        if not forward and not keep_sealed:
-            return None
-        payload = Feature(
+    @staticmethod
+    def _payload(event: Event, result: Result, seen: EdgeSight) -> bytes:
+        feature = Feature(
             data=seen.vector.tobytes(),
             sighting="" if result.sighting in (None, result.event) else str(result.sighting),
             wants=event.wants,
@@ -175,12 +178,33 @@ class Families:
             probability=result.probability,
             latency_ms=result.latency_ms,
         )
+        return messages.encode(feature)
+
+    def _kept(self, result: Result, payload: bytes, seen: EdgeSight, levels: Levels) -> KeptFeature | None:
+        if not may_see(Tier.EDGE, levels.feature):
+            return None
+        return KeptFeature(
+            event=result.event,
+            sighting=result.sighting or result.event,
+            source=result.source,
+            time=result.time,
+            space=self._eye.space,
+            payload=payload,
+            vector=seen.vector.tobytes(),
+            levels=levels,
+        )
+
+    def _feature(self, result: Result, payload: bytes, levels: Levels, forward: bool) -> Envelope | None:
+        """The feature's envelope: public to be answered, edge-private sealed by the site's key if settings ask so."""
+        keep_sealed = levels.feature is Privacy.EDGE_PRIVATE and levels.feature in self._sealed
+        if not forward and not keep_sealed:
+            return None
         envelope = Envelope(
             event=result.event,
             kind=Kind.FEATURE,
             privacy=levels.feature,
             key=f"{result.site}/{result.device}",
-            payload=messages.encode(payload),
+            payload=payload,
             source=result.source,
             time=result.time,
             space=self._eye.space,

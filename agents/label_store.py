@@ -149,7 +149,9 @@ class LabelStore:
 
     # --- labels that came before their events --------------------------------------------------------------------
 
-    def hold(self, id: str, event: str, topic: str, payload: bytes, received_s: float, tx: Transaction) -> None:
+    def hold(
+        self, id: str, event: str, topic: str, payload: bytes, received_s: float, tx: Transaction
+    ) -> None:
         """A label may overtake its event: keep it for a while."""
         tx.db.execute(
             "INSERT OR REPLACE INTO edge_early_labels VALUES (?, ?, ?, ?, ?)",
@@ -158,10 +160,10 @@ class LabelStore:
 
     def early(self) -> list[tuple[str, str, str, bytes, float]]:
         """Labels that wait for their events: id, event, topic, payload, time of receipt."""
-        return [
-            tuple(row)  # type: ignore[misc]  # of SQLite
-            for row in self._spool.query("SELECT * FROM edge_early_labels ORDER BY received, id")
-        ]
+        rows = self._spool.query(
+            "SELECT id, event, topic, payload, received FROM edge_early_labels ORDER BY received, id"
+        )
+        return [(name, event, topic, payload, received_s) for name, event, topic, payload, received_s in rows]
 
     def let_go(self, id: str, tx: Transaction) -> None:
         tx.db.execute("DELETE FROM edge_early_labels WHERE id = ?", (id,))

@@ -100,9 +100,9 @@ class LabelledEvent:
     words: tuple[Word, ...]
     """All that stand."""
     space: str
-    vector: bytes | None
-    """None: this edge holds no feature of it."""
+    vector: bytes
     levels: Levels
+    """Where `feature` is user-private, the edge has dropped it: this is the last time that it is told."""
     sighting: str
     time: str
     """Of the event."""
@@ -128,7 +128,8 @@ TAKEN_BACK: Final = Meant(None, (), "", "")
 
 
 def resolve(label: Label, tree: Taxonomy, words: Iterable[Word] = ()) -> Meant:
-    """What a label means: one of the tree by any of its names, one that this site's `words` brought, or a new one.
+    """What a label means: one of the tree by any of its names, one that this site's `words` brought, or a new one, which
+    says where it belongs: ``Felidae/Leopardus guigna`` is short for ``under``.
 
     Raises
     ------
@@ -139,11 +140,15 @@ def resolve(label: Label, tree: Taxonomy, words: Iterable[Word] = ()) -> Meant:
     """
     if label.label is None:
         return TAKEN_BACK
-    name = _name(label.label, "label-invalid", "a label", WORD_MAX)
+    under, slash, text = label.label.rpartition("/")
+    if slash and label.under.strip():
+        raise Rejected("label-invalid", "a label has no / where `under` says where it belongs")
+    name = _name(text, "label-invalid", "a label", WORD_MAX)
     if name.casefold() in EMPTY:
         name = "other"
     known = grown(tree, words)
-    family = _family(label.under, known) if label.under.strip() else None
+    under = under if slash else label.under.strip()
+    family = _family(under, known) if under else None
     try:
         found = known.find(name)
     except UnknownLabel as error:
@@ -178,9 +183,7 @@ def grown(tree: Taxonomy, words: Iterable[Word]) -> Taxonomy:
     new = {word.label: word for word in words if word.label and word.under and word.label not in tree.paths}
     if not new:
         return tree
-    rows = [
-        Species(word.path[0], word.path[1], word.path[2], word.english, (), ()) for word in new.values()
-    ]
+    rows = [Species(word.path[0], word.path[1], word.path[2], word.english, (), ()) for word in new.values()]
     return build((*tree.rows, *rows))
 
 

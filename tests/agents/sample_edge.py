@@ -17,6 +17,7 @@ from agents.dead_letters import answer_or_refuse
 from agents.edge_answers import Answers
 from agents.edge_frames import Families
 from agents.edge_inbox import SiteAdmission, UplinkAdmission
+from agents.edge_labels import Labels
 from agents.edge_rooms import Rooms
 from agents.edge_series import SiteSeries
 from agents.edge_sightings import Sightings
@@ -25,7 +26,7 @@ from agents.telemetry import Metrics
 from pipeline import messages, topics
 from pipeline.clock import HandClock
 from pipeline.delivery import Ingest
-from pipeline.messages import Downlink, Envelope, Event, Result, SightingReport
+from pipeline.messages import Downlink, Envelope, Event, Label, Result, SightingReport
 from pipeline.mqtt import Message
 from pipeline.privacy.policy import Policy
 from pipeline.privacy.seal import Keyring
@@ -60,6 +61,18 @@ class SampleEdge:
         self.rooms.open()
         self.sightings = Sightings(self.settings, self.store, charts)
         families = Families(self.policy, edge_eye(), self.keyring, self.settings.uplink.sealed)
+        self.labels = Labels(
+            self.settings,
+            self.policy,
+            self.spool,
+            self.store,
+            self.sightings,
+            charts,
+            self.keyring,
+            lambda: edge_eye().tree,
+            self.metrics,
+            self.clock,
+        )
         self.answers = Answers(
             self.settings,
             self.policy,
@@ -68,6 +81,7 @@ class SampleEdge:
             families,
             self.rooms,
             self.sightings,
+            self.labels,
             charts,
             self.metrics,
             self.clock,
@@ -110,6 +124,16 @@ class SampleEdge:
         self.clock.turn(self.settings.edge.cloud_deadline_s + 1)
         for event in self.store.overdue(self.clock.now()):
             self.answers.expire(event)
+
+    def label(self, label: Label, device: str = "cam1", *, retain: bool = False) -> None:
+        """A person's word, published under this device."""
+        topic = topics.label(self.settings.site, device)
+        self.deliver_raw(Message(topic, messages.encode(label), retain))
+
+    def wait_for_early(self, seconds: float = 0.0) -> None:
+        """Let time pass, and look again at labels that came before their events."""
+        self.clock.turn(seconds)
+        self.labels.retry_early(threading.Event())
 
     # --- out -------------------------------------------------------------------------------------------------
 
