@@ -27,6 +27,7 @@ from agents.edge_answers import Answers
 from agents.edge_frames import Families
 from agents.edge_inbox import SiteAdmission, UplinkAdmission
 from agents.edge_labels import Labels
+from agents.edge_learning import EdgeLearning
 from agents.edge_rooms import Rooms
 from agents.edge_series import SiteSeries
 from agents.edge_sightings import Sightings
@@ -35,6 +36,10 @@ from agents.links import broker_parts, endpoint, model_names, presence
 from agents.own_models import edge_eye
 from agents.role import Health
 from agents.telemetry import Metrics
+from models.eyes import EdgeEye
+from models.local_eye import LocalEye
+from models.local_head import Background
+from models.local_lessons import General
 from models.registry import load_zoo
 from pipeline import topics
 from pipeline.clock import Clock, SystemClock
@@ -91,7 +96,8 @@ class Edge:
         self._rooms.open()
         series = SiteSeries(self._series)
         self._sightings = Sightings(settings, self._store, series)
-        families = Families(self._policy, eye, keyring, settings.uplink.sealed)
+        local = LocalEye(eye)
+        families = Families(self._policy, local, keyring, settings.uplink.sealed)
         self.labels = Labels(
             settings,
             self._policy,
@@ -104,6 +110,19 @@ class Edge:
             self.metrics,
             self._clock,
         )
+        self._learning = EdgeLearning(
+            site,
+            self._spool,
+            self._store,
+            local,
+            General.of(eye),
+            Background.of(zoo.sums()),
+            self.metrics,
+        )
+        # Families by a model of the site's own are not a general head's: there is nothing to transfer.
+        if isinstance(eye, EdgeEye):
+            self.labels.listen(self._learning.heard)
+            self._learning.start()
         self._answers = Answers(
             settings,
             self._policy,
@@ -118,7 +137,7 @@ class Edge:
             self._clock,
         )
         birth, will = presence(
-            site, self.name, self._clock, models=model_names(zoo, eye.name), backlog=self._backlog
+            site, self.name, self._clock, models=model_names(zoo, local.name), backlog=self._backlog
         )
         at_site = SiteAdmission(site, self._spool, self._store, self.metrics, self._clock)
         at_uplink = UplinkAdmission(site, self._store, self.metrics, self._answers.supersede)
@@ -164,6 +183,7 @@ class Edge:
             "waiting": str(self._spool.waiting_count),
             "unsent": str(self._backlog()),
         }
+        parts["learning"] = self._learning.state
         if self._series.trouble:
             parts["series"] = self._series.trouble
         return Health(self._mqtt.connected, parts)
@@ -173,6 +193,7 @@ class Edge:
         if not self._ready:
             return
         self._spool.arrived.set()
+        self._learning.stop(deadline_s / 8)
         for sender in self._senders:
             sender.stop(0.3)
         self._mqtt.stop(deadline_s / 4, farewell=presence(self._settings.site, self.name, self._clock)[1])

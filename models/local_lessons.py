@@ -24,19 +24,30 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.eye_heads import Floats
+from models.eye_heads import Floats, components
 from models.local import CALIBRATED_FROM, Judged, Local, Rule, Verdict
 from models.local_eye import Served
 from models.local_head import Background, Lesson, Weighing
 from models.taxonomy import Taxonomy
 from models.taxonomy_growth import grown, row_under
+from models.witnesses import Witnesses
 
 WEIGHED_AGAIN = 1.25
 """By this factor lessons grow between two weighings."""
+
+
+class VectorEye(Protocol):
+    """A released eye, as far as a site learns from it: `head` answers of the vector alone."""
+
+    name: str
+    space: str
+    tree: Taxonomy
+    head: Witnesses
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +59,16 @@ class General:
     tree: Taxonomy
     dimension: int
     says: Callable[[NDArray[np.uint8]], Floats]
+
+    @classmethod
+    def of(cls, eye: VectorEye) -> General:
+        """A released eye's."""
+        head, dimension = eye.head, eye.head.dimension
+
+        def says(vectors: NDArray[np.uint8]) -> Floats:
+            return np.stack([head.species(components(vector, dimension), vector) for vector in vectors])
+
+        return cls(eye.name, eye.space, eye.tree, dimension, says)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -232,6 +253,10 @@ class Learning:
         parent = path[-2] if path[-2] in tree.families else "/".join(path[:-1])
         row = row_under(tree, label, parent, english)
         return replace(self, local=self.local.grown(grown(tree, (row,))))
+
+    def having(self, events: Mapping[str, Taught]) -> Learning:
+        """With these events, whose lessons are still to be taught: see `transferred`."""
+        return replace(self, events=MappingProxyType(dict(events)))
 
     def _having(self, more: Mapping[str, Taught], less: str = "") -> Learning:
         kept = {name: its for name, its in self.events.items() if name != less}

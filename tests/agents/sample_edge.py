@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from sample_messages import NOW_S, edge_eye, occupancy, settings
+from sample_messages import NOW_S, background, edge_eye, occupancy, settings
 
 from agents import outbox
 from agents.dead_letters import answer_or_refuse
@@ -18,11 +18,15 @@ from agents.edge_answers import Answers
 from agents.edge_frames import Families
 from agents.edge_inbox import SiteAdmission, UplinkAdmission
 from agents.edge_labels import Labels
+from agents.edge_learning import EdgeLearning
 from agents.edge_rooms import Rooms
 from agents.edge_series import SiteSeries
 from agents.edge_sightings import Sightings
 from agents.edge_store import SITE, UPLINK, UPLINK_ACKS, EdgeStore
 from agents.telemetry import Metrics
+from models.eyes import EdgeEye
+from models.local_eye import LocalEye
+from models.local_lessons import General
 from pipeline import messages, topics
 from pipeline.clock import HandClock
 from pipeline.delivery import Ingest
@@ -47,6 +51,7 @@ class SampleEdge:
         *,
         series: Writer | None = None,
         limit_bytes: int = 1 << 26,
+        general_eye: EdgeEye | None = None,
     ) -> None:
         self.settings = told or settings(folder)
         self.clock = HandClock(NOW_S)
@@ -60,7 +65,8 @@ class SampleEdge:
         self.rooms = Rooms(self.settings, self.policy, self.store, occupancy(), self.keyring, self.clock)
         self.rooms.open()
         self.sightings = Sightings(self.settings, self.store, charts)
-        families = Families(self.policy, edge_eye(), self.keyring, self.settings.uplink.sealed)
+        self.eye = LocalEye(general_eye or edge_eye())
+        families = Families(self.policy, self.eye, self.keyring, self.settings.uplink.sealed)
         self.labels = Labels(
             self.settings,
             self.policy,
@@ -69,10 +75,22 @@ class SampleEdge:
             self.sightings,
             charts,
             self.keyring,
-            lambda: edge_eye().tree,
+            lambda: (general_eye or edge_eye()).tree,
             self.metrics,
             self.clock,
         )
+        self.learning = EdgeLearning(
+            self.settings.site,
+            self.spool,
+            self.store,
+            self.eye,
+            General.of(general_eye or edge_eye()),
+            background(),
+            self.metrics,
+        )
+        self.labels.listen(self.learning.heard)
+        self.learning.open()
+        self.learning.work()
         self.answers = Answers(
             self.settings,
             self.policy,

@@ -36,7 +36,6 @@ from agents.edge_labels import EARLY_S
 from agents.edge_store import DAY_S, SITE
 from agents.gateway import check_site
 from agents.labels import LABEL_MAX_BYTES, LABELLED, LabelledEvent, agreed
-from models.taxonomy import load_taxonomy
 from pipeline import clock, messages, topics
 from pipeline.errors import Rejected
 from pipeline.messages import (
@@ -118,7 +117,7 @@ def results(told: list[msgspec.Struct]) -> list[Result]:
 
 
 def answer_of_cloud(envelope: Envelope) -> Result:
-    return species_answer(cloud_eye(), load_taxonomy(), envelope, NOW_S, lambda: NOW_S + 0.001)
+    return species_answer(cloud_eye(), envelope, NOW_S, lambda: NOW_S + 0.001)
 
 
 # --- what users see --------------------------------------------------------------------------------------------
