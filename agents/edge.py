@@ -32,6 +32,7 @@ from agents.edge_rooms import Rooms
 from agents.edge_series import SiteSeries
 from agents.edge_sightings import Sightings
 from agents.edge_store import DAY_S, SITE, UPLINK, UPLINK_ACKS, EdgeStore
+from agents.edge_sums import SumTeller
 from agents.links import broker_parts, endpoint, model_names, presence
 from agents.own_models import edge_eye
 from agents.role import Health
@@ -78,6 +79,7 @@ class Edge:
         self._policy = Policy(settings)
         self._stop = threading.Event()
         self._ready = False
+        self._summed_s = 0.0
 
     # --- life ----------------------------------------------------------------------------------------------
 
@@ -119,6 +121,7 @@ class Edge:
             Background.of(zoo.sums()),
             self.metrics,
         )
+        self._sums = SumTeller(site, self._spool, self._store, self._clock)
         # Families by a model of the site's own are not a general head's: there is nothing to transfer.
         if isinstance(eye, EdgeEye):
             self.labels.listen(self._learning.heard)
@@ -243,6 +246,10 @@ class Edge:
         self._sightings.close_quiet(now_s, self._spool)
         self.labels.retry_early(self._stop)
         self.labels.tell_changes()
+        if self._settings.edge.share_sums and now_s - self._summed_s > TIDY_S:
+            general = self._learning.general
+            self._sums.tell(general.space, general.tree)
+            self._summed_s = now_s
 
     def _announce(self, now_s: float) -> None:
         """At each connection: a broker that was set up anew has forgotten what it retained."""

@@ -23,7 +23,7 @@ import numpy as np
 import structlog
 
 from agents.dead_letters import INTERNAL_ERROR, RETRY_S
-from agents.edge_learning_store import About, LearningStore
+from agents.edge_learning_store import About
 from agents.edge_store import EdgeStore
 from agents.labels import LabelledEvent
 from agents.telemetry import Metrics
@@ -56,7 +56,7 @@ class EdgeLearning:
     ) -> None:
         self._spool = spool
         self._answers = store
-        self._store = LearningStore(spool)
+        self._store = store.learning
         self._eye = eye
         self._metrics = metrics
         self._learning = Learning.start(general, site=site, background=background)
@@ -69,7 +69,6 @@ class EdgeLearning:
 
     def open(self) -> None:
         """Serve what was learned before, and find what was said since."""
-        self._store.open()
         general = self._learning.general
         standing = self._store.standing()
         if standing is not None:

@@ -56,10 +56,6 @@ class LearningStore:
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
 
-    def open(self) -> None:
-        """Make the tables where there are none."""
-        self._spool.migrate("learning", MIGRATIONS)
-
     # --- lessons ------------------------------------------------------------------------------------------------
 
     def lessons(self, space: str) -> list[Taught]:

@@ -1,5 +1,6 @@
 """What the edge remembers, and what it sends: answers beside inbox and outbox, in the same transactions; sightings,
-rooms and labels have tables of their own (`SightingStore`, `RoomStore`, `LabelStore`). Kept for `edge.keep_days`.
+rooms, labels and what is learned from them have tables of their own (`SightingStore`, `RoomStore`, `LabelStore`, `LearningStore`).
+Kept for `edge.keep_days`; what was learned, for ever.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from agents import edge_room_store, edge_sighting_store, label_store, outbox
+from agents import edge_learning_store, edge_room_store, edge_sighting_store, label_store, outbox
+from agents.edge_learning_store import LearningStore
 from agents.edge_room_store import RoomStore
 from agents.edge_sighting_store import SightingStore
 from agents.label_store import LabelStore
@@ -83,6 +85,7 @@ class EdgeStore:
         self.sightings = SightingStore(spool, clock)
         self.rooms = RoomStore(spool)
         self.labels = LabelStore(spool)
+        self.learning = LearningStore(spool)
 
     def open(self) -> None:
         """Make the tables where there are none."""
@@ -90,6 +93,7 @@ class EdgeStore:
         self._spool.migrate("sightings", edge_sighting_store.MIGRATIONS)
         self._spool.migrate("rooms", edge_room_store.MIGRATIONS)
         self._spool.migrate("labels", label_store.MIGRATIONS)
+        self._spool.migrate("learning", edge_learning_store.MIGRATIONS)
 
     # --- answers -----------------------------------------------------------------------------------------------
 
