@@ -6,7 +6,8 @@ milliseconds::
 
     Lesson --learn--> Sums --gate: the visits held back--> taken, held back, or refused --head()--> LocalHead
 
-Of each label the third visit of every five is held back from the head that is judged. Once there are `HELD_LEAST` of them, an
+Of each label the third visit of every five is held back from the head that is judged, or the next that this head names right without it:
+a wrong label is no judge. Once there are `HELD_LEAST` of them, an
 increment is not taken if that head, with it, names fewer of them right than the best head before, by more than `FORGIVEN`; or if its
 mean log-loss on them lies above the best by more than `SLACK`. A visit to be held back has to pass, too. Then the last good head goes on. What is served is solved from all visits taken,
 held back or not: sums add up. And they subtract: a visit that is `forgotten` has never been in them.
@@ -50,7 +51,7 @@ GENERAL_SHARES = (0.0, 0.1, 0.2, 0.4, 0.8)
 """How much the general head may count beside the site's; which of these is measured on the site's own visits."""
 
 HELD_OF, HELD_AT = 5, 2
-"""Of each label's visits, in groups of so many, the one at this place is held back."""
+"""Of each label's visits, in groups of so many, one is held back, from this place on."""
 
 HELD_LEAST = 5
 """With fewer visits held back there is nothing to judge by, and labels are taken as they come."""
@@ -148,7 +149,7 @@ class Local:
             least = self.best.right - max(1, int(FORGIVEN * len(self.held)))
             if after.right < least or after.loss > self.best.loss + SLACK:
                 return replace(self, judged=head), Verdict("refused", before, after)
-        if nth % HELD_OF == HELD_AT:
+        if self._is_due(lesson.label, nth) and self._names(head, lesson):
             held = replace(self._holding(lesson), judged=head)
             now = held.judge(held._head_of_learned())
             best = Judged(self.best.right + now.right - before.right, now.loss)
@@ -258,6 +259,14 @@ class Local:
                 site, known = head.witnesses(Visits.of(self.tree, [lesson]))
                 asked.append((site[0], known[0], head.labels.index(lesson.label)))
         return asked
+
+    def _is_due(self, label: str, nth: int) -> bool:
+        """Whether of a label's visits, of which this is the `nth`, fewer are held back than are to be."""
+        return sum(its.label == label for its in self.held) < (nth - HELD_AT) // HELD_OF + 1
+
+    def _names(self, head: LocalHead, lesson: Lesson) -> bool:
+        species = head.answers(Visits.of(self.tree, [lesson]))
+        return truths(self.tree, species, [lesson.label])[0][1]
 
     def _taking(self, lesson: Lesson, learned: Sums) -> Local:
         return replace(

@@ -190,6 +190,9 @@ class Learning:
         """Teach a lesson with an event more; if that is refused, the lesson stays as it was."""
         members = (*(replace(its, place=event.place) for its in others), event)
         without = self.local.forgotten(event.lesson)
+        if len(without.held) == len(self.local.held):
+            # Else each frame more of a wrong visit would lower what the next is measured against.
+            without = replace(without, best=self.local.best)
         local, verdict = without.learn(self._lesson(members))
         if verdict.rule == "refused":
             refused = replace(event, rule=verdict.rule)
