@@ -3,7 +3,9 @@
 ::
 
     MQTT event ──> inbox ──> Families, Rooms ──> outbox ──> MQTT result, sighting (users of the site)
-    (devices)                                       └─────> MQTT uplink           (gateway, kept until its uplink-ack)
+    (devices)        ^                              └─────> MQTT uplink           (gateway, kept until its uplink-ack)
+    MQTT label ──────┴─────> Labels ──────────────────^
+    (people)
     MQTT downlink (the cloud's answers) ──> refined in place ──> MQTT result, sighting
 
 The edge owns the revisions of an event from its own answer on: the cloud's answer passes through it, and where none
@@ -25,15 +27,22 @@ from agents.dead_letters import answer_or_refuse
 from agents.edge_answers import Answers
 from agents.edge_frames import Families
 from agents.edge_inbox import SiteAdmission, UplinkAdmission
+from agents.edge_labels import Labels
+from agents.edge_learning import EdgeLearning
 from agents.edge_rooms import Rooms
 from agents.edge_series import SiteSeries
 from agents.edge_sightings import Sightings
 from agents.edge_store import DAY_S, SITE, UPLINK, UPLINK_ACKS, EdgeStore
+from agents.edge_sums import SumTeller
 from agents.edge_updates import edge_updates
 from agents.links import broker_parts, endpoint, model_names, presence, update_parts
 from agents.release_download import Download
 from agents.role import Health
 from agents.telemetry import Metrics
+from models.eyes import EdgeEye
+from models.local_eye import LocalEye
+from models.local_head import Background
+from models.local_lessons import General
 from models.registry import load_zoo
 from pipeline import topics
 from pipeline.clock import Clock, SystemClock
@@ -72,6 +81,7 @@ class Edge:
         self._policy = Policy(settings)
         self._stop = threading.Event()
         self._ready = False
+        self._summed_s = 0.0
 
     # --- life ----------------------------------------------------------------------------------------------
 
@@ -90,7 +100,35 @@ class Edge:
         self._rooms.open()
         series = SiteSeries(self._series)
         self._sightings = Sightings(settings, self._store, series)
-        families = Families(self._policy, self._updates.serving, keyring, settings.uplink.sealed)
+        local, serving = LocalEye(), self._updates.serving
+        families = Families(self._policy, serving, keyring, settings.uplink.sealed, local.refine)
+        self.labels = Labels(
+            settings,
+            self._policy,
+            self._spool,
+            self._store,
+            self._sightings,
+            series,
+            keyring,
+            lambda: serving.eye.tree,
+            self.metrics,
+            self._clock,
+        )
+        self._learning = EdgeLearning(
+            site,
+            self._spool,
+            self._store,
+            local,
+            General.of(serving.eye),
+            Background.of(zoo.sums()),
+            self.metrics,
+        )
+        self._sums = SumTeller(site, self._spool, self._store, self._clock)
+        # Families by a model of the site's own are not a general head's: there is nothing to transfer.
+        if isinstance(serving.eye, EdgeEye):
+            self.labels.listen(self._learning.heard)
+            serving.subscribe(lambda eye: self._learning.served_by(General.of(eye)))
+            self._learning.start()
         self._answers = Answers(
             settings,
             self._policy,
@@ -99,6 +137,7 @@ class Edge:
             families,
             self._rooms,
             self._sightings,
+            self.labels,
             series,
             self.metrics,
             self._clock,
@@ -107,7 +146,7 @@ class Edge:
             site,
             self.name,
             self._clock,
-            models=lambda: model_names(zoo, self._updates.serving.eye.name, heads=self._updates.title),
+            models=lambda: model_names(zoo, local.title(serving.eye.name), heads=self._updates.title),
             backlog=self._backlog,
             update=lambda: self._updates.update,
         )
@@ -116,7 +155,7 @@ class Edge:
         self._mqtt = Connection(
             endpoint(settings.mqtt),
             f"tierwise-{site}-edge",
-            subscriptions=[topics.event(site, "+", "+")],
+            subscriptions=[topics.event(site, "+", "+"), topics.label(site, "+")],
             handler=Ingest(self._spool, SITE, at_site.admit, at_site.committed),
             birth=self._status,
             will=will,
@@ -165,6 +204,7 @@ class Edge:
             "unsent": str(self._backlog()),
             **update_parts(self._updates.title, self._updates.update),
         }
+        parts["learning"] = self._learning.state
         if self._series.trouble:
             parts["series"] = self._series.trouble
         return Health(self._mqtt.connected, parts)
@@ -176,6 +216,7 @@ class Edge:
         self._spool.arrived.set()
         self._updates.stop(deadline_s / 4)
         self._download.stop(0.2)
+        self._learning.stop(deadline_s / 8)
         for sender in self._senders:
             sender.stop(0.3)
         self._mqtt.stop(deadline_s / 4, farewell=presence(self._settings.site, self.name, self._clock)[1])
@@ -229,6 +270,12 @@ class Edge:
             self._answers.told(window)
         self._rooms.tell_hours(self._spool)
         self._sightings.close_quiet(now_s, self._spool)
+        self.labels.retry_early(self._stop)
+        self.labels.tell_changes()
+        if self._settings.edge.share_sums and now_s - self._summed_s > TIDY_S:
+            general = self._learning.general
+            self._sums.tell(general.space, general.tree)
+            self._summed_s = now_s
 
     def _announce(self, now_s: float) -> None:
         """At each connection: a broker that was set up anew has forgotten what it retained."""

@@ -20,16 +20,18 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.labels import KeptFeature
 from agents.serving import Looker
 from models import cascade, images
 from models.boxes import Box
 from models.calibrate import answer
-from models.eyes import EdgeSight
+from models.eyes import EdgeSight, SiteWord
 from models.taxonomy import Taxonomy
 from models.witnesses import Witnesses
 from pipeline import clock, messages
 from pipeline.errors import Rejected
 from pipeline.messages import Crop, Envelope, Event, Feature, Kind, Levels, Privacy, Result, Tier, Vector
+from pipeline.privacy.gate import may_see
 from pipeline.privacy.policy import Policy
 from pipeline.privacy.seal import Keyring, seal
 
@@ -60,6 +62,10 @@ class FamilyAnswer:
     levels: Levels
     feature: Envelope | None
     """What may travel on: in the clear to be answered, or sealed to be kept."""
+    kept: KeptFeature | None
+    """What stays here for as long as the event is known; None where the edge may not hold it in the clear."""
+    known_here: tuple[str, ...] = ()
+    """As far as the site's own labels make it sure: the cloud does not overrule that."""
 
     @property
     def withdrawn(self) -> bool:
@@ -75,12 +81,15 @@ class Families:
         eyes: Looker[FamilyEye],
         keyring: Keyring,
         sealed: tuple[Privacy, ...],
+        refine: Callable[[EdgeSight], EdgeSight] = lambda seen: seen,
     ) -> None:
-        """`eyes` says which one answers a stream; `sealed`: levels whose features the settings let leave sealed."""
+        """`eyes` says which one answers a stream; `refine` is what the site's own labels add to what it saw; `sealed`: levels whose
+        features the settings let leave sealed."""
         self._policy = policy
         self._eyes = eyes
         self._keyring = keyring
         self._sealed = sealed
+        self._refine = refine
 
     def answer(
         self, event: Event, *, revision: int, asked: str | None, now: Callable[[], float]
@@ -100,10 +109,12 @@ class Families:
             The crop is no picture, or the vector is of another space.
         """
         before = event.result
-        eye, seen = self._see(event)
-        found = answer(eye.tree, (seen.family, seen.kingdom), seen.thresholds)
-        path = cascade.deeper(before.path, tuple(found.path))
-        probability = found.probability if path == tuple(found.path) else before.probability
+        eye, looked = self._see(event)
+        seen = self._refine(looked)
+        found = said(seen)
+        path = cascade.deeper(before.path, found.path)
+        probability = found.probability if path == found.path else before.probability
+        known_here = found.path if found.sure else ()
         levels = event.levels
         if seen.person_raised or self._policy.knows(before.source):
             asked_again = self._policy.levels(
@@ -120,6 +131,7 @@ class Families:
                 person=seen.person,
                 person_raised=seen.person_raised,
                 may_leave=levels.feature.reach is Tier.CLOUD,
+                known_here=known_here,
                 asked=asked,
             )
         )
@@ -144,10 +156,12 @@ class Families:
             model=seen.model,
             latency_ms=latency_ms(event, now()),
         )
-        feature = None
-        if not seen.person_raised:
-            feature = self._feature(event, result, seen, levels, decision.forward, eye.space)
-        return FamilyAnswer(result, levels, feature)
+        if seen.person_raised:
+            return FamilyAnswer(result, levels, None, None, known_here)
+        payload = self._payload(event, result, seen)
+        feature = self._feature(result, payload, levels, decision.forward, eye.space)
+        kept = self._kept(result, payload, seen, levels, eye.space)
+        return FamilyAnswer(result, levels, feature, kept, known_here)
 
     def _see(self, event: Event) -> tuple[FamilyEye, EdgeSight]:
         source = event.result.source
@@ -158,14 +172,9 @@ class Families:
             return self._eyes.look(source, partial(_see_vector, event.body))
         raise Rejected("no-body", "an event for the edge's eye came without a crop or a vector")
 
-    def _feature(
-        self, event: Event, result: Result, seen: EdgeSight, levels: Levels, forward: bool, space: str
-    ) -> Envelope | None:
-        """The feature's envelope: public to be answered, edge-private sealed by the site's key if settings ask so."""
-        keep_sealed = levels.feature is Privacy.EDGE_PRIVATE and levels.feature in self._sealed
-        if not forward and not keep_sealed:
-            return None
-        payload = Feature(
+    @staticmethod
+    def _payload(event: Event, result: Result, seen: EdgeSight) -> bytes:
+        feature = Feature(
             data=seen.vector.tobytes(),
             sighting="" if result.sighting in (None, result.event) else str(result.sighting),
             wants=event.wants,
@@ -174,12 +183,38 @@ class Families:
             probability=result.probability,
             latency_ms=result.latency_ms,
         )
+        return messages.encode(feature)
+
+    @staticmethod
+    def _kept(
+        result: Result, payload: bytes, seen: EdgeSight, levels: Levels, space: str
+    ) -> KeptFeature | None:
+        if not may_see(Tier.EDGE, levels.feature):
+            return None
+        return KeptFeature(
+            event=result.event,
+            sighting=result.sighting or result.event,
+            source=result.source,
+            time=result.time,
+            space=space,
+            payload=payload,
+            vector=seen.vector.tobytes(),
+            levels=levels,
+        )
+
+    def _feature(
+        self, result: Result, payload: bytes, levels: Levels, forward: bool, space: str
+    ) -> Envelope | None:
+        """The feature's envelope: public to be answered, edge-private sealed by the site's key if settings ask so."""
+        keep_sealed = levels.feature is Privacy.EDGE_PRIVATE and levels.feature in self._sealed
+        if not forward and not keep_sealed:
+            return None
         envelope = Envelope(
             event=result.event,
             kind=Kind.FEATURE,
             privacy=levels.feature,
             key=f"{result.site}/{result.device}",
-            payload=messages.encode(payload),
+            payload=payload,
             source=result.source,
             time=result.time,
             space=space,
@@ -197,6 +232,14 @@ def _see_vector(vector: Vector, eye: FamilyEye) -> EdgeSight:
             "give device and edge the same release",
         )
     return eye.see_vector(np.frombuffer(vector.data, np.uint8))
+
+
+def said(seen: EdgeSight) -> SiteWord:
+    """What the eye answers: the word of the site's own labels, or else the deepest rank that reaches its threshold."""
+    if seen.site is not None:
+        return seen.site
+    found = answer(seen.tree, (seen.family, seen.kingdom), seen.thresholds)
+    return SiteWord(tuple(found.path), found.probability, sure=False)
 
 
 def latency_ms(event: Event, now_s: float) -> float:

@@ -60,6 +60,8 @@ class Situation:
     """The share of persons that the device's eye is known to miss; 0: pixels may leave by its word."""
     person_miss_rate_accepted: float = 0.0
     """What the settings accept of that."""
+    known_here: tuple[str, ...] = ()
+    """As far as the site's own labels make it sure, from the kingdom down."""
     asked: str | None = None
     """The event of this sighting about which the next tier was asked already."""
     stands: str | None = None
@@ -96,6 +98,7 @@ def _label(situation: Situation) -> str:
 
 
 _NEAR = (Tier.DEVICE, Tier.EDGE)
+_DEPTHS = {Rank.KINGDOM: 1, Rank.FAMILY: 2, Rank.SPECIES: 3}
 
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -139,6 +142,14 @@ RULES: tuple[Rule, ...] = (
         f"`other` at {NOTHING_LIVING} or more",
         lambda s: _label(s) == "other" and s.probability >= NOTHING_LIVING,
         lambda s: f"nothing living to name ({s.probability:.2f} other)",
+    ),
+    Rule(
+        "site-knows",
+        (Tier.EDGE,),
+        False,
+        "what the site's own labels make it sure of is as deep as what is wanted",
+        lambda s: bool(s.known_here) and (s.known_here in LEAVES or len(s.known_here) >= _DEPTHS[s.wants]),
+        lambda s: f"labels of this site name {s.known_here[-1]} ({s.probability:.2f}): no need to ask",
     ),
     Rule(
         "sure-of-family",
@@ -248,6 +259,17 @@ def deeper(before: Sequence[str], now: Sequence[str]) -> tuple[str, ...]:
     if not now or tuple(before[: len(now)]) == tuple(now):
         return tuple(before)
     return tuple(now)
+
+
+def contradicts(known_here: Sequence[str], now: Sequence[str]) -> bool:
+    """Whether a later tier's answer leaves the path that a site is sure of: then the site's word stands.
+
+    >>> contradicts(("animal", "Felidae"), ("animal", "Felidae", "Felis catus")), contradicts(("animal", "Felidae"), ("animal",))
+    (False, False)
+    >>> contradicts(("animal", "Felidae"), ("animal", "Canidae"))
+    True
+    """
+    return any(here != there for here, there in zip(known_here, now, strict=False))
 
 
 def rank_of(path: Sequence[str]) -> Rank:

@@ -51,9 +51,25 @@ class DeviceSight:
     model: str
 
 
+@dataclass(frozen=True, slots=True)
+class SiteWord:
+    """What a site's own labels name a crop, as deep as it was taught: the path from the kingdom, never past a label of its own.
+
+    `sure`: it need not ask, and the cloud does not overrule it.
+    """
+
+    path: tuple[str, ...]
+    probability: float
+    sure: bool
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class EdgeSight:
-    """The edge's view of a crop; `vector` is uint8, all that the cloud gets."""
+    """The edge's view of a crop; `vector` is uint8, all that the cloud gets.
+
+    `species` is what family and kingdom were summed from, over `tree`; None of a model that names families alone. `site` is the word of
+    a site that has labels of its own.
+    """
 
     family: Scores
     kingdom: Scores
@@ -64,6 +80,9 @@ class EdgeSight:
     model: str
     thresholds: Mapping[str, float]
     """By rank: from which probability an answer of this model stands."""
+    tree: Taxonomy
+    species: Scores | None = None
+    site: SiteWord | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -172,7 +191,7 @@ class EdgeEye:
     def _sight(
         self, species: Floats, person: float, raised: bool, vector: NDArray[np.uint8], start: float
     ) -> EdgeSight:
-        _, family, kingdom = _rolled(self.tree, species)
+        scores, family, kingdom = _rolled(self.tree, species)
         return EdgeSight(
             family=family,
             kingdom=kingdom,
@@ -182,6 +201,8 @@ class EdgeEye:
             ms=(time.perf_counter() - start) * 1e3,
             model=self.name,
             thresholds=self._thresholds,
+            tree=self.tree,
+            species=scores,
         )
 
 

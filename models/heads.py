@@ -129,20 +129,32 @@ def discriminants(
 
 
 def _alone(sums: Sums, rank: str, ridge: float) -> LinearHead:
-    events = sums.events
-    if events == 0:
+    if sums.events == 0:
         raise Rejected("too-few-events", f"no events of {sums.space} to solve a head from; label some first")
-    # Features are centred first: uint8 vectors lie far from zero, and an uncentred system is badly conditioned.
     gram, cross = sums.gram.astype(np.float64), sums.cross.astype(np.float64)
+    return ridge_head(sums.space, rank, sums.labels, gram, cross, ridge)
+
+
+def ridge_head(
+    space: str,
+    rank: str,
+    labels: tuple[str, ...],
+    gram: NDArray[np.float64],
+    cross: NDArray[np.float64],
+    ridge: float,
+) -> LinearHead:
+    """The ridge head of weighed events: gram (d+1, d+1), cross (d+1, k) as in `Sums`, in floats; of more than none."""
+    events = gram[-1, -1]
+    # Features are centred first: uint8 vectors lie far from zero, and an uncentred system is badly conditioned.
     mean_x, mean_y = gram[-1, :-1] / events, cross[-1] / events
     covariance = gram[:-1, :-1] - events * np.outer(mean_x, mean_x)
     correlation = cross[:-1] - events * np.outer(mean_x, mean_y)
     size = len(covariance)
     # One event, or equal ones, have no spread at all: then any positive penalty gives the constant head.
-    penalty = ridge * max(float(np.trace(covariance)) / size, 1.0)
-    weights = np.linalg.solve(covariance + penalty * np.eye(size), correlation)
+    covariance.flat[:: size + 1] += ridge * max(float(np.trace(covariance)) / size, 1.0)
+    weights = np.linalg.solve(covariance, correlation)
     bias = mean_y - mean_x @ weights
-    return LinearHead(sums.space, rank, sums.labels, weights.astype(np.float32), bias.astype(np.float32))
+    return LinearHead(space, rank, labels, weights.astype(np.float32), bias.astype(np.float32))
 
 
 def _towards(sums: Sums, rank: str, head: LinearHead, strength: float) -> LinearHead:

@@ -1,19 +1,16 @@
-"""A site's own head: what one camera's labels add to what the cloud knows. Pure: lessons in, a head out.
+"""A site's own learning: what one camera's or one site's labels add to what the cloud knows. Pure: lessons in, a head out.
 
 Three stages: the cloud's general head arrives; the site transfers it by its own labelled visits, which are added to integer
-sums, solved into a ridge head and pooled with it; and every further label is added behind a gate, in milliseconds::
+sums, solved into a ridge head and pooled with it (`models.local_head`); and every further label is added behind a gate, in
+milliseconds::
 
-    general species -----------------------------------+
-    vectors of a visit --> Sums --ridge--> labels, unseen -+-- pooled, tempered --> species over the site's tree
+    Lesson --learn--> Sums --gate: the visits held back--> taken, held back, or refused --head()--> LocalHead
 
-The site's head knows the labels that were given, of any rank, and that there are others: by Good and Turing's count, a visit
-is of none of them about as often as labels that were seen once were. What it says of labels and of `unseen` is
-weighed with what the general head says of the same; within a label, and within `unseen`, the general head speaks alone.
-
-Of each label the third visit of every five is held back from the head that is judged. Once there are `HELD_LEAST` of them, an
+Of each label the third visit of every five is held back from the head that is judged, or the next that this head names right without it:
+a wrong label is no judge. Once there are `HELD_LEAST` of them, an
 increment is not taken if that head, with it, names fewer of them right than the best head before, by more than `FORGIVEN`; or if its
 mean log-loss on them lies above the best by more than `SLACK`. A visit to be held back has to pass, too. Then the last good head goes on. What is served is solved from all visits taken,
-held back or not: sums add up.
+held back or not: sums add up. And they subtract: a visit that is `forgotten` has never been in them.
 
 Example::
 
@@ -21,40 +18,40 @@ Example::
     site, verdict = site.learn(Lesson("Felidae", vectors, general))
     site.name                               # "lite0@3+garden.1"
     site.head().consensus(vectors, general) # float32 (species,): of one visit
-
-Sources: Good 1953 (Biometrika 40:237) for what was never seen; logarithmic opinion pools, Genest & Zidek 1986; ridge heads
-that learn by addition, McDonnell et al. 2023 (RanPAC, arXiv:2307.02251).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.calibrate import fit_temperature
-from models.eye_heads import Floats
-from models.heads import LinearHead, solve
-from models.scores import Scores, softmax
-from models.taxonomy import RANKS, Taxonomy, roll_up
+from models.local_head import (
+    FAINTEST,
+    UNWEIGHED,
+    Background,
+    Floats64,
+    Lesson,
+    LocalHead,
+    Visits,
+    Weighing,
+    truths,
+)
+from models.scores import softmax
+from models.taxonomy import RANKS, Taxonomy
 from pipeline.sums import Sums
-
-RIDGE = 0.1
-"""A hundred times what the packs' sums are solved with: a camera's first visits are few and much alike."""
 
 GENERAL_SHARES = (0.0, 0.1, 0.2, 0.4, 0.8)
 """How much the general head may count beside the site's; which of these is measured on the site's own visits."""
 
-START_SHARE = 0.2
-"""Before there are enough of them."""
-
 HELD_OF, HELD_AT = 5, 2
-"""Of each label's visits, in groups of so many, the one at this place is held back."""
+"""Of each label's visits, in groups of so many, one is held back, from this place on."""
 
 HELD_LEAST = 5
 """With fewer visits held back there is nothing to judge by, and labels are taken as they come."""
@@ -73,23 +70,10 @@ STANDS_FROM: Mapping[str, float] = MappingProxyType(dict.fromkeys(RANKS, 0.5))
 """A site's answer stands where it is likelier than not, by probabilities that its own visits have calibrated. A threshold with a
 stated risk needs more visits than a site has labelled: 45 without an error for 5%."""
 
-START_TEMPERATURE = 1.4
-FAINTEST = 1e-6
-
 LEAST_TEMPERATURE = 0.5
 """Where every visit was named right, no temperature is too low."""
 
-Floats64 = NDArray[np.float64]
 Rule = Literal["taken", "held-back", "refused"]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Lesson:
-    """One labelled visit: vectors uint8 (n, d) of its frames, and what the general head says of each, (n, species)."""
-
-    label: str
-    vectors: NDArray[np.uint8]
-    general: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,74 +93,46 @@ class Verdict:
     after: Judged
 
 
-@dataclass(frozen=True, slots=True)
-class Weighing:
-    """How much the general head counts beside the site's, and the temperature of both together."""
-
-    share: float = START_SHARE
-    temperature: float = START_TEMPERATURE
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LocalHead:
-    """Species over the site's tree, from vectors and the general head's answers.
-
-    `group_of` (species,) says which of the solved head's labels a species stands under, or len(labels): none.
-    """
-
-    tree: Taxonomy
-    solved: LinearHead | None
-    group_of: NDArray[np.intp]
-    unseen: float
-    weighing: Weighing = Weighing()
-
-    def consensus(self, vectors: NDArray[np.uint8], general: Floats) -> Floats:
-        """One visit's frames (n, d), (n, species) -> (species,): the mean of their log-probabilities, tempered."""
-        known = extended(self.tree, general)
-        within = known.mean(0) + 1e-12
-        if self.solved is None:
-            return np.asarray(within / within.sum(), np.float32)
-        site, known_groups = self.witnesses(vectors, general)
-        weighed = (site + self.weighing.share * known_groups) / self.weighing.temperature
-        groups = softmax(weighed).astype(np.float64)
-        by_group = np.bincount(self.group_of, within, len(groups))
-        return np.asarray(within * (groups / np.maximum(by_group, 1e-12))[self.group_of], np.float32)
-
-    def witnesses(self, vectors: NDArray[np.uint8], general: Floats) -> tuple[Floats64, Floats64]:
-        """Mean log-probabilities of one visit's frames, by the site's head and by the general one.
-
-        Both over the labels that were learned, and `unseen` at last: (labels + 1,).
-        """
-        assert self.solved is not None
-        site = softmax(self.solved.logits(vectors) / self.solved.temperature).astype(np.float64) * (
-            1 - self.unseen
-        )
-        site = np.hstack([site, np.full((len(site), 1), self.unseen)])
-        known = extended(self.tree, general) @ np.eye(len(self.solved.labels) + 1)[self.group_of]
-        return np.log(site + FAINTEST).mean(0), np.log(known + FAINTEST).mean(0)
+NOTHING_JUDGED = Judged(0, 0.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Local:
     """A site's learning so far: what was taken, and the visits held back; both are as private as the frames they are of.
 
-    `best` are the best figures of any head so far on the visits held back, the loss since one was added to them.
+    `learned` are the sums without the visits held back, `everything` with them. `best` are the best figures of any head so far on the
+    visits held back, the loss since one was added to them. `taken` counts the changes: two heads never share a name.
     """
 
     general: str
     site: str
     tree: Taxonomy
     learned: Sums
+    everything: Sums
     held: tuple[Lesson, ...] = ()
+    exam: Visits | None = None
     lessons: tuple[Lesson, ...] = ()
     taken: int = 0
     best: Judged = Judged(0, math.inf)
-    weighing: Weighing = Weighing()
+    weighing: Weighing = UNWEIGHED
+    background: Background | None = None
+    judged: LocalHead | None = None
+    """The head of `learned`, as it was last solved."""
 
     @classmethod
-    def start(cls, tree: Taxonomy, *, general: str, site: str, space: str, dimension: int) -> Local:
+    def start(
+        cls,
+        tree: Taxonomy,
+        *,
+        general: str,
+        site: str,
+        space: str,
+        dimension: int,
+        background: Background | None = None,
+    ) -> Local:
         """Before the first label: the general head answers."""
-        return cls(general, site, tree, Sums.empty(space, dimension, ()))
+        nothing = Sums.empty(space, dimension, ())
+        return cls(general, site, tree, nothing, nothing, background=background)
 
     @property
     def name(self) -> str:
@@ -186,31 +142,88 @@ class Local:
     def learn(self, lesson: Lesson) -> tuple[Local, Verdict]:
         """Adds one visit, if the visits held back do not speak against it."""
         nth = sum(its.label == lesson.label for its in self.lessons)
-        grown = replace(self, lessons=(*self.lessons, lesson), taken=self.taken + 1)
         learned = added(self.learned, lesson)
-        before, after = (self.judge(self._headed(sums)) for sums in (self.learned, learned))
+        head, grown = self._head_of_learned(), self._headed(learned)
+        before, after = self.judge(head), self.judge(grown)
         if len(self.held) >= HELD_LEAST:
             least = self.best.right - max(1, int(FORGIVEN * len(self.held)))
             if after.right < least or after.loss > self.best.loss + SLACK:
-                return self, Verdict("refused", before, after)
-        if nth % HELD_OF == HELD_AT:
-            held = replace(grown, held=(*self.held, lesson))
-            now = held.judge(held._headed(held.learned))
+                return replace(self, judged=head), Verdict("refused", before, after)
+        if self._is_due(lesson.label, nth) and self._names(head, lesson):
+            held = replace(self._holding(lesson), judged=head)
+            now = held.judge(held._head_of_learned())
             best = Judged(self.best.right + now.right - before.right, now.loss)
             return replace(held, best=best), Verdict("held-back", before, after)
         best = Judged(max(self.best.right, after.right), min(self.best.loss, after.loss))
-        return replace(grown, learned=learned, best=best), Verdict("taken", before, after)
+        taken = replace(self._taking(lesson, learned), judged=grown)
+        return replace(taken, best=best), Verdict("taken", before, after)
+
+    def restored(
+        self, lessons: Iterable[tuple[Lesson, Rule]], *, taken: int, best: Judged, weighing: Weighing
+    ) -> Local:
+        """As it was when these lessons had been judged so, in this order: nothing is judged again."""
+        learned, everything = self.learned, self.everything
+        held, kept = list(self.held), list(self.lessons)
+        for lesson, rule in lessons:
+            if rule == "refused":
+                continue
+            kept.append(lesson)
+            everything = added(everything, lesson)
+            if rule == "held-back":
+                held.append(lesson)
+            else:
+                learned = added(learned, lesson)
+        return replace(
+            self,
+            learned=learned,
+            everything=everything,
+            held=tuple(held),
+            exam=Visits.of(self.tree, held) if held else None,
+            lessons=tuple(kept),
+            taken=taken,
+            best=best,
+            weighing=weighing,
+            judged=None,
+        )
+
+    def forgotten(self, key: str) -> Local:
+        """Without the lesson of this name, exactly: the sums are what they were before it. Unchanged where there is none."""
+        its = next((lesson for lesson in self.lessons if lesson.key == key), None)
+        if its is None:
+            return self
+        one = added(Sums.empty(self.everything.space, self.everything.dimension, ()), its)
+        held = tuple(lesson for lesson in self.held if lesson is not its)
+        was_held = len(held) < len(self.held)
+        without = replace(
+            self,
+            everything=_subtracted(self.everything, one),
+            learned=self.learned if was_held else _subtracted(self.learned, one),
+            held=held,
+            exam=Visits.of(self.tree, held) if held else None,
+            lessons=tuple(lesson for lesson in self.lessons if lesson is not its),
+            taken=self.taken + 1,
+            judged=None,
+        )
+        # No head that is left need be as good as the best one was: those that come are measured against what there is.
+        return replace(
+            without, best=without.judge(without._head_of_learned()) if held else Judged(0, math.inf)
+        )
+
+    def grown(self, tree: Taxonomy) -> Local:
+        """Over a tree that has more species at its end."""
+        return replace(self, tree=tree, exam=Visits.of(tree, self.held) if self.held else None, judged=None)
 
     def judge(self, head: LocalHead) -> Judged:
         """A head on the visits held back."""
-        if not self.held:
-            return Judged(0, 0.0)
-        sure = [_truth(self.tree, head.consensus(its.vectors, its.general), its.label) for its in self.held]
+        if self.exam is None:
+            return NOTHING_JUDGED
+        species = head.answers(self.exam)
+        sure = truths(self.tree, species, [its.label for its in self.held])
         return Judged(sum(best for _, best in sure), float(-np.mean(np.log([p + FAINTEST for p, _ in sure]))))
 
     def head(self) -> LocalHead:
         """What is served: of all visits taken."""
-        return self._headed(self._everything())
+        return self._headed(self.everything)
 
     def calibrated(self) -> Local:
         """With the share and the temperature that fit the visits taken best.
@@ -224,12 +237,12 @@ class Local:
         site, known = (np.full((len(asked), labels), np.log(FAINTEST)) for _ in range(2))
         for row, its in enumerate(asked):
             site[row, : len(its[0])], known[row, : len(its[1])] = its[0], its[1]
-        truths = np.array([truth for _, _, truth in asked], np.intp)
+        right = np.array([truth for _, _, truth in asked], np.intp)
 
         def fitted(share: float) -> tuple[float, Weighing]:
             logits = (site + share * known).astype(np.float32)
-            weighing = Weighing(share, max(LEAST_TEMPERATURE, fit_temperature(logits, truths)))
-            sure = softmax(logits / weighing.temperature)[np.arange(len(truths)), truths]
+            weighing = Weighing(share, max(LEAST_TEMPERATURE, fit_temperature(logits, right)))
+            sure = softmax(logits / weighing.temperature)[np.arange(len(right)), right]
             return float(np.log(sure + FAINTEST).mean()), weighing
 
         _, best = max(map(fitted, GENERAL_SHARES), key=lambda its: its[0])
@@ -237,31 +250,59 @@ class Local:
 
     def left_out(self) -> list[tuple[Floats64, Floats64, int]]:
         """Of the last `CALIBRATED_ON` visits: what heads that have forgotten them say (`LocalHead.witnesses`), and the truth."""
-        everything, asked = self._everything(), []
+        asked = []
         for lesson in self.lessons[-CALIBRATED_ON:]:
-            nothing = Sums.empty(everything.space, everything.dimension, everything.labels)
-            without = everything.subtract(added(nothing, lesson))
+            nothing = Sums.empty(self.everything.space, self.everything.dimension, ())
+            without = _subtracted(self.everything, added(nothing, lesson))
             if without.counts[without.labels.index(lesson.label)]:
                 head = self._headed(without)
-                assert head.solved is not None
-                site, known = head.witnesses(lesson.vectors, lesson.general)
-                asked.append((site, known, head.solved.labels.index(lesson.label)))
+                site, known = head.witnesses(Visits.of(self.tree, [lesson]))
+                asked.append((site[0], known[0], head.labels.index(lesson.label)))
         return asked
 
-    def _everything(self) -> Sums:
-        sums = self.learned
-        for lesson in self.held:
-            sums = added(sums, lesson)
-        return sums
+    def _is_due(self, label: str, nth: int) -> bool:
+        """Whether of a label's visits, of which this is the `nth`, fewer are held back than are to be."""
+        return sum(its.label == label for its in self.held) < (nth - HELD_AT) // HELD_OF + 1
+
+    def _names(self, head: LocalHead, lesson: Lesson) -> bool:
+        species = head.answers(Visits.of(self.tree, [lesson]))
+        return truths(self.tree, species, [lesson.label])[0][1]
+
+    def _taking(self, lesson: Lesson, learned: Sums) -> Local:
+        return replace(
+            self,
+            learned=learned,
+            everything=added(self.everything, lesson),
+            lessons=(*self.lessons, lesson),
+            taken=self.taken + 1,
+        )
+
+    def _holding(self, lesson: Lesson) -> Local:
+        held = (*self.held, lesson)
+        return replace(
+            self,
+            everything=added(self.everything, lesson),
+            held=held,
+            exam=Visits.of(self.tree, held),
+            lessons=(*self.lessons, lesson),
+            taken=self.taken + 1,
+        )
 
     def _headed(self, sums: Sums) -> LocalHead:
-        seen = tuple(label for label, count in zip(sums.labels, sums.counts, strict=True) if count)
-        solved = solve(sums.with_labels(seen), "species", RIDGE) if seen else None
-        visits = [lesson.label for lesson in self.lessons if lesson.label in seen]
-        once = sum(visits.count(label) == 1 for label in set(visits))
-        return LocalHead(
-            self.tree, solved, _groups(self.tree, seen), (once + 0.5) / (len(visits) + 1), self.weighing
-        )
+        unseen = self._unseen(label for label, count in zip(sums.labels, sums.counts, strict=True) if count)
+        return LocalHead.of(self.tree, sums, unseen, self.weighing, self.background)
+
+    def _head_of_learned(self) -> LocalHead:
+        """Solved anew only where its sums have changed."""
+        if self.judged is None:
+            return self._headed(self.learned)
+        return replace(self.judged, unseen=self._unseen(self.judged.labels), weighing=self.weighing)
+
+    def _unseen(self, labels: Iterable[str]) -> float:
+        solved = set(labels)
+        visits = Counter(lesson.label for lesson in self.lessons if lesson.label in solved)
+        once = sum(count == 1 for count in visits.values())
+        return (once + 0.5) / (visits.total() + 1)
 
 
 def added(sums: Sums, lesson: Lesson) -> Sums:
@@ -271,38 +312,5 @@ def added(sums: Sums, lesson: Lesson) -> Sums:
     return sums.add(lesson.vectors, np.full(len(lesson.vectors), sums.labels.index(lesson.label)))
 
 
-def extended(tree: Taxonomy, general: Floats) -> Floats64:
-    """The general head's species (n, s) over a tree that has grown: a new species takes half of its family's share."""
-    known = np.zeros((len(general), len(tree.species)))
-    known[:, : general.shape[1]] = general
-    for new in range(general.shape[1], len(tree.species)):
-        family = tree.family_of == tree.family_of[new]
-        share = known[:, family].sum(1)
-        known[:, family] /= 2
-        known[:, new] = share / 2
-    return known
-
-
-def _groups(tree: Taxonomy, labels: tuple[str, ...]) -> NDArray[np.intp]:
-    """Of each species the deepest of these labels that it stands under, by position; len(labels): none.
-
-    A leaf is its kingdom and a species at once; as a label it is the species: `other` is no fungus.
-    """
-
-    def group(species: str) -> int:
-        over = [
-            label
-            for label in tree.path(species)
-            if label in labels and (label == species or label not in tree.species)
-        ]
-        return labels.index(over[-1]) if over else len(labels)
-
-    return np.array([group(species) for species in tree.species], np.intp)
-
-
-def _truth(tree: Taxonomy, species: Floats, label: str) -> tuple[float, bool]:
-    """How likely a label is, and whether it is likelier than all else at its rank."""
-    scores = Scores("species", tree.species, species)
-    family, kingdom = roll_up(tree, scores)
-    at_rank = {"species": scores, "family": family, "kingdom": kingdom}[tree.rank(label)]
-    return at_rank[label], at_rank.best[0] == label
+def _subtracted(sums: Sums, one: Sums) -> Sums:
+    return sums.subtract(one.with_labels(sums.labels))

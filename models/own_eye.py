@@ -58,6 +58,7 @@ class OwnEye:
             ms=(time.perf_counter() - start) * 1e3,
             model=self.name,
             thresholds=DEFAULT_THRESHOLDS,
+            species=None,
         )
 
     def see_vector(self, vector: NDArray[np.uint8]) -> EdgeSight:

@@ -165,7 +165,9 @@ def load_zoo(root: Path | None = None) -> Zoo:
         return Zoo(tuple(manifests.values()), load_taxonomy())
     found = _manifests(root)
     if not found:
-        raise Stop(f"zoo: {root} holds no model: a folder a model, with a manifest.json, is what stands there")
+        raise Stop(
+            f"zoo: {root} holds no model: a folder a model, with a manifest.json, is what stands there"
+        )
     table = root / TABLE.name
     tree = read_taxonomy(table) if table.is_file() else load_taxonomy()
     return Zoo(tuple((manifests | found).values()), tree)

@@ -33,7 +33,8 @@ from models import images, motion
 from models.boxes import Box
 from models.calibrate import answer
 from models.eye_heads import Floats
-from models.local import STANDS_FROM, Lesson, Local, LocalHead, Verdict, extended
+from models.local import STANDS_FROM, Local, Verdict
+from models.local_head import Lesson, LocalHead, extended
 from models.place import Glimpse, PlaceEye, View, background, glimpsed
 from models.registry import load_zoo
 from models.scene import EYE_PX
@@ -228,7 +229,7 @@ class _Answering:
         _, kingdoms = roll_up(self._tree, scores)
         path: tuple[str, ...] = (kingdoms.best[0],)
         probability = kingdoms.best[1]
-        learned = self._head.solved.labels if self._head.solved is not None else ()
+        learned = self._head.labels
         while path[-1] not in learned:
             children: dict[str, float] = {}
             for name, p in zip(self._tree.species, species.tolist(), strict=True):

@@ -150,6 +150,8 @@ class EdgeSettings(Section, frozen=True, kw_only=True):
     spool_mib: Positive = 1024
     keep_days: Positive = 30
     home_assistant: bool = False
+    share_sums: bool = False
+    """Whether sums over many edge-private events may become public, by the gate's rule."""
 
 
 class ReleaseSettings(Section, frozen=True, kw_only=True):

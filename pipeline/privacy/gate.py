@@ -49,6 +49,7 @@ from pipeline.messages import (
     Vector,
     encode,
 )
+from pipeline.privacy import sums_rule
 from pipeline.privacy.released import check_file, check_key
 from pipeline.privacy.seal import OVERHEAD_BYTES, ROUTING_KEY
 
@@ -243,6 +244,8 @@ def _envelope(envelope: Envelope) -> Iterator[Content]:
         _check_sealed(envelope)
     elif envelope.kind is Kind.RESULT:
         level = level.join(_answer_level(envelope))
+    elif envelope.kind is Kind.SUM and level is Privacy.PUBLIC and (broken := sums_rule.complaint(envelope)):
+        raise Withheld(f"sums {envelope.event}: rule {sums_rule.RULE}: {broken}; they stay at their site")
     yield Content(envelope.event, envelope.kind, level, bool(envelope.sealed_by))
 
 

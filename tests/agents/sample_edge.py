@@ -10,23 +10,28 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from sample_messages import NOW_S, edge_eye, occupancy, settings
+from sample_messages import NOW_S, background, edge_eye, occupancy, settings
 
 from agents import outbox
 from agents.dead_letters import answer_or_refuse
 from agents.edge_answers import Answers
 from agents.edge_frames import Families
 from agents.edge_inbox import SiteAdmission, UplinkAdmission
+from agents.edge_labels import Labels
+from agents.edge_learning import EdgeLearning
 from agents.edge_rooms import Rooms
 from agents.edge_series import SiteSeries
 from agents.edge_sightings import Sightings
 from agents.edge_store import SITE, UPLINK, UPLINK_ACKS, EdgeStore
 from agents.serving import Fixed
 from agents.telemetry import Metrics
+from models.eyes import EdgeEye
+from models.local_eye import LocalEye
+from models.local_lessons import General
 from pipeline import messages, topics
 from pipeline.clock import HandClock
 from pipeline.delivery import Ingest
-from pipeline.messages import Downlink, Envelope, Event, Result, SightingReport
+from pipeline.messages import Downlink, Envelope, Event, Label, Result, SightingReport
 from pipeline.mqtt import Message
 from pipeline.privacy.policy import Policy
 from pipeline.privacy.seal import Keyring
@@ -47,6 +52,7 @@ class SampleEdge:
         *,
         series: Writer | None = None,
         limit_bytes: int = 1 << 26,
+        general_eye: EdgeEye | None = None,
     ) -> None:
         self.settings = told or settings(folder)
         self.clock = HandClock(NOW_S)
@@ -60,7 +66,38 @@ class SampleEdge:
         self.rooms = Rooms(self.settings, self.policy, self.store, occupancy(), self.keyring, self.clock)
         self.rooms.open()
         self.sightings = Sightings(self.settings, self.store, charts)
-        families = Families(self.policy, Fixed(edge_eye()), self.keyring, self.settings.uplink.sealed)
+        self.eye = LocalEye()
+        families = Families(
+            self.policy,
+            Fixed(general_eye or edge_eye()),
+            self.keyring,
+            self.settings.uplink.sealed,
+            self.eye.refine,
+        )
+        self.labels = Labels(
+            self.settings,
+            self.policy,
+            self.spool,
+            self.store,
+            self.sightings,
+            charts,
+            self.keyring,
+            lambda: (general_eye or edge_eye()).tree,
+            self.metrics,
+            self.clock,
+        )
+        self.learning = EdgeLearning(
+            self.settings.site,
+            self.spool,
+            self.store,
+            self.eye,
+            General.of(general_eye or edge_eye()),
+            background(),
+            self.metrics,
+        )
+        self.labels.listen(self.learning.heard)
+        self.learning.open()
+        self.learning.work()
         self.answers = Answers(
             self.settings,
             self.policy,
@@ -69,6 +106,7 @@ class SampleEdge:
             families,
             self.rooms,
             self.sightings,
+            self.labels,
             charts,
             self.metrics,
             self.clock,
@@ -111,6 +149,16 @@ class SampleEdge:
         self.clock.turn(self.settings.edge.cloud_deadline_s + 1)
         for event in self.store.overdue(self.clock.now()):
             self.answers.expire(event)
+
+    def label(self, label: Label, device: str = "cam1", *, retain: bool = False) -> None:
+        """A person's word, published under this device."""
+        topic = topics.label(self.settings.site, device)
+        self.deliver_raw(Message(topic, messages.encode(label), retain))
+
+    def wait_for_early(self, seconds: float = 0.0) -> None:
+        """Let time pass, and look again at labels that came before their events."""
+        self.clock.turn(seconds)
+        self.labels.retry_early(threading.Event())
 
     # --- out -------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ import msgspec
 from agents.demo.scenes import photo_folder
 from models import images
 from models.eyes import CloudEye, DeviceEye, EdgeEye
+from models.local_head import Background
 from models.occupancy import OccupancyModel
 from models.registry import load_zoo
 from pipeline import clock, ids
@@ -104,6 +105,11 @@ def device_eye() -> DeviceEye:
 @functools.cache
 def edge_eye() -> EdgeEye:
     return load_zoo().edge_eye()
+
+
+@functools.cache
+def background() -> Background:
+    return Background.of(load_zoo().sums())
 
 
 @functools.cache

@@ -15,9 +15,9 @@ from sample_releases import FILES, Cloud, current
 from agents import gateway
 from agents.gateway import Gateway
 from agents.links import endpoint
-from agents.release_folder import cloud_source
 from agents.release_download import Download
 from agents.release_feed import ReleaseFeed
+from agents.release_folder import cloud_source
 from agents.release_source import ReleaseSource
 from models.release import Current
 from pipeline import kafka as kafka_client

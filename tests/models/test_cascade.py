@@ -114,6 +114,11 @@ def test_the_last_rule_of_each_tier_holds_always(tier: Tier) -> None:
         (at(Tier.EDGE, wants=Rank.FAMILY, path=("animal",), margin=0.9), "margin-below-risk"),
         (at(Tier.EDGE, wants=Rank.FAMILY, path=("other",), probability=0.8), "sure-of-family"),
         (at(Tier.EDGE, wants=Rank.FAMILY, path=("other",), probability=0.5, margin=0.1), "margin-below-risk"),
+        (at(Tier.EDGE, known_here=CAT.path), "wants-species"),
+        (at(Tier.EDGE, known_here=CAT.path, wants=Rank.FAMILY), "site-knows"),
+        (at(Tier.EDGE, known_here=("animal", "Felidae", "Felis catus")), "site-knows"),
+        (at(Tier.EDGE, known_here=("other",)), "site-knows"),
+        (at(Tier.EDGE, known_here=("other",), person_raised=True), "person-in-frame"),
         (at(Tier.EDGE, asked="0193"), "already-asked"),
         (at(Tier.EDGE, may_leave=False), "policy-keeps-feature"),
         (at(Tier.CLOUD, path=("animal", "Felidae", "Felis catus")), "species-named"),
@@ -139,6 +144,7 @@ def test_each_rule_decides_some_situation() -> None:
                 stands=stands,
                 person_ago_s=ago,
                 person_miss_rate=missed,
+                known_here=path if knows else (),
             )
         ).rule
         for tier in Tier
@@ -151,6 +157,7 @@ def test_each_rule_decides_some_situation() -> None:
         for stands in (None, "0192")
         for ago in (None, 3.0)
         for missed in (0.0, 0.1)
+        for knows in (False, True)
     }
     assert decided == set(RULE)
 

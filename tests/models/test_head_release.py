@@ -7,12 +7,12 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 import pytest
-from tests.models.sample_release import BASE, NEW, ZOO, sample_release, vectors_of_new
 
 from models.head_release import CALIBRATION, FILES, LINEAGE, MANIFEST, SMOKE, SUMS, TREE, HeadRelease
 from models.manifest import digest
 from pipeline.errors import Rejected
 from pipeline.sums import Sums
+from tests.models.sample_release import BASE, NEW, ZOO, sample_release, vectors_of_new
 
 RELEASE = sample_release()
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.local import CALIBRATED_FROM, HELD_AT, HELD_OF, Lesson, Local, extended
+from models.local import CALIBRATED_FROM, HELD_AT, HELD_OF, Local
+from models.local_head import Lesson, Visits, extended
 from models.scores import Scores
 from models.sequence import with_label
 from models.taxonomy import Taxonomy, load_taxonomy, roll_up
@@ -64,7 +65,7 @@ def test_the_third_of_five_visits_of_a_label_is_held_back_but_served() -> None:
     assert [its.label for its in local.held] == list(LABELS)
     assert all(local.lessons[HELD_AT * 3 + at] is its for at, its in enumerate(local.held))
     assert local.learned.events == 2 * (3 * HELD_OF - 3)
-    assert local._everything().events == 2 * 3 * HELD_OF
+    assert local.everything.events == 2 * 3 * HELD_OF
 
 
 def test_the_order_of_labels_does_not_matter() -> None:
@@ -103,9 +104,9 @@ def test_a_visit_that_is_left_out_was_never_there() -> None:
     without = start()
     for its in local.lessons[1:]:
         without, _ = without.learn(its)
-    head = local._headed(without._everything().with_labels(LABELS))
-    site, _ = head.witnesses(local.lessons[0].vectors, local.lessons[0].general)
-    np.testing.assert_allclose(asked[0][0], site, atol=1e-5)
+    head = local._headed(without.everything.with_labels(LABELS))
+    site, _ = head.witnesses(Visits.of(TREE, [local.lessons[0]]))
+    np.testing.assert_allclose(asked[0][0], site[0], atol=1e-5)
 
 
 def test_few_visits_calibrate_nothing_and_more_do() -> None:
