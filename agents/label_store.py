@@ -11,7 +11,8 @@ an event is forgotten with its answer, `edge.keep_days` after it came.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import msgspec
 
@@ -19,7 +20,7 @@ from agents.labels import KeptFeature, LabelledEvent, Word, agreed_among
 from pipeline import messages
 from pipeline.messages import Feature, Levels, Tier
 from pipeline.privacy.gate import may_see
-from pipeline.spool import Spool, Transaction
+from pipeline.spool import Transaction
 
 MIGRATIONS = (
     """
@@ -40,10 +41,17 @@ _WORD = "event, by, label, path, under, english, at, revision"
 _FEATURE = "event, sighting, source, time, space, payload, levels"
 
 
+class Readable(Protocol):
+    """A spool, or another process's view of it."""
+
+    def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """Committed rows."""
+
+
 class LabelStore:
     """The labels' tables in the edge's spool."""
 
-    def __init__(self, spool: Spool) -> None:
+    def __init__(self, spool: Readable) -> None:
         self._spool = spool
 
     # --- for who learns ----------------------------------------------------------------------------------------
@@ -79,6 +87,13 @@ class LabelStore:
             (sighting,),
         )
         return [_feature(*row) for row in rows]
+
+    def brought_by_anyone(self) -> tuple[Word, ...]:
+        """Standing words whose labels the tree lacked."""
+        rows = self._spool.query(
+            f"SELECT {_WORD} FROM edge_labels WHERE label IS NOT NULL AND under <> '' ORDER BY at, event, by"  # noqa: S608 - fixed
+        )
+        return tuple(_word(*row) for row in rows)
 
     def _words(self, event: str) -> tuple[Word, ...]:
         rows = self._spool.query(f"SELECT {_WORD} FROM edge_labels WHERE event = ? ORDER BY at, by", (event,))  # noqa: S608 - fixed
