@@ -62,7 +62,7 @@ class Word(NamedTuple):
     path: tuple[str, ...]
     """From the kingdom down to the label; empty of a word that was taken back."""
     under: str
-    """Of a label that the tree lacks: ``animal/Herpestidae``; else empty."""
+    """Of a label that the tree lacks: ``animal/Eupleridae``; else empty."""
     english: str
     at_s: float
     """When it was said, UTC seconds."""
@@ -174,7 +174,7 @@ class UnknownLabelHere(Rejected):
         super().__init__(
             error.reason,
             f"{error}; a species that it lacks says where it belongs: under = a family (Felidae), or a new one with its "
-            "kingdom (animal/Herpestidae)",
+            "kingdom (animal/Eupleridae)",
         )
 
 
