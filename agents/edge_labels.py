@@ -44,7 +44,7 @@ from pipeline.spool import Item, Spool, Transaction
 
 log = structlog.get_logger("edge")
 
-PERSONS_MAX = 100
+PERSONS_MAX = 64
 """Whose words about one event are kept: names cost nothing, and anyone at the site may give some."""
 
 EARLY_S = 30.0

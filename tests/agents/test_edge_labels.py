@@ -67,6 +67,17 @@ def test_a_label_corrects_the_answer_in_place_and_is_acknowledged(edge: SampleEd
     assert ack.sha256 == hashlib.sha256(messages.encode(given)).hexdigest()
 
 
+def test_a_label_that_is_in_the_inbox_is_dealt_with_after_a_restart(tmp_path: Path) -> None:
+    with sample_edge(tmp_path) as edge:
+        seen(edge)
+        edge.receive(Message(TOPIC, messages.encode(label("Canis lupus")), False))
+    with sample_edge(tmp_path) as edge:
+        edge.deliver_raw()
+        told = edge.take()
+        assert [answer.path for answer in results(told)] == [WOLF]
+        assert len(acks(told)) == 1
+
+
 def test_the_sighting_follows_the_label(edge: SampleEdge) -> None:
     seen(edge)
     edge.label(label("Canis lupus"))
