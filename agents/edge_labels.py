@@ -28,7 +28,7 @@ from agents.edge_series import SiteSeries
 from agents.edge_sightings import Sightings
 from agents.edge_store import SITE, UPLINK, Context, EdgeStore, Known
 from agents.label_store import labelled_event
-from agents.labels import LABELLED, KeptFeature, OnLabel, Word, labelled, person, resolve, said_at
+from agents.labels import LABELLED, KeptFeature, OnLabel, Word, labelled, person, resolve, said_at, says_where
 from agents.refusals import refusal
 from agents.telemetry import Metrics
 from models.taxonomy import Taxonomy
@@ -179,7 +179,8 @@ class Labels:
         before = next((word for word in words if word.by == by), None)
         if before is None and len(words) >= PERSONS_MAX:
             raise Rejected("too-many-persons", f"{len(words)} persons labelled event {label.event} already")
-        meant = resolve(label, self._tree(), self._store.labels.brought(label.event, by, tx))
+        corrected = before if says_where(label) else None
+        meant = resolve(label, self._tree(), self._store.labels.brought(corrected, tx))
         told: list[Result] = []
         if before is None or at_s >= before.at_s:
             said = (before.label, before.path, before.under, before.english) if before else (None, (), "", "")

@@ -107,9 +107,9 @@ class LabelStore:
         rows = tx.db.execute(f"SELECT {_WORD} FROM edge_labels WHERE event = ? ORDER BY at, by", (event,))  # noqa: S608 - fixed
         return tuple(_word(*row) for row in rows.fetchall())
 
-    def brought(self, event: str, by: str, tx: Transaction) -> tuple[Word, ...]:
-        """One word for each label that the tree lacked, but for what this person says of this event: it may be what is
-        being put right."""
+    def brought(self, corrected: Word | None, tx: Transaction) -> tuple[Word, ...]:
+        """Standing words whose labels the tree lacked, the oldest last; but for the one that is being put right."""
+        event, by = (corrected.event, corrected.by) if corrected else ("", "")
         rows = tx.db.execute(
             f"SELECT {_WORD} FROM edge_labels WHERE label IS NOT NULL AND under <> '' AND NOT (event = ? AND by = ?)"  # noqa: S608 - fixed
             " ORDER BY at DESC, event, by",

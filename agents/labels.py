@@ -167,6 +167,11 @@ def resolve(label: Label, tree: Taxonomy, words: Iterable[Word] = ()) -> Meant:
     return Meant(found, path, "/".join(path[:-1]), known.english(found))
 
 
+def says_where(label: Label) -> bool:
+    """Whether a label itself says where it belongs."""
+    return bool(label.under.strip()) or "/" in (label.label or "")
+
+
 class UnknownLabelHere(Rejected):
     """An unknown label, and what to do about it."""
 

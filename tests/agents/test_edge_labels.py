@@ -312,6 +312,14 @@ def test_a_new_species_is_taken_under_its_family_and_known_from_then_on(edge: Sa
     }
 
 
+def test_who_brought_a_species_may_name_it_again_without_its_place(edge: SampleEdge) -> None:
+    seen(edge)
+    edge.label(label("Cryptoprocta ferox", under="animal/Eupleridae"))
+    edge.label(label("cryptoprocta ferox"))
+    told = edge.take()
+    assert (refusals(told), len(results(told)), len(acks(told))) == ([], 1, 2)
+
+
 def test_who_brought_a_species_may_put_right_where_it_belongs(edge: SampleEdge) -> None:
     seen(edge)
     edge.label(label("Cryptoprocta ferox", under="Felidae"))
