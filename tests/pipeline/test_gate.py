@@ -321,7 +321,7 @@ def test_every_message_that_is_sent_is_known_to_the_gate() -> None:
         for kind in vars(messages).values()
         if isinstance(kind, type) and issubclass(kind, (messages.Message, messages.Packed))
     }
-    parts = {messages.Message, messages.Packed, Forecast}
+    parts = {messages.Message, messages.Packed, Forecast, messages.Update}
     assert sent - parts == set(gate.CONTENTS)
 
 
