@@ -121,16 +121,16 @@ def promote(
 ) -> None:
     """Sign that a release is to serve: every tier verifies and tries it, and takes it if it does well."""
     if not 0 < share <= 1 or seconds < 0:
-        raise Stop(f"--share {share:g} --seconds {seconds:g}: a share lies above 0 and up to 1, seconds from 0 on")
+        raise Stop(
+            f"--share {share:g} --seconds {seconds:g}: a share lies above 0 and up to 1, seconds from 0 on"
+        )
     loaded = Settings.load(settings)
     _serve(loaded, title, why or f"promoted by {_who()}", canary_share=share, canary_s=seconds)
 
 
 def rollback(
     why: Annotated[str, typer.Option(help="What people and statuses are told.", prompt=False)],
-    to: Annotated[
-        str, typer.Option(metavar="NAME@VERSION", help="Otherwise the release's parent.")
-    ] = "",
+    to: Annotated[str, typer.Option(metavar="NAME@VERSION", help="Otherwise the release's parent.")] = "",
     settings: SettingsFile = None,
 ) -> None:
     """Sign that an older one is to serve: it takes effect at every tier as soon as that hears of it."""
@@ -140,7 +140,9 @@ def rollback(
         raise Stop(f"{base_title()} is to serve already: there is nothing to go back from")
     target = to or _parent(loaded, current)
     if _version(target) >= current.version:
-        raise Stop(f"{target} is not older than {current.title}: `tierwise models promote {target}` is for that")
+        raise Stop(
+            f"{target} is not older than {current.title}: `tierwise models promote {target}` is for that"
+        )
     _serve(loaded, target, why)
 
 
@@ -191,7 +193,9 @@ def _version(title: str) -> int:
     if title == base_title():
         return 0
     if name != MODEL or not version.isdecimal():
-        raise Stop(f"{title} is no release of the heads: name one as {MODEL}@3, or the shipped {base_title()}")
+        raise Stop(
+            f"{title} is no release of the heads: name one as {MODEL}@3, or the shipped {base_title()}"
+        )
     return int(version)
 
 
