@@ -79,7 +79,7 @@ class Trainer:
     def start(self) -> None:
         """Open the fold, the repository and the zoo's base; connect in the background."""
         settings, folder = self._settings, self._settings.data_dir
-        zoo = load_zoo()
+        zoo = load_zoo(settings.zoo_dir)
         base = zoo.base()
         path = folder / FOLDER / "fold.db"
         try:

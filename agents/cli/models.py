@@ -84,7 +84,7 @@ def list_models(as_json: AsJson = False, settings: SettingsFile = None) -> None:
 def show(title: Title, as_json: AsJson = False, settings: SettingsFile = None) -> None:
     """A model's card; with --json its manifest. Checks every file first."""
     loaded = Settings.load(settings)
-    for manifest in load_zoo().manifests:
+    for manifest in load_zoo(loaded.zoo_dir).manifests:
         if title in (manifest.name, manifest.title):
             for file in manifest.files:
                 manifest.read(file)
@@ -108,7 +108,7 @@ def remove(
 ) -> None:
     """Remove one version of a model from the registry; its number is never given again."""
     loaded = Settings.load(settings)
-    if title.partition("@")[0] in {manifest.name for manifest in load_zoo().manifests}:
+    if title.partition("@")[0] in {manifest.name for manifest in load_zoo(loaded.zoo_dir).manifests}:
         raise Stop(f"{title} came with this installation; only models of the registry can be removed")
     if title == loaded.edge.model:
         raise Stop(f"{title} serves at the edge (edge.model): name another model there first")
@@ -143,7 +143,7 @@ app.command()(trainings)
 
 def _all(settings: Settings) -> Iterator[tuple[Manifest, str]]:
     """Manifests, and where each is from."""
-    yield from ((manifest, "zoo") for manifest in load_zoo().manifests)
+    yield from ((manifest, "zoo") for manifest in load_zoo(settings.zoo_dir).manifests)
     entries: tuple[Entry, ...] = registry_of(settings).entries()
     yield from ((entry.manifest, "registry") for entry in entries)
 

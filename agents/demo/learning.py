@@ -9,6 +9,7 @@ Everything is as in production: the roles are the real ones, nothing is started 
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -20,7 +21,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.cli.publishing import Item, Publishing, State
+from agents.cli.publishing import WINDOW, Item, Publishing, State
 from agents.cli.site import Inbox, at_site
 from agents.demo.lessons import BEFORE, Amounts, Photo, Photos, chosen
 from agents.demo.run import free_ports
@@ -39,7 +40,10 @@ from pipeline.mqtt import Connection
 from pipeline.privacy import gate
 from pipeline.settings import Settings
 
-DEVICE, STREAM = "cam1", "garden"
+DEVICE: Final = "cam1"
+STREAMS: Final = tuple(f"photos{number}" for number in range(WINDOW))
+"""As many as photos are under way at once: two of one stream that are committed in one millisecond would be one sighting."""
+
 PERSON: Final = "demo"
 
 READY_WITHIN_S: Final = 60.0
@@ -48,8 +52,7 @@ ANSWERED_WITHIN_S: Final = 600.0
 LABELS_WITHIN_S: Final = 60.0
 LEARNED_WITHIN_S: Final = 180.0
 REPEAT_S: Final = 5.0
-WINDOW: Final = 40
-"""Labels under way at once."""
+LABELS_AT_ONCE: Final = 40
 
 SETTINGS: Final = """\
 site = "home"
@@ -68,15 +71,20 @@ port = {kafka}
 backbone = "on"
 sighting_gap_s = 0.001        # every photo is of another animal
 still_s = 0.001
+person_hold_s = 0             # and a person in one photo says nothing of the next
 
 [edge]
 cloud_deadline_s = 60
-asks_a_day = 0
 
 [trainer]
 labels = {labels}             # train as soon as this many events are labelled
 canary_s = {canary_s}
 
+[http]
+{http}
+"""
+
+STREAM: Final = """
 [streams."{device}/{stream}"]
 task = "wildlife"
 wants = "species"
@@ -84,9 +92,6 @@ pixels = "edge-private"
 feature = "public"
 result = "public"
 reason = "photos of animals and plants, published to be learned from"
-
-[http]
-{http}
 """
 
 
@@ -111,10 +116,9 @@ def settings_for(asked: Asked, labels: int) -> Path:
         kafka=next(ports),
         labels=labels,
         canary_s=asked.canary_s,
-        device=DEVICE,
-        stream=STREAM,
         http="\n".join(f"{role} = 0" for role in ROLE_NAMES),
     )
+    text += "".join(STREAM.format(device=DEVICE, stream=stream) for stream in STREAMS)
     file = asked.folder / "tierwise.toml"
     file.write_text(text, "utf-8")
     return file
@@ -174,8 +178,12 @@ class Learning:
 
     def _answered(self, connection: Connection, inbox: Inbox, photos: Sequence[Photo]) -> list[Item]:
         """Publish photos; come back when each has its last word."""
-        topic = topics.frame(self.settings.site, DEVICE, STREAM)
-        publishing = Publishing([Item(photo.species, topic, photo.jpeg) for photo in photos])
+        streams = [topics.frame(self.settings.site, DEVICE, stream) for stream in STREAMS]
+        items = [
+            Item(photo.species, topic, photo.jpeg)
+            for photo, topic in zip(photos, itertools.cycle(streams), strict=False)
+        ]
+        publishing = Publishing(items)
         until_s = time.monotonic() + ANSWERED_WITHIN_S
         while not publishing.is_done():
             now_s = time.monotonic()
@@ -225,7 +233,7 @@ class Learning:
                 raise Stop(
                     f"the edge acknowledged all labels but {len(waiting)}: see {self.settings.data_dir / 'logs'}"
                 )
-            for event, label in list(waiting.items())[:WINDOW]:
+            for event, label in list(waiting.items())[:LABELS_AT_ONCE]:
                 if now_s - sent_s.get(event, -REPEAT_S) >= REPEAT_S:
                     connection.wait_writable(1.0)
                     connection.publish(gate.clear(label, topic, to=Tier.EDGE))
