@@ -143,7 +143,7 @@ class Fold:
         if before and labelled.revision <= before.revision:
             return
         found = standing(labelled.votes)
-        known = found.label is None or self._is_known(found.label)
+        known = found.label is None or self._place.knows(found.label)
         row = EventRow(
             event=labelled.event,
             source=labelled.source,
@@ -165,12 +165,6 @@ class Fold:
         )
         self._file.put(row)
         _move(before, row, delta)
-
-    def _is_known(self, label: str) -> bool:
-        try:
-            return self._place(label, "", "", ()) is None
-        except Rejected:
-            return False
 
     def _add_told(self, site: str, increment: SumIncrement) -> None:
         where = f"sums {increment.number} of {site or 'nobody'}"
@@ -197,7 +191,7 @@ class Fold:
                 "counts-mismatch", f"{where}: says {dict(increment.counts)}, its sums hold {counted}"
             )
         under = dict(increment.under)
-        new = [label for label in counted if not self._is_known(label)]
+        new = [label for label in counted if not self._place.knows(label)]
         for label in new:
             self._place(label, under.get(label, ""), "", ())
         total = _joined(self.space, self.dimension, [self._file.sums(site, TOLD), sums])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from models.registry import load_zoo
-from pipeline import clock
 from pipeline.messages import Envelope, Feature, Kind, Labelled, Privacy, Rank, Vote, encode
 
 NEW = "Herpestes edwardsi"
