@@ -55,6 +55,8 @@ DOWN = "down"
 
 GROUP = topics.Group.GATEWAY
 SHARE = "$share/tierwise-gateway/"
+SHARE_RELEASES = "$share/tierwise-gateway-releases/"
+"""A group of its own: in one group with another filter, the embedded broker stops to deliver this one's messages."""
 SPOOL_MIB = 1024
 """Answers that wait for sites that are away; an answer takes under a kilobyte."""
 
@@ -99,7 +101,7 @@ class Gateway:
             subscriptions=[
                 SHARE + topics.uplink("+"),
                 topics.downlink_ack("+"),
-                SHARE + topics.release_want("+"),
+                SHARE_RELEASES + topics.release_want("+"),
                 topics.release_metadata("+"),
             ],
             handler=self,
@@ -120,7 +122,7 @@ class Gateway:
     def health(self) -> Health:
         if not self._ready:
             return Health(False, {"gateway": "starting"})
-        parts = {**broker_parts(self._mqtt, "uplink"), "kafka": self._kafka}
+        parts = {**broker_parts(self._mqtt, "uplink"), "kafka": self._kafka, "releases": self._releases.state}
         return Health(self._mqtt.connected and self._kafka == "connected", parts)
 
     def stop(self, deadline_s: float) -> None:

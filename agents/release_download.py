@@ -9,7 +9,7 @@
 It stands before the uplink's own handler and takes what is about releases out of each batch. Nothing here has to be
 committed: what a kill loses is retained or asked for again. What cannot be used is ignored, and told by `refresh`::
 
-    download = Download(settings, inner=Ingest(...), clock=clock)
+    download = Download(settings, lambda: settings.releases_root, Ingest(...), clock)
     uplink = Connection(..., subscriptions=[..., *download.subscriptions], handler=download)
     download.start(uplink)
     updates = Updates(source=download.source, ...)
@@ -18,7 +18,7 @@ committed: what a kill loses is retained or asked for again. What cannot be used
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -80,7 +80,9 @@ class Inbox:
 class Download:
     """An edge's side. Any thread may ask; the connection's own thread stores."""
 
-    def __init__(self, settings: Settings, root: Path, inner: Handler, clock: Clock) -> None:
+    def __init__(
+        self, settings: Settings, root: Path | Callable[[], Path], inner: Handler, clock: Clock
+    ) -> None:
         folder = settings.data_dir / "edge" / "releases"
         self._site = settings.site
         self._inner = inner

@@ -54,6 +54,11 @@ class ReleaseServer:
     def stop(self, timeout_s: float) -> None:
         self._following.stop(timeout_s)
 
+    @property
+    def state(self) -> str:
+        """For `/health`."""
+        return self._following.state
+
     # --- metadata ------------------------------------------------------------------------------------------------
 
     def saw(self, name: str, data: bytes) -> None:

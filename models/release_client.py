@@ -52,9 +52,12 @@ Received = Callable[[str], bytes | None]
 class Trust:
     """One tier's. Not thread-safe: one thread drives a tier's updates."""
 
-    def __init__(self, folder: Path, root: Path, received: Received, clock: Clock) -> None:
+    def __init__(
+        self, folder: Path, root: Path | Callable[[], Path], received: Received, clock: Clock
+    ) -> None:
+        """`root` is where the operator put it, or tells where: it may come after a tier's start."""
         self._folder = folder / "trusted"
-        self._root = root
+        self._root_at = root if callable(root) else lambda: root
         self._received = received
         self._clock = clock
 
@@ -109,6 +112,10 @@ class Trust:
 
     def _now(self) -> dt.datetime:
         return dt.datetime.fromtimestamp(self._clock.now(), dt.UTC)
+
+    @property
+    def _root(self) -> Path:
+        return self._root_at()
 
     def _trusted_root(self) -> bytes:
         try:

@@ -38,6 +38,7 @@ from models.release_shelf import ONLINE, Shelf, State, digest_of
 from pipeline.clock import Clock
 from pipeline.errors import Rejected, Stop
 from pipeline.release_files import ROLES
+from pipeline.settings import Settings
 
 DAY_S: Final = 86_400
 LIFE_S: Final[Mapping[str, int]] = {
@@ -93,6 +94,11 @@ class Repository:
                 repository._make_root(root_keys, root_threshold)
             repository._finish()
         return repository
+
+    @classmethod
+    def of(cls, settings: Settings, clock: Clock) -> Repository:
+        """The trainer's, where its settings put it. Raises as `open`."""
+        return cls.open(settings.releases_dir, settings.data_dir / "keys" / "releases", clock)
 
     # --- asking ------------------------------------------------------------------------------------------------
 

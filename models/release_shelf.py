@@ -93,6 +93,11 @@ class Shelf:
         found = (metadata_file(path.name) for path in self._metadata.iterdir())
         return sorted(each.version for each in found if each and each.role == "root" and each.version)
 
+    def newest_root(self) -> bytes | None:
+        """The root metadata in force, as signed; None: there is no repository here."""
+        versions = self.roots() if self._metadata.is_dir() else []
+        return self.read("root", versions[-1]) if versions else None
+
     def root(self) -> Metadata[Root]:
         """The one in force."""
         return Metadata[Root].from_bytes(self.read("root", self.roots()[-1]))

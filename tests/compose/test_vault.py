@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import ssl
 import stat
@@ -35,6 +36,19 @@ def test_running_it_again_changes_nothing(tmp_path: Path) -> None:
     first = contents(tmp_path)
     Vault(tmp_path).make(request, NOW + dt.timedelta(days=1))
     assert contents(tmp_path) == first
+
+
+def test_the_root_of_releases_reaches_cloud_edge_and_invited_sites(tmp_path: Path) -> None:
+    root = base64.b64encode(b'{"signatures":[],"signed":{"_type":"root"}}').decode()
+    vault = Vault(tmp_path)
+    vault.make(Request(site="home", other_sites=("barn",)), NOW)
+    assert not any(line.startswith("RELEASES_ROOT=") for line in invitation(vault, "barn", "c:8884"))
+    vault.make(Request(site="home", other_sites=("barn",), releases_root=root), NOW)
+    for room in ("edge", "cloud"):
+        assert (tmp_path / room / "releases-root.json").read_bytes() == base64.b64decode(root)
+    assert f"RELEASES_ROOT={root}" in invitation(vault, "barn", "c:8884")
+    with pytest.raises(Stop, match="RELEASES_ROOT: is not what it should be"):
+        vault.make(Request(site="home", releases_root="eyJ9"), NOW)
 
 
 def test_no_secret_is_another_and_none_is_short(tmp_path: Path) -> None:
