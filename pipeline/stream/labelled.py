@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -39,7 +40,7 @@ from pipeline.messages import (
     encode,
 )
 from pipeline.records import Facts, read_headers
-from pipeline.stream.batches import store
+from pipeline.stream.batches import store_many
 from pipeline.stream.delivery import Deliver, Outgoing, Taken, rejection
 from pipeline.topics import Header
 
@@ -221,9 +222,10 @@ class Labels:
                     told[facts.event] = after.told(facts.source, facts.event)
         rows: dict[str, str | None] = {key: pack(joined) for key, joined in changed.items()}
         for key, joined in changed.items():
-            waiting.pop(key, None)
-            if not joined.is_whole:
-                waiting[key] = joined
+            if joined.is_whole:
+                waiting.pop(key, None)
+            else:
+                waiting[key] = joined  # in the place that it has
         for key in outdated(waiting, self._now()):
             if waiting.pop(key).words:
                 refused.append(_missed(key, partition, self._now()))
@@ -234,7 +236,7 @@ class Labels:
             out = [Outgoing(event.encode(), encode(labelled)) for event, labelled in told.items()]
             await self._deliver(topics.LABELLED, partition, out)
         if rows:
-            await store(self._table, partition, rows)
+            await store_many(self._deliver, self._table, partition, rows)
         self._waiting = known_waiting
 
     def _found(self, key: str) -> Joined | None:
@@ -253,7 +255,10 @@ class Labels:
 
 def outdated(waiting: dict[str, Joined], now_s: float) -> list[str]:
     """Keys of what has waited long enough, and of the features that are too many; `waiting` has the oldest first."""
-    old = [key for key, joined in waiting.items() if joined.since_s < now_s - KEEP_DAYS * DAY_S]
+    end_s = now_s - KEEP_DAYS * DAY_S
+    old = [key for key, _ in itertools.takewhile(lambda row: row[1].since_s < end_s, waiting.items())]
+    if len(waiting) <= FEATURES_KEPT:
+        return old
     features = [key for key, joined in waiting.items() if not joined.words]
     return [*dict.fromkeys([*old, *features[: max(0, len(features) - FEATURES_KEPT)]])]
 
