@@ -315,7 +315,10 @@ class Fold:
         for (site, part), (added, taken_out) in delta.items():
             changes += len(added) + len(taken_out)
             total = _joined(self.space, self.dimension, [self._file.sums(site, part)], [*added, *taken_out])
-            total = total.merge(self._of(added, total.labels)).subtract(self._of(taken_out, total.labels))
+            if added:
+                total = total.merge(self._of(added, total.labels))
+            if taken_out:
+                total = total.subtract(self._of(taken_out, total.labels))
             self._file.set_sums(site, part, total)
         if changes:
             self._changed(changes)
@@ -351,7 +354,8 @@ def _joined(space: str, dimension: int, parts: Sequence[Sums | None], rows: Sequ
     """All of these sums together, with columns for these events' labels, too; in the labels' order."""
     held = [part for part in parts if part is not None]
     labels = sorted({label for part in held for label in part.labels} | {row.label for row in rows})
-    total = Sums.empty(space, dimension, labels)
+    total: Sums | None = None
     for part in held:
-        total = total.merge(part.with_labels(labels))
-    return total
+        same = part if list(part.labels) == labels else part.with_labels(labels)
+        total = total.merge(same) if total else same
+    return total or Sums.empty(space, dimension, labels)

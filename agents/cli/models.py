@@ -19,7 +19,7 @@ from rich.table import Table
 from agents.cli import compress
 from agents.cli.models_evaluate import evaluate
 from agents.cli.models_own import fit, import_model
-from agents.cli.models_train import train, trainings
+from agents.cli.models_train import forget, train, trainings
 from agents.cli.options import AsJson, SettingsFile
 from agents.own_models import registry_of
 from models.entries import CARD, Entry
@@ -112,6 +112,7 @@ app.command("import")(import_model)
 app.command()(fit)
 app.command()(train)
 app.command()(trainings)
+app.command()(forget)
 
 
 def _all(settings: Settings) -> Iterator[tuple[Manifest, str]]:

@@ -63,8 +63,15 @@ def test_labels_of_a_new_species_become_a_release_also_when_the_trainer_is_kille
     eventually(lambda: stack.table(topics.MODELS).get(b"timestamp.json") == metadata["timestamp.json"])
     held = list(stack.table(topics.MODELS).values())
     assert all(any(data[:1000] in value for value in held) for data in files.values())
-    assert repository.current.encoded() in held
 
     shown = stack.run("models", "trainings", "--json")
     assert shown.wait(PATIENCE_S) == 0
     assert json.loads((stack.folder / "models.out").read_text())[0]["title"] == "lite0@3"
+
+    assert stack.run("models", "forget", "--site", "home").wait(PATIENCE_S) == 0
+    eventually(lambda: reports.next_number > 2, TRAINING_S)
+    last = reports.last
+    assert last is not None
+    assert (last.outcome, last.events) == ("failed", {})
+    assert last.why[0].startswith("too-few-events: ")
+    assert repository.current.version == 3

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.trainer_reports import FOLDER, WISH, Kept, Reports
+from agents.trainer_reports import FOLDER, WISH, Forget, Kept, Reports
 from agents.trainer_triggers import Last
 from pipeline.errors import Stop
 
@@ -63,6 +63,17 @@ def test_an_empty_file_is_a_wish_too(tmp_path: Path) -> None:
     assert wish and wish.reason == "by hand"
     reports.keep(kept(1, wish=wish.id))
     assert reports.wish() is None
+
+
+def test_what_is_to_be_forgotten_stands_until_its_file_is_removed(tmp_path: Path) -> None:
+    reports = Reports(tmp_path)
+    assert reports.to_forget() == []
+    reports.ask_to_forget(Forget("device", "home/cam1"))
+    ((what, path),) = Reports(tmp_path).to_forget()
+    assert what == Forget("device", "home/cam1")
+    path.write_text('{"kind": "planet", "name": "x"}')
+    with pytest.raises(Stop, match="remove it"):
+        reports.to_forget()
 
 
 def test_a_file_that_is_no_report_is_named(tmp_path: Path) -> None:

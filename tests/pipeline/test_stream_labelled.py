@@ -148,6 +148,14 @@ def test_features_without_a_label_are_bounded_and_labelled_events_are_not_among_
     assert sorted(kept) == ["e0", "e3", "e4", "e5", "lonely"]
 
 
+def test_labels_without_a_feature_are_bounded_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labelled, "LABELS_KEPT", 2)
+    site = Site()
+    site.take(*(label("Lynx lynx", event=f"e{number}") for number in range(4)), feature("f"))
+    assert [one.reason for one in site.refusals] == ["label-without-feature"] * 2
+    assert sorted(key.partition("|")[2] for key in site.table.data) == ["e2", "e3", "f"]
+
+
 def test_partitions_do_not_push_out_each_others_features(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(labelled, "FEATURES_KEPT", 1)
     site = Site()
