@@ -200,12 +200,23 @@ class Trainer:
             sent = self._send(sent)
             if not self._caught_up.is_set():
                 continue
+            self._forget()
             trigger = self._trigger()
             pending = (trigger, pending[1] if pending else now_s) if trigger else None
             if pending and is_ripe(pending[0], pending[1], self._changed_s, now_s):
                 self._train(pending[0])
                 pending = None
         self._doing = "stopping"
+
+    def _forget(self) -> None:
+        for what, path in self._workshop.reports.to_forget():
+            try:
+                events = self._fold.forget(**{what.kind: what.name})
+                log.info("forgotten", kind=what.kind, name=what.name, events=events)
+                self._workshop.reports.ask(f"without {what.kind} {what.name}, which was to be forgotten")
+            except Rejected as error:
+                log.error("cannot be forgotten", kind=what.kind, name=what.name, reason=str(error))
+            path.unlink()
 
     def _trigger(self) -> Trigger | None:
         workshop = self._workshop

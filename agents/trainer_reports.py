@@ -4,6 +4,7 @@
 
     <data>/trainer/reports/0007.json, 0007.md      what came of it, refused and failed ones as well; never changed
     <data>/trainer/train-now.json                  somebody asks for a training; stays until a report answers it
+    <data>/trainer/forget/*.json                   somebody asks that an event, a device or a site be taken out
 
     reports = Reports(settings.data_dir)
     reports.last                       # Kept(number=7, outcome="released", title="lite0@3", ...)
@@ -28,6 +29,13 @@ from pipeline.errors import Stop
 FOLDER: Final = "trainer"
 WISH: Final = "train-now.json"
 DIGITS: Final = 4
+
+
+class Forget(msgspec.Struct, frozen=True):
+    """What is to be taken out of all that was learned, for good."""
+
+    kind: Literal["event", "device", "site"]
+    name: str
 
 
 class Wish(msgspec.Struct, frozen=True):
@@ -79,6 +87,7 @@ class Reports:
     def __init__(self, data_dir: Path) -> None:
         self._folder = data_dir / FOLDER / "reports"
         self._wish = data_dir / FOLDER / WISH
+        self._forget = data_dir / FOLDER / "forget"
 
     # --- reports -----------------------------------------------------------------------------------------------
 
@@ -130,6 +139,21 @@ class Reports:
             return None
         except msgspec.DecodeError:  # somebody's `touch`: that is a wish, too
             return Wish("", "by hand")
+
+    def ask_to_forget(self, what: Forget) -> None:
+        """The trainer does it next, and trains without it."""
+        private_files.make_folder(self._forget)
+        _write(self._forget / f"{uuid.uuid4().hex}.json", msgspec.json.encode(what))
+
+    def to_forget(self) -> list[tuple[Forget, Path]]:
+        """What is to be forgotten, and the file to remove when it is."""
+        found = []
+        for path in sorted(self._forget.glob("*.json")):
+            try:
+                found.append((msgspec.json.decode(path.read_bytes(), type=Forget), path))
+            except (OSError, msgspec.DecodeError) as error:
+                raise Stop(f"{path} does not say what to forget ({error}): remove it") from None
+        return found
 
 
 def _read(path: Path) -> Kept:

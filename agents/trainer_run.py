@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from agents.dead_letters import INTERNAL_ERROR
 from agents.telemetry import version
 from agents.trainer_reports import Kept, Reports
 from agents.trainer_triggers import Trigger
@@ -28,7 +29,7 @@ from models.training import About, Held, HeldEvent
 from models.training_report import Limits
 from pipeline import clock as clocks
 from pipeline.clock import Clock
-from pipeline.errors import Rejected
+from pipeline.errors import Rejected, Retry, Stop
 from pipeline.folded import Snapshot
 from pipeline.settings import TrainerSettings
 
@@ -74,6 +75,13 @@ class Workshop:
                 self._release(outcome.release, trigger)
         except Rejected as error:
             why = (f"{error.reason}: {error}",)
+        except (Retry, Stop, MemoryError):
+            raise
+        except (
+            Exception
+        ) as error:  # else the role would end, start again, and meet the same events first thing
+            log.exception("a training met a bug of ours")
+            why = (f"{INTERNAL_ERROR}: {type(error).__name__}, see the log",)
         kept = Kept(
             number=self.reports.next_number,
             time=clocks.rfc3339(self.clock.now()),

@@ -167,13 +167,13 @@ PY
 say "every container restarted, every role killed, under load"
 traffic restarts
 sleep 3
-for service in mosquitto device edge uplink kafka gateway stream cloud; do
+for service in mosquitto device edge uplink kafka gateway stream cloud trainer; do
     begin
     "${C[@]}" restart -t 20 $service >/dev/null 2>&1
     healthy
     row "restart of $service" "$(took)"
 done
-for service in device edge gateway stream cloud; do
+for service in device edge gateway stream cloud trainer; do
     "${C[@]}" kill -s KILL $service >/dev/null 2>&1
     sleep 1
     healthy

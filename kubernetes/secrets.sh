@@ -6,7 +6,7 @@ set -eu
 vault=${1:?say where the secrets shall be kept}
 namespace=${NAMESPACE:-tierwise}
 tierwise init --vault "$vault" >&2
-for room in device edge gateway stream cloud rights mosquitto uplink kafka; do
+for room in device edge gateway stream cloud trainer rights mosquitto uplink kafka; do
     printf -- '---\napiVersion: v1\nkind: Secret\nmetadata: {name: login-%s, namespace: %s}\ndata:\n' "$room" "$namespace"
     for file in "$vault/$room"/*; do
         [ ! -f "$file" ] || printf '  %s: %s\n' "$(basename "$file")" "$(base64 <"$file" | tr -d '\n')"

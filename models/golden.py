@@ -1,13 +1,12 @@
 """The golden set: vectors of photos that nobody's labels may spoil, with what is on them.
 
-It ships with the model as features, so that a trainer without photos can tell what a new head forgets. Half of it chooses
-(`choosing`: how much the new labels may be heard), the other half only judges (`judging`).
+It ships with the model as features, so that a trainer without photos can tell what a new head forgets. Some of it chooses how
+much new labels may be heard, the rest only judges (`models.retrain`).
 
 Example::
 
     golden = load_zoo().golden()
     golden.truths(tree)             # positions in the tree's species, (n,)
-    right = base.head(release)...   # figures: `models.training_report`
 """
 
 from __future__ import annotations
@@ -53,10 +52,6 @@ class GoldenSet:
     def counts(self) -> Counter[str]:
         """Photos by species."""
         return Counter(self.labels[at] for at in self.species.tolist())
-
-    def part(self, which: int) -> GoldenSet:
-        """Every second photo, from the first (0) or the second (1) on; photos of a species stand together."""
-        return GoldenSet(self.space, self.labels, self.vectors[which::2], self.species[which::2])
 
     @property
     def digest(self) -> str:

@@ -23,6 +23,10 @@ class Placing:
         self._tree = tree
         self._grown: tuple[tuple[NewLabel, ...], Taxonomy] = ((), tree)
 
+    def knows(self, label: str) -> bool:
+        """Whether the tree has it, as it ships."""
+        return label in self._tree.paths
+
     def __call__(self, label: str, under: str, english: str, rows: Sequence[NewLabel]) -> NewLabel | None:
         """The row that the label gets; None: it needs none. Raises `Rejected`: ``unknown-label``, ``bad-label``."""
         tree = self._with(tuple(rows))

@@ -4,7 +4,7 @@
 
     shipped sums --+--> solve (shrink) --> choose how much it is heard --> judge --> release --+--> final: judges' events, too
     sums by site --+        ^                  held-out events,             golden set,        |
-                            |                  half of the golden set       the other half     +--> refusal, with a report
+                            |                  two golden photos of three   the third          +--> refusal, with a report
                             +--- without a site that spoils the others' held-out events
 
 Held-out events (`pipeline.standing.held_out`: a hash of the event's id) have taught nothing that they judge; what is released
@@ -37,6 +37,8 @@ from pipeline.errors import Rejected
 from pipeline.sums import Sums
 
 LIMITS: Final = Limits()
+JUDGING_OF: Final = 3
+"""Every third golden photo only judges: nothing was chosen on it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,7 +84,9 @@ def retrain(
     taught = _checked(base, tree, sites, held)
     truths = golden.truths(base.tree, base.sums.space)
     names = [base.tree.species[at] for at in truths.tolist()]
-    choosing, judging = (Photos.of(base.tuned, golden.vectors[half::2], names[half::2]) for half in (0, 1))
+    photos = Photos.of(base.tuned, golden.vectors, names)
+    third = [at % JUDGING_OF == JUDGING_OF - 1 for at in range(len(names))]
+    choosing, judging = photos.chosen([not its for its in third]), photos.chosen(third)
     asked = Photos.of(base.tuned, held.vectors, held.labels)
     training = Training(
         base, (choosing, judging), golden.digest, tree, tuple(rows), taught, held, asked, serving

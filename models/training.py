@@ -308,6 +308,7 @@ class Training:
                 "solved_share": its.solved_share,
                 "slope": its.novelty.slope,
                 "offset": its.novelty.offset,
+                "doubt": its.novelty.doubt,
             },
             refused=best.refused,
         )

@@ -143,7 +143,7 @@ class Fold:
         if before and labelled.revision <= before.revision:
             return
         found = standing(labelled.votes)
-        known = found.label is None or self._is_known(found.label)
+        known = found.label is None or self._place.knows(found.label)
         row = EventRow(
             event=labelled.event,
             source=labelled.source,
@@ -165,12 +165,6 @@ class Fold:
         )
         self._file.put(row)
         _move(before, row, delta)
-
-    def _is_known(self, label: str) -> bool:
-        try:
-            return self._place(label, "", "", ()) is None
-        except Rejected:
-            return False
 
     def _add_told(self, site: str, increment: SumIncrement) -> None:
         where = f"sums {increment.number} of {site or 'nobody'}"
@@ -197,7 +191,7 @@ class Fold:
                 "counts-mismatch", f"{where}: says {dict(increment.counts)}, its sums hold {counted}"
             )
         under = dict(increment.under)
-        new = [label for label in counted if not self._is_known(label)]
+        new = [label for label in counted if not self._place.knows(label)]
         for label in new:
             self._place(label, under.get(label, ""), "", ())
         total = _joined(self.space, self.dimension, [self._file.sums(site, TOLD), sums])
@@ -321,7 +315,10 @@ class Fold:
         for (site, part), (added, taken_out) in delta.items():
             changes += len(added) + len(taken_out)
             total = _joined(self.space, self.dimension, [self._file.sums(site, part)], [*added, *taken_out])
-            total = total.merge(self._of(added, total.labels)).subtract(self._of(taken_out, total.labels))
+            if added:
+                total = total.merge(self._of(added, total.labels))
+            if taken_out:
+                total = total.subtract(self._of(taken_out, total.labels))
             self._file.set_sums(site, part, total)
         if changes:
             self._changed(changes)
@@ -357,7 +354,8 @@ def _joined(space: str, dimension: int, parts: Sequence[Sums | None], rows: Sequ
     """All of these sums together, with columns for these events' labels, too; in the labels' order."""
     held = [part for part in parts if part is not None]
     labels = sorted({label for part in held for label in part.labels} | {row.label for row in rows})
-    total = Sums.empty(space, dimension, labels)
+    total: Sums | None = None
     for part in held:
-        total = total.merge(part.with_labels(labels))
-    return total
+        same = part if list(part.labels) == labels else part.with_labels(labels)
+        total = total.merge(same) if total else same
+    return total or Sums.empty(space, dimension, labels)

@@ -219,7 +219,7 @@ class FoldFile:
         kept = sorted(label for at, label in enumerate(sums.labels) if sums.counts[at])
         if not kept:
             return
-        lean = sums.with_labels(kept)
+        lean = sums if kept == list(sums.labels) else sums.with_labels(kept)
         self._db.execute("INSERT INTO sums VALUES (?, ?, ?)", (site, part, lean.snapshot()))
         rows = [(site, part, label, int(count)) for label, count in zip(kept, lean.counts, strict=True)]
         self._db.executemany("INSERT INTO held VALUES (?, ?, ?, ?)", rows)

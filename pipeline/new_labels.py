@@ -14,9 +14,9 @@ The outcome depends on what stands, not on what came first: so an event that is 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from pipeline.errors import Rejected
 
@@ -41,9 +41,18 @@ class Claim(NamedTuple):
     """The first event's id."""
 
 
-Place = Callable[[str, str, str, Sequence[NewLabel]], NewLabel | None]
-"""``place(label, under, english, rows)``: the row that puts a label there in a tree with these rows; None: that tree has the
-label anyway (a family that another new label brought, too). Raises `Rejected` where it cannot stand there, or where a label that it lacks comes without `under`."""
+class Place(Protocol):
+    """What the fold must know of the label tree."""
+
+    def knows(self, label: str) -> bool:
+        """Whether the tree has it, as it ships."""
+
+    def __call__(self, label: str, under: str, english: str, rows: Sequence[NewLabel]) -> NewLabel | None:
+        """The row that puts a label there in a tree with these rows; None: that tree has the label anyway (a family that
+        another new label brought, too).
+
+        Raises `Rejected` where it cannot stand there, or where a label that the tree lacks comes without `under`.
+        """
 
 
 @dataclass(frozen=True, slots=True)

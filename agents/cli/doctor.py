@@ -115,7 +115,7 @@ def _python() -> Finding:
 
 def _packages() -> Iterator[Finding]:
     for extra, modules, brings in (
-        ("cloud", ("faust", "kafka", "aiokafka", "influxdb_client"), "gateway, stream and cloud"),
+        ("cloud", ("faust", "kafka", "aiokafka", "influxdb_client"), "gateway, stream, cloud and trainer"),
         ("embedded", ("iotcore",), "the embedded MQTT broker"),
     ):
         missing = [module for module in modules if not is_installed(module)]

@@ -22,7 +22,7 @@ from agents.cli.models_evaluate import evaluate
 from agents.cli.models_own import fit, import_model
 from agents.cli.models_releases import diff, explain, promote, rollback
 from agents.cli.models_status import status
-from agents.cli.models_train import train, trainings
+from agents.cli.models_train import forget, train, trainings
 from agents.cli.options import AsJson, SettingsFile
 from agents.own_models import registry_of
 from agents.releases_here import Here, is_release, kept_by, release_of, releases_here
@@ -139,6 +139,7 @@ app.command("import")(import_model)
 app.command()(fit)
 app.command()(train)
 app.command()(trainings)
+app.command()(forget)
 
 
 def _all(settings: Settings) -> Iterator[tuple[Manifest, str]]:

@@ -1,7 +1,8 @@
-"""`tierwise models train` and `trainings`: ask the trainer for a training, and read what came of each.
+"""`tierwise models train`, `trainings` and `forget`: ask the trainer for a training, read what came of each, take events out.
 
 $ tierwise models train --reason "before the weekend" --wait 60
 $ tierwise models trainings
+$ tierwise models forget --device home/cam1
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from rich.markdown import Markdown
 
 from agents import exits
 from agents.cli.options import AsJson, SettingsFile
-from agents.trainer_reports import Kept, Reports
+from agents.trainer_reports import Forget, Kept, Reports
 from pipeline.errors import Retry, Stop
 from pipeline.settings import Settings
 
@@ -65,6 +66,21 @@ def trainings(
     else:
         for one in kept:
             print(f"{one.number:4d}  {one.line}")
+
+
+def forget(
+    event: Annotated[str, typer.Option(help="One event, by its id.")] = "",
+    device: Annotated[str, typer.Option(metavar="SITE/DEVICE", help="All events of a device.")] = "",
+    site: Annotated[str, typer.Option(help="All events of a site, and the sums that it told.")] = "",
+    settings: SettingsFile = None,
+) -> None:
+    """Take an event, a device or a site out of all that was learned, exactly and for good; the next release is without it."""
+    named = [(kind, name) for kind, name in (("event", event), ("device", device), ("site", site)) if name]
+    if len(named) != 1 or device.count("/") != (1 if device else 0):
+        raise Stop("name one thing: --event ID, --device SITE/DEVICE or --site SITE")
+    reports = Reports(Settings.load(settings).data_dir)
+    reports.ask_to_forget(msgspec.convert({"kind": named[0][0], "name": named[0][1]}, Forget))
+    print(f"asked to forget {named[0][0]} {named[0][1]}: the trainer does it and trains without it")
 
 
 def _show(kept: Kept, as_json: bool) -> None:

@@ -49,6 +49,7 @@ ROOMS: Final[Mapping[str, int]] = {
     "gateway": ROLES_UID,
     "stream": ROLES_UID,
     "cloud": ROLES_UID,
+    "trainer": ROLES_UID,
     "rights": ROLES_UID,
     "series": ROLES_UID,
     "site-series": ROLES_UID,
@@ -175,7 +176,7 @@ class Vault:
             for room in (MASTER, "edge", "cloud"):
                 self._put(room, ROOT, _decoded("RELEASES_ROOT", request.releases_root, b'"_type":"root"'))
         self._put("gateway", "uplink-password", uplink[GATEWAY])
-        for role in ("gateway", "stream", "cloud"):
+        for role in ("gateway", "stream", "cloud", "trainer"):
             self._put(role, "kafka-password", cluster[role])
         self._put("rights", "kafka-password", cluster["admin"])
         public = request.names[0] if request.names else "localhost"
@@ -186,7 +187,7 @@ class Vault:
         )
         for rooms, token in (
             (("device", "edge"), request.site_influx_token),
-            (("gateway", "stream", "cloud"), request.influx_token),
+            (("gateway", "stream", "cloud", "trainer"), request.influx_token),
         ):
             for room in rooms if token else ():
                 self._put(room, "influx-token", token)

@@ -43,7 +43,6 @@ LABELS: Mapping[str, int] = {"wild64": 10, "wild256": 10}
 """Of each new species: half as a 64-pixel camera sends them, half full-sized. A class that was seen at one size alone is known
 at that size alone."""
 
-OLD_MAY_LOSE = 0.005
 KINDS: Mapping[str, str] = {"wild64": "wild64", "wild256": "wild256-whole"}
 
 
@@ -160,32 +159,15 @@ def answered(
 class NearestMean:
     """The class of the nearest mean, over the sums that the solved head is solved from."""
 
-    def __init__(self, sums: Sums, known: int) -> None:
-        seen = np.flatnonzero(sums.counts)
-        self._at = seen
-        self._means = (sums.cross[:-1, seen] / sums.counts[seen]).T.astype(np.float32)
-        self._new = seen >= known
+    def __init__(self, sums: Sums) -> None:
+        self._at = np.flatnonzero(sums.counts)
+        self._means = (sums.cross[:-1, self._at] / sums.counts[self._at]).T.astype(np.float32)
 
-    def distances(
-        self, vectors: NDArray[np.uint8]
-    ) -> tuple[Floats, Floats, NDArray[np.intp], NDArray[np.intp]]:
-        """(n,) each: to the nearest old mean and the nearest new one, and which those are."""
-        x = vectors.astype(np.float32)
-        far = (self._means**2).sum(1)[None] - 2 * x @ self._means.T
-        old, new = far[:, ~self._new], far[:, self._new]
-        at_old, at_new = self._at[~self._new][old.argmin(1)], self._at[self._new][new.argmin(1)]
-        return old.min(1), new.min(1), at_old, at_new
-
-    def species(self, vectors: NDArray[np.uint8], handicap: float = 0.0) -> NDArray[np.intp]:
-        """Positions (n,); new means lie farther by the handicap."""
-        old, new, at_old, at_new = self.distances(vectors)
-        return np.where(new + handicap < old, at_new, at_old)
-
-    def handicap(self, vectors: NDArray[np.uint8], truths: NDArray[np.intp]) -> float:
-        """The least at which so many of some photos of old species are lost as may be."""
-        old, new, at_old, _ = self.distances(vectors)
-        lead = np.sort((old - new)[at_old == truths])[::-1]
-        return float(max(0.0, lead[int(OLD_MAY_LOSE * len(truths))]))
+    def species(self, vectors: NDArray[np.uint8]) -> NDArray[np.intp]:
+        """Positions (n,)."""
+        far = (self._means**2).sum(1)[None] - 2 * vectors.astype(np.float32) @ self._means.T
+        nearest: NDArray[np.intp] = self._at[far.argmin(1)]
+        return nearest
 
 
 def measure() -> Iterator[str]:
@@ -200,17 +182,13 @@ def measure() -> Iterator[str]:
     assert outcome.release is not None, outcome.report.refused
     release = outcome.release
     tree = release.tree(base.tree)
-    nearest = NearestMean(
-        base.sums.with_labels(tree.species).merge(release.learned(base.tree)), len(base.tree.species)
-    )
-    yield "| photos | tier | | before | after | nearest mean | nearest mean at that price |"
-    yield "| --- | --- | --- | ---: | ---: | ---: | ---: |"
+    nearest = NearestMean(base.sums.with_labels(tree.species).merge(release.learned(base.tree)))
+    yield "| photos | tier | | before | after | nearest mean |"
+    yield "| --- | --- | --- | ---: | ---: | ---: |"
     for name, whole in photos.items():
         test = whole.chosen((whole.split == "test") & np.isin(whole.labels, tree.species))
         is_new = ~np.isin(test.labels, base.tree.species)
-        truths = np.array([tree.species.index(label) for label in test.labels.tolist()])
-        handicap = nearest.handicap(test.vectors[~is_new], truths[~is_new])
-        means = [nearest.species(test.vectors, of) for of in (0.0, handicap)]
+        means = nearest.species(test.vectors)
         for tier in ("edge", "cloud"):
             for which, kept in (("new", is_new), ("old", ~is_new)):
                 some = test.chosen(kept)
@@ -218,9 +196,9 @@ def measure() -> Iterator[str]:
                     figures(*answered(base, of, some, tier), some.labels.tolist(), full)
                     for of in (None, release)
                 )
-                near = [_of_means(tree, species[kept], some.labels.tolist(), full) for species in means]
+                near = _of_means(tree, means[kept], some.labels.tolist(), full)
                 for rank in ("species", "family", "kingdom"):
-                    cells = [f"{100 * one.ranks[rank].rate:.1f}%" for one in (before, after, *near)]
+                    cells = [f"{100 * one.ranks[rank].rate:.1f}%" for one in (before, after, near)]
                     size = f"{name[4:]} px"
                     yield f"| {size} ({len(some.row):,}) | {tier} | {which}: {rank} | {' | '.join(cells)} |"
     start_s = time.perf_counter()

@@ -12,7 +12,7 @@ neither repetition nor a restart changes it, and `Labelled.revision`, the sum ov
 change and names one state only. A word that is taken back stays as such: an older one does not bring it to life again.
 
 A feature waits `KEEP_DAYS` days for a label, at most `FEATURES_KEPT` of them a partition. A site's edge sends it again beside
-each label, so a later label finds it, too. A label waits as long; then it is told as refused. Events with both stay.
+each label, so a later label finds it, too. A label waits as long, as many of them; then it is told as refused. Events with both stay.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -39,7 +40,7 @@ from pipeline.messages import (
     encode,
 )
 from pipeline.records import Facts, read_headers
-from pipeline.stream.batches import store
+from pipeline.stream.batches import store_many
 from pipeline.stream.delivery import Deliver, Outgoing, Taken, rejection
 from pipeline.topics import Header
 
@@ -48,6 +49,8 @@ KEEP_DAYS: Final = 7
 """A site that was cut off for days still finds the other half here."""
 FEATURES_KEPT: Final = 4096
 """Without a label, a partition: some 3 MB of a worker's memory, and as much of the changelog."""
+LABELS_KEPT: Final = 4096
+"""Without a feature, a partition."""
 VOTES_MAX: Final = 64
 """Of one event: more people do not look at one picture, but a broken client may."""
 TEXT_MAX: Final = 200
@@ -221,9 +224,10 @@ class Labels:
                     told[facts.event] = after.told(facts.source, facts.event)
         rows: dict[str, str | None] = {key: pack(joined) for key, joined in changed.items()}
         for key, joined in changed.items():
-            waiting.pop(key, None)
-            if not joined.is_whole:
-                waiting[key] = joined
+            if joined.is_whole:
+                waiting.pop(key, None)
+            else:
+                waiting[key] = joined  # in the place that it has
         for key in outdated(waiting, self._now()):
             if waiting.pop(key).words:
                 refused.append(_missed(key, partition, self._now()))
@@ -234,7 +238,7 @@ class Labels:
             out = [Outgoing(event.encode(), encode(labelled)) for event, labelled in told.items()]
             await self._deliver(topics.LABELLED, partition, out)
         if rows:
-            await store(self._table, partition, rows)
+            await store_many(self._deliver, self._table, partition, rows)
         self._waiting = known_waiting
 
     def _found(self, key: str) -> Joined | None:
@@ -252,17 +256,25 @@ class Labels:
 
 
 def outdated(waiting: dict[str, Joined], now_s: float) -> list[str]:
-    """Keys of what has waited long enough, and of the features that are too many; `waiting` has the oldest first."""
-    old = [key for key, joined in waiting.items() if joined.since_s < now_s - KEEP_DAYS * DAY_S]
+    """Keys of what has waited long enough, and of what is too much; `waiting` has the oldest first."""
+    end_s = now_s - KEEP_DAYS * DAY_S
+    old = [key for key, _ in itertools.takewhile(lambda row: row[1].since_s < end_s, waiting.items())]
+    if len(waiting) <= min(FEATURES_KEPT, LABELS_KEPT):
+        return old
     features = [key for key, joined in waiting.items() if not joined.words]
-    return [*dict.fromkeys([*old, *features[: max(0, len(features) - FEATURES_KEPT)]])]
+    labels = [key for key, joined in waiting.items() if joined.words]
+    excess = [
+        *features[: max(0, len(features) - FEATURES_KEPT)],
+        *labels[: max(0, len(labels) - LABELS_KEPT)],
+    ]
+    return [*dict.fromkeys([*old, *excess])]
 
 
 def _missed(key: str, partition: int, now_s: float) -> Outgoing:
     source, _, event = key.partition("|")
     refusal = Refusal(
         reason="label-without-feature",
-        detail=f"{source}, event {event}: labelled, but in {KEEP_DAYS} days no public feature of it came; "
+        detail=f"{source}, event {event}: labelled, but no public feature of it came (in {KEEP_DAYS} days, or before {LABELS_KEPT} later ones); "
         "look whether its stream's features are public, then label it again",
         topic=f"{LABELS_TOPIC}/{partition}",
         size_bytes=0,

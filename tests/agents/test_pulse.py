@@ -57,7 +57,7 @@ def test_there_is_a_pulse_only_where_an_influxdb_is_named_for_the_tier(tmp_path:
             pulse_of(Metrics(), role, settings, HandClock(NOW_S)) is not None
             for settings in (site, cloud, Settings())
         ]
-        for role in ("device", "edge", "gateway", "stream", "cloud")
+        for role in ("device", "edge", "gateway", "stream", "cloud", "trainer")
     }
     assert found == {
         "device": [True, False, False],
@@ -65,4 +65,5 @@ def test_there_is_a_pulse_only_where_an_influxdb_is_named_for_the_tier(tmp_path:
         "gateway": [False, True, False],
         "stream": [False, True, False],
         "cloud": [False, True, False],
+        "trainer": [False, True, False],
     }

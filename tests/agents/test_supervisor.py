@@ -46,7 +46,7 @@ PATIENCE_S = 20
 def test_everything_starts_by_default_brokers_first() -> None:
     parts = plan(Settings(), FILE)
     assert [part.name for part in parts] == ["mqtt", "kafka", *ROLE_NAMES]
-    assert [part.stage for part in parts] == [BROKERS] * 2 + [ROLES] * 5
+    assert [part.stage for part in parts] == [BROKERS] * 2 + [ROLES] * len(ROLE_NAMES)
 
 
 def test_an_address_in_the_settings_replaces_an_embedded_broker() -> None:

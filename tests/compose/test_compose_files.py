@@ -124,7 +124,7 @@ def test_compose_takes_the_files(docker: str, profiles: str) -> None:
     assert told.returncode == 0, told.stderr
     services = set(told.stdout.split())
     assert {"device", "edge", "mosquitto"} <= services or "edge" not in profiles
-    assert {"kafka", "gateway", "stream", "cloud", "uplink"} <= services or "cloud" not in profiles
+    assert {"kafka", "gateway", "stream", "cloud", "trainer", "uplink"} <= services or "cloud" not in profiles
     assert ("grafana" in services) == ("cloud" in profiles.split(","))
 
 
@@ -147,5 +147,5 @@ def test_every_container_is_hardened(docker: str) -> None:
         if name != "init":
             assert service.get("user", "10001") != "0:0", name
             assert "cap_add" not in service, name
-        if name in ("device", "edge", "gateway", "stream", "cloud", "mosquitto", "uplink", "init"):
+        if name in ("device", "edge", "gateway", "stream", "cloud", "trainer", "mosquitto", "uplink", "init"):
             assert service["read_only"], name

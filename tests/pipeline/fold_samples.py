@@ -18,8 +18,27 @@ SPACE, DIMENSION = "s1", 3
 TREE = {"cat": ("animal", "Felidae"), "fox": ("animal", "Canidae"), "rose": ("plant", "Rosaceae")}
 
 
-def place(label: str, under: str, english: str, rows: Sequence[NewLabel]) -> NewLabel | None:
-    """As the trainer's, on a tree of three species."""
+class SmallTree:
+    """As the trainer's `Placing`, on a tree of three species. `lives`: how many more labels are looked up before the process
+    dies; below zero: it lives."""
+
+    lives = -1
+
+    def knows(self, label: str) -> bool:
+        if self.lives == 0:
+            raise Died
+        self.lives -= 1
+        return label in TREE
+
+    def __call__(self, label: str, under: str, english: str, rows: Sequence[NewLabel]) -> NewLabel | None:
+        return _place(label, under, english, rows)
+
+
+class Died(Exception):
+    pass
+
+
+def _place(label: str, under: str, english: str, rows: Sequence[NewLabel]) -> NewLabel | None:
     if label in TREE or any(row.family == label for row in rows):
         return None
     families = {family: kingdom for kingdom, family in TREE.values()}

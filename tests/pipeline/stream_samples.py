@@ -199,6 +199,13 @@ class Table:
         self.log: list[tuple[int, str, Any]] = []
         self.dies = False
 
+    @property
+    def changelog_topic(self) -> Table:
+        return self
+
+    def get_topic_name(self) -> str:
+        return "changelog"
+
     async def _sent(self, entry: tuple[int, str, Any]) -> None:
         await asyncio.sleep(0)
         if self.dies:

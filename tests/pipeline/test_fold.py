@@ -8,7 +8,18 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from fold_samples import DIMENSION, SPACE, entry, increment, labelled, names, place, sums_of, twin, vector
+from fold_samples import (
+    DIMENSION,
+    SPACE,
+    SmallTree,
+    entry,
+    increment,
+    labelled,
+    names,
+    sums_of,
+    twin,
+    vector,
+)
 from msgspec.structs import replace
 
 from pipeline.errors import Rejected, Stop
@@ -32,7 +43,7 @@ def new_fold(tmp_path: Path) -> Iterator[Callable[[], Fold]]:
     def new() -> Fold:
         for one in opened:
             one.close()
-        opened.append(Fold(tmp_path / "fold.db", SPACE, DIMENSION, place))
+        opened.append(Fold(tmp_path / "fold.db", SPACE, DIMENSION, SmallTree()))
         return opened[-1]
 
     yield new
@@ -272,13 +283,13 @@ def test_sums_of_a_new_label_say_where_it_belongs_or_are_refused(fold: Fold) -> 
 
 def test_a_file_of_another_space_or_in_use_or_of_a_newer_release_is_not_touched(tmp_path: Path) -> None:
     path = tmp_path / "fold.db"
-    held = Fold(path, SPACE, DIMENSION, place)
+    held = Fold(path, SPACE, DIMENSION, SmallTree())
     with pytest.raises(InUse):
-        Fold(path, SPACE, DIMENSION, place)
+        Fold(path, SPACE, DIMENSION, SmallTree())
     held.close()
     with pytest.raises(SpaceMismatch, match="move it away"):
-        Fold(path, "s2", DIMENSION, place)
+        Fold(path, "s2", DIMENSION, SmallTree())
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version = 99")
     with pytest.raises(Stop, match="newer"):
-        Fold(path, SPACE, DIMENSION, place)
+        Fold(path, SPACE, DIMENSION, SmallTree())

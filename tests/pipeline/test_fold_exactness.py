@@ -7,14 +7,24 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from fold_samples import DIMENSION, SPACE, entry, increment, labelled, names, place, twin, vector
+from fold_samples import (
+    DIMENSION,
+    SPACE,
+    Died,
+    SmallTree,
+    entry,
+    increment,
+    labelled,
+    names,
+    twin,
+    vector,
+)
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from pipeline.fold import Entry, Fold
 from pipeline.messages import Labelled, Vote
-from pipeline.new_labels import NewLabel
 
 PARTITIONS = 3
 EVENTS = names(6, 2)
@@ -24,10 +34,6 @@ WORDS = st.tuples(
     st.sampled_from(["ann", "bob", "eve"]),
     st.sampled_from(["cat", "fox", ""]),
 )
-
-
-class Died(Exception):
-    pass
 
 
 class FoldMachine(RuleBasedStateMachine):
@@ -42,18 +48,11 @@ class FoldMachine(RuleBasedStateMachine):
         self.last: dict[str, Labelled] = {}
         self.told: dict[str, list[list[tuple[bytes, str]]]] = {}
         self.forgotten: set[tuple[str, str]] = set()
-        self.lives = -1
-        """How many more labels are looked up before the process dies; below zero: it lives."""
+        self.tree = SmallTree()
         self.fold = self._opened()
 
     def _opened(self) -> Fold:
-        return Fold(self.folder / "fold.db", SPACE, DIMENSION, self._place)
-
-    def _place(self, label: str, under: str, english: str, rows: Sequence[NewLabel]) -> NewLabel | None:
-        if self.lives == 0:
-            raise Died
-        self.lives -= 1
-        return place(label, under, english, rows)
+        return Fold(self.folder / "fold.db", SPACE, DIMENSION, self.tree)
 
     @rule(words=st.lists(WORDS, min_size=1, max_size=12))
     def people_say(self, words: Sequence[tuple[int, str, str]]) -> None:
@@ -96,12 +95,12 @@ class FoldMachine(RuleBasedStateMachine):
     def it_reads(self, partition: int, back: int, size: int, lives: int) -> None:
         """From where it stands or before, as after a rebalance; and may die in the middle."""
         start = max(0, self.fold.next("labelled", partition) - back)
-        self.lives = lives
+        self.tree.lives = lives
         try:
             self.fold.take(self.logs[partition][start : start + size])
         except Died:
             self.it_dies()
-        self.lives = -1
+        self.tree.lives = -1
 
     @rule()
     def it_dies(self) -> None:

@@ -148,12 +148,19 @@ def test_features_without_a_label_are_bounded_and_labelled_events_are_not_among_
     assert sorted(kept) == ["e0", "e3", "e4", "e5", "lonely"]
 
 
+def test_labels_without_a_feature_are_bounded_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labelled, "LABELS_KEPT", 2)
+    site = Site()
+    site.take(*(label("Lynx lynx", event=f"e{number}") for number in range(4)), feature("f"))
+    assert [one.reason for one in site.refusals] == ["label-without-feature"] * 2
+    assert sorted(key.partition("|")[2] for key in site.table.data) == ["e2", "e3", "f"]
+
+
 def test_partitions_do_not_push_out_each_others_features(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(labelled, "FEATURES_KEPT", 1)
     site = Site()
     site.take(feature("a"), partition=1)
     site.take(feature("b"), partition=2)
-    assert {partition for partition, _, _ in site.table.log} == {1, 2}
     assert len(site.table.data) == 2
 
 
@@ -201,11 +208,11 @@ def test_an_event_that_a_crowd_labels_stays_small() -> None:
 def test_a_batch_that_died_half_way_tells_the_same_when_it_comes_again(where: str) -> None:
     site = Site()
     site.take(feature())
-    site.kafka.dies_at, site.table.dies = where, where == "changelog"
+    site.kafka.dies_at = where
     batch = (label("Lynx lynx"), label(""))
     with pytest.raises(Died):
         site.take(*batch)
-    site.kafka.dies_at, site.table.dies = "", False
+    site.kafka.dies_at = ""
     site.take(*batch)
     assert site.last == {"ann": "Lynx lynx"}
     assert {one.revision for one in site.told} == {1}
@@ -228,7 +235,7 @@ def test_any_cut_into_batches_with_repetitions_kills_and_recoveries_ends_in_the_
     records = [feature(), *(label(name, by, n) for n, (by, name) in enumerate(history, start=1))]
     site, committed = Site(), 0
     for size, fails in [*steps, (len(records), "")]:
-        site.kafka.dies_at, site.table.dies = topics.LABELLED if fails == "kafka" else "", fails == "table"
+        site.kafka.dies_at = {"kafka": topics.LABELLED, "table": "changelog"}.get(fails, "")
         batch = records[committed : committed + size]
         try:
             site.take(*batch)
