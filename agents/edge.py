@@ -276,7 +276,7 @@ class Edge:
         if error.reason == "withheld":
             self.metrics.withheld()
         self.metrics.refused(error.reason)
-        log.error("not sent", what=outgoing.kind, event=outgoing.event, reason=error.reason, error=str(error))
+        log.error("not sent", what=outgoing.kind, of=outgoing.event, reason=error.reason, error=str(error))
 
 
 def build(settings: Settings, clock: Clock | None = None) -> Edge:

@@ -161,7 +161,7 @@ class EdgeLearning:
 
     def _learn(self, told: LabelledEvent) -> None:
         if told.space != self._learning.general.space:
-            log.warning("a label of another space is not learned from", event=told.event, space=told.space)
+            log.warning("a label of another space is not learned from", of=told.event, space=told.space)
             return
         level = learning_level(told.levels)
         if told.label is None or not may_see(Tier.EDGE, level):
@@ -179,7 +179,7 @@ class EdgeLearning:
             learning, step = self._learning.taught(event)
         except Rejected as error:
             log.warning(
-                "a label has no place in the tree", event=told.event, reason=error.reason, error=str(error)
+                "a label has no place in the tree", of=told.event, reason=error.reason, error=str(error)
             )
             self._forget(told.event)
             return
@@ -212,7 +212,7 @@ class EdgeLearning:
             self._metrics.refused(NOT_LEARNED)
             log.warning(
                 "a label is not learned: the head would be worse with it",
-                event=step.written[0].event,
+                of=step.written[0].event,
                 label=step.written[0].path[-1],
                 held_back=len(local.held),
                 right=f"{verdict.before.right} -> {verdict.after.right}",
