@@ -28,7 +28,7 @@ from agents.edge_series import SiteSeries
 from agents.edge_sightings import Sightings
 from agents.edge_store import SITE, UPLINK, Context, EdgeStore, Known
 from agents.label_store import labelled_event
-from agents.labels import LABELLED, KeptFeature, OnLabel, Word, labelled, person, resolve, said_at
+from agents.labels import LABELLED, KeptFeature, OnLabel, Word, labelled, person, resolve, said_at, says_where
 from agents.refusals import refusal
 from agents.telemetry import Metrics
 from models.taxonomy import Taxonomy
@@ -43,6 +43,9 @@ from pipeline.settings import Settings
 from pipeline.spool import Item, Spool, Transaction
 
 log = structlog.get_logger("edge")
+
+PERSONS_MAX = 64
+"""Whose words about one event are kept: names cost nothing, and anyone at the site may give some."""
 
 EARLY_S = 30.0
 """A label of an event that was made so lately may have overtaken it; after that it is about nothing."""
@@ -104,7 +107,10 @@ class Labels:
                     dropped = replace(feature.levels, feature=Privacy.USER_PRIVATE)
                     found = labelled_event((), feature._replace(levels=dropped))
                 for listener in self._listeners:
-                    listener(found)
+                    try:
+                        listener(found)
+                    except Exception:  # the label is in, and acknowledged: no listener undoes it
+                        log.exception("a listener failed on a label", label_of=event)
 
     # --- in ----------------------------------------------------------------------------------------------------
 
@@ -171,7 +177,10 @@ class Labels:
         by, at_s = person(label.by), said_at(label.time, received_s)
         words = self._store.labels.words(label.event, tx)
         before = next((word for word in words if word.by == by), None)
-        meant = resolve(label, self._tree(), self._store.labels.brought(label.event, by, tx))
+        if before is None and len(words) >= PERSONS_MAX:
+            raise Rejected("too-many-persons", f"{len(words)} persons labelled event {label.event} already")
+        corrected = before if says_where(label) else None
+        meant = resolve(label, self._tree(), self._store.labels.brought(corrected, tx))
         told: list[Result] = []
         if before is None or at_s >= before.at_s:
             said = (before.label, before.path, before.under, before.english) if before else (None, (), "", "")

@@ -11,7 +11,8 @@ an event is forgotten with its answer, `edge.keep_days` after it came.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import msgspec
 
@@ -19,7 +20,7 @@ from agents.labels import KeptFeature, LabelledEvent, Word, agreed_among
 from pipeline import messages
 from pipeline.messages import Feature, Levels, Tier
 from pipeline.privacy.gate import may_see
-from pipeline.spool import Spool, Transaction
+from pipeline.spool import Transaction
 
 MIGRATIONS = (
     """
@@ -40,10 +41,17 @@ _WORD = "event, by, label, path, under, english, at, revision"
 _FEATURE = "event, sighting, source, time, space, payload, levels"
 
 
+class Readable(Protocol):
+    """A spool, or another process's view of it."""
+
+    def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """Committed rows."""
+
+
 class LabelStore:
     """The labels' tables in the edge's spool."""
 
-    def __init__(self, spool: Spool) -> None:
+    def __init__(self, spool: Readable) -> None:
         self._spool = spool
 
     # --- for who learns ----------------------------------------------------------------------------------------
@@ -80,6 +88,13 @@ class LabelStore:
         )
         return [_feature(*row) for row in rows]
 
+    def brought_by_anyone(self) -> tuple[Word, ...]:
+        """Standing words whose labels the tree lacked."""
+        rows = self._spool.query(
+            f"SELECT {_WORD} FROM edge_labels WHERE label IS NOT NULL AND under <> '' ORDER BY at, event, by"  # noqa: S608 - fixed
+        )
+        return tuple(_word(*row) for row in rows)
+
     def _words(self, event: str) -> tuple[Word, ...]:
         rows = self._spool.query(f"SELECT {_WORD} FROM edge_labels WHERE event = ? ORDER BY at, by", (event,))  # noqa: S608 - fixed
         return tuple(_word(*row) for row in rows)
@@ -92,9 +107,9 @@ class LabelStore:
         rows = tx.db.execute(f"SELECT {_WORD} FROM edge_labels WHERE event = ? ORDER BY at, by", (event,))  # noqa: S608 - fixed
         return tuple(_word(*row) for row in rows.fetchall())
 
-    def brought(self, event: str, by: str, tx: Transaction) -> tuple[Word, ...]:
-        """One word for each label that the tree lacked, but for what this person says of this event: it may be what is
-        being put right."""
+    def brought(self, corrected: Word | None, tx: Transaction) -> tuple[Word, ...]:
+        """Standing words whose labels the tree lacked, the oldest last; but for the one that is being put right."""
+        event, by = (corrected.event, corrected.by) if corrected else ("", "")
         rows = tx.db.execute(
             f"SELECT {_WORD} FROM edge_labels WHERE label IS NOT NULL AND under <> '' AND NOT (event = ? AND by = ?)"  # noqa: S608 - fixed
             " ORDER BY at DESC, event, by",

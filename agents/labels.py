@@ -62,7 +62,7 @@ class Word(NamedTuple):
     path: tuple[str, ...]
     """From the kingdom down to the label; empty of a word that was taken back."""
     under: str
-    """Of a label that the tree lacks: ``animal/Herpestidae``; else empty."""
+    """Of a label that the tree lacks: ``animal/Eupleridae``; else empty."""
     english: str
     at_s: float
     """When it was said, UTC seconds."""
@@ -167,6 +167,11 @@ def resolve(label: Label, tree: Taxonomy, words: Iterable[Word] = ()) -> Meant:
     return Meant(found, path, "/".join(path[:-1]), known.english(found))
 
 
+def says_where(label: Label) -> bool:
+    """Whether a label itself says where it belongs."""
+    return bool(label.under.strip()) or "/" in (label.label or "")
+
+
 class UnknownLabelHere(Rejected):
     """An unknown label, and what to do about it."""
 
@@ -174,7 +179,7 @@ class UnknownLabelHere(Rejected):
         super().__init__(
             error.reason,
             f"{error}; a species that it lacks says where it belongs: under = a family (Felidae), or a new one with its "
-            "kingdom (animal/Herpestidae)",
+            "kingdom (animal/Eupleridae)",
         )
 
 

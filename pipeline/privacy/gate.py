@@ -37,6 +37,7 @@ from pipeline.messages import (
     EventAck,
     Kind,
     Label,
+    Malformed,
     Privacy,
     Refusal,
     Report,
@@ -47,10 +48,12 @@ from pipeline.messages import (
     UplinkAck,
     UplinkBatch,
     Vector,
+    Vote,
+    decode,
     encode,
 )
 from pipeline.privacy import sums_rule
-from pipeline.privacy.seal import OVERHEAD_BYTES, ROUTING_KEY
+from pipeline.privacy.seal import OVERHEAD_BYTES, PSEUDONYM, ROUTING_KEY
 
 _TOKEN: Final = object()
 """Held by this file alone: without it there is no `Cleared`."""
@@ -231,6 +234,8 @@ def _envelope(envelope: Envelope) -> Iterator[Content]:
         _check_sealed(envelope)
     elif envelope.kind is Kind.RESULT:
         level = level.join(_answer_level(envelope))
+    elif envelope.kind is Kind.LABEL:
+        _check_vote(envelope)
     elif envelope.kind is Kind.SUM and level is Privacy.PUBLIC and (broken := sums_rule.complaint(envelope)):
         raise Withheld(f"sums {envelope.event}: rule {sums_rule.RULE}: {broken}; they stay at their site")
     yield Content(envelope.event, envelope.kind, level, bool(envelope.sealed_by))
@@ -313,6 +318,18 @@ def _check_sealed(envelope: Envelope) -> None:
         raise Withheld(
             f"event {envelope.event}: a user-private header has a key and an id that tell nothing; make it with "
             "seal.build_private"
+        )
+
+
+def _check_vote(envelope: Envelope) -> None:
+    """Who gave a label is nobody's business outside the site."""
+    try:
+        vote = decode(Vote, envelope.payload)
+    except Malformed:
+        raise Withheld(f"event {envelope.event}: its label is in the clear and is no vote") from None
+    if PSEUDONYM.fullmatch(vote.by) is None:
+        raise Withheld(
+            f"event {envelope.event}: a label leaves its site under a pseudonym and no name; make it with seal.pseudonym"
         )
 
 

@@ -41,6 +41,7 @@ NONCE_BYTES: Final = 12
 TAG_BYTES: Final = 16
 OVERHEAD_BYTES: Final = NONCE_BYTES + TAG_BYTES
 ROUTING_KEY: Final = re.compile(r"[0-9a-f]{32}")
+PSEUDONYM: Final = re.compile(r"[0-9a-f]{12}")
 FORMAT: Final = "tierwise-seal-1"
 """First of the associated data: another format never opens as this one."""
 _FILES: Final = {Privacy.EDGE_PRIVATE: "site.key", Privacy.USER_PRIVATE: "user.key"}

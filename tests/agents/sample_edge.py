@@ -123,9 +123,13 @@ class SampleEdge:
             )
         )
 
-    def deliver_raw(self, *received: Message) -> None:
-        """Whatever comes from the site's broker."""
+    def receive(self, *received: Message) -> None:
+        """Whatever comes from the site's broker, into the inbox."""
         self._site.received(received)
+
+    def deliver_raw(self, *received: Message) -> None:
+        """The same, and everything in the inbox dealt with."""
+        self.receive(*received)
         for item in self.spool.waiting(100):
             answer, refuse = partial(self.answers.answer, item), partial(self.answers.refuse, item)
             answer_or_refuse(answer, refuse, threading.Event())

@@ -41,12 +41,13 @@ from pipeline.messages import (
     UplinkAck,
     UplinkBatch,
     Vector,
+    Vote,
     decode,
     encode,
 )
 from pipeline.privacy import gate
 from pipeline.privacy.gate import Cleared, ClearedRecord, clear, clear_capture, clear_record, clear_refusal
-from pipeline.privacy.seal import Key, build_private, seal
+from pipeline.privacy.seal import Key, build_private, pseudonym, seal
 
 EVENT = ids.event_id(1_780_000_000.0)
 SITE_KEY = Key.of(Privacy.EDGE_PRIVATE, b"s" * 32)
@@ -246,6 +247,17 @@ def test_an_answer_in_an_envelope_counts_with_its_own_level_too(outer: Privacy, 
 def test_a_result_in_the_clear_that_is_no_answer_is_withheld() -> None:
     with pytest.raises(Withheld, match="no answer of ours"):
         clear_record(an_envelope(Privacy.PUBLIC, sealed=False, kind=Kind.RESULT))
+
+
+def test_a_label_leaves_its_site_under_a_pseudonym_and_under_no_name() -> None:
+    envelope = an_envelope(Privacy.PUBLIC, sealed=False, kind=Kind.LABEL)
+    told = msgspec.structs.replace(
+        envelope, payload=encode(Vote(label="Felis catus", by=pseudonym(SITE_KEY, "ann")))
+    )
+    assert clear_record(told).value == told.payload
+    for payload in (b"no vote", encode(Vote(label="Felis catus", by="ann")), encode(Vote(label=None, by=""))):
+        with pytest.raises(Withheld, match=r"its label|a label leaves"):
+            clear_record(msgspec.structs.replace(envelope, payload=payload))
 
 
 @pytest.mark.parametrize(

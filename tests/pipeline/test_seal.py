@@ -16,12 +16,14 @@ from pipeline.messages import Envelope, Kind, Privacy
 from pipeline.privacy.seal import (
     NONCE_BYTES,
     OVERHEAD_BYTES,
+    PSEUDONYM,
     Hidden,
     Key,
     Keyring,
     build_private,
     header,
     open_private,
+    pseudonym,
     routing_key,
     seal,
     unseal,
@@ -252,3 +254,12 @@ def test_a_key_never_shows_its_secret() -> None:
     assert "ssss" not in repr(RING)
     assert SITE.id.startswith("site-")
     assert USER.id.startswith("user-")
+
+
+@given(st.text(max_size=80))
+def test_a_pseudonym_is_twelve_digits_always_the_same_and_another_for_another_key_or_person(
+    name: str,
+) -> None:
+    assert PSEUDONYM.fullmatch(pseudonym(SITE, name))
+    assert pseudonym(SITE, name) == pseudonym(SITE, name)
+    assert len({pseudonym(SITE, name), pseudonym(SITE, name + "x"), pseudonym(USER, name)}) == 3
