@@ -14,6 +14,7 @@ import msgspec
 from agents.cloud import species_answer
 from agents.device_frames import Frames
 from agents.edge_frames import Families, FamilyEye
+from agents.serving import Fixed
 from models.eyes import CloudEye
 from models.registry import BACKBONE, load_zoo
 from models.scene import Scene
@@ -93,7 +94,7 @@ class Tiers:
         edge_eye = zoo.edge_eye()
         return cls(
             Frames(SETTINGS, policy, tree, zoo.device_eye(device_model), Keyring(), lambda: edge_eye),
-            Families(policy, family_eye or edge_eye, Keyring(), ()),
+            Families(policy, Fixed(family_eye or edge_eye), Keyring(), ()),
             zoo.cloud_eye(),
             clock or SystemClock(),
         )
@@ -131,7 +132,7 @@ class Tiers:
             levels = edge.levels
             if edge.feature is not None and edge.result.pending is Tier.CLOUD:
                 now_s = self.clock.now()
-                results.append(species_answer(self.cloud, edge.feature, now_s, self.clock.now))
+                results.append(species_answer(Fixed(self.cloud), edge.feature, now_s, self.clock.now))
                 self._took(Tier.CLOUD, now_s, ms)
         last = results[-1]
         return Classified(

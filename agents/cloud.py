@@ -4,6 +4,7 @@
 
     Kafka features.public ──> CloudEye ──> Kafka results ──> (gateway) ──> the site
     Kafka summaries ──────> Patterns ──────────┘
+    Kafka models ─────────> another CloudEye, once it did well beside the one that serves
 
 Offsets are committed after Kafka acknowledged the answers: a kill answers some events again, with the same revision,
 and the edge takes each once. Several cloud agents share the partitions.
@@ -17,14 +18,18 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import structlog
 
+from agents.cloud_updates import cloud_updates
 from agents.dead_letters import INTERNAL_ERROR
 from agents.kafka_links import await_topics
+from agents.links import update_parts
 from agents.patterns import Patterns
+from agents.release_folder import cloud_source
 from agents.role import Health
+from agents.serving import Looker
 from agents.telemetry import Metrics
 from models import cascade
 from models.calibrate import answer
-from models.eyes import CloudEye
+from models.eyes import CloudEye, CloudSight
 from models.registry import load_zoo
 from pipeline import messages, records, topics
 from pipeline.clock import Clock, SystemClock
@@ -69,23 +74,31 @@ class Cloud:
 
     def start(self) -> None:
         """Load the heads; connect in the background."""
-        self._eye = load_zoo().cloud_eye()
+        self._updates = cloud_updates(self._settings, load_zoo(), self.metrics, self._clock)
+        self._eyes: Looker[CloudEye] = self._updates.serving
+        self._following, source = cloud_source(self._settings, self._clock)
+        self._updates.follow(source)
         self._producer = Producer(self._settings.kafka, "tierwise-cloud")
         self._reader = threading.Thread(target=self._read, name="features", daemon=True)
         self._reader.start()
+        self._following.start()
+        self._updates.start()
         self._ready = True
 
     def health(self) -> Health:
         if not self._ready:
             return Health(False, {"cloud": "starting"})
-        return Health(self._kafka == "connected", {"kafka": self._kafka})
+        update = update_parts(self._updates.title, self._updates.update)
+        return Health(self._kafka == "connected", {"kafka": self._kafka, **update})
 
     def stop(self, deadline_s: float) -> None:
         self._stop.set()
         if not self._ready:
             return
-        self._reader.join(deadline_s / 2)
-        self._producer.close(deadline_s / 2)
+        self._updates.stop(deadline_s / 6)
+        self._following.stop(deadline_s / 6)
+        self._reader.join(deadline_s / 3)
+        self._producer.close(deadline_s / 3)
 
     # --- answering -------------------------------------------------------------------------------------------
 
@@ -141,7 +154,7 @@ class Cloud:
             if record.topic == FEATURES:
                 envelope = records.from_record(record.headers, record.key, record.value)
                 self.metrics.received(envelope.source, "feature")
-                result = species_answer(self._eye, envelope, started_s, self._clock.now)
+                result = species_answer(self._eyes, envelope, started_s, self._clock.now)
             else:
                 summary = messages.decode(HourlySummary, record.value or b"")
                 self.metrics.received(summary.source, "summary")
@@ -171,21 +184,27 @@ class Cloud:
         self._filled_s = now_s
 
 
-def species_answer(eye: CloudEye, envelope: Envelope, started_s: float, now: Callable[[], float]) -> Result:
-    """Name the species of one public feature.
+def species_answer(
+    eyes: Looker[CloudEye], envelope: Envelope, started_s: float, now: Callable[[], float]
+) -> Result:
+    """Name the species of one public feature. `eyes` says which one answers a stream.
 
     Raises
     ------
     Rejected
         The envelope holds no feature, or one of a space that this release's head was not made for.
     """
-    if envelope.space != eye.space:
-        raise Rejected(
-            "other-space",
-            f"{envelope.id}: a feature of space {envelope.space}; this cloud answers {eye.space}",
-        )
     feature = messages.decode(Feature, envelope.payload)
-    seen = eye.see(np.frombuffer(feature.data, np.uint8))
+
+    def see(eye: CloudEye) -> CloudSight:
+        if envelope.space != eye.space:
+            raise Rejected(
+                "other-space",
+                f"{envelope.id}: a feature of space {envelope.space}; this cloud answers {eye.space}",
+            )
+        return eye.see(np.frombuffer(feature.data, np.uint8))
+
+    eye, seen = eyes.look(envelope.source, see)
     found = answer(eye.tree, (seen.species, seen.family, seen.kingdom), seen.thresholds)
     path = cascade.deeper(feature.path, tuple(found.path))
     probability = found.probability if path == tuple(found.path) else feature.probability

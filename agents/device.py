@@ -114,7 +114,7 @@ class Device:
         )
         self._readings = Readings(settings, self._policy)
         birth, will = presence(
-            settings.site, self.name, self._clock, models=model_names(zoo), backlog=self._backlog
+            settings.site, self.name, self._clock, models=lambda: model_names(zoo), backlog=self._backlog
         )
         ingest = Ingest(self._spool, SITE, self._admission.admit, self._admission.committed)
         self._mqtt = Connection(

@@ -14,6 +14,7 @@ comes in time the edge says so. Nothing here waits for the cloud.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Sequence
 from functools import partial
@@ -33,12 +34,13 @@ from agents.edge_series import SiteSeries
 from agents.edge_sightings import Sightings
 from agents.edge_store import DAY_S, SITE, UPLINK, UPLINK_ACKS, EdgeStore
 from agents.edge_sums import SumTeller
-from agents.links import broker_parts, endpoint, model_names, presence
-from agents.own_models import edge_eye
+from agents.edge_updates import edge_updates
+from agents.links import broker_parts, endpoint, model_names, presence, update_parts
+from agents.release_download import Download
 from agents.role import Health
 from agents.telemetry import Metrics
 from models.eyes import EdgeEye
-from models.local_eye import LocalEye
+from models.local_eye import LocalEyes
 from models.local_head import Background
 from models.local_lessons import General
 from models.registry import load_zoo
@@ -88,7 +90,7 @@ class Edge:
         settings, folder, site = self._settings, self._settings.data_dir / "edge", self._settings.site
         # First: where the model is missing, nothing else is opened.
         zoo = load_zoo()
-        eye = edge_eye(zoo, settings)
+        self._updates = edge_updates(settings, zoo, self.metrics, self._clock, self._tell_status)
         self._spool = Spool.open(folder / "spool.db", limit_bytes=settings.edge.spool_mib << 20)
         self._store = EdgeStore(self._spool, self._clock)
         self._store.open()
@@ -98,7 +100,8 @@ class Edge:
         self._rooms.open()
         series = SiteSeries(self._series)
         self._sightings = Sightings(settings, self._store, series)
-        local = LocalEye(eye)
+        serving = self._updates.serving
+        local = LocalEyes(serving)
         families = Families(self._policy, local, keyring, settings.uplink.sealed)
         self.labels = Labels(
             settings,
@@ -108,7 +111,7 @@ class Edge:
             self._sightings,
             series,
             keyring,
-            lambda: eye.tree,
+            lambda: serving.eye.tree,
             self.metrics,
             self._clock,
         )
@@ -116,15 +119,17 @@ class Edge:
             site,
             self._spool,
             self._store,
-            local,
-            General.of(eye),
+            local.serve,
+            General.of(serving.eye),
             Background.of(zoo.sums()),
             self.metrics,
+            self._tell_status,
         )
         self._sums = SumTeller(site, self._spool, self._store, self._clock)
         # Families by a model of the site's own are not a general head's: there is nothing to transfer.
-        if isinstance(eye, EdgeEye):
+        if isinstance(serving.eye, EdgeEye):
             self.labels.listen(self._learning.heard)
+            serving.subscribe(lambda eye: self._learning.served_by(General.of(eye)))
             self._learning.start()
         self._answers = Answers(
             settings,
@@ -139,8 +144,13 @@ class Edge:
             self.metrics,
             self._clock,
         )
-        birth, will = presence(
-            site, self.name, self._clock, models=model_names(zoo, local.name), backlog=self._backlog
+        self._status, will = presence(
+            site,
+            self.name,
+            self._clock,
+            models=lambda: model_names(zoo, local.name_beside(serving.eye.name), heads=self._updates.title),
+            backlog=self._backlog,
+            update=lambda: self._updates.update,
         )
         at_site = SiteAdmission(site, self._spool, self._store, self.metrics, self._clock)
         at_uplink = UplinkAdmission(site, self._store, self.metrics, self._answers.supersede)
@@ -149,14 +159,21 @@ class Edge:
             f"tierwise-{site}-edge",
             subscriptions=[topics.event(site, "+", "+"), topics.label(site, "+")],
             handler=Ingest(self._spool, SITE, at_site.admit, at_site.committed),
-            birth=birth,
+            birth=self._status,
             will=will,
         )
+        self._download = Download(
+            settings,
+            lambda: settings.releases_root,
+            Ingest(self._spool, UPLINK, at_uplink.admit),
+            self._clock,
+        )
+        self._updates.follow(self._download.source)
         self._uplink = Connection(
             endpoint(settings.uplink_mqtt),
             f"tierwise-{site}-uplink",
-            subscriptions=[topics.uplink_ack(site), topics.downlink(site)],
-            handler=Ingest(self._spool, UPLINK, at_uplink.admit),
+            subscriptions=[topics.uplink_ack(site), topics.downlink(site), *self._download.subscriptions],
+            handler=self._download,
         )
         sender = partial(Sender, settled_by="broker", refused=self._undelivered, clock=self._clock)
         self._senders: list[BatchSender] = [
@@ -173,6 +190,8 @@ class Edge:
         self._uplink.start()
         for each in self._senders:
             each.start()
+        self._download.start(self._uplink)
+        self._updates.start()
         threading.Thread(target=self._answer_loop, name="answer", daemon=True).start()
         threading.Thread(target=self._tick_loop, name="deadlines", daemon=True).start()
         self._ready = True
@@ -185,6 +204,7 @@ class Edge:
             **broker_parts(self._uplink, "uplink"),
             "waiting": str(self._spool.waiting_count),
             "unsent": str(self._backlog()),
+            **update_parts(self._updates.title, self._updates.update),
         }
         parts["learning"] = self._learning.state
         if self._series.trouble:
@@ -196,6 +216,8 @@ class Edge:
         if not self._ready:
             return
         self._spool.arrived.set()
+        self._updates.stop(deadline_s / 4)
+        self._download.stop(0.2)
         self._learning.stop(deadline_s / 8)
         for sender in self._senders:
             sender.stop(0.3)
@@ -206,6 +228,12 @@ class Edge:
 
     def _backlog(self) -> int:
         return self._spool.backlog(UPLINK)
+
+    def _tell_status(self) -> None:
+        """After a change of what serves, or may next; where there is no connection, the next one tells it."""
+        if self._ready:
+            with contextlib.suppress(Retry):
+                self._mqtt.publish(self._status())
 
     # --- answering -------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -24,6 +25,9 @@ from models import cascade, images
 from models.boxes import Box
 from models.calibrate import answer
 from models.eyes import EdgeSight, SiteWord
+from models.local_eye import GeneralEyes
+from models.taxonomy import Taxonomy
+from models.witnesses import Witnesses
 from pipeline import clock, messages
 from pipeline.errors import Rejected
 from pipeline.messages import Crop, Envelope, Event, Feature, Kind, Levels, Privacy, Result, Tier, Vector
@@ -38,9 +42,10 @@ WITHDRAWN = "withdrawn"
 class FamilyEye(Protocol):
     """What names families: the released eye, or one with a model of the site's own. A sight names the model it is by."""
 
-    @property
-    def space(self) -> str:
-        """Of the vectors."""
+    name: str
+    space: str
+    tree: Taxonomy
+    head: Witnesses
 
     def see(self, picture: images.Picture, box: Box = Box.WHOLE) -> EdgeSight:
         """BGR uint8 (height, width, 3), and where in its frame it lies."""
@@ -73,13 +78,13 @@ class Families:
     def __init__(
         self,
         policy: Policy,
-        eye: FamilyEye,
+        eyes: GeneralEyes[FamilyEye],
         keyring: Keyring,
         sealed: tuple[Privacy, ...],
     ) -> None:
-        """`sealed`: levels whose features the settings let leave sealed."""
+        """`eyes` says which one answers a stream; `sealed`: levels whose features the settings let leave sealed."""
         self._policy = policy
-        self._eye = eye
+        self._eyes = eyes
         self._keyring = keyring
         self._sealed = sealed
 
@@ -101,7 +106,7 @@ class Families:
             The crop is no picture, or the vector is of another space.
         """
         before = event.result
-        seen = self._see(event)
+        eye, seen = self._see(event)
         found = said(seen)
         path = cascade.deeper(before.path, found.path)
         probability = found.probability if path == found.path else before.probability
@@ -150,21 +155,17 @@ class Families:
         if seen.person_raised:
             return FamilyAnswer(result, levels, None, None, known_here)
         payload = self._payload(event, result, seen)
-        feature = self._feature(result, payload, levels, decision.forward)
-        kept = self._kept(result, payload, seen, levels)
+        feature = self._feature(result, payload, levels, decision.forward, eye.space)
+        kept = self._kept(result, payload, seen, levels, eye.space)
         return FamilyAnswer(result, levels, feature, kept, known_here)
 
-    def _see(self, event: Event) -> EdgeSight:
+    def _see(self, event: Event) -> tuple[FamilyEye, EdgeSight]:
+        source = event.result.source
         if isinstance(event.body, Crop):
-            return self._eye.see(images.decode(event.body.jpeg), Box(*event.body.box))
+            picture, box = images.decode(event.body.jpeg), Box(*event.body.box)
+            return self._eyes.look(source, lambda eye: eye.see(picture, box))
         if isinstance(event.body, Vector):
-            if event.body.space != self._eye.space:
-                raise Rejected(
-                    "other-space",
-                    f"a vector of space {event.body.space}, but this edge serves {self._eye.space}: "
-                    "give device and edge the same release",
-                )
-            return self._eye.see_vector(np.frombuffer(event.body.data, np.uint8))
+            return self._eyes.look(source, partial(_see_vector, event.body))
         raise Rejected("no-body", "an event for the edge's eye came without a crop or a vector")
 
     @staticmethod
@@ -180,7 +181,9 @@ class Families:
         )
         return messages.encode(feature)
 
-    def _kept(self, result: Result, payload: bytes, seen: EdgeSight, levels: Levels) -> KeptFeature | None:
+    def _kept(
+        self, result: Result, payload: bytes, seen: EdgeSight, levels: Levels, space: str
+    ) -> KeptFeature | None:
         if not may_see(Tier.EDGE, levels.feature):
             return None
         return KeptFeature(
@@ -188,13 +191,15 @@ class Families:
             sighting=result.sighting or result.event,
             source=result.source,
             time=result.time,
-            space=self._eye.space,
+            space=space,
             payload=payload,
             vector=seen.vector.tobytes(),
             levels=levels,
         )
 
-    def _feature(self, result: Result, payload: bytes, levels: Levels, forward: bool) -> Envelope | None:
+    def _feature(
+        self, result: Result, payload: bytes, levels: Levels, forward: bool, space: str
+    ) -> Envelope | None:
         """The feature's envelope: public to be answered, edge-private sealed by the site's key if settings ask so."""
         keep_sealed = levels.feature is Privacy.EDGE_PRIVATE and levels.feature in self._sealed
         if not forward and not keep_sealed:
@@ -207,7 +212,7 @@ class Families:
             payload=payload,
             source=result.source,
             time=result.time,
-            space=self._eye.space,
+            space=space,
         )
         if keep_sealed:
             return seal(envelope, self._keyring.site) if self._keyring.site is not None else None
@@ -220,6 +225,16 @@ def said(seen: EdgeSight) -> SiteWord:
         return seen.site
     found = answer(seen.tree, (seen.family, seen.kingdom), seen.thresholds)
     return SiteWord(tuple(found.path), found.probability, sure=False)
+
+
+def _see_vector(vector: Vector, eye: FamilyEye) -> EdgeSight:
+    if vector.space != eye.space:
+        raise Rejected(
+            "other-space",
+            f"a vector of space {vector.space}, but this edge serves {eye.space}: "
+            "give device and edge the same release",
+        )
+    return eye.see_vector(np.frombuffer(vector.data, np.uint8))
 
 
 def latency_ms(event: Event, now_s: float) -> float:

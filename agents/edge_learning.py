@@ -2,7 +2,7 @@
 
 ::
 
-    Labels (after their commit) ──queue──> Learning (pure) ──one transaction──> spool ──> LocalEye.serve(the new head)
+    Labels (after their commit) ──queue──> Learning (pure) ──one transaction──> spool ──> LocalEyes.serve(the new head)
     a release came to serve ─────^            `── refused by its gate: said, and the last good head goes on
 
 Public and edge-private events teach it; what is user-private never reaches this place, and an event that becomes so is taken out.
@@ -27,7 +27,7 @@ from agents.edge_learning_store import About
 from agents.edge_store import EdgeStore
 from agents.labels import LabelledEvent
 from agents.telemetry import Metrics
-from models.local_eye import LocalEye
+from models.local_eye import Served
 from models.local_head import Background
 from models.local_lessons import General, Learning, Step, Taught
 from pipeline.errors import Rejected, Retry
@@ -49,16 +49,19 @@ class EdgeLearning:
         site: str,
         spool: Spool,
         store: EdgeStore,
-        eye: LocalEye,
+        serve: Callable[[Served | None], object],
         general: General,
         background: Background | None,
         metrics: Metrics,
+        changed: Callable[[], object] = lambda: None,
     ) -> None:
+        """`serve` takes each head to answer with; `changed` is called when all that waited is learned."""
         self._spool = spool
         self._answers = store
         self._store = store.learning
-        self._eye = eye
+        self._serve = serve
         self._metrics = metrics
+        self._changed = changed
         self._learning = Learning.start(general, site=site, background=background)
         self._waiting: queue.SimpleQueue[LabelledEvent | General | None] = queue.SimpleQueue()
         self._stop = threading.Event()
@@ -196,8 +199,10 @@ class EdgeLearning:
             with self._spool.transaction() as tx:
                 self._store.write(step, learning.standing, about, tx)
         self._learning = learning
-        self._eye.serve(learning.served)
+        self._serve(learning.served)
         self._say(learning, step)
+        if self._waiting.empty():
+            self._changed()
 
     def _say(self, learning: Learning, step: Step) -> None:
         local, verdict = learning.local, step.verdict

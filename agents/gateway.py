@@ -4,6 +4,7 @@
 
     MQTT uplink ──> checked, cleared ──> Kafka tierwise.features.ingest ──(acknowledged)──> MQTT uplink-ack
     Kafka tierwise.results (cloud's) ──> outbox ──> MQTT downlink ──(downlink-ack)──> gone
+    Kafka tierwise.models (releases) ──> folder ──> MQTT release/metadata (retained), release/chunk (on request)
 
 A batch is acknowledged to its edge, and to the broker, after Kafka acknowledged every record of it. Several gateways
 share the sites: the uplink is a shared subscription, the results are read as one consumer group.
@@ -22,6 +23,7 @@ from agents.dead_letters import INTERNAL_ERROR
 from agents.kafka_links import await_topics
 from agents.links import broker_parts, endpoint
 from agents.refusals import refusal_of
+from agents.release_server import ReleaseServer
 from agents.role import Health
 from agents.telemetry import Metrics
 from pipeline import messages, records, topics
@@ -53,6 +55,8 @@ DOWN = "down"
 
 GROUP = topics.Group.GATEWAY
 SHARE = "$share/tierwise-gateway/"
+SHARE_RELEASES = "$share/tierwise-gateway-releases/"
+"""A group of its own: in one group with another filter, the embedded broker stops to deliver this one's messages."""
 SPOOL_MIB = 1024
 """Answers that wait for sites that are away; an answer takes under a kilobyte."""
 
@@ -90,10 +94,16 @@ class Gateway:
         settings, folder = self._settings, self._settings.data_dir / "gateway"
         self._spool, instance = gateway_outbox.claim(folder, limit_bytes=SPOOL_MIB << 20)
         self._producer = Producer(settings.kafka, "tierwise-gateway")
+        self._releases = ReleaseServer(settings.kafka, folder / f"releases-{instance}")
         self._mqtt = Connection(
             endpoint(settings.uplink_mqtt),
             f"tierwise-gateway-{instance}",
-            subscriptions=[SHARE + topics.uplink("+"), topics.downlink_ack("+")],
+            subscriptions=[
+                SHARE + topics.uplink("+"),
+                topics.downlink_ack("+"),
+                SHARE_RELEASES + topics.release_want("+"),
+                topics.release_metadata("+"),
+            ],
             handler=self,
             # Edges repeat what was not acknowledged to them. Of a shared subscription a kept session helps nobody:
             # Mosquitto goes on to give it its share while its client is away (5 of 10 messages waited there), and
@@ -106,12 +116,13 @@ class Gateway:
         self.metrics.backlog(DOWN, partial(self._spool.backlog, DOWN))
         self._reader = threading.Thread(target=self._read_results, name="results", daemon=True)
         self._reader.start()
+        self._releases.start(self._mqtt)
         self._ready = True
 
     def health(self) -> Health:
         if not self._ready:
             return Health(False, {"gateway": "starting"})
-        parts = {**broker_parts(self._mqtt, "uplink"), "kafka": self._kafka}
+        parts = {**broker_parts(self._mqtt, "uplink"), "kafka": self._kafka, "releases": self._releases.state}
         return Health(self._mqtt.connected and self._kafka == "connected", parts)
 
     def stop(self, deadline_s: float) -> None:
@@ -119,6 +130,7 @@ class Gateway:
         if not self._ready:
             return
         self._sender.stop(0.5)
+        self._releases.stop(deadline_s / 6)
         self._mqtt.stop(deadline_s / 3)
         self._reader.join(deadline_s / 3)
         self._producer.close(deadline_s / 3)
@@ -145,6 +157,10 @@ class Gateway:
             try:
                 if topics.is_uplink(message.topic):
                     self._take(message)
+                elif site := topics.wanting_site(message.topic):
+                    self._hand_out(message, site)
+                elif file := topics.metadata_file(message.topic):
+                    self._releases.saw(file, message.payload)
                 else:
                     self._settle(message)
             except (Retry, Stop, MemoryError):
@@ -294,6 +310,18 @@ class Gateway:
             self._spool.settle(DOWN, [f"{site}/{name}" for name in ids])
         except Malformed as error:
             self.metrics.refused(error.reason)
+
+    def _hand_out(self, message: Message, site: str) -> None:
+        """A part of a release's file, to the site that asked for it; what goes wrong, it asks for again."""
+        try:
+            cleared = self._releases.answer(message, site)
+            self._mqtt.publish(cleared)
+            self.metrics.hop("cloud-edge", len(cleared.payload))
+        except (Malformed, Rejected) as error:
+            self.metrics.refused(error.reason)
+            log.warning("refused", site=site, reason=error.reason, error=str(error))
+        except Retry as error:
+            log.info("a part of a release did not leave", site=site, error=str(error))
 
     def _undelivered(self, outgoing: Outgoing, error: Rejected) -> None:
         self.metrics.refused(error.reason)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import getpass
 import time
+from collections.abc import Callable
 
+from models import own_eye
 from models.entries import MODELS, Registry
 from models.eyes import EdgeEye
-from models.own_eye import OwnEye, open_edge_eye
+from models.head_release import HeadRelease
+from models.own_eye import OwnEye
 from models.registry import Zoo
 from pipeline import clock
 from pipeline.errors import Stop
@@ -19,14 +22,26 @@ def registry_of(settings: Settings) -> Registry:
     return Registry(settings.data_dir / MODELS)
 
 
-def edge_eye(zoo: Zoo, settings: Settings, title: str = "") -> EdgeEye | OwnEye:
-    """The eye that answers at the edge: `title`'s, otherwise the settings', otherwise the released one. Raises `Stop`."""
+OpenEdgeEye = Callable[[HeadRelease | None], EdgeEye | OwnEye]
+"""Opens the edge's eye with a release of the heads, or as it was shipped."""
+
+
+def edge_eyes(zoo: Zoo, settings: Settings, title: str = "") -> OpenEdgeEye:
+    """What opens the eye that answers at the edge: `title`'s, otherwise the settings', otherwise the released one.
+
+    Raises `Stop`.
+    """
     try:
-        return open_edge_eye(zoo, registry_of(settings), title or settings.edge.model)
+        return own_eye.edge_eyes(zoo, registry_of(settings), title or settings.edge.model)
     except Stop as error:
         if title or not settings.edge.model:
             raise
         raise Stop(f"edge.model: {error}") from error
+
+
+def edge_eye(zoo: Zoo, settings: Settings, title: str = "") -> EdgeEye | OwnEye:
+    """The same eye, as it was shipped. Raises `Stop`."""
+    return edge_eyes(zoo, settings, title)(None)
 
 
 def signature() -> dict[str, str]:

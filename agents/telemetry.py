@@ -24,7 +24,15 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    generate_latest,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from pipeline.errors import Stop
@@ -188,6 +196,14 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._updates = Counter(
+            "tierwise_updates_total",
+            "Steps of releases towards taking effect, by the stage that was reached and the rule that led there.",
+            ["stage", "rule"],
+            registry=self.registry,
+        )
+        self._model = Info("tierwise_model", "The model whose heads serve.", registry=self.registry)
+
     def received(self, stream: str, channel: str, count: int = 1) -> None:
         """Count committed events of a stream (`home/cam1/garden`) on a channel (`frame`, `reading`)."""
         self._received.labels(self._streams(stream), self._words(channel)).inc(count)
@@ -208,6 +224,14 @@ class Metrics:
         name = self._words(hop)
         self._hop_bytes.labels(name).inc(size_bytes)
         self._hop_records.labels(name).inc()
+
+    def update(self, stage: str, rule: str) -> None:
+        """Count a step of a release towards taking effect, or back."""
+        self._updates.labels(self._words(stage), self._words(rule)).inc()
+
+    def serves(self, model: str) -> None:
+        """Name the model that serves from now on."""
+        self._model.info({"model": model})
 
     def backlog(self, hop: str, measure: Callable[[], float]) -> None:
         """Let every scrape measure how much waits for a hop."""

@@ -1,4 +1,4 @@
-"""The edge's eye at a site that labels: the general eye's sights, named by the site's own head where it has learned better.
+"""The edge's eyes at a site that labels: the general eye's sights, named by the site's own head where it has learned better.
 
 ::
 
@@ -13,22 +13,19 @@ eye's: a site's labels can raise a person, never hide one.
 
 Example::
 
-    eye = LocalEye(zoo.edge_eye())
-    eye.serve(Served(site.name, site.general, site.head(), own=frozenset()))
-    eye.see(crop).model         # "lite0@3+home.17"
+    eyes = LocalEyes(serving)
+    eyes.serve(Served(site.name, site.general, site.head(), own=frozenset()))
+    _, sight = eyes.look("home/cam1/garden", lambda eye: eye.see(crop))
+    sight.model                 # "lite0@3+home.17"
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from models.boxes import Box
 from models.calibrate import answer
 from models.eyes import EdgeSight, SiteWord
 from models.local import STANDS_FROM
@@ -41,18 +38,15 @@ SURE_FROM = 0.8
 since nobody looks again."""
 
 
-class GeneralEye(Protocol):
-    """What a site's learning starts from: a released eye, or what holds several of them."""
+E = TypeVar("E")
+E_co = TypeVar("E_co", covariant=True)
 
-    name: str
-    space: str
-    tree: Taxonomy
 
-    def see(self, picture: NDArray[np.uint8], box: Box = Box.WHOLE) -> EdgeSight:
-        """BGR uint8 (height, width, 3), and where in its frame it lies."""
+class GeneralEyes(Protocol[E_co]):
+    """What a site's learning starts from: the eyes that serve its streams."""
 
-    def see_vector(self, vector: NDArray[np.uint8]) -> EdgeSight:
-        """A vector of this space."""
+    def look(self, source: str, ask: Callable[[E_co], EdgeSight]) -> tuple[E_co, EdgeSight]:
+        """Ask the eye of this stream (``site/device/stream``); the eye that answered, and what it saw."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,34 +59,26 @@ class Served:
     own: frozenset[str] = frozenset()
 
 
-class LocalEye:
-    """An edge's eye whose answers follow the site's labels; swapped head by head, by one assignment, from any thread."""
+class LocalEyes(Generic[E]):
+    """General eyes whose answers follow the site's labels; swapped head by head, by one assignment, from any thread."""
 
-    def __init__(self, general: GeneralEye) -> None:
+    def __init__(self, general: GeneralEyes[E]) -> None:
         self._general = general
         self._served: Served | None = None
 
-    @property
-    def name(self) -> str:
-        """Of the model that answers: the site's, where it serves."""
+    def name_beside(self, general: str) -> str:
+        """What a sight by this general model is named for."""
         served = self._served
-        return served.name if served and served.general == self._general.name else self._general.name
-
-    @property
-    def space(self) -> str:
-        return self._general.space
+        return served.name if served and served.general == general else general
 
     def serve(self, served: Served | None) -> None:
-        """From the next sight on; None: the general eye alone."""
+        """From the next sight on; None: the general eyes alone."""
         self._served = served
 
-    def see(self, picture: NDArray[np.uint8], box: Box = Box.WHOLE) -> EdgeSight:
-        """BGR uint8 (height, width, 3), and where in its frame it lies."""
-        return refined(self._general.see(picture, box), self._served)
-
-    def see_vector(self, vector: NDArray[np.uint8]) -> EdgeSight:
-        """A vector that the device made."""
-        return refined(self._general.see_vector(vector), self._served)
+    def look(self, source: str, ask: Callable[[E], EdgeSight]) -> tuple[E, EdgeSight]:
+        """The eye of this stream, and what it and the site's labels see."""
+        eye, sight = self._general.look(source, ask)
+        return eye, refined(sight, self._served)
 
 
 def refined(sight: EdgeSight, served: Served | None) -> EdgeSight:

@@ -15,6 +15,7 @@ Example::
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -24,6 +25,7 @@ from models.boxes import Box
 from models.calibrate import DEFAULT_THRESHOLDS
 from models.entries import Registry
 from models.eyes import EdgeEye, EdgeSight
+from models.head_release import HeadRelease
 from models.own_model import OwnModel, open_model
 from models.registry import BACKBONE, Zoo
 from models.taxonomy import load_taxonomy
@@ -64,11 +66,27 @@ class OwnEye:
         return self._released.see_vector(vector)
 
 
-def open_edge_eye(zoo: Zoo, registry: Registry, title: str = "") -> EdgeEye | OwnEye:
-    """The eye that the settings name; without a title, or with the released backbone's, the released one. Raises `Stop`."""
+def edge_eyes(
+    zoo: Zoo, registry: Registry, title: str = ""
+) -> Callable[[HeadRelease | None], EdgeEye | OwnEye]:
+    """What opens the eye that the settings name, with a release of the heads or without; all share their networks.
+
+    Without a title, or with the released backbone's, it is the released one. Raises `Stop`; what is returned raises
+    `Rejected` for a release of another base.
+    """
     released = zoo.manifest(BACKBONE).title
-    if title in ("", released):
-        return zoo.edge_eye()
-    if title in {manifest.title for manifest in zoo.manifests}:
+    if title not in ("", released) and title in {manifest.title for manifest in zoo.manifests}:
         raise Stop(f"{title} names no families: name {released}, or a model of your own that was imported")
-    return OwnEye(zoo.edge_eye(), open_model(registry.entry(title), load_taxonomy()))
+    own = None if title in ("", released) else open_model(registry.entry(title), load_taxonomy())
+    backbone = zoo.backbone()
+
+    def open_eye(release: HeadRelease | None) -> EdgeEye | OwnEye:
+        eye = zoo.edge_eye(release, backbone)
+        return eye if own is None else OwnEye(eye, own)
+
+    return open_eye
+
+
+def open_edge_eye(zoo: Zoo, registry: Registry, title: str = "") -> EdgeEye | OwnEye:
+    """The eye that the settings name, as it was shipped. Raises `Stop`."""
+    return edge_eyes(zoo, registry, title)(None)

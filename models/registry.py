@@ -73,9 +73,10 @@ class Zoo:
         """The frozen network that all heads read."""
         return _backbone(self._vision())
 
-    def edge_eye(self, release: HeadRelease | None = None) -> EdgeEye:
+    def edge_eye(self, release: HeadRelease | None = None, backbone: Backbone | None = None) -> EdgeEye:
         """Family and vector, by the backbone; with what a release learned, if one is given.
 
+        Eyes that are there at the same time may share a `backbone`: it is most of what they weigh.
         Raises `Rejected` (reason `release-mismatch`) for a release of another model than this zoo's.
         """
         manifest, base = self._vision(), self.base()
@@ -84,7 +85,7 @@ class Zoo:
             name=grown.title,
             space=str(manifest.space),
             tree=grown.tree,
-            feature_of=_backbone(manifest).feature,
+            feature_of=(backbone or _backbone(manifest)).feature,
             projection=projection(manifest),
             feature_head=grown.witnesses(
                 feature_head(manifest, self.tree, frame.evidence), grown.calibration.edge

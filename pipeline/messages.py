@@ -267,6 +267,25 @@ class Refusal(Message, frozen=True):
     time: str
 
 
+class Update(Message, frozen=True, omit_defaults=True):
+    """Where a tier stands with a release of the heads: which one it tries, how far that is, and which rule said so."""
+
+    stage: str
+    """``idle``, ``verifying``, ``smoke``, ``shadow``, ``canary``, ``promoted``, ``rolled-back``, ``refused``."""
+    candidate: str = ""
+    """What is tried: ``lite0@3``."""
+    since: str = ""
+    rule: str = ""
+    """Name of the rule (see `agents.update_rules.RULES`) that led here."""
+    reason: str = ""
+    previous: str = ""
+    """What is gone back to, if it must be."""
+    refused: str = ""
+    """The release that was refused or rolled back last, and why."""
+    trouble: str = ""
+    """Why nothing newer is heard of, where that is not as it should be: ``expired-metadata: …``."""
+
+
 class Status(Message, frozen=True):
     """Retained; the last will says `offline`."""
 
@@ -277,6 +296,8 @@ class Status(Message, frozen=True):
     models: tuple[str, ...] = ()
     backlog: int = 0
     """Records that wait for the next hop's acknowledgement."""
+    update: Update | None = None
+    """Of a tier that takes releases: `models` says what serves, this what may serve next."""
 
 
 # --- labels, and what is asked of people ---------------------------------------------------------------------

@@ -67,7 +67,7 @@ class Record(NamedTuple):
 
     topic: str
     key: bytes
-    value: bytes
+    value: bytes | None
     headers: tuple[tuple[str, bytes], ...]
     timestamp_ms: int | None = None
     """The event's time; None (Kafka takes the time of arrival) where the event's own must not be told."""

@@ -29,6 +29,7 @@ PATHS: Final = (
     ("data",),
     *((section, f"{key}_file") for section, key in SECRETS.items()),
     *((section, "ca") for section in ("mqtt", "uplink", "kafka")),
+    ("releases", "root"),
 )
 """Keys that are paths: what is relative in a file is relative to that file's folder."""
 

@@ -153,6 +153,13 @@ class EdgeSettings(Section, frozen=True, kw_only=True):
     """Whether sums over many edge-private events may become public, by the gate's rule."""
 
 
+class ReleaseSettings(Section, frozen=True, kw_only=True):
+    root: str = ""
+    """The root metadata that releases are verified against; empty: see `Keys.releases_root`."""
+    bytes_per_s: Positive = 131_072
+    """How fast an edge asks for the files of a release."""
+
+
 class HttpSettings(Section, frozen=True, kw_only=True):
     """Loopback ports of each role's `/health` and `/metrics`; 0: any free one, -1: none."""
 
@@ -226,6 +233,7 @@ class Keys(Section, frozen=True, kw_only=True):
     cloud_influx: InfluxSettings = InfluxSettings()
     device: DeviceSettings = DeviceSettings()
     edge: EdgeSettings = EdgeSettings()
+    releases: ReleaseSettings = ReleaseSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
     streams: dict[str, StreamSettings] = {}
@@ -235,6 +243,20 @@ class Keys(Section, frozen=True, kw_only=True):
     @property
     def data_dir(self) -> Path:
         return Path(self.data)
+
+    @property
+    def releases_dir(self) -> Path:
+        """The trainer's repository of signed releases, where one runs on this data folder."""
+        return self.data_dir / "releases"
+
+    @property
+    def releases_root(self) -> Path:
+        """The root metadata to trust: the file that was named or brought here; else the trainer's own, of this machine."""
+        if self.releases.root:
+            return Path(self.releases.root)
+        brought = self.data_dir / "releases-root.json"
+        own = self.releases_dir / "metadata" / "1.root.json"
+        return own if own.exists() and not brought.exists() else brought
 
     @property
     def zone(self) -> ZoneInfo:

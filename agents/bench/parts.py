@@ -19,6 +19,7 @@ from agents.bench.meadow import DEVICES, SITE, WARM, devices, pictures
 from agents.cloud import species_answer
 from agents.device_frames import Frames
 from agents.edge_frames import Families
+from agents.serving import Fixed
 from agents.sightings import Visit
 from models.registry import load_zoo
 from models.scene import Scene
@@ -102,8 +103,8 @@ class Chain:
         zoo, tree, policy = load_zoo(), load_taxonomy(), Policy(settings)
         edge_eye = zoo.edge_eye()
         self._frames = Frames(settings, policy, tree, zoo.device_eye(), Keyring(), lambda: edge_eye)
-        self._families = Families(policy, edge_eye, Keyring(), ())
-        self._cloud_eye = zoo.cloud_eye()
+        self._families = Families(policy, Fixed(edge_eye), Keyring(), ())
+        self._cloud = Fixed(zoo.cloud_eye())
         self._origin = Parsed(SITE, devices()[device], "frame", "garden")
         self._now = SystemClock().now
         self._visit: Visit | None = None
@@ -129,7 +130,7 @@ class Chain:
             edge = self._families.answer(device.event, revision=2, asked=None, now=self._now)
             moments.append(time.perf_counter())
             if edge.feature is not None:
-                species_answer(self._cloud_eye, edge.feature, now_s, self._now)
+                species_answer(self._cloud, edge.feature, now_s, self._now)
                 moments.append(time.perf_counter())
         took = (1000 * (later - earlier) for earlier, later in itertools.pairwise(moments))
         return dict(zip((tier.value for tier in Tier), took, strict=False))

@@ -84,6 +84,7 @@ COMMANDS: Final = (
     Entry(
         "models", "agents.cli.models:app", "Which models answer, and how right they are on your photos.", CARE
     ),
+    Entry("releases", "agents.cli.releases:app", "What tiers trust releases by, and who signs them.", CARE),
     Entry("settings", "agents.cli.settings:app", "Check the settings file, or print a starter.", CARE),
     Entry(
         "bench",

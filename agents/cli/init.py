@@ -41,6 +41,9 @@ def init(
     uplink_ca: Annotated[
         str, typer.Option(envvar="UPLINK_CA", help="Its authority: a PEM file in Base64.")
     ] = "",
+    releases_root: Annotated[
+        str, typer.Option(envvar="RELEASES_ROOT", help="What `tierwise releases root --line` printed.")
+    ] = "",
     site_influx_token: Annotated[
         str, typer.Option(envvar="SITE_INFLUX_TOKEN", help="Of your own InfluxDB, for this site.")
     ] = "",
@@ -56,6 +59,7 @@ def init(
         names=_words(names),
         uplink_password=uplink_password,
         uplink_ca=uplink_ca,
+        releases_root=releases_root,
         site_influx_token=site_influx_token,
         influx_token=influx_token,
         own_certificates=certificates,

@@ -3,7 +3,7 @@
 A login that is not in a table does not exist, and each may do what its role does and nothing else::
 
     >>> [rule.topic for rule in AT_UPLINK if rule.login == GATEWAY and rule.access == "read"]
-    ['tierwise/v1/uplink/+', 'tierwise/v1/downlink-ack/+']
+    ['tierwise/v1/uplink/+', 'tierwise/v1/downlink-ack/+', 'tierwise/v1/release/want/+']
 
 At the uplink a site's login is called as the site, so that one pattern of Mosquitto's (``%u``) keeps every site to
 itself. Names of roles have a dot in front, which no site can have.

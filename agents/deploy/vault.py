@@ -75,6 +75,9 @@ STACK_NAMES: Final = ("localhost", "127.0.0.1", "mosquitto", "uplink", "kafka", 
 
 PASSWORD_BYTES: Final = 24
 
+ROOT: Final = "releases-root.json"
+"""The trusted root of releases."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -90,6 +93,8 @@ class Request:
     """Of an invitation to another deployment's uplink; empty: this deployment's own."""
     uplink_ca: str = ""
     """That uplink's authority: its PEM file in Base64, one line as an environment file takes it."""
+    releases_root: str = ""
+    """What edges and cloud trust releases by, as `tierwise releases root` prints it; nothing secret."""
     site_influx_token: str = ""
     """Of an InfluxDB of the operator's own, for this site; empty: the stack's own gives one."""
     influx_token: str = ""
@@ -119,6 +124,11 @@ class Vault:
     def authority(self) -> bytes:
         """The certificate that clients have to trust, PEM; empty without TLS."""
         path = self._folder / MASTER / "ca.pem"
+        return path.read_bytes() if path.exists() else b""
+
+    def releases_root(self) -> bytes:
+        """What releases are trusted by, as it was given; empty: it was not yet."""
+        path = self._folder / MASTER / ROOT
         return path.read_bytes() if path.exists() else b""
 
     def sites(self) -> list[str]:
@@ -160,7 +170,10 @@ class Vault:
         self._put("edge", "mqtt-password", site[EDGE])
         self._put("edge", "uplink-password", request.uplink_password or uplink[request.site])
         if request.uplink_ca:
-            self._put("edge", "uplink-ca.pem", _decoded(request.uplink_ca))
+            self._put("edge", "uplink-ca.pem", _decoded("UPLINK_CA", request.uplink_ca, b"BEGIN CERTIFICATE"))
+        if request.releases_root:
+            for room in (MASTER, "edge", "cloud"):
+                self._put(room, ROOT, _decoded("RELEASES_ROOT", request.releases_root, b'"_type":"root"'))
         self._put("gateway", "uplink-password", uplink[GATEWAY])
         for role in ("gateway", "stream", "cloud"):
             self._put(role, "kafka-password", cluster[role])
@@ -271,16 +284,14 @@ def _pair(certificate: Path, key: Path) -> Pair:
     return Pair(certificate.read_bytes(), key.read_bytes())
 
 
-def _decoded(text: str) -> bytes:
+def _decoded(key: str, text: str, mark: bytes) -> bytes:
     try:
-        pem = base64.b64decode(text, validate=True)
+        content = base64.b64decode(text, validate=True)
     except ValueError:
-        pem = b""
-    if b"BEGIN CERTIFICATE" not in pem:
-        raise Stop(
-            "UPLINK_CA: is no certificate in Base64: copy the whole line that `tierwise credentials` printed"
-        )
-    return pem
+        content = b""
+    if mark not in content:
+        raise Stop(f"{key}: is not what it should be, in Base64: copy the whole line as it was printed")
+    return content
 
 
 def invitation(vault: Vault, site: str, address: str) -> list[str]:
@@ -302,4 +313,7 @@ def invitation(vault: Vault, site: str, address: str) -> list[str]:
         f"UPLINK_ADDRESS={'mqtts://' if authority else ''}{address}",
         f"UPLINK_PASSWORD={password}",
     ]
-    return lines + ([f"UPLINK_CA={base64.b64encode(authority).decode()}"] if authority else [])
+    carried = {"UPLINK_CA": authority, "RELEASES_ROOT": vault.releases_root()}
+    return lines + [
+        f"{key}={base64.b64encode(content).decode()}" for key, content in carried.items() if content
+    ]

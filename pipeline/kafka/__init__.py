@@ -18,12 +18,14 @@ Whatever Kafka or its client says becomes `Retry` (away, busy), `Stop` (login or
 from pipeline.kafka.access import grant
 from pipeline.kafka.admin import check, create_topics, wait_for_topics
 from pipeline.kafka.consumer import Consumer, Fetched, Place, Progress
+from pipeline.kafka.follower import Follower
 from pipeline.kafka.producer import Producer, Refused
 from pipeline.kafka.tables import read_all, record_counts
 
 __all__ = [
     "Consumer",
     "Fetched",
+    "Follower",
     "Place",
     "Producer",
     "Progress",

@@ -53,6 +53,7 @@ from pipeline.messages import (
     encode,
 )
 from pipeline.privacy import sums_rule
+from pipeline.privacy.released import check_file, check_key
 from pipeline.privacy.seal import OVERHEAD_BYTES, PSEUDONYM, ROUTING_KEY
 
 _TOKEN: Final = object()
@@ -82,11 +83,11 @@ class Cleared:
 @final
 @dataclass(frozen=True, slots=True)
 class ClearedRecord:
-    """A record that may be produced to this Kafka topic."""
+    """A record that may be produced to this Kafka topic; no value: its key is to be forgotten."""
 
     topic: str
     key: bytes
-    value: bytes
+    value: bytes | None
     headers: tuple[tuple[str, bytes], ...]
     timestamp_ms: int | None
     token: InitVar[object] = None
@@ -145,6 +146,18 @@ def clear_refusal(refusal: Refusal) -> ClearedRecord:
     """Let the reason of a refusal into Kafka's rejected topic; it holds no content and no key."""
     header = (topics.Header.REASON, refusal.reason.encode())
     return _pass_record(records.Record(topics.REJECTED, b"", encode(refusal), (header,)))
+
+
+def clear_metadata(file: str, payload: bytes) -> Cleared:
+    """Let a file of a release's signed metadata out, to stay on its topic; empty: to stay no longer. Raises `Withheld`."""
+    check_file(file, payload or None)
+    return _pass(topics.release_metadata(file), payload, retain=True)
+
+
+def clear_release(key: str, value: bytes | None) -> ClearedRecord:
+    """Let a file of the release repository, or a part of one, into Kafka; None: it is gone. Raises `Withheld`."""
+    check_key(key, value)
+    return _pass_record(records.Record(topics.MODELS, key.encode(), value, ()))
 
 
 # --- where a topic reaches -------------------------------------------------------------------------------------

@@ -23,9 +23,10 @@ from agents.edge_rooms import Rooms
 from agents.edge_series import SiteSeries
 from agents.edge_sightings import Sightings
 from agents.edge_store import SITE, UPLINK, UPLINK_ACKS, EdgeStore
+from agents.serving import Fixed
 from agents.telemetry import Metrics
 from models.eyes import EdgeEye
-from models.local_eye import LocalEye
+from models.local_eye import LocalEyes
 from models.local_lessons import General
 from pipeline import messages, topics
 from pipeline.clock import HandClock
@@ -65,8 +66,8 @@ class SampleEdge:
         self.rooms = Rooms(self.settings, self.policy, self.store, occupancy(), self.keyring, self.clock)
         self.rooms.open()
         self.sightings = Sightings(self.settings, self.store, charts)
-        self.eye = LocalEye(general_eye or edge_eye())
-        families = Families(self.policy, self.eye, self.keyring, self.settings.uplink.sealed)
+        self.eyes = LocalEyes(Fixed(general_eye or edge_eye()))
+        families = Families(self.policy, self.eyes, self.keyring, self.settings.uplink.sealed)
         self.labels = Labels(
             self.settings,
             self.policy,
@@ -83,7 +84,7 @@ class SampleEdge:
             self.settings.site,
             self.spool,
             self.store,
-            self.eye,
+            self.eyes.serve,
             General.of(general_eye or edge_eye()),
             background(),
             self.metrics,
@@ -156,6 +157,11 @@ class SampleEdge:
         """Let time pass, and look again at labels that came before their events."""
         self.clock.turn(seconds)
         self.labels.retry_early(threading.Event())
+
+    @property
+    def model(self) -> str:
+        """What answers are named for."""
+        return self.eyes.name_beside(self.learning.general.name)
 
     # --- out -------------------------------------------------------------------------------------------------
 

@@ -23,10 +23,8 @@ from agents.edge_store import EdgeStore
 from agents.label_store import labelled_event
 from agents.labels import KeptFeature, LabelledEvent, Word
 from agents.telemetry import Metrics
-from models.boxes import Box
 from models.eye_heads import Floats
-from models.eyes import EdgeSight
-from models.local_eye import LocalEye
+from models.local_eye import Served
 from models.local_lessons import General
 from models.taxonomy import load_taxonomy
 from pipeline import messages
@@ -54,18 +52,6 @@ def general(name: str = "lite0@2", space: str = SPACE, dimension: int = DIMENSIO
         return np.full((len(vectors), len(TREE.species)), 1 / len(TREE.species), np.float32)
 
     return General(name, space, TREE, dimension, says)
-
-
-class NoEye:
-    """Never asked."""
-
-    name, space, tree = "lite0@2", SPACE, TREE
-
-    def see(self, picture: NDArray[np.uint8], box: Box = Box.WHOLE) -> EdgeSight:
-        raise NotImplementedError
-
-    def see_vector(self, vector: NDArray[np.uint8]) -> EdgeSight:
-        raise NotImplementedError
 
 
 def vector(at: int, seed: int, dimension: int = DIMENSION) -> NDArray[np.uint8]:
@@ -104,10 +90,17 @@ class SampleLearning:
         self.spool = Spool.open(folder / "spool.db", limit_bytes=1 << 26)
         self.store = EdgeStore(self.spool, self.clock)
         self.store.open()
-        self.eye = LocalEye(NoEye())
+        self.served: Served | None = None
         self.learning = EdgeLearning(
-            "home", self.spool, self.store, self.eye, of or general(), None, self.metrics
+            "home", self.spool, self.store, self._serve, of or general(), None, self.metrics
         )
+
+    @property
+    def model(self) -> str:
+        return self.served.name if self.served else self.learning.general.name
+
+    def _serve(self, served: Served | None) -> None:
+        self.served = served
 
     def label(self, kept: KeptFeature, path: tuple[str, ...], revision: int = 1) -> LabelledEvent:
         """As the labels do: committed, then told. An empty path takes the label back."""
@@ -147,7 +140,7 @@ def killed_round(folder: Path, seed: int) -> dict[str, object]:
     found = {
         "seed": seed,
         "killed": os.WIFSIGNALED(status),
-        "name": sample.eye.name,
+        "name": sample.model,
         "whole": _is_whole(sample),
         "taken": _taken(sample),
     }
@@ -197,7 +190,7 @@ def _is_whole(sample: SampleLearning) -> bool:
         if not np.isfinite(species).all():
             return False
     named = served.name if served is not None else "lite0@2"
-    return by_label == expected and bool((total == its.gram).all()) and sample.eye.name == named
+    return by_label == expected and bool((total == its.gram).all()) and sample.model == named
 
 
 def _taken(sample: SampleLearning) -> int:

@@ -8,7 +8,7 @@ import pytest
 from sample_messages import NOW_S, cloud_eye, edge_eye, event_id, photo
 
 from agents.cloud import Cloud, build, species_answer
-from models.taxonomy import load_taxonomy
+from agents.serving import Fixed
 from pipeline import clock, messages, records, topics
 from pipeline.clock import HandClock
 from pipeline.errors import Rejected
@@ -42,7 +42,7 @@ def feature(path: tuple[str, ...] = ("animal", "Felidae"), **changes: object) ->
 
 
 def answer(envelope: Envelope) -> Result:
-    return species_answer(cloud_eye(), envelope, NOW_S, lambda: NOW_S + 0.002)
+    return species_answer(Fixed(cloud_eye()), envelope, NOW_S, lambda: NOW_S + 0.002)
 
 
 def test_the_answer_carries_the_events_id_and_goes_on_from_the_edges() -> None:
@@ -100,7 +100,7 @@ class Producer:
 def cloud(monkeypatch: pytest.MonkeyPatch) -> Cloud:
     """Its answers without its connections; the summaries of the past are empty."""
     role = build(Settings(), HandClock(NOW_S))
-    role._eye, role._taxonomy = cloud_eye(), load_taxonomy()
+    role._eyes = Fixed(cloud_eye())
     role._producer = Producer()  # type: ignore[assignment]
     monkeypatch.setattr("agents.cloud.read_all", lambda _kafka, _topic: {})
     return role

@@ -33,6 +33,7 @@ from agents.cloud import species_answer
 from agents.edge_frames import WITHDRAWN
 from agents.edge_store import DAY_S
 from agents.rooms import Hour, hour_of
+from agents.serving import Fixed
 from models import images
 from pipeline import clock, messages, topics
 from pipeline.messages import (
@@ -85,7 +86,7 @@ def gave_up(sent: Event) -> Event:
 
 
 def answer_of_cloud(envelope: Envelope) -> Result:
-    return species_answer(cloud_eye(), envelope, NOW_S, lambda: NOW_S + 0.001)
+    return species_answer(Fixed(cloud_eye()), envelope, NOW_S, lambda: NOW_S + 0.001)
 
 
 # --- the way of one event --------------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ def test_labels_change_name_and_answers_with_nothing_restarted(edge: SampleEdge)
     assert before.pending is Tier.CLOUD
     taught(edge)
     after = answer(edge, frame(2, "chelsea.png", 50))
-    assert after.model == "lite0@2+home.20" == edge.eye.name
+    assert after.model == "lite0@2+home.20" == edge.model
     assert (after.path, after.rank, after.label) == (NEW, Rank.SPECIES, NEW[-1])
     assert (after.rule, after.pending, after.tier) == ("site-knows", None, Tier.EDGE)
     assert edge.learning.state == "lite0@2+home.20: 20 visits of 2 labels"
@@ -136,11 +136,11 @@ def test_a_start_serves_what_was_learned_and_finds_labels_that_were_not(tmp_path
         edge.label(Label(event=event_id(110), label=NEW[-1], by="ann"))
         # Killed here: the label is committed, and not learned.
     with sample_edge(tmp_path) as edge:
-        assert edge.eye.name == "lite0@2+home.21"
+        assert edge.model == "lite0@2+home.21"
         again = answer(edge, frame(3, "chelsea.png", 50))
         assert (again.path, again.rule) == (told.path, told.rule)
     with sample_edge(tmp_path) as edge:
-        assert edge.eye.name == "lite0@2+home.21", "nothing is learned twice"
+        assert edge.model == "lite0@2+home.21", "nothing is learned twice"
 
 
 def test_a_label_that_is_taken_back_or_changed_is_taken_out(edge: SampleEdge) -> None:
@@ -174,7 +174,7 @@ def test_only_what_the_edge_may_see_teaches_it(tmp_path: Path, level: Privacy) -
         edge.deliver(frame(1, "chelsea.png", levels=levels))
         edge.label(Label(event=event_id(1), label="Felis catus", by="ann"))
         edge.learning.work()
-        learned = edge.eye.name != edge_eye().name
+        learned = edge.model != edge_eye().name
         assert learned == (level is not Privacy.USER_PRIVATE)
         kept = edge.spool.query(
             "SELECT count(*) FROM edge_lessons WHERE vector = ?", (view("chelsea.png", 1),)
@@ -234,5 +234,5 @@ def test_learning_goes_on_in_a_thread_of_its_own_and_ends_with_the_edge(tmp_path
     again = SampleLearning(tmp_path)
     again.learning.open()
     again.learning.work()
-    assert again.eye.name == "lite0@2+home.5"
+    assert again.model == "lite0@2+home.5"
     again.spool.close()

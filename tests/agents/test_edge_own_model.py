@@ -13,6 +13,7 @@ from agents.edge import build
 from agents.edge_frames import Families
 from agents.own_models import edge_eye as site_eye
 from agents.own_models import registry_of
+from agents.serving import Fixed
 from models import images
 from models.entries import Registry
 from models.importing import Wanted, prepare
@@ -45,7 +46,7 @@ def own(tmp_path: Path) -> Settings:
 
 
 def families(told: Settings) -> Families:
-    return Families(Policy(told), site_eye(load_zoo(), told), Keyring(), ())
+    return Families(Policy(told), Fixed(site_eye(load_zoo(), told)), Keyring(), ())
 
 
 def test_families_are_the_own_models_and_results_name_it(own: Settings) -> None:

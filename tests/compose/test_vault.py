@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import ssl
 import stat
@@ -35,6 +36,19 @@ def test_running_it_again_changes_nothing(tmp_path: Path) -> None:
     first = contents(tmp_path)
     Vault(tmp_path).make(request, NOW + dt.timedelta(days=1))
     assert contents(tmp_path) == first
+
+
+def test_the_root_of_releases_reaches_cloud_edge_and_invited_sites(tmp_path: Path) -> None:
+    root = base64.b64encode(b'{"signatures":[],"signed":{"_type":"root"}}').decode()
+    vault = Vault(tmp_path)
+    vault.make(Request(site="home", other_sites=("barn",)), NOW)
+    assert not any(line.startswith("RELEASES_ROOT=") for line in invitation(vault, "barn", "c:8884"))
+    vault.make(Request(site="home", other_sites=("barn",), releases_root=root), NOW)
+    for room in ("edge", "cloud"):
+        assert (tmp_path / room / "releases-root.json").read_bytes() == base64.b64decode(root)
+    assert f"RELEASES_ROOT={root}" in invitation(vault, "barn", "c:8884")
+    with pytest.raises(Stop, match="RELEASES_ROOT: is not what it should be"):
+        vault.make(Request(site="home", releases_root="eyJ9"), NOW)
 
 
 def test_no_secret_is_another_and_none_is_short(tmp_path: Path) -> None:
@@ -203,13 +217,15 @@ def test_every_login_of_the_site_may_do_something_and_no_other_is_named() -> Non
 
 def test_at_the_uplink_a_site_speaks_and_hears_for_itself_alone() -> None:
     for_all = [rule for rule in AT_UPLINK if rule.login == "*"]
-    assert all("%u" in rule.topic for rule in for_all)
+    signed_for_all = {topics.release_metadata("+")}
+    assert all("%u" in rule.topic for rule in for_all if rule.topic not in signed_for_all)
+    assert all(rule.access == "read" for rule in for_all if rule.topic in signed_for_all)
     assert topics.uplink("%u") in {rule.topic for rule in for_all if rule.access == "write"}
 
 
 def test_the_clouds_agent_may_read_what_is_public_and_nothing_else() -> None:
     reads = {right.name for right in AT_KAFKA if right.login == "cloud" and "READ" in right.operations}
-    assert reads == {topics.ROUTED[Privacy.PUBLIC], topics.SUMMARIES, topics.Group.CLOUD}
+    assert reads == {topics.ROUTED[Privacy.PUBLIC], topics.SUMMARIES, topics.MODELS, topics.Group.CLOUD}
 
 
 def test_rules_are_spelled_as_mosquitto_reads_them() -> None:

@@ -82,7 +82,7 @@ def test_a_whole_frame_raises_at_a_lower_person_score_than_a_crop() -> None:
         EDGE._feature_of,
         projection,
         EDGE._feature_head,
-        EDGE._vector_head,
+        EDGE.head,
         between,
     )
     assert eye.see(PICTURE).person_raised

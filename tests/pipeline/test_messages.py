@@ -119,7 +119,8 @@ def test_another_version_is_refused_and_the_answer_says_what_to_do(
 
 def test_what_agents_say_to_each_other_carries_a_version() -> None:
     between_agents = {kind for kind in MESSAGES if issubclass(kind, Packed)} - {messages.Envelope}
-    assert between_agents == set(VERSIONED)
+    kept_in_kafka = {messages.Labelled, messages.SumIncrement}
+    assert between_agents == set(VERSIONED) - kept_in_kafka
 
 
 @pytest.mark.parametrize("kind", MESSAGES, ids=lambda kind: kind.__name__)

@@ -223,7 +223,7 @@ def test_the_pages_table_of_levels_is_what_is_decided(tmp_path: Path) -> None:
         starter.levels("home/room1/co2", 0.0).levels,
         RULES[0].levels,
     ]
-    expected = {kind.value: tuple(levels.of(kind).value for levels in columns) for kind in LEVELLED}
+    expected = {kind.value: tuple(levels.of(kind).value for levels in columns) for kind in Kind}
     rows = re.findall(
         r"^\| `(\w+)` \| [^|]+" + 4 * r"\| `([a-z-]+)` " + r"\|$", PAGE.read_text(), re.MULTILINE
     )

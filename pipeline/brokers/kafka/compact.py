@@ -28,8 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.brokers.kafka.batch import Record, rebuilt, records_of
-from pipeline.brokers.kafka.disk import directory_to_disk, to_disk
 from pipeline.brokers.kafka.log import LogLimits, PartitionLog, walk
+from pipeline.disk import directory_to_disk, to_disk
 
 # 100,000 keys are 18 MB.
 KEYS_A_PASS = 100_000

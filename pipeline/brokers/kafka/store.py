@@ -34,10 +34,10 @@ from kafka.record.default_records import DefaultRecordBatchBuilder
 
 from pipeline.brokers.kafka.batch import header_at, records_of
 from pipeline.brokers.kafka.compact import compacted, plan_for
-from pipeline.brokers.kafka.disk import replace_file, to_disk
 from pipeline.brokers.kafka.errors import Code, Refused
 from pipeline.brokers.kafka.log import LogLimits, PartitionLog, Unsynced, walk
 from pipeline.brokers.kafka.topics import Catalog, Topic, check_new, limits_of
+from pipeline.disk import replace_file, to_disk
 from pipeline.errors import Stop
 
 logger = logging.getLogger(__name__)
