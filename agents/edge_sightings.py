@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from agents.edge_series import SiteSeries
 from agents.edge_store import EdgeStore
-from agents.sightings import consensus, weight
+from agents.labels import LABELLED
+from agents.sightings import LABEL_WEIGHT, consensus, weight
 from models.cascade import rank_of
 from pipeline.messages import UNKNOWN, Privacy, Rank, Result, SightingReport, Tier
 from pipeline.records import NAMED_KINGDOMS, answer_envelope
@@ -34,7 +35,7 @@ class Sightings:
         if result.sighting is None:
             return
         sightings = self._store.sightings
-        votes = weight(result.probability)
+        votes = LABEL_WEIGHT if result.rule == LABELLED else weight(result.probability)
         sightings.vote(result.sighting, result.event, result.path, votes, result.privacy, tx, asked=asked)
         before = sightings.report(result.sighting, tx) or _begun(result.sighting, result)
         span = {"time": min(before.time, result.time), "until": max(before.until, result.time)}

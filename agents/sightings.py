@@ -34,6 +34,11 @@ WEIGHT_ONE: Final = 10_000
 order."""
 
 
+LABEL_WEIGHT: Final = 100_000 * WEIGHT_ONE
+"""Weight of a frame that a person labelled: the frames of a sighting show the same thing, and a sighting that lasts as long as
+it may, at a hundred frames a second, has fewer than this."""
+
+
 class Visit(msgspec.Struct, frozen=True):
     """What the device remembers of a stream's running sighting."""
 
@@ -88,7 +93,7 @@ class Consensus:
 
     path: tuple[str, ...]
     probability: float
-    """Mean over the frames that agree."""
+    """Mean over the frames that agree; 1 where a person's word is among them."""
     frames: int
     agree: int
 
@@ -115,6 +120,7 @@ def consensus(tallies: Sequence[Tally]) -> Consensus:
     agreeing = [tally for tally in tallies if path and _on_path(tally.path, path)]
     agree = sum(tally.frames for tally in agreeing)
     probability = sum(tally.weight for tally in agreeing) / (WEIGHT_ONE * agree) if agree else 0.0
+    probability = min(probability, 1.0)
     return Consensus(path, probability, sum(tally.frames for tally in tallies), agree)
 
 

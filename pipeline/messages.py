@@ -310,8 +310,9 @@ class Label(Message, frozen=True, omit_defaults=True):
     label: str | None
     """Any label of the tree; None takes this person's earlier word back."""
     by: str = ""
+    """Empty: anonymous, who is one person with all who give no name."""
     time: str = ""
-    """Empty: when it was received."""
+    """When it was said, RFC 3339; empty: when it was received. Of one person's words the latest counts."""
     under: str = ""
     """Of a label that the tree lacks, where it belongs: ``Felidae``, or ``animal/Herpestidae`` for a family that is new."""
     english: str = ""

@@ -88,6 +88,19 @@ def test_the_sighting_follows_the_label(edge: SampleEdge) -> None:
     assert (closed.path, closed.closed) == (WOLF, True)
 
 
+def test_a_persons_word_about_one_frame_outweighs_what_models_say_of_its_sightings_others(
+    edge: SampleEdge,
+) -> None:
+    seen(edge, *(cat(number) for number in range(1, 8)))
+    edge.label(label("Canis lupus", number=3))
+    (report,) = edge.take_reports()
+    assert (report.path, report.probability, report.frames, report.agree) == (WOLF, 1.0, 7, 1)
+    edge.label(label(None, number=3))
+    (again,) = edge.take_reports()
+    assert (again.path, again.agree) == (("animal", "Felidae"), 7)
+    assert again.probability < 1.0
+
+
 def test_a_label_that_is_taken_back_brings_the_models_answer_back(edge: SampleEdge) -> None:
     family = seen(edge)
     edge.label(label("Canis lupus"))
