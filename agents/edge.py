@@ -216,7 +216,7 @@ class Edge:
         if not self._ready:
             return
         self._spool.arrived.set()
-        self._updates.stop(deadline_s / 4)
+        self._updates.stop(deadline_s / 6)
         self._download.stop(0.2)
         self._learning.stop(deadline_s / 8)
         for sender in self._senders:

@@ -40,10 +40,15 @@ PENDING_MAX: Final = 128
 
 
 class Mirror:
-    """The folder. The thread that follows writes; any thread reads."""
+    """The folder. The thread that follows writes; any thread reads.
+
+    What Kafka has not compacted yet comes oldest first: metadata are shown once all was seen (`tidy`), or each start would
+    look like a rollback.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.blobs = Blobs(folder)
+        self._complete = False
         self._metadata: dict[str, bytes] = {}
         self._live: set[str] = set()
         """Keys of parts that Kafka has."""
@@ -51,7 +56,7 @@ class Mirror:
 
     def read(self, name: str) -> bytes | None:
         """A file of metadata, as it came."""
-        return self._metadata.get(name)
+        return self._metadata.get(name) if self._complete else None
 
     def take(self, key: str, value: bytes | None) -> None:
         """Take in what Kafka says of a key. What has an odd name or size is not ours, and ignored. Raises `Retry`."""
@@ -66,12 +71,13 @@ class Mirror:
             self._add(part, value)
 
     def tidy(self) -> None:
-        """Remove files that Kafka no longer has: once all of the topic was seen."""
+        """All of the topic was seen: show metadata from now on, and remove files that Kafka no longer has."""
+        self._complete = True
         self.blobs.keep_only({key.partition("/")[0] for key in self._live})
 
     def offered(self) -> dict[str, bytes]:
         """Metadata that lead to each other, in the order in which to hand them on; none while some are missing."""
-        metadata = self._metadata
+        metadata = self._metadata if self._complete else {}
         try:
             snapshot = f"{_version(metadata['timestamp.json'], 'snapshot.json')}.snapshot.json"
             targets = f"{_version(metadata[snapshot], 'targets.json')}.targets.json"

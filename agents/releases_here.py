@@ -50,12 +50,11 @@ def repository_here(settings: Settings) -> Repository:
     """The repository that signs what is to serve. Raises `Stop` where this is not the trainer's machine."""
     from models.release_repository import Repository
 
-    folder = settings.releases_dir
-    if not (folder / "metadata" / "1.root.json").is_file():
+    if not _signs_here(settings):
         raise Stop(
-            f"{folder}: no releases are signed here; do this on the machine where `tierwise trainer` runs, with its settings"
+            f"{settings.releases_dir}: no releases are signed here; do this on the machine where `tierwise trainer` runs, with its settings"
         )
-    return Repository.open(folder, settings.data_dir / "keys" / "releases", SystemClock())
+    return Repository.of(settings, SystemClock())
 
 
 def kept_by(settings: Settings, role: str) -> Kept | None:
@@ -69,7 +68,7 @@ def kept_by(settings: Settings, role: str) -> Kept | None:
 def releases_here(settings: Settings) -> dict[int, Here]:
     """By version, oldest first. Raises `Stop` where the trainer's repository cannot be read."""
     found: dict[int, Here] = {}
-    if (settings.releases_dir / "metadata" / "1.root.json").is_file():
+    if _signs_here(settings):
         repository = repository_here(settings)
         for version in repository.versions:
             found[version] = Here(_read(version, repository), (TRAINER,))
@@ -102,6 +101,10 @@ def is_release(title: str) -> bool:
     """Whether a title can only be a release's: the shipped model's name with a later version."""
     name, _, version = title.partition("@")
     return name == MODEL and version.isdecimal() and title != base_title()
+
+
+def _signs_here(settings: Settings) -> bool:
+    return (settings.releases_dir / "metadata" / "1.root.json").is_file()
 
 
 def _read(version: int, repository: Repository) -> HeadRelease:

@@ -36,7 +36,7 @@ log = structlog.get_logger(__name__)
 WAITING_MAX: Final = 16
 """Events that wait for the other eye: a crop of a few MB each, at most. More are not compared."""
 
-END_WITHIN_S: Final = 1.0
+END_WITHIN_S: Final = 0.3
 
 
 class Eye(Protocol):

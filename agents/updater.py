@@ -76,6 +76,8 @@ class Updater(Generic[E]):
         self._trouble = ""
         self._awaited = ""
         """What is on its way, while it is."""
+        self._since = ""
+        """When this stage began, as people read it: stages last by a clock that is never set."""
         self._asked_s = float("-inf")
         self.serving = make_serving(self._warm[self._state.serving])
 
@@ -127,7 +129,7 @@ class Updater(Generic[E]):
         return Update(
             stage=state.stage,
             candidate=self._title(state.candidate.version) if state.candidate else "",
-            since=clock.rfc3339(state.since_s) if state.since_s else "",
+            since=self._since,
             rule=state.rule,
             reason="; ".join(its for its in (state.reason, self._awaited) if its),
             previous=self._title(state.previous) if state.previous is not None else "",
@@ -144,7 +146,7 @@ class Updater(Generic[E]):
             self._hear()
             while self._state.stage in WORKING and not self._stop.is_set():
                 before = self._state
-                self._take(updates.advance(before, self._work(), self._clock.now()))
+                self._take(updates.advance(before, self._work(), self._clock.monotonic()))
                 if self._state is before:
                     break
         except Retry as error:  # told with the next change: each chunk that comes changes it
@@ -165,7 +167,7 @@ class Updater(Generic[E]):
         self._tell_trouble("")
         if word is not None:
             word = self._normal(word)
-            self._take(updates.named(self._state, word, self._clock.now(), self._times_tried(word)))
+            self._take(updates.named(self._state, word, now_s, self._times_tried(word)))
 
     def _normal(self, word: Current) -> Current:
         """The shipped model has two numbers: its own, and 0."""
@@ -239,7 +241,7 @@ class Updater(Generic[E]):
         if kept != self._kept:
             self._files.write(kept)
             self._kept = kept
-        self._state = state
+        self._state, self._since = state, clock.rfc3339(self._clock.now())
         if state.stage in TRIALS:
             self._try_out(state, fresh=before.stage not in TRIALS)
         elif before.stage in TRIALS:

@@ -57,9 +57,7 @@ class State:
     stage: Stage = Stage.IDLE
     candidate: Current | None = None
     since_s: float = 0.0
-    """When this stage began."""
-    began_s: float = 0.0
-    """When the candidate was named."""
+    """When this stage began, by a clock that is never set."""
     rule: str = ""
     reason: str = ""
     tries: int = 0
@@ -103,7 +101,6 @@ def named(state: State, word: Current | None, now_s: float, tries: int = 0) -> S
         stage=Stage.VERIFYING,
         candidate=word,
         since_s=now_s,
-        began_s=now_s,
         rule="named",
         reason=f"by {word.by}: {word.why}",
         tries=tries + 1,

@@ -135,14 +135,14 @@ class TreeHead:
         )
 
     def species(self, x: Floats) -> Floats:
-        """Probabilities over the tree's species, from the input that the head was made for."""
+        """Probabilities (..., s) over the tree's species, from inputs (..., d) that the head was made for."""
         beside = self.evidence.beside(x)
         kingdoms = softmax((beside @ self.kingdom_weights + self.kingdom_bias) / self.kingdom_temperature)
         classes = softmax(x @ self.tree_weights + self.tree_bias)
-        sums = np.log(np.maximum(np.add.reduceat(classes, self.starts), 1e-30))
+        sums = np.log(np.maximum(np.add.reduceat(classes, self.starts, axis=-1), 1e-30))
         species = softmax(sums / self.tree_temperature)
-        within = np.bincount(self.kingdom_of, species, len(KINGDOMS)) + 1e-12
-        joint: Floats = (species * (kingdoms / within)[self.kingdom_of]).astype(np.float32)
+        within = species @ np.eye(len(KINGDOMS))[self.kingdom_of] + 1e-12
+        joint: Floats = (species * (kingdoms / within)[..., self.kingdom_of]).astype(np.float32)
         return joint
 
 

@@ -15,7 +15,7 @@ Example::
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from models.eye_heads import TreeHead
@@ -65,19 +65,22 @@ class HeadBase:
         return Grown(
             release.title,
             tree,
-            solved(
-                self.sums.with_labels(tree.species).merge(release.learned(self.tree)), release.calibration
-            ),
+            self.solved(tree, release.learned(self.tree), release.calibration),
             release.calibration,
             MappingProxyType({**self.thresholds, **release.calibration.thresholds}),
         )
+
+    def solved(self, tree: Taxonomy, learned: Sums, calibration: Calibration) -> LinearHead:
+        """The head of shipped and learned sums together, regularised as the calibration says, over a grown tree's species.
+
+        `learned` has columns for these, and maybe more: labels of other ranks, which are not answered.
+        """
+        sums = self.sums.with_labels(learned.labels).merge(learned)
+        head = discriminants(sums, "species", calibration.shrink, calibration.prior)
+        count = len(tree.species)
+        return replace(head, labels=tree.species, weights=head.weights[:, :count], bias=head.bias[:count])
 
     def head(self, release: HeadRelease | None = None) -> Witnesses:
         """What answers of a vector, as the cloud asks it."""
         grown = self.grown(release)
         return grown.witnesses(self.tuned, grown.calibration.cloud)
-
-
-def solved(sums: Sums, calibration: Calibration) -> LinearHead:
-    """The head of shipped and learned sums together, regularised as the calibration says."""
-    return discriminants(sums, "species", calibration.shrink, calibration.prior)

@@ -55,6 +55,9 @@ SMOKE_TOLERANCE: Final = 0.02
 
 LARGEST_DIMENSION: Final = 4096
 
+FEW: Final = "(few)"
+"""The column of all labels that have too few events for one of their own."""
+
 
 class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the solved head is solved and how the witnesses are weighed, all chosen by held-out events.
@@ -132,6 +135,14 @@ def answers(head: Witnesses, vectors: NDArray[np.uint8]) -> Floats:
     return np.array(rows, np.float32).reshape(len(vectors), len(head.tree.species))
 
 
+def columns(tree: Taxonomy, sums: Sums) -> tuple[str, ...]:
+    """All species of a tree, and after them what else the sums have columns for: families, kingdoms, `FEW`.
+
+    Those are never answered, but they tell how much pictures of one thing differ, as all events do.
+    """
+    return (*tree.species, *sorted(set(sums.labels) - set(tree.species)))
+
+
 class _Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``manifest.json``. `files` are the other files' SHA-256: whoever holds this one can check all."""
 
@@ -193,11 +204,11 @@ class HeadRelease:
         tree = self.tree(base)
         if self.sums is None:
             return Sums.empty(self.space, self.dimension, tree.species)
-        if unknown := [label for label in self.sums.labels if label not in tree.species]:
+        if unknown := [label for label in self.sums.labels if label not in tree.paths and label != FEW]:
             raise Rejected(
-                "labels-mismatch", f"{self.title} learned {unknown[:5]}, which are no species of its tree"
+                "labels-mismatch", f"{self.title} learned {unknown[:5]}, which its label tree lacks"
             )
-        return self.sums.with_labels(tree.species)
+        return self.sums.with_labels(columns(tree, self.sums))
 
     def files(self) -> Mapping[str, bytes]:
         """File names to bytes, all of `FILES`; equal releases make equal bytes."""

@@ -21,6 +21,7 @@ import numpy as np
 from models.calibrate import DEFAULT_THRESHOLDS
 from models.eye_heads import Arrays, Evidence, FrameHead, Projection, TreeHead
 from models.eyes import CloudEye, DeviceEye, EdgeEye
+from models.golden import GOLDEN, GoldenSet
 from models.head_base import HeadBase
 from models.head_release import Calibration, HeadRelease
 from models.looks import judging, searching
@@ -110,6 +111,10 @@ class Zoo:
         calibration = Calibration(edge=Temperatures.of(tree_arrays), cloud=Temperatures.of(vector))
         tuned = TreeHead.of(vector, Evidence.of(vector), self.tree)
         return HeadBase(manifest, self.tree, shipped_sums(manifest), tuned, calibration, thresholds(manifest))
+
+    def golden(self) -> GoldenSet:
+        """Photos as vectors, by which a release is judged. Raises `Rejected` (reason `golden-mismatch`), `Stop`."""
+        return GoldenSet.of(self._vision().read(GOLDEN))
 
     def thresholds(self) -> Mapping[str, float]:
         """From which probability each rank's answer stands."""

@@ -55,13 +55,15 @@ class Temperatures:
 
 @dataclass(frozen=True, slots=True)
 class Novelty:
-    """How likely a picture shows a species that only the solved head knows: sigmoid(slope * log-odds + offset).
+    """How likely a picture shows a species that only the solved head knows.
 
-    The log-odds are the solved head's own, of all such species against all others.
+    sigmoid(slope * log-odds + doubt * log(1 - p) + offset): the log-odds are the solved head's own, of all such species
+    against all others; p is the likeliest of those others, by both witnesses.
     """
 
     slope: float = 1.0
     offset: float = 0.0
+    doubt: float = 0.0
 
 
 NO_NOVELTY = Novelty()
@@ -111,17 +113,19 @@ def witnessed(
     both = tempered(tree, pooled(tree, tuned, softmax(solved_logits[..., :known]), share), temperatures)
     if known == solved_logits.shape[-1]:
         return both
-    new = new_share(solved_logits, known, novelty)[..., None]
+    new = new_share(solved_logits, both, novelty)[..., None]
     among = np.asarray(softmax(solved_logits[..., known:]), np.float64)
     return np.concatenate([(1 - new) * both, new * among], axis=-1).astype(np.float32)
 
 
-def new_share(solved_logits: Floats, known: int, novelty: Novelty) -> NDArray[np.float64]:
-    """How likely (...,) each of some logits (..., s) is of a species from position `known` on."""
+def new_share(solved_logits: Floats, both: NDArray[np.floating], novelty: Novelty) -> NDArray[np.float64]:
+    """How likely (...,) each of some logits (..., s) is of a species beyond those that both witnesses know, (..., t)."""
+    known = both.shape[-1]
     old, new = (
         np.logaddexp.reduce(its.astype(np.float64), axis=-1) for its in np.split(solved_logits, [known], -1)
     )
-    at = np.clip(novelty.slope * (new - old) + novelty.offset, -50, 50)
+    unsure = np.log(np.maximum(1 - both.max(-1), LEAST_PROBABILITY))
+    at = np.clip(novelty.slope * (new - old) + novelty.doubt * unsure + novelty.offset, -50, 50)
     return np.asarray(1 / (1 + np.exp(-at)), np.float64)
 
 

@@ -267,7 +267,7 @@ class Refusal(Message, frozen=True):
     time: str
 
 
-class Update(Message, frozen=True, omit_defaults=True):
+class Update(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Where a tier stands with a release of the heads: which one it tries, how far that is, and which rule said so."""
 
     stage: str

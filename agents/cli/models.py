@@ -2,6 +2,7 @@
 
 $ tierwise models evaluate ~/labelled      # a folder with a subfolder a label, or a CSV of path and label
 $ tierwise models import mine.onnx --labels labels.txt
+$ tierwise models status                   # where which release of the heads serves, and what is being tried there
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ from rich.table import Table
 from agents.cli import compress
 from agents.cli.models_evaluate import evaluate
 from agents.cli.models_own import fit, import_model
+from agents.cli.models_releases import diff, explain, promote, rollback
+from agents.cli.models_status import status
 from agents.cli.options import AsJson, SettingsFile
 from agents.own_models import registry_of
+from agents.releases_here import Here, is_release, kept_by, release_of, releases_here
 from models.entries import CARD, Entry
-from models.manifest import Manifest
+from models.manifest import Manifest, digest
 from models.registry import BACKBONE, load_zoo
 from models.taxonomy import load_taxonomy
 from pipeline.errors import Stop
@@ -44,6 +48,8 @@ def list_models(as_json: AsJson = False, settings: SettingsFile = None) -> None:
     if as_json:
         for manifest, where in _all(loaded):
             typer.echo(msgspec.json.encode(_told(manifest, where)))
+        for here in releases_here(loaded).values():
+            typer.echo(msgspec.json.encode(_told_release(here)))
     else:
         table = Table()
         for column in ("model", "from", "task", "feature space", "terms"):
@@ -57,6 +63,16 @@ def list_models(as_json: AsJson = False, settings: SettingsFile = None) -> None:
                 manifest.task,
                 manifest.space or "",
                 escape(manifest.terms),
+            )
+        for here in releases_here(loaded).values():
+            release = here.release
+            roles = [role for role in here.where if _serves(loaded, role) == release.version]
+            table.add_row(
+                release.title + (f" (serves: {', '.join(roles)})" if roles else ""),
+                f"release ({', '.join(here.where)})",
+                "wildlife",
+                release.space,
+                f"heads on {release.base}",
             )
         Console(highlight=False).print(table)
     for problem in registry.damaged():
@@ -73,6 +89,12 @@ def show(title: Title, as_json: AsJson = False, settings: SettingsFile = None) -
                 manifest.read(file)
             _show(manifest, "zoo", (manifest.folder / CARD).read_text("utf-8"), as_json)
             return
+    if is_release(title) and (here := release_of(loaded, title)) is not None:
+        if as_json:
+            typer.echo(msgspec.json.encode(_told_release(here)))
+        else:
+            Console().print(Markdown(here.release.card or f"{title} has no card"))
+        return
     entry = registry_of(loaded).entry(title)
     entry.check()
     _show(entry.manifest, "registry", entry.card, as_json)
@@ -106,6 +128,11 @@ def labels(
             typer.echo(f"{path}  ({row.english})" if row.english != row.label else path)
 
 
+app.command()(status)
+app.command()(explain)
+app.command()(diff)
+app.command()(promote)
+app.command()(rollback)
 app.command()(evaluate)
 app.command("import")(import_model)
 app.command()(fit)
@@ -133,4 +160,25 @@ def _told(manifest: Manifest, where: str) -> dict[str, object]:
         "space": manifest.space,
         "terms": manifest.terms,
         "files": manifest.files,
+    }
+
+
+def _serves(settings: Settings, role: str) -> int:
+    """The release that a role of this machine serves; 0: the shipped model."""
+    kept = kept_by(settings, role)
+    return kept.serving if kept is not None else 0
+
+
+def _told_release(here: Here) -> dict[str, object]:
+    release = here.release
+    return {
+        "name": release.title,
+        "from": "release",
+        "task": "wildlife",
+        "space": release.space,
+        "terms": "",
+        "base": release.base,
+        "parent": release.lineage.parent,
+        "where": here.where,
+        "files": {name: digest(data) for name, data in release.files().items()},
     }

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import gzip
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -372,8 +372,21 @@ def main() -> None:
     )
 
 
-def make(tree: Taxonomy, packs: dict[str, Pack], folder: Path) -> Made:
-    """Learns all heads from the packs' photos; writes the projection into `folder`, since the space is named for it."""
+def in_half(matrix: Floats) -> NDArray[np.float16]:
+    """As the projection is kept."""
+    return matrix.astype(np.float16)
+
+
+def make(
+    tree: Taxonomy,
+    packs: dict[str, Pack],
+    folder: Path,
+    stored: Callable[[Floats], NDArray[np.float16]] = in_half,
+) -> Made:
+    """Learns all heads from the packs' photos; writes the projection into `folder`, since the space is named for it.
+
+    `stored` is how the projection's matrix is kept.
+    """
     with np.load(BUILD / "classifier.npz") as file:
         imagenet = tree_start(tree, file["weights"], file["bias"])
     data = {kind: load(tree, packs, kind, "train", share) for kind, share in TREE_SHARES.items()}
@@ -384,9 +397,10 @@ def make(tree: Taxonomy, packs: dict[str, Pack], folder: Path) -> Made:
     projection = make_projection(
         everything.feature, everything.weight, [imagenet, full.tree, own_kingdom(full)]
     )
-    space = save_projection(projection, folder)
+    matrix = stored(projection.matrix)
+    space = save_projection(projection.mean, matrix, folder)
     # As it will be read: the heads and the sums belong to the bytes that the shipped projection makes.
-    projection = replace(projection, matrix=projection.matrix.astype(np.float16).astype(np.float32))
+    projection = replace(projection, matrix=matrix.astype(np.float32))
     vector = through(projection, tree, imagenet, full, held)
     sums = shipped_sums(tree, packs, space, projection, imagenet)
     # Photos from elsewhere are harder than the packs': the temperatures see crops of camera traps, too.
@@ -405,9 +419,9 @@ def make(tree: Taxonomy, packs: dict[str, Pack], folder: Path) -> Made:
     return Made(frame, judges, sums, thresholds)
 
 
-def save_projection(projection: Projection, folder: Path) -> str:
+def save_projection(mean: Floats, matrix: NDArray[np.float16], folder: Path) -> str:
     """Writes the projection and names the space: what a vector means changes with backbone and projection alone."""
-    np.savez(folder / "projection.npz", mean=projection.mean, matrix=projection.matrix.astype(np.float16))
+    np.savez(folder / "projection.npz", mean=mean, matrix=matrix)
     meaning = (ZOO / "backbone.onnx").read_bytes() + (folder / "projection.npz").read_bytes()
     return f"lite0-{digest(meaning)[:16]}"
 

@@ -25,20 +25,21 @@ from models.manifest import digest, make_manifest, read_manifest, write_manifest
 from models.taxonomy import TABLE, Taxonomy, read_taxonomy
 from models.train.data import Pack, open_pack
 from models.train.features import SIZE_PX
-from models.train.heads import TERMS, ZOO, make, save
+from models.train.golden import add_golden
+from models.train.heads import TERMS, ZOO, in_half, make, save
 
 BEFORE = Path(__file__).parents[2] / "agents" / "demo" / "before"
 VERSION = 1
 
-FAMILIES = ("Liliaceae", "Passifloraceae")
+FAMILIES = ("Araceae", "Passifloraceae")
 SPECIES = (
-    "Caracal caracal", "Leopardus pardalis", "Neofelis nebulosa", "Helianthus annuus", "Taraxacum officinale",
+    "Caracal caracal", "Leopardus pardalis", "Neofelis nebulosa", "Helianthus annuus", "Dahlia",
 )  # fmt: skip
 
 BORROWED = ("backbone.onnx", "frame.npz", "parts.npz")
 OWN = ("projection.npz", "tree.npz", "vector.npz", "sums.gz")
 
-MANTISSA_BITS = 5
+MANTISSA_BITS, PROJECTION_BITS = 3, 5
 """Of ten, which float16 keeps of a weight: the rest deflates to nothing, and changes no more than a few answers in a thousand."""
 
 
@@ -60,19 +61,19 @@ def left_out(pack: Pack, tree: Taxonomy) -> Pack:
     return replace(pack, split=tuple(split))
 
 
-def shortened(values: NDArray[np.float16]) -> NDArray[np.float16]:
+def shortened(values: NDArray[np.float16], kept_bits: int) -> NDArray[np.float16]:
     """float16 with the lowest bits of each mantissa rounded away."""
-    step = 1 << (10 - MANTISSA_BITS)
+    step = 1 << (10 - kept_bits)
     bits = (values.view(np.uint16).astype(np.uint32) + step // 2) // step * step
     return bits.astype(np.uint16).view(np.float16)
 
 
-def shrink(file: Path) -> None:
+def shrink(file: Path, kept_bits: int) -> None:
     """Rewrites a file of heads, deflated, its large matrices shortened."""
     with np.load(file) as arrays:
         its: dict[str, Any] = dict(arrays)
     large = [name for name, values in its.items() if values.dtype == np.float16 and values.ndim == 2]
-    its.update({name: shortened(its[name]) for name in large})
+    its.update({name: shortened(its[name], kept_bits) for name in large})
     np.savez_compressed(file, **its)
 
 
@@ -81,11 +82,16 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (BEFORE / "taxonomy.tsv").write_text(rows_left_out(TABLE.read_text("utf-8")), "utf-8")
     tree = read_taxonomy(BEFORE / "taxonomy.tsv")
-    made = make(tree, {name: left_out(open_pack(name), tree) for name in ("wild256", "wild64")}, folder)
+    packs = {name: left_out(open_pack(name), tree) for name in ("wild256", "wild64")}
+    made = make(tree, packs, folder, lambda matrix: shortened(in_half(matrix), PROJECTION_BITS))
     save(made, folder)
     (folder / "frame.npz").unlink()
-    for file in ("tree.npz", "vector.npz"):
-        shrink(folder / file)
+    for file, kept_bits in (
+        ("tree.npz", MANTISSA_BITS),
+        ("vector.npz", MANTISSA_BITS),
+        ("projection.npz", PROJECTION_BITS),
+    ):
+        shrink(folder / file, kept_bits)
     released = read_manifest(ZOO)
     manifest = make_manifest(
         folder,
@@ -101,6 +107,7 @@ def main() -> None:
         borrowed={file: released.files[file] for file in BORROWED},
     )
     write_manifest(manifest)
+    add_golden(tree, packs, folder)
     size_bytes = sum(file.stat().st_size for file in BEFORE.rglob("*") if file.is_file())
     sys.stdout.write(
         f"{BEFORE}: {size_bytes:,} bytes, {digest((folder / 'manifest.json').read_bytes())[:12]}\n"

@@ -12,7 +12,7 @@ from sample_onnx import RED, coloured, colours, save
 from agents.edge import build
 from agents.edge_frames import Families
 from agents.own_models import edge_eye as site_eye
-from agents.own_models import registry_of
+from agents.own_models import edge_eyes, registry_of
 from agents.serving import Fixed
 from models import images
 from models.entries import Registry
@@ -25,6 +25,7 @@ from pipeline.messages import Crop, Tier, Vector
 from pipeline.privacy.policy import Policy
 from pipeline.privacy.seal import Keyring
 from pipeline.settings import EdgeSettings, Settings
+from tests.models.sample_release import sample_release, vectors_of_new
 
 TREE = load_taxonomy()
 
@@ -64,6 +65,13 @@ def test_of_a_vector_the_released_head_answers_under_its_own_name(own: Settings)
     told = event(result(event_id()), body=Vector(space=edge_eye().space, data=vector.tobytes()))
     answer = families(own).answer(told, revision=2, asked=None, now=lambda: NOW_S)
     assert answer.result.model == edge_eye().name
+
+
+def test_a_release_reaches_the_vectors_beside_an_own_model_and_not_its_families(own: Settings) -> None:
+    eye = edge_eyes(load_zoo(), own)(sample_release(3))
+    assert eye.see(coloured(RED)).model == "mine@1"
+    assert eye.see_vector(vectors_of_new(1)[0]).model == "lite0@3"
+    assert sample_release(3).smoke.complaints(eye.head, eye.tree) == ()
 
 
 @pytest.mark.parametrize("what", ["missing", "damaged"])

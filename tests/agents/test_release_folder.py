@@ -19,7 +19,10 @@ BIG = random.Random(7).randbytes(PART_BYTES * 2 + 10)
 
 @pytest.fixture
 def mirror(tmp_path: Path) -> Mirror:
-    return Mirror(tmp_path / "mirror")
+    """One that has seen all that Kafka had: nothing yet."""
+    mirror = Mirror(tmp_path / "mirror")
+    mirror.tidy()
+    return mirror
 
 
 @pytest.fixture
@@ -59,6 +62,16 @@ def test_metadata_are_offered_once_all_that_they_lead_to_is_there(mirror: Mirror
 def test_a_timestamp_that_is_none_offers_nothing(mirror: Mirror, junk: bytes) -> None:
     mirror.take("timestamp.json", junk)
     assert mirror.offered() == {}
+
+
+def test_while_the_topic_is_read_from_its_beginning_no_older_metadata_are_shown(
+    cloud: Cloud, tmp_path: Path
+) -> None:
+    starting = Mirror(tmp_path / "starting")
+    feed(starting, list(missing(*cloud.repository.published(), {})))
+    assert (starting.offered(), starting.read("timestamp.json")) == ({}, None)
+    starting.tidy()
+    assert starting.offered() == cloud.repository.published()[0]
 
 
 def test_what_kafka_takes_back_goes_once_all_was_seen(mirror: Mirror, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from kafka_brokers import eventually
-from mqtt_brokers import Iotcore
+from mqtt_brokers import Iotcore, Mosquitto, MqttBroker
 from sample_releases import FILES, Cloud, current
 
 from agents import gateway
@@ -70,7 +70,7 @@ class World(msgspec.Struct):
     cloud: Cloud
     feed: ReleaseFeed
     producer: Producer
-    broker: Iotcore
+    broker: MqttBroker
     settings: Settings
     edge: EdgeSide
     gateways: list[Gateway]
@@ -86,10 +86,18 @@ class World(msgspec.Struct):
         self.feed.send()
 
 
-@pytest.fixture(scope="module")
-def world(kafka: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+BROKERS = [
+    pytest.param(Iotcore, id="iotcore"),
+    pytest.param(Mosquitto, id="mosquitto", marks=pytest.mark.real),
+]
+
+
+@pytest.fixture(scope="module", params=BROKERS)
+def world(
+    request: pytest.FixtureRequest, kafka: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("releases")
-    broker = Iotcore(tmp_path_factory.mktemp("mqtt"))
+    broker: MqttBroker = request.param(tmp_path_factory.mktemp("mqtt"))
     broker.start()
     settings = Settings(
         data=str(folder / "site"),
@@ -104,6 +112,7 @@ def world(kafka: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worl
     producer = Producer(settings.kafka, "test-trainer")
     feed = ReleaseFeed(cloud.repository, settings.kafka, producer)
     world = World(cloud, feed, producer, broker, settings, EdgeSide(settings, SystemClock()), [])
+    feed.send()  # takes back what a test before left in Kafka
     world.start_gateway()
     world.edge.start()
     yield world

@@ -56,6 +56,7 @@ def test_every_message_that_travels_has_an_example() -> None:
         "Forecast",
         "DiscoveryDevice",
         "DiscoveryOrigin",
+        "Update",
     }
     travelling = {
         name

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from kafka_brokers import eventually
@@ -50,6 +55,17 @@ def all_serve(stack: Stack, title: str) -> None:
     eventually(lambda: {serves(stack, "edge"), serves(stack, "cloud")} == {title}, PATIENCE_S)
 
 
+def command(stack: Stack, *words: str) -> bytes:
+    """`tierwise models`, with the site's settings; what it prints."""
+    words = ("-m", "agents", "models", *words, "--settings", str(stack.file))
+    environ = os.environ | stack.environ
+    return subprocess.run([sys.executable, *words], env=environ, stdout=subprocess.PIPE, check=True).stdout
+
+
+def stands(stack: Stack) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in command(stack, "status", "--json").splitlines()]
+
+
 def models_of(listener: Listener, event: str) -> tuple[str, str]:
     """Which models answered an event, at the edge and in the cloud."""
     listener.last_word(event, Tier.CLOUD)
@@ -85,7 +101,11 @@ def test_edge_and_cloud_take_a_release_and_a_rollback_with_nothing_restarted_and
             "promoted",
         ]
 
-        trainer.serve(word(0, why="it fails at night", by="anna"))
+        assert {(its["role"], its["serves"]) for its in stands(stack)} == {
+            ("edge", "lite0@3"),
+            ("cloud", "lite0@3"),
+        }
+        command(stack, "rollback", "--why", "it fails at night")
         all_serve(stack, SHIPPED)
         last = listener.wait(
             lambda: next(

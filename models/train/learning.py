@@ -1,0 +1,225 @@
+"""What twenty labels of a new species are worth: ``python -m models.train.learning`` (after `features` and `without`).
+
+The model that never met two families and five species (`models.train.without`) is given 20 labels of each, of photos that
+neither it nor anything else was made from, and retrained (`models.retrain`). Measured on all test photos of the packs, of
+new and of old species, before and after; beside the nearest class mean over the same vectors and labels, as it is, and held to
+what old species may lose.
+
+`lessons` are the photos that are labelled, for whoever shows the same live: which rows of which pack, and what a person says.
+
+Example::
+
+    [(its.pack, its.row, its.label, its.under) for its in lessons(packs, tree)][0]
+    # ("wild64", 2087, "Caracal caracal", "Felidae")
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.eye_heads import Floats
+from models.head_base import HeadBase
+from models.head_release import FILES, HeadRelease
+from models.novelty import Photos
+from models.registry import feature_head, frame_head, load_zoo, projection
+from models.retrain import Outcome, retrain
+from models.taxonomy import Species, Taxonomy, load_taxonomy
+from models.taxonomy_growth import grown, row_under
+from models.train.data import Pack, open_pack
+from models.train.features import FEATURES, SIZE_PX
+from models.train.without import BEFORE
+from models.training import Held, HeldEvent
+from models.training_report import Figures, figures
+from models.witnesses import witnessed
+from pipeline.sums import Sums
+
+LABELS: Mapping[str, int] = {"wild64": 10, "wild256": 10}
+"""Of each new species: half as a 64-pixel camera sends them, half full-sized. A class that was seen at one size alone is known
+at that size alone."""
+
+KINDS: Mapping[str, str] = {"wild64": "wild64", "wild256": "wild256-whole"}
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """A photo that is labelled: a row of a pack, and what a person says of it."""
+
+    pack: str
+    row: int
+    label: str
+    under: str
+    english: str
+
+    @property
+    def event(self) -> str:
+        """A name for it."""
+        return f"{self.pack}-{self.row}"
+
+
+def lessons(
+    packs: Mapping[str, Pack], before: Taxonomy, labels: Mapping[str, int] = LABELS, seed: int = 0
+) -> tuple[Lesson, ...]:
+    """The photos to label: of each species that `before` lacks some of each pack's training split, which it never saw."""
+    full, rng, found = load_taxonomy(), np.random.default_rng(seed), []
+    for row in full.rows:
+        if row.label in before.species or not row.names:
+            continue
+        under = row.family if row.family in before.families else f"{row.kingdom}/{row.family}"
+        for name, count in labels.items():
+            of_it = [at for at in packs[name].rows("train") if packs[name].species[at] in row.names]
+            chosen = rng.permutation(np.array(of_it, np.intp))[:count]
+            found += [Lesson(name, at, row.label, under, row.english) for at in chosen.tolist()]
+    return tuple(found)
+
+
+def rows_of(before: Taxonomy, its: Sequence[Lesson]) -> tuple[Species, ...]:
+    """The rows that the tree gains by them."""
+    tree = before
+    for lesson in its:
+        if lesson.label not in tree.paths:
+            family = lesson.under.rpartition("/")[2]
+            under = family if family in tree.families else lesson.under
+            tree = grown(tree, (row_under(tree, lesson.label, under, lesson.english),))
+    return tree.rows[len(before.rows) :]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Photographed:
+    """A pack's photos: features (n, 1280), vectors (n, 256), row, split and label of each."""
+
+    feature: Floats
+    vectors: NDArray[np.uint8]
+    row: NDArray[np.int32]
+    split: NDArray[np.str_]
+    labels: NDArray[np.str_]
+
+    def chosen(self, kept: NDArray[np.bool_]) -> Photographed:
+        """Those that a mask keeps."""
+        feature, vectors, row = self.feature[kept], self.vectors[kept], self.row[kept]
+        return Photographed(feature, vectors, row, self.split[kept], self.labels[kept])
+
+
+def photographed(pack: Pack, base: HeadBase) -> Photographed:
+    """A pack's whole photos, seen by a base."""
+    with np.load(FEATURES / f"{KINDS[pack.name]}-{SIZE_PX}.npz") as file:
+        feature, row = file["feature"].astype(np.float32), file["row"]
+    full = load_taxonomy()
+    labels = np.array([full.find(pack.species[at]) for at in row.tolist()])
+    split = np.array(pack.split)[row]
+    return Photographed(feature, projection(base.manifest).bytes(feature), row, split, labels)
+
+
+def taught(base: HeadBase, photos: Mapping[str, Photographed], its: Sequence[Lesson]) -> Outcome:
+    """Retrains a base by lessons of one site; every fifth of a label judges."""
+    vectors = np.stack(
+        [photos[lesson.pack].vectors[photos[lesson.pack].row == lesson.row][0] for lesson in its]
+    )
+    judges = [
+        sum(other.label == lesson.label for other in its[:at]) % 5 == 2 for at, lesson in enumerate(its)
+    ]
+    labels = tuple(dict.fromkeys(lesson.label for lesson in its))
+    teach = [at for at, judge in enumerate(judges) if not judge]
+    sums = Sums.empty(base.sums.space, base.sums.dimension, labels).add(
+        vectors[teach], [labels.index(its[at].label) for at in teach]
+    )
+    held = Held(
+        tuple(
+            HeldEvent(lesson.event, "home", lesson.label)
+            for lesson, judge in zip(its, judges, strict=True)
+            if judge
+        ),
+        vectors[np.array(judges)],
+    )
+    rows = rows_of(base.tree, its)
+    return retrain(base, load_zoo(BEFORE).golden(), {"home": sums}, held, None, rows=rows, version=2)
+
+
+def answered(
+    base: HeadBase, release: HeadRelease | None, photos: Photographed, tier: str
+) -> tuple[Taxonomy, Floats]:
+    """The tree and the species (n, s) that a tier answers, without its thresholds."""
+    of = base.grown(release)
+    its = of.calibration
+    if tier == "cloud":
+        tuned = Photos.of(base.tuned, photos.vectors, ()).tuned
+        temperatures = its.cloud
+    else:
+        head = feature_head(base.manifest, base.tree, frame_head(base.manifest).evidence)
+        tuned, temperatures = head.species(photos.feature), its.edge
+    logits = of.solved.logits(photos.vectors)
+    return of.tree, witnessed(of.tree, tuned, logits, temperatures, its.solved_share, its.novelty)
+
+
+class NearestMean:
+    """The class of the nearest mean, over the sums that the solved head is solved from."""
+
+    def __init__(self, sums: Sums) -> None:
+        self._at = np.flatnonzero(sums.counts)
+        self._means = (sums.cross[:-1, self._at] / sums.counts[self._at]).T.astype(np.float32)
+
+    def species(self, vectors: NDArray[np.uint8]) -> NDArray[np.intp]:
+        """Positions (n,)."""
+        far = (self._means**2).sum(1)[None] - 2 * vectors.astype(np.float32) @ self._means.T
+        nearest: NDArray[np.intp] = self._at[far.argmin(1)]
+        return nearest
+
+
+def measure() -> Iterator[str]:
+    """The table's lines."""
+    base, full = load_zoo(BEFORE).base(), load_taxonomy()
+    packs = {name: open_pack(name) for name in KINDS}
+    photos = {name: photographed(pack, base) for name, pack in packs.items()}
+    its = lessons(packs, base.tree)
+    start_s = time.perf_counter()
+    outcome = taught(base, photos, its)
+    retrained_s = time.perf_counter() - start_s
+    assert outcome.release is not None, outcome.report.refused
+    release = outcome.release
+    tree = release.tree(base.tree)
+    nearest = NearestMean(base.sums.with_labels(tree.species).merge(release.learned(base.tree)))
+    yield "| photos | tier | | before | after | nearest mean |"
+    yield "| --- | --- | --- | ---: | ---: | ---: |"
+    for name, whole in photos.items():
+        test = whole.chosen((whole.split == "test") & np.isin(whole.labels, tree.species))
+        is_new = ~np.isin(test.labels, base.tree.species)
+        means = nearest.species(test.vectors)
+        for tier in ("edge", "cloud"):
+            for which, kept in (("new", is_new), ("old", ~is_new)):
+                some = test.chosen(kept)
+                before, after = (
+                    figures(*answered(base, of, some, tier), some.labels.tolist(), full)
+                    for of in (None, release)
+                )
+                near = _of_means(tree, means[kept], some.labels.tolist(), full)
+                for rank in ("species", "family", "kingdom"):
+                    cells = [f"{100 * one.ranks[rank].rate:.1f}%" for one in (before, after, near)]
+                    size = f"{name[4:]} px"
+                    yield f"| {size} ({len(some.row):,}) | {tier} | {which}: {rank} | {' | '.join(cells)} |"
+    start_s = time.perf_counter()
+    base.grown(release)
+    solved_ms = (time.perf_counter() - start_s) * 1e3
+    size_bytes = sum(len(release.files()[file]) for file in FILES)
+    yield ""
+    yield (
+        f"{len(its)} labels of {len(release.rows)} species; {outcome.report.calibration}; retrained in {retrained_s:.1f} s, "
+        f"solved from a release in {solved_ms:.0f} ms; a release of {size_bytes:,} bytes"
+    )
+
+
+def _of_means(tree: Taxonomy, species: NDArray[np.intp], labels: list[str], full: Taxonomy) -> Figures:
+    return figures(tree, np.eye(len(tree.species), dtype=np.float32)[species], labels, full)
+
+
+def main() -> None:
+    for line in measure():
+        sys.stdout.write(f"{line}\n")
+
+
+if __name__ == "__main__":
+    main()
