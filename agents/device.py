@@ -258,7 +258,7 @@ class Device:
         try:
             self._pictures.keep(item.id, item.payload, self._clock.now())
         except OSError as error:
-            log.warning("the picture was not kept", event=item.id, error=str(error))
+            log.warning("the picture was not kept", of=item.id, error=str(error))
         with self._spool.transaction() as tx:
             self._store.send_result(answer.result, tx)
             self._store.send_event(answer.event, tx)
@@ -357,7 +357,7 @@ class Device:
         if error.reason == "withheld":
             self.metrics.withheld()
         self.metrics.refused(error.reason)
-        log.error("not sent", what=outgoing.kind, event=outgoing.event, reason=error.reason, error=str(error))
+        log.error("not sent", what=outgoing.kind, of=outgoing.event, reason=error.reason, error=str(error))
 
 
 def build(settings: Settings, clock: Clock | None = None) -> Device:

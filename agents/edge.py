@@ -40,7 +40,7 @@ from agents.release_download import Download
 from agents.role import Health
 from agents.telemetry import Metrics
 from models.eyes import EdgeEye
-from models.local_eye import LocalEye
+from models.local_eye import LocalEyes
 from models.local_head import Background
 from models.local_lessons import General
 from models.registry import load_zoo
@@ -100,8 +100,9 @@ class Edge:
         self._rooms.open()
         series = SiteSeries(self._series)
         self._sightings = Sightings(settings, self._store, series)
-        local, serving = LocalEye(), self._updates.serving
-        families = Families(self._policy, serving, keyring, settings.uplink.sealed, local.refine)
+        serving = self._updates.serving
+        local = LocalEyes(serving)
+        families = Families(self._policy, local, keyring, settings.uplink.sealed)
         self.labels = Labels(
             settings,
             self._policy,
@@ -118,10 +119,11 @@ class Edge:
             site,
             self._spool,
             self._store,
-            local,
+            local.serve,
             General.of(serving.eye),
             Background.of(zoo.sums()),
             self.metrics,
+            self._tell_status,
         )
         self._sums = SumTeller(site, self._spool, self._store, self._clock)
         # Families by a model of the site's own are not a general head's: there is nothing to transfer.
@@ -146,7 +148,7 @@ class Edge:
             site,
             self.name,
             self._clock,
-            models=lambda: model_names(zoo, local.title(serving.eye.name), heads=self._updates.title),
+            models=lambda: model_names(zoo, local.name_beside(serving.eye.name), heads=self._updates.title),
             backlog=self._backlog,
             update=lambda: self._updates.update,
         )
@@ -302,7 +304,7 @@ class Edge:
         if error.reason == "withheld":
             self.metrics.withheld()
         self.metrics.refused(error.reason)
-        log.error("not sent", what=outgoing.kind, event=outgoing.event, reason=error.reason, error=str(error))
+        log.error("not sent", what=outgoing.kind, of=outgoing.event, reason=error.reason, error=str(error))
 
 
 def build(settings: Settings, clock: Clock | None = None) -> Edge:

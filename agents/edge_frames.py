@@ -21,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.labels import KeptFeature
-from agents.serving import Looker
 from models import cascade, images
 from models.boxes import Box
 from models.calibrate import answer
 from models.eyes import EdgeSight, SiteWord
+from models.local_eye import GeneralEyes
 from models.taxonomy import Taxonomy
 from models.witnesses import Witnesses
 from pipeline import clock, messages
@@ -78,18 +78,15 @@ class Families:
     def __init__(
         self,
         policy: Policy,
-        eyes: Looker[FamilyEye],
+        eyes: GeneralEyes[FamilyEye],
         keyring: Keyring,
         sealed: tuple[Privacy, ...],
-        refine: Callable[[EdgeSight], EdgeSight] = lambda seen: seen,
     ) -> None:
-        """`eyes` says which one answers a stream; `refine` is what the site's own labels add to what it saw; `sealed`: levels whose
-        features the settings let leave sealed."""
+        """`eyes` says which one answers a stream; `sealed`: levels whose features the settings let leave sealed."""
         self._policy = policy
         self._eyes = eyes
         self._keyring = keyring
         self._sealed = sealed
-        self._refine = refine
 
     def answer(
         self, event: Event, *, revision: int, asked: str | None, now: Callable[[], float]
@@ -109,8 +106,7 @@ class Families:
             The crop is no picture, or the vector is of another space.
         """
         before = event.result
-        eye, looked = self._see(event)
-        seen = self._refine(looked)
+        eye, seen = self._see(event)
         found = said(seen)
         path = cascade.deeper(before.path, found.path)
         probability = found.probability if path == found.path else before.probability
@@ -185,9 +181,8 @@ class Families:
         )
         return messages.encode(feature)
 
-    @staticmethod
     def _kept(
-        result: Result, payload: bytes, seen: EdgeSight, levels: Levels, space: str
+        self, result: Result, payload: bytes, seen: EdgeSight, levels: Levels, space: str
     ) -> KeptFeature | None:
         if not may_see(Tier.EDGE, levels.feature):
             return None
@@ -224,6 +219,14 @@ class Families:
         return envelope
 
 
+def said(seen: EdgeSight) -> SiteWord:
+    """What the eye answers: the word of the site's own labels, or else the deepest rank that reaches its threshold."""
+    if seen.site is not None:
+        return seen.site
+    found = answer(seen.tree, (seen.family, seen.kingdom), seen.thresholds)
+    return SiteWord(tuple(found.path), found.probability, sure=False)
+
+
 def _see_vector(vector: Vector, eye: FamilyEye) -> EdgeSight:
     if vector.space != eye.space:
         raise Rejected(
@@ -232,14 +235,6 @@ def _see_vector(vector: Vector, eye: FamilyEye) -> EdgeSight:
             "give device and edge the same release",
         )
     return eye.see_vector(np.frombuffer(vector.data, np.uint8))
-
-
-def said(seen: EdgeSight) -> SiteWord:
-    """What the eye answers: the word of the site's own labels, or else the deepest rank that reaches its threshold."""
-    if seen.site is not None:
-        return seen.site
-    found = answer(seen.tree, (seen.family, seen.kingdom), seen.thresholds)
-    return SiteWord(tuple(found.path), found.probability, sure=False)
 
 
 def latency_ms(event: Event, now_s: float) -> float:

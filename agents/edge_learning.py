@@ -2,7 +2,7 @@
 
 ::
 
-    Labels (after their commit) ──queue──> Learning (pure) ──one transaction──> spool ──> LocalEye.serve(the new head)
+    Labels (after their commit) ──queue──> Learning (pure) ──one transaction──> spool ──> LocalEyes.serve(the new head)
     a release came to serve ─────^            `── refused by its gate: said, and the last good head goes on
 
 Public and edge-private events teach it; what is user-private never reaches this place, and an event that becomes so is taken out.
@@ -27,7 +27,7 @@ from agents.edge_learning_store import About
 from agents.edge_store import EdgeStore
 from agents.labels import LabelledEvent
 from agents.telemetry import Metrics
-from models.local_eye import LocalEye
+from models.local_eye import Served
 from models.local_head import Background
 from models.local_lessons import General, Learning, Step, Taught
 from pipeline.errors import Rejected, Retry
@@ -49,16 +49,19 @@ class EdgeLearning:
         site: str,
         spool: Spool,
         store: EdgeStore,
-        eye: LocalEye,
+        serve: Callable[[Served | None], object],
         general: General,
         background: Background | None,
         metrics: Metrics,
+        changed: Callable[[], object] = lambda: None,
     ) -> None:
+        """`serve` takes each head to answer with; `changed` is called when all that waited is learned."""
         self._spool = spool
         self._answers = store
         self._store = store.learning
-        self._eye = eye
+        self._serve = serve
         self._metrics = metrics
+        self._changed = changed
         self._learning = Learning.start(general, site=site, background=background)
         self._waiting: queue.SimpleQueue[LabelledEvent | General | None] = queue.SimpleQueue()
         self._stop = threading.Event()
@@ -161,7 +164,7 @@ class EdgeLearning:
 
     def _learn(self, told: LabelledEvent) -> None:
         if told.space != self._learning.general.space:
-            log.warning("a label of another space is not learned from", event=told.event, space=told.space)
+            log.warning("a label of another space is not learned from", of=told.event, space=told.space)
             return
         level = learning_level(told.levels)
         if told.label is None or not may_see(Tier.EDGE, level):
@@ -179,7 +182,7 @@ class EdgeLearning:
             learning, step = self._learning.taught(event)
         except Rejected as error:
             log.warning(
-                "a label has no place in the tree", event=told.event, reason=error.reason, error=str(error)
+                "a label has no place in the tree", of=told.event, reason=error.reason, error=str(error)
             )
             self._forget(told.event)
             return
@@ -196,8 +199,10 @@ class EdgeLearning:
             with self._spool.transaction() as tx:
                 self._store.write(step, learning.standing, about, tx)
         self._learning = learning
-        self._eye.serve(learning.served)
+        self._serve(learning.served)
         self._say(learning, step)
+        if self._waiting.empty():
+            self._changed()
 
     def _say(self, learning: Learning, step: Step) -> None:
         local, verdict = learning.local, step.verdict
@@ -212,7 +217,7 @@ class EdgeLearning:
             self._metrics.refused(NOT_LEARNED)
             log.warning(
                 "a label is not learned: the head would be worse with it",
-                event=step.written[0].event,
+                of=step.written[0].event,
                 label=step.written[0].path[-1],
                 held_back=len(local.held),
                 right=f"{verdict.before.right} -> {verdict.after.right}",

@@ -325,7 +325,7 @@ class Gateway:
 
     def _undelivered(self, outgoing: Outgoing, error: Rejected) -> None:
         self.metrics.refused(error.reason)
-        log.error("an answer was not sent", event=outgoing.event, reason=error.reason, error=str(error))
+        log.error("an answer was not sent", of=outgoing.event, reason=error.reason, error=str(error))
 
 
 def check_site(envelope: Envelope, batch_site: str, topic_site: str) -> None:

@@ -1,4 +1,4 @@
-"""The edge's eye at a site that labels: the general eye's sights, named by the site's own head where it has learned better.
+"""The edge's eyes at a site that labels: the general eye's sights, named by the site's own head where it has learned better.
 
 ::
 
@@ -13,16 +13,18 @@ eye's: a site's labels can raise a person, never hide one.
 
 Example::
 
-    local = LocalEye()
-    local.serve(Served(site.name, site.general, site.head(), own=frozenset()))
-    local.refine(zoo.edge_eye().see(crop)).model         # "lite0@3+home.17"
+    eyes = LocalEyes(serving)
+    eyes.serve(Served(site.name, site.general, site.head(), own=frozenset()))
+    _, sight = eyes.look("home/cam1/garden", lambda eye: eye.see(crop))
+    sight.model                 # "lite0@3+home.17"
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Generic, Protocol, TypeVar
 
 from models.calibrate import answer
 from models.eyes import EdgeSight, SiteWord
@@ -36,6 +38,17 @@ SURE_FROM = 0.8
 since nobody looks again."""
 
 
+E = TypeVar("E")
+E_co = TypeVar("E_co", covariant=True)
+
+
+class GeneralEyes(Protocol[E_co]):
+    """What a site's learning starts from: the eyes that serve its streams."""
+
+    def look(self, source: str, ask: Callable[[E_co], EdgeSight]) -> tuple[E_co, EdgeSight]:
+        """Ask the eye of this stream (``site/device/stream``); the eye that answered, and what it saw."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Served:
     """A site's head as it answers: under `name`, for sights of the model `general`. `own` are labels that its tree lacks."""
@@ -46,24 +59,26 @@ class Served:
     own: frozenset[str] = frozenset()
 
 
-class LocalEye:
-    """What a site's labels add to a general eye's sights; swapped head by head, by one assignment, from any thread."""
+class LocalEyes(Generic[E]):
+    """General eyes whose answers follow the site's labels; swapped head by head, by one assignment, from any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, general: GeneralEyes[E]) -> None:
+        self._general = general
         self._served: Served | None = None
 
-    def title(self, general: str) -> str:
-        """The model by which sights of this general one are answered: the site's, where it serves."""
+    def name_beside(self, general: str) -> str:
+        """What a sight by this general model is named for."""
         served = self._served
         return served.name if served and served.general == general else general
 
     def serve(self, served: Served | None) -> None:
-        """From the next sight on; None: the general eye alone."""
+        """From the next sight on; None: the general eyes alone."""
         self._served = served
 
-    def refine(self, sight: EdgeSight) -> EdgeSight:
-        """See `refined`."""
-        return refined(sight, self._served)
+    def look(self, source: str, ask: Callable[[E], EdgeSight]) -> tuple[E, EdgeSight]:
+        """The eye of this stream, and what it and the site's labels see."""
+        eye, sight = self._general.look(source, ask)
+        return eye, refined(sight, self._served)
 
 
 def refined(sight: EdgeSight, served: Served | None) -> EdgeSight:

@@ -43,10 +43,9 @@ START_SHARE = 0.2
 START_TEMPERATURE = 1.4
 """Before the site has visits enough to say how both heads are weighed."""
 
-BACKGROUND_WEIGHT = 2.0
-"""So many events the background counts for each event of the site's own. Of 2,400 held-out photos, ten labels each of five to seven
-species and none of others: at 4 the others lose 1.5 points and the labelled gain some 20 to 30; at 2 it is 5 and 30 to 45; without a
-background nothing else is named any more."""
+BACKGROUND_WEIGHT = 4.0
+"""So many events the background counts for each event of the site's own. On held-out photos, with labels of five to seven species and
+of no others, those others lose 1 to 2.5 points at 4, 6 to 8 at 2, and without a background all: docs/learning.md."""
 
 FAINTEST = 1e-6
 UNSEEN = "unseen"

@@ -26,7 +26,7 @@ from agents.edge_store import SITE, UPLINK, UPLINK_ACKS, EdgeStore
 from agents.serving import Fixed
 from agents.telemetry import Metrics
 from models.eyes import EdgeEye
-from models.local_eye import LocalEye
+from models.local_eye import LocalEyes
 from models.local_lessons import General
 from pipeline import messages, topics
 from pipeline.clock import HandClock
@@ -66,14 +66,8 @@ class SampleEdge:
         self.rooms = Rooms(self.settings, self.policy, self.store, occupancy(), self.keyring, self.clock)
         self.rooms.open()
         self.sightings = Sightings(self.settings, self.store, charts)
-        self.eye = LocalEye()
-        families = Families(
-            self.policy,
-            Fixed(general_eye or edge_eye()),
-            self.keyring,
-            self.settings.uplink.sealed,
-            self.eye.refine,
-        )
+        self.eyes = LocalEyes(Fixed(general_eye or edge_eye()))
+        families = Families(self.policy, self.eyes, self.keyring, self.settings.uplink.sealed)
         self.labels = Labels(
             self.settings,
             self.policy,
@@ -90,7 +84,7 @@ class SampleEdge:
             self.settings.site,
             self.spool,
             self.store,
-            self.eye,
+            self.eyes.serve,
             General.of(general_eye or edge_eye()),
             background(),
             self.metrics,
@@ -163,6 +157,11 @@ class SampleEdge:
         """Let time pass, and look again at labels that came before their events."""
         self.clock.turn(seconds)
         self.labels.retry_early(threading.Event())
+
+    @property
+    def model(self) -> str:
+        """What answers are named for."""
+        return self.eyes.name_beside(self.learning.general.name)
 
     # --- out -------------------------------------------------------------------------------------------------
 

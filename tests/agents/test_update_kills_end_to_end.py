@@ -34,7 +34,7 @@ VICTIMS = ("edge", "trainer", "cloud", "gateway")
 ROLES = ("device", "edge", "gateway", "stream", "cloud")
 TAKERS = ("edge", "cloud")
 CANARY_S = 1.0
-UPDATE_S = 3.0
+UPDATE_S = 4.0
 """What an update takes, and so what the moments of the kills are drawn from."""
 SIGNING_S = 0.4
 ROOT = Path(__file__).parents[2]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from sample_lessons import DIMENSION, NEW, PATHS, SPACE, TREE, general, taught, vector
@@ -9,7 +11,7 @@ from sample_lessons import DIMENSION, NEW, PATHS, SPACE, TREE, general, taught, 
 from models.boxes import Box
 from models.calibrate import DEFAULT_THRESHOLDS
 from models.eyes import EdgeSight
-from models.local_eye import SURE_FROM, LocalEye, Served, refined
+from models.local_eye import SURE_FROM, LocalEyes, Served, refined
 from models.local_lessons import Learning
 from models.scores import Scores
 from models.taxonomy import Taxonomy, roll_up
@@ -43,6 +45,20 @@ class FlatEye:
         )
 
 
+class One:
+    """One eye for all streams."""
+
+    def __init__(self, eye: FlatEye) -> None:
+        self.eye = eye
+
+    def look(self, source: str, ask: Callable[[FlatEye], EdgeSight]) -> tuple[FlatEye, EdgeSight]:
+        return self.eye, ask(self.eye)
+
+
+def look(eyes: LocalEyes[FlatEye], label: str, seed: int = 99) -> EdgeSight:
+    return eyes.look("home/cam1/garden", lambda eye: eye.see_vector(vector(label, seed)))[1]
+
+
 def served(paths: tuple[tuple[str, ...], ...] = (*PATHS, NEW), visits: int = 40) -> Served:
     learning = Learning.start(general(), site="home")
     for number in range(visits):
@@ -58,21 +74,21 @@ def site() -> Served:
 
 
 def test_without_labels_the_general_eye_answers_under_its_own_name() -> None:
-    local = LocalEye()
-    sight = local.refine(FlatEye().see_vector(vector("Felidae", 1)))
-    assert (local.title("lite0@2"), sight.model, sight.site) == ("lite0@2", "lite0@2", None)
+    eyes = LocalEyes(One(FlatEye()))
+    sight = look(eyes, "Felidae")
+    assert (eyes.name_beside("lite0@2"), sight.model, sight.site) == ("lite0@2", "lite0@2", None)
 
 
 def test_a_head_that_is_served_answers_from_the_next_sight_on(site: Served) -> None:
-    local, eye = LocalEye(), FlatEye()
-    local.serve(site)
-    sight = local.refine(eye.see_vector(vector("Vulpes vulpes", 99)))
-    assert local.title("lite0@2") == sight.model == "lite0@2+home.40"
+    eyes = LocalEyes(One(FlatEye()))
+    eyes.serve(site)
+    sight = look(eyes, "Vulpes vulpes")
+    assert eyes.name_beside("lite0@2") == sight.model == "lite0@2+home.40"
     assert sight.family.best[0] == "Canidae"
     assert sight.site is not None
     assert sight.site.path == ("animal", "Canidae", "Vulpes vulpes")
-    local.serve(None)
-    assert local.refine(eye.see_vector(vector("Vulpes vulpes", 99))).model == "lite0@2"
+    eyes.serve(None)
+    assert look(eyes, "Vulpes vulpes").model == "lite0@2"
 
 
 def test_a_word_goes_no_deeper_than_the_label_that_was_learned(site: Served) -> None:
@@ -106,10 +122,10 @@ def test_only_a_likely_label_of_the_releases_tree_is_sure(site: Served) -> None:
 
 
 def test_sights_of_another_model_stay_as_they_are(site: Served) -> None:
-    local = LocalEye()
-    local.serve(site)
-    assert local.title("lite0@3") == "lite0@3"
-    assert local.refine(FlatEye("lite0@3").see_vector(vector("Felidae", 1))).model == "lite0@3"
+    eyes = LocalEyes(One(FlatEye("lite0@3")))
+    eyes.serve(site)
+    assert eyes.name_beside("lite0@3") == "lite0@3"
+    assert look(eyes, "Felidae").model == "lite0@3"
     alone = FlatEye(families_alone=True).see_vector(vector("Felidae", 1))
     assert refined(alone, site) is alone
 
