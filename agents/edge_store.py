@@ -1,5 +1,5 @@
-"""What the edge remembers, and what it sends: answers beside inbox and outbox, in the same transactions; sightings and
-rooms have tables of their own (`SightingStore`, `RoomStore`). Kept for `edge.keep_days`.
+"""What the edge remembers, and what it sends: answers beside inbox and outbox, in the same transactions; sightings,
+rooms and asks have tables of their own (`SightingStore`, `RoomStore`, `AskStore`). Kept for `edge.keep_days`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from agents import edge_room_store, edge_sighting_store, outbox
+from agents import edge_ask_store, edge_room_store, edge_sighting_store, outbox
+from agents.edge_ask_store import AskStore
 from agents.edge_room_store import RoomStore
 from agents.edge_sighting_store import SightingStore
 from pipeline import messages, topics
@@ -71,12 +72,14 @@ class EdgeStore:
         self._clock = clock
         self.sightings = SightingStore(spool, clock)
         self.rooms = RoomStore(spool)
+        self.asks = AskStore(spool)
 
     def open(self) -> None:
         """Make the tables where there are none."""
         self._spool.migrate("edge", MIGRATIONS)
         self._spool.migrate("sightings", edge_sighting_store.MIGRATIONS)
         self._spool.migrate("rooms", edge_room_store.MIGRATIONS)
+        self._spool.migrate("asks", edge_ask_store.MIGRATIONS)
 
     # --- answers -----------------------------------------------------------------------------------------------
 
@@ -201,3 +204,4 @@ class EdgeStore:
             tx.db.execute("DELETE FROM edge_answers WHERE at < ?", (before_s,))
             self.sightings.forget(before_s, tx)
             self.rooms.forget(before_s, tx)
+            self.asks.forget(before_s, tx)
