@@ -126,10 +126,10 @@ class Usual(msgspec.Struct, frozen=True, array_like=True):
     def take(self, vector: NDArray[np.uint8]) -> Usual:
         mean, squares = self._arrays()
         count, off = self.count + 1, vector - mean
-        mean = mean + off / count
-        squares = squares + off * (vector - mean)
+        moved = mean + off / count
+        squares = squares + off * (vector - moved)
         return Usual(
-            self.space, count, mean.astype(np.float32).tobytes(), squares.astype(np.float32).tobytes()
+            self.space, count, moved.astype(np.float32).tobytes(), squares.astype(np.float32).tobytes()
         )
 
     def look(self, vector: NDArray[np.uint8]) -> tuple[Usual, float, float]:
