@@ -3,7 +3,9 @@
 ::
 
     MQTT event ──> inbox ──> Families, Rooms ──> outbox ──> MQTT result, sighting (users of the site)
-    (devices)                                       └─────> MQTT uplink           (gateway, kept until its uplink-ack)
+    (devices)        ^                              └─────> MQTT uplink           (gateway, kept until its uplink-ack)
+    MQTT label ──────┴─────> Labels ──────────────────^
+    (people)
     MQTT downlink (the cloud's answers) ──> refined in place ──> MQTT result, sighting
 
 The edge owns the revisions of an event from its own answer on: the cloud's answer passes through it, and where none
@@ -24,6 +26,7 @@ from agents.dead_letters import answer_or_refuse
 from agents.edge_answers import Answers
 from agents.edge_frames import Families
 from agents.edge_inbox import SiteAdmission, UplinkAdmission
+from agents.edge_labels import Labels
 from agents.edge_rooms import Rooms
 from agents.edge_series import SiteSeries
 from agents.edge_sightings import Sightings
@@ -90,6 +93,18 @@ class Edge:
         series = SiteSeries(self._series)
         self._sightings = Sightings(settings, self._store, series)
         families = Families(self._policy, load_taxonomy(), eye, keyring, settings.uplink.sealed)
+        self.labels = Labels(
+            settings,
+            self._policy,
+            self._spool,
+            self._store,
+            self._sightings,
+            series,
+            keyring,
+            load_taxonomy,
+            self.metrics,
+            self._clock,
+        )
         self._answers = Answers(
             settings,
             self._policy,
@@ -98,6 +113,7 @@ class Edge:
             families,
             self._rooms,
             self._sightings,
+            self.labels,
             series,
             self.metrics,
             self._clock,
@@ -110,7 +126,7 @@ class Edge:
         self._mqtt = Connection(
             endpoint(settings.mqtt),
             f"tierwise-{site}-edge",
-            subscriptions=[topics.event(site, "+", "+")],
+            subscriptions=[topics.event(site, "+", "+"), topics.label(site, "+")],
             handler=Ingest(self._spool, SITE, at_site.admit, at_site.committed),
             birth=birth,
             will=will,
@@ -205,6 +221,8 @@ class Edge:
             self._answers.told(window)
         self._rooms.tell_hours(self._spool)
         self._sightings.close_quiet(now_s, self._spool)
+        self.labels.retry_early(self._stop)
+        self.labels.tell_changes()
 
     def _announce(self, now_s: float) -> None:
         """At each connection: a broker that was set up anew has forgotten what it retained."""

@@ -16,14 +16,16 @@ import msgspec
 import structlog
 
 from agents.edge_frames import Families
+from agents.edge_labels import Labels
 from agents.edge_rooms import Rooms
 from agents.edge_series import SiteSeries
 from agents.edge_sightings import Sightings
 from agents.edge_store import DAY_S, SITE, UPLINK, Context, EdgeStore, Known
+from agents.labels import LABELLED
 from agents.refusals import refusal
 from agents.telemetry import Metrics
 from models.cascade import deeper, rank_of
-from pipeline import clock, messages
+from pipeline import clock, messages, topics
 from pipeline.clock import Clock
 from pipeline.errors import Rejected, Retry
 from pipeline.messages import UNKNOWN, Envelope, Event, Levels, Privacy, Rank, Report, Result, Task, Tier
@@ -46,6 +48,7 @@ class Answers:
         families: Families,
         rooms: Rooms,
         sightings: Sightings,
+        labels: Labels,
         series: SiteSeries,
         metrics: Metrics,
         time: Clock,
@@ -57,19 +60,23 @@ class Answers:
         self._families = families
         self._rooms = rooms
         self._sightings = sightings
+        self._labels = labels
         self._series = series
         self._metrics = metrics
         self._clock = time
         self._keep_s = settings.edge.keep_days * DAY_S
 
     def answer(self, item: Item) -> None:
-        """Deal with one event of a device."""
+        """Deal with one event of a device, or a label of one."""
+        if is_label(item):
+            self._labels.take(item)
+            return
         event = messages.decode(Event, item.payload)
         if isinstance(event.body, Report):
             self._answer_report(item, event, event.body)
             return
         known = self._store.answer(event.result.event)
-        if event.body is not None and (known is None or known.result.tier is Tier.DEVICE):
+        if event.body is not None and (known is None or known.models.tier is Tier.DEVICE):
             self._answer_frame(item, event, known)
         elif known is None:
             self._take_over(item, event)
@@ -86,23 +93,28 @@ class Answers:
     def _answer_frame(self, item: Item, event: Event, known: Known | None) -> None:
         """A crop or a vector: feature and family, and perhaps a question to the cloud."""
         before = event.result
+        if known is not None:
+            event = msgspec.structs.replace(event, levels=event.levels.join(known.context.levels))
         asked = self._store.sightings.asked(before.sighting) if before.sighting else None
         revision = max(before.revision, known.result.revision if known else 0) + 1
         answer = self._families.answer(event, revision=revision, asked=asked, now=self._clock.now)
-        result = answer.result
         context = Context(event.received_s, answer.levels, event.wants)
         with self._spool.transaction() as tx:
+            result, context = self._labels.over(answer.result, context, tx)
             self._store.send_result(result, tx)
             self._store.keep(result, context, tx, order=(event.boot, event.sequence))
             for envelope in (*event.sealed, answer.feature):
                 if envelope is not None and self._may_leave(envelope):
                     self._store.send_up(envelope, result.site, tx)
+            if answer.kept is not None:
+                self._labels.came(answer.kept, tx)
             if answer.withdrawn:
                 tx.cancel(result.event, hop=UPLINK)
             if result.pending is not None:
                 deadline_s = self._clock.now() + self._settings.edge.cloud_deadline_s
                 self._store.await_answer(result.event, deadline_s, tx)
-            self._sightings.count(result, tx, asked=result.event if result.pending is not None else None)
+            asked_now = answer.result.event if answer.result.pending is not None else None
+            self._sightings.count(result, tx, asked=asked_now)
             tx.finish(item)
         if answer.withdrawn:
             self._scrub()
@@ -170,32 +182,40 @@ class Answers:
         if not is_news(answer, context):
             return
         result = self._refined(known, answer) if known else answer
+        levels_before = levels
         levels = self._raised(result, levels)
         result = msgspec.structs.replace(result, privacy=result.privacy.join(levels.result))
         # The value that an hour is told with is its mean: as private as a summary.
         value_level = levels.summary if result.rank is Rank.PATTERN else levels.reading
         result = within(result, msgspec.structs.replace(levels, reading=value_level))
         self._store.stop_waiting(result.event, tx)
+        if levels != levels_before:
+            self._labels.raised(result.event, levels, tx)
+        context = with_cloud(answer, msgspec.structs.replace(context, levels=levels))
+        result, context = self._labels.over(result, context, tx)
+        if known is not None and result.rule == LABELLED and says_the_same(result, known.result):
+            self._store.keep(known.result, context, tx)
+            return
         self._store.send_result(result, tx)
-        self._store.keep(result, with_cloud(answer, msgspec.structs.replace(context, levels=levels)), tx)
+        self._store.keep(result, context, tx)
         if known is not None:
             self._sightings.count(result, tx, asked=result.event)
         self.told(result)
 
     def _refined(self, known: Known, answer: Result) -> Result:
         """The cloud's answer as the next one about an event that is known here."""
-        before = known.result
+        before = known.models
         path = deeper(before.path, answer.path) if answer.task is Task.WILDLIFE else answer.path
         kept = path != answer.path
         return msgspec.structs.replace(
             answer,
             sighting=before.sighting,
-            revision=max(before.revision + 1, answer.revision),
+            revision=max(known.result.revision + 1, answer.revision),
             rank=rank_of(path) if answer.task is Task.WILDLIFE else answer.rank,
             label=path[-1] if path else UNKNOWN,
             path=path,
             probability=before.probability if kept else answer.probability,
-            privacy=before.privacy.join(answer.privacy),
+            privacy=known.result.privacy.join(answer.privacy),
             latency_ms=round((self._clock.now() - known.context.received_s) * 1000, 1),
         )
 
@@ -244,6 +264,17 @@ class Answers:
             if result.tier is not Tier.DEVICE:
                 self._metrics.answered(result)
         self._series.results(*results)
+
+
+def is_label(item: Item) -> bool:
+    """Whether this came on a label's topic."""
+    parsed = topics.parse(item.topic)
+    return parsed is not None and parsed.channel == "label"
+
+
+def says_the_same(one: Result, other: Result) -> bool:
+    """Whether two labelled answers about an event differ in nothing that a person would see."""
+    return (one.path, one.reason, one.privacy) == (other.path, other.reason, other.privacy)
 
 
 def is_news(answer: Result, context: Context) -> bool:

@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.labels import KeptFeature
 from models import cascade, images
 from models.boxes import Box
 from models.calibrate import answer
@@ -27,6 +28,7 @@ from models.taxonomy import Taxonomy
 from pipeline import clock, messages
 from pipeline.errors import Rejected
 from pipeline.messages import Crop, Envelope, Event, Feature, Kind, Levels, Privacy, Result, Tier, Vector
+from pipeline.privacy.gate import may_see
 from pipeline.privacy.policy import Policy
 from pipeline.privacy.seal import Keyring, seal
 
@@ -54,6 +56,8 @@ class FamilyAnswer:
     levels: Levels
     feature: Envelope | None
     """What may travel on: in the clear to be answered, or sealed to be kept."""
+    kept: KeptFeature | None
+    """What stays here for as long as the event is known; None where the edge may not hold it in the clear."""
 
     @property
     def withdrawn(self) -> bool:
@@ -140,8 +144,11 @@ class Families:
             model=seen.model,
             latency_ms=latency_ms(event, now()),
         )
-        feature = None if seen.person_raised else self._feature(event, result, seen, levels, decision.forward)
-        return FamilyAnswer(result, levels, feature)
+        if seen.person_raised:
+            return FamilyAnswer(result, levels, None, None)
+        payload = self._payload(event, result, seen)
+        feature = self._feature(result, payload, levels, decision.forward)
+        return FamilyAnswer(result, levels, feature, self._kept(result, payload, seen, levels))
 
     def _see(self, event: Event) -> EdgeSight:
         if isinstance(event.body, Crop):
@@ -156,14 +163,9 @@ class Families:
             return self._eye.see_vector(np.frombuffer(event.body.data, np.uint8))
         raise Rejected("no-body", "an event for the edge's eye came without a crop or a vector")
 
-    def _feature(
-        self, event: Event, result: Result, seen: EdgeSight, levels: Levels, forward: bool
-    ) -> Envelope | None:
-        """The feature's envelope: public to be answered, edge-private sealed by the site's key if settings ask so."""
-        keep_sealed = levels.feature is Privacy.EDGE_PRIVATE and levels.feature in self._sealed
-        if not forward and not keep_sealed:
-            return None
-        payload = Feature(
+    @staticmethod
+    def _payload(event: Event, result: Result, seen: EdgeSight) -> bytes:
+        feature = Feature(
             data=seen.vector.tobytes(),
             sighting="" if result.sighting in (None, result.event) else str(result.sighting),
             wants=event.wants,
@@ -172,12 +174,33 @@ class Families:
             probability=result.probability,
             latency_ms=result.latency_ms,
         )
+        return messages.encode(feature)
+
+    def _kept(self, result: Result, payload: bytes, seen: EdgeSight, levels: Levels) -> KeptFeature | None:
+        if not may_see(Tier.EDGE, levels.feature):
+            return None
+        return KeptFeature(
+            event=result.event,
+            sighting=result.sighting or result.event,
+            source=result.source,
+            time=result.time,
+            space=self._eye.space,
+            payload=payload,
+            vector=seen.vector.tobytes(),
+            levels=levels,
+        )
+
+    def _feature(self, result: Result, payload: bytes, levels: Levels, forward: bool) -> Envelope | None:
+        """The feature's envelope: public to be answered, edge-private sealed by the site's key if settings ask so."""
+        keep_sealed = levels.feature is Privacy.EDGE_PRIVATE and levels.feature in self._sealed
+        if not forward and not keep_sealed:
+            return None
         envelope = Envelope(
             event=result.event,
             kind=Kind.FEATURE,
             privacy=levels.feature,
             key=f"{result.site}/{result.device}",
-            payload=messages.encode(payload),
+            payload=payload,
             source=result.source,
             time=result.time,
             space=self._eye.space,

@@ -1,4 +1,4 @@
-"""What the edge lets in: events of its devices, and over the uplink the gateway's acknowledgements and the cloud's answers.
+"""What the edge lets in: events of its devices, people's labels of them, and over the uplink the gateway's acknowledgements and the cloud's answers.
 
 Runs inside the transaction of a batch of messages, so that what is acknowledged is committed. Each message stands for
 itself: one that cannot be taken is refused, and the batch goes on, since the broker would only bring it again.
@@ -15,12 +15,13 @@ import structlog
 
 from agents.dead_letters import INTERNAL_ERROR
 from agents.edge_store import SITE, UPLINK, EdgeStore
+from agents.labels import LABEL_MAX_BYTES
 from agents.refusals import refusal
 from agents.telemetry import Metrics
 from pipeline import messages, topics
 from pipeline.clock import Clock
 from pipeline.errors import Rejected, Retry, Stop
-from pipeline.messages import Downlink, Event, Malformed, Result, UplinkAck
+from pipeline.messages import Downlink, Event, Label, Malformed, Result, UplinkAck
 from pipeline.mqtt import Message
 from pipeline.spool import Arrival, Receipt, Spool, Transaction
 
@@ -38,7 +39,7 @@ class SiteAdmission:
         self._clock = clock
 
     def admit(self, message: Message, tx: Transaction) -> Arrival | None:
-        """Store an event of a device of this site, or refuse it.
+        """Store an event of a device of this site, or a label of one, or refuse it.
 
         Raises
         ------
@@ -58,6 +59,8 @@ class SiteAdmission:
         parsed = topics.parse(message.topic)
         if parsed is None:
             return None
+        if parsed.channel == "label":
+            return self._label(message)
         told = messages.decode(Event, message.payload).result
         if (told.site, told.device, told.stream) != (parsed.site, parsed.device, parsed.name):
             raise Rejected(
@@ -66,6 +69,19 @@ class SiteAdmission:
             )
         self._metrics.received(told.source, "event")
         return Arrival(message.topic, message.payload, self._clock.now(), f"{told.event}/{told.revision}")
+
+    def _label(self, message: Message) -> Arrival:
+        """What it means is found out when its turn comes: it may be about an event that waits in the same inbox."""
+        if message.retain:
+            raise Rejected(
+                "retained", "a retained label would be said again at every connect: publish without -r"
+            )
+        if len(message.payload) > LABEL_MAX_BYTES:
+            raise Rejected(
+                "label-too-large", f"{len(message.payload)} bytes; a label has at most {LABEL_MAX_BYTES}"
+            )
+        messages.decode(Label, message.payload)
+        return Arrival(message.topic, message.payload, self._clock.now())
 
     def _refuse(self, topic: str, payload: bytes, tx: Transaction, error: Rejected) -> None:
         now_s = self._clock.now()
@@ -77,7 +93,7 @@ class SiteAdmission:
         by_device: dict[tuple[str, str], list[str]] = {}
         for receipt in receipts:
             parsed = topics.parse(receipt.topic)
-            if parsed is not None:
+            if parsed is not None and parsed.channel != "label":  # acknowledged once it was dealt with
                 by_device.setdefault((parsed.site, parsed.device), []).append(receipt.id)
             if receipt.conflict:
                 why = Rejected("id-reused", f"{receipt.id} named another event before: this one is not taken")

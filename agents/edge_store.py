@@ -1,5 +1,6 @@
 """What the edge remembers, and what it sends: answers beside inbox and outbox, in the same transactions; sightings,
-rooms and asks have tables of their own (`SightingStore`, `RoomStore`, `AskStore`). Kept for `edge.keep_days`.
+rooms, labels and asks have tables of their own (`SightingStore`, `RoomStore`, `LabelStore`, `AskStore`). Kept for
+`edge.keep_days`.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ from typing import NamedTuple
 
 import msgspec
 
-from agents import edge_ask_store, edge_room_store, edge_sighting_store, outbox
+from agents import edge_ask_store, edge_room_store, edge_sighting_store, label_store, outbox
 from agents.edge_ask_store import AskStore
 from agents.edge_room_store import RoomStore
 from agents.edge_sighting_store import SightingStore
+from agents.label_store import LabelStore
 from pipeline import messages, topics
 from pipeline.clock import Clock
 from pipeline.messages import (
+    Ack,
     DownlinkAck,
     Envelope,
     EventAck,
@@ -55,6 +58,8 @@ class Context(msgspec.Struct, frozen=True):
     """The highest that the cloud gave its answers; what stands was told under a revision of the edge's own."""
     cloud_models: tuple[str, ...] = ()
     """Whose answers of that revision were taken."""
+    models: Result | None = None
+    """What the models say, where people said something as well: it is told again when no label stands any more."""
 
 
 class Known(NamedTuple):
@@ -62,6 +67,11 @@ class Known(NamedTuple):
 
     result: Result
     context: Context
+
+    @property
+    def models(self) -> Result:
+        """The models' last answer, whatever people said of the event."""
+        return self.context.models or self.result
 
 
 class EdgeStore:
@@ -72,6 +82,7 @@ class EdgeStore:
         self._clock = clock
         self.sightings = SightingStore(spool, clock)
         self.rooms = RoomStore(spool)
+        self.labels = LabelStore(spool)
         self.asks = AskStore(spool)
 
     def open(self) -> None:
@@ -79,6 +90,7 @@ class EdgeStore:
         self._spool.migrate("edge", MIGRATIONS)
         self._spool.migrate("sightings", edge_sighting_store.MIGRATIONS)
         self._spool.migrate("rooms", edge_room_store.MIGRATIONS)
+        self._spool.migrate("labels", label_store.MIGRATIONS)
         self._spool.migrate("asks", edge_ask_store.MIGRATIONS)
 
     # --- answers -----------------------------------------------------------------------------------------------
@@ -175,6 +187,11 @@ class EdgeStore:
             tx,
         )
 
+    def acknowledge_label(self, ack: Ack, site: str, device: str, tx: Transaction) -> None:
+        """To who gave it: the label is in, or was before."""
+        topic = topics.ack(site, device)
+        self._send(ack, SITE, topic, f"label-ack/{device}/{ack.sha256}", "", Privacy.PUBLIC, tx)
+
     def acknowledge_downlink(self, site: str, ids: Iterable[str], tx: Transaction) -> None:
         ack = DownlinkAck(ids=tuple(ids))
         self._send(
@@ -199,9 +216,10 @@ class EdgeStore:
     # --- tidying -------------------------------------------------------------------------------------------------
 
     def forget(self, before_s: float) -> None:
-        """Drop answers, sightings and told hours that are older than this."""
+        """Drop answers, their labels and features, sightings and told hours that are older than this."""
         with self._spool.transaction() as tx:
             tx.db.execute("DELETE FROM edge_answers WHERE at < ?", (before_s,))
             self.sightings.forget(before_s, tx)
             self.rooms.forget(before_s, tx)
+            self.labels.forget(tx)
             self.asks.forget(before_s, tx)

@@ -40,6 +40,7 @@ from pipeline.messages import (
     Tier,
     UplinkAck,
     UplinkBatch,
+    Vote,
 )
 from pipeline.mqtt import Connection, Message
 from pipeline.privacy import gate
@@ -308,7 +309,7 @@ def check_site(envelope: Envelope, batch_site: str, topic_site: str) -> None:
     Rejected
         ``other-site``: the batch, the envelope or its answer names another one; ``odd-name``: what it names is no
         name; ``wrong-key``: its key is not its source's; ``not-a-sighting``: an edge tells sightings, and no answers
-        of other tiers.
+        of other tiers; ``not-a-vote``: its label is none.
     """
     if batch_site != topic_site:
         raise Rejected("other-site", f"a batch of another site came on the uplink of site {topic_site}")
@@ -323,6 +324,11 @@ def check_site(envelope: Envelope, batch_site: str, topic_site: str) -> None:
         )
     if envelope.key != "/".join(names[:2]):
         raise Rejected("wrong-key", f"{envelope.event}: its key is not site/device of its source")
+    if envelope.kind is Kind.LABEL and not envelope.sealed_by:
+        try:
+            messages.decode(Vote, envelope.payload)
+        except Malformed as error:
+            raise Rejected("not-a-vote", f"{envelope.event}: its label cannot be read: {error}") from None
     if envelope.kind is Kind.RESULT and not envelope.sealed_by:
         told = records.answer(envelope.payload)
         if not isinstance(told, SightingReport):

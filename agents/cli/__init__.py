@@ -62,6 +62,13 @@ COMMANDS: Final = (
     ),
     Entry("watch", "agents.cli.watch:watch", "A live table of answers, refined in place.", PEOPLE),
     Entry("counts", "agents.cli.counts:counts", "What was seen where, without any picture.", PEOPLE),
+    Entry("label", "agents.cli.label:label", "Say what an event shows; the edge learns from it.", PEOPLE),
+    Entry(
+        "review",
+        "agents.cli.review:review",
+        "Go through the events whose labels would teach most.",
+        PEOPLE,
+    ),
     Entry("picture", "agents.cli.picture:picture", "Find the picture of an event on its device.", PEOPLE),
     Entry("device", "agents.cli.roles:device", "Answers frames and readings at their source.", ROLES),
     Entry(

@@ -199,6 +199,11 @@ def open_private(envelope: Envelope, keyring: Keyring) -> Hidden:
         raise Rejected("seal", f"{envelope.id}: opens, but holds no user-private record") from None
 
 
+def pseudonym(key: Key, person: str) -> str:
+    """What a person of a site is called outside of it: always the same, and nobody without the key knows who."""
+    return _derive(key.secret, "person", person)[:6].hex()
+
+
 def routing_key(key: Key, source: str) -> str:
     """Keeps one stream's records together without naming it."""
     return _derive(key.secret, "route", source)[:16].hex()

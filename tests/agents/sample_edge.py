@@ -17,6 +17,7 @@ from agents.dead_letters import answer_or_refuse
 from agents.edge_answers import Answers
 from agents.edge_frames import Families
 from agents.edge_inbox import SiteAdmission, UplinkAdmission
+from agents.edge_labels import Labels
 from agents.edge_rooms import Rooms
 from agents.edge_series import SiteSeries
 from agents.edge_sightings import Sightings
@@ -26,7 +27,7 @@ from models.taxonomy import load_taxonomy
 from pipeline import messages, topics
 from pipeline.clock import HandClock
 from pipeline.delivery import Ingest
-from pipeline.messages import Downlink, Envelope, Event, Result, SightingReport
+from pipeline.messages import Downlink, Envelope, Event, Label, Result, SightingReport
 from pipeline.mqtt import Message
 from pipeline.privacy.policy import Policy
 from pipeline.privacy.seal import Keyring
@@ -63,6 +64,18 @@ class SampleEdge:
         families = Families(
             self.policy, load_taxonomy(), edge_eye(), self.keyring, self.settings.uplink.sealed
         )
+        self.labels = Labels(
+            self.settings,
+            self.policy,
+            self.spool,
+            self.store,
+            self.sightings,
+            charts,
+            self.keyring,
+            load_taxonomy,
+            self.metrics,
+            self.clock,
+        )
         self.answers = Answers(
             self.settings,
             self.policy,
@@ -71,6 +84,7 @@ class SampleEdge:
             families,
             self.rooms,
             self.sightings,
+            self.labels,
             charts,
             self.metrics,
             self.clock,
@@ -113,6 +127,16 @@ class SampleEdge:
         self.clock.turn(self.settings.edge.cloud_deadline_s + 1)
         for event in self.store.overdue(self.clock.now()):
             self.answers.expire(event)
+
+    def label(self, label: Label, device: str = "cam1", *, retain: bool = False) -> None:
+        """A person's word, published under this device."""
+        topic = topics.label(self.settings.site, device)
+        self.deliver_raw(Message(topic, messages.encode(label), retain))
+
+    def wait_for_early(self, seconds: float = 0.0) -> None:
+        """Let time pass, and look again at labels that came before their events."""
+        self.clock.turn(seconds)
+        self.labels.retry_early(threading.Event())
 
     # --- out -------------------------------------------------------------------------------------------------
 
