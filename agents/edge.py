@@ -31,6 +31,7 @@ from agents.edge_rooms import Rooms
 from agents.edge_series import SiteSeries
 from agents.edge_sightings import Sightings
 from agents.edge_store import DAY_S, SITE, UPLINK, UPLINK_ACKS, EdgeStore
+from agents.edge_watch import SiteWatch
 from agents.links import broker_parts, endpoint, model_names, presence
 from agents.own_models import edge_eye
 from agents.role import Health
@@ -105,6 +106,8 @@ class Edge:
             self.metrics,
             self._clock,
         )
+        self._watch = SiteWatch(settings, self._spool, self._store, self.metrics, self._clock)
+        self.labels.listen(self._watch.labelled)
         self._answers = Answers(
             settings,
             self._policy,
@@ -114,6 +117,7 @@ class Edge:
             self._rooms,
             self._sightings,
             self.labels,
+            self._watch,
             series,
             self.metrics,
             self._clock,
@@ -221,6 +225,7 @@ class Edge:
             self._answers.told(window)
         self._rooms.tell_hours(self._spool)
         self._sightings.close_quiet(now_s, self._spool)
+        self._watch.ask()
         self.labels.retry_early(self._stop)
         self.labels.tell_changes()
 

@@ -95,6 +95,14 @@ class AskStore:
         """A label was given for a frame of this sighting; None: the last one was taken back."""
         tx.db.execute("UPDATE asks SET settled = ? WHERE sighting = ?", (now_s, sighting))
 
+    def outdated(self) -> bool:
+        """Whether something is asked about whose feature is gone."""
+        return bool(
+            self._spool.query(
+                "SELECT 1 FROM asks WHERE settled IS NULL AND event NOT IN (SELECT event FROM edge_features) LIMIT 1"
+            )
+        )
+
     def unask(self, tx: Transaction) -> None:
         """Ask no more about events whose features the edge may not hold any more: a person is in the picture, after all."""
         tx.db.execute(

@@ -58,6 +58,8 @@ class FamilyAnswer:
     """What may travel on: in the clear to be answered, or sealed to be kept."""
     kept: KeptFeature | None
     """What stays here for as long as the event is known; None where the edge may not hold it in the clear."""
+    doubt: float = 0.0
+    """1 - the family's margin: how much a label would settle."""
 
     @property
     def withdrawn(self) -> bool:
@@ -148,7 +150,9 @@ class Families:
             return FamilyAnswer(result, levels, None, None)
         payload = self._payload(event, result, seen)
         feature = self._feature(result, payload, levels, decision.forward)
-        return FamilyAnswer(result, levels, feature, self._kept(result, payload, seen, levels))
+        return FamilyAnswer(
+            result, levels, feature, self._kept(result, payload, seen, levels), 1 - seen.family.margin
+        )
 
     def _see(self, event: Event) -> EdgeSight:
         if isinstance(event.body, Crop):

@@ -19,7 +19,9 @@ from pipeline import messages, topics
 from pipeline.clock import Clock
 from pipeline.messages import (
     Ack,
+    Ask,
     DownlinkAck,
+    Drift,
     Envelope,
     EventAck,
     Levels,
@@ -170,6 +172,17 @@ class EdgeStore:
         """To the users of this site. A newer report replaces one that did not leave yet."""
         topic = topics.sighting(report.site, report.device, report.stream)
         self._send(report, SITE, topic, f"sighting/{report.sighting}", report.sighting, report.privacy, tx)
+
+    def send_ask(self, ask: Ask, tx: Transaction) -> None:
+        """To the people of this site; withdrawn with its event where it has not left yet."""
+        topic = topics.ask(ask.site, ask.device)
+        self._send(ask, SITE, topic, f"ask/{ask.event}", ask.event, ask.privacy, tx)
+
+    def send_drift(self, drift: Drift, tx: Transaction) -> None:
+        """To the people of this site. What is told anew replaces what did not leave yet."""
+        topic = topics.drift(drift.site, drift.device)
+        name = f"drift/{drift.stream}/{drift.rule}/{drift.signal}"
+        self._send(drift, SITE, topic, f"{drift.device}/{name}", "", drift.privacy, tx)
 
     def send_up(self, envelope: Envelope, site: str, tx: Transaction) -> None:
         """To the gateway."""

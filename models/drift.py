@@ -126,11 +126,9 @@ class Usual(msgspec.Struct, frozen=True, array_like=True):
     def take(self, vector: NDArray[np.uint8]) -> Usual:
         mean, squares = self._arrays()
         count, off = self.count + 1, vector - mean
-        moved = mean + off / count
-        squares = squares + off * (vector - moved)
-        return Usual(
-            self.space, count, moved.astype(np.float32).tobytes(), squares.astype(np.float32).tobytes()
-        )
+        moved = (mean + off / count).astype(np.float32)
+        summed = (squares + off * (vector - moved)).astype(np.float32)
+        return Usual(self.space, count, moved.tobytes(), summed.tobytes())
 
     def look(self, vector: NDArray[np.uint8]) -> tuple[Usual, float, float]:
         """With one vector held against it: how far off it is (root mean square of its components' deviations, in their own

@@ -149,6 +149,8 @@ class EdgeSettings(Section, frozen=True, kw_only=True):
     spool_mib: Positive = 1024
     keep_days: Positive = 30
     home_assistant: bool = False
+    asks_a_day: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 10
+    """Labels that people are asked for; 0: none."""
 
 
 class HttpSettings(Section, frozen=True, kw_only=True):

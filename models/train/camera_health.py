@@ -17,6 +17,7 @@ from typing import Literal
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from models.camera_health import Camera, Finding, check, glance
 from models.eyes import Picture
@@ -51,11 +52,10 @@ class Place:
         side = 0.7 * self.scene.shape[1]
         shift = {"nudged": 0.04, "turned": 0.25}.get(broken, 0.0) * side
         left, top = 0.02 * self.scene.shape[1] + shift, 0.1 * self.scene.shape[0] + shift / 2
-        window = cv2.warpAffine(
-            self.scene, np.float32([[640 / side, 0, -left * 640 / side], [0, 640 / side, -top * 640 / side]]), (640, 480),
-            borderMode=cv2.BORDER_REFLECT,
-        )  # fmt: skip
-        seen = window.astype(np.float32)
+        zoom = 640 / side
+        at = np.array([[zoom, 0, -left * zoom], [0, zoom, -top * zoom]], np.float32)
+        window = cv2.warpAffine(self.scene, at, (640, 480), borderMode=cv2.BORDER_REFLECT)
+        seen = np.asarray(window, np.float32)
         if self.rng.random() < 0.1:
             self._pass_by(seen)
         light = float(np.clip(min(hour - 6, self.dusk_h - day / 20 - hour) / 1.5, 0, 1))
@@ -71,12 +71,12 @@ class Place:
             seen *= 0.01
         sigma = {"defocused": 10.0, "slightly defocused": 4.0}.get(broken)
         if sigma:
-            seen = cv2.GaussianBlur(seen, (0, 0), sigma)
+            seen = np.asarray(cv2.GaussianBlur(seen, (0, 0), sigma), np.float32)
         noise = self.rng.normal(0, NOISE, seen.shape[:2])[..., None]
         self.last = np.clip(seen + noise, 0, 255).astype(np.uint8)
         return self.last
 
-    def _pass_by(self, seen: np.ndarray) -> None:
+    def _pass_by(self, seen: NDArray[np.float32]) -> None:
         side = int(self.rng.integers(80, 260))
         visitor = cv2.resize(self.visitors[int(self.rng.integers(len(self.visitors)))], (side, side))
         top, left = int(self.rng.integers(480 - side)), int(self.rng.integers(640 - side))

@@ -48,7 +48,7 @@ def as_it_is(picture: Picture, _: np.random.Generator) -> Picture:
 def blurred(picture: Picture, _: np.random.Generator) -> Picture:
     """Out of focus by a thirtieth of the picture."""
     sigma_px = max(picture.shape[:2]) / 30
-    return cv2.GaussianBlur(picture, (0, 0), sigma_px).astype(np.uint8, copy=False)
+    return np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma_px), np.uint8)
 
 
 def at_night(picture: Picture, rng: np.random.Generator) -> Picture:

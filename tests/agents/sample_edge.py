@@ -22,6 +22,7 @@ from agents.edge_rooms import Rooms
 from agents.edge_series import SiteSeries
 from agents.edge_sightings import Sightings
 from agents.edge_store import SITE, UPLINK, UPLINK_ACKS, EdgeStore
+from agents.edge_watch import SiteWatch
 from agents.telemetry import Metrics
 from models.taxonomy import load_taxonomy
 from pipeline import messages, topics
@@ -76,6 +77,8 @@ class SampleEdge:
             self.metrics,
             self.clock,
         )
+        self.watch = SiteWatch(self.settings, self.spool, self.store, self.metrics, self.clock)
+        self.labels.listen(self.watch.labelled)
         self.answers = Answers(
             self.settings,
             self.policy,
@@ -85,6 +88,7 @@ class SampleEdge:
             self.rooms,
             self.sightings,
             self.labels,
+            self.watch,
             charts,
             self.metrics,
             self.clock,
