@@ -55,9 +55,7 @@ def at_night(picture: Picture, rng: np.random.Generator) -> Picture:
     """Grey, a fifth as bright, noisy: a lamp that is too weak."""
     grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY).astype(np.float32)
     dark = grey * 0.2 + 10 + rng.normal(0, 4, grey.shape)
-    return cv2.cvtColor(np.clip(dark, 0, 255).astype(np.uint8), cv2.COLOR_GRAY2BGR).astype(
-        np.uint8, copy=False
-    )
+    return np.asarray(cv2.cvtColor(np.clip(dark, 0, 255).astype(np.uint8), cv2.COLOR_GRAY2BGR), np.uint8)
 
 
 VIEWS: dict[str, View] = {"day": as_it_is, "blurred": blurred, "night": at_night}
