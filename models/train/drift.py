@@ -73,7 +73,7 @@ class Shown:
 class Photos:
     """Held-out pictures of some species, as the released edge answers them in each view."""
 
-    def __init__(self, pack: Pack, tree: Taxonomy, eye: EdgeEye) -> None:
+    def __init__(self, pack: Pack, tree: Taxonomy, eye: EdgeEye, views: Sequence[str] = tuple(VIEWS)) -> None:
         rng = np.random.default_rng(0)
         self._tree = tree
         rows: dict[int, list[int]] = {}
@@ -87,9 +87,13 @@ class Photos:
         self._shown: dict[tuple[str, int], list[EdgeSight]] = {}
         for family in self.families:
             for row in rng.permutation(rows[families[family]])[:PICTURES].tolist():
-                for name, view in VIEWS.items():
-                    sight = eye.see(view(pack.picture(row), rng))
+                for name in views:
+                    sight = eye.see(VIEWS[name](pack.picture(row), rng))
                     self._shown.setdefault((name, family), []).append(sight)
+
+    def all_of(self, view: str, family: int) -> list[EdgeSight]:
+        """Every picture of a family."""
+        return self._shown[view, family]
 
     def one(self, rng: np.random.Generator, view: str, family: int, *, known: bool = True) -> Shown:
         """A picture of this family; `known`: by a model that has heard of it."""
