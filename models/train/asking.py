@@ -92,7 +92,9 @@ def answered(tree: Taxonomy, site: Local, its: Picture) -> NDArray[np.float64]:
     """What the site says of a picture, over the families of the tree."""
     head = site.head()
     species = np.asarray(head.consensus(its.vector[None], its.general[None]), np.float64)
-    return np.bincount(head.tree.family_of, species, len(head.tree.families))[: len(tree.families)]
+    families = np.zeros(len(head.tree.families))
+    np.add.at(families, head.tree.family_of, species)
+    return families[: len(tree.families)]
 
 
 def main() -> int:
