@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from models.asking import Moment, Pace, decide, novelty, score
 from models.eyes import CloudEye
-from models.local import Lesson, Local
+from models.local import Lesson, Local, LocalHead
 from models.registry import load_zoo
 from models.taxonomy import Taxonomy, load_taxonomy
 from models.train.data import open_pack
@@ -69,28 +69,30 @@ def run(tree: Taxonomy, shown: dict[int, list[Picture]], way: Score, seed: int) 
     shares = 1 / np.arange(1, len(families) + 1)
     tested = [its for family in families for its in shown[family][:HELD]]
     site = Local.start(tree, general="lite0@1", site="camera", space="s", dimension=len(tested[0].vector))
+    head = site.head()
     pace, known, right = Pace(), list[NDArray[np.uint8]](), list[float]()
     for day in range(DAYS):
         for at in range(A_DAY):
             coming = shown[int(rng.choice(families, p=shares / shares.sum()))][HELD:]
             its = coming[int(rng.integers(len(coming)))]
-            first, second = np.sort(answered(tree, site, its))[-2:][::-1].tolist()
+            first, second = np.sort(answered(tree, head, its))[-2:][::-1].tolist()
             doubt, new = 1 - (first - second), novelty(its.vector, np.array(known, np.uint8))
             pace, asks = decide(pace, way(doubt, new, chance), at=Moment(day, at / A_DAY), budget=BUDGET)
             if asks:
                 known.append(its.vector)
                 lesson = Lesson(tree.families[its.family], its.vector[None], its.general[None])
                 site, _ = site.learn(lesson)
+                head = site.head()
         if day + 1 in TOLD_AFTER:
             site = site.calibrated()
-            hits = [int(answered(tree, site, its).argmax()) == its.family for its in tested]
+            head = site.head()
+            hits = [int(answered(tree, head, its).argmax()) == its.family for its in tested]
             right.append(float(np.mean(hits)))
     return right, len(known)
 
 
-def answered(tree: Taxonomy, site: Local, its: Picture) -> NDArray[np.float64]:
+def answered(tree: Taxonomy, head: LocalHead, its: Picture) -> NDArray[np.float64]:
     """What the site says of a picture, over the families of the tree."""
-    head = site.head()
     species = np.asarray(head.consensus(its.vector[None], its.general[None]), np.float64)
     families = np.zeros(len(head.tree.families))
     np.add.at(families, head.tree.family_of, species)
