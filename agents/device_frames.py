@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -45,7 +45,7 @@ class FrameAnswer:
     event: Event
     visit: Visit
     scene: Scene
-    glance: Glance
+    glance: Glance = field(compare=False)  # pixels have no one truth value, and `scene` has them already
 
     def flagged(self, flags: tuple[str, ...]) -> FrameAnswer:
         """With what was odd about the camera."""
