@@ -23,6 +23,7 @@ import structlog
 
 from agents import cameras, outbox
 from agents.dead_letters import answer_or_refuse
+from agents.device_cameras import Cameras
 from agents.device_eye import open_eye
 from agents.device_frames import Frames
 from agents.device_inbox import Admission
@@ -94,6 +95,8 @@ class Device:
         self._spool = Spool.open(folder / "spool.db", limit_bytes=settings.device.spool_mib << 20)
         self._store = DeviceStore(self._spool, self._clock)
         self._boot = self._store.open()
+        self._cameras = Cameras(settings, self._policy, self._spool, self.metrics)
+        self._cameras.open()
         self._admission = Admission(settings, self._spool, self._store, self.metrics, self._clock)
         self._pictures = Pictures(
             folder / "pictures",
@@ -144,6 +147,8 @@ class Device:
         if not self._ready:
             return Health(False, {"device": "starting"})
         parts = {**broker_parts(self._mqtt), "waiting": str(self._spool.waiting_count), "eye": self._eye_told}
+        if faults := self._cameras.faults():
+            parts["cameras"] = faults
         return Health(self._mqtt.connected, parts)
 
     def stop(self, deadline_s: float) -> None:
@@ -255,6 +260,8 @@ class Device:
             visit=visit,
             scene=self._scenes.get(source, Scene()),
         )
+        looked = self._cameras.look(parsed, answer.glance, item.received_at)
+        answer = answer.flagged(looked.flags)
         try:
             self._pictures.keep(item.id, item.payload, self._clock.now())
         except OSError as error:
@@ -266,7 +273,9 @@ class Device:
                 deadline_s = self._clock.now() + self._settings.device.edge_deadline_s
                 self._store.await_answer(answer.event, deadline_s, tx)
             self._store.remember(parsed, sequence + 1, answer.visit, self._clock.now(), tx)
+            self._cameras.tell(looked, tx)
             tx.finish(item)
+        self._cameras.took(looked)
         self._scenes[source] = answer.scene
         self._scenes.move_to_end(source)
         if len(self._scenes) > SCENES_MAX:
@@ -321,6 +330,7 @@ class Device:
                     self._expire(event)
                 if now_s - tidied_s > TIDY_S:
                     self._store.forget(now_s - FORGET_S)
+                    self._cameras.forget(now_s - FORGET_S)
                     tidied_s = now_s
             except Retry as error:
                 log.warning("deadlines wait for the store", error=str(error))

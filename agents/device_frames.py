@@ -15,11 +15,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+
+import msgspec
 
 from agents.sightings import Visit, join
 from models import cascade, images
 from models.boxes import Box
+from models.camera_health import Glance, glance
 from models.eyes import DeviceEye, EdgeEye, EdgeSight
 from models.scene import EYE_PX, Scene, Seen, look, part_to_send, with_person
 from models.taxonomy import Taxonomy
@@ -42,6 +45,14 @@ class FrameAnswer:
     event: Event
     visit: Visit
     scene: Scene
+    glance: Glance = field(compare=False)  # pixels have no one truth value, and `scene` has them already
+
+    def flagged(self, flags: tuple[str, ...]) -> FrameAnswer:
+        """With what was odd about the camera."""
+        if not flags:
+            return self
+        result = msgspec.structs.replace(self.result, flags=(*self.result.flags, *flags))
+        return replace(self, result=result, event=msgspec.structs.replace(self.event, result=result))
 
 
 class Frames:
@@ -152,7 +163,7 @@ class Frames:
             if seen.stands is None
             else (),
         )
-        return FrameAnswer(result, onward, visit, scene)
+        return FrameAnswer(result, onward, visit, scene, glance(frame))
 
     def _situation(self, source: str, seen: Seen, levels: Levels) -> cascade.Situation:
         stream = self._settings.stream(source)

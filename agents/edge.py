@@ -35,6 +35,7 @@ from agents.edge_sightings import Sightings
 from agents.edge_store import DAY_S, SITE, UPLINK, UPLINK_ACKS, EdgeStore
 from agents.edge_sums import SumTeller
 from agents.edge_updates import edge_updates
+from agents.edge_watch import SiteWatch
 from agents.links import broker_parts, endpoint, model_names, presence, update_parts
 from agents.release_download import Download
 from agents.role import Health
@@ -131,6 +132,8 @@ class Edge:
             self.labels.listen(self._learning.heard)
             serving.subscribe(lambda eye: self._learning.served_by(General.of(eye)))
             self._learning.start()
+        self._watch = SiteWatch(settings, self._spool, self._store, self.metrics, self._clock)
+        self.labels.listen(self._watch.labelled)
         self._answers = Answers(
             settings,
             self._policy,
@@ -140,6 +143,7 @@ class Edge:
             self._rooms,
             self._sightings,
             self.labels,
+            self._watch,
             series,
             self.metrics,
             self._clock,
@@ -271,6 +275,7 @@ class Edge:
             self._answers.told(window)
         self._rooms.tell_hours(self._spool)
         self._sightings.close_quiet(now_s, self._spool)
+        self._watch.ask()
         self.labels.retry_early(self._stop)
         self.labels.tell_changes()
         if self._settings.edge.share_sums and now_s - self._summed_s > TIDY_S:

@@ -21,6 +21,7 @@ from agents.edge_rooms import Rooms
 from agents.edge_series import SiteSeries
 from agents.edge_sightings import Sightings
 from agents.edge_store import DAY_S, SITE, UPLINK, Context, EdgeStore, Known
+from agents.edge_watch import SiteWatch
 from agents.labels import LABELLED
 from agents.refusals import refusal
 from agents.telemetry import Metrics
@@ -49,6 +50,7 @@ class Answers:
         rooms: Rooms,
         sightings: Sightings,
         labels: Labels,
+        watch: SiteWatch,
         series: SiteSeries,
         metrics: Metrics,
         time: Clock,
@@ -61,6 +63,7 @@ class Answers:
         self._rooms = rooms
         self._sightings = sightings
         self._labels = labels
+        self._watch = watch
         self._series = series
         self._metrics = metrics
         self._clock = time
@@ -108,6 +111,7 @@ class Answers:
                     self._store.send_up(envelope, result.site, tx)
             if answer.kept is not None:
                 self._labels.came(answer.kept, tx)
+            self._watch.answered(event, answer, tx)
             if answer.withdrawn:
                 tx.cancel(result.event, hop=UPLINK)
             if result.pending is not None:
@@ -141,6 +145,7 @@ class Answers:
                 if self._may_leave(envelope):
                     self._store.send_up(envelope, result.site, tx)
             self._sightings.count(result, tx)
+            self._watch.told(result, tx)
             tx.finish(item)
         self._series.results(result)
 
@@ -191,6 +196,8 @@ class Answers:
         self._store.stop_waiting(result.event, tx)
         if levels != levels_before:
             self._labels.raised(result.event, levels, tx)
+        if known is not None:
+            self._watch.told(result, tx)
         context = with_cloud(answer, msgspec.structs.replace(context, levels=levels))
         result, context = self._labels.over(result, context, tx)
         if known is not None and result.rule == LABELLED and says_the_same(result, known.result):

@@ -66,6 +66,8 @@ class FamilyAnswer:
     """What stays here for as long as the event is known; None where the edge may not hold it in the clear."""
     known_here: tuple[str, ...] = ()
     """As far as the site's own labels make it sure: the cloud does not overrule that."""
+    doubt: float = 0.0
+    """1 - the family's margin: how much a label would settle."""
 
     @property
     def withdrawn(self) -> bool:
@@ -157,7 +159,7 @@ class Families:
         payload = self._payload(event, result, seen)
         feature = self._feature(result, payload, levels, decision.forward, eye.space)
         kept = self._kept(result, payload, seen, levels, eye.space)
-        return FamilyAnswer(result, levels, feature, kept, known_here)
+        return FamilyAnswer(result, levels, feature, kept, known_here, 1 - seen.family.margin)
 
     def _see(self, event: Event) -> tuple[FamilyEye, EdgeSight]:
         source = event.result.source

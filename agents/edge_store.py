@@ -1,6 +1,6 @@
 """What the edge remembers, and what it sends: answers beside inbox and outbox, in the same transactions; sightings,
-rooms, labels and what is learned from them have tables of their own (`SightingStore`, `RoomStore`, `LabelStore`, `LearningStore`).
-Kept for `edge.keep_days`; what was learned, for ever.
+rooms, labels, asks and what is learned have tables of their own (`SightingStore`, `RoomStore`, `LabelStore`, `AskStore`,
+`LearningStore`). Kept for `edge.keep_days`; what was learned, for ever.
 """
 
 from __future__ import annotations
@@ -10,7 +10,15 @@ from typing import NamedTuple
 
 import msgspec
 
-from agents import edge_learning_store, edge_room_store, edge_sighting_store, label_store, outbox
+from agents import (
+    edge_ask_store,
+    edge_learning_store,
+    edge_room_store,
+    edge_sighting_store,
+    label_store,
+    outbox,
+)
+from agents.edge_ask_store import AskStore
 from agents.edge_learning_store import LearningStore
 from agents.edge_room_store import RoomStore
 from agents.edge_sighting_store import SightingStore
@@ -19,7 +27,9 @@ from pipeline import messages, topics
 from pipeline.clock import Clock
 from pipeline.messages import (
     Ack,
+    Ask,
     DownlinkAck,
+    Drift,
     Envelope,
     EventAck,
     Levels,
@@ -86,6 +96,7 @@ class EdgeStore:
         self.rooms = RoomStore(spool)
         self.labels = LabelStore(spool)
         self.learning = LearningStore(spool)
+        self.asks = AskStore(spool)
 
     def open(self) -> None:
         """Make the tables where there are none."""
@@ -94,6 +105,7 @@ class EdgeStore:
         self._spool.migrate("rooms", edge_room_store.MIGRATIONS)
         self._spool.migrate("labels", label_store.MIGRATIONS)
         self._spool.migrate("learning", edge_learning_store.MIGRATIONS)
+        self._spool.migrate("asks", edge_ask_store.MIGRATIONS)
 
     # --- answers -----------------------------------------------------------------------------------------------
 
@@ -173,6 +185,17 @@ class EdgeStore:
         topic = topics.sighting(report.site, report.device, report.stream)
         self._send(report, SITE, topic, f"sighting/{report.sighting}", report.sighting, report.privacy, tx)
 
+    def send_ask(self, ask: Ask, tx: Transaction) -> None:
+        """To the people of this site; withdrawn with its event where it has not left yet."""
+        topic = topics.ask(ask.site, ask.device)
+        self._send(ask, SITE, topic, f"ask/{ask.event}", ask.event, ask.privacy, tx)
+
+    def send_drift(self, drift: Drift, tx: Transaction) -> None:
+        """To the people of this site. What is told anew replaces what did not leave yet."""
+        topic = topics.drift(drift.site, drift.device)
+        name = f"drift/{drift.stream}/{drift.rule}/{drift.signal}"
+        self._send(drift, SITE, topic, f"{drift.device}/{name}", "", drift.privacy, tx)
+
     def send_up(self, envelope: Envelope, site: str, tx: Transaction) -> None:
         """To the gateway."""
         self._send(envelope, UPLINK, topics.uplink(site), envelope.id, envelope.event, envelope.privacy, tx)
@@ -224,3 +247,4 @@ class EdgeStore:
             self.sightings.forget(before_s, tx)
             self.rooms.forget(before_s, tx)
             self.labels.forget(tx)
+            self.asks.forget(before_s, tx)

@@ -17,8 +17,10 @@ from pipeline import messages
 from pipeline.errors import Rejected
 from pipeline.messages import (
     Ack,
+    Ask,
     Discovery,
     DownlinkAck,
+    Drift,
     Envelope,
     Event,
     EventAck,
@@ -35,7 +37,19 @@ from pipeline.spool import Outgoing
 
 _TYPES: Final[dict[str, type[msgspec.Struct]]] = {
     kind.__name__: kind
-    for kind in (Ack, Discovery, DownlinkAck, Envelope, Event, EventAck, Refusal, Result, SightingReport)
+    for kind in (
+        Ack,
+        Ask,
+        Discovery,
+        DownlinkAck,
+        Drift,
+        Envelope,
+        Event,
+        EventAck,
+        Refusal,
+        Result,
+        SightingReport,
+    )
 }
 """What may wait in an outbox, by the word that stands beside it."""
 

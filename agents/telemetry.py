@@ -47,6 +47,9 @@ STREAMS_MAX: Final = 256
 OTHER_LABELS_MAX: Final = 64
 """Of reasons, hops and rules: our own words, so that this is only ever reached by mistake."""
 
+CAMERA_FAULTS: Final = ("dark", "frozen", "blurred")
+"""Faults of cameras that last until somebody sees to them."""
+
 LATENCY_BUCKETS_MS: Final = (2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 30_000, 60_000)
 
 LIBRARY_LEVELS: Final = {
@@ -189,6 +192,21 @@ class Metrics:
         self._hop_records = Counter(
             "tierwise_hop_records_total", "Records sent over a hop.", ["hop"], registry=self.registry
         )
+        self._drifted = Counter(
+            "tierwise_drift_total",
+            "Times that a stream left its past, by rule.",
+            ["stream", "rule"],
+            registry=self.registry,
+        )
+        self._asked = Counter(
+            "tierwise_asks_total", "Labels asked for, by rule.", ["rule"], registry=self.registry
+        )
+        self._fault = Gauge(
+            "tierwise_camera_fault",
+            "1 while a camera is dark, frozen or blurred.",
+            ["stream", "fault"],
+            registry=self.registry,
+        )
         self._backlog = Gauge(
             "tierwise_backlog",
             "Records that wait for the next hop's acknowledgement.",
@@ -232,6 +250,19 @@ class Metrics:
     def serves(self, model: str) -> None:
         """Name the model that serves from now on."""
         self._model.info({"model": model})
+
+    def drifted(self, stream: str, rule: str) -> None:
+        """Count a drift, or a broken camera, of a stream (`home/cam1/garden`)."""
+        self._drifted.labels(self._streams(stream), self._words(rule)).inc()
+
+    def asked(self, rule: str) -> None:
+        self._asked.labels(self._words(rule)).inc()
+
+    def camera(self, stream: str, fault: str) -> None:
+        """Set what is wrong with a camera; nothing, where `fault` is empty."""
+        name = self._streams(stream)
+        for each in CAMERA_FAULTS:
+            self._fault.labels(name, each).set(each == fault)
 
     def backlog(self, hop: str, measure: Callable[[], float]) -> None:
         """Let every scrape measure how much waits for a hop."""

@@ -152,6 +152,8 @@ class EdgeSettings(Section, frozen=True, kw_only=True):
     home_assistant: bool = False
     share_sums: bool = False
     """Whether sums over many edge-private events may become public, by the gate's rule."""
+    asks_a_day: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 10
+    """Labels that people are asked for; 0: none."""
 
 
 class ReleaseSettings(Section, frozen=True, kw_only=True):

@@ -75,6 +75,7 @@ person_hold_s = 0             # and a person in one photo says nothing of the ne
 
 [edge]
 cloud_deadline_s = 60
+asks_a_day = 0
 
 [trainer]
 labels = {labels}             # train as soon as this many events are labelled

@@ -60,7 +60,15 @@ def at_site(site: str) -> tuple[Rule, ...]:
 
     answers = [f"{branch}/{Tier.EDGE}" for branch in ("result", "private")]
     told = ("result/+", "sighting/+", "status", "rejected", "ask", "drift")
-    device_tells = ("ack", "event/+", f"result/{Tier.DEVICE}", f"private/{Tier.DEVICE}", "rejected", "status")
+    device_tells = (
+        "ack",
+        "event/+",
+        f"result/{Tier.DEVICE}",
+        f"private/{Tier.DEVICE}",
+        "rejected",
+        "status",
+        "drift",
+    )
     edge_answers = [
         f"{branch}/{tier}" for branch in ("result", "private") for tier in (Tier.EDGE, Tier.CLOUD)
     ]

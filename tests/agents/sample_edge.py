@@ -23,6 +23,7 @@ from agents.edge_rooms import Rooms
 from agents.edge_series import SiteSeries
 from agents.edge_sightings import Sightings
 from agents.edge_store import SITE, UPLINK, UPLINK_ACKS, EdgeStore
+from agents.edge_watch import SiteWatch
 from agents.serving import Fixed
 from agents.telemetry import Metrics
 from models.eyes import EdgeEye
@@ -92,6 +93,8 @@ class SampleEdge:
         self.labels.listen(self.learning.heard)
         self.learning.open()
         self.learning.work()
+        self.watch = SiteWatch(self.settings, self.spool, self.store, self.metrics, self.clock)
+        self.labels.listen(self.watch.labelled)
         self.answers = Answers(
             self.settings,
             self.policy,
@@ -101,6 +104,7 @@ class SampleEdge:
             self.rooms,
             self.sightings,
             self.labels,
+            self.watch,
             charts,
             self.metrics,
             self.clock,
