@@ -190,16 +190,24 @@ class Fold:
             raise Rejected(
                 "counts-mismatch", f"{where}: says {dict(increment.counts)}, its sums hold {counted}"
             )
-        under = dict(increment.under)
-        new = [label for label in counted if not self._place.knows(label)]
-        for label in new:
-            self._place(label, under.get(label, ""), "", ())
+        under = self._places_of({label for label in counted if not self._place.knows(label)}, increment)
         total = _joined(self.space, self.dimension, [self._file.sums(site, TOLD), sums])
         self._file.set_sums(site, TOLD, total)
         self._file.add_increment(site, increment.number, sha256, sums.events)
-        for label in new:
-            self._file.told_new(site, label, under[label], counted[label])
+        for label, where_to in under.items():
+            self._file.told_new(site, label, where_to, counted[label])
         self._changed(1)
+
+    def _places_of(self, new: set[str], increment: SumIncrement) -> dict[str, str]:
+        """Where sums put labels that the shipped tree lacks: as they say, or where a release has put it that their site knows.
+
+        It is noted as theirs: sums stay where they are when the events that brought the label are gone.
+        """
+        rows = {row.label: f"{row.kingdom}/{row.family}" for row in self._file.new_labels()}
+        under = {label: dict(increment.under).get(label) or rows.get(label, "") for label in sorted(new)}
+        for label, where_to in under.items():
+            self._place(label, where_to, "", ())
+        return under
 
     # --- out again -----------------------------------------------------------------------------------------------------
 

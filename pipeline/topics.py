@@ -204,14 +204,14 @@ LABELS: Final = "tierwise.labels"
 LABELLED: Final = "tierwise.labelled"
 """Key: the event. Its feature and all that people say of it; in the partition of its site/device."""
 SUMS: Final = "tierwise.sums"
-"""What sites learned and may tell: statistics of many events, by a named rule of the gate."""
+"""What sites learned and may tell: statistics of many events, by a named rule of the gate. Each has a key of its own."""
 MODELS: Final = "tierwise.models"
 """Key: a file of the release repository, or a part of one; value: its bytes. Signed, so it needs no other guard."""
 
 PARTITIONS: Final = 12
 """Of every topic: the router keeps a record's partition number, so input and outputs must have equally many."""
 
-COMPACTED: Final = frozenset({SUMMARIES, COUNTS, LABELLED, MODELS})
+COMPACTED: Final = frozenset({SUMMARIES, COUNTS, LABELLED, SUMS, MODELS})
 """Topics that keep the last value of each key for ever; the others keep what retention allows."""
 
 KAFKA_TOPICS: Final = (

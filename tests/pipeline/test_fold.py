@@ -278,6 +278,17 @@ def test_sums_of_a_new_label_say_where_it_belongs_or_are_refused(fold: Fold) -> 
     assert fold.snapshot().new_labels[0].family == "Herpestidae"
 
 
+def test_sums_of_a_label_that_a_release_brought_need_not_say_where_it_belongs_and_keep_its_place(
+    fold: Fold,
+) -> None:
+    (one,) = names(1)
+    take(fold, labelled(one, HERPESTES))
+    assert take(fold, increment(1, [(data, "herpestes") for data, _ in PAIRS]), site="barn") == []
+    fold.forget(event=one)
+    found = fold.snapshot()
+    assert (found.learned.events, found.new_labels[0].family) == (3, "Herpestidae")
+
+
 # --- the file ----------------------------------------------------------------------------------------------------
 
 
