@@ -18,7 +18,6 @@ from agents.releases_here import release_of
 from agents.serving_files import Kept, ServingFiles
 from agents.updates import Refused
 from models.head_release import HeadRelease
-from models.release_delta import between
 from models.release_repository import Repository
 from pipeline.clock import SystemClock
 from pipeline.messages import Update
@@ -134,11 +133,6 @@ def test_two_releases_differ_in_labels_events_figures_and_size(
     assert 0 < delta["bytes_before"] < 200_000
     assert run("models", "diff", SHIPPED, "lite0@3") == 0
     assert f"labels gained: {NEW}" in capsys.readouterr().out
-
-
-def test_nothing_differs_in_a_release_from_itself() -> None:
-    delta = between(FIRST, FIRST)
-    assert (delta.gained, delta.lost, delta.rows, delta.events) == ((), (), (), {})
 
 
 # --- promote, rollback -------------------------------------------------------------------------------------------
