@@ -4,7 +4,7 @@ Example::
 
     zoo = load_zoo()
     [manifest.title for manifest in zoo.manifests]  # ["glimpse@1", "lite0@2", "occupancy@1"]
-    zoo.cloud_eye()                                 # reads 2 MB; imports neither OpenCV nor ONNX Runtime
+    zoo.cloud_eye()                                 # reads 4 MB; imports neither OpenCV nor ONNX Runtime
 """
 
 from __future__ import annotations

@@ -215,6 +215,32 @@ def measure() -> Iterator[str]:
     )
 
 
+def by_size() -> Iterator[str]:
+    """The cloud's species after labels of one size or both."""
+    base, full = load_zoo(BEFORE).base(), load_taxonomy()
+    packs = {name: open_pack(name) for name in KINDS}
+    photos = {name: photographed(pack, base) for name, pack in packs.items()}
+    yield ""
+    yield "| labels | photos | new | old, before | old, after | new by the nearest mean |"
+    yield "| --- | --- | ---: | ---: | ---: | ---: |"
+    for labels in (LABELS, {"wild64": 20}, {"wild256": 20}):
+        release = taught(base, photos, {"home": lessons(packs, base.tree, labels)}).release
+        assert release is not None
+        tree = release.tree(base.tree)
+        nearest = NearestMean(base.sums.with_labels(tree.species).merge(release.learned(base.tree)))
+        said = " and ".join(f"{count} of {name[4:]} px" for name, count in labels.items())
+        for name, whole in photos.items():
+            test = whole.chosen((whole.split == "test") & np.isin(whole.labels, tree.species))
+            is_new = ~np.isin(test.labels, base.tree.species)
+            new, old = test.chosen(is_new), test.chosen(~is_new)
+            rates = [
+                figures(*answered(base, of, its, "cloud"), its.labels.tolist(), full).labels.rate
+                for of, its in ((release, new), (None, old), (release, old))
+            ]
+            rates.append(_of_means(tree, nearest.species(new.vectors), new.labels.tolist(), full).labels.rate)
+            yield f"| {said} | {name[4:]} px | {' | '.join(f'{100 * rate:.1f}%' for rate in rates)} |"
+
+
 def poisoned() -> Iterator[str]:
     """What a third site does that takes each of two new species for the other, and what comes of it."""
     base, full = load_zoo(BEFORE).base(), load_taxonomy()
@@ -254,7 +280,7 @@ def _of_means(tree: Taxonomy, species: NDArray[np.intp], labels: list[str], full
 
 
 def main() -> None:
-    for line in (*measure(), *poisoned()):
+    for line in (*measure(), *by_size(), *poisoned()):
         sys.stdout.write(f"{line}\n")
 
 

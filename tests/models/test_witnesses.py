@@ -11,7 +11,8 @@ from hypothesis.extra.numpy import arrays
 from models.heads import discriminants
 from models.registry import load_zoo
 from models.taxonomy import KINGDOMS, load_taxonomy
-from models.witnesses import Temperatures, Witnesses, pooled, sums_over, tempered
+from models.taxonomy_growth import grown, row_under
+from models.witnesses import Novelty, Temperatures, Witnesses, heard, pooled, sums_over, tempered, witnessed
 from pipeline.errors import Rejected
 from pipeline.sums import Sums
 
@@ -130,3 +131,23 @@ def test_what_is_learned_later_merges_with_what_was_shipped_and_is_heard() -> No
 def test_a_vector_of_another_length_is_refused_by_the_solved_witness() -> None:
     with pytest.raises(Rejected, match="has 256 components"):
         shipped().solved.logits(np.zeros(255, np.uint8))
+
+
+def test_a_species_beyond_the_tuned_heads_takes_the_share_that_it_is_heard_with() -> None:
+    tree = grown(TREE, (row_under(TREE, "Solenodon paradoxus", "animal/Solenodontidae"),))
+    rng = np.random.default_rng(1)
+    tuned = probabilities(rng.normal(size=len(TREE.species)))
+    solved = np.append(rng.normal(size=len(TREE.species)), 9.0).astype(np.float32)
+    loud, silent = (
+        witnessed(tree, tuned, solved, Temperatures(), novelty=Novelty(1.0, offset))
+        for offset in (6.0, -60.0)
+    )
+    assert loud.sum() == pytest.approx(1, abs=1e-4)
+    assert tree.species[int(loud.argmax())] == "Solenodon paradoxus"
+    np.testing.assert_allclose(silent[:-1], witnessed(TREE, tuned, solved[:-1], Temperatures()), atol=1e-6)
+
+
+def test_who_is_sure_of_an_old_species_hears_less_of_new_ones() -> None:
+    odds = np.zeros(2)
+    sure, unsure = heard(odds, np.log(np.array([0.01, 0.9])), Novelty(doubt=1.0))
+    assert sure < unsure
