@@ -231,9 +231,8 @@ class Edge:
 
     def _tell_status(self) -> None:
         """After a change of what serves, or may next; where there is no connection, the next one tells it."""
-        if self._ready:
-            with contextlib.suppress(Retry):
-                self._mqtt.publish(self._status())
+        with contextlib.suppress(Retry):
+            self._mqtt.publish(self._status())
 
     # --- answering -------------------------------------------------------------------------------------------
 

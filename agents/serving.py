@@ -18,6 +18,7 @@ An event finishes on the eye that it began with. A candidate that fails is not t
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable
@@ -163,7 +164,8 @@ class Serving(Generic[E]):
         if self._thread is None:
             return
         self.compare_waiting(keep=False)
-        self._waiting.put(None)
+        with contextlib.suppress(queue.Full):  # it hangs in an eye; a daemon's thread ends with the process
+            self._waiting.put(None, timeout=END_WITHIN_S)
         self._thread.join(END_WITHIN_S)
 
     def compare_waiting(self, *, keep: bool = True) -> None:

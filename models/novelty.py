@@ -25,10 +25,10 @@ from models.head_release import Calibration
 from models.heads import LinearHead
 from models.scores import softmax
 from models.taxonomy import KINGDOMS, Taxonomy
-from models.witnesses import Novelty, new_share, pooled, sums_over, tempered
+from models.witnesses import Novelty, heard, pooled, signs_of_new, sums_over, tempered
 from pipeline.sums import Sums
 
-HEARD_LOSS: Final = 0.001
+HEARD_LOSS: Final = 0.002
 """Less than what old classes may lose in all (0.005): photos that nothing was chosen on lose more."""
 
 SHRINKS: Final = (0.3, 1.0)
@@ -122,8 +122,8 @@ class _Asked:
 
     old: _Side
     new: _Side
-    both: Floats64
-    logits: Floats
+    odds: Floats64 | None
+    unsure: Floats64
     true_kingdom: NDArray[np.intp]
 
     @classmethod
@@ -131,8 +131,9 @@ class _Asked:
         known, logits = len(base.tree.species), solved.logits(photos.vectors)
         both = pooled(tree, photos.tuned, softmax(logits[:, :known]), base.calibration.solved_share)
         old = np.asarray(tempered(tree, both, base.calibration.cloud), np.float64)
-        among = np.zeros((len(old), 0))
+        among, odds, unsure = np.zeros((len(old), 0)), None, np.zeros(len(old))
         if logits.shape[1] > known:
+            odds, unsure = signs_of_new(logits, old)
             among = np.asarray(softmax(logits[:, known:]), np.float64)
         paths = [(*tree.path(species), species) for species in tree.species]
         rows = {label: np.array([label in path for path in paths]) for label in set(photos.labels)}
@@ -141,15 +142,13 @@ class _Asked:
         return cls(
             _Side.of(old, under[:, :known], kingdom_of[:known]),
             _Side.of(among, under[:, known:], kingdom_of[known:]),
-            old,
-            logits,
+            odds,
+            unsure,
             kingdom_of[under.argmax(1)],
         )
 
     def new_of(self, novelty: Novelty) -> Floats64:
-        if self.logits.shape[1] == self.both.shape[1]:
-            return np.zeros(len(self.both))
-        return new_share(self.logits, self.both, novelty)
+        return np.zeros(len(self.unsure)) if self.odds is None else heard(self.odds, self.unsure, novelty)
 
     def is_right(self, new: Floats64) -> NDArray[np.bool_]:
         """Which are named right, at the rank of their labels."""

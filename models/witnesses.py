@@ -120,12 +120,24 @@ def witnessed(
 
 def new_share(solved_logits: Floats, both: NDArray[np.floating], novelty: Novelty) -> NDArray[np.float64]:
     """How likely (...,) each of some logits (..., s) is of a species beyond those that both witnesses know, (..., t)."""
-    known = both.shape[-1]
+    return heard(*signs_of_new(solved_logits, both), novelty)
+
+
+def signs_of_new(
+    solved_logits: Floats, both: NDArray[np.floating]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The solved head's log-odds of all species beyond the known ones, and log(1 - p) of the likeliest known one, (...,)."""
+    halves = np.split(solved_logits.astype(np.float64), [both.shape[-1]], -1)
+    tops = [its.max(-1, keepdims=True) for its in halves]
     old, new = (
-        np.logaddexp.reduce(its.astype(np.float64), axis=-1) for its in np.split(solved_logits, [known], -1)
+        np.log(np.exp(its - top).sum(-1)) + top[..., 0] for its, top in zip(halves, tops, strict=True)
     )
-    unsure = np.log(np.maximum(1 - both.max(-1), LEAST_PROBABILITY))
-    at = np.clip(novelty.slope * (new - old) + novelty.doubt * unsure + novelty.offset, -50, 50)
+    return new - old, np.log(np.maximum(1 - both.max(-1), LEAST_PROBABILITY))
+
+
+def heard(odds: NDArray[np.float64], unsure: NDArray[np.float64], novelty: Novelty) -> NDArray[np.float64]:
+    """`Novelty`'s formula."""
+    at = np.clip(novelty.slope * odds + novelty.doubt * unsure + novelty.offset, -50, 50)
     return np.asarray(1 / (1 + np.exp(-at)), np.float64)
 
 

@@ -29,9 +29,9 @@ from numpy.typing import ArrayLike, NDArray
 from pipeline.errors import Rejected
 
 SNAPSHOT_VERSION = 2
-# Integers are exact in float64 up to 2^53, and one event adds at most 255^2 to a cell, so BLAS is exact for blocks of
-# up to 1.4e11 events; blocks are this small to keep the float copies at some 8 MB.
-_BLOCK_EVENTS = 4096
+# Bytes less 128 have products of up to 2^14, and float32 is exact up to 2^24: so many events' sums are, whatever the order.
+_BLOCK_EVENTS = 1024
+_LEVEL = 128
 _INT64 = np.iinfo(np.int64)
 
 
@@ -116,11 +116,7 @@ class Sums(msgspec.Struct, frozen=True, eq=False):
         classes = np.asarray(labels, np.int64)
         if classes.shape != (len(features),) or ((classes < 0) | (classes >= len(self.labels))).any():
             raise LabelsMismatch(f"labels must be {len(features)} positions below {len(self.labels)}")
-        total = self
-        for start in range(0, len(features), _BLOCK_EVENTS):
-            block = slice(start, start + _BLOCK_EVENTS)
-            total = total.merge(_of_block(self, features[block], classes[block]))
-        return total
+        return self.merge(_of_events(self, features, classes))
 
     def merge(self, other: Sums) -> Sums:
         """The sums of both sets of events. Commutes and associates, bit for bit."""
@@ -207,18 +203,25 @@ class Sums(msgspec.Struct, frozen=True, eq=False):
             ) from error
 
 
-def _of_block(like: Sums, features: NDArray[np.uint8], classes: NDArray[np.int64]) -> Sums:
-    """Sums of one block of events; small enough that float64 BLAS is exact."""
-    x = np.hstack([features, np.ones((len(features), 1), np.uint8)]).astype(np.float64)
-    y = np.zeros((len(features), len(like.labels)))
-    y[np.arange(len(features)), classes] = 1
-    return Sums(
-        like.space,
-        like.labels,
-        np.bincount(classes, minlength=len(like.labels)).astype(np.int64),
-        (x.T @ x).astype(np.int64),
-        (x.T @ y).astype(np.int64),
-    )
+def _of_events(like: Sums, features: NDArray[np.uint8], classes: NDArray[np.int64]) -> Sums:
+    """Sums of some events: products of bytes less 128 in float32, whose integers are exact up to 2^24."""
+    size, classes_of = like.dimension, len(like.labels)
+    moved = np.zeros((size, size), np.int64)
+    by_class = np.zeros((classes_of, size), np.int64)
+    for start in range(0, len(features), _BLOCK_EVENTS):
+        block = features[start : start + _BLOCK_EVENTS].astype(np.float32) - np.float32(_LEVEL)
+        np.add(moved, block.T @ block, out=moved, casting="unsafe")
+    order = np.argsort(classes, kind="stable")
+    present, starts = np.unique(classes[order], return_index=True)
+    for at, its in zip(present.tolist(), np.split(order, starts[1:]), strict=bool(len(order))):
+        by_class[at] = features[its].sum(0, dtype=np.int64)
+    counts = np.bincount(classes, minlength=classes_of).astype(np.int64)
+    total = by_class.sum(0)
+    gram = np.empty((size + 1, size + 1), np.int64)
+    gram[:-1, :-1] = moved + _LEVEL * (total[:, None] + total[None, :]) - len(features) * _LEVEL * _LEVEL
+    gram[-1, :-1] = gram[:-1, -1] = total
+    gram[-1, -1] = len(features)
+    return Sums(like.space, like.labels, counts, gram, np.vstack([by_class.T, counts]))
 
 
 def _check_same(one: Sums, other: Sums) -> None:

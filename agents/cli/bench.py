@@ -1,4 +1,4 @@
-"""`tierwise bench ingest|route|frames|models|all`: how fast are we, beside our peers and beside our own parts?
+"""`tierwise bench ingest|route|frames|models|loop|all`: how fast are we, beside our peers and beside our own parts?
 
 Every figure is a ratio within one run: what a machine does in a second differs by a factor of ten from the next one.
 """
@@ -22,6 +22,7 @@ from rich.table import Table
 from agents import telemetry
 from agents.bench import frames as frames_bench
 from agents.bench import ingest as ingest_bench
+from agents.bench import loop as loop_bench
 from agents.bench import models as models_bench
 from agents.bench import route as route_bench
 from agents.cli.options import AsJson
@@ -74,6 +75,12 @@ def models(as_json: AsJson = False) -> None:
     _tell({"models": models_bench.run}, as_json)
 
 
+@app.command()
+def loop(as_json: AsJson = False) -> None:
+    """What learning costs: a million features, a federated round, an edge's increment."""
+    _tell({"loop": loop_bench.run}, as_json)
+
+
 @app.command("all")
 def everything(quixstreams: Quixstreams = None, as_json: AsJson = False) -> None:
     """All of them, one after the other."""
@@ -83,6 +90,7 @@ def everything(quixstreams: Quixstreams = None, as_json: AsJson = False) -> None
         "route": routing,
         "frames": frames_bench.run,
         "models": models_bench.run,
+        "loop": loop_bench.run,
     }
     _tell(runs, as_json)
 
@@ -202,9 +210,34 @@ def models_rows(told: Mapping[str, Any]) -> Rows:
     ]
 
 
+def loop_rows(told: Mapping[str, Any]) -> Rows:
+    head, sent, edge, goals = told["head"], told["round"], told["increment"], told["goals"]
+    return [
+        *(
+            (f"{head['features']:,} features: {what}", f"{s:.2f} s", "")
+            for what, s in head["seconds"].items()
+        ),
+        (
+            "to a solved head, beside reading records",
+            f"{head['ratio']['records']:.2f}",
+            f"<= {goals['head']:g}",
+        ),
+        ("to a solved head, beside reading bare bytes", f"{head['ratio']['bare bytes']:.1f}", ""),
+        *((f"accuracy, {who}", f"{share:.1%}", "") for who, share in sent["accuracy"].items()),
+        *((f"bytes, {who}", f"{count:,}", "") for who, count in sent["bytes"].items()),
+        ("one round's bytes to FedAvg's", f"{sent['ratio']:.3f}", f"<= {goals['round']:g}"),
+        (
+            f"an edge's increment, {edge['held back']} visits held back",
+            f"{edge['ms']['median']:.2f} ms",
+            f"<= {goals['increment_ms']:g} ms",
+        ),
+    ]
+
+
 ROWS: Final[Mapping[str, Callable[[Mapping[str, Any]], Rows]]] = {
     "ingest": ingest_rows,
     "route": route_rows,
     "frames": frames_rows,
     "models": models_rows,
+    "loop": loop_rows,
 }

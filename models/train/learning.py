@@ -18,7 +18,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,7 @@ LABELS: Mapping[str, int] = {"wild64": 10, "wild256": 10}
 """Of each new species: half as a 64-pixel camera sends them, half full-sized. A class that was seen at one size alone is known
 at that size alone."""
 
+FLIPPED = ("Caracal caracal", "Leopardus pardalis")
 KINDS: Mapping[str, str] = {"wild64": "wild64", "wild256": "wild256-whole"}
 
 
@@ -115,29 +116,31 @@ def photographed(pack: Pack, base: HeadBase) -> Photographed:
     return Photographed(feature, projection(base.manifest).bytes(feature), row, split, labels)
 
 
-def taught(base: HeadBase, photos: Mapping[str, Photographed], its: Sequence[Lesson]) -> Outcome:
-    """Retrains a base by lessons of one site; every fifth of a label judges."""
-    vectors = np.stack(
-        [photos[lesson.pack].vectors[photos[lesson.pack].row == lesson.row][0] for lesson in its]
+def taught(
+    base: HeadBase, photos: Mapping[str, Photographed], of_sites: Mapping[str, Sequence[Lesson]]
+) -> Outcome:
+    """Retrains a base by the lessons of some sites; every fifth of a site's label judges."""
+    sites: dict[str, Sums] = {}
+    events: list[HeldEvent] = []
+    judging: list[NDArray[np.uint8]] = []
+    for site, its in of_sites.items():
+        vectors = np.stack(
+            [photos[lesson.pack].vectors[photos[lesson.pack].row == lesson.row][0] for lesson in its]
+        )
+        held = [
+            sum(other.label == lesson.label for other in its[:at]) % 5 == 2 for at, lesson in enumerate(its)
+        ]
+        labels = tuple(dict.fromkeys(lesson.label for lesson in its))
+        teach = [at for at, judges in enumerate(held) if not judges]
+        empty = Sums.empty(base.sums.space, base.sums.dimension, labels)
+        sites[site] = empty.add(vectors[teach], [labels.index(its[at].label) for at in teach])
+        events += [HeldEvent(its[at].event, site, its[at].label) for at, judges in enumerate(held) if judges]
+        judging.append(vectors[np.array(held)])
+    rows = rows_of(base.tree, [lesson for its in of_sites.values() for lesson in its])
+    golden = load_zoo(BEFORE).golden()
+    return retrain(
+        base, golden, sites, Held(tuple(events), np.concatenate(judging)), None, rows=rows, version=2
     )
-    judges = [
-        sum(other.label == lesson.label for other in its[:at]) % 5 == 2 for at, lesson in enumerate(its)
-    ]
-    labels = tuple(dict.fromkeys(lesson.label for lesson in its))
-    teach = [at for at, judge in enumerate(judges) if not judge]
-    sums = Sums.empty(base.sums.space, base.sums.dimension, labels).add(
-        vectors[teach], [labels.index(its[at].label) for at in teach]
-    )
-    held = Held(
-        tuple(
-            HeldEvent(lesson.event, "home", lesson.label)
-            for lesson, judge in zip(its, judges, strict=True)
-            if judge
-        ),
-        vectors[np.array(judges)],
-    )
-    rows = rows_of(base.tree, its)
-    return retrain(base, load_zoo(BEFORE).golden(), {"home": sums}, held, None, rows=rows, version=2)
 
 
 def answered(
@@ -177,7 +180,7 @@ def measure() -> Iterator[str]:
     photos = {name: photographed(pack, base) for name, pack in packs.items()}
     its = lessons(packs, base.tree)
     start_s = time.perf_counter()
-    outcome = taught(base, photos, its)
+    outcome = taught(base, photos, {"home": its})
     retrained_s = time.perf_counter() - start_s
     assert outcome.release is not None, outcome.report.refused
     release = outcome.release
@@ -212,12 +215,46 @@ def measure() -> Iterator[str]:
     )
 
 
+def poisoned() -> Iterator[str]:
+    """What a third site does that takes each of two new species for the other, and what comes of it."""
+    base, full = load_zoo(BEFORE).base(), load_taxonomy()
+    packs = {name: open_pack(name) for name in KINDS}
+    photos = {name: photographed(pack, base) for name, pack in packs.items()}
+    one, other = FLIPPED
+    right = {site: lessons(packs, base.tree, seed=seed) for seed, site in enumerate(("home", "garden"))}
+    swap = {one: other, other: one}
+    flipped = [
+        replace(its, label=swap[its.label])
+        for its in lessons(packs, base.tree, {"wild64": 40, "wild256": 20}, seed=2)
+        if its.label in swap
+    ]
+    yield ""
+    yield f"| sites | left out | test photos of {one} and {other} right |"
+    yield "| --- | --- | ---: |"
+    for name, sites in (
+        ("two that are right", right),
+        ("and one that takes each for the other", {**right, "spoiler": flipped}),
+        ("that one alone", {"spoiler": flipped}),
+    ):
+        outcome = taught(base, photos, sites)
+        spoilt = ", ".join(site for site, its in outcome.report.sites.items() if its.spoils) or "none"
+        if outcome.release is None:
+            yield f"| {name} | {spoilt} | refused: {outcome.report.refused[0]} |"
+            continue
+        rates = []
+        for whole in photos.values():
+            test = whole.chosen((whole.split == "test") & np.isin(whole.labels, FLIPPED))
+            rate = figures(*answered(base, outcome.release, test, "cloud"), test.labels.tolist(), full).labels
+            rates.append(str(rate))
+        yield f"| {name} | {spoilt} | {', '.join(rates)} |"
+
+
 def _of_means(tree: Taxonomy, species: NDArray[np.intp], labels: list[str], full: Taxonomy) -> Figures:
     return figures(tree, np.eye(len(tree.species), dtype=np.float32)[species], labels, full)
 
 
 def main() -> None:
-    for line in measure():
+    for line in (*measure(), *poisoned()):
         sys.stdout.write(f"{line}\n")
 
 
