@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from models.eye_heads import LEVELS_PER_SIGMA, ZERO_LEVEL, Floats
 from models.golden import GoldenSet
 from models.heads import discriminants
-from models.local import Lesson, Local
+from models.local import Local
+from models.local_head import Lesson
 from models.registry import load_zoo
 from models.scores import softmax
 from models.taxonomy import load_taxonomy
