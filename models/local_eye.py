@@ -9,7 +9,9 @@ tried), a sight stays as the general eye saw it. The vector that the cloud reads
 eye's: a site's labels can raise a person, never hide one.
 
 `word` is what the site's labels name: from the kingdom down to the deepest label that was given here and is likelier than not
-(`models.local.STANDS_FROM`), never past it. Below that the general head goes on, and so may the cloud.
+(`models.local.STANDS_FROM`), never past it. Below that the general head goes on, and so may the cloud. Before the site has labelled
+`models.local.CALIBRATED_FROM` visits its probabilities are nobody's measure: then it has a word for labels alone that the general head's
+tree lacks, and all else stands by the general thresholds.
 
 Example::
 
@@ -51,12 +53,14 @@ class GeneralEyes(Protocol[E_co]):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Served:
-    """A site's head as it answers: under `name`, for sights of the model `general`. `own` are labels that its tree lacks."""
+    """A site's head as it answers: under `name`, for sights of the model `general`. `own` are labels that its tree lacks; `weighed`
+    says whether the site had visits enough to calibrate its probabilities by."""
 
     name: str
     general: str
     head: LocalHead
     own: frozenset[str] = frozenset()
+    weighed: bool = True
 
 
 class LocalEyes(Generic[E]):
@@ -105,7 +109,8 @@ def refined(sight: EdgeSight, served: Served | None) -> EdgeSight:
 def word(tree: Taxonomy, scores: Sequence[Scores], served: Served) -> SiteWord | None:
     """What the site's own labels say; None where what is likelier than not lies under none of them."""
     path = answer(tree, scores, STANDS_FROM).path
-    learned = [depth for depth, label in enumerate(path, start=1) if label in served.head.labels]
+    spoken = served.head.labels if served.weighed else served.own
+    learned = [depth for depth, label in enumerate(path, start=1) if label in spoken]
     if not learned:
         return None
     path = path[: learned[-1]]

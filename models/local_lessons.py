@@ -148,7 +148,7 @@ class Learning:
             return None
         head = self.local.head()
         own = frozenset(label for label in head.labels if label not in self.general.tree.paths)
-        return Served(self.local.name, self.local.general, head, own)
+        return Served(self.local.name, self.local.general, head, own, weighed=self.weighed_at > 0)
 
     # --- one change ---------------------------------------------------------------------------------------------
 
@@ -236,7 +236,8 @@ class Learning:
             written |= {its.event: replace(its, rule=verdict.rule) for its in members}
         local = replace(local, taken=before + 1 if local.lessons else before).calibrated()
         events = MappingProxyType({**self.events, **written})
-        moved = replace(fresh, local=local, events=events, weighed_at=len(local.lessons))
+        weighed_at = len(local.lessons) if len(local.lessons) >= CALIBRATED_FROM else 0
+        moved = replace(fresh, local=local, events=events, weighed_at=weighed_at)
         return moved, Step(written=tuple(written.values()))
 
     # --- parts --------------------------------------------------------------------------------------------------

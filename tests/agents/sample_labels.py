@@ -18,6 +18,7 @@ from sample_messages import (
 )
 
 from agents.cloud import species_answer
+from agents.serving import Fixed
 from pipeline import clock, topics
 from pipeline.messages import (
     Ack,
@@ -77,4 +78,4 @@ def results(told: list[msgspec.Struct]) -> list[Result]:
 
 
 def answer_of_cloud(envelope: Envelope) -> Result:
-    return species_answer(cloud_eye(), envelope, NOW_S, lambda: NOW_S + 0.001)
+    return species_answer(Fixed(cloud_eye()), envelope, NOW_S, lambda: NOW_S + 0.001)

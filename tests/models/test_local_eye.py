@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -106,12 +107,22 @@ def test_a_label_that_only_this_site_knows_is_said_surely_and_on_a_grown_tree(si
 
 
 def test_what_is_likelier_than_not_none_of_the_labels_gets_no_word() -> None:
-    site = served(PATHS[:1], 1)
+    site = replace(served(PATHS[:1], 1), weighed=True)
     flat = np.random.default_rng(0).integers(0, 255, DIMENSION).astype(np.uint8)
     sight = refined(FlatEye().see_vector(flat), site)
     # One label that was seen once: three quarters of what comes is expected to be something else.
     assert sight.site is None
     assert sight.model == site.name
+
+
+def test_before_its_visits_can_calibrate_it_a_site_has_a_word_for_its_own_species_alone(site: Served) -> None:
+    young = replace(site, weighed=False)
+    assert refined(FlatEye().see_vector(vector("Vulpes vulpes", 99)), young).site is None
+    word = refined(FlatEye().see_vector(vector(NEW[-1], 99)), young).site
+    assert word is not None
+    assert word.path == NEW
+    assert served(PATHS, 9).weighed is False
+    assert served(PATHS, 10).weighed is True
 
 
 def test_only_a_likely_label_of_the_releases_tree_is_sure(site: Served) -> None:
