@@ -41,9 +41,9 @@ class Here:
     where: tuple[str, ...]
 
 
-def base_title() -> str:
+def base_title(settings: Settings) -> str:
     """The shipped model that releases add to."""
-    return load_zoo().manifest(BACKBONE).title
+    return load_zoo(settings.zoo_dir).manifest(BACKBONE).title
 
 
 def repository_here(settings: Settings) -> Repository:
@@ -62,7 +62,7 @@ def kept_by(settings: Settings, role: str) -> Kept | None:
     folder = settings.data_dir / role
     if not (folder / HEADS).is_dir() and not (folder / "serving.json").is_file():
         return None
-    return ServingFiles(folder, base_title()).read()
+    return ServingFiles(folder, base_title(settings)).read()
 
 
 def releases_here(settings: Settings) -> dict[int, Here]:
@@ -73,7 +73,7 @@ def releases_here(settings: Settings) -> dict[int, Here]:
         for version in repository.versions:
             found[version] = Here(_read(version, repository), (TRAINER,))
     for role in TAKERS:
-        files = ServingFiles(settings.data_dir / role, base_title())
+        files = ServingFiles(settings.data_dir / role, base_title(settings))
         for folder in (settings.data_dir / role / HEADS).glob("[1-9]*"):
             version = int(folder.name) if folder.name.isdecimal() else 0
             release = files.release(version) if version else None
@@ -88,19 +88,19 @@ def releases_here(settings: Settings) -> dict[int, Here]:
 def release_of(settings: Settings, title: str) -> Here | None:
     """The release of this title; None of the shipped model's. Raises `Stop`, naming what is there."""
     name, _, version = title.partition("@")
-    if title == base_title():
+    if title == base_title(settings):
         return None
     found = releases_here(settings)
     if name == MODEL and version.isdecimal() and int(version) in found:
         return found[int(version)]
-    there = ", ".join((base_title(), *(here.release.title for here in found.values())))
+    there = ", ".join((base_title(settings), *(here.release.title for here in found.values())))
     raise Stop(f"there is no release {title} on this machine (there: {there})")
 
 
-def is_release(title: str) -> bool:
+def is_release(settings: Settings, title: str) -> bool:
     """Whether a title can only be a release's: the shipped model's name with a later version."""
     name, _, version = title.partition("@")
-    return name == MODEL and version.isdecimal() and title != base_title()
+    return name == MODEL and version.isdecimal() and title != base_title(settings)
 
 
 def _signs_here(settings: Settings) -> bool:

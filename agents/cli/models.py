@@ -90,7 +90,7 @@ def show(title: Title, as_json: AsJson = False, settings: SettingsFile = None) -
                 manifest.read(file)
             _show(manifest, "zoo", (manifest.folder / CARD).read_text("utf-8"), as_json)
             return
-    if is_release(title) and (here := release_of(loaded, title)) is not None:
+    if is_release(loaded, title) and (here := release_of(loaded, title)) is not None:
         if as_json:
             typer.echo(msgspec.json.encode(_told_release(here)))
         else:

@@ -137,9 +137,9 @@ def rollback(
     loaded = Settings.load(settings)
     current = repository_here(loaded).current
     if current is None or not current.version:
-        raise Stop(f"{base_title()} is to serve already: there is nothing to go back from")
+        raise Stop(f"{base_title(loaded)} is to serve already: there is nothing to go back from")
     target = to or _parent(loaded, current)
-    if _version(target) >= current.version:
+    if _version(loaded, target) >= current.version:
         raise Stop(
             f"{target} is not older than {current.title}: `tierwise models promote {target}` is for that"
         )
@@ -148,7 +148,7 @@ def rollback(
 
 def _parent(settings: Settings, current: Current) -> str:
     release = _release(settings, current.title)
-    return (release.lineage.parent if release is not None else "") or base_title()
+    return (release.lineage.parent if release is not None else "") or base_title(settings)
 
 
 def _serve(
@@ -160,10 +160,12 @@ def _serve(
     canary_s: float = CANARY_S,
 ) -> None:
     repository = repository_here(settings)
-    version = _version(title)
+    version = _version(settings, title)
     if version and version not in repository.versions:
         there = ", ".join(f"{MODEL}@{its}" for its in repository.versions)
-        raise Stop(f"{title} was not released here; there are {base_title()}, {there or 'no releases'}")
+        raise Stop(
+            f"{title} was not released here; there are {base_title(settings)}, {there or 'no releases'}"
+        )
     repository.serve(
         Current(version=version, canary_share=canary_share, canary_s=canary_s, why=why, by=_who())
     )
@@ -187,14 +189,14 @@ def _send(settings: Settings) -> None:
         producer.close(1.0)
 
 
-def _version(title: str) -> int:
+def _version(settings: Settings, title: str) -> int:
     """Of the shipped model: 0. Raises `Stop` for what is no release."""
     name, _, version = title.partition("@")
-    if title == base_title():
+    if title == base_title(settings):
         return 0
     if name != MODEL or not version.isdecimal():
         raise Stop(
-            f"{title} is no release of the heads: name one as {MODEL}@3, or the shipped {base_title()}"
+            f"{title} is no release of the heads: name one as {MODEL}@3, or the shipped {base_title(settings)}"
         )
     return int(version)
 

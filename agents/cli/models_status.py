@@ -24,6 +24,7 @@ from agents.cli.options import AsJson, SettingsFile
 from agents.cli.site import at_site
 from agents.releases_here import TAKERS, base_title, kept_by
 from agents.running import ask_health, running
+from agents.trainer_reports import Reports
 from models.release import MODEL
 from pipeline import topics
 from pipeline.errors import Retry
@@ -62,6 +63,8 @@ def status(as_json: AsJson = False, settings: SettingsFile = None) -> None:
         Console(highlight=False).print(_table(stands))
     else:
         typer.echo("no tier that takes releases was ever started here; `tierwise up` starts them")
+    if not as_json and (last := Reports(loaded.data_dir).last) is not None:
+        typer.echo(f"last training: {last.line}; `tierwise models trainings` tells all")
 
 
 def _here(settings: Settings) -> Iterator[Stand]:
@@ -81,10 +84,10 @@ def _here(settings: Settings) -> Iterator[Stand]:
             last = kept.refused[-1] if kept.refused else None
             update = Update(
                 stage="idle",
-                previous=_title(kept.previous) if kept.previous is not None else "",
-                refused=f"{_title(last.version)}: {last.rule}: {last.reason}" if last else "",
+                previous=_title(settings, kept.previous) if kept.previous is not None else "",
+                refused=f"{_title(settings, last.version)}: {last.rule}: {last.reason}" if last else "",
             )
-            yield Stand(role, HERE, "offline", _title(kept.serving), update)
+            yield Stand(role, HERE, "offline", _title(settings, kept.serving), update)
 
 
 def _heard(settings: Settings) -> list[Stand]:
@@ -126,5 +129,5 @@ def _table(stands: list[Stand]) -> Table:
     return table
 
 
-def _title(version: int) -> str:
-    return f"{MODEL}@{version}" if version else base_title()
+def _title(settings: Settings, version: int) -> str:
+    return f"{MODEL}@{version}" if version else base_title(settings)
