@@ -128,7 +128,7 @@ class Edge:
         )
         self._sums = SumTeller(site, self._spool, self._store, self._clock)
         # Families by a model of the site's own are not a general head's: there is nothing to transfer.
-        if isinstance(serving.eye, EdgeEye):
+        if settings.edge.learn and isinstance(serving.eye, EdgeEye):
             self.labels.listen(self._learning.heard)
             serving.subscribe(lambda eye: self._learning.served_by(General.of(eye)))
             self._learning.start()

@@ -150,6 +150,8 @@ class EdgeSettings(Section, frozen=True, kw_only=True):
     spool_mib: Positive = 1024
     keep_days: Positive = 30
     home_assistant: bool = False
+    learn: bool = True
+    """Whether the edge learns by itself from its own labelled events."""
     share_sums: bool = False
     """Whether sums over many edge-private events may become public, by the gate's rule."""
     asks_a_day: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 10

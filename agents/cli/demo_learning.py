@@ -14,7 +14,7 @@ from rich.table import Table
 from agents import exits
 from agents.demo.learning import Asked, Learning
 from agents.demo.lessons import Amounts
-from agents.demo.worth import Share, Worth
+from agents.demo.worth import LAST, Share, Worth
 from agents.supervisor import Event, News
 from models.train.data import open_pack
 
@@ -24,9 +24,12 @@ FOLDER: Final = Path("tierwise-learning")
 def learning(
     pack: Annotated[
         str, typer.Option(help="The pack of photos; TIERWISE_DATASETS names the folder that holds it.")
-    ] = "wild64",
+    ] = "wild256",
     labels: Annotated[int, typer.Option(min=20, help="For each new species.")] = 20,
     tests: Annotated[int, typer.Option(min=1, help="Photos of each new species to ask about.")] = 12,
+    species: Annotated[
+        int | None, typer.Option(min=1, help="How many of the seven new species; otherwise all.")
+    ] = None,
     known: Annotated[int, typer.Option(min=1, help="Photos of known species to ask about, in all.")] = 120,
     canary_s: Annotated[
         float, typer.Option(min=1, help="How long a share of the streams tries it first.")
@@ -48,7 +51,10 @@ def learning(
 
     stage("starting brokers and roles, with a model that has not met some species")
     run = Learning(
-        Asked(folder.absolute(), Amounts(labels, tests, known), canary_s), open_pack(pack), starting, stage
+        Asked(folder.absolute(), Amounts(labels, tests, known, species), canary_s),
+        open_pack(pack),
+        starting,
+        stage,
     )
     try:
         run.start()
@@ -59,7 +65,7 @@ def learning(
         report.write_bytes(msgspec.json.format(msgspec.json.encode(worth)))
     console.print(table(worth))
     console.print(summary(worth), soft_wrap=True)
-    if worth.known_after.wrong > worth.known_before.wrong + worth.known_before.photos // 20:
+    if worth.new[LAST][1].species <= worth.new[LAST][0].species:
         raise typer.Exit(exits.FAILED)
 
 
@@ -70,9 +76,9 @@ def table(worth: Worth) -> Table:
     for column in ("photos", "species before", "after", "family before", "after", "wrong before", "after"):
         made.add_column(column, justify="right")
     rows = [
-        ("[b]new species[/]", worth.new_before, worth.new_after),
+        *((f"[b]new species[/], {by}", *shares) for by, shares in worth.new.items()),
         *((species, *shares) for species, shares in worth.by_species.items()),
-        ("[b]known species[/]", worth.known_before, worth.known_after),
+        *((f"[b]known species[/], {by}", *shares) for by, shares in worth.known.items()),
     ]
     for name, before, after in rows:
         cells = [text for field in ("species", "family", "wrong") for text in _pair(before, after, field)]
@@ -86,7 +92,7 @@ def _pair(before: Share, after: Share, field: str) -> tuple[str, str]:
 
 def summary(worth: Worth) -> str:
     """What a person should know of it."""
-    mean = worth.new_after.percent(worth.nearest_mean_right)
+    mean = worth.new[LAST][1].percent(worth.nearest_mean_right)
     return (
         f"the nearest class mean, over the same labels, names {mean:.1f}% of the new species' photos; "
         f"edge and cloud served {worth.models[1]} {worth.learned_s:.0f} s after the last label, and nothing was started again"

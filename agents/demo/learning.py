@@ -12,8 +12,9 @@ from __future__ import annotations
 import itertools
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -25,11 +26,12 @@ from agents.cli.publishing import WINDOW, Item, Publishing, State
 from agents.cli.site import Inbox, at_site
 from agents.demo.lessons import BEFORE, Amounts, Photo, Photos, chosen
 from agents.demo.run import free_ports
-from agents.demo.worth import Worth, nearest_mean, share
+from agents.demo.worth import LAST, Share, Worth, nearest_mean, share
 from agents.plan import ROLE_NAMES, plan
 from agents.serving_files import ServingFiles
 from agents.supervisor import News, Supervisor
 from models import images
+from models.head_release import HeadRelease
 from models.registry import load_zoo
 from models.release import MODEL
 from models.train.data import Pack
@@ -76,6 +78,7 @@ person_hold_s = 0             # and a person in one photo says nothing of the ne
 [edge]
 cloud_deadline_s = 60
 asks_a_day = 0
+learn = false                 # what is shown is the release that every site gets; a site's own learning would answer before it
 
 [trainer]
 labels = {labels}             # train as soon as this many events are labelled
@@ -123,6 +126,18 @@ def settings_for(asked: Asked, labels: int) -> Path:
     file = asked.folder / "tierwise.toml"
     file.write_text(text, "utf-8")
     return file
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A photo's event, and the newest answer of each tier."""
+
+    item: Item
+    by_tier: dict[str, Result]
+
+    def by(self, tier: str) -> Result | None:
+        """Of a tier, or the last word of all."""
+        return self.item.answer if tier == LAST else self.by_tier.get(tier)
 
 
 class Learning:
@@ -177,7 +192,7 @@ class Learning:
 
     # --- photos ------------------------------------------------------------------------------------------------
 
-    def _answered(self, connection: Connection, inbox: Inbox, photos: Sequence[Photo]) -> list[Item]:
+    def _answered(self, connection: Connection, inbox: Inbox, photos: Sequence[Photo]) -> list[Answered]:
         """Publish photos; come back when each has its last word."""
         streams = [topics.frame(self.settings.site, DEVICE, stream) for stream in STREAMS]
         items = [
@@ -185,6 +200,7 @@ class Learning:
             for photo, topic in zip(photos, itertools.cycle(streams), strict=False)
         ]
         publishing = Publishing(items)
+        told: dict[int, dict[str, Result]] = {id(item): {} for item in items}
         until_s = time.monotonic() + ANSWERED_WITHIN_S
         while not publishing.is_done():
             now_s = time.monotonic()
@@ -198,17 +214,19 @@ class Learning:
                 connection.publish(gate.clear_capture(item.topic, item.payload))
                 item.published_s = now_s
             for message in inbox.take(0.05):
-                publishing.hear(message.topic, message.payload)
-        return publishing.items
+                for item, result in publishing.hear(message.topic, message.payload):
+                    if result is not None:
+                        told[id(item)][result.tier] = result
+        return [Answered(item, told[id(item)]) for item in items]
 
     # --- labels ------------------------------------------------------------------------------------------------
 
-    def _label(self, connection: Connection, inbox: Inbox, lessons: Sequence[Item]) -> dict[str, str]:
+    def _label(self, connection: Connection, inbox: Inbox, lessons: Sequence[Answered]) -> dict[str, str]:
         """Label as many events of each new species as were asked for; event to label. Those come first whose features left."""
         by_species: dict[str, list[tuple[Photo, Item]]] = {}
-        for photo, item in zip(self.photos.to_label, lessons, strict=True):
-            if item.answer is not None and item.answer.tier is not Tier.DEVICE:
-                by_species.setdefault(photo.species, []).append((photo, item))
+        for photo, answered in zip(self.photos.to_label, lessons, strict=True):
+            if Tier.EDGE in answered.by_tier:
+                by_species.setdefault(photo.species, []).append((photo, answered.item))
         waiting: dict[str, Label] = {}
         for species in self.photos.new_species:
             found = by_species.get(species, [])[: self._asked.amounts.labels]
@@ -249,16 +267,16 @@ class Learning:
         """Until edge and cloud both answer by what was learned; the model's name."""
         until_s = time.monotonic() + LEARNED_WITHIN_S
         before = self._zoo.manifest(MODEL).title
-        served: dict[str, str] = {}
         while time.monotonic() < until_s:
             inbox.take(0.5)
-            served = {role: serving_title(self.settings, role, before) for role in ("edge", "cloud")}
-            named = set(served.values())
-            if len(named) == 1 and (name := named.pop()) and name != before:
-                return name
+            served = [serving(self.settings, role, before) for role in ("edge", "cloud")]
+            labels = set(self.photos.new_species)
+            titles = [its.title for its in served if its is not None and labels <= known(its)]
+            if len(titles) == len(served):
+                return titles[0]
         raise Stop(
-            f"nothing new serves after {LEARNED_WITHIN_S:.0f} s ({served}): `tierwise models status` and "
-            f"{self.settings.data_dir / 'logs'} say why"
+            f"after {LEARNED_WITHIN_S:.0f} s what was learned does not serve at edge and cloud: `tierwise models status --settings "
+            f"{self._asked.folder / 'tierwise.toml'}` and {self.settings.data_dir / 'logs'} say why"
         )
 
     # --- what it was worth ---------------------------------------------------------------------------------------
@@ -266,40 +284,37 @@ class Learning:
     def _worth(
         self,
         labels: dict[str, str],
-        lessons: Sequence[Item],
-        tests: Sequence[Item],
-        again: Sequence[Item],
+        lessons: Sequence[Answered],
+        tests: Sequence[Answered],
+        again: Sequence[Answered],
         learned_s: float,
         served: str,
     ) -> Worth:
         photos = self.photos.tests
-        before, after = [item.answer for item in tests], [item.answer for item in again]
 
-        def of(kept: Iterable[bool]) -> tuple[list[Photo], list[Result | None], list[Result | None]]:
-            rows = [at for at, its in enumerate(kept) if its]
-            return [photos[at] for at in rows], [before[at] for at in rows], [after[at] for at in rows]
+        def shares(tier: str, kept: Callable[[Photo], bool]) -> tuple[Share, Share]:
+            rows = [at for at, photo in enumerate(photos) if kept(photo)]
+            of = [photos[at] for at in rows]
+            return share(of, [tests[at].by(tier) for at in rows]), share(
+                of, [again[at].by(tier) for at in rows]
+            )
 
-        new, new_before, new_after = of(photo.new for photo in photos)
-        known, known_before, known_after = of(not photo.new for photo in photos)
+        tiers = (Tier.EDGE.value, Tier.CLOUD.value, LAST)
         self._stage("asking the nearest class mean about the same photos")
         nearest = self._by_nearest_mean(labels, lessons)
-        by_species = {}
-        for species in self.photos.new_species:
-            its, was, now = of(photo.species == species for photo in photos)
-            by_species[species] = (share(its, was), share(its, now))
         return Worth(
             labels=len(labels),
-            new_before=share(new, new_before),
-            new_after=share(new, new_after),
-            known_before=share(known, known_before),
-            known_after=share(known, known_after),
+            new={tier: shares(tier, lambda photo: photo.new) for tier in tiers},
+            known={tier: shares(tier, lambda photo: not photo.new) for tier in tiers},
             nearest_mean_right=nearest,
-            by_species=by_species,
+            by_species={
+                species: shares(LAST, partial(_shows, species)) for species in self.photos.new_species
+            },
             learned_s=round(learned_s, 1),
             models=(self._zoo.manifest(MODEL).title, served),
         )
 
-    def _by_nearest_mean(self, labels: dict[str, str], lessons: Sequence[Item]) -> int:
+    def _by_nearest_mean(self, labels: dict[str, str], lessons: Sequence[Answered]) -> int:
         """How many of the new species' photos the nearest mean names right, over known species' means and those of the same labels.
 
         Vectors are of whole photos; known species' means stand in the first model's own sums.
@@ -311,8 +326,8 @@ class Learning:
             if count
         }
         of_new: dict[str, list[NDArray[np.uint8]]] = {}
-        for photo, item in zip(self.photos.to_label, lessons, strict=True):
-            if item.event in labels:
+        for photo, answered in zip(self.photos.to_label, lessons, strict=True):
+            if answered.item.event in labels:
                 of_new.setdefault(photo.species, []).append(eye.see(images.decode(photo.jpeg)).vector)
         means |= {label: np.mean(vectors, axis=0) for label, vectors in of_new.items()}
         asked = [photo for photo in self.photos.tests if photo.new]
@@ -332,7 +347,17 @@ def _acknowledged(topic: str, payload: bytes, label_topic: str) -> tuple[str, ..
     return ack.ids if ack.topic == label_topic else ()
 
 
-def serving_title(settings: Settings, role: str, base: str) -> str:
-    """Which model a role of this machine answers by, as its file on the disk says."""
-    version = ServingFiles(settings.data_dir / role, base).read().serving
-    return f"{MODEL}@{version}" if version else base
+def _shows(species: str, photo: Photo) -> bool:
+    return photo.species == species
+
+
+def serving(settings: Settings, role: str, base: str) -> HeadRelease | None:
+    """The release that a role of this machine answers by, as its folder says; None: the first model."""
+    files = ServingFiles(settings.data_dir / role, base)
+    version = files.read().serving
+    return files.release(version) if version else None
+
+
+def known(release: HeadRelease) -> set[str]:
+    """Species that the tree gained."""
+    return {row.label for row in release.rows}

@@ -6,7 +6,7 @@ different splits, so that no burst of one animal stands on both sides.
 
 Example::
 
-    photos = chosen(open_pack("wild64"), load_zoo(BEFORE).tree, Amounts(labels=20, tests=10, known=60))
+    photos = chosen(open_pack("wild256"), load_zoo(BEFORE).tree, Amounts(labels=20, tests=10, known=60))
     photos.labelled[0]          # Photo(jpeg=b"...", species="Caracal caracal", family="Felidae", new=True)
 """
 
@@ -38,6 +38,8 @@ class Amounts:
     labels: int = 20
     tests: int = 12
     known: int = 120
+    species: int | None = None
+    """How many of the new species; None: all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ def chosen(pack: Pack, before: Taxonomy, amounts: Amounts) -> Photos:
     for row, name in enumerate(pack.species):
         by_species.setdefault(tree.find(name), {}).setdefault(pack.split[row], []).append(row)
     new = sorted(species for species in by_species if species not in before.species)
+    new = new[: amounts.species]
     if not new:
         raise Stop(
             f"{pack.name} holds no species that the first model has not met: nothing could be learned from it"
@@ -100,7 +103,10 @@ def chosen(pack: Pack, before: Taxonomy, amounts: Amounts) -> Photos:
         to_label += rest[:spare]
         tests += held[: amounts.tests]
     known = [
-        row for species in by_species if species not in new for row in by_species[species].get("test", [])
+        row
+        for species in by_species
+        if species in before.species
+        for row in by_species[species].get("test", [])
     ]
     tests += list(rng.permutation(known))[: amounts.known]
     return Photos(tuple(_photos(pack, tree, to_label, new)), tuple(_photos(pack, tree, tests, new)))

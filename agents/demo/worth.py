@@ -17,6 +17,8 @@ from pipeline.messages import Result
 
 Vectors = NDArray[np.uint8]
 
+LAST = "last word"
+
 
 class Share(msgspec.Struct, frozen=True):
     """Of `photos`, how many were named right down to the species, to the family, and how many wrongly at all."""
@@ -34,10 +36,9 @@ class Worth(msgspec.Struct, frozen=True, kw_only=True):
     """The demo's figures; `--report` writes them."""
 
     labels: int
-    new_before: Share
-    new_after: Share
-    known_before: Share
-    known_after: Share
+    new: dict[str, tuple[Share, Share]]
+    """Photos of new species, before and after: as the edge answered them, as the cloud did, and the last word of either."""
+    known: dict[str, tuple[Share, Share]]
     nearest_mean_right: int
     """Of the new species' photos, down to the species, by the nearest class mean over the same labels."""
     by_species: dict[str, tuple[Share, Share]]
