@@ -70,30 +70,31 @@ def learning(
 
 
 def table(worth: Worth) -> Table:
-    """Before and after, by species."""
+    """Before and after, by species; columns as narrow as a terminal of 80."""
     made = Table(title=f"{worth.labels} labels: {worth.models[0]} → {worth.models[1]}")
-    made.add_column("photos of")
-    for column in ("photos", "species before", "after", "family before", "after", "wrong before", "after"):
-        made.add_column(column, justify="right")
+    made.add_column("photos of", no_wrap=True)
+    for column in ("", "species right", "family right", "wrong"):
+        made.add_column(column, justify="right", no_wrap=True)
     rows = [
         *((f"[b]new species[/], {by}", *shares) for by, shares in worth.new.items()),
-        *((species, *shares) for species, shares in worth.by_species.items()),
-        *((f"[b]known species[/], {by}", *shares) for by, shares in worth.known.items()),
+        *((f"  {species}", *shares) for species, shares in worth.by_species.items()),
+        (f"[b]known species[/], {LAST}", *worth.known),
     ]
     for name, before, after in rows:
-        cells = [text for field in ("species", "family", "wrong") for text in _pair(before, after, field)]
+        cells = [_pair(before, after, field) for field in ("species", "family", "wrong")]
         made.add_row(name, str(before.photos), *cells)
     return made
 
 
-def _pair(before: Share, after: Share, field: str) -> tuple[str, str]:
-    return tuple(f"{its.percent(getattr(its, field)):.1f}%" for its in (before, after))  # type: ignore[return-value]
+def _pair(before: Share, after: Share, field: str) -> str:
+    old, new = (its.percent(getattr(its, field)) for its in (before, after))
+    return f"{old:.1f} → {new:.1f}%"
 
 
 def summary(worth: Worth) -> str:
     """What a person should know of it."""
-    mean = worth.new[LAST][1].percent(worth.nearest_mean_right)
+    new, known = worth.nearest_mean
     return (
-        f"the nearest class mean, over the same labels, names {mean:.1f}% of the new species' photos; "
-        f"edge and cloud served {worth.models[1]} {worth.learned_s:.0f} s after the last label, and nothing was started again"
+        f"The nearest class mean over the same labels names {new:.1f}% of the new species' photos, and {known:.1f}% of the known "
+        f"ones'. Edge and cloud served {worth.models[1]} {worth.learned_s:.0f} s after the last label; nothing was started again."
     )

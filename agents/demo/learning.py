@@ -305,8 +305,8 @@ class Learning:
         return Worth(
             labels=len(labels),
             new={tier: shares(tier, lambda photo: photo.new) for tier in tiers},
-            known={tier: shares(tier, lambda photo: not photo.new) for tier in tiers},
-            nearest_mean_right=nearest,
+            known=shares(LAST, lambda photo: not photo.new),
+            nearest_mean=nearest,
             by_species={
                 species: shares(LAST, partial(_shows, species)) for species in self.photos.new_species
             },
@@ -314,8 +314,9 @@ class Learning:
             models=(self._zoo.manifest(MODEL).title, served),
         )
 
-    def _by_nearest_mean(self, labels: dict[str, str], lessons: Sequence[Answered]) -> int:
-        """How many of the new species' photos the nearest mean names right, over known species' means and those of the same labels.
+    def _by_nearest_mean(self, labels: dict[str, str], lessons: Sequence[Answered]) -> tuple[float, float]:
+        """Per cent of the new and the known species' photos that the nearest mean names, over known species' means and those of the
+        same labels.
 
         Vectors are of whole photos; known species' means stand in the first model's own sums.
         """
@@ -330,9 +331,12 @@ class Learning:
             if answered.item.event in labels:
                 of_new.setdefault(photo.species, []).append(eye.see(images.decode(photo.jpeg)).vector)
         means |= {label: np.mean(vectors, axis=0) for label, vectors in of_new.items()}
-        asked = [photo for photo in self.photos.tests if photo.new]
-        said = [nearest_mean(means, eye.see(images.decode(photo.jpeg)).vector) for photo in asked]
-        return sum(photo.species == name for photo, name in zip(asked, said, strict=True))
+        right: dict[bool, list[bool]] = {True: [], False: []}
+        for photo in self.photos.tests:
+            said = nearest_mean(means, eye.see(images.decode(photo.jpeg)).vector)
+            right[photo.new].append(said == photo.species)
+        new, known = (round(100 * sum(right[kind]) / max(1, len(right[kind])), 1) for kind in (True, False))
+        return new, known
 
 
 def _acknowledged(topic: str, payload: bytes, label_topic: str) -> tuple[str, ...]:

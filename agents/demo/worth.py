@@ -37,10 +37,11 @@ class Worth(msgspec.Struct, frozen=True, kw_only=True):
 
     labels: int
     new: dict[str, tuple[Share, Share]]
-    """Photos of new species, before and after: as the edge answered them, as the cloud did, and the last word of either."""
-    known: dict[str, tuple[Share, Share]]
-    nearest_mean_right: int
-    """Of the new species' photos, down to the species, by the nearest class mean over the same labels."""
+    """Photos of new species, before and after: as the edge answered them, as the cloud did, and the last word."""
+    known: tuple[Share, Share]
+    """Photos of known species, before and after: the last word, whichever tier's it is."""
+    nearest_mean: tuple[float, float]
+    """Per cent of the new and of the known species' photos that the nearest class mean names, over the same labels."""
     by_species: dict[str, tuple[Share, Share]]
     learned_s: float
     """From the last label until edge and cloud served what was learned from them."""
