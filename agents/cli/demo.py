@@ -70,7 +70,7 @@ def demo(
         if not lively and (text := plain(told)):
             console.print(escape(text), soft_wrap=True)
 
-    console.print("starting brokers and roles on this machine: two brokers, five roles")
+    console.print("starting brokers and roles on this machine: two brokers, six roles")
     try:
         with _screen(view, console) if lively else contextlib.nullcontext():
             running.start()
