@@ -8,7 +8,8 @@
 
 All within the transactions of the answers, so that a restart goes on where it was. A frame of a camera that its device calls broken
 (flag ``camera-*``) is neither held against the past nor asked about: what is wrong there is no matter of labels. A `Drift` and
-an `Ask` hold numbers and names; both stay at the site. The cloud sees drift for itself, in what it is sent (`models.drift.of_labelled`).
+an `Ask` hold numbers and names; both stay at the site. The cloud
+hears of drift by the labels that come of the asks (`trainer_triggers`, rule `drift`).
 """
 
 from __future__ import annotations

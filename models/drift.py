@@ -32,7 +32,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from models.page_hinkley import Change, PageHinkley
-from pipeline.messages import UNKNOWN, Labelled
+from pipeline.messages import UNKNOWN
 
 QUARTERS: Final = 4
 
@@ -298,14 +298,3 @@ def _look(
 
 def _base(model: str) -> str:
     return model.partition("+")[0]
-
-
-def of_labelled(told: Labelled) -> Observation:
-    """A feature on the labelled topic as the trainer watches it: what it looked like, and what the edge answered. How sure the edge
-    was is not told there, nor by which model, so that a stream's memory is not begun anew by a release::
-
-        watch, alarms = see(watches.get(told.source) or start(""), of_labelled(told))
-    """
-    hour = int(told.time[11:13] or 0) if len(told.time) > 12 else 0
-    vector = np.frombuffer(told.data, np.uint8)
-    return Observation("", told.event, quarter_of(hour), told.path, 1.0, vector, told.space)

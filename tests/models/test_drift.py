@@ -23,7 +23,6 @@ from models.drift import (
     see,
     start,
 )
-from pipeline.messages import Labelled
 
 SURE = ("animal", "Felidae")
 
@@ -202,25 +201,3 @@ def test_nothing_is_told_before_a_past_is_learned() -> None:
     assert set(RULES) == {
         "confidence-fell", "unknown-rose", "mix-changed", "feature-moved", "feature-shifted", "labels-disagree",
     }  # fmt: skip
-
-
-def test_the_trainer_sees_drift_in_what_it_is_sent() -> None:
-    def sent(number: int, shift: int) -> Labelled:
-        vector = np.clip(np.random.default_rng(number).normal(128 + shift, 6, 256), 0, 255).astype(np.uint8)
-        return Labelled(
-            event=str(number),
-            source="home/cam1/garden",
-            time="2026-11-22T13:52:21.626Z",
-            space="s",
-            data=vector.tobytes(),
-            votes=(),
-            revision=1,
-            path=SURE,
-        )
-
-    settled = [drift.of_labelled(sent(number, 0)) for number in range(USUAL + LEARNED + 20)]
-    watch, alarms = told(start(""), settled)
-    assert alarms == []
-
-    later = [drift.of_labelled(sent(number, 12)) for number in range(1000, 1040)]
-    assert "feature-moved" in {alarm.rule for alarm in told(watch, later)[1]}
