@@ -196,7 +196,6 @@ def species_answer(
     Rejected
         The envelope holds no feature, or one of a space that this release's head was not made for.
     """
-    feature = messages.decode(Feature, envelope.payload)
 
     def see(eye: CloudEye) -> CloudSight:
         if envelope.space != eye.space:
@@ -204,9 +203,10 @@ def species_answer(
                 "other-space",
                 f"{envelope.id}: a feature of space {envelope.space}; this cloud answers {eye.space}",
             )
-        return eye.see(np.frombuffer(feature.data, np.uint8))
+        return eye.see(np.frombuffer(messages.decode(Feature, envelope.payload).data, np.uint8))
 
     eye, seen = eyes.look(envelope.source, see)
+    feature = messages.decode(Feature, envelope.payload)
     found = answer(eye.tree, (seen.species, seen.family, seen.kingdom), seen.thresholds)
     path = cascade.deeper(feature.path, tuple(found.path))
     probability = found.probability if path == tuple(found.path) else feature.probability

@@ -28,7 +28,7 @@ def events(count: int, prefix: str = "new") -> list[str]:
 
 def labelled(event: str, data: bytes, label: str = NEW, under: str = UNDER, revision: int = 1) -> Labelled:
     """As the stream role tells it."""
-    votes = (Vote(label, "ann", under),)
+    votes = (Vote(label, "0a11ce0a11ce", under),)
     space = load_zoo().base().sums.space
     return Labelled(event, SOURCE, NOON, space, data, votes, revision, ("animal", "Felidae"))
 
@@ -36,7 +36,7 @@ def labelled(event: str, data: bytes, label: str = NEW, under: str = UNDER, revi
 def envelopes(event: str, data: bytes, label: str | None = NEW, revision: int = 1) -> list[Envelope]:
     """Its feature and somebody's word about it, as its edge sends them."""
     feature = encode(Feature(data, "", Rank.SPECIES, 2, ("animal", "Felidae"), 0.6, 41.0))
-    vote = encode(Vote(label, "ann", UNDER if label == NEW else "", time=NOON))
+    vote = encode(Vote(label, "0a11ce0a11ce", UNDER if label == NEW else "", time=NOON))
 
     def envelope(kind: Kind, payload: bytes, space: str, number: int) -> Envelope:
         return Envelope(

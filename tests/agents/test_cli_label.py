@@ -281,7 +281,6 @@ def test_what_the_edge_asks_about_is_read_from_its_table_without_what_has_a_labe
     frame(edge, 1)
     frame(edge, 2)
     with edge.spool.transaction() as tx:
-        tx.db.execute("CREATE TABLE asks(event TEXT, at REAL, told BLOB, settled REAL)")
         for number, settled in ((1, None), (2, None), (3, NOW_S)):
             ask = Ask(
                 event=event_id(number),
@@ -298,7 +297,8 @@ def test_what_the_edge_asks_about_is_read_from_its_table_without_what_has_a_labe
                 budget_left=3,
             )
             tx.db.execute(
-                "INSERT INTO asks VALUES (?, ?, ?, ?)", (ask.event, number, messages.encode(ask), settled)
+                "INSERT INTO asks VALUES (?, ?, ?, ?, ?)",
+                (ask.event, ask.event, number, messages.encode(ask), settled),
             )
     edge.label(Label(event=event_id(2), label="Felis catus", by="ann"))
     with edge_view.opened(tmp_path) as view:

@@ -252,7 +252,7 @@ def test_a_label_meets_its_feature_also_after_a_kill_between_them(
     seen = encode(Feature(b"xyz", "", Rank.SPECIES, 2, ("animal",), 0.9, 41.0))
     deliver(producer, [envelope(Kind.FEATURE, seen, source, event=event, time=NOW, space="s1")])
     for revision, label in enumerate(("Felis catus", "Lynx lynx"), start=1):
-        vote = encode(Vote(label, "ann"))
+        vote = encode(Vote(label, "0a11ce0a11ce"))
         deliver(producer, [envelope(Kind.LABEL, vote, source, event=event, time=NOW, revision=revision)])
 
     def told() -> tuple[str | None, ...]:
@@ -262,7 +262,7 @@ def test_a_label_meets_its_feature_also_after_a_kill_between_them(
     eventually(lambda: told() == ("Lynx lynx",), timeout_s=60)
     running.end(signal.SIGKILL)
     running.start()
-    vote = encode(Vote("Vulpes vulpes", "bob"))
+    vote = encode(Vote("Vulpes vulpes", "0b0b0b0b0b0b"))
     deliver(producer, [envelope(Kind.LABEL, vote, source, event=event, time=NOW, revision=3)])
     eventually(lambda: told() == ("Lynx lynx", "Vulpes vulpes"), timeout_s=60)
 
