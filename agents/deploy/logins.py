@@ -158,6 +158,8 @@ AT_KAFKA: Final = (
             topics.SUMS,
         )
     ),
+    # It makes all topics, and waits until they are there.
+    Right("stream", "TOPIC", topics.MODELS, ("DESCRIBE",)),
     # Faust's changelogs are called as its group, and it makes them itself.
     Right("stream", "TOPIC", Group.STREAM, ("READ", "WRITE", "DESCRIBE", "CREATE", "DESCRIBE_CONFIGS"), True),
     Right("stream", "GROUP", Group.STREAM, READ, True),
