@@ -128,10 +128,10 @@ class Edge:
         )
         self._sums = SumTeller(site, self._spool, self._store, self._clock)
         # Families by a model of the site's own are not a general head's: there is nothing to transfer.
-        if settings.edge.learn and isinstance(serving.eye, EdgeEye):
+        learns = settings.edge.learn and isinstance(serving.eye, EdgeEye)
+        if learns:
             self.labels.listen(self._learning.heard)
             serving.subscribe(lambda eye: self._learning.served_by(General.of(eye)))
-            self._learning.start()
         self._watch = SiteWatch(settings, self._spool, self._store, self.metrics, self._clock)
         self.labels.listen(self._watch.labelled)
         self._answers = Answers(
@@ -190,6 +190,8 @@ class Edge:
         for hop in (SITE, UPLINK):
             self.metrics.backlog(hop, partial(self._spool.backlog, hop))
         self._series.start()
+        if learns:  # not before there is a connection to tell by what was learned before
+            self._learning.start()
         self._mqtt.start()
         self._uplink.start()
         for each in self._senders:

@@ -307,7 +307,7 @@ class Labels:
             return
         raised = feature._replace(levels=levels)
         self._store.labels.keep_feature(raised, tx)
-        if not may_see(Tier.EDGE, levels.feature):
+        if not may_see(Tier.EDGE, levels.feature.join(levels.of(Kind.LABEL))):
             self._changed[event] = raised
 
     def came(self, feature: KeptFeature, tx: Transaction) -> None:

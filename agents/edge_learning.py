@@ -163,12 +163,14 @@ class EdgeLearning:
         self._take_effect(learning, step, None)
 
     def _learn(self, told: LabelledEvent) -> None:
-        if told.space != self._learning.general.space:
-            log.warning("a label of another space is not learned from", of=told.event, space=told.space)
-            return
         level = learning_level(told.levels)
         if told.label is None or not may_see(Tier.EDGE, level):
             self._forget(told.event)
+            if not may_see(Tier.EDGE, level):
+                self._scrub()
+            return
+        if told.space != self._learning.general.space:
+            log.warning("a label of another space is not learned from", of=told.event, space=told.space)
             return
         english = next((word.english for word in told.words if word.label == told.label), "")
         event = Taught(
@@ -192,6 +194,15 @@ class EdgeLearning:
         learning, step = self._learning.without(event)
         if not step.nothing:
             self._take_effect(learning, step, None)
+        else:  # a lesson of a space that serves no more is on the disk alone
+            with self._spool.transaction() as tx:
+                self._store.drop(event, tx)
+
+    def _scrub(self) -> None:
+        try:
+            self._spool.scrub()
+        except Retry as error:
+            log.warning("a lesson is deleted, but not overwritten yet", error=str(error))
 
     def _take_effect(self, learning: Learning, step: Step, about: About | None) -> None:
         """First on the disk, then in memory: what is served is never ahead of what a restart finds."""
@@ -234,16 +245,16 @@ class EdgeLearning:
         for told in self._answers.labels.all_labelled():
             if told.event not in learned or learned[told.event].path != told.path:
                 yield told
-        for event in learned:
-            found = self._answers.labels.labelled(event)
-            if found is not None:
-                if found.label is None:
-                    yield found
-                continue
+        space = self._learning.general.space
+        for event in self._store.events():
             known = self._answers.answer(event)
             # Without answer, label and feature were forgotten with the days; what was learned stays.
-            if known is not None and not may_see(Tier.EDGE, known.context.levels.feature):
-                yield forgotten(event, self._learning.general.space, known.context.levels)
+            if known is not None and not may_see(Tier.EDGE, learning_level(known.context.levels)):
+                yield forgotten(event, space, known.context.levels)
+                continue
+            found = self._answers.labels.labelled(event)
+            if found is not None and found.label is None:
+                yield found
 
 
 def learning_level(levels: Levels) -> Privacy:

@@ -66,6 +66,14 @@ class LearningStore:
         )
         return [_taught(*row) for row in rows]
 
+    def events(self) -> list[str]:
+        """All that was ever learned from and stands, of every space."""
+        return [event for (event,) in self._spool.query("SELECT event FROM edge_lessons ORDER BY event")]
+
+    def drop(self, event: str, tx: Transaction) -> None:
+        """Forget a lesson, whatever its space."""
+        tx.db.execute("DELETE FROM edge_lessons WHERE event = ?", (event,))
+
     def standing(self) -> Standing | None:
         """How far the learning was; None before the first label."""
         rows = self._spool.query(

@@ -64,7 +64,10 @@ class SumTeller:
     def _may_tell(self, its: Tellable, tx: Transaction) -> bool:
         """Not where the event's level rose in the moment before."""
         known = self._answers.answer_in(its.event, tx)
-        return known is None or known.context.levels.feature is not Privacy.USER_PRIVATE
+        if known is None:
+            return True
+        levels = known.context.levels
+        return levels.feature.join(levels.of(Kind.LABEL)) is not Privacy.USER_PRIVATE
 
     def _envelope(self, increment: SumIncrement, now_s: float) -> Envelope:
         # A key of its own: the topic keeps the last record of each key alone.

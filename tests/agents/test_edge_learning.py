@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 from sample_edge import SampleEdge, sample_edge
-from sample_learning import PATHS, SampleLearning, feature, general, vector
+from sample_learning import PATHS, PRIVATE, SampleLearning, feature, general, vector
 from sample_messages import (
     CAMERA,
     SOURCE,
@@ -22,6 +22,8 @@ from sample_messages import (
     settings,
 )
 
+from agents.edge_store import Context
+from agents.label_store import labelled_event
 from models import images
 from models.local_lessons import General
 from pipeline.messages import Event, Label, Levels, Privacy, Rank, Result, Tier, Vector
@@ -236,3 +238,37 @@ def test_learning_goes_on_in_a_thread_of_its_own_and_ends_with_the_edge(tmp_path
     again.learning.work()
     assert again.model == "lite0@2+home.5"
     again.spool.close()
+
+
+def test_a_lesson_of_a_space_that_serves_no_more_is_forgotten_with_its_persons(tmp_path: Path) -> None:
+    sample = SampleLearning(tmp_path)
+    sample.learning.open()
+    kept = feature("e1", vector(0, 1).tobytes())
+    sample.label(kept, PATHS[0])
+    sample.learning.work()
+    sample.learning.served_by(general("lite1@1", "another"))
+    sample.learning.work()
+    sample.learning.heard(labelled_event((), kept._replace(levels=Levels())))
+    sample.learning.work()
+    assert sample.store.learning.events() == []
+    sample.spool.close()
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_lesson_whose_answer_alone_became_user_private_is_forgotten(
+    tmp_path: Path, restarted: bool
+) -> None:
+    sample = SampleLearning(tmp_path)
+    sample.learning.open()
+    sample.label(feature("e1", vector(0, 1).tobytes()), PATHS[0])
+    sample.learning.work()
+    levels = msgspec.structs.replace(PRIVATE, result=Privacy.USER_PRIVATE)
+    if restarted:  # killed before it was told
+        with sample.spool.transaction() as tx:
+            sample.store.keep(result("e1"), Context(sample.clock.now(), levels, Rank.SPECIES), tx)
+        sample.learning.open()
+    else:
+        sample.label(feature("e1", vector(0, 1).tobytes(), levels), PATHS[0], 2)
+    sample.learning.work()
+    assert sample.store.learning.events() == []
+    sample.spool.close()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from sample_learning import NOW_S, PATHS, PRIVATE, TREE, SampleLearning, feature, general, vector
 from sample_messages import result
 
@@ -199,12 +200,13 @@ def test_whatever_is_planted_only_sums_of_many_edge_private_events_leave(
     site.spool.close()
 
 
-def test_an_event_whose_level_rose_a_moment_ago_is_left_out(site: Site) -> None:
+@pytest.mark.parametrize("levels", [SECRET, replace(PRIVATE, result=Privacy.USER_PRIVATE)])
+def test_an_event_whose_level_rose_a_moment_ago_is_left_out(site: Site, levels: Levels) -> None:
     for number in range(LEAST_EVENTS):
         site.seen(f"e{number}", 0)
     with site.spool.transaction() as tx:
         site.store.labels.drop_feature("e0", tx)
-        _answered(site, "e0", SECRET, tx)
+        _answered(site, "e0", levels, tx)
     assert site.tell() is None
     site.spool.close()
 
