@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 
 import structlog
@@ -225,7 +225,7 @@ class Labels:
         levels = self._levels(word, known)
         feature = self._store.labels.feature_in(word.event, tx)
         if levels != known.context.levels:
-            self.raised(word.event, levels, tx)
+            self.raised(word.event, levels, tx, word)
         if feature is not None:
             self._changed.setdefault(word.event, feature._replace(levels=levels))
         if feature is not None and may_see(Tier.CLOUD, levels.of(Kind.LABEL).join(levels.feature)):
@@ -269,9 +269,13 @@ class Labels:
 
     def _send_up(self, word: Word, feature: KeptFeature, tx: Transaction) -> None:
         """The word, and beside it the feature that it is about: the cloud may have none of it, or have it no longer."""
+        for envelope in self._told(word, feature):
+            self._store.send_up(envelope, feature.source.partition("/")[0], tx)
+
+    def _told(self, word: Word, feature: KeptFeature) -> tuple[Envelope, Envelope]:
+        """A feature and a word about it, as they go up."""
         key = self._keyring.site
-        if key is None:
-            return
+        assert key is not None, "an edge makes its keys before it takes labels"
         site, device, _ = feature.source.split("/")
         vote = Vote(
             label=word.label,
@@ -293,22 +297,44 @@ class Labels:
         said = replace(
             about, kind=Kind.LABEL, payload=messages.encode(vote), space="", revision=word.revision
         )
-        for envelope in (about, said):
-            self._store.send_up(envelope, site, tx)
+        return about, said
 
     # --- for the answers of models -------------------------------------------------------------------------------
 
-    def raised(self, event: str, levels: Levels, tx: Transaction) -> None:
-        """An event's levels rose: what may no longer leave is taken out of the outbox, what may not rest here is dropped."""
-        if levels.of(Kind.LABEL).join(levels.feature) is not Privacy.PUBLIC:
-            tx.cancel(event, hop=UPLINK)
+    def raised(self, event: str, levels: Levels, tx: Transaction, new: Word | None = None) -> None:
+        """An event's levels rose, by a new word or without one: what may no longer leave is taken out of the outbox, what left
+        is withdrawn, what may not rest here is dropped."""
         feature = self._store.labels.feature_in(event, tx)
+        if levels.of(Kind.LABEL).join(levels.feature) is not Privacy.PUBLIC:
+            waiting = self._store.unsent_ids(event, tx)
+            tx.cancel(event, hop=UPLINK)
+            if feature is not None:
+                self._take_back(feature, waiting, new, tx)
         if feature is None:
             return
         raised = feature._replace(levels=levels)
         self._store.labels.keep_feature(raised, tx)
         if not may_see(Tier.EDGE, levels.feature.join(levels.of(Kind.LABEL))):
             self._changed[event] = raised
+
+    def _take_back(
+        self, feature: KeptFeature, waiting: Collection[str], new: Word | None, tx: Transaction
+    ) -> None:
+        """What the cloud has of an event that is public no more is withdrawn there, so that it learns from none of it. `new` is
+        the word by which this became known; it never left. Where nothing did, nothing does now."""
+        was = feature.levels
+        if not may_see(Tier.CLOUD, was.of(Kind.LABEL).join(was.feature)):
+            return
+        words = self._store.labels.words(feature.event, tx)
+        revision = max((word.revision for word in words), default=0)
+        last = revision - 1 if new else revision
+        if all(f"{feature.event}/{Kind.LABEL}/{number}" in waiting for number in range(1, last + 1)):
+            return
+        for word in words:
+            revision += 1
+            nothing = word._replace(label=None, path=(), under="", english="", revision=revision)
+            _, withdrawn = self._told(nothing, feature)
+            self._store.send_up(withdrawn, feature.source.partition("/")[0], tx)
 
     def came(self, feature: KeptFeature, tx: Transaction) -> None:
         """A feature of an event whose labels were here before it: now they are of use."""

@@ -166,6 +166,11 @@ class EdgeStore:
         found = tx.db.execute("SELECT 1 FROM outbox WHERE hop = ? AND event = ?", (UPLINK, event))
         return found.fetchone() is not None
 
+    def unsent_ids(self, event: str, tx: Transaction) -> frozenset[str]:
+        """What about this event waits for the gateway, by `Envelope.id`."""
+        found = tx.db.execute("SELECT id FROM outbox WHERE hop = ? AND event = ?", (UPLINK, event))
+        return frozenset(name for (name,) in found)
+
     # --- what leaves ---------------------------------------------------------------------------------------------
 
     def send_result(self, result: Result, tx: Transaction) -> None:

@@ -83,7 +83,7 @@ class Mirror:
             targets = f"{_version(metadata[snapshot], 'targets.json')}.targets.json"
             names = [*_roots(metadata), targets, snapshot, "timestamp.json"]
             return {name: metadata[name] for name in names}
-        except (KeyError, ValueError, TypeError):
+        except (KeyError, ValueError, TypeError, RecursionError):
             return {}
 
     def _add(self, part: Part, value: bytes) -> None:

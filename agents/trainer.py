@@ -192,9 +192,7 @@ class Trainer:
         while not self._stop.wait(LOOK_EVERY_S):
             now_s = self._clock.monotonic()
             if not renewed_s or now_s - renewed_s > RENEW_EVERY_S:
-                if renewed := self._workshop.repository.renew():
-                    log.info("signed anew", roles=", ".join(renewed))
-                renewed_s = now_s
+                sent, renewed_s = "", now_s
             if self._kafka != "connected":
                 continue
             sent = self._send(sent)
@@ -204,8 +202,7 @@ class Trainer:
             trigger = self._trigger()
             pending = (trigger, pending[1] if pending else now_s) if trigger else None
             if pending and is_ripe(pending[0], pending[1], self._changed_s, now_s):
-                self._train(pending[0])
-                pending = None
+                pending = None if self._trained(pending[0]) else pending
         self._doing = "stopping"
 
     def _forget(self) -> None:
@@ -239,6 +236,17 @@ class Trainer:
         last = self._workshop.reports.last
         return f"last: {last.title} {last.outcome}" if last else "none yet"
 
+    def _trained(self, trigger: Trigger) -> bool:
+        """False where the disk refused: it is tried again."""
+        try:
+            self._train(trigger)
+        except Retry as error:
+            self._doing = f"waits: {error}"
+            log.error("a training waits", error=str(error))
+            self._stop.wait(RETRY_S)
+            return False
+        return True
+
     def _train(self, trigger: Trigger) -> None:
         self._doing = f"training: {trigger.reason}"
         log.info("training", rule=trigger.rule, reason=trigger.reason)
@@ -255,7 +263,7 @@ class Trainer:
         says = self._workshop.repository.mark
         if says != sent:
             try:
-                self._feed.send()
+                self._feed.keep_up()
             except Retry as error:
                 log.warning("releases wait to be sent", reason=str(error))
                 return sent

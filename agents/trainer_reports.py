@@ -93,13 +93,17 @@ class Reports:
 
     def __iter__(self) -> Iterator[Kept]:
         """All of them, the oldest first."""
-        for path in sorted(self._folder.glob("*.json")):
+        for path in self._paths():
             yield _read(path)
 
     @property
     def last(self) -> Kept | None:
-        paths = sorted(self._folder.glob("*.json"))
+        paths = self._paths()
         return _read(paths[-1]) if paths else None
+
+    def _paths(self) -> list[Path]:
+        """By number: as text, 10000 would come before 9999."""
+        return sorted(self._folder.glob("[0-9]*.json"), key=lambda path: (len(path.stem), path.stem))
 
     @property
     def seen(self) -> Last:

@@ -221,7 +221,7 @@ class Labels:
             if after != before:
                 changed[key] = after
                 if after.is_whole:
-                    told[facts.event] = after.told(facts.source, facts.event)
+                    told[key] = after.told(facts.source, facts.event)
         rows: dict[str, str | None] = {key: pack(joined) for key, joined in changed.items()}
         for key, joined in changed.items():
             if joined.is_whole:
@@ -235,7 +235,7 @@ class Labels:
         if refused:
             await self._deliver(topics.REJECTED, partition, refused)
         if told:
-            out = [Outgoing(event.encode(), encode(labelled)) for event, labelled in told.items()]
+            out = [Outgoing(labelled.event.encode(), encode(labelled)) for labelled in told.values()]
             await self._deliver(topics.LABELLED, partition, out)
         if rows:
             await store_many(self._deliver, self._table, partition, rows)

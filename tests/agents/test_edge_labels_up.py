@@ -184,6 +184,22 @@ def test_a_person_who_was_missed_raises_the_levels_and_nothing_more_goes_up(
         assert db.execute("SELECT count(*) FROM edge_features").fetchone() == (1,)
 
 
+def test_words_that_the_cloud_has_are_withdrawn_there_when_a_person_was_missed(edge: SampleEdge) -> None:
+    edge.deliver(cat())
+    edge.label(label("Felis catus", by="ben"))
+    edge.label(label("Felis catus"))
+    gone = [up for up in edge.take_up() if up.kind is Kind.LABEL]
+    edge.label(label("person"))
+    taken_back = edge.take_up()
+    assert {up.kind for up in taken_back} == {Kind.LABEL}, "and no feature beside it"
+    said, withdrawn = ([messages.decode(Vote, up.payload) for up in ups] for ups in (gone, taken_back))
+    assert {vote.by for vote in withdrawn} == {vote.by for vote in said}
+    assert {vote.label for vote in withdrawn} == {None}
+    assert min(up.revision for up in taken_back) > max(up.revision for up in gone)
+    edge.label(label("person", by="ben"))
+    assert edge.take_up() == []
+
+
 def test_of_a_feature_that_a_label_made_private_no_byte_rests_in_the_edges_files(
     edge: SampleEdge, tmp_path: Path
 ) -> None:
