@@ -71,14 +71,14 @@ def learning(
 
 def table(worth: Worth) -> Table:
     """Before and after, by species; columns as narrow as a terminal of 80."""
-    made = Table(title=f"{worth.labels} labels: {worth.models[0]} → {worth.models[1]}")
+    made = Table(title=f"{worth.labels} labels, in %: {worth.models[0]} → {worth.models[1]}")
     made.add_column("photos of", no_wrap=True)
     for column in ("", "species right", "family right", "wrong"):
         made.add_column(column, justify="right", no_wrap=True)
     rows = [
-        *((f"[b]new species[/], {by}", *shares) for by, shares in worth.new.items()),
+        *((f"[b]new[/], {by}", *shares) for by, shares in worth.new.items()),
         *((f"  {species}", *shares) for species, shares in worth.by_species.items()),
-        (f"[b]known species[/], {LAST}", *worth.known),
+        (f"[b]known[/], {LAST}", *worth.known),
     ]
     for name, before, after in rows:
         cells = [_pair(before, after, field) for field in ("species", "family", "wrong")]
@@ -88,7 +88,7 @@ def table(worth: Worth) -> Table:
 
 def _pair(before: Share, after: Share, field: str) -> str:
     old, new = (its.percent(getattr(its, field)) for its in (before, after))
-    return f"{old:.1f} → {new:.1f}%"
+    return f"{old:.1f} → {new:.1f}"
 
 
 def summary(worth: Worth) -> str:
