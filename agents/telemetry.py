@@ -53,6 +53,7 @@ CAMERA_FAULTS: Final = ("dark", "frozen", "blurred")
 LATENCY_BUCKETS_MS: Final = (2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 30_000, 60_000)
 
 LIBRARY_LEVELS: Final = {
+    "tuf": logging.WARNING,  # it tells which of a role's keys have not signed, as if that were wrong
     "kafka": logging.WARNING,  # tells each socket that it opens
     "kafka.net.selector": logging.ERROR,  # warns when its own loop was slow for 0.1 s, as on any busy machine
     "kafka.net.sasl": logging.ERROR,  # warns at each connection of what the settings say: no TLS below it

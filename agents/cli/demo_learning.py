@@ -16,7 +16,6 @@ from agents.demo.learning import Asked, Learning
 from agents.demo.lessons import Amounts
 from agents.demo.worth import LAST, Share, Worth
 from agents.supervisor import Event, News
-from models.train.data import open_pack
 
 FOLDER: Final = Path("tierwise-learning")
 
@@ -40,6 +39,8 @@ def learning(
     ] = FOLDER,
 ) -> None:
     """Show the loop: photos of new species, labels over MQTT, a signed release, and the same photos again."""
+    from models.train.data import open_pack  # not in every installation, and `tierwise demo` does not need it
+
     console = Console(highlight=False)
 
     def starting(news: News) -> None:
@@ -71,16 +72,14 @@ def learning(
 
 def table(worth: Worth) -> Table:
     """Before and after, by species; columns as narrow as a terminal of 80."""
-    made = Table(
-        title=f"named right, and wrong, before and after {worth.labels} labels: {worth.models[0]} → {worth.models[1]}"
-    )
+    made = Table(title=f"{worth.labels} labels, in %: {worth.models[0]} → {worth.models[1]}")
     made.add_column("photos of", no_wrap=True)
-    for column in ("", "species, %", "family, %", "wrong, %"):
+    for column in ("", "species", "family", "wrong"):
         made.add_column(column, justify="right", no_wrap=True)
     rows = [
-        *((f"[b]new species[/], {by}", *shares) for by, shares in worth.new.items()),
+        *((f"[b]new[/], {by}", *shares) for by, shares in worth.new.items()),
         *((f"  {species}", *shares) for species, shares in worth.by_species.items()),
-        (f"[b]known species[/], {LAST}", *worth.known),
+        (f"[b]known[/], {LAST}", *worth.known),
     ]
     for name, before, after in rows:
         cells = [_pair(before, after, field) for field in ("species", "family", "wrong")]

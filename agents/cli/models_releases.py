@@ -162,10 +162,10 @@ def _serve(
     repository = repository_here(settings)
     version = _version(settings, title)
     if version and version not in repository.versions:
-        there = ", ".join(f"{MODEL}@{its}" for its in repository.versions)
-        raise Stop(
-            f"{title} was not released here; there are {base_title(settings)}, {there or 'no releases'}"
+        there = ", ".join(
+            [f"{base_title(settings)} (shipped)", *(f"{MODEL}@{its}" for its in repository.versions)]
         )
+        raise Stop(f"{title} was not released here; what can serve: {there}")
     repository.serve(
         Current(version=version, canary_share=canary_share, canary_s=canary_s, why=why, by=_who())
     )

@@ -1,8 +1,9 @@
 """`tierwise models status`: where which model serves, what is being tried there, and why.
 
 $ tierwise models status
-cloud  this machine  lite0@3  canary     lite0@4  shadow-over: 12 events compared; alike: kingdom 100% of 12
-edge   home          lite0@4  promoted            did-well: 58 events compared; alike: kingdom 98% of 58, ...
+cloud, this machine: lite0@3 serves, canary of lite0@4
+  why: shadow-over: 12 events compared; alike: kingdom 100% of 12
+edge, home: lite0@4 serves, promoted
 
 The roles of this machine are asked over HTTP, or by what they wrote down where they do not run; sites by what their broker
 retains of them.
@@ -18,6 +19,7 @@ import msgspec
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 
 from agents.cli.options import AsJson, SettingsFile
@@ -60,7 +62,7 @@ def status(as_json: AsJson = False, settings: SettingsFile = None) -> None:
         for stand in stands:
             typer.echo(msgspec.json.encode(stand))
     elif stands:
-        Console(highlight=False).print(_table(stands))
+        Console(highlight=False).print(_lines(stands))
     else:
         typer.echo("no tier that takes releases was ever started here; `tierwise up` starts them")
     if not as_json and (last := Reports(loaded.data_dir).last) is not None:
@@ -108,24 +110,23 @@ def _heard(settings: Settings) -> list[Stand]:
     return [found[topic] for topic in sorted(found)]
 
 
-def _table(stands: list[Stand]) -> Table:
-    table = Table()
-    for column in ("tier", "where", "serves", "stage", "candidate", "why", "refused last", "trouble"):
-        table.add_column(column)
+def _lines(stands: list[Stand]) -> Table:
+    """A row a tier, and under it what there is to say: sentences in columns are a word wide in a terminal of 80."""
+    table = Table(box=None, show_header=False, pad_edge=False)
     for its in stands:
         update = its.update
-        why = ": ".join(word for word in (update.rule, update.reason) if word)
         state = "" if its.state == "online" else f" ({its.state})"
-        table.add_row(
-            its.role + state,
-            its.where,
-            its.serves,
-            update.stage,
-            update.candidate,
-            escape(why),
-            escape(update.refused),
-            escape(update.trouble),
+        serves = f"{its.serves or '?'} serves"
+        tries = (
+            f", {update.stage} of {update.candidate}"
+            if update.candidate
+            else f", {update.stage or 'unknown'}"
         )
+        table.add_row(escape(f"{its.role}{state}, {its.where}: {serves}{tries}"))
+        why = ": ".join(word for word in (update.rule, update.reason) if word)
+        for name, words in (("why", why), ("refused last", update.refused), ("trouble", update.trouble)):
+            if words:
+                table.add_row(Padding(escape(f"{name}: {words}"), (0, 0, 0, 2)))
     return table
 
 

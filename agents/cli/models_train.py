@@ -17,8 +17,11 @@ from rich.markdown import Markdown
 
 from agents import exits
 from agents.cli.options import AsJson, SettingsFile
+from agents.running import running
 from agents.trainer_reports import Forget, Kept, Reports
+from pipeline import topics
 from pipeline.errors import Retry, Stop
+from pipeline.ids import is_event_id
 from pipeline.settings import Settings
 
 LOOK_EVERY_S: Final = 0.2
@@ -33,10 +36,12 @@ def train(
     settings: SettingsFile = None,
 ) -> None:
     """Ask the trainer of this data folder for a training. A running one begins at once, another one when it starts."""
-    reports = Reports(Settings.load(settings).data_dir)
+    loaded = Settings.load(settings)
+    reports = Reports(loaded.data_dir)
     wish = reports.ask(reason)
     if not wait:
         Console().print("asked; [bold]tierwise models trainings[/] shows what came of it")
+        _say_if_nobody_trains(loaded)
         return
     deadline = time.monotonic() + wait
     while (last := reports.last) is None or last.wish != wish.id:
@@ -63,6 +68,8 @@ def trainings(
         print(msgspec.json.encode(kept).decode())
     elif number:
         _show(kept[0], as_json)
+    elif not kept:
+        print("no training yet; `tierwise models train` asks for one")
     else:
         for one in kept:
             print(f"{one.number:4d}  {one.line}")
@@ -78,9 +85,25 @@ def forget(
     named = [(kind, name) for kind, name in (("event", event), ("device", device), ("site", site)) if name]
     if len(named) != 1 or device.count("/") != (1 if device else 0):
         raise Stop("name one thing: --event ID, --device SITE/DEVICE or --site SITE")
-    reports = Reports(Settings.load(settings).data_dir)
-    reports.ask_to_forget(msgspec.convert({"kind": named[0][0], "name": named[0][1]}, Forget))
+    if event and not is_event_id(event):
+        raise Stop(f"--event {event}: no event's whole id; copy one from `tierwise watch`")
+    wrong = [name for name in [*device.split("/"), site] if name and not topics.is_name(name)]
+    if wrong or (device and not all(device.split("/"))):
+        raise Stop(f"{device or site}: names of sites and devices are of a-z, 0-9, - and _")
+    loaded = Settings.load(settings)
+    Reports(loaded.data_dir).ask_to_forget(
+        msgspec.convert({"kind": named[0][0], "name": named[0][1]}, Forget)
+    )
     print(f"asked to forget {named[0][0]} {named[0][1]}: the trainer does it and trains without it")
+    _say_if_nobody_trains(loaded)
+
+
+def _say_if_nobody_trains(settings: Settings) -> None:
+    if running(settings.data_dir, "trainer") is None:
+        typer.echo(
+            f"no trainer runs on {settings.data_dir}: the wish stands until one does (`tierwise up`, `tierwise trainer`)",
+            err=True,
+        )
 
 
 def _show(kept: Kept, as_json: bool) -> None:

@@ -77,7 +77,7 @@ def review(
         pages = list(_pages(view, loaded, limit))
         tree = grown(load_taxonomy(), view.labels.brought_by_anyone())
     if not pages:
-        console.print("nothing to ask about: every event that could be learned from has a label")
+        console.print("nothing to ask about: no frame that could be learned from is without a label")
         return
     devices = [page.told.device for page in pages]
     with at_site(loaded, "review", subscriptions(loaded.site, devices)) as (connection, inbox):

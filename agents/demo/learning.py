@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import numpy as np
@@ -34,13 +34,15 @@ from models import images
 from models.head_release import HeadRelease
 from models.registry import load_zoo
 from models.release import MODEL
-from models.train.data import Pack
 from pipeline import messages, topics
 from pipeline.errors import Stop
 from pipeline.messages import Ack, Label, Malformed, Result, Tier
 from pipeline.mqtt import Connection
 from pipeline.privacy import gate
 from pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from models.train.data import Pack
 
 DEVICE: Final = "cam1"
 STREAMS: Final = tuple(f"photos{number}" for number in range(WINDOW))

@@ -15,13 +15,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from models.taxonomy import Taxonomy, load_taxonomy
-from models.train.data import Pack
 from pipeline.errors import Stop
+
+if TYPE_CHECKING:
+    from models.train.data import Pack
 
 BEFORE: Final = Path(__file__).parent / "before"
 """A zoo of its own: the released model as it would be without the new species."""

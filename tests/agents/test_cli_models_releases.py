@@ -13,7 +13,7 @@ from rich.console import Console
 from sample_source import word
 
 from agents.cli import main
-from agents.cli.models_status import Stand, _table
+from agents.cli.models_status import Stand, _lines
 from agents.releases_here import release_of
 from agents.serving_files import Kept, ServingFiles
 from agents.updates import Refused
@@ -166,7 +166,10 @@ def test_a_promotion_says_how_carefully(trainers: Repository) -> None:
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (("promote", "lite0@9"), "lite0@9 was not released here; there are lite0@2, lite0@3, lite0@4"),
+        (
+            ("promote", "lite0@9"),
+            "lite0@9 was not released here; what can serve: lite0@2 (shipped), lite0@3, lite0@4",
+        ),
         (("promote", "mine@1"), "mine@1 is no release of the heads"),
         (("promote", "lite0@3", "--share", "0"), "a share lies above 0"),
         (("rollback", "--to", "lite0@4", "--why", "x"), "lite0@4 is not older than lite0@4"),
@@ -218,12 +221,14 @@ def test_where_no_tier_ever_ran_the_status_says_so(capsys: pytest.CaptureFixture
     assert "no tier that takes releases was ever started here" in capsys.readouterr().out
 
 
-def test_the_statuss_table_names_candidate_stage_and_rule() -> None:
+def test_the_status_names_candidate_stage_and_rule_on_whole_lines_of_80() -> None:
     update = Update(stage="canary", candidate="lite0@4", rule="seen-enough", reason="50 events compared")
     out = StringIO()
-    Console(file=out, width=200).print(_table([Stand("edge", "home", "online", "lite0@3", update)]))
-    for word_ in ("lite0@3", "canary", "lite0@4", "seen-enough: 50 events compared"):
-        assert word_ in out.getvalue()
+    Console(file=out, width=80).print(_lines([Stand("edge", "home", "online", "lite0@3", update)]))
+    assert [line.rstrip() for line in out.getvalue().splitlines()] == [
+        "edge, home: lite0@3 serves, canary of lite0@4",
+        "  why: seen-enough: 50 events compared",
+    ]
 
 
 def test_the_shipped_model_is_no_release(loaded: Settings) -> None:

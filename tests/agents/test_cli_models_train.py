@@ -82,7 +82,23 @@ def test_one_thing_is_forgotten_at_a_time(settings: str, reports: Reports) -> No
         [],
         ["--event", "e", "--site", "s"],
         ["--device", "cam1"],
+        ["--device", "/cam1"],
+        ["--device", "Home/cam1"],
+        ["--event", "last"],
+        ["--site", "a/b"],
         ["--site", "s", "--device", "a/b"],
     ):
         assert run("forget", *wrong, "--settings", settings) == exits.STOP
     assert len(reports.to_forget()) == 1
+
+
+def test_without_a_training_the_list_says_so(settings: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("trainings", "--settings", settings) == 0
+    assert "no training yet" in capsys.readouterr().out
+
+
+def test_a_wish_that_no_trainer_hears_says_so(settings: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train", "--settings", settings) == 0
+    assert "no trainer runs on" in capsys.readouterr().err
+    assert run("forget", "--site", "home", "--settings", settings) == 0
+    assert "no trainer runs on" in capsys.readouterr().err
