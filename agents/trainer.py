@@ -48,6 +48,9 @@ READ: Final = (topics.LABELLED, topics.SUMS)
 BATCH: Final = 500
 LOOK_EVERY_S: Final = 0.5
 RETRY_S: Final = 1.0
+NAMED_MAX: Final = 10
+"""Of events whose labels teach nothing, so many are named in the log after each training."""
+
 RENEW_EVERY_S: Final = 3600.0
 """How often it is looked whether signatures grow old: they stand for days."""
 
@@ -253,6 +256,10 @@ class Trainer:
         wish = self._workshop.reports.wish()
         kept = self._workshop.train(self._fold.snapshot(), trigger, wish.id if wish else "")
         self._trainings.labels(kept.outcome).inc()
+        for state, rows in self._fold.undecided().items():
+            if rows:
+                named = [f"{row.event}: {row.label}" for row in rows[:NAMED_MAX]]
+                log.info("labels that teach nothing", state=state, events=len(rows), first=named)
         tell = log.info if kept.outcome == "released" else log.warning
         tell(
             kept.outcome, title=kept.title, report=kept.number, seconds=kept.seconds, why="; ".join(kept.why)

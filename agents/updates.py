@@ -27,7 +27,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 
-from agents.update_rules import MOST_TRIES, RULES, TRIALS, WORKING, Figures, Found, Situation, Stage
+from agents.update_rules import MOST_TRIES, RULES, WORKING, Figures, Found, Situation, Stage
 from models.release import Current
 
 __all__ = ["MOST_TRIES", "Figures", "Found", "Refused", "Stage", "State", "advance", "named", "takes"]
@@ -131,11 +131,6 @@ def advance(state: State, found: Found, now_s: float) -> State:
         refused = Refused(state.candidate.version, word_key(state.candidate), rule.name, after.reason)
         return replace(after, refused=(*state.refused, refused)[-REFUSED_KEPT:], candidate=None, tries=0)
     return after
-
-
-def is_tried(state: State) -> bool:
-    """Whether the candidate sees live events."""
-    return state.stage in TRIALS
 
 
 def takes(state: State, source: str) -> bool:

@@ -42,7 +42,7 @@ from pipeline.fold_file import (
     vectors_of,
 )
 from pipeline.folded import Entry, Judge, Refused, Share, Snapshot
-from pipeline.messages import Labelled, SumIncrement, Vote
+from pipeline.messages import Labelled, SumIncrement
 from pipeline.new_labels import Place, Places, find_places
 from pipeline.standing import held_out, standing
 from pipeline.sum_bytes import unpack
@@ -339,11 +339,6 @@ class Fold:
 
     def _changed(self, count: int) -> None:
         self._file.set_about("changes", str(int(self._file.about("changes") or 0) + count))
-
-
-def votes_of(row: EventRow) -> tuple[Vote, ...]:
-    """What people say of an event."""
-    return msgspec.msgpack.decode(row.votes, type=tuple[Vote, ...])
 
 
 def _move(before: EventRow | None, after: EventRow | None, delta: _Delta) -> None:
