@@ -93,6 +93,7 @@ def _schedule(seen: Seen, last: Last, wishes: Wishes, _known: Collection[str]) -
     if (
         not wishes.every_h
         or seen.changes == last.changes
+        or sum(seen.events.values()) < CLASS_EVENTS  # sums of fewer are hardly more than their vectors
         or seen.now_s - last.time_s < wishes.every_h * HOUR_S
     ):
         return ""

@@ -68,6 +68,12 @@ def test_a_few_wrong_answers_among_many_right_ones_are_no_drift() -> None:
     assert rule(replace(QUIET, judged=4, wrong=4)) == ""
 
 
+def test_the_first_label_of_all_waits_for_nineteen_more_whatever_the_clock_says() -> None:
+    one = Seen(changes=1, events={"fox": 1}, now_s=9 * DAY_S)
+    assert rule(one, Last()) == ""
+    assert rule(replace(one, changes=20, events={"fox": 12, "cat": 8}), Last()) == "schedule"
+
+
 def test_the_clock_starts_nothing_where_nothing_is_new_or_it_is_switched_off() -> None:
     assert rule(replace(QUIET, changes=100, now_s=9 * DAY_S)) == ""
     assert rule(replace(QUIET, now_s=9 * DAY_S), wishes=Wishes(50, 0)) == ""
