@@ -29,7 +29,7 @@ from typing import Any, Final
 
 from agents.bench.meadow import DEVICES, SITE, WARM, devices, pictures, write_settings
 from agents.bench.parts import Parts, measure_parts
-from agents.cli.site import Inbox, at_site
+from agents.client.connection import Inbox, at_site
 from agents.plan import plan
 from agents.supervisor import Supervisor
 from pipeline import messages, topics

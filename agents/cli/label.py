@@ -21,11 +21,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from agents import edge_view, exits
-from agents.cli.board import line
 from agents.cli.label_csv import read_labels
-from agents.cli.labelling import Given, Labelling, State, drive, now_text, subscriptions, whoever
 from agents.cli.options import AsJson, SettingsFile
-from agents.cli.site import at_site
+from agents.client.answer_text import line
+from agents.client.connection import at_site
+from agents.client.labelling import Given, Labelling, State, drive, now_text, subscriptions, whoever
 from agents.edge_view import EdgeView
 from pipeline import ids, topics
 from pipeline.errors import Stop

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from agents.cli.labelling import Given
+from agents.client.labelling import Given
 from agents.labels import LABEL_MAX_BYTES
 from models.sequence import parse_time
 from pipeline import clock, messages

@@ -23,7 +23,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from agents.cli.options import AsJson, SettingsFile
-from agents.cli.site import at_site
+from agents.client.connection import at_site
 from agents.releases_here import TAKERS, base_title, kept_by
 from agents.running import ask_health, running
 from agents.trainer_reports import Reports

@@ -27,11 +27,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from agents import edge_view
-from agents.cli.board import line, local_time
 from agents.cli.label import By
-from agents.cli.labelling import Given, Labelling, State, drive, now_text, subscriptions, whoever
 from agents.cli.options import SettingsFile
-from agents.cli.site import at_site
+from agents.client.answer_text import line, local_time
+from agents.client.connection import at_site
+from agents.client.labelling import Given, Labelling, State, drive, now_text, subscriptions, whoever
 from agents.edge_view import EdgeView
 from agents.labels import grown
 from agents.pictures import Pictures

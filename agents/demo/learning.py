@@ -22,8 +22,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.cli.publishing import WINDOW, Item, Publishing, State
-from agents.cli.site import Inbox, at_site
+from agents.client.connection import Inbox, at_site
+from agents.client.publishing import WINDOW, Item, Publishing, State
 from agents.demo.lessons import BEFORE, Amounts, Photo, Photos, chosen
 from agents.demo.run import free_ports
 from agents.demo.worth import LAST, Share, Worth, nearest_mean, share

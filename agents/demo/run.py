@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from agents.cli.site import Inbox, at_site
+from agents.client.connection import Inbox, at_site
 from agents.demo.scenes import SCENES, Scene, jpegs
 from agents.demo.sensors import DAYS, past
 from agents.demo.tally import Percentiles, Tally

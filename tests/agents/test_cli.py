@@ -20,11 +20,11 @@ from mqtt_brokers import Iotcore
 
 from agents import cli, exits
 from agents.cli import COMMANDS, Entry
-from agents.cli.board import Board, line
 from agents.cli.doctor import examine
-from agents.cli.publishing import REPEAT_AFTER_S, WINDOW, Item, Publishing, State
 from agents.cli.up import write_starter
 from agents.cli.watch import table
+from agents.client.answer_text import Board, line
+from agents.client.publishing import REPEAT_AFTER_S, WINDOW, Item, Publishing, State
 from pipeline import topics
 from pipeline.errors import Retry, Stop
 from pipeline.messages import Ack, Privacy, Rank, Refusal, Result, Task, Tier, encode
@@ -395,7 +395,7 @@ class SmallDevice:
 
 @pytest.fixture
 def small_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallDevice]:
-    monkeypatch.setattr("agents.cli.publishing.REPEAT_AFTER_S", 0.05)
+    monkeypatch.setattr("agents.client.publishing.REPEAT_AFTER_S", 0.05)
     broker = Iotcore(tmp_path / "broker")
     broker.start()
     device = SmallDevice()
@@ -441,7 +441,7 @@ def test_publish_says_why_a_photo_was_refused(
 def test_publish_says_that_no_broker_answers(
     run: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agents.cli.site.CONNECT_WITHIN_S", 0.1)
+    monkeypatch.setattr("agents.client.connection.CONNECT_WITHIN_S", 0.1)
     (tmp_path / "tierwise.toml").write_text("[mqtt]\naddress = '127.0.0.1:9'\n")
     (tmp_path / "cat.jpg").write_bytes(b"jpeg")
     code, _, err = run("publish", "cat.jpg", "--stream", "cam1/garden")

@@ -17,9 +17,9 @@ from sample_messages import NOW_S, edge_eye, event, event_id, photo, result, set
 from agents import edge_view
 from agents.cli.label import find
 from agents.cli.label_csv import read_labels
-from agents.cli.labelling import REPEAT_AFTER_S, WINDOW, Given, Labelling, State, subscriptions
 from agents.cli.review import Page, _through
 from agents.cli.thumbnail import COLUMNS, thumbnail
+from agents.client.labelling import REPEAT_AFTER_S, WINDOW, Given, Labelling, State, subscriptions
 from models.taxonomy import load_taxonomy
 from pipeline import clock, messages, topics
 from pipeline.errors import Rejected, Stop

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from agents.cli.site import Inbox
+from agents.client.connection import Inbox
 from pipeline import clock, messages, topics
 from pipeline.errors import Retry
 from pipeline.messages import Ack, Label, Malformed, Refusal, Result, Tier
