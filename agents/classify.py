@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from agents.cloud import species_answer
+from agents.cloud.agent import species_answer
 from agents.device_frames import Frames
 from agents.edge_frames import Families, FamilyEye
 from agents.serving import Fixed

@@ -153,7 +153,7 @@ def test_no_file_is_called_a_drawer() -> None:
 @pytest.mark.parametrize(
     ("module", "without"),
     [
-        ("agents.cloud", ("cv2", "onnxruntime", "faust")),
+        ("agents.cloud.agent", ("cv2", "onnxruntime", "faust")),
         ("agents.gateway", ("cv2", "onnxruntime", "faust")),
         ("agents.device", ("kafka", "aiokafka", "faust", "influxdb_client", "torch")),
         ("agents.edge", ("kafka", "aiokafka", "faust", "torch")),

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from agents.bench.meadow import DEVICES, SITE, WARM, devices, pictures
-from agents.cloud import species_answer
+from agents.cloud.agent import species_answer
 from agents.device_frames import Frames
 from agents.edge_frames import Families
 from agents.serving import Fixed

@@ -17,7 +17,7 @@ from sample_messages import (
     result,
 )
 
-from agents.cloud import species_answer
+from agents.cloud.agent import species_answer
 from agents.serving import Fixed
 from pipeline import clock, topics
 from pipeline.messages import (

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sample_messages import NOW_S, cloud_eye, edge_eye, event_id, photo
 
-from agents.cloud import Cloud, build, species_answer
+from agents.cloud.agent import Cloud, build, species_answer
 from agents.serving import Fixed
 from pipeline import clock, messages, records, topics
 from pipeline.clock import HandClock
@@ -102,7 +102,7 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Cloud:
     role = build(Settings(), HandClock(NOW_S))
     role._eyes = Fixed(cloud_eye())
     role._producer = Producer()  # type: ignore[assignment]
-    monkeypatch.setattr("agents.cloud.read_all", lambda _kafka, _topic: {})
+    monkeypatch.setattr("agents.cloud.agent.read_all", lambda _kafka, _topic: {})
     return role
 
 

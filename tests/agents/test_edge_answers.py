@@ -29,7 +29,7 @@ from sample_messages import (
     settings,
 )
 
-from agents.cloud import species_answer
+from agents.cloud.agent import species_answer
 from agents.edge_frames import WITHDRAWN
 from agents.edge_store import DAY_S
 from agents.rooms import Hour, hour_of

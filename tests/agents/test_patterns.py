@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.patterns import HOUR_S, WEEKS_KEPT, Patterns
+from agents.cloud.hourly_patterns import HOUR_S, WEEKS_KEPT, Patterns
 from pipeline import clock
 from pipeline.messages import UNKNOWN, Privacy, Rank, Result, Task, Tier
 from pipeline.records import HourlySummary

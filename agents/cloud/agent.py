@@ -18,11 +18,11 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import structlog
 
+from agents.cloud.hourly_patterns import Patterns
 from agents.cloud_updates import cloud_updates
 from agents.dead_letters import INTERNAL_ERROR
 from agents.kafka_links import await_topics
 from agents.links import update_parts
-from agents.patterns import Patterns
 from agents.release_folder import cloud_source
 from agents.role import Health
 from agents.serving import Looker
