@@ -17,10 +17,10 @@ from rich.markup import escape
 from rich.progress import track
 
 from agents import exits
-from agents.cameras import PHOTO_SUFFIXES, photos_of
 from agents.classify import Classified, Tiers
 from agents.cli.device_model import DeviceModel, SeesWith
 from agents.cli.options import AsJson, EdgeModel, SettingsFile
+from agents.device.camera_sources import PHOTO_SUFFIXES, photos_of
 from agents.own_models import edge_eye
 from models.registry import load_zoo
 from models.taxonomy import UnknownLabel, load_taxonomy

@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import Progress
 
-from agents.cameras import exif_time
 from agents.cli.options import AsJson
+from agents.device.camera_sources import exif_time
 from models.learned import Summary, render, summary
 from models.replay import TRAIN_SHARE, Answered, replay
 from models.sequence import GAP_S, read_sequence

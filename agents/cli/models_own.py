@@ -16,8 +16,8 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from agents.cameras import photos_of
 from agents.cli.options import SettingsFile
+from agents.device.camera_sources import photos_of
 from agents.own_models import registry_of, signature
 from models.fitting import backbone_of, next_version
 from models.fitting import fit as fitted_to

@@ -13,7 +13,7 @@ from typing import Annotated, Final
 import typer
 
 from agents.cli.options import SettingsFile
-from agents.pictures import Pictures
+from agents.device.picture_ring import Pictures
 from pipeline.errors import Rejected, Stop
 from pipeline.settings import Settings
 

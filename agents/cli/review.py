@@ -32,9 +32,9 @@ from agents.cli.options import SettingsFile
 from agents.client.answer_text import line, local_time
 from agents.client.connection import at_site
 from agents.client.labelling import Given, Labelling, State, drive, now_text, subscriptions, whoever
+from agents.device.picture_ring import Pictures
 from agents.edge_view import EdgeView
 from agents.labels import grown
-from agents.pictures import Pictures
 from models.taxonomy import Taxonomy, load_taxonomy
 from pipeline import topics
 from pipeline.errors import Rejected, Stop

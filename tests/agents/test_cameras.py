@@ -13,7 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.cameras import FRAMES_PER_S, PHOTO_SUFFIXES, exif_time, open_source, photos_of, taken_s
+from agents.device.camera_sources import (
+    FRAMES_PER_S,
+    PHOTO_SUFFIXES,
+    exif_time,
+    open_source,
+    photos_of,
+    taken_s,
+)
 from models import images
 from pipeline.clock import HandClock
 from pipeline.errors import Stop

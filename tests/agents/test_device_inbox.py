@@ -13,9 +13,9 @@ import pytest
 from sample_messages import NOW_S, event, event_id, result, settings
 
 from agents import outbox
-from agents.device_inbox import Admission
-from agents.device_readings import Meter
-from agents.device_store import EDGE, SITE, DeviceStore
+from agents.device.inbox import Admission
+from agents.device.readings import Meter
+from agents.device.store import EDGE, SITE, DeviceStore
 from agents.sightings import Visit
 from agents.telemetry import Metrics
 from models import images

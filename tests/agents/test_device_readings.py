@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_messages import NOW_S, event_id
 
-from agents.device_readings import MODEL, Meter, ReadingAnswer, Readings
+from agents.device.readings import MODEL, Meter, ReadingAnswer, Readings
 from agents.rooms import hour_of
 from pipeline import clock
 from pipeline.messages import Event, Kind, Privacy, Rank, Report, Task, Tier

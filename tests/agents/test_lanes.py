@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.lanes import Lanes
+from agents.device.ordered_pool import Lanes
 
 
 @settings(max_examples=25, deadline=None)

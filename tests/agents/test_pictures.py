@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_messages import NOW_S, event_id
 
-from agents.pictures import DAY_S, Pictures
+from agents.device.picture_ring import DAY_S, Pictures
 
 JPEG = b"\xff\xd8\xff\xe0 picture"
 

@@ -21,17 +21,18 @@ from itertools import groupby
 import msgspec
 import structlog
 
-from agents import cameras, outbox
+from agents import outbox
 from agents.dead_letters import answer_or_refuse
-from agents.device_cameras import Cameras
-from agents.device_eye import open_eye
+from agents.device import camera_sources as cameras
+from agents.device.camera_faults import Cameras
+from agents.device.inbox import Admission
+from agents.device.model_choice import open_eye
+from agents.device.ordered_pool import Lanes
+from agents.device.picture_ring import Pictures
+from agents.device.readings import Meter, ReadingAnswer, Readings
+from agents.device.store import EDGE, FORGET_S, SITE, DeviceStore
 from agents.device_frames import Frames
-from agents.device_inbox import Admission
-from agents.device_readings import Meter, ReadingAnswer, Readings
-from agents.device_store import EDGE, FORGET_S, SITE, DeviceStore
-from agents.lanes import Lanes
 from agents.links import broker_parts, endpoint, model_names, presence
-from agents.pictures import Pictures
 from agents.refusals import refusal
 from agents.role import Health
 from agents.sightings import Visit

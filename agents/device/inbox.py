@@ -9,7 +9,7 @@ from __future__ import annotations
 import structlog
 
 from agents import outbox
-from agents.device_store import EDGE, SITE, DeviceStore
+from agents.device.store import EDGE, SITE, DeviceStore
 from agents.refusals import refusal
 from agents.telemetry import Metrics
 from models import images

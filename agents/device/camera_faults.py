@@ -19,7 +19,7 @@ import msgspec
 import structlog
 
 from agents import outbox
-from agents.device_store import SITE
+from agents.device.store import SITE
 from agents.telemetry import Metrics
 from models.camera_health import Camera, Finding, Glance, check
 from pipeline import clock, topics
