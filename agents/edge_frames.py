@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.labels import KeptFeature
+from agents.edge.label_rules import KeptFeature
 from models import cascade, images
 from models.boxes import Box
 from models.calibrate import answer

@@ -156,7 +156,7 @@ def test_no_file_is_called_a_drawer() -> None:
         ("agents.cloud.agent", ("cv2", "onnxruntime", "faust")),
         ("agents.gateway", ("cv2", "onnxruntime", "faust")),
         ("agents.device.agent", ("kafka", "aiokafka", "faust", "influxdb_client", "torch")),
-        ("agents.edge", ("kafka", "aiokafka", "faust", "torch")),
+        ("agents.edge.agent", ("kafka", "aiokafka", "faust", "torch")),
         ("agents.stream", ("cv2", "onnxruntime", "torch")),
         ("agents.cli", ("cv2", "onnxruntime", "kafka", "faust", "numpy")),
         ("pipeline.messages", ("pipeline.topics", "models", "agents", "numpy")),

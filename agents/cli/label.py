@@ -20,13 +20,14 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from agents import edge_view, exits
+from agents import exits
 from agents.cli.label_csv import read_labels
 from agents.cli.options import AsJson, SettingsFile
 from agents.client.answer_text import line
 from agents.client.connection import at_site
 from agents.client.labelling import Given, Labelling, State, drive, now_text, subscriptions, whoever
-from agents.edge_view import EdgeView
+from agents.edge import store_reader as edge_view
+from agents.edge.store_reader import EdgeView
 from pipeline import ids, topics
 from pipeline.errors import Stop
 from pipeline.messages import Label

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from agents.client.labelling import Given
-from agents.labels import LABEL_MAX_BYTES
+from agents.edge.label_rules import LABEL_MAX_BYTES
 from models.sequence import parse_time
 from pipeline import clock, messages
 from pipeline.errors import Rejected, Stop

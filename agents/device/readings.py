@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from agents.rooms import hour_of
+from agents.edge.room_windows import hour_of
 from models import series
 from pipeline import clock
 from pipeline.messages import RANKS, Event, Levels, Report, Result, Task, Tier

@@ -14,16 +14,16 @@ from sample_messages import NOW_S, background, edge_eye, occupancy, settings
 
 from agents import outbox
 from agents.dead_letters import answer_or_refuse
-from agents.edge_answers import Answers
+from agents.edge.drift_monitor import SiteWatch
+from agents.edge.inbox import SiteAdmission, UplinkAdmission
+from agents.edge.labels import Labels
+from agents.edge.learning import EdgeLearning
+from agents.edge.revisions import Answers
+from agents.edge.rooms import Rooms
+from agents.edge.sightings import Sightings
+from agents.edge.store import SITE, UPLINK, UPLINK_ACKS, EdgeStore
+from agents.edge.time_series import SiteSeries
 from agents.edge_frames import Families
-from agents.edge_inbox import SiteAdmission, UplinkAdmission
-from agents.edge_labels import Labels
-from agents.edge_learning import EdgeLearning
-from agents.edge_rooms import Rooms
-from agents.edge_series import SiteSeries
-from agents.edge_sightings import Sightings
-from agents.edge_store import SITE, UPLINK, UPLINK_ACKS, EdgeStore
-from agents.edge_watch import SiteWatch
 from agents.serving import Fixed
 from agents.telemetry import Metrics
 from models.eyes import EdgeEye
@@ -44,7 +44,7 @@ HOPS = (SITE, UPLINK, UPLINK_ACKS)
 
 
 class SampleEdge:
-    """What `agents.edge` wires, without its threads and connections."""
+    """What `agents.edge.agent` wires, without its threads and connections."""
 
     def __init__(
         self,

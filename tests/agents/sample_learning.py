@@ -18,10 +18,10 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from agents.edge_learning import EdgeLearning
-from agents.edge_store import EdgeStore
-from agents.label_store import labelled_event
-from agents.labels import KeptFeature, LabelledEvent, Word
+from agents.edge.label_rules import KeptFeature, LabelledEvent, Word
+from agents.edge.label_store import labelled_event
+from agents.edge.learning import EdgeLearning
+from agents.edge.store import EdgeStore
 from agents.telemetry import Metrics
 from models.eye_heads import Floats
 from models.local_eye import Served

@@ -14,12 +14,12 @@ from rich.console import Console
 from sample_edge import SampleEdge, sample_edge
 from sample_messages import NOW_S, edge_eye, event, event_id, photo, result, settings
 
-from agents import edge_view
 from agents.cli.label import find
 from agents.cli.label_csv import read_labels
 from agents.cli.review import Page, _through
 from agents.cli.thumbnail import COLUMNS, thumbnail
 from agents.client.labelling import REPEAT_AFTER_S, WINDOW, Given, Labelling, State, subscriptions
+from agents.edge import store_reader as edge_view
 from models.taxonomy import load_taxonomy
 from pipeline import clock, messages, topics
 from pipeline.errors import Rejected, Stop

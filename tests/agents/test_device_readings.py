@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sample_messages import NOW_S, event_id
 
 from agents.device.readings import MODEL, Meter, ReadingAnswer, Readings
-from agents.rooms import hour_of
+from agents.edge.room_windows import hour_of
 from pipeline import clock
 from pipeline.messages import Event, Kind, Privacy, Rank, Report, Task, Tier
 from pipeline.privacy.policy import Policy

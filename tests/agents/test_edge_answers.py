@@ -30,9 +30,9 @@ from sample_messages import (
 )
 
 from agents.cloud.agent import species_answer
+from agents.edge.room_windows import Hour, hour_of
+from agents.edge.store import DAY_S
 from agents.edge_frames import WITHDRAWN
-from agents.edge_store import DAY_S
-from agents.rooms import Hour, hour_of
 from agents.serving import Fixed
 from models import images
 from pipeline import clock, messages, topics

@@ -11,7 +11,7 @@ import pytest
 from sample_edge import SampleEdge, sample_edge
 from sample_messages import event, event_id, result
 
-from agents.edge_store import UPLINK, UPLINK_ACKS
+from agents.edge.store import UPLINK, UPLINK_ACKS
 from pipeline import messages, topics
 from pipeline.errors import Retry
 from pipeline.messages import (

@@ -29,9 +29,9 @@ from sample_messages import (
     result,
 )
 
-from agents.edge_labels import EARLY_S
-from agents.edge_store import DAY_S
-from agents.labels import LABEL_MAX_BYTES, LABELLED
+from agents.edge.label_rules import LABEL_MAX_BYTES, LABELLED
+from agents.edge.labels import EARLY_S
+from agents.edge.store import DAY_S
 from pipeline import messages
 from pipeline.messages import (
     Kind,

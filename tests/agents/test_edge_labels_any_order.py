@@ -22,7 +22,7 @@ from sample_messages import (
     event_id,
 )
 
-from agents.labels import LABELLED, LabelledEvent, agreed
+from agents.edge.label_rules import LABELLED, LabelledEvent, agreed
 from pipeline import clock, messages
 from pipeline.messages import (
     Kind,

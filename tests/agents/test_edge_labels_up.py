@@ -31,9 +31,9 @@ from sample_messages import (
     settings,
 )
 
-from agents.edge_labels import PERSONS_MAX
+from agents.edge.label_rules import LabelledEvent
+from agents.edge.labels import PERSONS_MAX
 from agents.gateway import check_site
-from agents.labels import LabelledEvent
 from pipeline import clock, messages, topics
 from pipeline.errors import Withheld
 from pipeline.messages import (

@@ -22,8 +22,8 @@ from sample_messages import (
     settings,
 )
 
-from agents.edge_store import Context
-from agents.label_store import labelled_event
+from agents.edge.label_store import labelled_event
+from agents.edge.store import Context
 from models import images
 from models.local_lessons import General
 from pipeline.messages import Event, Label, Levels, Privacy, Rank, Result, Tier, Vector

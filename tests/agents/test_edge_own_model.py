@@ -9,7 +9,7 @@ import pytest
 from sample_messages import NOW_S, edge_eye, event, event_id, result, settings
 from sample_onnx import RED, coloured, colours, save
 
-from agents.edge import build
+from agents.edge.agent import build
 from agents.edge_frames import Families
 from agents.own_models import edge_eye as site_eye
 from agents.own_models import edge_eyes, registry_of

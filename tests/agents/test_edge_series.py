@@ -10,7 +10,7 @@ import pytest
 from sample_edge import sample_edge
 from sample_messages import OPEN, event, event_id, result
 
-from agents.edge_series import SiteSeries
+from agents.edge.time_series import SiteSeries
 from pipeline.messages import Event, Privacy, Rank, Report, Task, Tier
 from pipeline.points import Point
 from pipeline.timeseries import Writer

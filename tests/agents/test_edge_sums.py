@@ -15,9 +15,9 @@ from sample_learning import NOW_S, PATHS, PRIVATE, TREE, SampleLearning, feature
 from sample_messages import result
 
 from agents import outbox
-from agents.edge_learning_store import Tellable
-from agents.edge_store import DAY_S, UPLINK, Context
-from agents.edge_sums import SumTeller, fitting, together
+from agents.edge.learning_store import Tellable
+from agents.edge.store import DAY_S, UPLINK, Context
+from agents.edge.sum_sharing import SumTeller, fitting, together
 from agents.gateway import check_site
 from pipeline import messages, topics
 from pipeline.messages import (

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.home_assistant import MEASURES, announcements
+from agents.edge.home_assistant import MEASURES, announcements
 from pipeline import messages, topics
 from pipeline.messages import Discovery, Privacy, Task, Tier
 from pipeline.privacy import gate

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sample_messages import NOW_S, event_id, result
 
-from agents.labels import (
+from agents.edge.label_rules import (
     AHEAD_S,
     ANONYMOUS,
     LABELLED,

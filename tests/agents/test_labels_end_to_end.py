@@ -12,7 +12,7 @@ import pytest
 from kafka_brokers import eventually
 from stack import GARDEN, HALL, PATIENCE_S, SITE, Capture, Listener, Stack, cat, cats, jpeg, photo
 
-from agents.labels import LABELLED
+from agents.edge.label_rules import LABELLED
 from pipeline import messages, topics
 from pipeline.messages import Label, Privacy, Result, Tier, Vote
 

@@ -7,8 +7,8 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents import rooms
-from agents.rooms import GRACE_S, HOUR_GRACE_S, HOUR_S, Hour, Room
+from agents.edge import room_windows as rooms
+from agents.edge.room_windows import GRACE_S, HOUR_GRACE_S, HOUR_S, Hour, Room
 from pipeline import clock
 from pipeline.messages import Report, Summary, Task
 

@@ -1,14 +1,14 @@
 """What the edge makes of its sensors' reports: hours for the cloud, and windows over a room that say who is in it.
 
-When to tell is decided in `agents.rooms`; here the reports are kept and the answers made.
+When to tell is decided in `agents.edge.room_windows`; here the reports are kept and the answers made.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from agents import rooms
-from agents.edge_store import Context, EdgeStore
+from agents.edge import room_windows as rooms
+from agents.edge.store import Context, EdgeStore
 from models.occupancy import OccupancyModel
 from pipeline import clock, ids, messages
 from pipeline.clock import Clock

@@ -23,9 +23,9 @@ import numpy as np
 import structlog
 
 from agents.dead_letters import INTERNAL_ERROR, RETRY_S
-from agents.edge_learning_store import About
-from agents.edge_store import EdgeStore
-from agents.labels import LabelledEvent
+from agents.edge.label_rules import LabelledEvent
+from agents.edge.learning_store import About
+from agents.edge.store import EdgeStore
 from agents.telemetry import Metrics
 from models.local_eye import Served
 from models.local_head import Background

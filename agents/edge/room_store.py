@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from agents.rooms import Hour
+from agents.edge.room_windows import Hour
 from pipeline.messages import Levels
 from pipeline.privacy.policy import LOWEST
 from pipeline.spool import Spool, Transaction

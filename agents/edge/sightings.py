@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from agents.edge_series import SiteSeries
-from agents.edge_store import EdgeStore
-from agents.labels import LABELLED
+from agents.edge.label_rules import LABELLED
+from agents.edge.store import EdgeStore
+from agents.edge.time_series import SiteSeries
 from agents.sightings import LABEL_WEIGHT, consensus, weight
 from models.cascade import rank_of
 from pipeline.messages import UNKNOWN, Privacy, Rank, Result, SightingReport, Tier

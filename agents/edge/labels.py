@@ -24,11 +24,21 @@ import structlog
 from msgspec.structs import replace
 
 from agents.dead_letters import answer_or_refuse
-from agents.edge_series import SiteSeries
-from agents.edge_sightings import Sightings
-from agents.edge_store import SITE, UPLINK, Context, EdgeStore, Known
-from agents.label_store import labelled_event
-from agents.labels import LABELLED, KeptFeature, OnLabel, Word, labelled, person, resolve, said_at, says_where
+from agents.edge.label_rules import (
+    LABELLED,
+    KeptFeature,
+    OnLabel,
+    Word,
+    labelled,
+    person,
+    resolve,
+    said_at,
+    says_where,
+)
+from agents.edge.label_store import labelled_event
+from agents.edge.sightings import Sightings
+from agents.edge.store import SITE, UPLINK, Context, EdgeStore, Known
+from agents.edge.time_series import SiteSeries
 from agents.refusals import refusal
 from agents.telemetry import Metrics
 from models.taxonomy import Taxonomy

@@ -14,8 +14,8 @@ from typing import TypeVar
 import structlog
 
 from agents.dead_letters import INTERNAL_ERROR
-from agents.edge_store import SITE, UPLINK, EdgeStore
-from agents.labels import LABEL_MAX_BYTES
+from agents.edge.label_rules import LABEL_MAX_BYTES
+from agents.edge.store import SITE, UPLINK, EdgeStore
 from agents.refusals import refusal
 from agents.telemetry import Metrics
 from pipeline import messages, topics

@@ -20,10 +20,10 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from agents.edge_ask_store import Candidate
+from agents.edge.label_request_store import Candidate
+from agents.edge.label_rules import LABELLED, LabelledEvent
+from agents.edge.store import DAY_S, EdgeStore, Known
 from agents.edge_frames import FamilyAnswer
-from agents.edge_store import DAY_S, EdgeStore, Known
-from agents.labels import LABELLED, LabelledEvent
 from agents.telemetry import Metrics
 from models import drift
 from models.asking import Moment, Pace, decide, left, novelty, score

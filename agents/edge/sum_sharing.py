@@ -18,8 +18,8 @@ from collections.abc import Sequence
 import numpy as np
 import structlog
 
-from agents.edge_learning_store import Tellable
-from agents.edge_store import DAY_S, EdgeStore
+from agents.edge.learning_store import Tellable
+from agents.edge.store import DAY_S, EdgeStore
 from models.taxonomy import Taxonomy
 from pipeline import clock, ids, messages
 from pipeline.clock import Clock

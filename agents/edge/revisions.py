@@ -15,14 +15,14 @@ from __future__ import annotations
 import msgspec
 import structlog
 
+from agents.edge.drift_monitor import SiteWatch
+from agents.edge.label_rules import LABELLED
+from agents.edge.labels import Labels
+from agents.edge.rooms import Rooms
+from agents.edge.sightings import Sightings
+from agents.edge.store import DAY_S, SITE, UPLINK, Context, EdgeStore, Known
+from agents.edge.time_series import SiteSeries
 from agents.edge_frames import Families
-from agents.edge_labels import Labels
-from agents.edge_rooms import Rooms
-from agents.edge_series import SiteSeries
-from agents.edge_sightings import Sightings
-from agents.edge_store import DAY_S, SITE, UPLINK, Context, EdgeStore, Known
-from agents.edge_watch import SiteWatch
-from agents.labels import LABELLED
 from agents.refusals import refusal
 from agents.telemetry import Metrics
 from models.cascade import contradicts, deeper, rank_of

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from agents.labels import KeptFeature, LabelledEvent, Word, agreed_among
+from agents.edge.label_rules import KeptFeature, LabelledEvent, Word, agreed_among
 from pipeline import messages
 from pipeline.messages import Feature, Levels, Tier
 from pipeline.privacy.gate import may_see

@@ -18,7 +18,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from agents.label_store import LabelStore
+from agents.edge.label_store import LabelStore
 from pipeline import messages
 from pipeline.errors import Rejected, Stop
 from pipeline.messages import Ask, Result, Task

@@ -22,20 +22,21 @@ from importlib.metadata import version
 
 import structlog
 
-from agents import home_assistant, outbox
+from agents import outbox
 from agents.dead_letters import answer_or_refuse
-from agents.edge_answers import Answers
+from agents.edge import home_assistant
+from agents.edge.drift_monitor import SiteWatch
+from agents.edge.inbox import SiteAdmission, UplinkAdmission
+from agents.edge.labels import Labels
+from agents.edge.learning import EdgeLearning
+from agents.edge.revisions import Answers
+from agents.edge.rooms import Rooms
+from agents.edge.sightings import Sightings
+from agents.edge.store import DAY_S, SITE, UPLINK, UPLINK_ACKS, EdgeStore
+from agents.edge.sum_sharing import SumTeller
+from agents.edge.time_series import SiteSeries
 from agents.edge_frames import Families
-from agents.edge_inbox import SiteAdmission, UplinkAdmission
-from agents.edge_labels import Labels
-from agents.edge_learning import EdgeLearning
-from agents.edge_rooms import Rooms
-from agents.edge_series import SiteSeries
-from agents.edge_sightings import Sightings
-from agents.edge_store import DAY_S, SITE, UPLINK, UPLINK_ACKS, EdgeStore
-from agents.edge_sums import SumTeller
 from agents.edge_updates import edge_updates
-from agents.edge_watch import SiteWatch
 from agents.links import broker_parts, endpoint, model_names, presence, update_parts
 from agents.release_download import Download
 from agents.role import Health

@@ -10,19 +10,17 @@ from typing import NamedTuple
 
 import msgspec
 
-from agents import (
-    edge_ask_store,
-    edge_learning_store,
-    edge_room_store,
-    edge_sighting_store,
-    label_store,
-    outbox,
-)
-from agents.edge_ask_store import AskStore
-from agents.edge_learning_store import LearningStore
-from agents.edge_room_store import RoomStore
-from agents.edge_sighting_store import SightingStore
-from agents.label_store import LabelStore
+from agents import outbox
+from agents.edge import label_request_store as edge_ask_store
+from agents.edge import label_store
+from agents.edge import learning_store as edge_learning_store
+from agents.edge import room_store as edge_room_store
+from agents.edge import sighting_store as edge_sighting_store
+from agents.edge.label_request_store import AskStore
+from agents.edge.label_store import LabelStore
+from agents.edge.learning_store import LearningStore
+from agents.edge.room_store import RoomStore
+from agents.edge.sighting_store import SightingStore
 from pipeline import messages, topics
 from pipeline.clock import Clock
 from pipeline.messages import (
