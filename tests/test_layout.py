@@ -154,7 +154,7 @@ def test_no_file_is_called_a_drawer() -> None:
     ("module", "without"),
     [
         ("agents.cloud.agent", ("cv2", "onnxruntime", "faust")),
-        ("agents.gateway", ("cv2", "onnxruntime", "faust")),
+        ("agents.gateway.agent", ("cv2", "onnxruntime", "faust")),
         ("agents.device.agent", ("kafka", "aiokafka", "faust", "influxdb_client", "torch")),
         ("agents.edge.agent", ("kafka", "aiokafka", "faust", "torch")),
         ("agents.stream", ("cv2", "onnxruntime", "torch")),

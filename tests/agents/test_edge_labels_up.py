@@ -33,7 +33,7 @@ from sample_messages import (
 
 from agents.edge.label_rules import LabelledEvent
 from agents.edge.labels import PERSONS_MAX
-from agents.gateway import check_site
+from agents.gateway.agent import check_site
 from pipeline import clock, messages, topics
 from pipeline.errors import Withheld
 from pipeline.messages import (

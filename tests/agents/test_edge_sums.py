@@ -18,7 +18,7 @@ from agents import outbox
 from agents.edge.learning_store import Tellable
 from agents.edge.store import DAY_S, UPLINK, Context
 from agents.edge.sum_sharing import SumTeller, fitting, together
-from agents.gateway import check_site
+from agents.gateway.agent import check_site
 from pipeline import messages, topics
 from pipeline.messages import (
     UPLINK_MAX_BYTES,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sample_messages import NOW_S
 
-from agents import gateway_outbox
+from agents.gateway import outbox_claim as gateway_outbox
 from pipeline.messages import Privacy
 from pipeline.spool import Outgoing, Spool
 

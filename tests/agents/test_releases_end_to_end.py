@@ -12,8 +12,8 @@ from kafka_brokers import eventually
 from mqtt_brokers import Iotcore, Mosquitto, MqttBroker
 from sample_releases import FILES, Cloud, current
 
-from agents import gateway
-from agents.gateway import Gateway
+from agents.gateway import agent as gateway
+from agents.gateway.agent import Gateway
 from agents.links import endpoint
 from agents.release_download import Download
 from agents.release_feed import ReleaseFeed

@@ -18,8 +18,9 @@ from functools import partial
 
 import structlog
 
-from agents import gateway_outbox, outbox
+from agents import outbox
 from agents.dead_letters import INTERNAL_ERROR
+from agents.gateway import outbox_claim as gateway_outbox
 from agents.kafka_links import await_topics
 from agents.links import broker_parts, endpoint
 from agents.refusals import refusal_of
