@@ -23,7 +23,7 @@ import prometheus_client
 import structlog
 
 from agents.kafka_links import await_topics
-from agents.release_feed import ReleaseFeed
+from agents.releases.publisher import ReleaseFeed
 from agents.role import Health
 from agents.telemetry import Metrics
 from agents.trainer_reports import FOLDER, Reports

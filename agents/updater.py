@@ -23,7 +23,7 @@ import structlog
 
 from agents import updates
 from agents.comparison import Tally
-from agents.release_source import ReleaseSource
+from agents.releases.source import ReleaseSource
 from agents.serving import Eye, Serving, Trial
 from agents.serving_files import Kept, ServingFiles, Trying
 from agents.telemetry import Metrics

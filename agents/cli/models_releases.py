@@ -179,7 +179,7 @@ def _serve(
 
 
 def _send(settings: Settings) -> None:
-    from agents.release_feed import ReleaseFeed
+    from agents.releases.publisher import ReleaseFeed
     from pipeline.kafka import Producer
 
     producer = Producer(settings.kafka, "tierwise-models")

@@ -23,7 +23,7 @@ from agents.cloud_updates import cloud_updates
 from agents.dead_letters import INTERNAL_ERROR
 from agents.kafka_links import await_topics
 from agents.links import update_parts
-from agents.release_folder import cloud_source
+from agents.releases.mirror import cloud_source
 from agents.role import Health
 from agents.serving import Looker
 from agents.telemetry import Metrics

@@ -38,7 +38,7 @@ from agents.edge.time_series import SiteSeries
 from agents.edge_frames import Families
 from agents.edge_updates import edge_updates
 from agents.links import broker_parts, endpoint, model_names, presence, update_parts
-from agents.release_download import Download
+from agents.releases.downloader import Download
 from agents.role import Health
 from agents.telemetry import Metrics
 from models.eyes import EdgeEye

@@ -24,7 +24,7 @@ from agents.gateway import outbox_claim as gateway_outbox
 from agents.kafka_links import await_topics
 from agents.links import broker_parts, endpoint
 from agents.refusals import refusal_of
-from agents.release_server import ReleaseServer
+from agents.releases.server import ReleaseServer
 from agents.role import Health
 from agents.telemetry import Metrics
 from pipeline import messages, records, topics

@@ -18,7 +18,7 @@ def word(version: int = 3, **changes: Any) -> Current:
 
 
 class SampleSource:
-    """Does what `agents.release_source.ReleaseSource` says."""
+    """Does what `agents.releases.source.ReleaseSource` says."""
 
     def __init__(self) -> None:
         self.arrived = threading.Event()

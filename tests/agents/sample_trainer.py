@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from agents.release_feed import ReleaseFeed
+from agents.releases.publisher import ReleaseFeed
 from models.head_release import HeadRelease
 from models.release import Current
 from models.release_repository import Repository

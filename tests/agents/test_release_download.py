@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sample_releases import FILES, Cloud, current
 
-from agents.release_download import FILES_MAX, Download, Inbox
+from agents.releases.downloader import FILES_MAX, Download, Inbox
 from models.release_repository import LIFE_S
 from pipeline import messages, topics
 from pipeline.blobs import Blobs

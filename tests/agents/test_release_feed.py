@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from sample_releases import FILES, Cloud, current
 
-from agents import release_feed
-from agents.release_feed import WARN_DAYS, ReleaseFeed
+from agents.releases import publisher as release_feed
+from agents.releases.publisher import WARN_DAYS, ReleaseFeed
 from models.release_repository import DAY_S, LIFE_S
 from pipeline.errors import Rejected, Retry
 from pipeline.kafka import Refused

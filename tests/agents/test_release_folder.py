@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from sample_releases import Cloud
 
-from agents.release_feed import missing
-from agents.release_folder import PENDING_MAX, Mirror
+from agents.releases.mirror import PENDING_MAX, Mirror
+from agents.releases.publisher import missing
 from pipeline.blobs import sha256
 from pipeline.release_files import PART_BYTES, parts
 

@@ -15,10 +15,10 @@ from sample_releases import FILES, Cloud, current
 from agents.gateway import agent as gateway
 from agents.gateway.agent import Gateway
 from agents.links import endpoint
-from agents.release_download import Download
-from agents.release_feed import ReleaseFeed
-from agents.release_folder import cloud_source
-from agents.release_source import ReleaseSource
+from agents.releases.downloader import Download
+from agents.releases.mirror import cloud_source
+from agents.releases.publisher import ReleaseFeed
+from agents.releases.source import ReleaseSource
 from models.release import Current
 from pipeline import kafka as kafka_client
 from pipeline import topics

@@ -16,7 +16,7 @@ from typing import Final
 
 import structlog
 
-from agents.release_folder import Following
+from agents.releases.mirror import Following
 from pipeline import messages, topics
 from pipeline.chunks import CHUNK_BYTES
 from pipeline.errors import Rejected, Retry

@@ -20,7 +20,7 @@ from typing import Any, Final
 import structlog
 
 from agents.kafka_links import await_topics
-from agents.release_source import VerifiedSource
+from agents.releases.source import VerifiedSource
 from models.release_client import Trust
 from pipeline import topics
 from pipeline.blobs import Blobs, File, sha256

@@ -24,7 +24,7 @@ from typing import Final
 
 import structlog
 
-from agents.release_source import VerifiedSource
+from agents.releases.source import VerifiedSource
 from models.release_client import Trust
 from pipeline import messages, topics
 from pipeline.blobs import Blobs, File
