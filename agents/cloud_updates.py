@@ -9,9 +9,9 @@ updates.start()
 from __future__ import annotations
 
 from agents.comparison import cloud_glance
+from agents.role.telemetry import Metrics
 from agents.serving import Serving
 from agents.serving_files import ServingFiles
-from agents.telemetry import Metrics
 from agents.update_kit import kit_of
 from agents.updater import Updater
 from models.eyes import CloudEye

@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 from agents.comparison import edge_glance
 from agents.own_models import edge_eyes
+from agents.role.telemetry import Metrics
 from agents.serving import Serving
 from agents.serving_files import ServingFiles
-from agents.telemetry import Metrics
 from agents.update_kit import kit_of
 from agents.updater import Updater
 from models.eyes import EdgeEye

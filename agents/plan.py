@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from agents import exits
+from agents.role import exit_codes as exits
 from pipeline.errors import Stop
 
 if TYPE_CHECKING:

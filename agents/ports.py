@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from agents.plan import Part
-from agents.telemetry import LOOPBACK
+from agents.role.telemetry import LOOPBACK
 from pipeline.mqtt import probe
 
 LISTENING: Final = "0A"

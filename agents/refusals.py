@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 
-from agents import outbox
+from agents.role import outbox
 from pipeline import clock, topics
 from pipeline.errors import Rejected
 from pipeline.messages import Refusal

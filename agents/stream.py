@@ -27,8 +27,8 @@ import faust.exceptions
 import prometheus_client
 import structlog
 
-from agents.role import Health
-from agents.telemetry import Metrics
+from agents.role.lifecycle import Health
+from agents.role.telemetry import Metrics
 from pipeline import kafka, topics
 from pipeline.clock import Clock, SystemClock
 from pipeline.errors import Retry
@@ -63,7 +63,7 @@ def build(settings: Settings, clock: Clock | None = None) -> StreamRole:
 
 
 class StreamRole:
-    """Driven by `agents.role`."""
+    """Driven by `agents.role.lifecycle`."""
 
     name = "stream"
 

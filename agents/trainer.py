@@ -22,10 +22,10 @@ from typing import Final
 import prometheus_client
 import structlog
 
-from agents.kafka_links import await_topics
 from agents.releases.publisher import ReleaseFeed
-from agents.role import Health
-from agents.telemetry import Metrics
+from agents.role.kafka_wait import await_topics
+from agents.role.lifecycle import Health
+from agents.role.telemetry import Metrics
 from agents.trainer_reports import FOLDER, Reports
 from agents.trainer_run import Workshop
 from agents.trainer_triggers import Seen, Trigger, Wishes, due, is_ripe
@@ -56,7 +56,7 @@ RENEW_EVERY_S: Final = 3600.0
 
 
 class Trainer:
-    """Driven by `agents.role`."""
+    """Driven by `agents.role.lifecycle`."""
 
     name = "trainer"
 

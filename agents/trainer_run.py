@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import structlog
 
-from agents.dead_letters import INTERNAL_ERROR
-from agents.telemetry import version
+from agents.role.dead_letters import INTERNAL_ERROR
+from agents.role.telemetry import version
 from agents.trainer_reports import Kept, Reports
 from agents.trainer_triggers import Trigger
 from models.golden import GoldenSet

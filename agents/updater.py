@@ -24,9 +24,9 @@ import structlog
 from agents import updates
 from agents.comparison import Tally
 from agents.releases.source import ReleaseSource
+from agents.role.telemetry import Metrics
 from agents.serving import Eye, Serving, Trial
 from agents.serving_files import Kept, ServingFiles, Trying
-from agents.telemetry import Metrics
 from agents.update_kit import Kit, gained, labels_of
 from agents.update_rules import TRIALS, WORKING, Found, Stage
 from agents.updates import State

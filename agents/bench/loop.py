@@ -50,7 +50,7 @@ SITE_LABELS: Final = ("Vulpes vulpes", "Canis lupus", "Puma concolor", "person",
 
 
 def run(features: int = FEATURES) -> dict[str, Any]:
-    """All three, with their goals, in a process of its own with one BLAS thread, as roles have it (`agents.memory`)."""
+    """All three, with their goals, in a process of its own with one BLAS thread, as roles have it (`agents.role.memory_limits`)."""
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-m", __name__, str(features)]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)

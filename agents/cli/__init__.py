@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from agents import exits
 from agents.plan import EXTRAS
+from agents.role import exit_codes as exits
 from pipeline.errors import Retry, TierwiseError
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from agents import exits
 from agents.demo.learning import Asked, Learning
 from agents.demo.lessons import Amounts
 from agents.demo.worth import LAST, Share, Worth
+from agents.role import exit_codes as exits
 from agents.supervisor import Event, News
 
 FOLDER: Final = Path("tierwise-learning")

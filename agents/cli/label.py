@@ -20,7 +20,6 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from agents import exits
 from agents.cli.label_csv import read_labels
 from agents.cli.options import AsJson, SettingsFile
 from agents.client.answer_text import line
@@ -28,6 +27,7 @@ from agents.client.connection import at_site
 from agents.client.labelling import Given, Labelling, State, drive, now_text, subscriptions, whoever
 from agents.edge import store_reader as edge_view
 from agents.edge.store_reader import EdgeView
+from agents.role import exit_codes as exits
 from pipeline import ids, topics
 from pipeline.errors import Stop
 from pipeline.messages import Label

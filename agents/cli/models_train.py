@@ -15,9 +15,9 @@ import typer
 from rich.console import Console
 from rich.markdown import Markdown
 
-from agents import exits
 from agents.cli.options import AsJson, SettingsFile
-from agents.running import running
+from agents.role import exit_codes as exits
+from agents.role.run_file import running
 from agents.trainer_reports import Forget, Kept, Reports
 from pipeline import topics
 from pipeline.errors import Retry, Stop

@@ -18,11 +18,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from agents import exits
 from agents.cli.options import AsJson, SettingsFile
 from agents.client.answer_text import line
 from agents.client.connection import Inbox, at_site
 from agents.client.publishing import Item, Publishing, State
+from agents.role import exit_codes as exits
 from pipeline import clock, ids, topics
 from pipeline.errors import Rejected, Retry, Stop
 from pipeline.messages import FRAME_MAX_BYTES, Result, Task, Tier

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from agents.cli.options import ParentPid, SettingsFile
-from agents.memory import spare_memory
-from agents.role import run_role
+from agents.role.lifecycle import run_role
+from agents.role.memory_limits import spare_memory
 from pipeline.settings import Settings
 
 

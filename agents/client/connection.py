@@ -9,7 +9,7 @@ import queue
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from agents.links import endpoint
+from agents.role.presence import endpoint
 from pipeline.errors import Retry
 from pipeline.mqtt import Connection, Message
 from pipeline.settings import Settings

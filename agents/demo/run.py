@@ -23,7 +23,7 @@ from agents.demo.sensors import DAYS, past
 from agents.demo.tally import Percentiles, Tally
 from agents.plan import ROLE_NAMES, plan
 from agents.ports import is_free
-from agents.running import running
+from agents.role.run_file import running
 from agents.supervisor import News, Supervisor
 from pipeline import clock, ids, kafka, topics
 from pipeline.errors import Retry, Stop

@@ -21,8 +21,6 @@ from itertools import groupby
 import msgspec
 import structlog
 
-from agents import outbox
-from agents.dead_letters import answer_or_refuse
 from agents.device import camera_sources as cameras
 from agents.device.camera_faults import Cameras
 from agents.device.inbox import Admission
@@ -32,11 +30,13 @@ from agents.device.picture_ring import Pictures
 from agents.device.readings import Meter, ReadingAnswer, Readings
 from agents.device.store import EDGE, FORGET_S, SITE, DeviceStore
 from agents.device_frames import Frames
-from agents.links import broker_parts, endpoint, model_names, presence
 from agents.refusals import refusal
-from agents.role import Health
+from agents.role import outbox
+from agents.role.dead_letters import answer_or_refuse
+from agents.role.lifecycle import Health
+from agents.role.presence import broker_parts, endpoint, model_names, presence
+from agents.role.telemetry import Metrics
 from agents.sightings import Visit
-from agents.telemetry import Metrics
 from models.registry import load_zoo
 from models.scene import Scene
 from models.taxonomy import load_taxonomy

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import msgspec
 import structlog
 
-from agents import outbox
 from agents.device.store import SITE
-from agents.telemetry import Metrics
+from agents.role import outbox
+from agents.role.telemetry import Metrics
 from models.camera_health import Camera, Finding, Glance, check
 from pipeline import clock, topics
 from pipeline.messages import Drift, Tier

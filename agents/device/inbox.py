@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import structlog
 
-from agents import outbox
 from agents.device.store import EDGE, SITE, DeviceStore
 from agents.refusals import refusal
-from agents.telemetry import Metrics
+from agents.role import outbox
+from agents.role.telemetry import Metrics
 from models import images
 from pipeline import messages, readings, topics
 from pipeline.clock import Clock

@@ -7,7 +7,7 @@ from typing import TypeVar
 import msgspec
 import structlog
 
-from agents import outbox
+from agents.role import outbox
 from pipeline import messages, topics
 from pipeline.clock import Clock
 from pipeline.messages import Event, Result, Tier

@@ -22,8 +22,6 @@ from importlib.metadata import version
 
 import structlog
 
-from agents import outbox
-from agents.dead_letters import answer_or_refuse
 from agents.edge import home_assistant
 from agents.edge.drift_monitor import SiteWatch
 from agents.edge.inbox import SiteAdmission, UplinkAdmission
@@ -37,10 +35,12 @@ from agents.edge.sum_sharing import SumTeller
 from agents.edge.time_series import SiteSeries
 from agents.edge_frames import Families
 from agents.edge_updates import edge_updates
-from agents.links import broker_parts, endpoint, model_names, presence, update_parts
 from agents.releases.downloader import Download
-from agents.role import Health
-from agents.telemetry import Metrics
+from agents.role import outbox
+from agents.role.dead_letters import answer_or_refuse
+from agents.role.lifecycle import Health
+from agents.role.presence import broker_parts, endpoint, model_names, presence, update_parts
+from agents.role.telemetry import Metrics
 from models.eyes import EdgeEye
 from models.local_eye import LocalEyes
 from models.local_head import Background

@@ -13,11 +13,11 @@ from typing import TypeVar
 
 import structlog
 
-from agents.dead_letters import INTERNAL_ERROR
 from agents.edge.label_rules import LABEL_MAX_BYTES
 from agents.edge.store import SITE, UPLINK, EdgeStore
 from agents.refusals import refusal
-from agents.telemetry import Metrics
+from agents.role.dead_letters import INTERNAL_ERROR
+from agents.role.telemetry import Metrics
 from pipeline import messages, topics
 from pipeline.clock import Clock
 from pipeline.errors import Rejected, Retry, Stop

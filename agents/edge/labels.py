@@ -23,7 +23,6 @@ from functools import partial
 import structlog
 from msgspec.structs import replace
 
-from agents.dead_letters import answer_or_refuse
 from agents.edge.label_rules import (
     LABELLED,
     KeptFeature,
@@ -40,7 +39,8 @@ from agents.edge.sightings import Sightings
 from agents.edge.store import SITE, UPLINK, Context, EdgeStore, Known
 from agents.edge.time_series import SiteSeries
 from agents.refusals import refusal
-from agents.telemetry import Metrics
+from agents.role.dead_letters import answer_or_refuse
+from agents.role.telemetry import Metrics
 from models.taxonomy import Taxonomy
 from pipeline import clock, ids, messages, topics
 from pipeline.clock import Clock

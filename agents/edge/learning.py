@@ -22,11 +22,11 @@ from functools import partial
 import numpy as np
 import structlog
 
-from agents.dead_letters import INTERNAL_ERROR, RETRY_S
 from agents.edge.label_rules import LabelledEvent
 from agents.edge.learning_store import About
 from agents.edge.store import EdgeStore
-from agents.telemetry import Metrics
+from agents.role.dead_letters import INTERNAL_ERROR, RETRY_S
+from agents.role.telemetry import Metrics
 from models.local_eye import Served
 from models.local_head import Background
 from models.local_lessons import General, Learning, Step, Taught

@@ -24,7 +24,7 @@ from agents.edge.store import DAY_S, SITE, UPLINK, Context, EdgeStore, Known
 from agents.edge.time_series import SiteSeries
 from agents.edge_frames import Families
 from agents.refusals import refusal
-from agents.telemetry import Metrics
+from agents.role.telemetry import Metrics
 from models.cascade import contradicts, deeper, rank_of
 from pipeline import clock, messages, topics
 from pipeline.clock import Clock

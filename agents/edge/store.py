@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from agents import outbox
 from agents.edge import label_request_store as edge_ask_store
 from agents.edge import label_store
 from agents.edge import learning_store as edge_learning_store
@@ -21,6 +20,7 @@ from agents.edge.label_store import LabelStore
 from agents.edge.learning_store import LearningStore
 from agents.edge.room_store import RoomStore
 from agents.edge.sighting_store import SightingStore
+from agents.role import outbox
 from pipeline import messages, topics
 from pipeline.clock import Clock
 from pipeline.messages import (

@@ -18,15 +18,15 @@ from functools import partial
 
 import structlog
 
-from agents import outbox
-from agents.dead_letters import INTERNAL_ERROR
 from agents.gateway import outbox_claim as gateway_outbox
-from agents.kafka_links import await_topics
-from agents.links import broker_parts, endpoint
 from agents.refusals import refusal_of
 from agents.releases.server import ReleaseServer
-from agents.role import Health
-from agents.telemetry import Metrics
+from agents.role import outbox
+from agents.role.dead_letters import INTERNAL_ERROR
+from agents.role.kafka_wait import await_topics
+from agents.role.lifecycle import Health
+from agents.role.presence import broker_parts, endpoint
+from agents.role.telemetry import Metrics
 from pipeline import messages, records, topics
 from pipeline.clock import Clock, SystemClock
 from pipeline.delivery import BatchSender

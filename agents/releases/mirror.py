@@ -19,8 +19,8 @@ from typing import Any, Final
 
 import structlog
 
-from agents.kafka_links import await_topics
 from agents.releases.source import VerifiedSource
+from agents.role.kafka_wait import await_topics
 from models.release_client import Trust
 from pipeline import topics
 from pipeline.blobs import Blobs, File, sha256

@@ -12,8 +12,6 @@ from typing import Any
 import msgspec
 from sample_messages import NOW_S, background, edge_eye, occupancy, settings
 
-from agents import outbox
-from agents.dead_letters import answer_or_refuse
 from agents.edge.drift_monitor import SiteWatch
 from agents.edge.inbox import SiteAdmission, UplinkAdmission
 from agents.edge.labels import Labels
@@ -24,8 +22,10 @@ from agents.edge.sightings import Sightings
 from agents.edge.store import SITE, UPLINK, UPLINK_ACKS, EdgeStore
 from agents.edge.time_series import SiteSeries
 from agents.edge_frames import Families
+from agents.role import outbox
+from agents.role.dead_letters import answer_or_refuse
+from agents.role.telemetry import Metrics
 from agents.serving import Fixed
-from agents.telemetry import Metrics
 from models.eyes import EdgeEye
 from models.local_eye import LocalEyes
 from models.local_lessons import General

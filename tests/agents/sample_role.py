@@ -11,8 +11,8 @@ from pathlib import Path
 
 import structlog
 
-from agents.role import Health, run_role
-from agents.telemetry import Metrics
+from agents.role.lifecycle import Health, run_role
+from agents.role.telemetry import Metrics
 from pipeline.errors import Stop
 from pipeline.settings import HttpSettings, LogSettings, Settings
 

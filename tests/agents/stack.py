@@ -41,7 +41,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from agents import ports
 from agents.plan import ROLE_NAMES
-from agents.running import ask_health, running
+from agents.role.run_file import ask_health, running
 from models import images
 from pipeline import kafka, messages, topics
 from pipeline.messages import Ack, Refusal, Result, SightingReport, Tier

@@ -18,13 +18,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mqtt_brokers import Iotcore
 
-from agents import cli, exits
+from agents import cli
 from agents.cli import COMMANDS, Entry
 from agents.cli.doctor import examine
 from agents.cli.up import write_starter
 from agents.cli.watch import table
 from agents.client.answer_text import Board, line
 from agents.client.publishing import REPEAT_AFTER_S, WINDOW, Item, Publishing, State
+from agents.role import exit_codes as exits
 from pipeline import topics
 from pipeline.errors import Retry, Stop
 from pipeline.messages import Ack, Privacy, Rank, Refusal, Result, Task, Tier, encode

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from agents import exits
 from agents.cli import main
+from agents.role import exit_codes as exits
 from agents.trainer_reports import Forget, Kept, Reports
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from agents import dead_letters
-from agents.dead_letters import INTERNAL_ERROR, answer_or_refuse
+from agents.role import dead_letters
+from agents.role.dead_letters import INTERNAL_ERROR, answer_or_refuse
 from pipeline.errors import Rejected, Retry, Stop
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from sample_messages import GARDEN, NOW_S, SOURCE, device_eye, edge_eye, event_id, photo, photo_jpeg, settings
 
-from agents import outbox
 from agents.device.camera_faults import Cameras
 from agents.device.store import SITE
 from agents.device_frames import Frames
-from agents.telemetry import Metrics
+from agents.role import outbox
+from agents.role.telemetry import Metrics
 from models.camera_health import glance
 from models.images import Picture
 from models.scene import Scene

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from sample_messages import NOW_S, event, event_id, result, settings
 
-from agents import outbox
 from agents.device.inbox import Admission
 from agents.device.readings import Meter
 from agents.device.store import EDGE, SITE, DeviceStore
+from agents.role import outbox
+from agents.role.telemetry import Metrics
 from agents.sightings import Visit
-from agents.telemetry import Metrics
 from models import images
 from pipeline import messages, topics
 from pipeline.clock import HandClock

@@ -14,11 +14,11 @@ from msgspec.structs import replace
 from sample_learning import NOW_S, PATHS, PRIVATE, TREE, SampleLearning, feature, general, vector
 from sample_messages import result
 
-from agents import outbox
 from agents.edge.learning_store import Tellable
 from agents.edge.store import DAY_S, UPLINK, Context
 from agents.edge.sum_sharing import SumTeller, fitting, together
 from agents.gateway.agent import check_site
+from agents.role import outbox
 from pipeline import messages, topics
 from pipeline.messages import (
     UPLINK_MAX_BYTES,

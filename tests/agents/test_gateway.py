@@ -12,9 +12,9 @@ from kafka_brokers import eventually
 from mqtt_brokers import Iotcore
 from sample_messages import NOW_S, event_id, result
 
-from agents import outbox
 from agents.gateway import agent as gateway
 from agents.gateway.agent import Gateway, check_site
+from agents.role import outbox
 from pipeline import clock, kafka, messages, records, topics
 from pipeline.clock import HandClock
 from pipeline.errors import Rejected, Retry

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from sample_messages import NOW_S, event_id, result
 
-from agents import outbox
+from agents.role import outbox
 from pipeline.errors import Rejected
 from pipeline.messages import Event, EventAck, Tier
 from pipeline.spool import Outgoing

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from sample_messages import NOW_S, event_id, result
 
-from agents.pulse import points, pulse_of
-from agents.telemetry import Metrics
+from agents.role.self_metrics import points, pulse_of
+from agents.role.telemetry import Metrics
 from pipeline.clock import HandClock
 from pipeline.settings import InfluxSettings, Settings
 

@@ -14,11 +14,11 @@ from sample_releases import FILES, Cloud, current
 
 from agents.gateway import agent as gateway
 from agents.gateway.agent import Gateway
-from agents.links import endpoint
 from agents.releases.downloader import Download
 from agents.releases.mirror import cloud_source
 from agents.releases.publisher import ReleaseFeed
 from agents.releases.source import ReleaseSource
+from agents.role.presence import endpoint
 from models.release import Current
 from pipeline import kafka as kafka_client
 from pipeline import topics

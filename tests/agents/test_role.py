@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.running import Running, running, running_path
+from agents.role.run_file import Running, running, running_path
 
 SAMPLE = Path(__file__).with_name("sample_role.py")
 PATIENCE_S = 20

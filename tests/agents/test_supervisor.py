@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents import exits, ports
+from agents import ports
 from agents.child import heard
 from agents.plan import (
     BROKERS,
@@ -31,6 +31,7 @@ from agents.plan import (
     pause_s,
     plan,
 )
+from agents.role import exit_codes as exits
 from agents.supervisor import Event, News, Supervisor
 from pipeline.errors import Stop
 from pipeline.settings import HttpSettings, KafkaSettings, MqttSettings, Settings

@@ -11,7 +11,7 @@ import urllib.request
 
 import pytest
 
-from agents.telemetry import STREAMS_MAX, HealthServer, Metrics
+from agents.role.telemetry import STREAMS_MAX, HealthServer, Metrics
 from pipeline.errors import Stop
 from pipeline.messages import Privacy, Rank, Result, Task, Tier
 
@@ -104,7 +104,7 @@ def _status(port: int, path: str) -> int:
 
 LOGS = """
 import logging, structlog
-from agents.telemetry import configure_logs
+from agents.role.telemetry import configure_logs
 from pipeline.settings import LogSettings
 configure_logs(LogSettings(format=%r, level="info"), "edge")
 structlog.get_logger("ours").info("released", model="lite0@3", path=__import__("pathlib").Path("x"))
@@ -138,7 +138,7 @@ def test_logs_are_readable_lines_on_request() -> None:
 
 PLANTED = """
 import structlog
-from agents.telemetry import configure_logs
+from agents.role.telemetry import configure_logs
 from pipeline.settings import LogSettings
 configure_logs(LogSettings(format=%r, level="info"), "edge")
 def answer(payload):

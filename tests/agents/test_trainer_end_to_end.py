@@ -10,7 +10,7 @@ from kafka_brokers import eventually
 from sample_labelled import NEW, envelopes, events, vectors
 from stack import PATIENCE_S, Stack, Stage
 
-from agents.running import ask_health, running
+from agents.role.run_file import ask_health, running
 from agents.trainer_reports import Reports
 from models.head_release import HeadRelease
 from models.release_repository import Repository

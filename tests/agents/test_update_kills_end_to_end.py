@@ -22,7 +22,7 @@ from kafka_brokers import eventually
 from sample_trainer import SampleTrainer
 from stack import EACH_FRAME_COUNTS, GARDEN, PATIENCE_S, Listener, Stack, Stage, cats
 
-from agents.running import ask_health, running
+from agents.role.run_file import ask_health, running
 from agents.serving_files import ServingFiles
 from pipeline.messages import Result, Tier
 from tests.models.sample_release import BASE

@@ -15,9 +15,9 @@ from sample_messages import NOW_S
 from sample_source import SampleSource, word
 
 from agents.comparison import cloud_glance
+from agents.role.telemetry import Metrics
 from agents.serving import Serving
 from agents.serving_files import ServingFiles
-from agents.telemetry import Metrics
 from agents.update_kit import kit_of
 from agents.update_rules import MOST_TRIES
 from agents.updater import ASK_S, Updater

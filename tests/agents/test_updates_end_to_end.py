@@ -17,7 +17,7 @@ from sample_source import word
 from sample_trainer import SampleTrainer
 from stack import EACH_FRAME_COUNTS, GARDEN, PATIENCE_S, SITE, Capture, Listener, Stack, Stage, cats
 
-from agents.running import ask_health, running
+from agents.role.run_file import ask_health, running
 from pipeline import messages, topics
 from pipeline.messages import Status, Tier
 from tests.models.sample_release import BASE, sample_release

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from stack import GARDEN, Stage, cat
 
-from agents.running import running
+from agents.role.run_file import running
 from agents.supervisor import ask_health
 from pipeline.messages import Tier
 

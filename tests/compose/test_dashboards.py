@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from agents import pulse
-from agents.telemetry import Metrics
+from agents.role import self_metrics as pulse
+from agents.role.telemetry import Metrics
 from pipeline.messages import Privacy, Rank, Result, SightingReport, Summary, Task, Tier
 from pipeline.points import Point, reading_point, result_point, sighting_point, summary_point
 

@@ -34,10 +34,10 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import msgspec
 import structlog
 
-from agents import exits
-from agents.pulse import pulse_of
-from agents.running import Running, running_path
-from agents.telemetry import HealthServer, Metrics, configure_logs, version
+from agents.role import exit_codes as exits
+from agents.role.run_file import Running, running_path
+from agents.role.self_metrics import pulse_of
+from agents.role.telemetry import HealthServer, Metrics, configure_logs, version
 from pipeline import private_files
 from pipeline.brokers import parent
 from pipeline.clock import SystemClock

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from agents.telemetry import Metrics
+from agents.role.telemetry import Metrics
 from pipeline.clock import Clock
 from pipeline.points import Point, Value
 from pipeline.settings import InfluxSettings, Settings
