@@ -14,7 +14,7 @@ import msgspec
 from agents.cloud.agent import species_answer
 from agents.device_frames import Frames
 from agents.edge_frames import Families, FamilyEye
-from agents.serving import Fixed
+from agents.rollout.serving import Fixed
 from models.eyes import CloudEye
 from models.registry import BACKBONE, load_zoo
 from models.scene import Scene

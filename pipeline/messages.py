@@ -276,7 +276,7 @@ class Update(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is tried: ``lite0@3``."""
     since: str = ""
     rule: str = ""
-    """Name of the rule (see `agents.update_rules.RULES`) that led here."""
+    """Name of the rule (see `agents.rollout.rules.RULES`) that led here."""
     reason: str = ""
     previous: str = ""
     """What is gone back to, if it must be."""

@@ -19,7 +19,7 @@ from agents.bench.meadow import DEVICES, SITE, WARM, devices, pictures
 from agents.cloud.agent import species_answer
 from agents.device_frames import Frames
 from agents.edge_frames import Families
-from agents.serving import Fixed
+from agents.rollout.serving import Fixed
 from agents.sightings import Visit
 from models.registry import load_zoo
 from models.scene import Scene

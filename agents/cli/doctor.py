@@ -175,7 +175,7 @@ def _models(settings: Settings) -> Finding:
         zoo = load_zoo(settings.zoo_dir)
         titles = [manifest.title for manifest in zoo.manifests]
         if settings.edge.model not in ("", zoo.manifest(BACKBONE).title):
-            from agents.own_models import edge_eye
+            from agents.rollout.imported_models import edge_eye
 
             edge_eye(zoo, settings)
             titles.append(settings.edge.model)

@@ -24,8 +24,8 @@ from agents.cli.models_releases import diff, explain, promote, rollback
 from agents.cli.models_status import status
 from agents.cli.models_train import forget, train, trainings
 from agents.cli.options import AsJson, SettingsFile
-from agents.own_models import registry_of
-from agents.releases_here import Here, is_release, kept_by, release_of, releases_here
+from agents.rollout.imported_models import registry_of
+from agents.rollout.inventory import Here, is_release, kept_by, release_of, releases_here
 from models.entries import CARD, Entry
 from models.manifest import Manifest, digest
 from models.registry import BACKBONE, load_zoo

@@ -20,7 +20,7 @@ from rich.progress import Progress
 
 from agents.cli.device_model import DeviceModel, SeesWith
 from agents.cli.options import AsJson, EdgeModel, SettingsFile
-from agents.own_models import edge_eye
+from agents.rollout.imported_models import edge_eye
 from models.evaluate import Eyes
 from models.evaluate import evaluate as evaluated
 from models.labelled import HOW_TO_LABEL, Labelled, Photo, read_photos

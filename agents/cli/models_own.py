@@ -18,7 +18,7 @@ from rich.progress import Progress
 
 from agents.cli.options import SettingsFile
 from agents.device.camera_sources import photos_of
-from agents.own_models import registry_of, signature
+from agents.rollout.imported_models import registry_of, signature
 from models.fitting import backbone_of, next_version
 from models.fitting import fit as fitted_to
 from models.importing import Wanted, prepare

@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from agents.cli.options import AsJson, SettingsFile
-from agents.releases_here import Here, base_title, release_of, repository_here
+from agents.rollout.inventory import Here, base_title, release_of, repository_here
 from models.head_release import HeadRelease
 from models.release import CANARY_S, CANARY_SHARE, MODEL, Current
 from models.release_delta import Delta, between

@@ -19,14 +19,14 @@ import numpy as np
 import structlog
 
 from agents.cloud.hourly_patterns import Patterns
-from agents.cloud_updates import cloud_updates
 from agents.releases.mirror import cloud_source
 from agents.role.dead_letters import INTERNAL_ERROR
 from agents.role.kafka_wait import await_topics
 from agents.role.lifecycle import Health
 from agents.role.presence import update_parts
 from agents.role.telemetry import Metrics
-from agents.serving import Looker
+from agents.rollout.cloud import cloud_updates
+from agents.rollout.serving import Looker
 from models import cascade
 from models.calibrate import answer
 from models.eyes import CloudEye, CloudSight

@@ -28,7 +28,7 @@ from agents.demo.lessons import BEFORE, Amounts, Photo, Photos, chosen
 from agents.demo.run import free_ports
 from agents.demo.worth import LAST, Share, Worth, nearest_mean, share
 from agents.plan import ROLE_NAMES, plan
-from agents.serving_files import ServingFiles
+from agents.rollout.promoted_store import ServingFiles
 from agents.supervisor import News, Supervisor
 from models import images
 from models.head_release import HeadRelease

@@ -34,7 +34,7 @@ from pipeline.errors import Rejected, Retry
 
 
 class ReleaseSource(Protocol):
-    """What `agents.updates` asks."""
+    """What `agents.rollout.state` asks."""
 
     arrived: threading.Event
     """Set when something came that may change an answer."""

@@ -25,7 +25,7 @@ from agents.edge_frames import Families
 from agents.role import outbox
 from agents.role.dead_letters import answer_or_refuse
 from agents.role.telemetry import Metrics
-from agents.serving import Fixed
+from agents.rollout.serving import Fixed
 from models.eyes import EdgeEye
 from models.local_eye import LocalEyes
 from models.local_lessons import General

@@ -18,7 +18,7 @@ from sample_messages import (
 )
 
 from agents.cloud.agent import species_answer
-from agents.serving import Fixed
+from agents.rollout.serving import Fixed
 from pipeline import clock, topics
 from pipeline.messages import (
     Ack,

@@ -14,9 +14,9 @@ from sample_source import word
 
 from agents.cli import main
 from agents.cli.models_status import Stand, _lines
-from agents.releases_here import release_of
-from agents.serving_files import Kept, ServingFiles
-from agents.updates import Refused
+from agents.rollout.inventory import release_of
+from agents.rollout.promoted_store import Kept, ServingFiles
+from agents.rollout.state import Refused
 from models.head_release import HeadRelease
 from models.release_repository import Repository
 from pipeline.clock import SystemClock

@@ -33,7 +33,7 @@ from agents.cloud.agent import species_answer
 from agents.edge.room_windows import Hour, hour_of
 from agents.edge.store import DAY_S
 from agents.edge_frames import WITHDRAWN
-from agents.serving import Fixed
+from agents.rollout.serving import Fixed
 from models import images
 from pipeline import clock, messages, topics
 from pipeline.messages import (

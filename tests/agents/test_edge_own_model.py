@@ -11,9 +11,9 @@ from sample_onnx import RED, coloured, colours, save
 
 from agents.edge.agent import build
 from agents.edge_frames import Families
-from agents.own_models import edge_eye as site_eye
-from agents.own_models import edge_eyes, registry_of
-from agents.serving import Fixed
+from agents.rollout.imported_models import edge_eye as site_eye
+from agents.rollout.imported_models import edge_eyes, registry_of
+from agents.rollout.serving import Fixed
 from models import images
 from models.entries import Registry
 from models.importing import Wanted, prepare

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from agents.comparison import Glance, Tally, cloud_glance
-from agents.serving import WAITING_MAX, Serving, Trial
+from agents.rollout.serving import WAITING_MAX, Serving, Trial
+from agents.rollout.shadow import Glance, Tally, cloud_glance
 from models.eyes import CloudSight
 from models.scores import Scores
 from models.taxonomy import Taxonomy, load_taxonomy

@@ -23,7 +23,7 @@ from sample_trainer import SampleTrainer
 from stack import EACH_FRAME_COUNTS, GARDEN, PATIENCE_S, Listener, Stack, Stage, cats
 
 from agents.role.run_file import ask_health, running
-from agents.serving_files import ServingFiles
+from agents.rollout.promoted_store import ServingFiles
 from pipeline.messages import Result, Tier
 from tests.models.sample_release import BASE
 

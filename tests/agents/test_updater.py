@@ -14,13 +14,13 @@ import pytest
 from sample_messages import NOW_S
 from sample_source import SampleSource, word
 
-from agents.comparison import cloud_glance
 from agents.role.telemetry import Metrics
-from agents.serving import Serving
-from agents.serving_files import ServingFiles
-from agents.update_kit import kit_of
-from agents.update_rules import MOST_TRIES
-from agents.updater import ASK_S, Updater
+from agents.rollout.driver import ASK_S, Updater
+from agents.rollout.model_factory import kit_of
+from agents.rollout.promoted_store import ServingFiles
+from agents.rollout.rules import MOST_TRIES
+from agents.rollout.serving import Serving
+from agents.rollout.shadow import cloud_glance
 from models.eyes import CloudEye, CloudSight
 from models.head_release import HeadRelease
 from pipeline.clock import HandClock, SystemClock

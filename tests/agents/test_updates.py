@@ -12,7 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from agents.update_rules import (
+from agents.rollout.rules import (
     JUDGED_AT_END_FROM,
     JUDGED_FROM,
     MOST_TRIES,
@@ -24,7 +24,7 @@ from agents.update_rules import (
     Stage,
     table,
 )
-from agents.updates import REFUSED_KEPT, State, advance, named, place, takes
+from agents.rollout.state import REFUSED_KEPT, State, advance, named, place, takes
 from models.release import Current
 
 PAGE = Path(__file__).parents[2] / "docs" / "learning.md"

@@ -27,7 +27,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from agents.updates import Refused, State
+from agents.rollout.state import Refused, State
 from models.head_release import FILES, HeadRelease
 from pipeline import private_files
 from pipeline.disk import directory_to_disk, replace_file, to_disk

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from agents.comparison import edge_glance
-from agents.own_models import edge_eyes
 from agents.role.telemetry import Metrics
-from agents.serving import Serving
-from agents.serving_files import ServingFiles
-from agents.update_kit import kit_of
-from agents.updater import Updater
+from agents.rollout.driver import Updater
+from agents.rollout.imported_models import edge_eyes
+from agents.rollout.model_factory import kit_of
+from agents.rollout.promoted_store import ServingFiles
+from agents.rollout.serving import Serving
+from agents.rollout.shadow import edge_glance
 from models.eyes import EdgeEye
 from models.own_eye import OwnEye
 from models.registry import Zoo

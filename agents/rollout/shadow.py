@@ -21,7 +21,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
 
-from agents.update_rules import Figures
+from agents.rollout.rules import Figures
 from models.calibrate import answer
 from models.eyes import CloudSight, EdgeSight
 from models.scores import Scores

@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from agents.serving_files import HEADS, Kept, ServingFiles
+from agents.rollout.promoted_store import HEADS, Kept, ServingFiles
 from models.head_release import HeadRelease
 from models.registry import BACKBONE, load_zoo
 from models.release import MODEL

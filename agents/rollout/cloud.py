@@ -8,12 +8,12 @@ updates.start()
 
 from __future__ import annotations
 
-from agents.comparison import cloud_glance
 from agents.role.telemetry import Metrics
-from agents.serving import Serving
-from agents.serving_files import ServingFiles
-from agents.update_kit import kit_of
-from agents.updater import Updater
+from agents.rollout.driver import Updater
+from agents.rollout.model_factory import kit_of
+from agents.rollout.promoted_store import ServingFiles
+from agents.rollout.serving import Serving
+from agents.rollout.shadow import cloud_glance
 from models.eyes import CloudEye
 from models.registry import Zoo
 from pipeline.clock import Clock

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from agents.serving import Eye
+from agents.rollout.serving import Eye
 from models.head_base import HeadBase
 from models.head_release import HeadRelease
 from models.taxonomy import Taxonomy

@@ -27,7 +27,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 import structlog
 
-from agents.comparison import Glance, Tally
+from agents.rollout.shadow import Glance, Tally
 from models.taxonomy import Taxonomy
 from models.witnesses import Witnesses
 from pipeline.errors import Rejected

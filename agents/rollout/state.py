@@ -27,7 +27,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 
-from agents.update_rules import MOST_TRIES, RULES, WORKING, Figures, Found, Situation, Stage
+from agents.rollout.rules import MOST_TRIES, RULES, WORKING, Figures, Found, Situation, Stage
 from models.release import Current
 
 __all__ = ["MOST_TRIES", "Figures", "Found", "Refused", "Stage", "State", "advance", "named", "takes"]

@@ -21,15 +21,15 @@ from typing import Final, Generic, TypeVar
 import msgspec
 import structlog
 
-from agents import updates
-from agents.comparison import Tally
 from agents.releases.source import ReleaseSource
 from agents.role.telemetry import Metrics
-from agents.serving import Eye, Serving, Trial
-from agents.serving_files import Kept, ServingFiles, Trying
-from agents.update_kit import Kit, gained, labels_of
-from agents.update_rules import TRIALS, WORKING, Found, Stage
-from agents.updates import State
+from agents.rollout import state as updates
+from agents.rollout.model_factory import Kit, gained, labels_of
+from agents.rollout.promoted_store import Kept, ServingFiles, Trying
+from agents.rollout.rules import TRIALS, WORKING, Found, Stage
+from agents.rollout.serving import Eye, Serving, Trial
+from agents.rollout.shadow import Tally
+from agents.rollout.state import State
 from models.head_release import HeadRelease
 from models.release import MODEL, Current
 from pipeline import clock
