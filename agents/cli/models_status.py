@@ -26,7 +26,7 @@ from agents.cli.options import AsJson, SettingsFile
 from agents.client.connection import at_site
 from agents.role.run_file import ask_health, running
 from agents.rollout.inventory import TAKERS, base_title, kept_by
-from agents.trainer_reports import Reports
+from agents.trainer.reports import Reports
 from models.release import MODEL
 from pipeline import topics
 from pipeline.errors import Retry

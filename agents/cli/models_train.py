@@ -18,7 +18,7 @@ from rich.markdown import Markdown
 from agents.cli.options import AsJson, SettingsFile
 from agents.role import exit_codes as exits
 from agents.role.run_file import running
-from agents.trainer_reports import Forget, Kept, Reports
+from agents.trainer.reports import Forget, Kept, Reports
 from pipeline import topics
 from pipeline.errors import Retry, Stop
 from pipeline.ids import is_event_id

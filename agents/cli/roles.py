@@ -47,7 +47,7 @@ def trainer(
 ) -> None:
     """Fold labelled features into sums, train when there is reason to, and release what passes, signed."""
     if now:
-        from agents.trainer_reports import Reports  # what trains imports more than the other roles need
+        from agents.trainer.reports import Reports  # what trains imports more than the other roles need
 
         Reports(Settings.load(settings).data_dir).ask("tierwise trainer --now")
     _run("trainer", settings, parent_pid)

@@ -9,7 +9,7 @@ import pytest
 
 from agents.cli import main
 from agents.role import exit_codes as exits
-from agents.trainer_reports import Forget, Kept, Reports
+from agents.trainer.reports import Forget, Kept, Reports
 
 
 @pytest.fixture

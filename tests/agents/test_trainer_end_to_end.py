@@ -11,7 +11,7 @@ from sample_labelled import NEW, envelopes, events, vectors
 from stack import PATIENCE_S, Stack, Stage
 
 from agents.role.run_file import ask_health, running
-from agents.trainer_reports import Reports
+from agents.trainer.reports import Reports
 from models.head_release import HeadRelease
 from models.release_repository import Repository
 from pipeline import topics

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from agents.trainer_reports import FOLDER, WISH, Forget, Kept, Reports
-from agents.trainer_triggers import Last
+from agents.trainer.reports import FOLDER, WISH, Forget, Kept, Reports
+from agents.trainer.triggers import Last
 from pipeline.errors import Stop
 
 NOON_S = 1_777_636_800.0

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from sample_labelled import NEW, events, labelled, vectors
 
-from agents.trainer_reports import Reports
-from agents.trainer_run import Workshop, about_of, held_of, limits_of
-from agents.trainer_triggers import Trigger
+from agents.trainer.reports import Reports
+from agents.trainer.training_run import Workshop, about_of, held_of, limits_of
+from agents.trainer.triggers import Trigger
 from models.placing import Placing
 from models.registry import load_zoo
 from models.release import Current

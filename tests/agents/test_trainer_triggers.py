@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from agents.trainer_triggers import (
+from agents.trainer.triggers import (
     CLASS_EVENTS,
     DRIFT_EVENTS,
     HOLD_BACK_S,

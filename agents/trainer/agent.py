@@ -26,9 +26,9 @@ from agents.releases.publisher import ReleaseFeed
 from agents.role.kafka_wait import await_topics
 from agents.role.lifecycle import Health
 from agents.role.telemetry import Metrics
-from agents.trainer_reports import FOLDER, Reports
-from agents.trainer_run import Workshop
-from agents.trainer_triggers import Seen, Trigger, Wishes, due, is_ripe
+from agents.trainer.reports import FOLDER, Reports
+from agents.trainer.training_run import Workshop
+from agents.trainer.triggers import Seen, Trigger, Wishes, due, is_ripe
 from models.placing import Placing
 from models.registry import load_zoo
 from models.release_repository import Repository

@@ -16,8 +16,8 @@ import structlog
 
 from agents.role.dead_letters import INTERNAL_ERROR
 from agents.role.telemetry import version
-from agents.trainer_reports import Kept, Reports
-from agents.trainer_triggers import Trigger
+from agents.trainer.reports import Kept, Reports
+from agents.trainer.triggers import Trigger
 from models.golden import GoldenSet
 from models.head_base import HeadBase
 from models.head_release import HeadRelease
