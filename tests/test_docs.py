@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from agents.cli import COMMANDS
-from agents.plan import EXTRAS
+from agents.up.plan import EXTRAS
 from models import cascade
 from pipeline import messages, readings, records
 from pipeline.settings import Settings

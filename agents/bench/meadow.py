@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from agents.demo.scenes import FRAME_PX, photo_folder
-from agents.plan import ROLE_NAMES
+from agents.up.plan import ROLE_NAMES
 from models import images
 
 DEVICES: Final = 16

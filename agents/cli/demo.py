@@ -18,7 +18,7 @@ from agents.demo.run import Demo, Plan, settings_for
 from agents.demo.scenes import photo_folder
 from agents.demo.view import View, ending, plain
 from agents.role import exit_codes as exits
-from agents.supervisor import Event, News
+from agents.up.supervisor import Event, News
 from pipeline.messages import Result
 
 FOLDER: Final = Path("tierwise-demo")

@@ -15,7 +15,7 @@ from agents.demo.learning import Asked, Learning
 from agents.demo.lessons import Amounts
 from agents.demo.worth import LAST, Share, Worth
 from agents.role import exit_codes as exits
-from agents.supervisor import Event, News
+from agents.up.supervisor import Event, News
 
 FOLDER: Final = Path("tierwise-learning")
 

@@ -24,11 +24,11 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from agents import ports
 from agents.cli.options import AsJson, SettingsFile
-from agents.plan import ROLE_ROWS, is_installed, plan
 from agents.role import exit_codes as exits
 from agents.role.run_file import ask_health, running
+from agents.up import ports
+from agents.up.plan import ROLE_ROWS, is_installed, plan
 from pipeline.errors import Stop, TierwiseError
 from pipeline.mqtt import probe
 from pipeline.privacy.seal import Keyring

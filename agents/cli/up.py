@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from agents.cli.options import SettingsFile
-from agents.plan import plan
 from agents.role import exit_codes as exits
 from agents.role import telemetry
 from agents.role.lifecycle import Ending, Endings
-from agents.supervisor import Event, News, Supervisor
+from agents.up.plan import plan
+from agents.up.supervisor import Event, News, Supervisor
 from pipeline import topics
 from pipeline.messages import Task
 from pipeline.settings import FILE, FILE_VARIABLE, STARTER, Settings

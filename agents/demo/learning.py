@@ -27,9 +27,9 @@ from agents.client.publishing import WINDOW, Item, Publishing, State
 from agents.demo.lessons import BEFORE, Amounts, Photo, Photos, chosen
 from agents.demo.run import free_ports
 from agents.demo.worth import LAST, Share, Worth, nearest_mean, share
-from agents.plan import ROLE_NAMES, plan
 from agents.rollout.promoted_store import ServingFiles
-from agents.supervisor import News, Supervisor
+from agents.up.plan import ROLE_NAMES, plan
+from agents.up.supervisor import News, Supervisor
 from models import images
 from models.head_release import HeadRelease
 from models.registry import load_zoo

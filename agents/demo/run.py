@@ -21,10 +21,10 @@ from agents.client.connection import Inbox, at_site
 from agents.demo.scenes import SCENES, Scene, jpegs
 from agents.demo.sensors import DAYS, past
 from agents.demo.tally import Percentiles, Tally
-from agents.plan import ROLE_NAMES, plan
-from agents.ports import is_free
 from agents.role.run_file import running
-from agents.supervisor import News, Supervisor
+from agents.up.plan import ROLE_NAMES, plan
+from agents.up.ports import is_free
+from agents.up.supervisor import News, Supervisor
 from pipeline import clock, ids, kafka, topics
 from pipeline.errors import Retry, Stop
 from pipeline.messages import Privacy, Result

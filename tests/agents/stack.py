@@ -39,9 +39,9 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from prometheus_client.parser import text_string_to_metric_families
 
-from agents import ports
-from agents.plan import ROLE_NAMES
 from agents.role.run_file import ask_health, running
+from agents.up import ports
+from agents.up.plan import ROLE_NAMES
 from models import images
 from pipeline import kafka, messages, topics
 from pipeline.messages import Ack, Refusal, Result, SightingReport, Tier

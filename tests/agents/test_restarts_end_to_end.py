@@ -24,7 +24,7 @@ from stack import (
     cats,
 )
 
-from agents.plan import ROLE_NAMES
+from agents.up.plan import ROLE_NAMES
 from pipeline import clock, ids, topics
 from pipeline.messages import Result, SightingReport, Tier, decode
 from pipeline.records import HourlySummary

@@ -16,9 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents import ports
-from agents.child import heard
-from agents.plan import (
+from agents.role import exit_codes as exits
+from agents.up import ports
+from agents.up.child import heard
+from agents.up.plan import (
     BROKERS,
     LONGEST_PAUSE_S,
     ROLE_NAMES,
@@ -31,8 +32,7 @@ from agents.plan import (
     pause_s,
     plan,
 )
-from agents.role import exit_codes as exits
-from agents.supervisor import Event, News, Supervisor
+from agents.up.supervisor import Event, News, Supervisor
 from pipeline.errors import Stop
 from pipeline.settings import HttpSettings, KafkaSettings, MqttSettings, Settings
 
@@ -305,7 +305,7 @@ def test_a_part_that_cannot_start_ends_everything_and_its_own_words_are_told(
 
 
 def test_a_part_that_ignores_being_asked_is_killed(supervise: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agents.supervisor.BROKERS_END_WITHIN_S", 0.1)
+    monkeypatch.setattr("agents.up.supervisor.BROKERS_END_WITHIN_S", 0.1)
     supervisor, _ = supervise(broker="deaf", role=None)
     supervisor.start()
     assert supervisor.wait_ready(PATIENCE_S)
@@ -342,8 +342,8 @@ def test_children_do_not_survive_a_supervisor_that_is_killed(tmp_path: Path, fre
     code = f"""
 import time
 from pathlib import Path
-from agents.plan import BROKERS, ROLES, Part
-from agents.supervisor import Supervisor
+from agents.up.plan import BROKERS, ROLES, Part
+from agents.up.supervisor import Supervisor
 from pipeline.settings import HttpSettings, Settings
 settings = Settings(data={str(tmp_path / "data")!r}, http=HttpSettings(device=0))
 parts = [

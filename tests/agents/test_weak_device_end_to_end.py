@@ -6,7 +6,7 @@ import pytest
 from stack import GARDEN, Stage, cat
 
 from agents.role.run_file import running
-from agents.supervisor import ask_health
+from agents.up.supervisor import ask_health
 from pipeline.messages import Tier
 
 pytestmark = pytest.mark.e2e

@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from agents.plan import ROLE_NAMES
 from agents.role import exit_codes as exits
 from agents.role.run_file import ask_health, running
+from agents.up.plan import ROLE_NAMES
 from pipeline.errors import Stop
 from pipeline.settings import Settings
 

@@ -17,8 +17,8 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from agents.plan import Part
 from agents.role.telemetry import LOOPBACK
+from agents.up.plan import Part
 from pipeline.mqtt import probe
 
 LISTENING: Final = "0A"

@@ -28,7 +28,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Final
 
-from agents.plan import Part
+from agents.up.plan import Part
 from pipeline import private_files
 
 LOG_MAX_BYTES: Final = 5 << 20
