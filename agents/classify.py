@@ -16,8 +16,8 @@ from agents.device_frames import Frames
 from agents.edge_frames import Families, FamilyEye
 from agents.rollout.serving import Fixed
 from models.eyes import CloudEye
-from models.registry import BACKBONE, load_zoo
 from models.scene import Scene
+from models.shipped import BACKBONE, load_zoo
 from models.taxonomy import load_taxonomy
 from pipeline import ids, topics
 from pipeline.clock import Clock, SystemClock

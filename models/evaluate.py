@@ -33,9 +33,9 @@ from models.calibrate import DEFAULT_THRESHOLDS, answer
 from models.eyes import CloudEye, DeviceEye, EdgeEye
 from models.labelled import Photo
 from models.own_eye import OwnEye
-from models.registry import load_zoo
 from models.scene import EYE_PX, Scene, Seen, look, part_to_send, seen_of
 from models.scores import Scores
+from models.shipped import load_zoo
 from models.taxonomy import RANKS, Taxonomy, load_taxonomy
 from pipeline.errors import Rejected, Stop
 from pipeline.settings_keys import DeviceSettings

@@ -4,7 +4,7 @@
 
     frame --DeviceEye--> kingdom, person?, box --crop--> EdgeEye --> family, vector (256 bytes) --> CloudEye --> species
 
-Device and edge run the backbone (`models.runtime`); the cloud sees nothing but the vector and needs neither OpenCV nor
+Device and edge run the backbone (`models.onnx_session`); the cloud sees nothing but the vector and needs neither OpenCV nor
 ONNX Runtime, which are therefore handed in. All answers are over `models.taxonomy`'s labels, probabilities calibrated
 on held-out photos.
 

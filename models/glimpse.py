@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.runtime import Network
+from models.onnx_session import Network
 from models.taxonomy import KINGDOMS
 
 Picture = NDArray[np.uint8]

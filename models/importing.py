@@ -25,8 +25,8 @@ from models.entries import Draft
 from models.labelled import LEAVE_OUT
 from models.manifest import digest
 from models.onnx_file import inspect_onnx
+from models.onnx_session import Network, Port
 from models.own_model import MODEL, PRESETS, SPEC, Intake, OwnNetwork, Picture, Spec
-from models.runtime import Network, Port
 from models.taxonomy import Taxonomy, UnknownLabel
 from models.trial import FIGURES, Figures, benchmark, generated, own_pictures, try_out
 from pipeline.errors import Rejected, Stop

@@ -97,7 +97,7 @@ class OccupancyModel:
 
     def __init__(self, name: str, network: bytes) -> None:
         # Here, not above: features and labels are also needed where ONNX Runtime is not.
-        from models.runtime import Network
+        from models.onnx_session import Network
 
         self.name = name
         self._network = Network(network)

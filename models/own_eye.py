@@ -27,7 +27,7 @@ from models.entries import Registry
 from models.eyes import EdgeEye, EdgeSight
 from models.head_release import HeadRelease
 from models.own_model import OwnModel, open_model
-from models.registry import BACKBONE, Zoo
+from models.shipped import BACKBONE, Zoo
 from models.taxonomy import load_taxonomy
 from pipeline.errors import Stop
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from models.entries import Entry
 from models.heads import LinearHead
-from models.runtime import Network
+from models.onnx_session import Network
 from models.scores import Scores, softmax
 from models.taxonomy import KINGDOMS, Taxonomy, UnknownLabel
 from pipeline.errors import Rejected, Stop

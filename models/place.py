@@ -29,10 +29,10 @@ from models import motion
 from models.boxes import Box, crop
 from models.eye_heads import Floats, FrameHead, Projection
 from models.eyes import CloudEye, DeviceEye, Picture
-from models.registry import BACKBONE, Zoo, frame_head, projection
-from models.runtime import Backbone
+from models.onnx_session import Backbone
 from models.scores import softmax
 from models.search import ANIMAL, PERSON
+from models.shipped import BACKBONE, Zoo, frame_head, projection
 
 NIGHT_BELOW = 6.0
 """A frame whose pixels' channels differ by less, on average, is an infrared lamp's (grey levels; JPEG makes a few)."""

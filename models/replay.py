@@ -36,10 +36,10 @@ from models.eye_heads import Floats
 from models.local import STANDS_FROM, Local, Verdict
 from models.local_head import Lesson, LocalHead, extended
 from models.place import Glimpse, PlaceEye, View, background, glimpsed
-from models.registry import load_zoo
 from models.scene import EYE_PX
 from models.scores import Scores
 from models.sequence import Event, Frame, FrameSequence
+from models.shipped import load_zoo
 from models.taxonomy import Taxonomy, roll_up
 from pipeline.errors import Rejected, Stop
 

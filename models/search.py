@@ -74,7 +74,7 @@ FAINTEST = 1e-4
 
 
 class Backbone(Protocol):
-    """What the search needs of `models.runtime.Backbone`."""
+    """What the search needs of `models.onnx_session.Backbone`."""
 
     def feature(self, picture: Picture) -> Floats:
         """BGR (height, width, 3) -> (1280,)."""

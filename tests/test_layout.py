@@ -28,7 +28,7 @@ CONFINED = {
     "faust": ("pipeline/stream/", "agents/stream/agent.py", *BENCH_PEERS),
     "mode": ("pipeline/stream/",),
     "influxdb_client": ("pipeline/influx.py",),
-    "onnxruntime": ("models/runtime.py", TRAINING),
+    "onnxruntime": ("models/onnx_session.py", TRAINING),
     "onnx": (TRAINING,),
     "torch": (TRAINING,),
     "matplotlib": ("models/plots.py",),

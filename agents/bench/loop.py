@@ -30,8 +30,8 @@ from models.golden import GoldenSet
 from models.heads import discriminants
 from models.local import Local
 from models.local_head import Lesson
-from models.registry import load_zoo
 from models.scores import softmax
+from models.shipped import load_zoo
 from models.taxonomy import load_taxonomy
 from pipeline.messages import Labelled, Vote
 from pipeline.sum_bytes import pack

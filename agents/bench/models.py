@@ -18,7 +18,7 @@ import numpy as np
 from models import people
 from models.boxes import Box
 from models.occupancy import UNITS
-from models.registry import GLIMPSE, load_zoo
+from models.shipped import GLIMPSE, load_zoo
 
 BACKBONE: Final = "lite0, one pass at 224 px"
 ROUNDS, CALLS = 15, 3

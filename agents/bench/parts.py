@@ -21,8 +21,8 @@ from agents.device_frames import Frames
 from agents.edge_frames import Families
 from agents.rollout.serving import Fixed
 from agents.sightings import Visit
-from models.registry import load_zoo
 from models.scene import Scene
+from models.shipped import load_zoo
 from models.taxonomy import load_taxonomy
 from pipeline import ids
 from pipeline.clock import SystemClock

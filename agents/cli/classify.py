@@ -22,7 +22,7 @@ from agents.cli.options import AsJson, EdgeModel, SettingsFile
 from agents.device.camera_sources import PHOTO_SUFFIXES, photos_of
 from agents.role import exit_codes as exits
 from agents.rollout.imported_models import edge_eye
-from models.registry import load_zoo
+from models.shipped import load_zoo
 from models.taxonomy import UnknownLabel, load_taxonomy
 from pipeline.errors import Rejected, Stop
 from pipeline.settings import Settings

@@ -169,7 +169,7 @@ def _keys(settings: Settings) -> Finding:
 
 def _models(settings: Settings) -> Finding:
     # Without ONNX Runtime every other check still runs.
-    from models.registry import BACKBONE, load_zoo
+    from models.shipped import BACKBONE, load_zoo
 
     try:
         zoo = load_zoo(settings.zoo_dir)

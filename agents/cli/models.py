@@ -28,7 +28,7 @@ from agents.rollout.imported_models import registry_of
 from agents.rollout.inventory import Here, is_release, kept_by, release_of, releases_here
 from models.entries import CARD, Entry
 from models.manifest import Manifest, digest
-from models.registry import BACKBONE, load_zoo
+from models.shipped import BACKBONE, load_zoo
 from models.taxonomy import load_taxonomy
 from pipeline.errors import Stop
 from pipeline.settings import Settings

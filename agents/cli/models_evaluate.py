@@ -26,8 +26,8 @@ from models.evaluate import evaluate as evaluated
 from models.labelled import HOW_TO_LABEL, Labelled, Photo, read_photos
 from models.measures import measure
 from models.plots import draw, require_matplotlib
-from models.registry import BACKBONE, load_zoo
 from models.report import render
+from models.shipped import BACKBONE, load_zoo
 from models.taxonomy import load_taxonomy
 from models.train.data import data_root, open_pack
 from pipeline.errors import Rejected, Stop

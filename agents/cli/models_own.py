@@ -24,8 +24,8 @@ from models.fitting import fit as fitted_to
 from models.importing import Wanted, prepare
 from models.labelled import read_photos
 from models.own_model import PRESETS, Intake
-from models.registry import load_zoo
 from models.report import interval
+from models.shipped import load_zoo
 from models.taxonomy import load_taxonomy
 from models.trial import spread
 from pipeline import topics

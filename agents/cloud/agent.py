@@ -30,7 +30,7 @@ from agents.rollout.serving import Looker
 from models import cascade
 from models.calibrate import answer
 from models.eyes import CloudEye, CloudSight
-from models.registry import load_zoo
+from models.shipped import load_zoo
 from pipeline import messages, records, topics
 from pipeline.clock import Clock, SystemClock
 from pipeline.errors import Rejected, Retry, Stop

@@ -32,8 +32,8 @@ from agents.up.plan import ROLE_NAMES, plan
 from agents.up.supervisor import News, Supervisor
 from models import images
 from models.head_release import HeadRelease
-from models.registry import load_zoo
 from models.release import MODEL
+from models.shipped import load_zoo
 from pipeline import messages, topics
 from pipeline.errors import Stop
 from pipeline.messages import Ack, Label, Malformed, Result, Tier

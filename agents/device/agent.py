@@ -37,8 +37,8 @@ from agents.role.lifecycle import Health
 from agents.role.presence import broker_parts, endpoint, model_names, presence
 from agents.role.telemetry import Metrics
 from agents.sightings import Visit
-from models.registry import load_zoo
 from models.scene import Scene
+from models.shipped import load_zoo
 from models.taxonomy import load_taxonomy
 from pipeline import ids, topics
 from pipeline.clock import Clock, SystemClock

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from models.eyes import DeviceEye
-from models.registry import BACKBONE, GLIMPSE, Zoo
+from models.shipped import BACKBONE, GLIMPSE, Zoo
 from pipeline.messages import Privacy
 from pipeline.settings import Settings
 

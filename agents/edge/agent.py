@@ -45,7 +45,7 @@ from models.eyes import EdgeEye
 from models.local_eye import LocalEyes
 from models.local_head import Background
 from models.local_lessons import General
-from models.registry import load_zoo
+from models.shipped import load_zoo
 from pipeline import topics
 from pipeline.clock import Clock, SystemClock
 from pipeline.delivery import BatchSender, Ingest, Sender

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from models.registry import BACKBONE, Zoo
+from models.shipped import BACKBONE, Zoo
 from pipeline import clock, topics
 from pipeline.clock import Clock
 from pipeline.messages import Status, Tier, Update

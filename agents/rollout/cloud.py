@@ -15,7 +15,7 @@ from agents.rollout.promoted_store import ServingFiles
 from agents.rollout.serving import Serving
 from agents.rollout.shadow import cloud_glance
 from models.eyes import CloudEye
-from models.registry import Zoo
+from models.shipped import Zoo
 from pipeline.clock import Clock
 from pipeline.settings import Settings
 

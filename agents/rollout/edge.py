@@ -19,7 +19,7 @@ from agents.rollout.serving import Serving
 from agents.rollout.shadow import edge_glance
 from models.eyes import EdgeEye
 from models.own_eye import OwnEye
-from models.registry import Zoo
+from models.shipped import Zoo
 from pipeline.clock import Clock
 from pipeline.settings import Settings
 

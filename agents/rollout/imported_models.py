@@ -11,7 +11,7 @@ from models.entries import MODELS, Registry
 from models.eyes import EdgeEye
 from models.head_release import HeadRelease
 from models.own_eye import OwnEye
-from models.registry import Zoo
+from models.shipped import Zoo
 from pipeline import clock
 from pipeline.errors import Stop
 from pipeline.settings import Settings

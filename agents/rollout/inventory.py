@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Final
 
 from agents.rollout.promoted_store import HEADS, Kept, ServingFiles
 from models.head_release import HeadRelease
-from models.registry import BACKBONE, load_zoo
 from models.release import MODEL
+from models.shipped import BACKBONE, load_zoo
 from pipeline.clock import SystemClock
 from pipeline.errors import Rejected, Stop
 from pipeline.settings import Settings

@@ -30,8 +30,8 @@ from agents.trainer.reports import FOLDER, Reports
 from agents.trainer.training_run import Workshop
 from agents.trainer.triggers import Seen, Trigger, Wishes, due, is_ripe
 from models.placing import Placing
-from models.registry import load_zoo
 from models.release_repository import Repository
+from models.shipped import load_zoo
 from pipeline import messages, records, topics
 from pipeline.clock import Clock, SystemClock
 from pipeline.errors import Rejected, Retry, Stop

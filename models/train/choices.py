@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.runtime import Backbone, Network, serve
+from models.onnx_session import Backbone, Network, serve
 from models.taxonomy import Taxonomy, load_taxonomy
 from models.train.data import Pack, open_pack
 from models.train.features import CHOICE_SIZES_PX, FLOAT, SIZE_PX, ZOO

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from models import images
-from models.runtime import open_session
+from models.onnx_session import open_session
 from pipeline.errors import Rejected, Stop
 
 Batch = dict[str, NDArray[Any]]

@@ -25,8 +25,8 @@ from models.eye_heads import Floats, components
 from models.forwarding import MINERS, Curve, cheapest, curve, right
 from models.heads import discriminants
 from models.plots import draw_forwarding
-from models.registry import Zoo, feature_head, frame_head, load_zoo, projection, shipped_sums
 from models.scores import Scores, softmax
+from models.shipped import Zoo, feature_head, frame_head, load_zoo, projection, shipped_sums
 from models.taxonomy import KINGDOMS, Taxonomy, load_taxonomy, roll_up
 from models.train.data import Pack, open_pack
 from models.train.events import TIMES, add_views, imagined

@@ -21,8 +21,8 @@ import numpy as np
 from models import drift
 from models.calibrate import answer
 from models.eyes import EdgeEye, EdgeSight, Picture
-from models.registry import load_zoo
 from models.scores import Scores
+from models.shipped import load_zoo
 from models.taxonomy import KINGDOMS, Taxonomy, load_taxonomy
 from models.train.data import Pack, open_pack
 

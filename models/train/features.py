@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.runtime import Backbone, Network, serve
+from models.onnx_session import Backbone, Network, serve
 from models.train.data import Pack, open_pack
 from models.train.lite0 import as_floats
 from models.train.views import Picture, compose, random_view, trapped

@@ -29,9 +29,9 @@ from models.eye_heads import Floats, FrameHead
 from models.looks import OUTLINE_CLEAR
 from models.manifest import make_manifest, read_manifest, write_manifest
 from models.motion import MARGIN
-from models.registry import frame_head, load_zoo
-from models.runtime import Backbone
+from models.onnx_session import Backbone
 from models.scores import softmax
+from models.shipped import frame_head, load_zoo
 from models.taxonomy import KINGDOMS, load_taxonomy
 from models.train.data import open_pack
 from models.train.linear import Linear, flat, tune

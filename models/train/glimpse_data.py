@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from models.eye_heads import FrameHead
 from models.glimpse import shrink
-from models.registry import frame_head, load_zoo
 from models.scores import softmax
+from models.shipped import frame_head, load_zoo
 from models.taxonomy import KINGDOMS, load_taxonomy
 from models.train.features import (
     SIZE_PX,

@@ -26,7 +26,7 @@ from onnx import numpy_helper
 from models.calibrate import expected_calibration_error, fit_temperature
 from models.glimpse import INPUT_PX, read, served
 from models.manifest import make_manifest, write_manifest
-from models.runtime import Network
+from models.onnx_session import Network
 from models.scores import softmax
 from models.taxonomy import KINGDOMS
 from models.train.compress import INPUT_SCALE, INPUT_ZERO_POINT, Batch, quantise

@@ -17,7 +17,7 @@ import numpy as np
 
 from models.golden import GOLDEN, GoldenSet
 from models.manifest import digest, read_manifest, write_manifest
-from models.registry import projection
+from models.shipped import projection
 from models.taxonomy import Taxonomy, load_taxonomy
 from models.train.data import Pack, open_pack
 from models.train.heads import ZOO, load

@@ -27,8 +27,8 @@ from models.eye_heads import Floats
 from models.head_base import HeadBase
 from models.head_release import FILES, HeadRelease
 from models.novelty import Photos
-from models.registry import feature_head, frame_head, load_zoo, projection
 from models.retrain import Outcome, retrain
+from models.shipped import feature_head, frame_head, load_zoo, projection
 from models.taxonomy import Species, Taxonomy, load_taxonomy
 from models.taxonomy_growth import grown, row_under
 from models.train.data import Pack, open_pack

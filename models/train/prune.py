@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.runtime import Network
+from models.onnx_session import Network
 from models.train.glimpse import BUILD, Recipe, train
 from models.train.glimpse_net import Glimpse, export
 from models.train.glimpse_release import FRAMES, STATED, Figures, Split, compressed, figures, outputs_of

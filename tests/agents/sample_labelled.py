@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.registry import load_zoo
+from models.shipped import load_zoo
 from pipeline.messages import Envelope, Feature, Kind, Labelled, Privacy, Rank, Vote, encode
 
 NEW = "Herpestes edwardsi"

@@ -13,7 +13,7 @@ from models import images
 from models.eyes import CloudEye, DeviceEye, EdgeEye
 from models.local_head import Background
 from models.occupancy import OccupancyModel
-from models.registry import load_zoo
+from models.shipped import load_zoo
 from pipeline import clock, ids
 from pipeline.messages import Event, Levels, Privacy, Rank, Result, Task, Tier
 from pipeline.settings import DeviceSettings, Settings, StreamSettings

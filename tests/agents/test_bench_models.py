@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agents.bench import models
 from agents.cli.bench import models_rows
-from models.registry import load_zoo
+from models.shipped import load_zoo
 
 
 def test_each_model_is_measured_beside_one_pass_of_the_backbone() -> None:

@@ -10,7 +10,7 @@ from sample_messages import NOW_S
 
 from agents.classify import Classified, Tiers
 from agents.demo.scenes import photo_folder
-from models.registry import GLIMPSE
+from models.shipped import GLIMPSE
 from pipeline.clock import HandClock
 from pipeline.errors import Rejected
 from pipeline.messages import Privacy, Tier

@@ -13,7 +13,7 @@ from agents.device.model_choice import KEEPS_UP_MS, choose, open_eye
 from agents.device_frames import FrameAnswer, Frames, Scene
 from models.eyes import DeviceEye
 from models.looks import judging
-from models.registry import BACKBONE, GLIMPSE, load_zoo
+from models.shipped import BACKBONE, GLIMPSE, load_zoo
 from models.taxonomy import KINGDOMS, load_taxonomy
 from pipeline.messages import Crop, Privacy
 from pipeline.privacy.policy import Policy

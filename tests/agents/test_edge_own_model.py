@@ -18,7 +18,7 @@ from models import images
 from models.entries import Registry
 from models.importing import Wanted, prepare
 from models.own_model import PRESETS
-from models.registry import load_zoo
+from models.shipped import load_zoo
 from models.taxonomy import load_taxonomy
 from pipeline.errors import Stop
 from pipeline.messages import Crop, Tier, Vector

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agents.role.presence import model_names, presence, update_parts
-from models.registry import load_zoo
+from models.shipped import load_zoo
 from pipeline.clock import HandClock
 from pipeline.messages import Status, Update, decode
 

@@ -12,8 +12,8 @@ from kafka_brokers import eventually
 from stack import GARDEN, HALL, PATIENCE_S, SITE, Heard, Listener, Stack, cats, jpeg, photo
 
 from models import images
-from models.registry import load_zoo
 from models.scene import EYE_PX
+from models.shipped import load_zoo
 from pipeline import messages, topics
 from pipeline.errors import Rejected
 from pipeline.messages import Event, Feature, Privacy, Rank, Tier, UplinkBatch, decode

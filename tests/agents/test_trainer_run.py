@@ -14,9 +14,9 @@ from agents.trainer.reports import Reports
 from agents.trainer.training_run import Workshop, about_of, held_of, limits_of
 from agents.trainer.triggers import Trigger
 from models.placing import Placing
-from models.registry import load_zoo
 from models.release import Current
 from models.release_repository import Repository
+from models.shipped import load_zoo
 from models.training_report import Limits
 from pipeline.clock import SystemClock
 from pipeline.fold import Fold

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from models.head_release import Calibration, HeadRelease, Lineage, SiteShare, Smoke
-from models.registry import load_zoo
+from models.shipped import load_zoo
 from models.taxonomy_growth import row_under
 from pipeline.sums import Sums
 

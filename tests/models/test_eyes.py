@@ -13,7 +13,7 @@ import pytest
 from models.boxes import Box
 from models.calibrate import RISKS
 from models.eyes import EdgeEye
-from models.registry import load_zoo
+from models.shipped import load_zoo
 from models.taxonomy import KINGDOMS, load_taxonomy
 from pipeline.errors import Rejected
 
@@ -107,7 +107,7 @@ def test_pictures_of_odd_shapes_are_seen(shape: tuple[int, int, int]) -> None:
 def test_the_cloud_needs_neither_opencv_nor_onnx_runtime() -> None:
     program = (
         "import sys, numpy\n"
-        "from models.registry import load_zoo\n"
+        "from models.shipped import load_zoo\n"
         "load_zoo().cloud_eye().see(numpy.full(256, 128, numpy.uint8))\n"
         "assert not {'cv2', 'onnxruntime'} & set(sys.modules)\n"
     )

@@ -16,7 +16,7 @@ from models.importing import Wanted, prepare
 from models.labelled import Photo
 from models.own_eye import open_edge_eye
 from models.own_model import SUMS, ByteRange, open_model
-from models.registry import load_zoo
+from models.shipped import load_zoo
 from models.taxonomy import load_taxonomy
 from pipeline.errors import Stop
 from pipeline.sums import Sums

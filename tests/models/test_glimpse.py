@@ -13,7 +13,7 @@ import pytest
 from models.boxes import Box
 from models.glimpse import INPUT_PX, Glimpse, read, served, shrink
 from models.manifest import Manifest, read_manifest, write_manifest
-from models.registry import GLIMPSE, ZOO, load_zoo
+from models.shipped import GLIMPSE, ZOO, load_zoo
 from models.taxonomy import KINGDOMS
 from pipeline.errors import Stop
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from models.golden import GoldenSet
-from models.registry import load_zoo
+from models.shipped import load_zoo
 from pipeline.errors import Rejected
 
 ZOO = load_zoo()

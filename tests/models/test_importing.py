@@ -18,7 +18,7 @@ from models.entries import Draft, Registry
 from models.importing import OPSETS, Wanted, prepare, read_labels
 from models.own_eye import OwnEye, open_edge_eye
 from models.own_model import PRESETS, OwnNetwork, open_model, read_spec
-from models.registry import load_zoo
+from models.shipped import load_zoo
 from models.taxonomy import load_taxonomy
 from models.trial import Figures
 from pipeline.errors import Stop

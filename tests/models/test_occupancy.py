@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from models.occupancy import UNITS, VALUES_PER_STREAM, TooLittle, features
-from models.registry import load_zoo
+from models.shipped import load_zoo
 
 NOW_S = 1e9
 MODEL = load_zoo().occupancy()

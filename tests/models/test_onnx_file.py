@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from sample_onnx import colours
 
 from models.onnx_file import NoOnnx, inspect_onnx
-from models.registry import ZOO
+from models.shipped import ZOO
 
 SAMPLE = colours().SerializeToString()
 

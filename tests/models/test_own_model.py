@@ -16,8 +16,8 @@ from sample_onnx import RED, coloured, colours
 
 from models.heads import LinearHead
 from models.importing import read_labels
+from models.onnx_session import Network
 from models.own_model import PRESETS, ByteRange, OwnModel, OwnNetwork, Spec, TreeSums, read_head, write_head
-from models.runtime import Network
 from models.taxonomy import KINGDOMS, load_taxonomy
 from pipeline.errors import Rejected, Stop
 

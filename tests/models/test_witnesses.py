@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from models.heads import discriminants
-from models.registry import load_zoo
+from models.shipped import load_zoo
 from models.taxonomy import KINGDOMS, load_taxonomy
 from models.taxonomy_growth import grown, row_under
 from models.witnesses import Novelty, Temperatures, Witnesses, heard, pooled, sums_over, tempered, witnessed

@@ -14,7 +14,7 @@ pytest.importorskip("torch", reason="training glimpse needs PyTorch: pip install
 import torch
 
 from models.glimpse import read
-from models.runtime import Network
+from models.onnx_session import Network
 from models.train import glimpse
 from models.train.glimpse import Recipe, loss_of, rate_at, train
 from models.train.glimpse_augment import augment

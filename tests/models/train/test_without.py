@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.head_release import HeadRelease
-from models.registry import load_zoo
+from models.shipped import load_zoo
 from models.taxonomy import TABLE, load_taxonomy, read_taxonomy
 from models.train.data import Pack, data_root, open_pack
 from models.train.learning import LABELS, Lesson, lessons, rows_of

@@ -34,7 +34,7 @@ from pipeline.sums import Sums
 
 if TYPE_CHECKING:
     from models.occupancy import OccupancyModel
-    from models.runtime import Backbone
+    from models.onnx_session import Backbone
 
 ZOO = Path(__file__).parent / "zoo"
 
@@ -217,7 +217,7 @@ def feature_head(manifest: Manifest, tree: Taxonomy, evidence: Evidence) -> Tree
 
 def _backbone(manifest: Manifest) -> Backbone:
     # Here, not above: the cloud must stay free of OpenCV and ONNX Runtime.
-    from models.runtime import Backbone
+    from models.onnx_session import Backbone
 
     assert manifest.size_px is not None, "a vision model names its served size"
     return Backbone(manifest.read("backbone.onnx"), manifest.size_px)
