@@ -29,11 +29,11 @@ from dataclasses import dataclass, field, replace
 import cv2
 
 from models import images
+from models.answering.frame_gate import EYE_PX, Scene, Seen, look, part_to_send, seen_of
 from models.calibrate import DEFAULT_THRESHOLDS, answer
 from models.eyes import CloudEye, DeviceEye, EdgeEye
 from models.labelled import Photo
 from models.own_eye import OwnEye
-from models.scene import EYE_PX, Scene, Seen, look, part_to_send, seen_of
 from models.scores import Scores
 from models.shipped import load_zoo
 from models.taxonomy import RANKS, Taxonomy, load_taxonomy

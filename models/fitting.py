@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import images
+from models.answering.frame_gate import CROP_PX
 from models.calibrate import DEFAULT_THRESHOLDS, expected_calibration_error
 from models.entries import Draft, Entry
 from models.heads import LinearHead, solve
@@ -45,7 +46,6 @@ from models.own_model import (
     write_head,
 )
 from models.report import interval, percent
-from models.scene import CROP_PX
 from models.scores import softmax
 from models.taxonomy import Taxonomy
 from models.trial import FIGURES

@@ -19,7 +19,7 @@ from functools import cache
 import msgspec
 import numpy as np
 
-from models import cascade
+from models.answering import cascade
 from models.calibrate import UNKNOWN, error_bound, expected_calibration_error
 from models.evaluate import HOPS, TIERS, Evaluation, Outcome, Told
 from models.taxonomy import KINGDOMS, RANKS, Taxonomy, load_taxonomy

@@ -30,13 +30,13 @@ import msgspec
 import numpy as np
 
 from models import images, motion
+from models.answering.frame_gate import EYE_PX
 from models.boxes import Box
 from models.calibrate import answer
 from models.eye_heads import Floats
 from models.local import STANDS_FROM, Local, Verdict
 from models.local_head import Lesson, LocalHead, extended
 from models.place import Glimpse, PlaceEye, View, background, glimpsed
-from models.scene import EYE_PX
 from models.scores import Scores
 from models.sequence import Event, Frame, FrameSequence
 from models.shipped import load_zoo

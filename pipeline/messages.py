@@ -203,7 +203,7 @@ class Result(Message, frozen=True, omit_defaults=True):
     probability: float
     privacy: Privacy
     rule: str
-    """Name of the rule (see `models.cascade.RULES`) that stopped or forwarded the event here."""
+    """Name of the rule (see `models.answering.cascade.RULES`) that stopped or forwarded the event here."""
     reason: str
     model: str
     latency_ms: float

@@ -15,7 +15,7 @@ import pytest
 
 from agents.cli import COMMANDS
 from agents.up.plan import EXTRAS
-from models import cascade
+from models.answering import cascade
 from pipeline import messages, readings, records
 from pipeline.settings import Settings
 

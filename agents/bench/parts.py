@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Final
 
 from agents.bench.meadow import DEVICES, SITE, WARM, devices, pictures
 from agents.cloud.agent import species_answer
-from agents.device_frames import Frames
-from agents.edge_frames import Families
 from agents.rollout.serving import Fixed
-from agents.sightings import Visit
-from models.scene import Scene
+from models.answering.device import Frames
+from models.answering.edge import Families
+from models.answering.frame_gate import Scene
+from models.answering.sightings import Visit
 from models.shipped import load_zoo
 from models.taxonomy import load_taxonomy
 from pipeline import ids

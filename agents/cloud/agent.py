@@ -27,7 +27,7 @@ from agents.role.presence import update_parts
 from agents.role.telemetry import Metrics
 from agents.rollout.cloud import cloud_updates
 from agents.rollout.serving import Looker
-from models import cascade
+from models.answering import cascade
 from models.calibrate import answer
 from models.eyes import CloudEye, CloudSight
 from models.shipped import load_zoo

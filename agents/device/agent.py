@@ -29,15 +29,15 @@ from agents.device.ordered_pool import Lanes
 from agents.device.picture_ring import Pictures
 from agents.device.readings import Meter, ReadingAnswer, Readings
 from agents.device.store import EDGE, FORGET_S, SITE, DeviceStore
-from agents.device_frames import Frames
 from agents.refusals import refusal
 from agents.role import outbox
 from agents.role.dead_letters import answer_or_refuse
 from agents.role.lifecycle import Health
 from agents.role.presence import broker_parts, endpoint, model_names, presence
 from agents.role.telemetry import Metrics
-from agents.sightings import Visit
-from models.scene import Scene
+from models.answering.device import Frames
+from models.answering.frame_gate import Scene
+from models.answering.sightings import Visit
 from models.shipped import load_zoo
 from models.taxonomy import load_taxonomy
 from pipeline import ids, topics

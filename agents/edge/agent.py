@@ -33,7 +33,6 @@ from agents.edge.sightings import Sightings
 from agents.edge.store import DAY_S, SITE, UPLINK, UPLINK_ACKS, EdgeStore
 from agents.edge.sum_sharing import SumTeller
 from agents.edge.time_series import SiteSeries
-from agents.edge_frames import Families
 from agents.releases.downloader import Download
 from agents.role import outbox
 from agents.role.dead_letters import answer_or_refuse
@@ -41,6 +40,7 @@ from agents.role.lifecycle import Health
 from agents.role.presence import broker_parts, endpoint, model_names, presence, update_parts
 from agents.role.telemetry import Metrics
 from agents.rollout.edge import edge_updates
+from models.answering.edge import Families
 from models.eyes import EdgeEye
 from models.local_eye import LocalEyes
 from models.local_head import Background

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from agents.edge.label_request_store import Candidate
 from agents.edge.label_rules import LABELLED, LabelledEvent
 from agents.edge.store import DAY_S, EdgeStore, Known
-from agents.edge_frames import FamilyAnswer
 from agents.role.telemetry import Metrics
 from models import drift
+from models.answering.edge import FamilyAnswer
 from models.asking import Moment, Pace, decide, left, novelty, score
 from models.drift import Alarm, Observation, Watch
 from pipeline import clock

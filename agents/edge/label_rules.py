@@ -24,7 +24,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from models.cascade import rank_of
+from models.answering.cascade import rank_of
 from models.sequence import EMPTY
 from models.taxonomy import Species, Taxonomy, UnknownLabel, build
 from pipeline import clock

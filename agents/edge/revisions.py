@@ -22,10 +22,10 @@ from agents.edge.rooms import Rooms
 from agents.edge.sightings import Sightings
 from agents.edge.store import DAY_S, SITE, UPLINK, Context, EdgeStore, Known
 from agents.edge.time_series import SiteSeries
-from agents.edge_frames import Families
 from agents.refusals import refusal
 from agents.role.telemetry import Metrics
-from models.cascade import contradicts, deeper, rank_of
+from models.answering.cascade import contradicts, deeper, rank_of
+from models.answering.edge import Families
 from pipeline import clock, messages, topics
 from pipeline.clock import Clock
 from pipeline.errors import Rejected, Retry

@@ -6,7 +6,7 @@ first or the ten thousandth.
 
 from __future__ import annotations
 
-from agents.sightings import Tally
+from models.answering.sightings import Tally
 from pipeline import messages
 from pipeline.clock import Clock
 from pipeline.messages import Privacy, SightingReport

@@ -11,8 +11,8 @@ from msgspec.structs import replace
 from agents.edge.label_rules import LABELLED
 from agents.edge.store import EdgeStore
 from agents.edge.time_series import SiteSeries
-from agents.sightings import LABEL_WEIGHT, consensus, weight
-from models.cascade import rank_of
+from models.answering.cascade import rank_of
+from models.answering.sightings import LABEL_WEIGHT, consensus, weight
 from pipeline.messages import UNKNOWN, Privacy, Rank, Result, SightingReport, Tier
 from pipeline.records import NAMED_KINGDOMS, answer_envelope
 from pipeline.settings import Settings

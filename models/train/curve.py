@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from models.answering.cascade import RISK_MARGIN, Situation, decide
 from models.calibrate import answer
-from models.cascade import RISK_MARGIN, Situation, decide
 from models.eye_heads import Floats, components
 from models.forwarding import MINERS, Curve, cheapest, curve, right
 from models.heads import discriminants

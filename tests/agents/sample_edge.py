@@ -21,11 +21,11 @@ from agents.edge.rooms import Rooms
 from agents.edge.sightings import Sightings
 from agents.edge.store import SITE, UPLINK, UPLINK_ACKS, EdgeStore
 from agents.edge.time_series import SiteSeries
-from agents.edge_frames import Families
 from agents.role import outbox
 from agents.role.dead_letters import answer_or_refuse
 from agents.role.telemetry import Metrics
 from agents.rollout.serving import Fixed
+from models.answering.edge import Families
 from models.eyes import EdgeEye
 from models.local_eye import LocalEyes
 from models.local_lessons import General

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 from sample_messages import NOW_S
 
-from agents.classify import Classified, Tiers
 from agents.demo.scenes import photo_folder
+from models.answering.tier_chain import Classified, Tiers
 from models.shipped import GLIMPSE
 from pipeline.clock import HandClock
 from pipeline.errors import Rejected

@@ -12,12 +12,12 @@ from sample_messages import GARDEN, NOW_S, SOURCE, device_eye, edge_eye, event_i
 
 from agents.device.camera_faults import Cameras
 from agents.device.store import SITE
-from agents.device_frames import Frames
 from agents.role import outbox
 from agents.role.telemetry import Metrics
+from models.answering.device import Frames
+from models.answering.frame_gate import Scene
 from models.camera_health import glance
 from models.images import Picture
-from models.scene import Scene
 from models.taxonomy import load_taxonomy
 from pipeline import topics
 from pipeline.messages import Drift, Privacy, Tier

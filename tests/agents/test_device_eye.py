@@ -10,7 +10,7 @@ import pytest
 from sample_messages import GARDEN, NOW_S, edge_eye, event_id, photo_jpeg, settings
 
 from agents.device.model_choice import KEEPS_UP_MS, choose, open_eye
-from agents.device_frames import FrameAnswer, Frames, Scene
+from models.answering.device import FrameAnswer, Frames, Scene
 from models.eyes import DeviceEye
 from models.looks import judging
 from models.shipped import BACKBONE, GLIMPSE, load_zoo

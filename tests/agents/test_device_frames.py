@@ -21,12 +21,12 @@ from sample_messages import (
     settings,
 )
 
-from agents.device_frames import FrameAnswer, Frames, capture_time
-from agents.sightings import Visit
 from models import images
+from models.answering.device import FrameAnswer, Frames, capture_time
+from models.answering.frame_gate import Scene
+from models.answering.sightings import Visit
 from models.boxes import Box
 from models.eyes import DeviceEye
-from models.scene import Scene
 from models.search import Found
 from models.taxonomy import KINGDOMS, load_taxonomy
 from pipeline import messages

@@ -32,9 +32,9 @@ from sample_messages import (
 from agents.cloud.agent import species_answer
 from agents.edge.room_windows import Hour, hour_of
 from agents.edge.store import DAY_S
-from agents.edge_frames import WITHDRAWN
 from agents.rollout.serving import Fixed
 from models import images
+from models.answering.edge import WITHDRAWN
 from pipeline import clock, messages, topics
 from pipeline.messages import (
     Crop,

@@ -10,11 +10,11 @@ from sample_messages import NOW_S, edge_eye, event, event_id, result, settings
 from sample_onnx import RED, coloured, colours, save
 
 from agents.edge.agent import build
-from agents.edge_frames import Families
 from agents.rollout.imported_models import edge_eye as site_eye
 from agents.rollout.imported_models import edge_eyes, registry_of
 from agents.rollout.serving import Fixed
 from models import images
+from models.answering.edge import Families
 from models.entries import Registry
 from models.importing import Wanted, prepare
 from models.own_model import PRESETS

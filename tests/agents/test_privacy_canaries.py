@@ -12,7 +12,7 @@ from kafka_brokers import eventually
 from stack import GARDEN, HALL, PATIENCE_S, SITE, Heard, Listener, Stack, cats, jpeg, photo
 
 from models import images
-from models.scene import EYE_PX
+from models.answering.frame_gate import EYE_PX
 from models.shipped import load_zoo
 from pipeline import messages, topics
 from pipeline.errors import Rejected

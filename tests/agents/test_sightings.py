@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.sightings import LONGEST_S, WEIGHT_ONE, Consensus, Tally, Visit, consensus, join, weight
+from models.answering.sightings import LONGEST_S, WEIGHT_ONE, Consensus, Tally, Visit, consensus, join, weight
 from pipeline.messages import UNKNOWN
 
 GAP_S = 30.0

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.cascade import NOTHING_LIVING, RISK_MARGIN, RULES, Situation, decide, deeper, rank_of, table
+from models.answering.cascade import (
+    NOTHING_LIVING,
+    RISK_MARGIN,
+    RULES,
+    Situation,
+    decide,
+    deeper,
+    rank_of,
+    table,
+)
 from pipeline.messages import RANKS, UNKNOWN, Rank, Task, Tier
 
 PATHS = (

@@ -12,11 +12,11 @@ from typing import Final
 import msgspec
 
 from agents.cloud.agent import species_answer
-from agents.device_frames import Frames
-from agents.edge_frames import Families, FamilyEye
 from agents.rollout.serving import Fixed
+from models.answering.device import Frames
+from models.answering.edge import Families, FamilyEye
+from models.answering.frame_gate import Scene
 from models.eyes import CloudEye
-from models.scene import Scene
 from models.shipped import BACKBONE, load_zoo
 from models.taxonomy import load_taxonomy
 from pipeline import ids, topics

@@ -19,12 +19,13 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from agents.sightings import Visit, join
-from models import cascade, images
+from models import images
+from models.answering import cascade
+from models.answering.frame_gate import EYE_PX, Scene, Seen, look, part_to_send, with_person
+from models.answering.sightings import Visit, join
 from models.boxes import Box
 from models.camera_health import Glance, glance
 from models.eyes import DeviceEye, EdgeEye, EdgeSight
-from models.scene import EYE_PX, Scene, Seen, look, part_to_send, with_person
 from models.taxonomy import Taxonomy
 from pipeline import clock, ids, messages, readings
 from pipeline.messages import Crop, Event, Feature, Kind, Levels, Privacy, Rank, Result, Task, Tier, Vector

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.edge.label_rules import KeptFeature
-from models import cascade, images
+from models import images
+from models.answering import cascade
 from models.boxes import Box
 from models.calibrate import answer
 from models.eyes import EdgeSight, SiteWord
