@@ -29,10 +29,11 @@ from models import images
 from models.answering.frame_gate import CROP_PX
 from models.calibrate import DEFAULT_THRESHOLDS, expected_calibration_error
 from models.entries import Draft, Entry
+from models.evaluation.metrics import Rate, rate
+from models.evaluation.photo_set import Photo
+from models.evaluation.report import interval, percent
 from models.heads import LinearHead, solve
-from models.labelled import Photo
 from models.manifest import digest
-from models.measures import Rate, rate
 from models.own_model import (
     HEAD,
     MODEL,
@@ -45,7 +46,6 @@ from models.own_model import (
     read_spec,
     write_head,
 )
-from models.report import interval, percent
 from models.scores import softmax
 from models.taxonomy import Taxonomy
 from models.trial import FIGURES

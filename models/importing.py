@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 
 from models.entries import Draft
-from models.labelled import LEAVE_OUT
+from models.evaluation.photo_set import LEAVE_OUT
 from models.manifest import digest
 from models.onnx_file import inspect_onnx
 from models.onnx_session import Network, Port

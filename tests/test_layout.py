@@ -31,7 +31,7 @@ CONFINED = {
     "onnxruntime": ("models/onnx_session.py", TRAINING),
     "onnx": (TRAINING,),
     "torch": (TRAINING,),
-    "matplotlib": ("models/plots.py",),
+    "matplotlib": ("models/evaluation/plots.py",),
     "iotcore": ("pipeline/brokers/mqtt.py",),
     "quixstreams": BENCH_PEERS,
     "tuf": ("models/release_",),

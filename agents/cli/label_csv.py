@@ -19,7 +19,7 @@ from typing import Final
 
 from agents.client.labelling import Given
 from agents.edge.label_rules import LABEL_MAX_BYTES
-from models.sequence import parse_time
+from models.evaluation.frame_sequence import parse_time
 from pipeline import clock, messages
 from pipeline.errors import Rejected, Stop
 from pipeline.messages import Label

@@ -19,12 +19,12 @@ from rich.progress import Progress
 from agents.cli.options import SettingsFile
 from agents.device.camera_sources import photos_of
 from agents.rollout.imported_models import registry_of, signature
+from models.evaluation.photo_set import read_photos
+from models.evaluation.report import interval
 from models.fitting import backbone_of, next_version
 from models.fitting import fit as fitted_to
 from models.importing import Wanted, prepare
-from models.labelled import read_photos
 from models.own_model import PRESETS, Intake
-from models.report import interval
 from models.shipped import load_zoo
 from models.taxonomy import load_taxonomy
 from models.trial import spread

@@ -25,7 +25,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from models.answering.cascade import rank_of
-from models.sequence import EMPTY
+from models.evaluation.frame_sequence import EMPTY
 from models.taxonomy import Species, Taxonomy, UnknownLabel, build
 from pipeline import clock
 from pipeline.errors import Rejected

@@ -1,6 +1,6 @@
 """A fixed camera's frames in their order: motion first, the eye only where it is needed, and what goes on of a frame.
 
-Stands at the device, between the decode and the policy, and under `models.evaluate`, which measures what motion is
+Stands at the device, between the decode and the policy, and under `models.evaluation.evaluate`, which measures what motion is
 worth with this very code. Pure but for the eye::
 
     frame --look--> Scene (remembered), Seen --part_to_send--> the crop that goes to the edge

@@ -1,6 +1,6 @@
 """Accuracy against forwarding: ``python -m models.train.curve``, from the zoo's heads and held-out features.
 
-A stream that wants a family asks the cloud only in doubt. This draws what that costs and saves (`models.forwarding`): for
+A stream that wants a family asks the cloud only in doubt. This draws what that costs and saves (`models.evaluation.forwarding`): for
 every miner how right the families are against the share of events that reach the cloud, and where the cascade's own rule
 lies. Twice: as released, where edge and cloud know the same and the cloud reads 256 bytes of the edge's 1280 numbers;
 and with an edge from before a quarter of the families was learned, which is what asking is for.
@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from models.answering.cascade import RISK_MARGIN, Situation, decide
 from models.calibrate import answer
+from models.evaluation.forwarding import MINERS, Curve, cheapest, curve, right
+from models.evaluation.plots import draw_forwarding
 from models.eye_heads import Floats, components
-from models.forwarding import MINERS, Curve, cheapest, curve, right
 from models.heads import discriminants
-from models.plots import draw_forwarding
 from models.scores import Scores, softmax
 from models.shipped import Zoo, feature_head, frame_head, load_zoo, projection, shipped_sums
 from models.taxonomy import KINGDOMS, Taxonomy, load_taxonomy, roll_up

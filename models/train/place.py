@@ -28,9 +28,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.boxes import Box
-from models.learned import render, summary
-from models.replay import replay
-from models.sequence import read_sequence
+from models.evaluation.frame_sequence import read_sequence
+from models.evaluation.label_value import render, summary
+from models.evaluation.replay import replay
 from models.train.data import Pack, open_pack
 from models.train.traps import PERSONS_SOURCE, SHARES
 from models.train.views import Picture

@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
-from models.evaluate import Evaluation, Outcome, evaluate, open_eyes
+from models.evaluation.evaluate import Evaluation, Outcome, evaluate, open_eyes
+from models.evaluation.metrics import measure
+from models.evaluation.photo_set import Photo, read_photos
+from models.evaluation.report import render
 from models.images import encode_jpeg
-from models.labelled import Photo, read_photos
-from models.measures import measure
-from models.report import render
 from pipeline.errors import Stop
 
 

@@ -9,11 +9,11 @@ import pytest
 from sample_onnx import BLUE, GREEN, RED, coloured, colours, features, save
 
 from models.entries import Entry, Registry
+from models.evaluation.photo_set import Photo
 from models.fitting import PARTS, Fitted, backbone_of, fit, next_version
 from models.heads import solve
 from models.images import encode_png
 from models.importing import Wanted, prepare
-from models.labelled import Photo
 from models.own_eye import open_edge_eye
 from models.own_model import SUMS, ByteRange, open_model
 from models.shipped import load_zoo

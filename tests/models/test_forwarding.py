@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from models.forwarding import MINERS, certainty, cheapest, curve, forwarded_below, likeliest, margin, right
+from models.evaluation.forwarding import (
+    MINERS,
+    certainty,
+    cheapest,
+    curve,
+    forwarded_below,
+    likeliest,
+    margin,
+    right,
+)
 from models.scores import Scores
 
 PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.4, 0.35, 0.25], [1.0, 0.0, 0.0]])

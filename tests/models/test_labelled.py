@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
+from models.evaluation.photo_set import read_photos
 from models.images import encode_jpeg
-from models.labelled import read_photos
 from pipeline.errors import Stop
 
 

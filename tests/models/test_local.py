@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from models.evaluation.frame_sequence import with_label
 from models.local import CALIBRATED_FROM, HELD_AT, HELD_OF, Local
 from models.local_head import Lesson, Visits, extended
 from models.scores import Scores
-from models.sequence import with_label
 from models.taxonomy import Taxonomy, load_taxonomy, roll_up
 
 TREE = load_taxonomy()

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.evaluate import Evaluation, Outcome, Told
-from models.measures import Report, measure, rate
-from models.report import render
+from models.evaluation.evaluate import Evaluation, Outcome, Told
+from models.evaluation.metrics import Report, measure, rate
+from models.evaluation.report import render
 from models.taxonomy import UnknownLabel, load_taxonomy
 
 TREE = load_taxonomy()

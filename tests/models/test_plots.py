@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from test_measures import JAGUAR, TIGER, WOLF, outcome, report
 
-from models.forwarding import MINERS, curve
-from models.plots import draw, draw_forwarding
+from models.evaluation.forwarding import MINERS, curve
+from models.evaluation.plots import draw, draw_forwarding
 from pipeline.errors import Stop
 
 SMALL_BYTES = 60_000

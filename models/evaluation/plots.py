@@ -1,5 +1,5 @@
 """An evaluation as pictures: are the probabilities honest, what does answering more cost, which families are mixed up?
-And what asking the next tier is worth (`models.forwarding`).
+And what asking the next tier is worth (`models.evaluation.forwarding`).
 
 SVG, for a page. Needs matplotlib (`tierwise[pictures]`), which nothing else imports.
 
@@ -18,8 +18,8 @@ from typing import Any, Final
 import numpy as np
 
 from models.calibrate import UNKNOWN
-from models.forwarding import Curve
-from models.measures import OWN_RANK, AtRank, Confusion, Report
+from models.evaluation.forwarding import Curve
+from models.evaluation.metrics import OWN_RANK, AtRank, Confusion, Report
 from models.taxonomy import KINGDOMS
 from pipeline.errors import Stop
 

@@ -1,7 +1,7 @@
 """Figures of an evaluation: right when answered, share answered, honesty of the probabilities, what it costs.
 
-Pure: outcomes (`models.evaluate`) in, a `Report` out, which is what ``--json`` prints, what `models.report` renders and
-what `models.plots` draws. Rates carry their 95% interval (Clopper & Pearson 1934), so that a figure over twenty photos
+Pure: outcomes (`models.evaluation.evaluate`) in, a `Report` out, which is what ``--json`` prints, what `models.evaluation.report` renders and
+what `models.evaluation.plots` draws. Rates carry their 95% interval (Clopper & Pearson 1934), so that a figure over twenty photos
 is not read as one over twenty thousand.
 
 Example::
@@ -21,7 +21,7 @@ import numpy as np
 
 from models.answering import cascade
 from models.calibrate import UNKNOWN, error_bound, expected_calibration_error
-from models.evaluate import HOPS, TIERS, Evaluation, Outcome, Told
+from models.evaluation.evaluate import HOPS, TIERS, Evaluation, Outcome, Told
 from models.taxonomy import KINGDOMS, RANKS, Taxonomy, load_taxonomy
 from pipeline.messages import Rank, Tier
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from models.measures import OWN_RANK, Persons, Rate, Recall, Report
+from models.evaluation.metrics import OWN_RANK, Persons, Rate, Recall, Report
 
 # Of long lists the worst are shown; all of them are in the JSON.
 ROWS_SHOWN = 10
@@ -35,7 +35,7 @@ def render(report: Report) -> str:
 def percent(its: Rate) -> str:
     """A share in percent.
 
-    >>> from models.measures import rate
+    >>> from models.evaluation.metrics import rate
     >>> percent(rate(7, 8))
     '87.5%'
     """
@@ -45,7 +45,7 @@ def percent(its: Rate) -> str:
 def interval(its: Rate) -> str:
     """A share with its 95% interval.
 
-    >>> from models.measures import rate
+    >>> from models.evaluation.metrics import rate
     >>> interval(rate(188, 190))
     '98.9% (96.2 to 99.9)'
     """

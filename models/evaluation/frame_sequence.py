@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.labelled import SUFFIXES, read_rows
+from models.evaluation.photo_set import SUFFIXES, read_rows
 from models.taxonomy import Species, Taxonomy, UnknownLabel, build, load_taxonomy
 from pipeline.errors import Stop
 

@@ -1,4 +1,4 @@
-"""Sends labelled photos through the tiers and notes what each says: what `models.measures` makes figures of.
+"""Sends labelled photos through the tiers and notes what each says: what `models.evaluation.metrics` makes figures of.
 
 Each photo goes the road of a first frame: the device's eye, its crop as JPEG, the edge's eye, its vector, the cloud's.
 A tier that would not have been asked is asked all the same, so that its figures are over all photos. With `apart_s` the
@@ -31,8 +31,8 @@ import cv2
 from models import images
 from models.answering.frame_gate import EYE_PX, Scene, Seen, look, part_to_send, seen_of
 from models.calibrate import DEFAULT_THRESHOLDS, answer
+from models.evaluation.photo_set import Photo
 from models.eyes import CloudEye, DeviceEye, EdgeEye
-from models.labelled import Photo
 from models.own_eye import OwnEye
 from models.scores import Scores
 from models.shipped import load_zoo

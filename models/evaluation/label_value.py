@@ -1,6 +1,6 @@
 """What labels were worth, as figures: before and after, by label, what is taken for what, how honest the probabilities are.
 
-Pure: a replay (`models.replay`) in, a `Summary` out, which ``--json`` and ``--report`` print and `render` shows. Without the
+Pure: a replay (`models.evaluation.replay`) in, a `Summary` out, which ``--json`` and ``--report`` print and `render` shows. Without the
 truths of the frames that were answered there are counts only.
 
 Example::
@@ -17,12 +17,12 @@ import msgspec
 import numpy as np
 
 from models.calibrate import expected_calibration_error
+from models.evaluation.frame_sequence import FrameSequence
+from models.evaluation.metrics import LEAVES, Rate, rate
+from models.evaluation.replay import Replay, Ways
+from models.evaluation.report import percent
 from models.eye_heads import Floats
-from models.measures import LEAVES, Rate, rate
-from models.replay import Replay, Ways
-from models.report import percent
 from models.scores import Scores
-from models.sequence import FrameSequence
 from models.taxonomy import RANKS, Taxonomy, roll_up
 
 WAYS: dict[str, Callable[[Ways], Floats]] = {
