@@ -24,7 +24,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.eye_heads import ZERO_LEVEL
+from models.heads.linear import ZERO_LEVEL
 
 REMEMBERED: Final = 100
 """Scores that the bar is set by."""

@@ -28,12 +28,12 @@ from numpy.typing import NDArray
 
 from models.boxes import Box
 from models.calibrate import DEFAULT_THRESHOLDS
-from models.eye_heads import Floats, FrameHead, Projection, components
+from models.heads.linear import Floats, FrameHead, Projection, components
+from models.heads.pooled import Witnesses
 from models.looks import Look
 from models.scores import Scores
 from models.search import CROP_PERSON
 from models.taxonomy import KINGDOMS, Taxonomy, roll_up
-from models.witnesses import Witnesses
 
 Picture = NDArray[np.uint8]
 FeatureOf = Callable[[Picture], Floats]

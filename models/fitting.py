@@ -32,7 +32,7 @@ from models.entries import Draft, Entry
 from models.evaluation.metrics import Rate, rate
 from models.evaluation.photo_set import Photo
 from models.evaluation.report import interval, percent
-from models.heads import LinearHead, solve
+from models.heads.solve import LinearHead, solve
 from models.manifest import digest
 from models.own_model import (
     HEAD,

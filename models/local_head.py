@@ -30,8 +30,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.eye_heads import Floats
-from models.heads import LinearHead, ridge_head, solve
+from models.heads.linear import Floats
+from models.heads.solve import LinearHead, ridge_head, solve
 from models.scores import softmax
 from models.taxonomy import KINGDOMS, RANKS, Taxonomy
 from pipeline.sums import Sums

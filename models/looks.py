@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from models import search
 from models.boxes import Box, crop
-from models.eye_heads import Floats, FrameHead
+from models.heads.linear import Floats, FrameHead
 from models.scores import softmax
 from models.search import Found
 

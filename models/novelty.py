@@ -19,13 +19,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.eye_heads import LEVELS_PER_SIGMA, ZERO_LEVEL, Floats, TreeHead
-from models.head_base import HeadBase
-from models.head_release import Calibration
-from models.heads import LinearHead
+from models.heads.base import HeadBase
+from models.heads.linear import LEVELS_PER_SIGMA, ZERO_LEVEL, Floats, TreeHead
+from models.heads.pooled import Novelty, heard, pooled, signs_of_new, sums_over, tempered
+from models.heads.release import Calibration
+from models.heads.solve import LinearHead
 from models.scores import softmax
 from models.taxonomy import KINGDOMS, Taxonomy
-from models.witnesses import Novelty, heard, pooled, signs_of_new, sums_over, tempered
 from pipeline.sums import Sums
 
 HEARD_LOSS: Final = 0.002

@@ -25,7 +25,7 @@ from models.boxes import Box
 from models.calibrate import DEFAULT_THRESHOLDS
 from models.entries import Registry
 from models.eyes import EdgeEye, EdgeSight
-from models.head_release import HeadRelease
+from models.heads.release import HeadRelease
 from models.own_model import OwnModel, open_model
 from models.shipped import BACKBONE, Zoo
 from models.taxonomy import load_taxonomy

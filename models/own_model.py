@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.entries import Entry
-from models.heads import LinearHead
+from models.heads.solve import LinearHead
 from models.onnx_session import Network
 from models.scores import Scores, softmax
 from models.taxonomy import KINGDOMS, Taxonomy, UnknownLabel

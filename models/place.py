@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 
 from models import motion
 from models.boxes import Box, crop
-from models.eye_heads import Floats, FrameHead, Projection
 from models.eyes import CloudEye, DeviceEye, Picture
+from models.heads.linear import Floats, FrameHead, Projection
 from models.onnx_session import Backbone
 from models.scores import softmax
 from models.search import ANIMAL, PERSON

@@ -25,9 +25,9 @@ from typing import Final
 
 import numpy as np
 
-from models.golden import GoldenSet
-from models.head_base import HeadBase
-from models.head_release import HeadRelease
+from models.heads.base import HeadBase
+from models.heads.golden_set import GoldenSet
+from models.heads.release import HeadRelease
 from models.novelty import Photos
 from models.taxonomy import Species, Taxonomy
 from models.taxonomy_growth import grown

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.boxes import Box, crop
-from models.eye_heads import Arrays, Floats, FrameHead
+from models.heads.linear import Arrays, Floats, FrameHead
 from models.scores import softmax
 from models.taxonomy import KINGDOMS
 

@@ -16,8 +16,9 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.head_base import HeadBase
-from models.head_release import FEW, Calibration, HeadRelease, Lineage, SiteShare, Smoke
+from models.heads.base import HeadBase
+from models.heads.pooled import witnessed
+from models.heads.release import FEW, Calibration, HeadRelease, Lineage, SiteShare, Smoke
 from models.novelty import Photos, choose
 from models.taxonomy import Species, Taxonomy
 from models.taxonomy_growth import grown
@@ -31,7 +32,6 @@ from models.training_report import (
     held_complaints,
     render,
 )
-from models.witnesses import witnessed
 from pipeline.sums import Sums
 
 LEAST_EVENTS: Final = 20

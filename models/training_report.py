@@ -14,9 +14,9 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from models.eye_heads import Floats
+from models.heads.linear import Floats
+from models.heads.pooled import sums_over
 from models.taxonomy import KINGDOMS, RANKS, Taxonomy
-from models.witnesses import sums_over
 
 PERSON: Final = "person"
 

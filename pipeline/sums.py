@@ -2,7 +2,7 @@
 
 Everything is an integer: features are uint8, labels are one-hot, sums are int64. So adding, merging and subtracting
 are exact and commute: sums of sites merged in any order equal, bit for bit, the sums of all their events together,
-and an event that is subtracted has never been there. `models.heads` solves a least-squares classifier from them.
+and an event that is subtracted has never been there. `models.heads.solve` solves a least-squares classifier from them.
 A sum names the feature space that it lives in; spaces never mix.
 
 Example::

@@ -25,9 +25,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.eye_heads import LEVELS_PER_SIGMA, ZERO_LEVEL, Floats
-from models.golden import GoldenSet
-from models.heads import discriminants
+from models.heads.golden_set import GoldenSet
+from models.heads.linear import LEVELS_PER_SIGMA, ZERO_LEVEL, Floats
+from models.heads.solve import discriminants
 from models.local import Local
 from models.local_head import Lesson
 from models.scores import softmax

@@ -18,9 +18,9 @@ from rich.table import Table
 
 from agents.cli.options import AsJson, SettingsFile
 from agents.rollout.inventory import Here, base_title, release_of, repository_here
-from models.head_release import HeadRelease
+from models.heads.delta import Delta, between
+from models.heads.release import HeadRelease
 from models.release import CANARY_S, CANARY_SHARE, MODEL, Current
-from models.release_delta import Delta, between
 from pipeline.errors import Retry, Stop
 from pipeline.settings import Settings
 

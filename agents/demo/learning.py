@@ -31,7 +31,7 @@ from agents.rollout.promoted_store import ServingFiles
 from agents.up.plan import ROLE_NAMES, plan
 from agents.up.supervisor import News, Supervisor
 from models import images
-from models.head_release import HeadRelease
+from models.heads.release import HeadRelease
 from models.release import MODEL
 from models.shipped import load_zoo
 from pipeline import messages, topics

@@ -30,7 +30,7 @@ from agents.rollout.rules import TRIALS, WORKING, Found, Stage
 from agents.rollout.serving import Eye, Serving, Trial
 from agents.rollout.shadow import Tally
 from agents.rollout.state import State
-from models.head_release import HeadRelease
+from models.heads.release import HeadRelease
 from models.release import MODEL, Current
 from pipeline import clock
 from pipeline.clock import Clock

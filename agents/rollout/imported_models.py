@@ -9,7 +9,7 @@ from collections.abc import Callable
 from models import own_eye
 from models.entries import MODELS, Registry
 from models.eyes import EdgeEye
-from models.head_release import HeadRelease
+from models.heads.release import HeadRelease
 from models.own_eye import OwnEye
 from models.shipped import Zoo
 from pipeline import clock

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from agents.rollout.promoted_store import HEADS, Kept, ServingFiles
-from models.head_release import HeadRelease
+from models.heads.release import HeadRelease
 from models.release import MODEL
 from models.shipped import BACKBONE, load_zoo
 from pipeline.clock import SystemClock

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from agents.rollout.serving import Eye
-from models.head_base import HeadBase
-from models.head_release import HeadRelease
+from models.heads.base import HeadBase
+from models.heads.release import HeadRelease
 from models.taxonomy import Taxonomy
 from pipeline.sums import Sums
 

@@ -28,7 +28,7 @@ import msgspec
 import structlog
 
 from agents.rollout.state import Refused, State
-from models.head_release import FILES, HeadRelease
+from models.heads.release import FILES, HeadRelease
 from pipeline import private_files
 from pipeline.disk import directory_to_disk, replace_file, to_disk
 from pipeline.errors import Rejected, Retry

@@ -28,8 +28,8 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 import structlog
 
 from agents.rollout.shadow import Glance, Tally
+from models.heads.pooled import Witnesses
 from models.taxonomy import Taxonomy
-from models.witnesses import Witnesses
 from pipeline.errors import Rejected
 
 log = structlog.get_logger(__name__)

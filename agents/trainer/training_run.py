@@ -18,9 +18,9 @@ from agents.role.dead_letters import INTERNAL_ERROR
 from agents.role.telemetry import version
 from agents.trainer.reports import Kept, Reports
 from agents.trainer.triggers import Trigger
-from models.golden import GoldenSet
-from models.head_base import HeadBase
-from models.head_release import HeadRelease
+from models.heads.base import HeadBase
+from models.heads.golden_set import GoldenSet
+from models.heads.release import HeadRelease
 from models.placing import species_of
 from models.release import Current
 from models.release_repository import Repository

@@ -26,9 +26,9 @@ from models.answering import cascade
 from models.boxes import Box
 from models.calibrate import answer
 from models.eyes import EdgeSight, SiteWord
+from models.heads.pooled import Witnesses
 from models.local_eye import GeneralEyes
 from models.taxonomy import Taxonomy
-from models.witnesses import Witnesses
 from pipeline import clock, messages
 from pipeline.errors import Rejected
 from pipeline.messages import Crop, Envelope, Event, Feature, Kind, Levels, Privacy, Result, Tier, Vector

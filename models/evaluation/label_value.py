@@ -21,7 +21,7 @@ from models.evaluation.frame_sequence import FrameSequence
 from models.evaluation.metrics import LEAVES, Rate, rate
 from models.evaluation.replay import Replay, Ways
 from models.evaluation.report import percent
-from models.eye_heads import Floats
+from models.heads.linear import Floats
 from models.scores import Scores
 from models.taxonomy import RANKS, Taxonomy, roll_up
 

@@ -34,7 +34,7 @@ from models.answering.frame_gate import EYE_PX
 from models.boxes import Box
 from models.calibrate import answer
 from models.evaluation.frame_sequence import Event, Frame, FrameSequence
-from models.eye_heads import Floats
+from models.heads.linear import Floats
 from models.local import STANDS_FROM, Local, Verdict
 from models.local_head import Lesson, LocalHead, extended
 from models.place import Glimpse, PlaceEye, View, background, glimpsed

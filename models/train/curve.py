@@ -23,8 +23,9 @@ from models.answering.cascade import RISK_MARGIN, Situation, decide
 from models.calibrate import answer
 from models.evaluation.forwarding import MINERS, Curve, cheapest, curve, right
 from models.evaluation.plots import draw_forwarding
-from models.eye_heads import Floats, components
-from models.heads import discriminants
+from models.heads.linear import Floats, components
+from models.heads.pooled import pooled, tempered
+from models.heads.solve import discriminants
 from models.scores import Scores, softmax
 from models.shipped import Zoo, feature_head, frame_head, load_zoo, projection, shipped_sums
 from models.taxonomy import KINGDOMS, Taxonomy, load_taxonomy, roll_up
@@ -32,7 +33,6 @@ from models.train.data import Pack, open_pack
 from models.train.events import TIMES, add_views, imagined
 from models.train.heads import BUILD, TREE_SHARES, Labelled, load, make_tree_heads, together, tree_start
 from models.train.measure import families, fit_temperatures
-from models.witnesses import pooled, tempered
 from pipeline.messages import Rank, Tier
 from pipeline.sums import Sums
 

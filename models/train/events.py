@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from models.eye_heads import LEVELS_PER_SIGMA, Floats
+from models.heads.linear import LEVELS_PER_SIGMA, Floats
 from models.taxonomy import Taxonomy
 from pipeline.sums import Sums
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from models import images, people, search
 from models.boxes import Box
-from models.eye_heads import Floats, FrameHead
+from models.heads.linear import Floats, FrameHead
 from models.looks import OUTLINE_CLEAR
 from models.manifest import make_manifest, read_manifest, write_manifest
 from models.motion import MARGIN

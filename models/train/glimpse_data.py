@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.eye_heads import FrameHead
 from models.glimpse import shrink
+from models.heads.linear import FrameHead
 from models.scores import softmax
 from models.shipped import frame_head, load_zoo
 from models.taxonomy import KINGDOMS, load_taxonomy

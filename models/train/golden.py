@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from models.golden import GOLDEN, GoldenSet
+from models.heads.golden_set import GOLDEN, GoldenSet
 from models.manifest import digest, read_manifest, write_manifest
 from models.shipped import projection
 from models.taxonomy import Taxonomy, load_taxonomy

@@ -6,7 +6,7 @@ Heads read one backbone:
 * `tree.npz` (edge): kingdom and the whole label tree from the 1280-d feature;
 * `projection.npz`, `vector.npz` (edge and cloud): the projection to 256 bytes, and kingdom and label tree from those;
 * `sums.gz` (edge and cloud): integer sums over those bytes, from which the second witness is solved
-  (`models.witnesses`), and with which everything that is learned later merges.
+  (`models.heads.pooled`), and with which everything that is learned later merges.
 
 A tree head starts as ImageNet's own classifier, with a column more for each species that ImageNet lacks. It is tuned
 on the packs by softmax regression on the sums over each species' classes, held to where it started (L2-SP, Li et al.
@@ -31,8 +31,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.calibrate import fit_temperature
-from models.eye_heads import INPUT_WEIGHT, Evidence
-from models.heads import LinearHead, discriminants
+from models.heads.linear import INPUT_WEIGHT, Evidence
+from models.heads.pooled import Temperatures, pooled, tempered
+from models.heads.solve import LinearHead, discriminants
 from models.manifest import Threshold, digest, make_manifest, read_manifest, write_manifest
 from models.scores import softmax
 from models.taxonomy import IMAGENET_CLASSES, KINGDOMS, Taxonomy, load_taxonomy
@@ -41,7 +42,6 @@ from models.train.events import TIMES, add_views, imagined
 from models.train.features import FEATURES, SIZE_PX
 from models.train.linear import VECTOR_BYTES, Floats, Linear, Projection, flat, make_projection, tune
 from models.train.measure import families, fit_temperatures, right, threshold
-from models.witnesses import Temperatures, pooled, tempered
 from pipeline.sums import Sums
 
 BUILD = Path(__file__).parents[2] / "build" / "train" / "lite0"

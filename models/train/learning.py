@@ -23,9 +23,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from models.eye_heads import Floats
-from models.head_base import HeadBase
-from models.head_release import FILES, HeadRelease
+from models.heads.base import HeadBase
+from models.heads.linear import Floats
+from models.heads.pooled import witnessed
+from models.heads.release import FILES, HeadRelease
 from models.novelty import Photos
 from models.retrain import Outcome, retrain
 from models.shipped import feature_head, frame_head, load_zoo, projection
@@ -36,7 +37,6 @@ from models.train.features import FEATURES, SIZE_PX
 from models.train.without import BEFORE
 from models.training import Held, HeldEvent
 from models.training_report import Figures, figures
-from models.witnesses import witnessed
 from pipeline.sums import Sums
 
 LABELS: Mapping[str, int] = {"wild64": 10, "wild256": 10}

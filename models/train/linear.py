@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.eye_heads import LEVELS_PER_SIGMA, ZERO_LEVEL
+from models.heads.linear import LEVELS_PER_SIGMA, ZERO_LEVEL
 from models.scores import softmax
 
 Floats = NDArray[np.float32]

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.calibrate import RISKS, error_bound, fit_temperature, threshold_for_risk
-from models.eye_heads import Floats
+from models.heads.linear import Floats
+from models.heads.pooled import Temperatures, sums_over
 from models.manifest import Threshold
 from models.taxonomy import KINGDOMS, Taxonomy
-from models.witnesses import Temperatures, sums_over
 
 LIVING = (KINGDOMS.index("animal"), KINGDOMS.index("plant"))
 # A kingdom only has to be likelier than not: below it there is nothing to fall back on but `unknown`.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from models.boxes import Box, crop
-from models.eye_heads import Floats
+from models.heads.linear import Floats
 from models.looks import Judge, Look, Picture
 from models.scores import softmax
 from models.search import Found

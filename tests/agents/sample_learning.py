@@ -23,7 +23,7 @@ from agents.edge.label_store import labelled_event
 from agents.edge.learning import EdgeLearning
 from agents.edge.store import EdgeStore
 from agents.role.telemetry import Metrics
-from models.eye_heads import Floats
+from models.heads.linear import Floats
 from models.local_eye import Served
 from models.local_lessons import General
 from models.taxonomy import load_taxonomy

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from models.head_release import HeadRelease
+from models.heads.release import HeadRelease
 from models.release import Current
 from pipeline.errors import Rejected, Retry
 

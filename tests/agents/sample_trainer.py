@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from agents.releases.publisher import ReleaseFeed
-from models.head_release import HeadRelease
+from models.heads.release import HeadRelease
 from models.release import Current
 from models.release_repository import Repository
 from pipeline.clock import SystemClock

@@ -17,7 +17,7 @@ from agents.cli.models_status import Stand, _lines
 from agents.rollout.inventory import release_of
 from agents.rollout.promoted_store import Kept, ServingFiles
 from agents.rollout.state import Refused
-from models.head_release import HeadRelease
+from models.heads.release import HeadRelease
 from models.release_repository import Repository
 from pipeline.clock import SystemClock
 from pipeline.messages import Update

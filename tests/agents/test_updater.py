@@ -22,7 +22,7 @@ from agents.rollout.rules import MOST_TRIES
 from agents.rollout.serving import Serving
 from agents.rollout.shadow import cloud_glance
 from models.eyes import CloudEye, CloudSight
-from models.head_release import HeadRelease
+from models.heads.release import HeadRelease
 from pipeline.clock import HandClock, SystemClock
 from pipeline.errors import Rejected, Retry
 from tests.models.sample_release import BASE, NEW, ZOO, sample_release, vectors_of_new

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from models.eye_heads import Floats
+from models.heads.linear import Floats
 from models.local_lessons import General, Taught
 from models.taxonomy import Taxonomy, load_taxonomy
 

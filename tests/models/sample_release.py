@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.head_release import Calibration, HeadRelease, Lineage, SiteShare, Smoke
+from models.heads.release import Calibration, HeadRelease, Lineage, SiteShare, Smoke
 from models.shipped import load_zoo
 from models.taxonomy_growth import row_under
 from pipeline.sums import Sums

@@ -11,7 +11,7 @@ from sample_onnx import BLUE, GREEN, RED, coloured, colours, features, save
 from models.entries import Entry, Registry
 from models.evaluation.photo_set import Photo
 from models.fitting import PARTS, Fitted, backbone_of, fit, next_version
-from models.heads import solve
+from models.heads.solve import solve
 from models.images import encode_png
 from models.importing import Wanted, prepare
 from models.own_eye import open_edge_eye

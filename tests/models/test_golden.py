@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from models.golden import GoldenSet
+from models.heads.golden_set import GoldenSet
 from models.shipped import load_zoo
 from pipeline.errors import Rejected
 

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from models.head_release import CALIBRATION, FILES, LINEAGE, MANIFEST, SMOKE, SUMS, TREE, HeadRelease
+from models.heads.release import CALIBRATION, FILES, LINEAGE, MANIFEST, SMOKE, SUMS, TREE, HeadRelease
 from models.manifest import digest
 from pipeline.errors import Rejected
 from pipeline.sums import Sums

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from models.heads import LinearHead, discriminants, solve
+from models.heads.solve import LinearHead, discriminants, solve
 from pipeline.errors import Rejected
 from pipeline.sums import LabelsMismatch, SpaceMismatch, Sums
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from sample_onnx import RED, coloured, colours
 
-from models.heads import LinearHead
+from models.heads.solve import LinearHead
 from models.importing import read_labels
 from models.onnx_session import Network
 from models.own_model import PRESETS, ByteRange, OwnModel, OwnNetwork, Spec, TreeSums, read_head, write_head

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.release_delta import between, events_of
+from models.heads.delta import between, events_of
 from tests.models.sample_release import NEW, sample_release
 
 FIRST, MORE = sample_release(3), sample_release(4, events=60)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from models.head_release import FEW, HeadRelease
+from models.heads.release import FEW, HeadRelease
 from models.retrain import Outcome, retrain
 from models.taxonomy_growth import row_under
 from models.training import Held, HeldEvent

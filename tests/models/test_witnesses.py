@@ -8,11 +8,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from models.heads import discriminants
+from models.heads.pooled import (
+    Novelty,
+    Temperatures,
+    Witnesses,
+    heard,
+    pooled,
+    sums_over,
+    tempered,
+    witnessed,
+)
+from models.heads.solve import discriminants
 from models.shipped import load_zoo
 from models.taxonomy import KINGDOMS, load_taxonomy
 from models.taxonomy_growth import grown, row_under
-from models.witnesses import Novelty, Temperatures, Witnesses, heard, pooled, sums_over, tempered, witnessed
 from pipeline.errors import Rejected
 from pipeline.sums import Sums
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from models.calibrate import RISKS, error_bound
+from models.heads.pooled import tempered
 from models.scores import softmax
 from models.taxonomy import load_taxonomy
 from models.train.measure import families, fit_temperatures, kingdoms, right, threshold
-from models.witnesses import tempered
 
 TREE = load_taxonomy()
 LEAVES = np.array([at for at, label in enumerate(TREE.families) if label in ("person", "other")])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.head_release import HeadRelease
+from models.heads.release import HeadRelease
 from models.shipped import load_zoo
 from models.taxonomy import TABLE, load_taxonomy, read_taxonomy
 from models.train.data import Pack, data_root, open_pack

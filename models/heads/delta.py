@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import msgspec
 
-from models.head_release import HeadRelease
+from models.heads.release import HeadRelease
 
 
 class Delta(msgspec.Struct, frozen=True):

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.calibrate import fit_temperature
-from models.eye_heads import LEVELS_PER_SIGMA, ZERO_LEVEL
+from models.heads.linear import LEVELS_PER_SIGMA, ZERO_LEVEL
 from models.scores import Scores, softmax
 from pipeline.errors import Rejected
 from pipeline.sums import LabelsMismatch, SpaceMismatch, Sums

@@ -18,12 +18,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from models.eye_heads import TreeHead
-from models.head_release import Calibration, HeadRelease
-from models.heads import LinearHead, discriminants
+from models.heads.linear import TreeHead
+from models.heads.pooled import Temperatures, Witnesses
+from models.heads.release import Calibration, HeadRelease
+from models.heads.solve import LinearHead, discriminants
 from models.manifest import Manifest
 from models.taxonomy import Taxonomy
-from models.witnesses import Temperatures, Witnesses
 from pipeline.sums import Sums
 
 

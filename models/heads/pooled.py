@@ -28,8 +28,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.eye_heads import Arrays, Floats, TreeHead
-from models.heads import LinearHead
+from models.heads.linear import Arrays, Floats, TreeHead
+from models.heads.solve import LinearHead
 from models.scores import softmax
 from models.taxonomy import KINGDOMS, Taxonomy
 
