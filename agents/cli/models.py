@@ -26,7 +26,7 @@ from agents.cli.models_train import forget, train, trainings
 from agents.cli.options import AsJson, SettingsFile
 from agents.rollout.imported_models import registry_of
 from agents.rollout.inventory import Here, is_release, kept_by, release_of, releases_here
-from models.entries import CARD, Entry
+from models.imported.registry import CARD, Entry
 from models.manifest import Manifest, digest
 from models.shipped import BACKBONE, load_zoo
 from models.taxonomy import load_taxonomy

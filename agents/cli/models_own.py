@@ -21,13 +21,13 @@ from agents.device.camera_sources import photos_of
 from agents.rollout.imported_models import registry_of, signature
 from models.evaluation.photo_set import read_photos
 from models.evaluation.report import interval
-from models.fitting import backbone_of, next_version
-from models.fitting import fit as fitted_to
-from models.importing import Wanted, prepare
-from models.own_model import PRESETS, Intake
+from models.imported.fit_head import backbone_of, next_version
+from models.imported.fit_head import fit as fitted_to
+from models.imported.imported_model import PRESETS, Intake
+from models.imported.importing import Wanted, prepare
+from models.imported.trial_run import spread
 from models.shipped import load_zoo
 from models.taxonomy import load_taxonomy
-from models.trial import spread
 from pipeline import topics
 from pipeline.errors import Stop
 from pipeline.settings import Settings

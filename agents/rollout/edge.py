@@ -18,7 +18,7 @@ from agents.rollout.promoted_store import ServingFiles
 from agents.rollout.serving import Serving
 from agents.rollout.shadow import edge_glance
 from models.eyes import EdgeEye
-from models.own_eye import OwnEye
+from models.imported.family_model import OwnEye
 from models.shipped import Zoo
 from pipeline.clock import Clock
 from pipeline.settings import Settings

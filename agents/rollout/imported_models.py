@@ -6,11 +6,11 @@ import getpass
 import time
 from collections.abc import Callable
 
-from models import own_eye
-from models.entries import MODELS, Registry
 from models.eyes import EdgeEye
 from models.heads.release import HeadRelease
-from models.own_eye import OwnEye
+from models.imported import family_model as own_eye
+from models.imported.family_model import OwnEye
+from models.imported.registry import MODELS, Registry
 from models.shipped import Zoo
 from pipeline import clock
 from pipeline.errors import Stop

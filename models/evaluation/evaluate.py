@@ -33,7 +33,7 @@ from models.answering.frame_gate import EYE_PX, Scene, Seen, look, part_to_send,
 from models.calibrate import DEFAULT_THRESHOLDS, answer
 from models.evaluation.photo_set import Photo
 from models.eyes import CloudEye, DeviceEye, EdgeEye
-from models.own_eye import OwnEye
+from models.imported.family_model import OwnEye
 from models.scores import Scores
 from models.shipped import load_zoo
 from models.taxonomy import RANKS, Taxonomy, load_taxonomy

@@ -15,9 +15,9 @@ from agents.rollout.imported_models import edge_eyes, registry_of
 from agents.rollout.serving import Fixed
 from models import images
 from models.answering.edge import Families
-from models.entries import Registry
-from models.importing import Wanted, prepare
-from models.own_model import PRESETS
+from models.imported.imported_model import PRESETS
+from models.imported.importing import Wanted, prepare
+from models.imported.registry import Registry
 from models.shipped import load_zoo
 from models.taxonomy import load_taxonomy
 from pipeline.errors import Stop

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from models.entries import Draft, Registry
+from models.imported.registry import Draft, Registry
 from pipeline.errors import Stop
 
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from sample_onnx import BLUE, GREEN, RED, coloured, colours, features, save
 
-from models.entries import Entry, Registry
 from models.evaluation.photo_set import Photo
-from models.fitting import PARTS, Fitted, backbone_of, fit, next_version
 from models.heads.solve import solve
 from models.images import encode_png
-from models.importing import Wanted, prepare
-from models.own_eye import open_edge_eye
-from models.own_model import SUMS, ByteRange, open_model
+from models.imported.family_model import open_edge_eye
+from models.imported.fit_head import PARTS, Fitted, backbone_of, fit, next_version
+from models.imported.imported_model import SUMS, ByteRange, open_model
+from models.imported.importing import Wanted, prepare
+from models.imported.registry import Entry, Registry
 from models.shipped import load_zoo
 from models.taxonomy import load_taxonomy
 from pipeline.errors import Stop

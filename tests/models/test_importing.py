@@ -14,13 +14,13 @@ from onnx import TensorProto, helper
 from sample_onnx import BLUE, GREEN, RED, coloured, colours, features, save
 
 from models import images
-from models.entries import Draft, Registry
-from models.importing import OPSETS, Wanted, prepare, read_labels
-from models.own_eye import OwnEye, open_edge_eye
-from models.own_model import PRESETS, OwnNetwork, open_model, read_spec
+from models.imported.family_model import OwnEye, open_edge_eye
+from models.imported.imported_model import PRESETS, OwnNetwork, open_model, read_spec
+from models.imported.importing import OPSETS, Wanted, prepare, read_labels
+from models.imported.registry import Draft, Registry
+from models.imported.trial_run import Figures
 from models.shipped import load_zoo
 from models.taxonomy import load_taxonomy
-from models.trial import Figures
 from pipeline.errors import Stop
 
 TREE = load_taxonomy()
@@ -367,7 +367,7 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path, content: bytes) -> N
 def test_a_missing_or_too_large_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Stop, match="cannot be read"):
         prepare(Wanted(tmp_path / "no.onnx", "backbone"), TREE, lite0=lambda its: its, who="", when="")
-    monkeypatch.setattr("models.importing.MAX_BYTES", 100)
+    monkeypatch.setattr("models.imported.importing.MAX_BYTES", 100)
     with pytest.raises(Stop, match="the limit is"):
         bring(tmp_path, colours())
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from sample_onnx import colours
 
-from models.onnx_file import NoOnnx, inspect_onnx
+from models.imported.onnx_file import NoOnnx, inspect_onnx
 from models.shipped import ZOO
 
 SAMPLE = colours().SerializeToString()

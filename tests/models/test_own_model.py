@@ -15,9 +15,18 @@ from onnx import TensorProto, helper
 from sample_onnx import RED, coloured, colours
 
 from models.heads.solve import LinearHead
-from models.importing import read_labels
+from models.imported.imported_model import (
+    PRESETS,
+    ByteRange,
+    OwnModel,
+    OwnNetwork,
+    Spec,
+    TreeSums,
+    read_head,
+    write_head,
+)
+from models.imported.importing import read_labels
 from models.onnx_session import Network
-from models.own_model import PRESETS, ByteRange, OwnModel, OwnNetwork, Spec, TreeSums, read_head, write_head
 from models.taxonomy import KINGDOMS, load_taxonomy
 from pipeline.errors import Rejected, Stop
 

@@ -1,7 +1,7 @@
 """A model of one's own, as the registry holds it: how a picture goes in, what comes out, and families from that.
 
 A *classifier* answers labels of the tree, of any rank; its probabilities are summed up the tree. A *backbone* answers a
-feature, brought to bytes by a stored range and read by a head that `models.fitting` solved from labelled photos::
+feature, brought to bytes by a stored range and read by a head that `models.imported.fit_head` solved from labelled photos::
 
     picture --Intake--> network --> classifier: probabilities of labels ----------------------+--> families, kingdoms
                                `--> backbone: feature --ByteRange--> bytes --LinearHead--------+
@@ -21,8 +21,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.entries import Entry
 from models.heads.solve import LinearHead
+from models.imported.registry import Entry
 from models.onnx_session import Network
 from models.scores import Scores, softmax
 from models.taxonomy import KINGDOMS, Taxonomy, UnknownLabel

@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from models.boxes import Box
 from models.calibrate import DEFAULT_THRESHOLDS
-from models.entries import Registry
 from models.eyes import EdgeEye, EdgeSight
 from models.heads.release import HeadRelease
-from models.own_model import OwnModel, open_model
+from models.imported.imported_model import OwnModel, open_model
+from models.imported.registry import Registry
 from models.shipped import BACKBONE, Zoo
 from models.taxonomy import load_taxonomy
 from pipeline.errors import Stop

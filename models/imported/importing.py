@@ -6,7 +6,7 @@
          --labels--> all in the tree? --trial--> finite, the same twice, not the same for all --benchmark--> entry
 
 The registry gets the entry when everything has passed, so a failure leaves it as it was. Opset and operators' domains are
-read from the file by `models.onnx_file`; whether the operators are there and fit together is ONNX Runtime's word, which
+read from the file by `models.imported.onnx_file`; whether the operators are there and fit together is ONNX Runtime's word, which
 has to run them in the end. So an import needs no package but those of a device.
 """
 
@@ -21,14 +21,14 @@ from typing import Final, Literal
 import msgspec
 import numpy as np
 
-from models.entries import Draft
 from models.evaluation.photo_set import LEAVE_OUT
+from models.imported.imported_model import MODEL, PRESETS, SPEC, Intake, OwnNetwork, Picture, Spec
+from models.imported.onnx_file import inspect_onnx
+from models.imported.registry import Draft
+from models.imported.trial_run import FIGURES, Figures, benchmark, generated, own_pictures, try_out
 from models.manifest import digest
-from models.onnx_file import inspect_onnx
 from models.onnx_session import Network, Port
-from models.own_model import MODEL, PRESETS, SPEC, Intake, OwnNetwork, Picture, Spec
 from models.taxonomy import Taxonomy, UnknownLabel
-from models.trial import FIGURES, Figures, benchmark, generated, own_pictures, try_out
 from pipeline.errors import Rejected, Stop
 
 Kind = Literal["classifier", "backbone"]

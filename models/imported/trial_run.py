@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from models import images
-from models.own_model import OwnNetwork, Picture
+from models.imported.imported_model import OwnNetwork, Picture
 from pipeline.errors import Rejected, Stop
 
 FIGURES: Final = "figures.json"

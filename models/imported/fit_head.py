@@ -28,13 +28,11 @@ from numpy.typing import NDArray
 from models import images
 from models.answering.frame_gate import CROP_PX
 from models.calibrate import DEFAULT_THRESHOLDS, expected_calibration_error
-from models.entries import Draft, Entry
 from models.evaluation.metrics import Rate, rate
 from models.evaluation.photo_set import Photo
 from models.evaluation.report import interval, percent
 from models.heads.solve import LinearHead, solve
-from models.manifest import digest
-from models.own_model import (
+from models.imported.imported_model import (
     HEAD,
     MODEL,
     SPEC,
@@ -46,9 +44,11 @@ from models.own_model import (
     read_spec,
     write_head,
 )
+from models.imported.registry import Draft, Entry
+from models.imported.trial_run import FIGURES
+from models.manifest import digest
 from models.scores import softmax
 from models.taxonomy import Taxonomy
-from models.trial import FIGURES
 from pipeline.errors import Rejected, Stop
 from pipeline.sums import Sums
 
