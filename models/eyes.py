@@ -5,7 +5,7 @@
     frame --DeviceEye--> kingdom, person?, box --crop--> EdgeEye --> family, vector (256 bytes) --> CloudEye --> species
 
 Device and edge run the backbone (`models.onnx_session`); the cloud sees nothing but the vector and needs neither OpenCV nor
-ONNX Runtime, which are therefore handed in. All answers are over `models.taxonomy`'s labels, probabilities calibrated
+ONNX Runtime, which are therefore handed in. All answers are over `models.labels.taxonomy`'s labels, probabilities calibrated
 on held-out photos.
 
 Example::
@@ -27,13 +27,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.boxes import Box
-from models.calibrate import DEFAULT_THRESHOLDS
 from models.heads.linear import Floats, FrameHead, Projection, components
 from models.heads.pooled import Witnesses
+from models.labels.calibration import DEFAULT_THRESHOLDS
+from models.labels.scores import Scores
+from models.labels.taxonomy import KINGDOMS, Taxonomy, roll_up
 from models.looks import Look
-from models.scores import Scores
 from models.search import CROP_PERSON
-from models.taxonomy import KINGDOMS, Taxonomy, roll_up
 
 Picture = NDArray[np.uint8]
 FeatureOf = Callable[[Picture], Floats]

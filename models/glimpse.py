@@ -22,8 +22,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from models.labels.taxonomy import KINGDOMS
 from models.onnx_session import Network
-from models.taxonomy import KINGDOMS
 
 Picture = NDArray[np.uint8]
 

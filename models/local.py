@@ -31,7 +31,9 @@ from typing import Literal
 
 import numpy as np
 
-from models.calibrate import fit_temperature
+from models.labels.calibration import fit_temperature
+from models.labels.scores import softmax
+from models.labels.taxonomy import RANKS, Taxonomy
 from models.local_head import (
     FAINTEST,
     UNWEIGHED,
@@ -43,8 +45,6 @@ from models.local_head import (
     Weighing,
     truths,
 )
-from models.scores import softmax
-from models.taxonomy import RANKS, Taxonomy
 from pipeline.sums import Sums
 
 GENERAL_SHARES = (0.0, 0.1, 0.2, 0.4, 0.8)

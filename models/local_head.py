@@ -32,8 +32,8 @@ from numpy.typing import NDArray
 
 from models.heads.linear import Floats
 from models.heads.solve import LinearHead, ridge_head, solve
-from models.scores import softmax
-from models.taxonomy import KINGDOMS, RANKS, Taxonomy
+from models.labels.scores import softmax
+from models.labels.taxonomy import KINGDOMS, RANKS, Taxonomy
 from pipeline.sums import Sums
 
 RIDGE = 0.1

@@ -31,11 +31,11 @@ from numpy.typing import NDArray
 
 from models.heads.linear import Floats, components
 from models.heads.pooled import Witnesses
+from models.labels.taxonomy import Taxonomy
+from models.labels.taxonomy_growth import grown, row_under
 from models.local import CALIBRATED_FROM, Judged, Local, Rule, Verdict
 from models.local_eye import Served
 from models.local_head import Background, Lesson, Weighing
-from models.taxonomy import Taxonomy
-from models.taxonomy_growth import grown, row_under
 
 WEIGHED_AGAIN = 1.25
 """By this factor lessons grow between two weighings."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from models import search
 from models.boxes import Box, crop
 from models.heads.linear import Floats, FrameHead
-from models.scores import softmax
+from models.labels.scores import softmax
 from models.search import Found
 
 Picture = NDArray[np.uint8]

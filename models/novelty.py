@@ -24,8 +24,8 @@ from models.heads.linear import LEVELS_PER_SIGMA, ZERO_LEVEL, Floats, TreeHead
 from models.heads.pooled import Novelty, heard, pooled, signs_of_new, sums_over, tempered
 from models.heads.release import Calibration
 from models.heads.solve import LinearHead
-from models.scores import softmax
-from models.taxonomy import KINGDOMS, Taxonomy
+from models.labels.scores import softmax
+from models.labels.taxonomy import KINGDOMS, Taxonomy
 from pipeline.sums import Sums
 
 HEARD_LOSS: Final = 0.002

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models.scores import Scores, softmax
+from models.labels.scores import Scores, softmax
 from pipeline.errors import Rejected
 
 Window = Mapping[str, Sequence[tuple[float, float]]]

@@ -29,8 +29,8 @@ from models import motion
 from models.boxes import Box, crop
 from models.eyes import CloudEye, DeviceEye, Picture
 from models.heads.linear import Floats, FrameHead, Projection
+from models.labels.scores import softmax
 from models.onnx_session import Backbone
-from models.scores import softmax
 from models.search import ANIMAL, PERSON
 from models.shipped import BACKBONE, Zoo, frame_head, projection
 

@@ -28,9 +28,9 @@ import numpy as np
 from models.heads.base import HeadBase
 from models.heads.golden_set import GoldenSet
 from models.heads.release import HeadRelease
+from models.labels.taxonomy import Species, Taxonomy
+from models.labels.taxonomy_growth import grown
 from models.novelty import Photos
-from models.taxonomy import Species, Taxonomy
-from models.taxonomy_growth import grown
 from models.training import About, Held, Training
 from models.training_report import Limits, TrainingReport
 from pipeline.errors import Rejected

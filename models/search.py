@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 
 from models.boxes import Box, crop
 from models.heads.linear import Arrays, Floats, FrameHead
-from models.scores import softmax
-from models.taxonomy import KINGDOMS
+from models.labels.scores import softmax
+from models.labels.taxonomy import KINGDOMS
 
 Picture = NDArray[np.uint8]
 

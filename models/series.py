@@ -30,7 +30,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.scores import Scores
+from models.labels.scores import Scores
 from pipeline.errors import Rejected
 
 # --- is this reading normal? ---------------------------------------------------------------------------------------

@@ -18,17 +18,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.calibrate import DEFAULT_THRESHOLDS
 from models.eyes import CloudEye, DeviceEye, EdgeEye
 from models.heads.base import HeadBase
 from models.heads.golden_set import GOLDEN, GoldenSet
 from models.heads.linear import Arrays, Evidence, FrameHead, Projection, TreeHead
 from models.heads.pooled import Temperatures
 from models.heads.release import Calibration, HeadRelease
+from models.labels.calibration import DEFAULT_THRESHOLDS
+from models.labels.taxonomy import KINGDOMS, TABLE, Taxonomy, load_taxonomy, read_taxonomy
 from models.looks import judging, searching
 from models.manifest import Manifest, digest_of_labels, read_manifest
 from models.search import PartsHead
-from models.taxonomy import KINGDOMS, TABLE, Taxonomy, load_taxonomy, read_taxonomy
 from pipeline.errors import Stop
 from pipeline.sums import Sums
 

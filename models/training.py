@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from models.heads.base import HeadBase
 from models.heads.pooled import witnessed
 from models.heads.release import FEW, Calibration, HeadRelease, Lineage, SiteShare, Smoke
+from models.labels.taxonomy import Species, Taxonomy
+from models.labels.taxonomy_growth import grown
 from models.novelty import Photos, choose
-from models.taxonomy import Species, Taxonomy
-from models.taxonomy_growth import grown
 from models.training_report import (
     Figures,
     Limits,

@@ -16,7 +16,7 @@ import numpy as np
 
 from models.heads.linear import Floats
 from models.heads.pooled import sums_over
-from models.taxonomy import KINGDOMS, RANKS, Taxonomy
+from models.labels.taxonomy import KINGDOMS, RANKS, Taxonomy
 
 PERSON: Final = "person"
 

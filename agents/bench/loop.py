@@ -28,11 +28,11 @@ from numpy.typing import NDArray
 from models.heads.golden_set import GoldenSet
 from models.heads.linear import LEVELS_PER_SIGMA, ZERO_LEVEL, Floats
 from models.heads.solve import discriminants
+from models.labels.scores import softmax
+from models.labels.taxonomy import load_taxonomy
 from models.local import Local
 from models.local_head import Lesson
-from models.scores import softmax
 from models.shipped import load_zoo
-from models.taxonomy import load_taxonomy
 from pipeline.messages import Labelled, Vote
 from pipeline.sum_bytes import pack
 from pipeline.sums import Sums

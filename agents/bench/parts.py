@@ -22,8 +22,8 @@ from models.answering.device import Frames
 from models.answering.edge import Families
 from models.answering.frame_gate import Scene
 from models.answering.sightings import Visit
+from models.labels.taxonomy import load_taxonomy
 from models.shipped import load_zoo
-from models.taxonomy import load_taxonomy
 from pipeline import ids
 from pipeline.clock import SystemClock
 from pipeline.errors import Stop

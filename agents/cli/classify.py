@@ -22,8 +22,8 @@ from agents.device.camera_sources import PHOTO_SUFFIXES, photos_of
 from agents.role import exit_codes as exits
 from agents.rollout.imported_models import edge_eye
 from models.answering.tier_chain import Classified, Tiers
+from models.labels.taxonomy import UnknownLabel, load_taxonomy
 from models.shipped import load_zoo
-from models.taxonomy import UnknownLabel, load_taxonomy
 from pipeline.errors import Rejected, Stop
 from pipeline.settings import Settings
 

@@ -27,9 +27,9 @@ from agents.cli.options import AsJson, SettingsFile
 from agents.rollout.imported_models import registry_of
 from agents.rollout.inventory import Here, is_release, kept_by, release_of, releases_here
 from models.imported.registry import CARD, Entry
+from models.labels.taxonomy import load_taxonomy
 from models.manifest import Manifest, digest
 from models.shipped import BACKBONE, load_zoo
-from models.taxonomy import load_taxonomy
 from pipeline.errors import Stop
 from pipeline.settings import Settings
 

@@ -27,8 +27,8 @@ from models.evaluation.metrics import measure
 from models.evaluation.photo_set import HOW_TO_LABEL, Labelled, Photo, read_photos
 from models.evaluation.plots import draw, require_matplotlib
 from models.evaluation.report import render
+from models.labels.taxonomy import load_taxonomy
 from models.shipped import BACKBONE, load_zoo
-from models.taxonomy import load_taxonomy
 from models.train.data import data_root, open_pack
 from pipeline.errors import Rejected, Stop
 from pipeline.settings import Settings

@@ -26,8 +26,8 @@ from models.imported.fit_head import fit as fitted_to
 from models.imported.imported_model import PRESETS, Intake
 from models.imported.importing import Wanted, prepare
 from models.imported.trial_run import spread
+from models.labels.taxonomy import load_taxonomy
 from models.shipped import load_zoo
-from models.taxonomy import load_taxonomy
 from pipeline import topics
 from pipeline.errors import Stop
 from pipeline.settings import Settings

@@ -35,7 +35,7 @@ from agents.device.picture_ring import Pictures
 from agents.edge import store_reader as edge_view
 from agents.edge.label_rules import grown
 from agents.edge.store_reader import EdgeView
-from models.taxonomy import Taxonomy, load_taxonomy
+from models.labels.taxonomy import Taxonomy, load_taxonomy
 from pipeline import topics
 from pipeline.errors import Rejected, Stop
 from pipeline.messages import Label, Result

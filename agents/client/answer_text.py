@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Final
 
-from models.taxonomy import UnknownLabel, load_taxonomy
+from models.labels.taxonomy import UnknownLabel, load_taxonomy
 from pipeline import clock
 from pipeline.messages import Result, Task
 

@@ -28,8 +28,8 @@ from agents.role.telemetry import Metrics
 from agents.rollout.cloud import cloud_updates
 from agents.rollout.serving import Looker
 from models.answering import cascade
-from models.calibrate import answer
 from models.eyes import CloudEye, CloudSight
+from models.labels.calibration import answer
 from models.shipped import load_zoo
 from pipeline import messages, records, topics
 from pipeline.clock import Clock, SystemClock

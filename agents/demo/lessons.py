@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from models.taxonomy import Taxonomy, load_taxonomy
+from models.labels.taxonomy import Taxonomy, load_taxonomy
 from pipeline.errors import Stop
 
 if TYPE_CHECKING:

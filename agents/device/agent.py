@@ -38,8 +38,8 @@ from agents.role.telemetry import Metrics
 from models.answering.device import Frames
 from models.answering.frame_gate import Scene
 from models.answering.sightings import Visit
+from models.labels.taxonomy import load_taxonomy
 from models.shipped import load_zoo
-from models.taxonomy import load_taxonomy
 from pipeline import ids, topics
 from pipeline.clock import Clock, SystemClock
 from pipeline.delivery import Ingest, Sender

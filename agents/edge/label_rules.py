@@ -26,7 +26,7 @@ import msgspec
 
 from models.answering.cascade import rank_of
 from models.evaluation.frame_sequence import EMPTY
-from models.taxonomy import Species, Taxonomy, UnknownLabel, build
+from models.labels.taxonomy import Species, Taxonomy, UnknownLabel, build
 from pipeline import clock
 from pipeline.errors import Rejected
 from pipeline.messages import Label, Levels, Result, Tier

@@ -41,7 +41,7 @@ from agents.edge.time_series import SiteSeries
 from agents.refusals import refusal
 from agents.role.dead_letters import answer_or_refuse
 from agents.role.telemetry import Metrics
-from models.taxonomy import Taxonomy
+from models.labels.taxonomy import Taxonomy
 from pipeline import clock, ids, messages, topics
 from pipeline.clock import Clock
 from pipeline.errors import Rejected, Retry

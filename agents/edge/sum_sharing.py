@@ -20,7 +20,7 @@ import structlog
 
 from agents.edge.learning_store import Tellable
 from agents.edge.store import DAY_S, EdgeStore
-from models.taxonomy import Taxonomy
+from models.labels.taxonomy import Taxonomy
 from pipeline import clock, ids, messages
 from pipeline.clock import Clock
 from pipeline.messages import Envelope, Kind, Privacy, SumIncrement

@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 from agents.rollout.serving import Eye
 from models.heads.base import HeadBase
 from models.heads.release import HeadRelease
-from models.taxonomy import Taxonomy
+from models.labels.taxonomy import Taxonomy
 from pipeline.sums import Sums
 
 E = TypeVar("E", bound=Eye)

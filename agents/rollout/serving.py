@@ -29,7 +29,7 @@ import structlog
 
 from agents.rollout.shadow import Glance, Tally
 from models.heads.pooled import Witnesses
-from models.taxonomy import Taxonomy
+from models.labels.taxonomy import Taxonomy
 from pipeline.errors import Rejected
 
 log = structlog.get_logger(__name__)

@@ -29,7 +29,7 @@ from agents.role.telemetry import Metrics
 from agents.trainer.reports import FOLDER, Reports
 from agents.trainer.training_run import Workshop
 from agents.trainer.triggers import Seen, Trigger, Wishes, due, is_ripe
-from models.placing import Placing
+from models.labels.rank_under import Placing
 from models.release_repository import Repository
 from models.shipped import load_zoo
 from pipeline import messages, records, topics

@@ -21,7 +21,7 @@ from agents.trainer.triggers import Trigger
 from models.heads.base import HeadBase
 from models.heads.golden_set import GoldenSet
 from models.heads.release import HeadRelease
-from models.placing import species_of
+from models.labels.rank_under import species_of
 from models.release import Current
 from models.release_repository import Repository
 from models.retrain import retrain

@@ -26,7 +26,7 @@ from models.answering.sightings import Visit, join
 from models.boxes import Box
 from models.camera_health import Glance, glance
 from models.eyes import DeviceEye, EdgeEye, EdgeSight
-from models.taxonomy import Taxonomy
+from models.labels.taxonomy import Taxonomy
 from pipeline import clock, ids, messages, readings
 from pipeline.messages import Crop, Event, Feature, Kind, Levels, Privacy, Rank, Result, Task, Tier, Vector
 from pipeline.privacy.policy import NAMED, UNNAMED, Policy, Verdict

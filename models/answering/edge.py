@@ -24,11 +24,11 @@ from agents.edge.label_rules import KeptFeature
 from models import images
 from models.answering import cascade
 from models.boxes import Box
-from models.calibrate import answer
 from models.eyes import EdgeSight, SiteWord
 from models.heads.pooled import Witnesses
+from models.labels.calibration import answer
+from models.labels.taxonomy import Taxonomy
 from models.local_eye import GeneralEyes
-from models.taxonomy import Taxonomy
 from pipeline import clock, messages
 from pipeline.errors import Rejected
 from pipeline.messages import Crop, Envelope, Event, Feature, Kind, Levels, Privacy, Result, Tier, Vector

@@ -17,9 +17,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from models import images, motion
-from models.calibrate import DEFAULT_THRESHOLDS, answer
 from models.eyes import DeviceEye, DeviceSight
-from models.taxonomy import Taxonomy
+from models.labels.calibration import DEFAULT_THRESHOLDS, answer
+from models.labels.taxonomy import Taxonomy
 
 EYE_PX = 448
 """Short side of the reduced decode that motion gate and eye share: twice the eye's served size, so that what moved can

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.evaluation.photo_set import SUFFIXES, read_rows
-from models.taxonomy import Species, Taxonomy, UnknownLabel, build, load_taxonomy
+from models.labels.taxonomy import Species, Taxonomy, UnknownLabel, build, load_taxonomy
 from pipeline.errors import Stop
 
 GAP_S = 30.0

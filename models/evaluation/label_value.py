@@ -16,14 +16,14 @@ from collections.abc import Callable, Iterator
 import msgspec
 import numpy as np
 
-from models.calibrate import expected_calibration_error
 from models.evaluation.frame_sequence import FrameSequence
 from models.evaluation.metrics import LEAVES, Rate, rate
 from models.evaluation.replay import Replay, Ways
 from models.evaluation.report import percent
 from models.heads.linear import Floats
-from models.scores import Scores
-from models.taxonomy import RANKS, Taxonomy, roll_up
+from models.labels.calibration import expected_calibration_error
+from models.labels.scores import Scores
+from models.labels.taxonomy import RANKS, Taxonomy, roll_up
 
 WAYS: dict[str, Callable[[Ways], Floats]] = {
     "general, whole frame": lambda its: its.whole,

@@ -20,9 +20,9 @@ import msgspec
 import numpy as np
 
 from models.answering import cascade
-from models.calibrate import UNKNOWN, error_bound, expected_calibration_error
 from models.evaluation.evaluate import HOPS, TIERS, Evaluation, Outcome, Told
-from models.taxonomy import KINGDOMS, RANKS, Taxonomy, load_taxonomy
+from models.labels.calibration import UNKNOWN, error_bound, expected_calibration_error
+from models.labels.taxonomy import KINGDOMS, RANKS, Taxonomy, load_taxonomy
 from pipeline.messages import Rank, Tier
 
 CERTAINTY = 0.95

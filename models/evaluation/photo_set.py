@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models import images
-from models.taxonomy import Taxonomy, UnknownLabel, load_taxonomy
+from models.labels.taxonomy import Taxonomy, UnknownLabel, load_taxonomy
 from pipeline.errors import Rejected, Stop
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})

@@ -17,10 +17,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from models.calibrate import UNKNOWN
 from models.evaluation.forwarding import Curve
 from models.evaluation.metrics import OWN_RANK, AtRank, Confusion, Report
-from models.taxonomy import KINGDOMS
+from models.labels.calibration import UNKNOWN
+from models.labels.taxonomy import KINGDOMS
 from pipeline.errors import Stop
 
 FAMILIES_SHOWN: Final = 24

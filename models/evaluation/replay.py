@@ -32,15 +32,15 @@ import numpy as np
 from models import images, motion
 from models.answering.frame_gate import EYE_PX
 from models.boxes import Box
-from models.calibrate import answer
 from models.evaluation.frame_sequence import Event, Frame, FrameSequence
 from models.heads.linear import Floats
+from models.labels.calibration import answer
+from models.labels.scores import Scores
+from models.labels.taxonomy import Taxonomy, roll_up
 from models.local import STANDS_FROM, Local, Verdict
 from models.local_head import Lesson, LocalHead, extended
 from models.place import Glimpse, PlaceEye, View, background, glimpsed
-from models.scores import Scores
 from models.shipped import load_zoo
-from models.taxonomy import Taxonomy, roll_up
 from pipeline.errors import Rejected, Stop
 
 TRAIN_SHARE = 0.2

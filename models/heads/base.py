@@ -22,8 +22,8 @@ from models.heads.linear import TreeHead
 from models.heads.pooled import Temperatures, Witnesses
 from models.heads.release import Calibration, HeadRelease
 from models.heads.solve import LinearHead, discriminants
+from models.labels.taxonomy import Taxonomy
 from models.manifest import Manifest
-from models.taxonomy import Taxonomy
 from pipeline.sums import Sums
 
 

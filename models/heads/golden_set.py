@@ -19,8 +19,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.labels.taxonomy import Taxonomy
 from models.manifest import digest
-from models.taxonomy import Taxonomy
 from pipeline.errors import Rejected
 
 GOLDEN: Final = "golden.npz"

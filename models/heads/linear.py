@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.scores import softmax
-from models.taxonomy import KINGDOMS, Taxonomy
+from models.labels.scores import softmax
+from models.labels.taxonomy import KINGDOMS, Taxonomy
 from pipeline.errors import Rejected
 
 Floats = NDArray[np.float32]

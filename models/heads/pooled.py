@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 
 from models.heads.linear import Arrays, Floats, TreeHead
 from models.heads.solve import LinearHead
-from models.scores import softmax
-from models.taxonomy import KINGDOMS, Taxonomy
+from models.labels.scores import softmax
+from models.labels.taxonomy import KINGDOMS, Taxonomy
 
 # How much the solved witness counts beside the tuned one; 0.1 to 0.3 do equally well on held-out photos.
 SOLVED_SHARE = 0.2

@@ -34,9 +34,9 @@ from numpy.typing import NDArray
 from models.heads.linear import Floats, components
 from models.heads.pooled import SOLVED_SHARE, Novelty, Temperatures, Witnesses
 from models.heads.solve import PRIOR, SHRINK
+from models.labels.taxonomy import RANKS, Species, Taxonomy
+from models.labels.taxonomy_growth import grown, rows_of_tsv, rows_to_tsv
 from models.manifest import Manifest, digest
-from models.taxonomy import RANKS, Species, Taxonomy
-from models.taxonomy_growth import grown, rows_of_tsv, rows_to_tsv
 from pipeline.errors import Rejected
 from pipeline.sum_bytes import pack, unpack
 from pipeline.sums import Sums

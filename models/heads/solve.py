@@ -23,9 +23,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from models.calibrate import fit_temperature
 from models.heads.linear import LEVELS_PER_SIGMA, ZERO_LEVEL
-from models.scores import Scores, softmax
+from models.labels.calibration import fit_temperature
+from models.labels.scores import Scores, softmax
 from pipeline.errors import Rejected
 from pipeline.sums import LabelsMismatch, SpaceMismatch, Sums
 

@@ -22,13 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.boxes import Box
-from models.calibrate import DEFAULT_THRESHOLDS
 from models.eyes import EdgeEye, EdgeSight
 from models.heads.release import HeadRelease
 from models.imported.imported_model import OwnModel, open_model
 from models.imported.registry import Registry
+from models.labels.calibration import DEFAULT_THRESHOLDS
+from models.labels.taxonomy import load_taxonomy
 from models.shipped import BACKBONE, Zoo
-from models.taxonomy import load_taxonomy
 from pipeline.errors import Stop
 
 

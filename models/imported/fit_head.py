@@ -27,7 +27,6 @@ from numpy.typing import NDArray
 
 from models import images
 from models.answering.frame_gate import CROP_PX
-from models.calibrate import DEFAULT_THRESHOLDS, expected_calibration_error
 from models.evaluation.metrics import Rate, rate
 from models.evaluation.photo_set import Photo
 from models.evaluation.report import interval, percent
@@ -46,9 +45,10 @@ from models.imported.imported_model import (
 )
 from models.imported.registry import Draft, Entry
 from models.imported.trial_run import FIGURES
+from models.labels.calibration import DEFAULT_THRESHOLDS, expected_calibration_error
+from models.labels.scores import softmax
+from models.labels.taxonomy import Taxonomy
 from models.manifest import digest
-from models.scores import softmax
-from models.taxonomy import Taxonomy
 from pipeline.errors import Rejected, Stop
 from pipeline.sums import Sums
 

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from models.heads.solve import LinearHead
 from models.imported.registry import Entry
+from models.labels.scores import Scores, softmax
+from models.labels.taxonomy import KINGDOMS, Taxonomy, UnknownLabel
 from models.onnx_session import Network
-from models.scores import Scores, softmax
-from models.taxonomy import KINGDOMS, Taxonomy, UnknownLabel
 from pipeline.errors import Rejected, Stop
 
 MODEL: Final = "model.onnx"

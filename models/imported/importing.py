@@ -26,9 +26,9 @@ from models.imported.imported_model import MODEL, PRESETS, SPEC, Intake, OwnNetw
 from models.imported.onnx_file import inspect_onnx
 from models.imported.registry import Draft
 from models.imported.trial_run import FIGURES, Figures, benchmark, generated, own_pictures, try_out
+from models.labels.taxonomy import Taxonomy, UnknownLabel
 from models.manifest import digest
 from models.onnx_session import Network, Port
-from models.taxonomy import Taxonomy, UnknownLabel
 from pipeline.errors import Rejected, Stop
 
 Kind = Literal["classifier", "backbone"]
@@ -248,7 +248,7 @@ def read_labels(text: str, tree: Taxonomy, file: str) -> tuple[str, ...]:
 
     `-` after the tab stands for what the tree has no place for: `other`. Raises `Stop` with all lines that are wrong.
 
-    >>> from models.taxonomy import load_taxonomy
+    >>> from models.labels.taxonomy import load_taxonomy
     >>> read_labels("tiger\\nbig_dog\\tCanidae\\nrock\\t-\\n", load_taxonomy(), "labels.txt")
     ('Panthera tigris', 'Canidae', 'other')
     """

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from models.asking import Moment, Pace, decide, novelty, score
 from models.eyes import CloudEye
+from models.labels.taxonomy import Taxonomy, load_taxonomy
 from models.local import Local
 from models.local_head import Lesson, LocalHead
 from models.shipped import load_zoo
-from models.taxonomy import Taxonomy, load_taxonomy
 from models.train.data import open_pack
 from models.train.drift import Photos
 

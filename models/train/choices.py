@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.labels.taxonomy import Taxonomy, load_taxonomy
 from models.onnx_session import Backbone, Network, serve
-from models.taxonomy import Taxonomy, load_taxonomy
 from models.train.data import Pack, open_pack
 from models.train.features import CHOICE_SIZES_PX, FLOAT, SIZE_PX, ZOO
 from models.train.heads import (

@@ -20,15 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.answering.cascade import RISK_MARGIN, Situation, decide
-from models.calibrate import answer
 from models.evaluation.forwarding import MINERS, Curve, cheapest, curve, right
 from models.evaluation.plots import draw_forwarding
 from models.heads.linear import Floats, components
 from models.heads.pooled import pooled, tempered
 from models.heads.solve import discriminants
-from models.scores import Scores, softmax
+from models.labels.calibration import answer
+from models.labels.scores import Scores, softmax
+from models.labels.taxonomy import KINGDOMS, Taxonomy, load_taxonomy, roll_up
 from models.shipped import Zoo, feature_head, frame_head, load_zoo, projection, shipped_sums
-from models.taxonomy import KINGDOMS, Taxonomy, load_taxonomy, roll_up
 from models.train.data import Pack, open_pack
 from models.train.events import TIMES, add_views, imagined
 from models.train.heads import BUILD, TREE_SHARES, Labelled, load, make_tree_heads, together, tree_start

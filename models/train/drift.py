@@ -19,11 +19,11 @@ import cv2
 import numpy as np
 
 from models import drift
-from models.calibrate import answer
 from models.eyes import EdgeEye, EdgeSight, Picture
-from models.scores import Scores
+from models.labels.calibration import answer
+from models.labels.scores import Scores
+from models.labels.taxonomy import KINGDOMS, Taxonomy, load_taxonomy
 from models.shipped import load_zoo
-from models.taxonomy import KINGDOMS, Taxonomy, load_taxonomy
 from models.train.data import Pack, open_pack
 
 STREAMS = 20

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.heads.linear import LEVELS_PER_SIGMA, Floats
-from models.taxonomy import Taxonomy
+from models.labels.taxonomy import Taxonomy
 from pipeline.sums import Sums
 
 # A photo as it is counts three times: it is what cameras send. Every other view of the sets counts once.

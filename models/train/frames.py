@@ -26,13 +26,13 @@ from numpy.typing import NDArray
 from models import images, people, search
 from models.boxes import Box
 from models.heads.linear import Floats, FrameHead
+from models.labels.scores import softmax
+from models.labels.taxonomy import KINGDOMS, load_taxonomy
 from models.looks import OUTLINE_CLEAR
 from models.manifest import make_manifest, read_manifest, write_manifest
 from models.motion import MARGIN
 from models.onnx_session import Backbone
-from models.scores import softmax
 from models.shipped import frame_head, load_zoo
-from models.taxonomy import KINGDOMS, load_taxonomy
 from models.train.data import open_pack
 from models.train.linear import Linear, flat, tune
 from models.train.tiles import tiling

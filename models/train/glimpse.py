@@ -39,9 +39,7 @@ from models.train.glimpse_augment import augment
 from models.train.glimpse_net import KINGDOMS, Glimpse, centred, export
 
 BUILD = Path(__file__).parents[2] / "build" / "train" / "glimpse"
-PERSON = (
-    2  # in `models.taxonomy.KINGDOMS`, which this file, run where only PyTorch is installed, does not import
-)
+PERSON = 2  # in `models.labels.taxonomy.KINGDOMS`, which this file, run where only PyTorch is installed, does not import
 SEED = 0
 BATCH, EPOCH_PICTURES = 192, 24_576
 RATE, DECAY, WARM_UP_STEPS, COOLED_SHARE = 3e-3, 2e-2, 200, 0.35

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from models.glimpse import shrink
 from models.heads.linear import FrameHead
-from models.scores import softmax
+from models.labels.scores import softmax
+from models.labels.taxonomy import KINGDOMS, load_taxonomy
 from models.shipped import frame_head, load_zoo
-from models.taxonomy import KINGDOMS, load_taxonomy
 from models.train.features import (
     SIZE_PX,
     FeatureSet,

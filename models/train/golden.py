@@ -16,9 +16,9 @@ import msgspec
 import numpy as np
 
 from models.heads.golden_set import GOLDEN, GoldenSet
+from models.labels.taxonomy import Taxonomy, load_taxonomy
 from models.manifest import digest, read_manifest, write_manifest
 from models.shipped import projection
-from models.taxonomy import Taxonomy, load_taxonomy
 from models.train.data import Pack, open_pack
 from models.train.heads import ZOO, load
 

@@ -30,13 +30,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.calibrate import fit_temperature
 from models.heads.linear import INPUT_WEIGHT, Evidence
 from models.heads.pooled import Temperatures, pooled, tempered
 from models.heads.solve import LinearHead, discriminants
+from models.labels.calibration import fit_temperature
+from models.labels.scores import softmax
+from models.labels.taxonomy import IMAGENET_CLASSES, KINGDOMS, Taxonomy, load_taxonomy
 from models.manifest import Threshold, digest, make_manifest, read_manifest, write_manifest
-from models.scores import softmax
-from models.taxonomy import IMAGENET_CLASSES, KINGDOMS, Taxonomy, load_taxonomy
 from models.train.data import Pack, open_pack
 from models.train.events import TIMES, add_views, imagined
 from models.train.features import FEATURES, SIZE_PX

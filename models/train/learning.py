@@ -27,11 +27,11 @@ from models.heads.base import HeadBase
 from models.heads.linear import Floats
 from models.heads.pooled import witnessed
 from models.heads.release import FILES, HeadRelease
+from models.labels.taxonomy import Species, Taxonomy, load_taxonomy
+from models.labels.taxonomy_growth import grown, row_under
 from models.novelty import Photos
 from models.retrain import Outcome, retrain
 from models.shipped import feature_head, frame_head, load_zoo, projection
-from models.taxonomy import Species, Taxonomy, load_taxonomy
-from models.taxonomy_growth import grown, row_under
 from models.train.data import Pack, open_pack
 from models.train.features import FEATURES, SIZE_PX
 from models.train.without import BEFORE

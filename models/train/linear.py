@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.heads.linear import LEVELS_PER_SIGMA, ZERO_LEVEL
-from models.scores import softmax
+from models.labels.scores import softmax
 
 Floats = NDArray[np.float32]
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.calibrate import RISKS, error_bound, fit_temperature, threshold_for_risk
 from models.heads.linear import Floats
 from models.heads.pooled import Temperatures, sums_over
+from models.labels.calibration import RISKS, error_bound, fit_temperature, threshold_for_risk
+from models.labels.taxonomy import KINGDOMS, Taxonomy
 from models.manifest import Threshold
-from models.taxonomy import KINGDOMS, Taxonomy
 
 LIVING = (KINGDOMS.index("animal"), KINGDOMS.index("plant"))
 # A kingdom only has to be likelier than not: below it there is nothing to fall back on but `unknown`.

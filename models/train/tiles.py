@@ -6,10 +6,10 @@ import numpy as np
 
 from models.boxes import Box, crop
 from models.heads.linear import Floats
+from models.labels.scores import softmax
+from models.labels.taxonomy import KINGDOMS
 from models.looks import Judge, Look, Picture
-from models.scores import softmax
 from models.search import Found
-from models.taxonomy import KINGDOMS
 
 # Where nothing says which part of a frame matters, it is also looked at in parts: three across the longer side, two
 # across the shorter, overlapping by a third, so that an animal of 2% of the frame covers a fifth of one of them.

@@ -26,7 +26,7 @@ import cv2
 import numpy as np
 
 from models.boxes import Box
-from models.taxonomy import load_taxonomy
+from models.labels.taxonomy import load_taxonomy
 from models.train.data import Pack, open_pack
 from models.train.views import Picture, night
 

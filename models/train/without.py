@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.labels.taxonomy import TABLE, Taxonomy, read_taxonomy
 from models.manifest import digest, make_manifest, read_manifest, write_manifest
-from models.taxonomy import TABLE, Taxonomy, read_taxonomy
 from models.train.data import Pack, open_pack
 from models.train.features import SIZE_PX
 from models.train.golden import add_golden

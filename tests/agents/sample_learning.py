@@ -24,9 +24,9 @@ from agents.edge.learning import EdgeLearning
 from agents.edge.store import EdgeStore
 from agents.role.telemetry import Metrics
 from models.heads.linear import Floats
+from models.labels.taxonomy import load_taxonomy
 from models.local_eye import Served
 from models.local_lessons import General
-from models.taxonomy import load_taxonomy
 from pipeline import messages
 from pipeline.clock import HandClock
 from pipeline.messages import Feature, Levels, Privacy, Rank

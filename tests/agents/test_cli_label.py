@@ -20,7 +20,7 @@ from agents.cli.review import Page, _through
 from agents.cli.thumbnail import COLUMNS, thumbnail
 from agents.client.labelling import REPEAT_AFTER_S, WINDOW, Given, Labelling, State, subscriptions
 from agents.edge import store_reader as edge_view
-from models.taxonomy import load_taxonomy
+from models.labels.taxonomy import load_taxonomy
 from pipeline import clock, messages, topics
 from pipeline.errors import Rejected, Stop
 from pipeline.messages import Ack, Ask, Label, Privacy, Refusal, Tier, Vector

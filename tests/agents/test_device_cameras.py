@@ -18,7 +18,7 @@ from models.answering.device import Frames
 from models.answering.frame_gate import Scene
 from models.camera_health import glance
 from models.images import Picture
-from models.taxonomy import load_taxonomy
+from models.labels.taxonomy import load_taxonomy
 from pipeline import topics
 from pipeline.messages import Drift, Privacy, Tier
 from pipeline.privacy.policy import Policy

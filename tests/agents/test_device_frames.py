@@ -27,8 +27,8 @@ from models.answering.frame_gate import Scene
 from models.answering.sightings import Visit
 from models.boxes import Box
 from models.eyes import DeviceEye
+from models.labels.taxonomy import KINGDOMS, load_taxonomy
 from models.search import Found
-from models.taxonomy import KINGDOMS, load_taxonomy
 from pipeline import messages
 from pipeline.errors import Rejected
 from pipeline.messages import Crop, Feature, Kind, Privacy, Rank, Tier, Vector

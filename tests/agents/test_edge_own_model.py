@@ -18,8 +18,8 @@ from models.answering.edge import Families
 from models.imported.imported_model import PRESETS
 from models.imported.importing import Wanted, prepare
 from models.imported.registry import Registry
+from models.labels.taxonomy import load_taxonomy
 from models.shipped import load_zoo
-from models.taxonomy import load_taxonomy
 from pipeline.errors import Stop
 from pipeline.messages import Crop, Tier, Vector
 from pipeline.privacy.policy import Policy

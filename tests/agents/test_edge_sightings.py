@@ -14,7 +14,7 @@ from sample_edge import SampleEdge, sample_edge
 from sample_messages import edge_eye, event, event_id, photo, result, settings
 
 from models.answering.sightings import Tally
-from models.taxonomy import load_taxonomy
+from models.labels.taxonomy import load_taxonomy
 from pipeline import messages
 from pipeline.messages import Event, Kind, Levels, Privacy, SightingReport, Vector
 from pipeline.settings import RuleSettings

@@ -22,7 +22,7 @@ from agents.edge.label_rules import (
     resolve,
     said_at,
 )
-from models.taxonomy import load_taxonomy
+from models.labels.taxonomy import load_taxonomy
 from pipeline import clock
 from pipeline.errors import Rejected
 from pipeline.messages import Label, Rank, Tier

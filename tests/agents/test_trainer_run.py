@@ -13,7 +13,7 @@ from sample_labelled import NEW, events, labelled, vectors
 from agents.trainer.reports import Reports
 from agents.trainer.training_run import Workshop, about_of, held_of, limits_of
 from agents.trainer.triggers import Trigger
-from models.placing import Placing
+from models.labels.rank_under import Placing
 from models.release import Current
 from models.release_repository import Repository
 from models.shipped import load_zoo

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.heads.linear import Floats
+from models.labels.taxonomy import Taxonomy, load_taxonomy
 from models.local_lessons import General, Taught
-from models.taxonomy import Taxonomy, load_taxonomy
 
 TREE = load_taxonomy()
 SPACE, DIMENSION = "space", 24

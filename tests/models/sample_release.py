@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from models.heads.release import Calibration, HeadRelease, Lineage, SiteShare, Smoke
+from models.labels.taxonomy_growth import row_under
 from models.shipped import load_zoo
-from models.taxonomy_growth import row_under
 from pipeline.sums import Sums
 
 ZOO = load_zoo()

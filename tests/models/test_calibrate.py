@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.calibrate import (
+from models.labels.calibration import (
     UNKNOWN,
     answer,
     error_bound,
@@ -13,8 +13,8 @@ from models.calibrate import (
     fit_temperature,
     threshold_for_risk,
 )
-from models.scores import Scores, softmax
-from models.taxonomy import load_taxonomy, roll_up
+from models.labels.scores import Scores, softmax
+from models.labels.taxonomy import load_taxonomy, roll_up
 
 TREE = load_taxonomy()
 THRESHOLDS = {"kingdom": 0.5, "family": 0.6, "species": 0.6}

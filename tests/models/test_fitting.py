@@ -16,8 +16,8 @@ from models.imported.fit_head import PARTS, Fitted, backbone_of, fit, next_versi
 from models.imported.imported_model import SUMS, ByteRange, open_model
 from models.imported.importing import Wanted, prepare
 from models.imported.registry import Entry, Registry
+from models.labels.taxonomy import load_taxonomy
 from models.shipped import load_zoo
-from models.taxonomy import load_taxonomy
 from pipeline.errors import Stop
 from pipeline.sums import Sums
 

@@ -18,7 +18,7 @@ from models.evaluation.forwarding import (
     margin,
     right,
 )
-from models.scores import Scores
+from models.labels.scores import Scores
 
 PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.4, 0.35, 0.25], [1.0, 0.0, 0.0]])
 verdicts = st.integers(1, 40).flatmap(

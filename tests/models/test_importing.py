@@ -19,8 +19,8 @@ from models.imported.imported_model import PRESETS, OwnNetwork, open_model, read
 from models.imported.importing import OPSETS, Wanted, prepare, read_labels
 from models.imported.registry import Draft, Registry
 from models.imported.trial_run import Figures
+from models.labels.taxonomy import load_taxonomy
 from models.shipped import load_zoo
-from models.taxonomy import load_taxonomy
 from pipeline.errors import Stop
 
 TREE = load_taxonomy()

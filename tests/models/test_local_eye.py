@@ -10,12 +10,12 @@ import pytest
 from sample_lessons import DIMENSION, NEW, PATHS, SPACE, TREE, general, taught, vector
 
 from models.boxes import Box
-from models.calibrate import DEFAULT_THRESHOLDS
 from models.eyes import EdgeSight
+from models.labels.calibration import DEFAULT_THRESHOLDS
+from models.labels.scores import Scores
+from models.labels.taxonomy import Taxonomy, roll_up
 from models.local_eye import SURE_FROM, LocalEyes, Served, refined
 from models.local_lessons import Learning
-from models.scores import Scores
-from models.taxonomy import Taxonomy, roll_up
 
 
 class FlatEye:

@@ -9,8 +9,8 @@ import pytest
 
 from models import search
 from models.boxes import Box
+from models.labels.taxonomy import KINGDOMS
 from models.looks import OUTLINE_CLEAR, Judge, Picture, judging, searching
-from models.taxonomy import KINGDOMS
 
 ANIMAL = KINGDOMS.index("animal")
 FRAME = np.zeros((480, 640, 3), np.uint8)

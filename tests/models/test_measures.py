@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from models.evaluation.evaluate import Evaluation, Outcome, Told
 from models.evaluation.metrics import Report, measure, rate
 from models.evaluation.report import render
-from models.taxonomy import UnknownLabel, load_taxonomy
+from models.labels.taxonomy import UnknownLabel, load_taxonomy
 
 TREE = load_taxonomy()
 TIGER, JAGUAR, WOLF = (TREE.path(TREE.find(name)) for name in ("tiger", "jaguar", "wolf"))

@@ -26,8 +26,8 @@ from models.imported.imported_model import (
     write_head,
 )
 from models.imported.importing import read_labels
+from models.labels.taxonomy import KINGDOMS, load_taxonomy
 from models.onnx_session import Network
-from models.taxonomy import KINGDOMS, load_taxonomy
 from pipeline.errors import Rejected, Stop
 
 TREE = load_taxonomy()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from models.placing import Placing, species_of
-from models.taxonomy import load_taxonomy
-from models.taxonomy_growth import grown
+from models.labels.rank_under import Placing, species_of
+from models.labels.taxonomy import load_taxonomy
+from models.labels.taxonomy_growth import grown
 from pipeline.errors import Rejected
 from pipeline.new_labels import Claim, NewLabel, find_places
 

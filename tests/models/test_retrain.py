@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from models.heads.release import FEW, HeadRelease
+from models.labels.taxonomy_growth import row_under
 from models.retrain import Outcome, retrain
-from models.taxonomy_growth import row_under
 from models.training import Held, HeldEvent
 from models.training_report import Limits, render
 from pipeline.errors import Rejected

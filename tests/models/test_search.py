@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from models import search
 from models.boxes import Box
-from models.scores import softmax
+from models.labels.scores import softmax
 
 DIMENSION = 8
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from models.evaluation.frame_sequence import parse_time, read_sequence, time_in, with_label
-from models.taxonomy import UnknownLabel, load_taxonomy
+from models.labels.taxonomy import UnknownLabel, load_taxonomy
 from pipeline.errors import Stop
 
 

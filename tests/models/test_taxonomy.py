@@ -7,8 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from models.scores import Scores
-from models.taxonomy import IMAGENET_CLASSES, KINGDOMS, UnknownLabel, load_taxonomy, roll_up
+from models.labels.scores import Scores
+from models.labels.taxonomy import IMAGENET_CLASSES, KINGDOMS, UnknownLabel, load_taxonomy, roll_up
 
 TREE = load_taxonomy()
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from models.taxonomy import Species, load_taxonomy
-from models.taxonomy_growth import grown, row_under, rows_of_tsv, rows_to_tsv
+from models.labels.taxonomy import Species, load_taxonomy
+from models.labels.taxonomy_growth import grown, row_under, rows_of_tsv, rows_to_tsv
 from pipeline.errors import Rejected
 
 TREE = load_taxonomy()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.taxonomy import load_taxonomy
-from models.taxonomy_growth import grown, row_under
+from models.labels.taxonomy import load_taxonomy
+from models.labels.taxonomy_growth import grown, row_under
 from models.training_report import Figures, Limits, Share, complaints, figures, held_complaints
 
 TREE = load_taxonomy()

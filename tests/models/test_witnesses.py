@@ -19,9 +19,9 @@ from models.heads.pooled import (
     witnessed,
 )
 from models.heads.solve import discriminants
+from models.labels.taxonomy import KINGDOMS, load_taxonomy
+from models.labels.taxonomy_growth import grown, row_under
 from models.shipped import load_zoo
-from models.taxonomy import KINGDOMS, load_taxonomy
-from models.taxonomy_growth import grown, row_under
 from pipeline.errors import Rejected
 from pipeline.sums import Sums
 

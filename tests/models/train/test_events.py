@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from models.heads.solve import discriminants
-from models.taxonomy import IMAGENET_CLASSES, load_taxonomy
+from models.labels.taxonomy import IMAGENET_CLASSES, load_taxonomy
 from models.train.events import IMAGINED_EVENTS, REACH, add_views, imagined
 from pipeline.sums import Sums
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.scores import softmax
+from models.labels.scores import softmax
 from models.train.linear import Linear, flat, make_projection, tune
 
 RNG = np.random.default_rng(0)

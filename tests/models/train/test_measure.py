@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.calibrate import RISKS, error_bound
 from models.heads.pooled import tempered
-from models.scores import softmax
-from models.taxonomy import load_taxonomy
+from models.labels.calibration import RISKS, error_bound
+from models.labels.scores import softmax
+from models.labels.taxonomy import load_taxonomy
 from models.train.measure import families, fit_temperatures, kingdoms, right, threshold
 
 TREE = load_taxonomy()

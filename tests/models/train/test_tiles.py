@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.boxes import Box
-from models.taxonomy import KINGDOMS
+from models.labels.taxonomy import KINGDOMS
 from models.train.tiles import TILE_PERSON, tiles, tiling
 
 ANIMAL = KINGDOMS.index("animal")

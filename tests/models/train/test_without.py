@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from models.heads.release import HeadRelease
+from models.labels.taxonomy import TABLE, load_taxonomy, read_taxonomy
 from models.shipped import load_zoo
-from models.taxonomy import TABLE, load_taxonomy, read_taxonomy
 from models.train.data import Pack, data_root, open_pack
 from models.train.learning import LABELS, Lesson, lessons, rows_of
 from models.train.without import BEFORE, FAMILIES, SPECIES, left_out, rows_left_out, shortened

@@ -31,7 +31,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from models.scores import Scores
+from models.labels.scores import Scores
 from pipeline.errors import Rejected
 
 KINGDOMS = ("animal", "plant", "person", "other")

@@ -23,8 +23,8 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from models.scores import Scores, softmax
-from models.taxonomy import RANKS, Taxonomy
+from models.labels.scores import Scores, softmax
+from models.labels.taxonomy import RANKS, Taxonomy
 
 UNKNOWN = "unknown"
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from models.taxonomy import KINGDOMS, Species, Taxonomy, UnknownLabel, build
+from models.labels.taxonomy import KINGDOMS, Species, Taxonomy, UnknownLabel, build
 from pipeline.errors import Rejected
 
 LONGEST_NAME = 80

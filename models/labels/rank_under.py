@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from models.taxonomy import Species, Taxonomy, UnknownLabel
-from models.taxonomy_growth import grown, row_under
+from models.labels.taxonomy import Species, Taxonomy, UnknownLabel
+from models.labels.taxonomy_growth import grown, row_under
 from pipeline.new_labels import NewLabel
 
 
