@@ -5,7 +5,7 @@
     on the disk, in Kafka's keys, in MQTT's topics    3.root.json, 7.targets.json, 9.snapshot.json, timestamp.json
     in Kafka's keys                                   <sha256>/0/2, <sha256>/1/2: the parts of a target file
 
-Names alone: what the files say is `models.release_client`'s, and nobody else's, to believe.
+Names alone: what the files say is `models.releases.client`'s, and nobody else's, to believe.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from models.release import CURRENT, Current
-from models.release_client import Trust
-from models.release_repository import Repository
+from models.releases.client import Trust
+from models.releases.repository import Repository
+from models.releases.targets import CURRENT, Current
 from pipeline.clock import Clock, HandClock
 
 FILES: Mapping[str, bytes] = {"manifest.json": b'{"base":"lite0@2"}', "sums.bin": bytes(range(256)) * 40}

@@ -20,7 +20,7 @@ from agents.cli.options import AsJson, SettingsFile
 from agents.rollout.inventory import Here, base_title, release_of, repository_here
 from models.heads.delta import Delta, between
 from models.heads.release import HeadRelease
-from models.release import CANARY_S, CANARY_SHARE, MODEL, Current
+from models.releases.targets import CANARY_S, CANARY_SHARE, MODEL, Current
 from pipeline.errors import Retry, Stop
 from pipeline.settings import Settings
 

@@ -27,7 +27,7 @@ from agents.client.connection import at_site
 from agents.role.run_file import ask_health, running
 from agents.rollout.inventory import TAKERS, base_title, kept_by
 from agents.trainer.reports import Reports
-from models.release import MODEL
+from models.releases.targets import MODEL
 from pipeline import topics
 from pipeline.errors import Retry
 from pipeline.messages import Malformed, Status, Update, decode

@@ -32,7 +32,7 @@ from agents.up.plan import ROLE_NAMES, plan
 from agents.up.supervisor import News, Supervisor
 from models import images
 from models.heads.release import HeadRelease
-from models.release import MODEL
+from models.releases.targets import MODEL
 from models.shipped import load_zoo
 from pipeline import messages, topics
 from pipeline.errors import Stop

@@ -25,7 +25,7 @@ from typing import Final
 import structlog
 
 from agents.releases.source import VerifiedSource
-from models.release_client import Trust
+from models.releases.client import Trust
 from pipeline import messages, topics
 from pipeline.blobs import Blobs, File
 from pipeline.chunks import Wishes

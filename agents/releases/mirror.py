@@ -21,7 +21,7 @@ import structlog
 
 from agents.releases.source import VerifiedSource
 from agents.role.kafka_wait import await_topics
-from models.release_client import Trust
+from models.releases.client import Trust
 from pipeline import topics
 from pipeline.blobs import Blobs, File, sha256
 from pipeline.clock import Clock

@@ -18,7 +18,7 @@ from typing import Final
 
 import structlog
 
-from models.release_repository import DAY_S, Repository
+from models.releases.repository import DAY_S, Repository
 from pipeline import topics
 from pipeline.errors import Rejected
 from pipeline.kafka import Producer, read_all

@@ -18,7 +18,7 @@ nothing arrives::
         except Rejected as error:  ...                        # refused; what serves goes on serving
         source.arrived.wait(TICK_S); source.arrived.clear()
 
-All that these return was verified against the tier's trusted root (`models.release_client`); nothing else ever is.
+All that these return was verified against the tier's trusted root (`models.releases.client`); nothing else ever is.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ import threading
 from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
-from models.release import CURRENT, MODEL, Current, files_of
-from models.release_client import Trust
+from models.releases.client import Trust
+from models.releases.targets import CURRENT, MODEL, Current, files_of
 from pipeline.blobs import Blobs, File
 from pipeline.errors import Rejected, Retry
 

@@ -31,7 +31,7 @@ from agents.rollout.serving import Eye, Serving, Trial
 from agents.rollout.shadow import Tally
 from agents.rollout.state import State
 from models.heads.release import HeadRelease
-from models.release import MODEL, Current
+from models.releases.targets import MODEL, Current
 from pipeline import clock
 from pipeline.clock import Clock
 from pipeline.errors import Rejected, Retry

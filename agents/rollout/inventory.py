@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Final
 
 from agents.rollout.promoted_store import HEADS, Kept, ServingFiles
 from models.heads.release import HeadRelease
-from models.release import MODEL
+from models.releases.targets import MODEL
 from models.shipped import BACKBONE, load_zoo
 from pipeline.clock import SystemClock
 from pipeline.errors import Rejected, Stop
 from pipeline.settings import Settings
 
 if TYPE_CHECKING:
-    from models.release_repository import Repository
+    from models.releases.repository import Repository
 
 TAKERS: Final = ("edge", "cloud")
 """Roles that take releases."""
@@ -48,7 +48,7 @@ def base_title(settings: Settings) -> str:
 
 def repository_here(settings: Settings) -> Repository:
     """The repository that signs what is to serve. Raises `Stop` where this is not the trainer's machine."""
-    from models.release_repository import Repository
+    from models.releases.repository import Repository
 
     if not _signs_here(settings):
         raise Stop(

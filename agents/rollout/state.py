@@ -28,7 +28,7 @@ import hashlib
 from dataclasses import dataclass, replace
 
 from agents.rollout.rules import MOST_TRIES, RULES, WORKING, Figures, Found, Situation, Stage
-from models.release import Current
+from models.releases.targets import Current
 
 __all__ = ["MOST_TRIES", "Figures", "Found", "Refused", "Stage", "State", "advance", "named", "takes"]
 

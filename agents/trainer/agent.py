@@ -30,7 +30,7 @@ from agents.trainer.reports import FOLDER, Reports
 from agents.trainer.training_run import Workshop
 from agents.trainer.triggers import Seen, Trigger, Wishes, due, is_ripe
 from models.labels.rank_under import Placing
-from models.release_repository import Repository
+from models.releases.repository import Repository
 from models.shipped import load_zoo
 from pipeline import messages, records, topics
 from pipeline.clock import Clock, SystemClock

@@ -22,8 +22,8 @@ from models.heads.base import HeadBase
 from models.heads.golden_set import GoldenSet
 from models.heads.release import HeadRelease
 from models.labels.rank_under import species_of
-from models.release import Current
-from models.release_repository import Repository
+from models.releases.repository import Repository
+from models.releases.targets import Current
 from models.retrain import retrain
 from models.training import About, Held, HeldEvent
 from models.training_report import Limits

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from models.heads.release import HeadRelease
-from models.release import Current
+from models.releases.targets import Current
 from pipeline.errors import Rejected, Retry
 
 

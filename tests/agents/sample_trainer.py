@@ -12,8 +12,8 @@ from pathlib import Path
 
 from agents.releases.publisher import ReleaseFeed
 from models.heads.release import HeadRelease
-from models.release import Current
-from models.release_repository import Repository
+from models.releases.repository import Repository
+from models.releases.targets import Current
 from pipeline.clock import SystemClock
 from pipeline.kafka import Producer
 from pipeline.settings import Settings

@@ -18,7 +18,7 @@ from agents.rollout.inventory import release_of
 from agents.rollout.promoted_store import Kept, ServingFiles
 from agents.rollout.state import Refused
 from models.heads.release import HeadRelease
-from models.release_repository import Repository
+from models.releases.repository import Repository
 from pipeline.clock import SystemClock
 from pipeline.messages import Update
 from pipeline.settings import Settings

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from agents.cli import application
-from models.release_repository import Repository
+from models.releases.repository import Repository
 from pipeline.clock import SystemClock
 from pipeline.settings import Settings
 

@@ -9,7 +9,7 @@ import pytest
 from sample_releases import FILES, Cloud, current
 
 from agents.releases.downloader import FILES_MAX, Download, Inbox
-from models.release_repository import LIFE_S
+from models.releases.repository import LIFE_S
 from pipeline import messages, topics
 from pipeline.blobs import Blobs
 from pipeline.chunks import CHUNK_BYTES, SLOW_S

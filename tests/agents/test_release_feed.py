@@ -10,7 +10,7 @@ from sample_releases import FILES, Cloud, current
 
 from agents.releases import publisher as release_feed
 from agents.releases.publisher import WARN_DAYS, ReleaseFeed
-from models.release_repository import DAY_S, LIFE_S
+from models.releases.repository import DAY_S, LIFE_S
 from pipeline.errors import Rejected, Retry
 from pipeline.kafka import Refused
 from pipeline.privacy.gate import ClearedRecord

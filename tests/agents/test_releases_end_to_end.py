@@ -19,7 +19,7 @@ from agents.releases.mirror import cloud_source
 from agents.releases.publisher import ReleaseFeed
 from agents.releases.source import ReleaseSource
 from agents.role.presence import endpoint
-from models.release import Current
+from models.releases.targets import Current
 from pipeline import kafka as kafka_client
 from pipeline import topics
 from pipeline.clock import SystemClock

@@ -13,7 +13,7 @@ from stack import PATIENCE_S, Stack, Stage
 from agents.role.run_file import ask_health, running
 from agents.trainer.reports import Reports
 from models.heads.release import HeadRelease
-from models.release_repository import Repository
+from models.releases.repository import Repository
 from pipeline import topics
 from pipeline.clock import SystemClock
 from pipeline.kafka import Producer

@@ -14,8 +14,8 @@ from agents.trainer.reports import Reports
 from agents.trainer.training_run import Workshop, about_of, held_of, limits_of
 from agents.trainer.triggers import Trigger
 from models.labels.rank_under import Placing
-from models.release import Current
-from models.release_repository import Repository
+from models.releases.repository import Repository
+from models.releases.targets import Current
 from models.shipped import load_zoo
 from models.training_report import Limits
 from pipeline.clock import SystemClock

@@ -25,7 +25,7 @@ from agents.rollout.rules import (
     table,
 )
 from agents.rollout.state import REFUSED_KEPT, State, advance, named, place, takes
-from models.release import Current
+from models.releases.targets import Current
 
 PAGE = Path(__file__).parents[2] / "docs" / "learning.md"
 SHOWN = re.compile(r"<!-- update rules -->\n(.*?)\n<!-- end -->", re.DOTALL)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from sample_releases import Cloud, Tier, current
 
-from models.release import CURRENT
-from models.release_repository import LIFE_S
+from models.releases.repository import LIFE_S
+from models.releases.targets import CURRENT
 from pipeline.errors import Rejected, Retry
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from sample_releases import FILES, Cloud, Tier, current
 
-from models import release_keys, release_shelf
-from models.release import CURRENT, Current
-from models.release_repository import KEEP_RELEASES, LIFE_S, Repository
+from models.releases import keys as release_keys
+from models.releases import repository_files as release_shelf
+from models.releases.repository import KEEP_RELEASES, LIFE_S, Repository
+from models.releases.targets import CURRENT, Current
 from pipeline.clock import HandClock
 from pipeline.errors import Rejected, Stop
 

@@ -32,9 +32,9 @@ from securesystemslib.signer import Key, Signer
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, MetaFile, Root, Signed, TargetFile
 
-from models import release_keys
-from models.release import CURRENT, Current, files_of, target, versions_of
-from models.release_shelf import ONLINE, Shelf, State, digest_of
+from models.releases import keys as release_keys
+from models.releases.repository_files import ONLINE, Shelf, State, digest_of
+from models.releases.targets import CURRENT, Current, files_of, target, versions_of
 from pipeline.clock import Clock
 from pipeline.errors import Rejected, Stop
 from pipeline.release_files import ROLES
