@@ -33,8 +33,8 @@ from pipeline.errors import Stop
 from pipeline.sums import Sums
 
 if TYPE_CHECKING:
-    from models.occupancy import OccupancyModel
     from models.onnx_session import Backbone
+    from models.series.occupancy import OccupancyModel
 
 ZOO = Path(__file__).parent / "zoo"
 
@@ -129,7 +129,7 @@ class Zoo:
 
     def occupancy(self) -> OccupancyModel:
         """Vacant or occupied, from a window over a room's readings."""
-        from models.occupancy import OccupancyModel
+        from models.series.occupancy import OccupancyModel
 
         manifest = self.manifest("occupancy")
         return OccupancyModel(manifest.title, manifest.read("model.onnx"))

@@ -17,7 +17,7 @@ import numpy as np
 
 from models import people
 from models.boxes import Box
-from models.occupancy import UNITS
+from models.series.occupancy import UNITS
 from models.shipped import GLIMPSE, load_zoo
 
 BACKBONE: Final = "lite0, one pass at 224 px"

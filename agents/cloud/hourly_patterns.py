@@ -11,14 +11,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from zoneinfo import ZoneInfo
 
-from models import series
+from models.series import statistics as series
 from pipeline import clock, ids
 from pipeline.errors import Rejected
 from pipeline.messages import UNKNOWN, Forecast, Privacy, Rank, Result, Tier
 from pipeline.records import HourlySummary
 
 MODEL = "hour-of-week@1"
-"""Name of the method in `models.series`, as results carry it."""
+"""Name of the method in `models.series.statistics`, as results carry it."""
 
 HOUR_S = 3600.0
 WEEKS_KEPT = 12

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import msgspec
 
 from agents.edge.room_windows import hour_of
-from models import series
+from models.series import statistics as series
 from pipeline import clock
 from pipeline.messages import RANKS, Event, Levels, Report, Result, Task, Tier
 from pipeline.privacy.policy import Policy, within
@@ -22,7 +22,7 @@ from pipeline.settings import Settings, StreamSettings
 from pipeline.topics import Parsed
 
 MODEL = "robust-state@1"
-"""Name of the statistics in `models.series.observe`, as results carry it."""
+"""Name of the statistics in `models.series.statistics.observe`, as results carry it."""
 
 
 class Meter(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ import msgspec
 
 from agents.edge import room_windows as rooms
 from agents.edge.store import Context, EdgeStore
-from models.occupancy import OccupancyModel
+from models.series.occupancy import OccupancyModel
 from pipeline import clock, ids, messages
 from pipeline.clock import Clock
 from pipeline.errors import Rejected

@@ -12,7 +12,7 @@ from agents.demo.scenes import photo_folder
 from models import images
 from models.eyes import CloudEye, DeviceEye, EdgeEye
 from models.local_head import Background
-from models.occupancy import OccupancyModel
+from models.series.occupancy import OccupancyModel
 from models.shipped import load_zoo
 from pipeline import clock, ids
 from pipeline.messages import Event, Levels, Privacy, Rank, Result, Task, Tier

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from models.occupancy import UNITS, VALUES_PER_STREAM, TooLittle, features
+from models.series.occupancy import UNITS, VALUES_PER_STREAM, TooLittle, features
 from models.shipped import load_zoo
 
 NOW_S = 1e9

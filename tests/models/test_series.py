@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.series import (
+from models.series.statistics import (
     FORECAST_METHOD,
     HOUR_S,
     WARM_UP,
