@@ -5,7 +5,7 @@
 * **Round**: the golden set, dealt to ten sites by species, so that no two sites see the same ones. Ours is one round: each site
   sends its packed sums. FedAvg (softmax regression, one pass a round) sends weights up and down every round, until it is as accurate,
   for `ROUNDS` rounds at most.
-* **Increment**: `models.local` learns a label behind its gate, with twenty visits held back.
+* **Increment**: `models.site_learning.site_model` learns a label behind its gate, with twenty visits held back.
 
 Source: McMahan et al. 2017 (FedAvg, arXiv:1602.05629).
 """
@@ -30,9 +30,9 @@ from models.heads.linear import LEVELS_PER_SIGMA, ZERO_LEVEL, Floats
 from models.heads.solve import discriminants
 from models.labels.scores import softmax
 from models.labels.taxonomy import load_taxonomy
-from models.local import Local
-from models.local_head import Lesson
 from models.shipped import load_zoo
+from models.site_learning.site_head import Lesson
+from models.site_learning.site_model import Local
 from pipeline.messages import Labelled, Vote
 from pipeline.sum_bytes import pack
 from pipeline.sums import Sums

@@ -42,10 +42,10 @@ from agents.role.telemetry import Metrics
 from agents.rollout.edge import edge_updates
 from models.answering.edge import Families
 from models.eyes import EdgeEye
-from models.local_eye import LocalEyes
-from models.local_head import Background
-from models.local_lessons import General
 from models.shipped import load_zoo
+from models.site_learning.lesson_log import General
+from models.site_learning.site_answers import LocalEyes
+from models.site_learning.site_head import Background
 from pipeline import topics
 from pipeline.clock import Clock, SystemClock
 from pipeline.delivery import BatchSender, Ingest, Sender

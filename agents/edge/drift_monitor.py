@@ -2,9 +2,9 @@
 
 ::
 
-    every answer, by tier ──> models.drift ──alarm──> Drift (MQTT, log, metrics); the stream counts twice among the asks
+    every answer, by tier ──> models.site_learning.drift ──alarm──> Drift (MQTT, log, metrics); the stream counts twice among the asks
     a label ────────────────────────^ (agrees or not)
-    the edge's doubt ──> candidate, one a sighting ──(it is over)──> models.asking ──> Ask (MQTT), settled by a label
+    the edge's doubt ──> candidate, one a sighting ──(it is over)──> models.site_learning.active_learning ──> Ask (MQTT), settled by a label
 
 All within the transactions of the answers, so that a restart goes on where it was. A frame of a camera that its device calls broken
 (flag ``camera-*``) is neither held against the past nor asked about: what is wrong there is no matter of labels. A `Drift` and
@@ -24,10 +24,10 @@ from agents.edge.label_request_store import Candidate
 from agents.edge.label_rules import LABELLED, LabelledEvent
 from agents.edge.store import DAY_S, EdgeStore, Known
 from agents.role.telemetry import Metrics
-from models import drift
 from models.answering.edge import FamilyAnswer
-from models.asking import Moment, Pace, decide, left, novelty, score
-from models.drift import Alarm, Observation, Watch
+from models.site_learning import drift
+from models.site_learning.active_learning import Moment, Pace, decide, left, novelty, score
+from models.site_learning.drift import Alarm, Observation, Watch
 from pipeline import clock
 from pipeline.clock import Clock
 from pipeline.messages import Ask, Drift, Event, Result, Task, Tier

@@ -27,9 +27,9 @@ from agents.edge.learning_store import About
 from agents.edge.store import EdgeStore
 from agents.role.dead_letters import INTERNAL_ERROR, RETRY_S
 from agents.role.telemetry import Metrics
-from models.local_eye import Served
-from models.local_head import Background
-from models.local_lessons import General, Learning, Step, Taught
+from models.site_learning.lesson_log import General, Learning, Step, Taught
+from models.site_learning.site_answers import Served
+from models.site_learning.site_head import Background
 from pipeline.errors import Rejected, Retry
 from pipeline.messages import Kind, Levels, Privacy, Tier
 from pipeline.privacy.gate import may_see

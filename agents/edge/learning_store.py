@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.local import Judged, Rule
-from models.local_head import Weighing
-from models.local_lessons import Standing, Step, Taught
+from models.site_learning.lesson_log import Standing, Step, Taught
+from models.site_learning.site_head import Weighing
+from models.site_learning.site_model import Judged, Rule
 from pipeline.messages import Privacy
 from pipeline.spool import Spool, Transaction
 

@@ -28,7 +28,7 @@ from models.eyes import EdgeSight, SiteWord
 from models.heads.pooled import Witnesses
 from models.labels.calibration import answer
 from models.labels.taxonomy import Taxonomy
-from models.local_eye import GeneralEyes
+from models.site_learning.site_answers import GeneralEyes
 from pipeline import clock, messages
 from pipeline.errors import Rejected
 from pipeline.messages import Crop, Envelope, Event, Feature, Kind, Levels, Privacy, Result, Tier, Vector

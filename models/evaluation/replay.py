@@ -1,7 +1,7 @@
 """Replays a fixed camera's frames: learns from the visits that have labels and answers the rest, with what it was worth.
 
 The way of a site in one go: every frame is looked at once (in several processes), labelled visits become lessons in the
-order of their time, each behind the gate of `models.local`, and the last head answers what nobody labelled::
+order of their time, each behind the gate of `models.site_learning.site_model`, and the last head answers what nobody labelled::
 
     FrameSequence --glimpsed, PlaceEye--> Views --Local.learn, visit by visit--> Local --> Answered, one a frame
 
@@ -37,10 +37,10 @@ from models.heads.linear import Floats
 from models.labels.calibration import answer
 from models.labels.scores import Scores
 from models.labels.taxonomy import Taxonomy, roll_up
-from models.local import STANDS_FROM, Local, Verdict
-from models.local_head import Lesson, LocalHead, extended
 from models.place import Glimpse, PlaceEye, View, background, glimpsed
 from models.shipped import load_zoo
+from models.site_learning.site_head import Lesson, LocalHead, extended
+from models.site_learning.site_model import STANDS_FROM, Local, Verdict
 from pipeline.errors import Rejected, Stop
 
 TRAIN_SHARE = 0.2

@@ -2,8 +2,8 @@
 
 A site's camera, as in `models.train.drift`: twelve families come, the n-th 1/n as often as the first; of half of them the general
 head has never heard (imitated by taking their columns away). Twenty sightings a day for fifteen days, a budget of four questions a
-day; each is answered rightly, and the site's head (`models.local`) learns it at once. Asked by chance, by doubt, by novelty, or by
-both, all at the same pace (`models.asking`); tested on pictures that never come, as many of each family.
+day; each is answered rightly, and the site's head (`models.site_learning.site_model`) learns it at once. Asked by chance, by doubt, by novelty, or by
+both, all at the same pace (`models.site_learning.active_learning`); tested on pictures that never come, as many of each family.
 
 Printed: a Markdown table, as in docs/learning.md. Takes some minutes.
 """
@@ -17,12 +17,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.asking import Moment, Pace, decide, novelty, score
 from models.eyes import CloudEye
 from models.labels.taxonomy import Taxonomy, load_taxonomy
-from models.local import Local
-from models.local_head import Lesson, LocalHead
 from models.shipped import load_zoo
+from models.site_learning.active_learning import Moment, Pace, decide, novelty, score
+from models.site_learning.site_head import Lesson, LocalHead
+from models.site_learning.site_model import Local
 from models.train.data import open_pack
 from models.train.drift import Photos
 

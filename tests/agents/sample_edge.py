@@ -27,8 +27,8 @@ from agents.role.telemetry import Metrics
 from agents.rollout.serving import Fixed
 from models.answering.edge import Families
 from models.eyes import EdgeEye
-from models.local_eye import LocalEyes
-from models.local_lessons import General
+from models.site_learning.lesson_log import General
+from models.site_learning.site_answers import LocalEyes
 from pipeline import messages, topics
 from pipeline.clock import HandClock
 from pipeline.delivery import Ingest

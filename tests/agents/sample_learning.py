@@ -25,8 +25,8 @@ from agents.edge.store import EdgeStore
 from agents.role.telemetry import Metrics
 from models.heads.linear import Floats
 from models.labels.taxonomy import load_taxonomy
-from models.local_eye import Served
-from models.local_lessons import General
+from models.site_learning.lesson_log import General
+from models.site_learning.site_answers import Served
 from pipeline import messages
 from pipeline.clock import HandClock
 from pipeline.messages import Feature, Levels, Privacy, Rank

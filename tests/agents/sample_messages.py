@@ -11,9 +11,9 @@ import msgspec
 from agents.demo.scenes import photo_folder
 from models import images
 from models.eyes import CloudEye, DeviceEye, EdgeEye
-from models.local_head import Background
 from models.series.occupancy import OccupancyModel
 from models.shipped import load_zoo
+from models.site_learning.site_head import Background
 from pipeline import clock, ids
 from pipeline.messages import Event, Levels, Privacy, Rank, Result, Task, Tier
 from pipeline.settings import DeviceSettings, Settings, StreamSettings

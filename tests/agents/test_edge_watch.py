@@ -11,7 +11,7 @@ import pytest
 from sample_edge import SampleEdge, sample_edge
 from sample_messages import NOW_S, OPEN, edge_eye, event, event_id, result, settings
 
-from models.drift import LEARNED, USUAL
+from models.site_learning.drift import LEARNED, USUAL
 from pipeline import clock, messages, topics
 from pipeline.messages import Ask, Drift, Event, Label, Privacy, Vector
 from pipeline.mqtt import Message

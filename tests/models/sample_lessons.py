@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from models.heads.linear import Floats
 from models.labels.taxonomy import Taxonomy, load_taxonomy
-from models.local_lessons import General, Taught
+from models.site_learning.lesson_log import General, Taught
 
 TREE = load_taxonomy()
 SPACE, DIMENSION = "space", 24

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.asking import LEAST_SCORE, Moment, Pace, decide, left, novelty, score
+from models.site_learning.active_learning import LEAST_SCORE, Moment, Pace, decide, left, novelty, score
 
 
 def asked(

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models import drift
-from models.drift import (
+from models.site_learning import drift
+from models.site_learning.drift import (
     LEARNED,
     RULES,
     USUAL,

@@ -8,8 +8,8 @@ import pytest
 from models.evaluation.frame_sequence import with_label
 from models.labels.scores import Scores
 from models.labels.taxonomy import Taxonomy, load_taxonomy, roll_up
-from models.local import CALIBRATED_FROM, HELD_AT, HELD_OF, Local
-from models.local_head import Lesson, Visits, extended
+from models.site_learning.site_head import Lesson, Visits, extended
+from models.site_learning.site_model import CALIBRATED_FROM, HELD_AT, HELD_OF, Local
 
 TREE = load_taxonomy()
 DIMENSION = 24

@@ -14,8 +14,8 @@ from models.eyes import EdgeSight
 from models.labels.calibration import DEFAULT_THRESHOLDS
 from models.labels.scores import Scores
 from models.labels.taxonomy import Taxonomy, roll_up
-from models.local_eye import SURE_FROM, LocalEyes, Served, refined
-from models.local_lessons import Learning
+from models.site_learning.lesson_log import Learning
+from models.site_learning.site_answers import SURE_FROM, LocalEyes, Served, refined
 
 
 class FlatEye:

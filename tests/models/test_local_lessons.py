@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from sample_lessons import DIMENSION, NEW, PATHS, SPACE, TREE, general, taught, vector
 
-from models import local
 from models.labels.scores import Scores
 from models.labels.taxonomy import roll_up
 from models.labels.taxonomy_growth import grown, row_under
-from models.local import CALIBRATED_FROM, HELD_LEAST, added
-from models.local_head import Background, Lesson, Visits
-from models.local_lessons import General, Learning, Taught
+from models.site_learning import site_model as local
+from models.site_learning.lesson_log import General, Learning, Taught
+from models.site_learning.site_head import Background, Lesson, Visits
+from models.site_learning.site_model import CALIBRATED_FROM, HELD_LEAST, added
 from pipeline.errors import Rejected
 from pipeline.sums import Sums
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.page_hinkley import LEAST, PageHinkley
+from models.site_learning.page_hinkley import LEAST, PageHinkley
 
 OF_RIVER = {
     (0, 18.0, 0.25): [619, 1015],

@@ -33,9 +33,9 @@ from models.heads.linear import Floats, components
 from models.heads.pooled import Witnesses
 from models.labels.taxonomy import Taxonomy
 from models.labels.taxonomy_growth import grown, row_under
-from models.local import CALIBRATED_FROM, Judged, Local, Rule, Verdict
-from models.local_eye import Served
-from models.local_head import Background, Lesson, Weighing
+from models.site_learning.site_answers import Served
+from models.site_learning.site_head import Background, Lesson, Weighing
+from models.site_learning.site_model import CALIBRATED_FROM, Judged, Local, Rule, Verdict
 
 WEIGHED_AGAIN = 1.25
 """By this factor lessons grow between two weighings."""

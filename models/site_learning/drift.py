@@ -31,7 +31,7 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from models.page_hinkley import Change, PageHinkley
+from models.site_learning.page_hinkley import Change, PageHinkley
 from pipeline.messages import UNKNOWN
 
 QUARTERS: Final = 4

@@ -9,8 +9,8 @@ tried), a sight stays as the general eye saw it. The vector that the cloud reads
 eye's: a site's labels can raise a person, never hide one.
 
 `word` is what the site's labels name: from the kingdom down to the deepest label that was given here and is likelier than not
-(`models.local.STANDS_FROM`), never past it. Below that the general head goes on, and so may the cloud. Before the site has labelled
-`models.local.CALIBRATED_FROM` visits its probabilities are nobody's measure: then it has a word for labels alone that the general head's
+(`models.site_learning.site_model.STANDS_FROM`), never past it. Below that the general head goes on, and so may the cloud. Before the site has labelled
+`models.site_learning.site_model.CALIBRATED_FROM` visits its probabilities are nobody's measure: then it has a word for labels alone that the general head's
 tree lacks, and all else stands by the general thresholds.
 
 Example::
@@ -32,8 +32,8 @@ from models.eyes import EdgeSight, SiteWord
 from models.labels.calibration import answer
 from models.labels.scores import Scores
 from models.labels.taxonomy import Taxonomy, roll_up
-from models.local import STANDS_FROM
-from models.local_head import LocalHead
+from models.site_learning.site_head import LocalHead
+from models.site_learning.site_model import STANDS_FROM
 
 SURE_FROM = 0.8
 """From this probability a label of the site's own needs no asking, and the cloud does not overrule it: above the half at which it stands,

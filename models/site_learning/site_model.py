@@ -1,7 +1,7 @@
 """A site's own learning: what one camera's or one site's labels add to what the cloud knows. Pure: lessons in, a head out.
 
 Three stages: the cloud's general head arrives; the site transfers it by its own labelled visits, which are added to integer
-sums, solved into a ridge head and pooled with it (`models.local_head`); and every further label is added behind a gate, in
+sums, solved into a ridge head and pooled with it (`models.site_learning.site_head`); and every further label is added behind a gate, in
 milliseconds::
 
     Lesson --learn--> Sums --gate: the visits held back--> taken, held back, or refused --head()--> LocalHead
@@ -34,7 +34,7 @@ import numpy as np
 from models.labels.calibration import fit_temperature
 from models.labels.scores import softmax
 from models.labels.taxonomy import RANKS, Taxonomy
-from models.local_head import (
+from models.site_learning.site_head import (
     FAINTEST,
     UNWEIGHED,
     Background,
