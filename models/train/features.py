@@ -1,7 +1,7 @@
 """Runs the backbone over the training packs once and keeps the features: ``python -m models.train.features``.
 
 Every step on features (projection, heads, calibration, evaluation) reads these arrays; what looks at pictures otherwise
-(`models.train.frames`, `models.train.glimpse_data`) draws them again. Views are drawn from a generator seeded by (pack,
+(`models.train.frames`, `models.train.glimpse.data`) draws them again. Views are drawn from a generator seeded by (pack,
 row, copy), so a rerun gives the same arrays whatever the number of workers.
 
 Written: ``build/train/features/<set>.npz`` with `feature` float16 (n, 1280), `row`, `view` (name of the view kind).

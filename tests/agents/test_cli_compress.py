@@ -93,7 +93,7 @@ def test_what_fails_half_way_leaves_an_earlier_file_as_it_was(
     [
         (("int8", "mine.onnx", "--photos", "photos"), "models.train.compress", "onnx"),
         (("fp16", "mine.onnx", "--photos", "photos"), "models.train.compress", "onnx"),
-        (("prune",), "models.train.prune", "torch"),
+        (("prune",), "models.train.glimpse.prune", "torch"),
     ],
 )
 def test_what_is_not_installed_is_told_with_what_to_install(

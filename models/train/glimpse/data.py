@@ -1,4 +1,4 @@
-"""The 64-pixel pictures that glimpse learns from, with its teacher's answers: ``python -m models.train.glimpse_data``.
+"""The 64-pixel pictures that glimpse learns from, with its teacher's answers: ``python -m models.train.glimpse.data``.
 
 Every view is one that the backbone has seen (`models.train.features`, which draws and keeps the further views of `MORE`
 too; the same generator draws each again), so lite0's frame head gives its own answers beside the true label: glimpse

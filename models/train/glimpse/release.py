@@ -1,4 +1,4 @@
-"""From the trained network to the zoo: ``python -m models.train.glimpse_release`` (after `glimpse`; needs `onnx`, no PyTorch).
+"""From the trained network to the zoo: ``python -m models.train.glimpse.release`` (after `glimpse`; needs `onnx`, no PyTorch).
 
 Static int8 by pictures of the training set, a temperature and the person threshold by held-out ones, the figures of the
 card by the test split, and ``models/zoo/glimpse`` with its manifest. The last layer stays float: it is a hundredth of the
@@ -6,7 +6,7 @@ weights, and the temperature goes into it.
 
 Example::
 
-    TIERWISE_DATASETS=~/data python -m models.train.glimpse_release
+    TIERWISE_DATASETS=~/data python -m models.train.glimpse.release
 """
 
 from __future__ import annotations

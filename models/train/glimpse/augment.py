@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.train.glimpse_net import centred
+from models.train.glimpse.net import centred
 
 # Half-widths of uniform draws: log of the zoom, log of the stretch, share of the side, radians.
 ZOOM, STRETCH, SHIFT, TURN = 0.25, 0.12, 0.10, 0.12

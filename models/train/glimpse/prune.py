@@ -1,4 +1,4 @@
-"""Takes whole channels out of `glimpse` and trains it on for a little: ``python -m models.train.prune`` (needs PyTorch).
+"""Takes whole channels out of `glimpse` and trains it on for a little: ``python -m models.train.glimpse.prune`` (needs PyTorch).
 
 A channel whose batch norm scales it down has the least to say (network slimming, Liu et al. 2017, arXiv:1708.06519), so
 of each layer those with the smallest scales go. What is left is a plain, smaller network (structured pruning: no sparse
@@ -7,7 +7,7 @@ with its accuracy, its bytes and its milliseconds on held-out pictures.
 
 Example::
 
-    python -m models.train.prune --keep 0.75 --keep 0.5 --epochs 3
+    python -m models.train.glimpse.prune --keep 0.75 --keep 0.5 --epochs 3
 
 Written: ``build/train/glimpse/kept-75/`` and so on, with `float.onnx`, `model.onnx` and the training's log.
 """
@@ -27,9 +27,9 @@ import numpy as np
 import torch
 
 from models.onnx_session import Network
-from models.train.glimpse import BUILD, Recipe, train
-from models.train.glimpse_net import Glimpse, export
-from models.train.glimpse_release import FRAMES, STATED, Figures, Split, compressed, figures, outputs_of
+from models.train.glimpse.net import Glimpse, export
+from models.train.glimpse.release import FRAMES, STATED, Figures, Split, compressed, figures, outputs_of
+from models.train.glimpse.train import BUILD, Recipe, train
 from pipeline.errors import Stop
 
 # int8 kernels compute channels by the eight.
@@ -86,7 +86,7 @@ def trained(folder: Path) -> Any:
     """The released network's weights, from its training's checkpoint. Raises `Stop`."""
     checkpoint = folder / "checkpoint.pt"
     if not checkpoint.exists():
-        raise Stop(f"{checkpoint} is not there; train glimpse first: python -m models.train.glimpse")
+        raise Stop(f"{checkpoint} is not there; train glimpse first: python -m models.train.glimpse.train")
     state = torch.load(checkpoint)["mean"]
     widths = [its.shape[0] for name, its in state.items() if name.startswith("body.") and its.ndim == 4]
     model = Glimpse([(width, stride) for width, (_, stride) in zip(widths, Glimpse().layers, strict=True)])

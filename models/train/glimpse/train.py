@@ -1,4 +1,4 @@
-"""Trains `glimpse`, the device's small network: ``python -m models.train.glimpse`` (after `glimpse_data`; needs PyTorch).
+"""Trains `glimpse`, the device's small network: ``python -m models.train.glimpse.train`` (after `glimpse_data`; needs PyTorch).
 
 It learns the true kingdom beside its teacher's probabilities (distillation, Hinton et al. 2015, arXiv:1503.02531), and a
 person by a log-odds of its own, in which a missed person costs three times a false alarm. What is released is the
@@ -11,8 +11,8 @@ for each other after each layer, which on a machine that others use too cost two
 
 Example::
 
-    python -m models.train.glimpse                         # an hour or more on two cores
-    python -m models.train.glimpse --epochs 1 --steps 5     # a few steps, to see that it runs
+    python -m models.train.glimpse.train                         # an hour or more on two cores
+    python -m models.train.glimpse.train --epochs 1 --steps 5     # a few steps, to see that it runs
 
 PyTorch 1.13 to 2.x. The float network is exported to ``build/train/glimpse/float.onnx``.
 """
@@ -35,8 +35,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.train.glimpse_augment import augment
-from models.train.glimpse_net import KINGDOMS, Glimpse, centred, export
+from models.train.glimpse.augment import augment
+from models.train.glimpse.net import KINGDOMS, Glimpse, centred, export
 
 BUILD = Path(__file__).parents[2] / "build" / "train" / "glimpse"
 PERSON = 2  # in `models.labels.taxonomy.KINGDOMS`, which this file, run where only PyTorch is installed, does not import
