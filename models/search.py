@@ -14,7 +14,7 @@ butterfly on a flower must not become a plant's kingdom, nor a bush an animal.
 
 Where something moved (`region`), that part is looked at in place of the map's animals; persons are searched for all the same.
 
-Source: class activation maps, Zhou et al. 2016 (arXiv:1512.04150). Measured against tiles in `models.train.frames`.
+Source: class activation maps, Zhou et al. 2016 (arXiv:1512.04150). Measured against tiles in `models.train.lite0.frames`.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ CONFINED = {
 LINES_MAX = 400
 LONG = {
     "pipeline/messages.py": "every message in one leaf",
-    "models/train/heads.py": "one training run from data to the zoo's files, run by hand",
+    "models/train/lite0/heads.py": "one training run from data to the zoo's files, run by hand",
 }
 
 

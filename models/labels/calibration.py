@@ -29,7 +29,7 @@ from models.labels.taxonomy import RANKS, Taxonomy
 UNKNOWN = "unknown"
 
 # What a family's and a species' answers may risk: with 90% certainty at most so many of them are wrong. The thresholds
-# that keep it belong to a model: its manifest states them (`models.train.heads` measures them on held-out photos).
+# that keep it belong to a model: its manifest states them (`models.train.lite0.heads` measures them on held-out photos).
 RISKS: Mapping[str, float] = MappingProxyType({"family": 0.05, "species": 0.08})
 # For answers of which nothing was measured. A kingdom only has to be likelier than not: below it there is nothing to
 # fall back on but `unknown`.

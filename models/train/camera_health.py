@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from models.camera_health import Camera, Finding, check, glance
 from models.eyes import Picture
 from models.train.data import Pack, open_pack
-from models.train.features import SCENES
+from models.train.lite0.features import SCENES
 
 EVERY_S = 360.0
 CAMERAS = 4

@@ -33,7 +33,7 @@ from models.novelty import Photos
 from models.retrain import Outcome, retrain
 from models.shipped import feature_head, frame_head, load_zoo, projection
 from models.train.data import Pack, open_pack
-from models.train.features import FEATURES, SIZE_PX
+from models.train.lite0.features import FEATURES, SIZE_PX
 from models.train.without import BEFORE
 from models.training import Held, HeldEvent
 from models.training_report import Figures, figures

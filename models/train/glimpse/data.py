@@ -1,6 +1,6 @@
 """The 64-pixel pictures that glimpse learns from, with its teacher's answers: ``python -m models.train.glimpse.data``.
 
-Every view is one that the backbone has seen (`models.train.features`, which draws and keeps the further views of `MORE`
+Every view is one that the backbone has seen (`models.train.lite0.features`, which draws and keeps the further views of `MORE`
 too; the same generator draws each again), so lite0's frame head gives its own answers beside the true label: glimpse
 learns both (distillation, Hinton et al. 2015, arXiv:1503.02531).
 
@@ -23,7 +23,7 @@ from models.heads.linear import FrameHead
 from models.labels.scores import softmax
 from models.labels.taxonomy import KINGDOMS, load_taxonomy
 from models.shipped import frame_head, load_zoo
-from models.train.features import (
+from models.train.lite0.features import (
     SIZE_PX,
     FeatureSet,
     augmented,
@@ -34,7 +34,7 @@ from models.train.features import (
     in_scene,
     opened,
 )
-from models.train.heads import SHARES
+from models.train.lite0.heads import SHARES
 
 BUILD = Path(__file__).parents[2] / "build" / "train" / "glimpse"
 # Of wild64's animals every other is enough beside the other kingdoms: they are three quarters of it.

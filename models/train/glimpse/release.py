@@ -30,7 +30,7 @@ from models.labels.taxonomy import KINGDOMS
 from models.manifest import make_manifest, write_manifest
 from models.onnx_session import Network
 from models.train.compress import INPUT_SCALE, INPUT_ZERO_POINT, Batch, quantise
-from models.train.heads import PERSON_FALSE_ALARMS
+from models.train.lite0.heads import PERSON_FALSE_ALARMS
 
 Floats = NDArray[np.float32]
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from models.heads.solve import discriminants
 from models.labels.taxonomy import IMAGENET_CLASSES, load_taxonomy
-from models.train.events import IMAGINED_EVENTS, REACH, add_views, imagined
+from models.train.lite0.events import IMAGINED_EVENTS, REACH, add_views, imagined
 from pipeline.sums import Sums
 
 TREE = load_taxonomy()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from models.labels.scores import softmax
-from models.train.linear import Linear, flat, make_projection, tune
+from models.train.lite0.linear import Linear, flat, make_projection, tune
 
 RNG = np.random.default_rng(0)
 CENTRES = RNG.normal(0, 1, (4, 300)).astype(np.float32)

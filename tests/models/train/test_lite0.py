@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("onnx", reason="training needs onnx: pip install 'tierwise[train]'")
 
-from models.train.lite0 import read_weights
+from models.train.lite0.lite0 import read_weights
 from pipeline.errors import Stop
 
 

@@ -9,7 +9,7 @@ from models.heads.pooled import tempered
 from models.labels.calibration import RISKS, error_bound
 from models.labels.scores import softmax
 from models.labels.taxonomy import load_taxonomy
-from models.train.measure import families, fit_temperatures, kingdoms, right, threshold
+from models.train.lite0.measure import families, fit_temperatures, kingdoms, right, threshold
 
 TREE = load_taxonomy()
 LEAVES = np.array([at for at, label in enumerate(TREE.families) if label in ("person", "other")])

@@ -7,7 +7,7 @@ import pytest
 
 from models.boxes import Box
 from models.labels.taxonomy import KINGDOMS
-from models.train.tiles import TILE_PERSON, tiles, tiling
+from models.train.lite0.tiles import TILE_PERSON, tiles, tiling
 
 ANIMAL = KINGDOMS.index("animal")
 FRAME = np.zeros((480, 640, 3), np.uint8)

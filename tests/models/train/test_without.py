@@ -76,8 +76,8 @@ def test_lessons_say_where_each_new_label_belongs() -> None:
 
 
 def test_twenty_labels_of_each_teach_what_was_never_seen() -> None:
-    from models.train.features import FEATURES
     from models.train.learning import KINDS, answered, photographed, taught
+    from models.train.lite0.features import FEATURES
     from models.training_report import figures
 
     try:
@@ -85,7 +85,7 @@ def test_twenty_labels_of_each_teach_what_was_never_seen() -> None:
     except Stop:
         pytest.skip(f"the packs are not in {data_root()}")
     if not (FEATURES / "wild64-224.npz").is_file():
-        pytest.skip("no features: python -m models.train.features")
+        pytest.skip("no features: python -m models.train.lite0.features")
     base = ZOO.base()
     photos = {name: photographed(its, base) for name, its in packs.items()}
     outcome = taught(base, photos, {"home": lessons(packs, base.tree)})

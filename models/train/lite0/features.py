@@ -1,7 +1,7 @@
-"""Runs the backbone over the training packs once and keeps the features: ``python -m models.train.features``.
+"""Runs the backbone over the training packs once and keeps the features: ``python -m models.train.lite0.features``.
 
 Every step on features (projection, heads, calibration, evaluation) reads these arrays; what looks at pictures otherwise
-(`models.train.frames`, `models.train.glimpse.data`) draws them again. Views are drawn from a generator seeded by (pack,
+(`models.train.lite0.frames`, `models.train.glimpse.data`) draws them again. Views are drawn from a generator seeded by (pack,
 row, copy), so a rerun gives the same arrays whatever the number of workers.
 
 Written: ``build/train/features/<set>.npz`` with `feature` float16 (n, 1280), `row`, `view` (name of the view kind).
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from models.onnx_session import Backbone, Network, serve
 from models.train.data import Pack, open_pack
-from models.train.lite0 import as_floats
+from models.train.lite0.lite0 import as_floats
 from models.train.views import Picture, compose, random_view, trapped
 
 ZOO = Path(__file__).parents[1] / "zoo" / "lite0" / "backbone.onnx"
@@ -114,7 +114,7 @@ def feature_sets(size_px: int = SIZE_PX) -> tuple[FeatureSet, ...]:
 
 
 def choice_sets() -> tuple[FeatureSet, ...]:
-    """What `models.train.choices` compares: other sizes, and the float network; two augmented views a photo.
+    """What `models.train.lite0.choices` compares: other sizes, and the float network; two augmented views a photo.
 
     They show the views of `feature_sets` and nothing of the test split, which no choice may see.
     """
@@ -199,7 +199,9 @@ def main() -> None:
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument("--choices", action="store_true", help="also what models.train.choices compares")
+    options.add_argument(
+        "--choices", action="store_true", help="also what models.train.lite0.choices compares"
+    )
     given = options.parse_args()
     FEATURES.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(os.cpu_count()) as workers:

@@ -1,6 +1,6 @@
 """Linear classifiers whose classes may share a label, tuned by softmax regression, and seen through a projection.
 
-The regression behind `models.train.heads`: numpy only, a fixed seed, no knowledge of what the labels mean.
+The regression behind `models.train.lite0.heads`: numpy only, a fixed seed, no knowledge of what the labels mean.
 
 Example::
 

@@ -1,4 +1,4 @@
-"""Makes the head that weighs what a search of a frame found: ``python -m models.train.frames`` (after `heads`; a few minutes).
+"""Makes the head that weighs what a search of a frame found: ``python -m models.train.lite0.frames`` (after `heads`; a few minutes).
 
 Held-out photos, small pictures and camera-trap frames (`models.train.traps`) are searched as the device does it; a softmax
 regression on the evidence answers the kingdom, a logistic one says whether a person is anywhere in the frame. Both are
@@ -34,8 +34,8 @@ from models.motion import MARGIN
 from models.onnx_session import Backbone
 from models.shipped import frame_head, load_zoo
 from models.train.data import open_pack
-from models.train.linear import Linear, flat, tune
-from models.train.tiles import tiling
+from models.train.lite0.linear import Linear, flat, tune
+from models.train.lite0.tiles import tiling
 from models.train.traps import traps
 
 ZOO = Path(__file__).parents[1] / "zoo" / "lite0"

