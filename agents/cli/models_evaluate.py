@@ -29,7 +29,7 @@ from models.evaluation.plots import draw, require_matplotlib
 from models.evaluation.report import render
 from models.labels.taxonomy import load_taxonomy
 from models.shipped import BACKBONE, load_zoo
-from models.train.data import data_root, open_pack
+from models.train.pictures.data import data_root, open_pack
 from pipeline.errors import Rejected, Stop
 from pipeline.settings import Settings
 

@@ -42,7 +42,7 @@ from pipeline.privacy import gate
 from pipeline.settings import Settings
 
 if TYPE_CHECKING:
-    from models.train.data import Pack
+    from models.train.pictures.data import Pack
 
 DEVICE: Final = "cam1"
 STREAMS: Final = tuple(f"photos{number}" for number in range(WINDOW))

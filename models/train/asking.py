@@ -23,8 +23,8 @@ from models.shipped import load_zoo
 from models.site_learning.active_learning import Moment, Pace, decide, novelty, score
 from models.site_learning.site_head import Lesson, LocalHead
 from models.site_learning.site_model import Local
-from models.train.data import open_pack
 from models.train.drift import Photos
+from models.train.pictures.data import open_pack
 
 SEEDS = 5
 DAYS, A_DAY, BUDGET = 15, 20, 4

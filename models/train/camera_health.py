@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from models.camera_health import Camera, Finding, check, glance
 from models.eyes import Picture
-from models.train.data import Pack, open_pack
 from models.train.lite0.features import SCENES
+from models.train.pictures.data import Pack, open_pack
 
 EVERY_S = 360.0
 CAMERAS = 4

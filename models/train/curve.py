@@ -29,10 +29,10 @@ from models.labels.calibration import answer
 from models.labels.scores import Scores, softmax
 from models.labels.taxonomy import KINGDOMS, Taxonomy, load_taxonomy, roll_up
 from models.shipped import Zoo, feature_head, frame_head, load_zoo, projection, shipped_sums
-from models.train.data import Pack, open_pack
 from models.train.lite0.events import TIMES, add_views, imagined
 from models.train.lite0.heads import BUILD, TREE_SHARES, Labelled, load, make_tree_heads, together, tree_start
 from models.train.lite0.measure import families, fit_temperatures
+from models.train.pictures.data import Pack, open_pack
 from pipeline.messages import Rank, Tier
 from pipeline.sums import Sums
 

@@ -24,7 +24,7 @@ from models.labels.scores import Scores
 from models.labels.taxonomy import KINGDOMS, Taxonomy, load_taxonomy
 from models.shipped import load_zoo
 from models.site_learning import drift
-from models.train.data import Pack, open_pack
+from models.train.pictures.data import Pack, open_pack
 
 STREAMS = 20
 BEFORE, AFTER = 500, 400

@@ -32,8 +32,8 @@ from models.labels.taxonomy_growth import grown, row_under
 from models.novelty import Photos
 from models.retrain import Outcome, retrain
 from models.shipped import feature_head, frame_head, load_zoo, projection
-from models.train.data import Pack, open_pack
 from models.train.lite0.features import FEATURES, SIZE_PX
+from models.train.pictures.data import Pack, open_pack
 from models.train.without import BEFORE
 from models.training import Held, HeldEvent
 from models.training_report import Figures, figures

@@ -27,7 +27,7 @@ from models.labels.scores import softmax
 from models.manifest import make_manifest, write_manifest
 from models.series.occupancy import LABELS, STALE_S, TELLING, UNITS, VALUES_PER_STREAM, features
 from models.series.statistics import default_dead_band, worth_sending
-from models.train.data import data_root
+from models.train.pictures.data import data_root
 from pipeline.errors import Stop
 
 ZOO = Path(__file__).parents[1] / "zoo" / "occupancy"

@@ -31,9 +31,9 @@ from models.boxes import Box
 from models.evaluation.frame_sequence import read_sequence
 from models.evaluation.label_value import render, summary
 from models.evaluation.replay import replay
-from models.train.data import Pack, open_pack
-from models.train.traps import PERSONS_SOURCE, SHARES
-from models.train.views import Picture
+from models.train.pictures.data import Pack, open_pack
+from models.train.pictures.traps import PERSONS_SOURCE, SHARES
+from models.train.pictures.views import Picture
 
 WIDTH_PX, HEIGHT_PX = 340, 256
 SPECIES = ("fox", "wolf", "puma")

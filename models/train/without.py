@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from models.labels.taxonomy import TABLE, Taxonomy, read_taxonomy
 from models.manifest import digest, make_manifest, read_manifest, write_manifest
-from models.train.data import Pack, open_pack
 from models.train.lite0.features import SIZE_PX
 from models.train.lite0.golden import add_golden
 from models.train.lite0.heads import TERMS, ZOO, in_half, make, save
+from models.train.pictures.data import Pack, open_pack
 
 BEFORE = Path(__file__).parents[2] / "agents" / "demo" / "before"
 VERSION = 1

@@ -13,7 +13,7 @@ from agents.demo.lessons import BEFORE, Amounts, Photo, chosen
 from agents.demo.worth import LAST, share, truth_path
 from models.labels.taxonomy import load_taxonomy
 from models.shipped import load_zoo
-from models.train.data import Pack, data_root, open_pack
+from models.train.pictures.data import Pack, data_root, open_pack
 from pipeline.errors import Stop
 from pipeline.messages import Result
 

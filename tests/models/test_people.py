@@ -8,7 +8,7 @@ import pytest
 
 from models import people
 from models.looks import OUTLINE_CLEAR
-from models.train.data import data_root, open_pack
+from models.train.pictures.data import data_root, open_pack
 
 
 def test_a_plain_wall_has_no_outline() -> None:

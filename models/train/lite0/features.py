@@ -24,9 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.onnx_session import Backbone, Network, serve
-from models.train.data import Pack, open_pack
 from models.train.lite0.lite0 import as_floats
-from models.train.views import Picture, compose, random_view, trapped
+from models.train.pictures.data import Pack, open_pack
+from models.train.pictures.views import Picture, compose, random_view, trapped
 
 ZOO = Path(__file__).parents[1] / "zoo" / "lite0" / "backbone.onnx"
 FLOAT = Path(__file__).parents[2] / "build" / "train" / "lite0" / "float.onnx"

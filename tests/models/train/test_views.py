@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.train.views import SCENE_SIZE_PX, SHORT_SIDE_PX, compose, night, random_view, trapped
+from models.train.pictures.views import SCENE_SIZE_PX, SHORT_SIDE_PX, compose, night, random_view, trapped
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (120, 200, 3), np.uint8)
 SCENE = np.full((100, 100, 3), 90, np.uint8)

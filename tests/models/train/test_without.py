@@ -8,8 +8,8 @@ import pytest
 from models.heads.release import HeadRelease
 from models.labels.taxonomy import TABLE, load_taxonomy, read_taxonomy
 from models.shipped import load_zoo
-from models.train.data import Pack, data_root, open_pack
 from models.train.learning import LABELS, Lesson, lessons, rows_of
+from models.train.pictures.data import Pack, data_root, open_pack
 from models.train.without import BEFORE, FAMILIES, SPECIES, left_out, rows_left_out, shortened
 from pipeline.errors import Rejected, Stop
 from tests.models.sample_release import sample_release

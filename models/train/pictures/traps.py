@@ -1,4 +1,4 @@
-"""Frames as camera traps make them, put together from photos: ``python -m models.train.traps FOLDER`` writes some to look at.
+"""Frames as camera traps make them, put together from photos: ``python -m models.train.pictures.traps FOLDER`` writes some to look at.
 
 No pack holds a camera trap's frames, so what a closer look is worth is measured on these: a subject (an animal of the
 photos, or a pedestrian) that covers 2 to 10% of a frame of 1600x1200, laid softly into a scene that is mirrored out to
@@ -27,8 +27,8 @@ import numpy as np
 
 from models.boxes import Box
 from models.labels.taxonomy import load_taxonomy
-from models.train.data import Pack, open_pack
-from models.train.views import Picture, night
+from models.train.pictures.data import Pack, open_pack
+from models.train.pictures.views import Picture, night
 
 WIDTH_PX, HEIGHT_PX = 1600, 1200
 SHARES = (0.02, 0.10)
