@@ -1,7 +1,7 @@
 """What `tierwise demo learning` shows the tiers: photos of species that its first model never met, and of some that it knows.
 
 The photos are the training packs' (`models.train.pictures.data`: none ships with Tierwise). The first model, `before/`, was made without
-them (`models.train.without`); of each new species some photos are labelled and others only asked about, all from the packs' rows of
+them (`models.train.studies.without`); of each new species some photos are labelled and others only asked about, all from the packs' rows of
 different splits, so that no burst of one animal stands on both sides.
 
 Example::

@@ -8,7 +8,7 @@ from models import images
 from models.place import glimpsed
 from models.train.pictures.data import data_root
 from models.train.pictures.traps import SHARES
-from models.train.place import CLASSES, HEIGHT_PX, WIDTH_PX, place
+from models.train.studies.place import CLASSES, HEIGHT_PX, WIDTH_PX, place
 
 pytestmark = pytest.mark.skipif(not (data_root() / "wild256").is_dir(), reason="needs the pack wild256")
 

@@ -8,9 +8,9 @@ import pytest
 from models.heads.release import HeadRelease
 from models.labels.taxonomy import TABLE, load_taxonomy, read_taxonomy
 from models.shipped import load_zoo
-from models.train.learning import LABELS, Lesson, lessons, rows_of
 from models.train.pictures.data import Pack, data_root, open_pack
-from models.train.without import BEFORE, FAMILIES, SPECIES, left_out, rows_left_out, shortened
+from models.train.studies.learning import LABELS, Lesson, lessons, rows_of
+from models.train.studies.without import BEFORE, FAMILIES, SPECIES, left_out, rows_left_out, shortened
 from pipeline.errors import Rejected, Stop
 from tests.models.sample_release import sample_release
 
@@ -76,8 +76,8 @@ def test_lessons_say_where_each_new_label_belongs() -> None:
 
 
 def test_twenty_labels_of_each_teach_what_was_never_seen() -> None:
-    from models.train.learning import KINDS, answered, photographed, taught
     from models.train.lite0.features import FEATURES
+    from models.train.studies.learning import KINDS, answered, photographed, taught
     from models.training_report import figures
 
     try:

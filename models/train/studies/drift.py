@@ -1,4 +1,4 @@
-"""How soon drift is told, and how often for nothing: ``python -m models.train.drift``, on wild64's held-out pictures.
+"""How soon drift is told, and how often for nothing: ``python -m models.train.studies.drift``, on wild64's held-out pictures.
 
 A stream is a camera that a few kinds visit, some often and some rarely; each sighting is one picture as the released edge
 answers it. After some hundred sightings something changes: other kinds come, the lens is out of focus, the pictures are a dark

@@ -1,4 +1,4 @@
-"""Accuracy against forwarding: ``python -m models.train.curve``, from the zoo's heads and held-out features.
+"""Accuracy against forwarding: ``python -m models.train.studies.curve``, from the zoo's heads and held-out features.
 
 A stream that wants a family asks the cloud only in doubt. This draws what that costs and saves (`models.evaluation.forwarding`): for
 every miner how right the families are against the share of events that reach the cloud, and where the cascade's own rule

@@ -1,6 +1,6 @@
-"""What twenty labels of a new species are worth: ``python -m models.train.learning`` (after `features` and `without`).
+"""What twenty labels of a new species are worth: ``python -m models.train.studies.learning`` (after `features` and `without`).
 
-The model that never met two families and five species (`models.train.without`) is given 20 labels of each, of photos that
+The model that never met two families and five species (`models.train.studies.without`) is given 20 labels of each, of photos that
 neither it nor anything else was made from, and retrained (`models.retrain`). Measured on all test photos of the packs, of
 new and of old species, before and after; beside the nearest class mean over the same vectors and labels, as it is, and held to
 what old species may lose.
@@ -34,7 +34,7 @@ from models.retrain import Outcome, retrain
 from models.shipped import feature_head, frame_head, load_zoo, projection
 from models.train.lite0.features import FEATURES, SIZE_PX
 from models.train.pictures.data import Pack, open_pack
-from models.train.without import BEFORE
+from models.train.studies.without import BEFORE
 from models.training import Held, HeldEvent
 from models.training_report import Figures, figures
 from pipeline.sums import Sums

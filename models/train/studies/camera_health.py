@@ -1,4 +1,4 @@
-"""How soon a broken camera is told, and how often for nothing: ``python -m models.train.camera_health``, on wild256's scenes.
+"""How soon a broken camera is told, and how often for nothing: ``python -m models.train.studies.camera_health``, on wild256's scenes.
 
 A camera is a window into a photo of a scene, in frames of 640x480 every six minutes: a day of drifting light and clouds, a night
 of an infrared lamp (or of nothing, where there is none), noise, and an animal in every tenth frame. After three days it breaks, at

@@ -1,4 +1,4 @@
-"""A model that has never met some species: ``python -m models.train.without`` (after `lite0` and `features`).
+"""A model that has never met some species: ``python -m models.train.studies.without`` (after `lite0` and `features`).
 
 The backbone is the released one; heads, projection and sums are made anew from photos of which two families and five species
 are left out, none of them a class of ImageNet. So learning them later can be measured, and shown (`tierwise demo learning`),

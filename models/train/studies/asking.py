@@ -1,6 +1,6 @@
-"""What asking is worth: ``python -m models.train.asking``, on wild64's held-out pictures.
+"""What asking is worth: ``python -m models.train.studies.asking``, on wild64's held-out pictures.
 
-A site's camera, as in `models.train.drift`: twelve families come, the n-th 1/n as often as the first; of half of them the general
+A site's camera, as in `models.train.studies.drift`: twelve families come, the n-th 1/n as often as the first; of half of them the general
 head has never heard (imitated by taking their columns away). Twenty sightings a day for fifteen days, a budget of four questions a
 day; each is answered rightly, and the site's head (`models.site_learning.site_model`) learns it at once. Asked by chance, by doubt, by novelty, or by
 both, all at the same pace (`models.site_learning.active_learning`); tested on pictures that never come, as many of each family.
@@ -23,8 +23,8 @@ from models.shipped import load_zoo
 from models.site_learning.active_learning import Moment, Pace, decide, novelty, score
 from models.site_learning.site_head import Lesson, LocalHead
 from models.site_learning.site_model import Local
-from models.train.drift import Photos
 from models.train.pictures.data import open_pack
+from models.train.studies.drift import Photos
 
 SEEDS = 5
 DAYS, A_DAY, BUDGET = 15, 20, 4
