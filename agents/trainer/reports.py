@@ -22,7 +22,7 @@ from typing import Final, Literal
 import msgspec
 
 from agents.trainer.triggers import Last
-from models.training_report import TrainingReport, render
+from models.training.report import TrainingReport, render
 from pipeline import clock, private_files
 from pipeline.errors import Stop
 

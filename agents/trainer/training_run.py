@@ -2,7 +2,7 @@
 
 ::
 
-    fold.snapshot() ──> models.retrain ──> release? ──> Repository.release (signed, on disk) ──> report
+    fold.snapshot() ──> models.training.retrain ──> release? ──> Repository.release (signed, on disk) ──> report
                                     └────> refusal ──────────────────────────────────────────────┘
 
 The report comes last: a trainer that is killed anywhere before it trains again, and what serves goes on serving.
@@ -24,9 +24,9 @@ from models.heads.release import HeadRelease
 from models.labels.rank_under import species_of
 from models.releases.repository import Repository
 from models.releases.targets import Current
-from models.retrain import retrain
-from models.training import About, Held, HeldEvent
-from models.training_report import Limits
+from models.training.candidate import About, Held, HeldEvent
+from models.training.report import Limits
+from models.training.retrain import retrain
 from pipeline import clock as clocks
 from pipeline.clock import Clock
 from pipeline.errors import Rejected, Retry, Stop

@@ -1,7 +1,7 @@
 """The golden set: vectors of photos that nobody's labels may spoil, with what is on them.
 
 It ships with the model as features, so that a trainer without photos can tell what a new head forgets. Some of it chooses how
-much new labels may be heard, the rest only judges (`models.retrain`).
+much new labels may be heard, the rest only judges (`models.training.retrain`).
 
 Example::
 

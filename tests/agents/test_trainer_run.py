@@ -1,4 +1,4 @@
-"""One training around `models.retrain`: what it is given, and that what cannot be trained is kept as such."""
+"""One training around `models.training.retrain`: what it is given, and that what cannot be trained is kept as such."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from models.labels.rank_under import Placing
 from models.releases.repository import Repository
 from models.releases.targets import Current
 from models.shipped import load_zoo
-from models.training_report import Limits
+from models.training.report import Limits
 from pipeline.clock import SystemClock
 from pipeline.fold import Fold
 from pipeline.folded import Entry, Snapshot

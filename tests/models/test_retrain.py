@@ -9,9 +9,9 @@ import pytest
 
 from models.heads.release import FEW, HeadRelease
 from models.labels.taxonomy_growth import row_under
-from models.retrain import Outcome, retrain
-from models.training import Held, HeldEvent
-from models.training_report import Limits, render
+from models.training.candidate import Held, HeldEvent
+from models.training.report import Limits, render
+from models.training.retrain import Outcome, retrain
 from pipeline.errors import Rejected
 from pipeline.sums import Sums
 from tests.models.sample_release import BASE, NEW, ZOO, vectors_of_new

@@ -6,7 +6,7 @@ import numpy as np
 
 from models.labels.taxonomy import load_taxonomy
 from models.labels.taxonomy_growth import grown, row_under
-from models.training_report import Figures, Limits, Share, complaints, figures, held_complaints
+from models.training.report import Figures, Limits, Share, complaints, figures, held_complaints
 
 TREE = load_taxonomy()
 

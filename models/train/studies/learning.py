@@ -1,7 +1,7 @@
 """What twenty labels of a new species are worth: ``python -m models.train.studies.learning`` (after `features` and `without`).
 
 The model that never met two families and five species (`models.train.studies.without`) is given 20 labels of each, of photos that
-neither it nor anything else was made from, and retrained (`models.retrain`). Measured on all test photos of the packs, of
+neither it nor anything else was made from, and retrained (`models.training.retrain`). Measured on all test photos of the packs, of
 new and of old species, before and after; beside the nearest class mean over the same vectors and labels, as it is, and held to
 what old species may lose.
 
@@ -29,14 +29,14 @@ from models.heads.pooled import witnessed
 from models.heads.release import FILES, HeadRelease
 from models.labels.taxonomy import Species, Taxonomy, load_taxonomy
 from models.labels.taxonomy_growth import grown, row_under
-from models.novelty import Photos
-from models.retrain import Outcome, retrain
 from models.shipped import feature_head, frame_head, load_zoo, projection
 from models.train.lite0.features import FEATURES, SIZE_PX
 from models.train.pictures.data import Pack, open_pack
 from models.train.studies.without import BEFORE
-from models.training import Held, HeldEvent
-from models.training_report import Figures, figures
+from models.training.candidate import Held, HeldEvent
+from models.training.new_label_weight import Photos
+from models.training.report import Figures, figures
+from models.training.retrain import Outcome, retrain
 from pipeline.sums import Sums
 
 LABELS: Mapping[str, int] = {"wild64": 10, "wild256": 10}

@@ -78,7 +78,7 @@ def test_lessons_say_where_each_new_label_belongs() -> None:
 def test_twenty_labels_of_each_teach_what_was_never_seen() -> None:
     from models.train.lite0.features import FEATURES
     from models.train.studies.learning import KINDS, answered, photographed, taught
-    from models.training_report import figures
+    from models.training.report import figures
 
     try:
         packs = {name: open_pack(name) for name in KINDS}

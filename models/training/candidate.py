@@ -1,6 +1,6 @@
 """One training: sites that spoil the rest are found and left out, a candidate is solved, judged, and made a release. Pure.
 
-`models.retrain` is the door, and tells the way of the data.
+`models.training.retrain` is the door, and tells the way of the data.
 
 Sources: leave-one-out influence on held-out data (Koh & Liang 2017, arXiv:1703.04730), exact here, since sums subtract; forgetting
 a site is what machine unlearning asks for (Cao & Yang 2015).
@@ -21,8 +21,8 @@ from models.heads.pooled import witnessed
 from models.heads.release import FEW, Calibration, HeadRelease, Lineage, SiteShare, Smoke
 from models.labels.taxonomy import Species, Taxonomy
 from models.labels.taxonomy_growth import grown
-from models.novelty import Photos, choose
-from models.training_report import (
+from models.training.new_label_weight import Photos, choose
+from models.training.report import (
     Figures,
     Limits,
     OfSite,

@@ -30,9 +30,9 @@ from models.heads.golden_set import GoldenSet
 from models.heads.release import HeadRelease
 from models.labels.taxonomy import Species, Taxonomy
 from models.labels.taxonomy_growth import grown
-from models.novelty import Photos
-from models.training import About, Held, Training
-from models.training_report import Limits, TrainingReport
+from models.training.candidate import About, Held, Training
+from models.training.new_label_weight import Photos
+from models.training.report import Limits, TrainingReport
 from pipeline.errors import Rejected
 from pipeline.sums import Sums
 
