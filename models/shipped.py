@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.eyes import CloudEye, DeviceEye, EdgeEye
 from models.heads.base import HeadBase
 from models.heads.golden_set import GOLDEN, GoldenSet
 from models.heads.linear import Arrays, Evidence, FrameHead, Projection, TreeHead
@@ -26,9 +25,10 @@ from models.heads.pooled import Temperatures
 from models.heads.release import Calibration, HeadRelease
 from models.labels.calibration import DEFAULT_THRESHOLDS
 from models.labels.taxonomy import KINGDOMS, TABLE, Taxonomy, load_taxonomy, read_taxonomy
-from models.looks import judging, searching
 from models.manifest import Manifest, digest_of_labels, read_manifest
-from models.search import PartsHead
+from models.vision.frame_scan import judging, searching
+from models.vision.region_search import PartsHead
+from models.vision.tier_models import CloudEye, DeviceEye, EdgeEye
 from pipeline.errors import Stop
 from pipeline.sums import Sums
 
@@ -62,7 +62,7 @@ class Zoo:
         """Kingdom and person, by the backbone or by `GLIMPSE`."""
         if model == GLIMPSE:
             return self._glimpse_eye()
-        from models import people  # OpenCV: the cloud must stay free of it
+        from models.vision import hog_people as people  # OpenCV: the cloud must stay free of it
 
         manifest = self._vision(model)
         head = frame_head(manifest)
@@ -135,7 +135,7 @@ class Zoo:
         return OccupancyModel(manifest.title, manifest.read("model.onnx"))
 
     def _glimpse_eye(self) -> DeviceEye:
-        from models.glimpse import Glimpse
+        from models.vision.glimpse import Glimpse
 
         manifest = self.manifest(GLIMPSE)
         if manifest.labels != digest_of_labels(KINGDOMS):

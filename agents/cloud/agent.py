@@ -28,9 +28,9 @@ from agents.role.telemetry import Metrics
 from agents.rollout.cloud import cloud_updates
 from agents.rollout.serving import Looker
 from models.answering import cascade
-from models.eyes import CloudEye, CloudSight
 from models.labels.calibration import answer
 from models.shipped import load_zoo
+from models.vision.tier_models import CloudEye, CloudSight
 from pipeline import messages, records, topics
 from pipeline.clock import Clock, SystemClock
 from pipeline.errors import Rejected, Retry, Stop

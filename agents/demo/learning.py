@@ -30,10 +30,10 @@ from agents.demo.worth import LAST, Share, Worth, nearest_mean, share
 from agents.rollout.promoted_store import ServingFiles
 from agents.up.plan import ROLE_NAMES, plan
 from agents.up.supervisor import News, Supervisor
-from models import images
 from models.heads.release import HeadRelease
 from models.releases.targets import MODEL
 from models.shipped import load_zoo
+from models.vision import images
 from pipeline import messages, topics
 from pipeline.errors import Stop
 from pipeline.messages import Ack, Label, Malformed, Result, Tier

@@ -21,7 +21,7 @@ import structlog
 from agents.device.store import SITE
 from agents.role import outbox
 from agents.role.telemetry import Metrics
-from models.camera_health import Camera, Finding, Glance, check
+from models.vision.camera_health import Camera, Finding, Glance, check
 from pipeline import clock, topics
 from pipeline.messages import Drift, Tier
 from pipeline.privacy.policy import Policy

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import structlog
 
-from models import images, motion
+from models.vision import images, motion
 from pipeline.clock import Clock
 from pipeline.errors import Stop
 

@@ -12,7 +12,7 @@ from agents.device.store import EDGE, SITE, DeviceStore
 from agents.refusals import refusal
 from agents.role import outbox
 from agents.role.telemetry import Metrics
-from models import images
+from models.vision import images
 from pipeline import messages, readings, topics
 from pipeline.clock import Clock
 from pipeline.errors import Rejected

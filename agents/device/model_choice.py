@@ -16,8 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from models.eyes import DeviceEye
 from models.shipped import BACKBONE, GLIMPSE, Zoo
+from models.vision.tier_models import DeviceEye
 from pipeline.messages import Privacy
 from pipeline.settings import Settings
 

@@ -41,11 +41,11 @@ from agents.role.presence import broker_parts, endpoint, model_names, presence, 
 from agents.role.telemetry import Metrics
 from agents.rollout.edge import edge_updates
 from models.answering.edge import Families
-from models.eyes import EdgeEye
 from models.shipped import load_zoo
 from models.site_learning.lesson_log import General
 from models.site_learning.site_answers import LocalEyes
 from models.site_learning.site_head import Background
+from models.vision.tier_models import EdgeEye
 from pipeline import topics
 from pipeline.clock import Clock, SystemClock
 from pipeline.delivery import BatchSender, Ingest, Sender

@@ -14,8 +14,8 @@ from agents.rollout.model_factory import kit_of
 from agents.rollout.promoted_store import ServingFiles
 from agents.rollout.serving import Serving
 from agents.rollout.shadow import cloud_glance
-from models.eyes import CloudEye
 from models.shipped import Zoo
+from models.vision.tier_models import CloudEye
 from pipeline.clock import Clock
 from pipeline.settings import Settings
 

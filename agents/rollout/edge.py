@@ -17,9 +17,9 @@ from agents.rollout.model_factory import kit_of
 from agents.rollout.promoted_store import ServingFiles
 from agents.rollout.serving import Serving
 from agents.rollout.shadow import edge_glance
-from models.eyes import EdgeEye
 from models.imported.family_model import OwnEye
 from models.shipped import Zoo
+from models.vision.tier_models import EdgeEye
 from pipeline.clock import Clock
 from pipeline.settings import Settings
 

@@ -6,12 +6,12 @@ import getpass
 import time
 from collections.abc import Callable
 
-from models.eyes import EdgeEye
 from models.heads.release import HeadRelease
 from models.imported import family_model as own_eye
 from models.imported.family_model import OwnEye
 from models.imported.registry import MODELS, Registry
 from models.shipped import Zoo
+from models.vision.tier_models import EdgeEye
 from pipeline import clock
 from pipeline.errors import Stop
 from pipeline.settings import Settings

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from agents.rollout.rules import Figures
-from models.eyes import CloudSight, EdgeSight
 from models.labels.calibration import answer
 from models.labels.scores import Scores
 from models.labels.taxonomy import RANKS, Taxonomy
+from models.vision.tier_models import CloudSight, EdgeSight
 
 TIMES_KEPT: Final = 1000
 """The median is over the newest so many events."""

@@ -19,14 +19,14 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from models import images
 from models.answering import cascade
 from models.answering.frame_gate import EYE_PX, Scene, Seen, look, part_to_send, with_person
 from models.answering.sightings import Visit, join
-from models.boxes import Box
-from models.camera_health import Glance, glance
-from models.eyes import DeviceEye, EdgeEye, EdgeSight
 from models.labels.taxonomy import Taxonomy
+from models.vision import images
+from models.vision.boxes import Box
+from models.vision.camera_health import Glance, glance
+from models.vision.tier_models import DeviceEye, EdgeEye, EdgeSight
 from pipeline import clock, ids, messages, readings
 from pipeline.messages import Crop, Event, Feature, Kind, Levels, Privacy, Rank, Result, Task, Tier, Vector
 from pipeline.privacy.policy import NAMED, UNNAMED, Policy, Verdict
@@ -106,7 +106,7 @@ class Frames:
         Raises
         ------
         Rejected
-            The bytes are no picture after all (see `models.images`).
+            The bytes are no picture after all (see `models.vision.images`).
         """
         time_s, flags = capture_time(event, received_s)
         source = f"{origin.site}/{origin.device}/{origin.name}"

@@ -21,14 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.edge.label_rules import KeptFeature
-from models import images
 from models.answering import cascade
-from models.boxes import Box
-from models.eyes import EdgeSight, SiteWord
 from models.heads.pooled import Witnesses
 from models.labels.calibration import answer
 from models.labels.taxonomy import Taxonomy
 from models.site_learning.site_answers import GeneralEyes
+from models.vision import images
+from models.vision.boxes import Box
+from models.vision.tier_models import EdgeSight, SiteWord
 from pipeline import clock, messages
 from pipeline.errors import Rejected
 from pipeline.messages import Crop, Envelope, Event, Feature, Kind, Levels, Privacy, Result, Tier, Vector

@@ -16,10 +16,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from models import images, motion
-from models.eyes import DeviceEye, DeviceSight
 from models.labels.calibration import DEFAULT_THRESHOLDS, answer
 from models.labels.taxonomy import Taxonomy
+from models.vision import images, motion
+from models.vision.tier_models import DeviceEye, DeviceSight
 
 EYE_PX = 448
 """Short side of the reduced decode that motion gate and eye share: twice the eye's served size, so that what moved can

@@ -16,9 +16,9 @@ from agents.rollout.serving import Fixed
 from models.answering.device import Frames
 from models.answering.edge import Families, FamilyEye
 from models.answering.frame_gate import Scene
-from models.eyes import CloudEye
 from models.labels.taxonomy import load_taxonomy
 from models.shipped import BACKBONE, load_zoo
+from models.vision.tier_models import CloudEye
 from pipeline import ids, topics
 from pipeline.clock import Clock, SystemClock
 from pipeline.messages import Privacy, Result, Tier

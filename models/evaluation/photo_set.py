@@ -20,8 +20,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from models import images
 from models.labels.taxonomy import Taxonomy, UnknownLabel, load_taxonomy
+from models.vision import images
 from pipeline.errors import Rejected, Stop
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})

@@ -29,18 +29,18 @@ import cv2
 import msgspec
 import numpy as np
 
-from models import images, motion
 from models.answering.frame_gate import EYE_PX
-from models.boxes import Box
 from models.evaluation.frame_sequence import Event, Frame, FrameSequence
 from models.heads.linear import Floats
 from models.labels.calibration import answer
 from models.labels.scores import Scores
 from models.labels.taxonomy import Taxonomy, roll_up
-from models.place import Glimpse, PlaceEye, View, background, glimpsed
 from models.shipped import load_zoo
 from models.site_learning.site_head import Lesson, LocalHead, extended
 from models.site_learning.site_model import STANDS_FROM, Local, Verdict
+from models.vision import images, motion
+from models.vision.boxes import Box
+from models.vision.night_background import Glimpse, PlaceEye, View, background, glimpsed
 from pipeline.errors import Rejected, Stop
 
 TRAIN_SHARE = 0.2

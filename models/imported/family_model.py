@@ -21,14 +21,14 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from models.boxes import Box
-from models.eyes import EdgeEye, EdgeSight
 from models.heads.release import HeadRelease
 from models.imported.imported_model import OwnModel, open_model
 from models.imported.registry import Registry
 from models.labels.calibration import DEFAULT_THRESHOLDS
 from models.labels.taxonomy import load_taxonomy
 from models.shipped import BACKBONE, Zoo
+from models.vision.boxes import Box
+from models.vision.tier_models import EdgeEye, EdgeSight
 from pipeline.errors import Stop
 
 

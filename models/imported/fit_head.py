@@ -25,7 +25,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models import images
 from models.answering.frame_gate import CROP_PX
 from models.evaluation.metrics import Rate, rate
 from models.evaluation.photo_set import Photo
@@ -49,6 +48,7 @@ from models.labels.calibration import DEFAULT_THRESHOLDS, expected_calibration_e
 from models.labels.scores import softmax
 from models.labels.taxonomy import Taxonomy
 from models.manifest import digest
+from models.vision import images
 from pipeline.errors import Rejected, Stop
 from pipeline.sums import Sums
 

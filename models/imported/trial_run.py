@@ -17,8 +17,8 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from models import images
 from models.imported.imported_model import OwnNetwork, Picture
+from models.vision import images
 from pipeline.errors import Rejected, Stop
 
 FIGURES: Final = "figures.json"

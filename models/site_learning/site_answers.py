@@ -28,12 +28,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
-from models.eyes import EdgeSight, SiteWord
 from models.labels.calibration import answer
 from models.labels.scores import Scores
 from models.labels.taxonomy import Taxonomy, roll_up
 from models.site_learning.site_head import LocalHead
 from models.site_learning.site_model import STANDS_FROM
+from models.vision.tier_models import EdgeSight, SiteWord
 
 SURE_FROM = 0.8
 """From this probability a label of the site's own needs no asking, and the cloud does not overrule it: above the half at which it stands,

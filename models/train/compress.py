@@ -28,8 +28,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from models import images
 from models.onnx_session import open_session
+from models.vision import images
 from pipeline.errors import Rejected, Stop
 
 Batch = dict[str, NDArray[Any]]

@@ -26,9 +26,9 @@ from agents.role.dead_letters import answer_or_refuse
 from agents.role.telemetry import Metrics
 from agents.rollout.serving import Fixed
 from models.answering.edge import Families
-from models.eyes import EdgeEye
 from models.site_learning.lesson_log import General
 from models.site_learning.site_answers import LocalEyes
+from models.vision.tier_models import EdgeEye
 from pipeline import messages, topics
 from pipeline.clock import HandClock
 from pipeline.delivery import Ingest

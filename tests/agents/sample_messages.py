@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 
 from agents.demo.scenes import photo_folder
-from models import images
-from models.eyes import CloudEye, DeviceEye, EdgeEye
 from models.series.occupancy import OccupancyModel
 from models.shipped import load_zoo
 from models.site_learning.site_head import Background
+from models.vision import images
+from models.vision.tier_models import CloudEye, DeviceEye, EdgeEye
 from pipeline import clock, ids
 from pipeline.messages import Event, Levels, Privacy, Rank, Result, Task, Tier
 from pipeline.settings import DeviceSettings, Settings, StreamSettings

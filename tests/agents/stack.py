@@ -42,7 +42,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from agents.role.run_file import ask_health, running
 from agents.up import ports
 from agents.up.plan import ROLE_NAMES
-from models import images
+from models.vision import images
 from pipeline import kafka, messages, topics
 from pipeline.messages import Ack, Refusal, Result, SightingReport, Tier
 from pipeline.settings import STARTER, Settings

@@ -19,7 +19,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from stack import GARDEN, PATIENCE_S, SITE, Capture, Listener, Stack, cat, cats, jpeg, photo
 
-from models import images
+from models.vision import images
 from pipeline import clock, ids, topics
 from pipeline.messages import Envelope, Kind, Privacy, Rank, Tier, UplinkBatch, encode
 from pipeline.readings import TIME_IMPLAUSIBLE

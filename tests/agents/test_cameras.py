@@ -21,7 +21,7 @@ from agents.device.camera_sources import (
     photos_of,
     taken_s,
 )
-from models import images
+from models.vision import images
 from pipeline.clock import HandClock
 from pipeline.errors import Stop
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from agents.cli import main
-from models.images import encode_jpeg
+from models.vision.images import encode_jpeg
 
 COLOURS = {"cat": (30, 30, 220), "wolf": (40, 200, 40)}
 VISITS = ("cat", "wolf", "empty", "cat", "wolf", "empty", "cat", "wolf", "cat", "wolf")

@@ -11,7 +11,7 @@ from sample_onnx import GREEN, RED, coloured, colours, features, save
 
 from agents.cli import main
 from agents.cli.doctor import examine
-from models.images import encode_png
+from models.vision.images import encode_png
 
 
 def run(*words: str) -> int:

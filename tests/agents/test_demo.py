@@ -17,7 +17,7 @@ from agents.demo import sensors
 from agents.demo.run import Plan, settings_for
 from agents.demo.scenes import FRAME_PX, SCENES, jpegs
 from agents.demo.tally import Percentiles, Tally, percentiles
-from models import images
+from models.vision import images
 from pipeline import messages, topics
 from pipeline.messages import Ack, Crop, Privacy, Report, Tier
 from pipeline.readings import parse

@@ -16,9 +16,9 @@ from agents.role import outbox
 from agents.role.telemetry import Metrics
 from models.answering.device import Frames
 from models.answering.frame_gate import Scene
-from models.camera_health import glance
-from models.images import Picture
 from models.labels.taxonomy import load_taxonomy
+from models.vision.camera_health import glance
+from models.vision.images import Picture
 from pipeline import topics
 from pipeline.messages import Drift, Privacy, Tier
 from pipeline.privacy.policy import Policy

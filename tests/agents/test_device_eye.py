@@ -11,10 +11,10 @@ from sample_messages import GARDEN, NOW_S, edge_eye, event_id, photo_jpeg, setti
 
 from agents.device.model_choice import KEEPS_UP_MS, choose, open_eye
 from models.answering.device import FrameAnswer, Frames, Scene
-from models.eyes import DeviceEye
 from models.labels.taxonomy import KINGDOMS, load_taxonomy
-from models.looks import judging
 from models.shipped import BACKBONE, GLIMPSE, load_zoo
+from models.vision.frame_scan import judging
+from models.vision.tier_models import DeviceEye
 from pipeline.messages import Crop, Privacy
 from pipeline.privacy.policy import Policy
 from pipeline.privacy.seal import Keyring

@@ -21,14 +21,14 @@ from sample_messages import (
     settings,
 )
 
-from models import images
 from models.answering.device import FrameAnswer, Frames, capture_time
 from models.answering.frame_gate import Scene
 from models.answering.sightings import Visit
-from models.boxes import Box
-from models.eyes import DeviceEye
 from models.labels.taxonomy import KINGDOMS, load_taxonomy
-from models.search import Found
+from models.vision import images
+from models.vision.boxes import Box
+from models.vision.region_search import Found
+from models.vision.tier_models import DeviceEye
 from pipeline import messages
 from pipeline.errors import Rejected
 from pipeline.messages import Crop, Feature, Kind, Privacy, Rank, Tier, Vector

@@ -17,8 +17,8 @@ from agents.device.readings import Meter
 from agents.device.store import EDGE, SITE, DeviceStore
 from agents.role import outbox
 from agents.role.telemetry import Metrics
-from models import images
 from models.answering.sightings import Visit
+from models.vision import images
 from pipeline import messages, topics
 from pipeline.clock import HandClock
 from pipeline.delivery import Ingest

@@ -33,8 +33,8 @@ from agents.cloud.agent import species_answer
 from agents.edge.room_windows import Hour, hour_of
 from agents.edge.store import DAY_S
 from agents.rollout.serving import Fixed
-from models import images
 from models.answering.edge import WITHDRAWN
+from models.vision import images
 from pipeline import clock, messages, topics
 from pipeline.messages import (
     Crop,

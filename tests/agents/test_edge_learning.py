@@ -24,8 +24,8 @@ from sample_messages import (
 
 from agents.edge.label_store import labelled_event
 from agents.edge.store import Context
-from models import images
 from models.site_learning.lesson_log import General
+from models.vision import images
 from pipeline.messages import Event, Label, Levels, Privacy, Rank, Result, Tier, Vector
 
 NEW = ("animal", "Felidae", "Leopardus guigna")

@@ -13,13 +13,13 @@ from agents.edge.agent import build
 from agents.rollout.imported_models import edge_eye as site_eye
 from agents.rollout.imported_models import edge_eyes, registry_of
 from agents.rollout.serving import Fixed
-from models import images
 from models.answering.edge import Families
 from models.imported.imported_model import PRESETS
 from models.imported.importing import Wanted, prepare
 from models.imported.registry import Registry
 from models.labels.taxonomy import load_taxonomy
 from models.shipped import load_zoo
+from models.vision import images
 from pipeline.errors import Stop
 from pipeline.messages import Crop, Tier, Vector
 from pipeline.privacy.policy import Policy

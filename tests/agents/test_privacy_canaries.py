@@ -11,9 +11,9 @@ import pytest
 from kafka_brokers import eventually
 from stack import GARDEN, HALL, PATIENCE_S, SITE, Heard, Listener, Stack, cats, jpeg, photo
 
-from models import images
 from models.answering.frame_gate import EYE_PX
 from models.shipped import load_zoo
+from models.vision import images
 from pipeline import messages, topics
 from pipeline.errors import Rejected
 from pipeline.messages import Event, Feature, Privacy, Rank, Tier, UplinkBatch, decode

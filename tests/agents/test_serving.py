@@ -10,9 +10,9 @@ import pytest
 
 from agents.rollout.serving import WAITING_MAX, Serving, Trial
 from agents.rollout.shadow import Glance, Tally, cloud_glance
-from models.eyes import CloudSight
 from models.labels.scores import Scores
 from models.labels.taxonomy import Taxonomy, load_taxonomy
+from models.vision.tier_models import CloudSight
 from pipeline.errors import Rejected
 
 TREE = load_taxonomy()

@@ -21,8 +21,8 @@ from agents.rollout.promoted_store import ServingFiles
 from agents.rollout.rules import MOST_TRIES
 from agents.rollout.serving import Serving
 from agents.rollout.shadow import cloud_glance
-from models.eyes import CloudEye, CloudSight
 from models.heads.release import HeadRelease
+from models.vision.tier_models import CloudEye, CloudSight
 from pipeline.clock import HandClock, SystemClock
 from pipeline.errors import Rejected, Retry
 from tests.models.sample_release import BASE, NEW, ZOO, sample_release, vectors_of_new

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.camera_health import ALWAYS_DARK_S, Camera, Finding, check, glance
+from models.vision.camera_health import ALWAYS_DARK_S, Camera, Finding, check, glance
 
 Picture = NDArray[np.uint8]
 MINUTE_S, HOUR_S = 60.0, 3600.0

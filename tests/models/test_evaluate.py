@@ -12,7 +12,7 @@ from models.evaluation.evaluate import Evaluation, Outcome, evaluate, open_eyes
 from models.evaluation.metrics import measure
 from models.evaluation.photo_set import Photo, read_photos
 from models.evaluation.report import render
-from models.images import encode_jpeg
+from models.vision.images import encode_jpeg
 from pipeline.errors import Stop
 
 

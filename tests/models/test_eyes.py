@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import pytest
 
-from models.boxes import Box
-from models.eyes import EdgeEye
 from models.labels.calibration import RISKS
 from models.labels.taxonomy import KINGDOMS, load_taxonomy
 from models.shipped import load_zoo
+from models.vision.boxes import Box
+from models.vision.tier_models import EdgeEye
 from pipeline.errors import Rejected
 
 ZOO = load_zoo()

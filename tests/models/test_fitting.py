@@ -10,7 +10,6 @@ from sample_onnx import BLUE, GREEN, RED, coloured, colours, features, save
 
 from models.evaluation.photo_set import Photo
 from models.heads.solve import solve
-from models.images import encode_png
 from models.imported.family_model import open_edge_eye
 from models.imported.fit_head import PARTS, Fitted, backbone_of, fit, next_version
 from models.imported.imported_model import SUMS, ByteRange, open_model
@@ -18,6 +17,7 @@ from models.imported.importing import Wanted, prepare
 from models.imported.registry import Entry, Registry
 from models.labels.taxonomy import load_taxonomy
 from models.shipped import load_zoo
+from models.vision.images import encode_png
 from pipeline.errors import Stop
 from pipeline.sums import Sums
 

@@ -10,11 +10,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from models.boxes import Box
-from models.glimpse import INPUT_PX, Glimpse, read, served, shrink
 from models.labels.taxonomy import KINGDOMS
 from models.manifest import Manifest, read_manifest, write_manifest
 from models.shipped import GLIMPSE, ZOO, load_zoo
+from models.vision.boxes import Box
+from models.vision.glimpse import INPUT_PX, Glimpse, read, served, shrink
 from pipeline.errors import Stop
 
 MANIFEST = load_zoo().manifest(GLIMPSE)

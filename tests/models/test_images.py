@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models import images
-from models.images import ImageRefused, decode, encode_jpeg, encode_png, inspect
-from models.motion import Box
+from models.vision import images
+from models.vision.images import ImageRefused, decode, encode_jpeg, encode_png, inspect
+from models.vision.motion import Box
 
 # A 24x16 CMYK JPEG of one colour (no cyan, much magenta and yellow: red).
 CMYK = base64.b64decode(

@@ -13,7 +13,6 @@ import pytest
 from onnx import TensorProto, helper
 from sample_onnx import BLUE, GREEN, RED, coloured, colours, features, save
 
-from models import images
 from models.imported.family_model import OwnEye, open_edge_eye
 from models.imported.imported_model import PRESETS, OwnNetwork, open_model, read_spec
 from models.imported.importing import OPSETS, Wanted, prepare, read_labels
@@ -21,6 +20,7 @@ from models.imported.registry import Draft, Registry
 from models.imported.trial_run import Figures
 from models.labels.taxonomy import load_taxonomy
 from models.shipped import load_zoo
+from models.vision import images
 from pipeline.errors import Stop
 
 TREE = load_taxonomy()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from models.evaluation.photo_set import read_photos
-from models.images import encode_jpeg
+from models.vision.images import encode_jpeg
 from pipeline.errors import Stop
 
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from sample_lessons import DIMENSION, NEW, PATHS, SPACE, TREE, general, taught, vector
 
-from models.boxes import Box
-from models.eyes import EdgeSight
 from models.labels.calibration import DEFAULT_THRESHOLDS
 from models.labels.scores import Scores
 from models.labels.taxonomy import Taxonomy, roll_up
 from models.site_learning.lesson_log import Learning
 from models.site_learning.site_answers import SURE_FROM, LocalEyes, Served, refined
+from models.vision.boxes import Box
+from models.vision.tier_models import EdgeSight
 
 
 class FlatEye:

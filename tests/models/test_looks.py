@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from models import search
-from models.boxes import Box
 from models.labels.taxonomy import KINGDOMS
-from models.looks import OUTLINE_CLEAR, Judge, Picture, judging, searching
+from models.vision import region_search as search
+from models.vision.boxes import Box
+from models.vision.frame_scan import OUTLINE_CLEAR, Judge, Picture, judging, searching
 
 ANIMAL = KINGDOMS.index("animal")
 FRAME = np.zeros((480, 640, 3), np.uint8)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from models.motion import Background, Box, Motion, look
+from models.vision.motion import Background, Box, Motion, look
 
 RNG = np.random.default_rng(0)
 SCENE = cv2.GaussianBlur(RNG.integers(0, 256, (240, 320, 3), np.uint8), (0, 0), 6)

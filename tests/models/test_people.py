@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from models import people
-from models.looks import OUTLINE_CLEAR
 from models.train.pictures.data import data_root, open_pack
+from models.vision import hog_people as people
+from models.vision.frame_scan import OUTLINE_CLEAR
 
 
 def test_a_plain_wall_has_no_outline() -> None:

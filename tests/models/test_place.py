@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from models import motion
-from models.boxes import Box
-from models.place import Glimpse, background, glimpsed
+from models.vision import motion
+from models.vision.boxes import Box
+from models.vision.night_background import Glimpse, background, glimpsed
 
 PLACE = cv2.resize(
     np.random.default_rng(0).integers(60, 160, (12, 16, 3)).astype(np.uint8),

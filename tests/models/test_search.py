@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import search
-from models.boxes import Box
 from models.labels.scores import softmax
+from models.vision import region_search as search
+from models.vision.boxes import Box
 
 DIMENSION = 8
 

@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.glimpse import shrink
 from models.heads.linear import FrameHead
 from models.labels.scores import softmax
 from models.labels.taxonomy import KINGDOMS, load_taxonomy
@@ -35,6 +34,7 @@ from models.train.lite0.features import (
     opened,
 )
 from models.train.lite0.heads import SHARES
+from models.vision.glimpse import shrink
 
 BUILD = Path(__file__).parents[2] / "build" / "train" / "glimpse"
 # Of wild64's animals every other is enough beside the other kingdoms: they are three quarters of it.

@@ -23,20 +23,22 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models import images, people, search
-from models.boxes import Box
 from models.heads.linear import Floats, FrameHead
 from models.labels.scores import softmax
 from models.labels.taxonomy import KINGDOMS, load_taxonomy
-from models.looks import OUTLINE_CLEAR
 from models.manifest import make_manifest, read_manifest, write_manifest
-from models.motion import MARGIN
 from models.onnx_session import Backbone
 from models.shipped import frame_head, load_zoo
 from models.train.lite0.linear import Linear, flat, tune
 from models.train.lite0.tiles import tiling
 from models.train.pictures.data import open_pack
 from models.train.pictures.traps import traps
+from models.vision import hog_people as people
+from models.vision import images
+from models.vision import region_search as search
+from models.vision.boxes import Box
+from models.vision.frame_scan import OUTLINE_CLEAR
+from models.vision.motion import MARGIN
 
 ZOO = Path(__file__).parents[1] / "zoo" / "lite0"
 FOUND = Path(__file__).parents[2] / "build" / "train" / "frames"

@@ -5,7 +5,7 @@ It is read here without PyTorch, by an unpickler that knows four names and refus
 into the convolutions, and the graph is quantised statically (QDQ, per channel, MinMax over photos of wild256's train
 split). The network eats the picture's own bytes: a uint8 RGB tensor (1, 3, height, width), since the quantised input
 of (x - 127) / 128 is exactly x with zero point 127; its outputs are the 1280-d pooled feature and, on
-request, the map that it was pooled from (`models.search` reads that).
+request, the map that it was pooled from (`models.vision.region_search` reads that).
 
 Written: ``models/zoo/lite0/backbone.onnx`` (ships) and, under ``build/train/lite0``, the float network and ImageNet's
 own classifier (`classifier.npz`: weights (1280, 1000), bias (1000,)), from which the heads are made.

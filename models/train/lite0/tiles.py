@@ -1,15 +1,15 @@
-"""A frame in six tiles: what the search by the backbone's map (`models.search`) replaced, kept to be measured against it."""
+"""A frame in six tiles: what the search by the backbone's map (`models.vision.region_search`) replaced, kept to be measured against it."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from models.boxes import Box, crop
 from models.heads.linear import Floats
 from models.labels.scores import softmax
 from models.labels.taxonomy import KINGDOMS
-from models.looks import Judge, Look, Picture
-from models.search import Found
+from models.vision.boxes import Box, crop
+from models.vision.frame_scan import Judge, Look, Picture
+from models.vision.region_search import Found
 
 # Where nothing says which part of a frame matters, it is also looked at in parts: three across the longer side, two
 # across the shorter, overlapping by a third, so that an animal of 2% of the frame covers a fifth of one of them.

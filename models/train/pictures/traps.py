@@ -25,10 +25,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from models.boxes import Box
 from models.labels.taxonomy import load_taxonomy
 from models.train.pictures.data import Pack, open_pack
 from models.train.pictures.views import Picture, night
+from models.vision.boxes import Box
 
 WIDTH_PX, HEIGHT_PX = 1600, 1200
 SHARES = (0.02, 0.10)

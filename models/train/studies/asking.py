@@ -17,7 +17,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.eyes import CloudEye
 from models.labels.taxonomy import Taxonomy, load_taxonomy
 from models.shipped import load_zoo
 from models.site_learning.active_learning import Moment, Pace, decide, novelty, score
@@ -25,6 +24,7 @@ from models.site_learning.site_head import Lesson, LocalHead
 from models.site_learning.site_model import Local
 from models.train.pictures.data import open_pack
 from models.train.studies.drift import Photos
+from models.vision.tier_models import CloudEye
 
 SEEDS = 5
 DAYS, A_DAY, BUDGET = 15, 20, 4

@@ -19,10 +19,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.camera_health import Camera, Finding, check, glance
-from models.eyes import Picture
 from models.train.lite0.features import SCENES
 from models.train.pictures.data import Pack, open_pack
+from models.vision.camera_health import Camera, Finding, check, glance
+from models.vision.tier_models import Picture
 
 EVERY_S = 360.0
 CAMERAS = 4

@@ -18,13 +18,13 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from models.eyes import EdgeEye, EdgeSight, Picture
 from models.labels.calibration import answer
 from models.labels.scores import Scores
 from models.labels.taxonomy import KINGDOMS, Taxonomy, load_taxonomy
 from models.shipped import load_zoo
 from models.site_learning import drift
 from models.train.pictures.data import Pack, open_pack
+from models.vision.tier_models import EdgeEye, EdgeSight, Picture
 
 STREAMS = 20
 BEFORE, AFTER = 500, 400

@@ -27,13 +27,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.boxes import Box
 from models.evaluation.frame_sequence import read_sequence
 from models.evaluation.label_value import render, summary
 from models.evaluation.replay import replay
 from models.train.pictures.data import Pack, open_pack
 from models.train.pictures.traps import PERSONS_SOURCE, SHARES
 from models.train.pictures.views import Picture
+from models.vision.boxes import Box
 
 WIDTH_PX, HEIGHT_PX = 340, 256
 SPECIES = ("fox", "wolf", "puma")

@@ -13,12 +13,12 @@ pytest.importorskip("torch", reason="training glimpse needs PyTorch: pip install
 
 import torch
 
-from models.glimpse import read
 from models.onnx_session import Network
 from models.train.glimpse import train as glimpse
 from models.train.glimpse.augment import augment
 from models.train.glimpse.net import Glimpse, centred, export
 from models.train.glimpse.train import Recipe, loss_of, rate_at, train
+from models.vision.glimpse import read
 
 SMALL = ((8, 2), (8, 2), (8, 2))
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.boxes import Box
 from models.labels.taxonomy import KINGDOMS
 from models.train.lite0.tiles import TILE_PERSON, tiles, tiling
+from models.vision.boxes import Box
 
 ANIMAL = KINGDOMS.index("animal")
 FRAME = np.zeros((480, 640, 3), np.uint8)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from models import images
 from models.train.pictures.data import data_root
 from models.train.pictures.traps import HEIGHT_PX, SHARES, WIDTH_PX, traps
+from models.vision import images
 
 pytestmark = pytest.mark.skipif(not (data_root() / "wild256").is_dir(), reason="needs the pack wild256")
 

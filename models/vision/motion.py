@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.boxes import Box as Box
+from models.vision.boxes import Box as Box
 
 # The grey picture's longer side. An animal of 2% of a frame still covers some 100 of its pixels.
 GREY_PX = 96

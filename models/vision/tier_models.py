@@ -26,14 +26,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.boxes import Box
 from models.heads.linear import Floats, FrameHead, Projection, components
 from models.heads.pooled import Witnesses
 from models.labels.calibration import DEFAULT_THRESHOLDS
 from models.labels.scores import Scores
 from models.labels.taxonomy import KINGDOMS, Taxonomy, roll_up
-from models.looks import Look
-from models.search import CROP_PERSON
+from models.vision.boxes import Box
+from models.vision.frame_scan import Look
+from models.vision.region_search import CROP_PERSON
 
 Picture = NDArray[np.uint8]
 FeatureOf = Callable[[Picture], Floats]

@@ -25,10 +25,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from models.boxes import Box, crop
 from models.heads.linear import Arrays, Floats, FrameHead
 from models.labels.scores import softmax
 from models.labels.taxonomy import KINGDOMS
+from models.vision.boxes import Box, crop
 
 Picture = NDArray[np.uint8]
 

@@ -27,7 +27,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.boxes import crop as crop
+from models.vision.boxes import crop as crop
 from pipeline.errors import Rejected
 
 Picture = NDArray[np.uint8]

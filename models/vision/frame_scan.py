@@ -15,11 +15,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from models import search
-from models.boxes import Box, crop
 from models.heads.linear import Floats, FrameHead
 from models.labels.scores import softmax
-from models.search import Found
+from models.vision import region_search as search
+from models.vision.boxes import Box, crop
+from models.vision.region_search import Found
 
 Picture = NDArray[np.uint8]
 
@@ -29,14 +29,14 @@ OUTLINE_CLEAR = 0.5
 
 # A frame, and what moved in it (None: nothing says which part matters).
 Look = Callable[[Picture, Box | None], Found]
-# How clearly a person's outline is seen in a frame (`models.people.outline`).
+# How clearly a person's outline is seen in a frame (`models.vision.hog_people.outline`).
 Outline = Callable[[Picture], float]
 # Pictures -> calibrated logits over `KINGDOMS` (n, 4), scores of a person (n,).
 Judge = Callable[[Sequence[Picture]], tuple[Floats, Floats]]
 
 
 def searching(backbone: search.Backbone, head: FrameHead, parts: search.PartsHead, outline: Outline) -> Look:
-    """By the backbone, which finds what is small by itself (`models.search`); `outline` is asked where it doubts."""
+    """By the backbone, which finds what is small by itself (`models.vision.region_search`); `outline` is asked where it doubts."""
 
     def look(frame: Picture, region: Box | None) -> Found:
         evidence = search.search(frame, region, backbone, head)

@@ -2,7 +2,7 @@
 
 It knows nothing of what the backbone knows: it looks for the outline of an upright person. Alone it is weak (it misses
 who sits, who is near or half hidden), but where the backbone is in doubt an outline settles it. It takes four to five
-times the backbone's time, so it is asked in doubt only (`models.looks.searching`).
+times the backbone's time, so it is asked in doubt only (`models.vision.frame_scan.searching`).
 
 Example::
 

@@ -32,8 +32,8 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from models.motion import GREY_PX
-from models.place import NIGHT_BELOW
+from models.vision.motion import GREY_PX
+from models.vision.night_background import NIGHT_BELOW
 
 Fault = Literal["", "dark", "frozen", "moved", "blurred"]
 

@@ -1,7 +1,7 @@
 """What a fixed camera sees that was not there before: a frame against its place's own background, by day and by night.
 
 A camera trap takes a few frames a visit and hours lie between visits, so a background that follows frame by frame
-(`models.motion`) keeps the first animal as a ghost and starts anew at every dusk. Here the background of a frame is the
+(`models.vision.motion`) keeps the first animal as a ghost and starts anew at every dusk. Here the background of a frame is the
 median of earlier frames of its regime, day or infrared night, in which its own visit has no part::
 
     frame --glimpsed--> Glimpse (grey, night?) --background--> motion.Background --parts--> where something moved
@@ -25,14 +25,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models import motion
-from models.boxes import Box, crop
-from models.eyes import CloudEye, DeviceEye, Picture
 from models.heads.linear import Floats, FrameHead, Projection
 from models.labels.scores import softmax
 from models.onnx_session import Backbone
-from models.search import ANIMAL, PERSON
 from models.shipped import BACKBONE, Zoo, frame_head, projection
+from models.vision import motion
+from models.vision.boxes import Box, crop
+from models.vision.region_search import ANIMAL, PERSON
+from models.vision.tier_models import CloudEye, DeviceEye, Picture
 
 NIGHT_BELOW = 6.0
 """A frame whose pixels' channels differ by less, on average, is an infrared lamp's (grey levels; JPEG makes a few)."""
