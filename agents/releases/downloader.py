@@ -27,14 +27,14 @@ import structlog
 from agents.releases.source import VerifiedSource
 from models.releases.client import Trust
 from pipeline import messages, topics
-from pipeline.blobs import Blobs, File
-from pipeline.chunks import Wishes
 from pipeline.clock import Clock
 from pipeline.errors import Rejected, Retry
+from pipeline.files.blobs import Blobs, File
+from pipeline.files.chunk_requests import Wishes
+from pipeline.files.release_names import METADATA_MAX_BYTES, metadata_file
 from pipeline.messages import Chunk, Malformed, Tier
 from pipeline.mqtt import Connection, Handler, Message
 from pipeline.privacy import gate
-from pipeline.release_files import METADATA_MAX_BYTES, metadata_file
 from pipeline.settings import Settings
 
 log = structlog.get_logger("releases")

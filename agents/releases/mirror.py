@@ -23,11 +23,11 @@ from agents.releases.source import VerifiedSource
 from agents.role.kafka_wait import await_topics
 from models.releases.client import Trust
 from pipeline import topics
-from pipeline.blobs import Blobs, File, sha256
 from pipeline.clock import Clock
 from pipeline.errors import Retry
+from pipeline.files.blobs import Blobs, File, sha256
+from pipeline.files.release_names import METADATA_MAX_BYTES, PART_BYTES, Part, metadata_file, part_of
 from pipeline.kafka import Fetched, Follower
-from pipeline.release_files import METADATA_MAX_BYTES, PART_BYTES, Part, metadata_file, part_of
 from pipeline.settings import KafkaSettings, Settings
 
 log = structlog.get_logger("releases")

@@ -21,9 +21,9 @@ import structlog
 from models.releases.repository import DAY_S, Repository
 from pipeline import topics
 from pipeline.errors import Rejected
+from pipeline.files.release_names import parts
 from pipeline.kafka import Producer, read_all
 from pipeline.privacy import gate
-from pipeline.release_files import parts
 from pipeline.settings import KafkaSettings
 
 log = structlog.get_logger("trainer")

@@ -18,12 +18,12 @@ import structlog
 
 from agents.releases.mirror import Following
 from pipeline import messages, topics
-from pipeline.chunks import CHUNK_BYTES
 from pipeline.errors import Rejected, Retry
+from pipeline.files.chunk_requests import CHUNK_BYTES
+from pipeline.files.release_names import metadata_file
 from pipeline.messages import Chunk, ChunkWanted, Tier
 from pipeline.mqtt import Connection, Message
 from pipeline.privacy import gate
-from pipeline.release_files import metadata_file
 from pipeline.settings import KafkaSettings
 
 log = structlog.get_logger("gateway")

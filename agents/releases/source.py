@@ -29,8 +29,8 @@ from typing import Protocol
 
 from models.releases.client import Trust
 from models.releases.targets import CURRENT, MODEL, Current, files_of
-from pipeline.blobs import Blobs, File
 from pipeline.errors import Rejected, Retry
+from pipeline.files.blobs import Blobs, File
 
 
 class ReleaseSource(Protocol):

@@ -38,10 +38,10 @@ from agents.role import exit_codes as exits
 from agents.role.run_file import Running, running_path
 from agents.role.self_metrics import pulse_of
 from agents.role.telemetry import HealthServer, Metrics, configure_logs, version
-from pipeline import private_files
 from pipeline.brokers import parent
 from pipeline.clock import SystemClock
 from pipeline.errors import Stop
+from pipeline.files import private as private_files
 
 if TYPE_CHECKING:
     from pipeline.settings import Settings

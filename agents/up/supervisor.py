@@ -35,8 +35,8 @@ from agents.role.telemetry import LOOPBACK
 from agents.up import ports
 from agents.up.child import Child
 from agents.up.plan import BROKERS, EXTRAS, ROLES, Part, Phase, Watched, due, is_installed, pause_s
-from pipeline import private_files
 from pipeline.errors import Stop
+from pipeline.files import private as private_files
 
 if TYPE_CHECKING:
     from pipeline.settings import Settings

@@ -29,11 +29,11 @@ from tuf.api.metadata import Metadata, Targets
 from tuf.api.serialization import DeserializationError
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
-from pipeline import private_files
-from pipeline.blobs import File
 from pipeline.clock import Clock
 from pipeline.errors import Rejected, Retry
-from pipeline.release_files import METADATA_MAX_BYTES
+from pipeline.files import private as private_files
+from pipeline.files.blobs import File
+from pipeline.files.release_names import METADATA_MAX_BYTES
 
 NOWHERE: Final = "received:"
 """Stands where the library wants an address; nothing is ever fetched from anywhere."""

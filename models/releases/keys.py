@@ -16,8 +16,8 @@ from pathlib import Path
 
 from securesystemslib.signer import CryptoSigner, Key, Signer
 
-from pipeline import private_files
 from pipeline.errors import Stop
+from pipeline.files import private as private_files
 
 
 def make_key(folder: Path) -> CryptoSigner:

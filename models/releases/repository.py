@@ -37,7 +37,7 @@ from models.releases.repository_files import ONLINE, Shelf, State, digest_of
 from models.releases.targets import CURRENT, Current, files_of, target, versions_of
 from pipeline.clock import Clock
 from pipeline.errors import Rejected, Stop
-from pipeline.release_files import ROLES
+from pipeline.files.release_names import ROLES
 from pipeline.settings import Settings
 
 DAY_S: Final = 86_400

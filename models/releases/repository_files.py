@@ -22,9 +22,9 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Targets, Timestamp
 from tuf.api.serialization.json import JSONSerializer
 
-from pipeline import private_files
-from pipeline.disk import replace_file
-from pipeline.release_files import metadata_file
+from pipeline.files import private as private_files
+from pipeline.files.fsync import replace_file
+from pipeline.files.release_names import metadata_file
 
 ONLINE: Final = ("targets", "snapshot", "timestamp")
 """Roles whose keys the trainer needs at hand."""

@@ -11,9 +11,9 @@ from sample_releases import FILES, Cloud, current
 from agents.releases.downloader import FILES_MAX, Download, Inbox
 from models.releases.repository import LIFE_S
 from pipeline import messages, topics
-from pipeline.blobs import Blobs
-from pipeline.chunks import CHUNK_BYTES, SLOW_S
 from pipeline.errors import Rejected, Retry
+from pipeline.files.blobs import Blobs
+from pipeline.files.chunk_requests import CHUNK_BYTES, SLOW_S
 from pipeline.messages import Chunk, ChunkWanted
 from pipeline.mqtt import Message
 from pipeline.privacy import gate

@@ -11,8 +11,8 @@ from sample_releases import Cloud
 
 from agents.releases.mirror import PENDING_MAX, Mirror
 from agents.releases.publisher import missing
-from pipeline.blobs import sha256
-from pipeline.release_files import PART_BYTES, parts
+from pipeline.files.blobs import sha256
+from pipeline.files.release_names import PART_BYTES, parts
 
 BIG = random.Random(7).randbytes(PART_BYTES * 2 + 10)
 

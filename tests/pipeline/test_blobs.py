@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.blobs import EMPTY, Blobs, File, sha256
 from pipeline.errors import Rejected, Retry
+from pipeline.files.blobs import EMPTY, Blobs, File, sha256
 
 DATA = bytes(range(256)) * 8
 FILE = File(sha256(DATA), len(DATA))

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from pipeline.blobs import Blobs, File, sha256
-from pipeline.chunks import ABSENT_S, CHUNK_BYTES, REPEAT_MIN_S, SLOW_S, SPOILED_MIN_S, Wishes
 from pipeline.errors import Rejected
+from pipeline.files.blobs import Blobs, File, sha256
+from pipeline.files.chunk_requests import ABSENT_S, CHUNK_BYTES, REPEAT_MIN_S, SLOW_S, SPOILED_MIN_S, Wishes
 from pipeline.messages import Chunk, ChunkWanted
 
 PACE = 65_536.0

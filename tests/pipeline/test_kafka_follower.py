@@ -10,9 +10,9 @@ from kafka_brokers import eventually
 from pipeline import kafka as kafka_client
 from pipeline import topics
 from pipeline.errors import Retry
+from pipeline.files.release_names import parts
 from pipeline.kafka import Follower, Producer, read_all
 from pipeline.privacy.gate import clear_release
-from pipeline.release_files import parts
 from pipeline.settings import KafkaSettings
 
 

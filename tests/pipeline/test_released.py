@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from pipeline import topics
-from pipeline.blobs import sha256
 from pipeline.errors import Withheld
+from pipeline.files.blobs import sha256
+from pipeline.files.release_names import PART_BYTES, Part, parts
 from pipeline.privacy.gate import clear_metadata, clear_release
-from pipeline.release_files import PART_BYTES, Part, parts
 
 ROOT = b'{"signatures":[{"keyid":"a","sig":"b"}],"signed":{"_type":"root","version":1}}'
 

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from pipeline.blobs import sha256
+from pipeline.files.blobs import sha256
 
 METADATA_MAX_BYTES: Final = {
     "root": 64 << 10,

@@ -27,8 +27,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from pipeline.blobs import File
 from pipeline.errors import Rejected
+from pipeline.files.blobs import File
 from pipeline.messages import Chunk, ChunkWanted
 
 CHUNK_BYTES: Final = 64 << 10

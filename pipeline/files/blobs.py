@@ -22,9 +22,9 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from pipeline import private_files
-from pipeline.disk import directory_to_disk, replace_file, to_disk
 from pipeline.errors import Rejected, Retry
+from pipeline.files import private as private_files
+from pipeline.files.fsync import directory_to_disk, replace_file, to_disk
 
 DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 """What a file may be called here: nothing else becomes a path."""
