@@ -27,7 +27,7 @@ CONFINED = {
     "aiokafka": ("pipeline/kafka/", "pipeline/stream/", *BENCH_PEERS),
     "faust": ("pipeline/stream/", "agents/stream/agent.py", *BENCH_PEERS),
     "mode": ("pipeline/stream/",),
-    "influxdb_client": ("pipeline/influx.py",),
+    "influxdb_client": ("pipeline/series/influx.py",),
     "onnxruntime": ("models/onnx_session.py", TRAINING),
     "onnx": (TRAINING,),
     "torch": (TRAINING,),

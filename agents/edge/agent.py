@@ -55,9 +55,9 @@ from pipeline.mqtt import Connection
 from pipeline.privacy import gate
 from pipeline.privacy.policy import Policy
 from pipeline.privacy.seal import Keyring
+from pipeline.series.writer import open_writer
 from pipeline.settings import Settings
 from pipeline.spool import Outgoing, Spool
-from pipeline.timeseries import open_writer
 
 log = structlog.get_logger("edge")
 

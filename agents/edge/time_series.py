@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from pipeline import clock
 from pipeline.messages import Event, Report, Result, SightingReport, Tier
-from pipeline.points import reading_point, result_point, sighting_point
 from pipeline.privacy.gate import may_see
-from pipeline.timeseries import Writer
+from pipeline.series.points import reading_point, result_point, sighting_point
+from pipeline.series.writer import Writer
 
 
 class SiteSeries:

@@ -18,9 +18,9 @@ from typing import Final
 
 from agents.role.telemetry import Metrics
 from pipeline.clock import Clock
-from pipeline.points import Point, Value
+from pipeline.series.points import Point, Value
+from pipeline.series.writer import Writer, open_writer
 from pipeline.settings import InfluxSettings, Settings
-from pipeline.timeseries import Writer, open_writer
 
 BEAT_S: Final = 15.0
 

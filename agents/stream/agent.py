@@ -33,15 +33,15 @@ from pipeline import kafka, topics
 from pipeline.clock import Clock, SystemClock
 from pipeline.errors import Retry
 from pipeline.messages import Result
-from pipeline.points import Point, result_point, sighting_point, summary_point
 from pipeline.records import HourlySummary
+from pipeline.series.points import Point, result_point, sighting_point, summary_point
+from pipeline.series.writer import Writer, open_writer
 from pipeline.settings import Settings
 from pipeline.stream.app import GROUP, Listeners, build_app
 from pipeline.stream.delivery import Outgoing
 from pipeline.stream.labelled import FEATURES_TOPIC
 from pipeline.stream.results import Answer
 from pipeline.stream.watchdog import Watchdog
-from pipeline.timeseries import Writer, open_writer
 from pipeline.topics import Header
 
 SERIES_FILE: Final = "cloud-series.db"

@@ -36,9 +36,9 @@ from pipeline.messages import Downlink, Envelope, Event, Label, Result, Sighting
 from pipeline.mqtt import Message
 from pipeline.privacy.policy import Policy
 from pipeline.privacy.seal import Keyring
+from pipeline.series.writer import Writer, open_writer
 from pipeline.settings import Settings
 from pipeline.spool import Spool
-from pipeline.timeseries import Writer, open_writer
 
 HOPS = (SITE, UPLINK, UPLINK_ACKS)
 

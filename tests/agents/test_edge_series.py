@@ -12,8 +12,8 @@ from sample_messages import OPEN, event, event_id, result
 
 from agents.edge.time_series import SiteSeries
 from pipeline.messages import Event, Privacy, Rank, Report, Task, Tier
-from pipeline.points import Point
-from pipeline.timeseries import Writer
+from pipeline.series.points import Point
+from pipeline.series.writer import Writer
 
 LOW = [Privacy.PUBLIC, Privacy.EDGE_PRIVATE]
 

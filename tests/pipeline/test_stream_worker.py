@@ -23,7 +23,6 @@ from stream_samples import envelope, report
 from pipeline import clock, topics
 from pipeline import kafka as client
 from pipeline.kafka import Consumer, Producer
-from pipeline.local import LocalStore
 from pipeline.messages import (
     Envelope,
     Feature,
@@ -39,6 +38,7 @@ from pipeline.messages import (
 )
 from pipeline.privacy import gate
 from pipeline.records import HourlySummary, Record, to_record
+from pipeline.series.sqlite import LocalStore
 from pipeline.settings import KafkaSettings
 from pipeline.stream.counts import Count
 

@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from kafka_brokers import eventually
 from stream_samples import NOON_S, report, result
 
-from pipeline import timeseries
 from pipeline.errors import Rejected, Retry, Stop
-from pipeline.influx import InfluxStore, line
-from pipeline.local import DAY_MS, LocalStore
 from pipeline.messages import Summary, Task
-from pipeline.points import Point, Value, reading_point, result_point, sighting_point, summary_point
+from pipeline.series import writer as timeseries
+from pipeline.series.influx import InfluxStore, line
+from pipeline.series.points import Point, Value, reading_point, result_point, sighting_point, summary_point
+from pipeline.series.sqlite import DAY_MS, LocalStore
+from pipeline.series.writer import Writer, open_writer
 from pipeline.settings import InfluxSettings
-from pipeline.timeseries import Writer, open_writer
 
 
 def point(number: int = 0, value: Value = 1.0, **tags: str) -> Point:
@@ -228,7 +228,7 @@ def test_a_damaged_file_stops_with_the_cure(tmp_path: Path) -> None:
 
 
 def test_a_locked_file_is_retried(tmp_path: Path, local: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.local.BUSY_TIMEOUT_S", 0.01)
+    monkeypatch.setattr("pipeline.series.sqlite.BUSY_TIMEOUT_S", 0.01)
     local.write([point()])
     other = sqlite3.connect(tmp_path / "series.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

@@ -17,7 +17,7 @@ from influxdb_client.client.write_api import SYNCHRONOUS
 from influxdb_client.rest import ApiException
 
 from pipeline.errors import Rejected, Retry, Stop
-from pipeline.points import Point
+from pipeline.series.points import Point
 from pipeline.settings import InfluxSettings
 
 TIMEOUT_MS: Final = 5_000

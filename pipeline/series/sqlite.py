@@ -26,7 +26,7 @@ from typing import Final
 import msgspec
 
 from pipeline.errors import Retry, Stop
-from pipeline.points import Point
+from pipeline.series.points import Point
 
 DAY_MS: Final = 86_400_000
 CLEAN_EVERY_S: Final = 3_600.0

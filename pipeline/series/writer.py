@@ -26,8 +26,8 @@ from typing import Final
 import structlog
 
 from pipeline.errors import Rejected, Retry, Stop
-from pipeline.local import LocalStore
-from pipeline.points import Point, Store
+from pipeline.series.points import Point, Store
+from pipeline.series.sqlite import LocalStore
 from pipeline.settings import InfluxSettings
 
 BACKLOG_MAX_POINTS: Final = 50_000
@@ -142,7 +142,7 @@ def open_writer(influx: InfluxSettings, path: Path, keep_days: int) -> Writer:
     if not influx.url:
         return Writer(LocalStore(path, keep_days))
     try:
-        from pipeline.influx import InfluxStore  # here, since its client is an optional, heavy library
+        from pipeline.series.influx import InfluxStore  # here, since its client is an optional, heavy library
     except ImportError:
         raise Stop(f"InfluxDB at {influx.url} needs its client: pip install 'tierwise[cloud]'") from None
     return Writer(InfluxStore(influx))
