@@ -37,7 +37,7 @@ from pipeline.errors import Stop
 from pipeline.messages import Malformed, Result, Tier
 from pipeline.mqtt import Connection
 from pipeline.privacy.gate import clear_capture
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 GOAL: Final = 0.8
 

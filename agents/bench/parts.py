@@ -30,7 +30,7 @@ from pipeline.errors import Stop
 from pipeline.messages import Tier
 from pipeline.privacy.policy import Policy
 from pipeline.privacy.seal import Keyring
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 from pipeline.topics import Parsed
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from models.answering.tier_chain import Classified, Tiers
 from models.labels.taxonomy import UnknownLabel, load_taxonomy
 from models.shipped import load_zoo
 from pipeline.errors import Rejected, Stop
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 FEW = 3
 """So many photos need no progress bar."""

@@ -32,7 +32,7 @@ from agents.up.plan import ROLE_ROWS, is_installed, plan
 from pipeline.errors import Stop, TierwiseError
 from pipeline.mqtt import probe
 from pipeline.privacy.seal import Keyring
-from pipeline.settings import FILE, FILE_VARIABLE, Settings
+from pipeline.settings.settings import FILE, FILE_VARIABLE, Settings
 
 MIB: Final = 1 << 20
 GIB: Final = 1 << 30

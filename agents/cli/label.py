@@ -31,7 +31,7 @@ from agents.role import exit_codes as exits
 from pipeline import ids, topics
 from pipeline.errors import Stop
 from pipeline.messages import Label
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 By = Annotated[
     str | None, typer.Option("--by", metavar="NAME", help="Who says so; otherwise who is logged in here.")

@@ -31,7 +31,7 @@ from models.labels.taxonomy import load_taxonomy
 from models.manifest import Manifest, digest
 from models.shipped import BACKBONE, load_zoo
 from pipeline.errors import Stop
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 app = typer.Typer(no_args_is_help=True)
 app.add_typer(compress.app, name="compress", help="Make a float network smaller, and see what that costs.")

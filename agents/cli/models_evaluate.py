@@ -31,7 +31,7 @@ from models.labels.taxonomy import load_taxonomy
 from models.shipped import BACKBONE, load_zoo
 from models.train.pictures.data import data_root, open_pack
 from pipeline.errors import Rejected, Stop
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 Pack = Literal["wild256", "wild64"]
 SPLIT: Final = "test"

@@ -30,7 +30,7 @@ from models.labels.taxonomy import load_taxonomy
 from models.shipped import load_zoo
 from pipeline import topics
 from pipeline.errors import Stop
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 Kind = Literal["classifier", "backbone"]
 Preset = Literal["imagenet", "inception", "unit", "raw", "caffe"]

@@ -22,7 +22,7 @@ from models.heads.delta import Delta, between
 from models.heads.release import HeadRelease
 from models.releases.targets import CANARY_S, CANARY_SHARE, MODEL, Current
 from pipeline.errors import Retry, Stop
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 Title = Annotated[str, typer.Argument(metavar="NAME@VERSION", help="A release, as lite0@3.")]
 Why = Annotated[str, typer.Option(help="What people and statuses are told.")]

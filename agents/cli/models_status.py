@@ -31,7 +31,7 @@ from models.releases.targets import MODEL
 from pipeline import topics
 from pipeline.errors import Retry
 from pipeline.messages import Malformed, Status, Update, decode
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 LISTEN_S: Final = 1.0
 """What is retained comes at once."""

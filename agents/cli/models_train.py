@@ -22,7 +22,7 @@ from agents.trainer.reports import Forget, Kept, Reports
 from pipeline import topics
 from pipeline.errors import Retry, Stop
 from pipeline.ids import is_event_id
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 LOOK_EVERY_S: Final = 0.2
 

@@ -28,7 +28,7 @@ from pipeline.errors import Rejected, Retry, Stop
 from pipeline.messages import FRAME_MAX_BYTES, Result, Task, Tier
 from pipeline.mqtt import Connection
 from pipeline.privacy.gate import clear_capture
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 PHOTO_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png"})
 

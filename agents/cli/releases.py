@@ -16,7 +16,7 @@ import typer
 from agents.cli.options import SettingsFile
 from pipeline.clock import SystemClock
 from pipeline.errors import Stop
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 app = typer.Typer(no_args_is_help=True)
 

@@ -39,7 +39,7 @@ from models.labels.taxonomy import Taxonomy, load_taxonomy
 from pipeline import topics
 from pipeline.errors import Rejected, Stop
 from pipeline.messages import Label, Result
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 QUIT, HELP, BACK, SKIP = "q", "?", "-", ""
 

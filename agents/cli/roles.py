@@ -10,7 +10,7 @@ import typer
 from agents.cli.options import ParentPid, SettingsFile
 from agents.role.lifecycle import run_role
 from agents.role.memory_limits import spare_memory
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 
 def device(settings: SettingsFile = None, parent_pid: ParentPid = None) -> None:

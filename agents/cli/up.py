@@ -19,7 +19,7 @@ from agents.up.plan import plan
 from agents.up.supervisor import Event, News, Supervisor
 from pipeline import topics
 from pipeline.messages import Task
-from pipeline.settings import FILE, FILE_VARIABLE, STARTER, Settings
+from pipeline.settings.settings import FILE, FILE_VARIABLE, STARTER, Settings
 
 NAME_WIDTH: Final = 8
 

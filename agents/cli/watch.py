@@ -16,7 +16,7 @@ from agents.client.connection import Inbox, at_site
 from pipeline import topics
 from pipeline.messages import Malformed, Privacy, Result, Tier, decode
 from pipeline.mqtt import Connection
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 TICK_S = 0.25
 FRAME_ROWS = 6

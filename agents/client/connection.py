@@ -12,7 +12,7 @@ from typing import Final
 from agents.role.presence import endpoint
 from pipeline.errors import Retry
 from pipeline.mqtt import Connection, Message
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 CONNECT_WITHIN_S: Final = 5.0
 

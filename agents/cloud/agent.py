@@ -38,7 +38,7 @@ from pipeline.kafka import Consumer, Fetched, Producer, read_all
 from pipeline.messages import UNKNOWN, Envelope, Feature, Malformed, Privacy, Result, Task, Tier
 from pipeline.privacy import gate
 from pipeline.records import HourlySummary
-from pipeline.settings import KafkaSettings, Settings
+from pipeline.settings.settings import KafkaSettings, Settings
 
 log = structlog.get_logger("cloud")
 

@@ -39,7 +39,7 @@ from pipeline.errors import Stop
 from pipeline.messages import Ack, Label, Malformed, Result, Tier
 from pipeline.mqtt import Connection
 from pipeline.privacy import gate
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 if TYPE_CHECKING:
     from models.train.pictures.data import Pack

@@ -30,8 +30,8 @@ from pipeline.errors import Retry, Stop
 from pipeline.messages import Privacy, Result
 from pipeline.mqtt import Connection
 from pipeline.privacy.gate import clear_capture
-from pipeline.settings import Settings
-from pipeline.starter import STARTER
+from pipeline.settings.settings import Settings
+from pipeline.settings.starter import STARTER
 from pipeline.stream.counts import Total, totals
 
 FRAMES_A_VISIT: Final = 4

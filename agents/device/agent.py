@@ -49,7 +49,7 @@ from pipeline.mqtt import Connection
 from pipeline.privacy.gate import Cleared
 from pipeline.privacy.policy import Policy
 from pipeline.privacy.seal import Keyring
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 from pipeline.spool import Arrival, Item, Outgoing, Spool
 from pipeline.topics import Parsed
 

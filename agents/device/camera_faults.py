@@ -25,7 +25,7 @@ from models.vision.camera_health import Camera, Finding, Glance, check
 from pipeline import clock, topics
 from pipeline.messages import Drift, Tier
 from pipeline.privacy.policy import Policy
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 from pipeline.spool import Spool, Transaction
 from pipeline.topics import Parsed
 

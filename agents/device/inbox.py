@@ -18,7 +18,7 @@ from pipeline.clock import Clock
 from pipeline.errors import Rejected
 from pipeline.messages import Ack, EventAck, Malformed, Result, Task
 from pipeline.mqtt import Message
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 from pipeline.spool import Arrival, Receipt, Spool, Transaction
 from pipeline.topics import Parsed
 

@@ -19,7 +19,7 @@ from typing import Final
 from models.shipped import BACKBONE, GLIMPSE, Zoo
 from models.vision.tier_models import DeviceEye
 from pipeline.messages import Privacy
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 KEEPS_UP_MS: Final = 250.0
 """Processor time that a frame may take on the backbone: of four cameras with a frame a second each, one worker that takes longer never

@@ -18,7 +18,7 @@ from pipeline import clock
 from pipeline.messages import RANKS, Event, Levels, Report, Result, Task, Tier
 from pipeline.privacy.policy import Policy, within
 from pipeline.readings import Reading
-from pipeline.settings import Settings, StreamSettings
+from pipeline.settings.settings import Settings, StreamSettings
 from pipeline.topics import Parsed
 
 MODEL = "robust-state@1"

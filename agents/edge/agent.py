@@ -56,7 +56,7 @@ from pipeline.privacy import gate
 from pipeline.privacy.policy import Policy
 from pipeline.privacy.seal import Keyring
 from pipeline.series.writer import open_writer
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 from pipeline.spool import Outgoing, Spool
 
 log = structlog.get_logger("edge")

@@ -31,7 +31,7 @@ from models.site_learning.drift import Alarm, Observation, Watch
 from pipeline import clock
 from pipeline.clock import Clock
 from pipeline.messages import Ask, Drift, Event, Result, Task, Tier
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 from pipeline.spool import Spool, Transaction
 
 log = structlog.get_logger("edge")

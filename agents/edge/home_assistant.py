@@ -11,7 +11,7 @@ Nothing new is published for them: an entity reads the topics that people read, 
 than the site's people do, and of a stream whose answers are user-private there is no entity at all; a person's answer
 that a rule makes user-private goes to the private branch, which Home Assistant's login does not read.
 
-    >>> from pipeline.settings import Settings
+    >>> from pipeline.settings.settings import Settings
     >>> [topic for topic, _ in announcements(Settings(), "1.0")]
     ['homeassistant/binary_sensor/tierwise_home_device/online/config', 'homeassistant/binary_sensor/tierwise_home_edge/online/config']
 """
@@ -24,7 +24,7 @@ from typing import Final, NamedTuple
 from pipeline import topics
 from pipeline.messages import Discovery, DiscoveryDevice, DiscoveryOrigin, Kind, Privacy, Task, Tier
 from pipeline.privacy.gate import may_see
-from pipeline.settings import Settings, StreamSettings
+from pipeline.settings.settings import Settings, StreamSettings
 
 OFFLINE_AFTER_S: Final = 300
 """A camera that nothing was heard of for so long is called offline: its agent looks at a still picture every 30 s."""

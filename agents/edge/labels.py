@@ -49,7 +49,7 @@ from pipeline.messages import Ack, Envelope, Kind, Label, Levels, Privacy, Resul
 from pipeline.privacy.gate import may_see
 from pipeline.privacy.policy import PERSON, Policy
 from pipeline.privacy.seal import Keyring, pseudonym
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 from pipeline.spool import Item, Spool, Transaction
 
 log = structlog.get_logger("edge")

@@ -31,7 +31,7 @@ from pipeline.clock import Clock
 from pipeline.errors import Rejected, Retry
 from pipeline.messages import UNKNOWN, Envelope, Event, Levels, Privacy, Rank, Report, Result, Task, Tier
 from pipeline.privacy.policy import Policy, within
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 from pipeline.spool import Item, Spool, Transaction
 
 log = structlog.get_logger("edge")

@@ -27,7 +27,7 @@ from pipeline.messages import (
 )
 from pipeline.privacy.policy import Policy
 from pipeline.privacy.seal import Keyring, seal
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 from pipeline.spool import Spool, Transaction
 
 

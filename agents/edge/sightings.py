@@ -15,7 +15,7 @@ from models.answering.cascade import rank_of
 from models.answering.sightings import LABEL_WEIGHT, consensus, weight
 from pipeline.messages import UNKNOWN, Privacy, Rank, Result, SightingReport, Tier
 from pipeline.records import NAMED_KINGDOMS, answer_envelope
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 from pipeline.spool import Spool, Transaction
 
 

@@ -46,7 +46,7 @@ from pipeline.messages import (
 )
 from pipeline.mqtt import Connection, Message
 from pipeline.privacy import gate
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 from pipeline.spool import Outgoing
 
 log = structlog.get_logger("gateway")

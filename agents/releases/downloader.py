@@ -35,7 +35,7 @@ from pipeline.files.release_names import METADATA_MAX_BYTES, metadata_file
 from pipeline.messages import Chunk, Malformed, Tier
 from pipeline.mqtt import Connection, Handler, Message
 from pipeline.privacy import gate
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 log = structlog.get_logger("releases")
 

@@ -28,7 +28,7 @@ from pipeline.errors import Retry
 from pipeline.files.blobs import Blobs, File, sha256
 from pipeline.files.release_names import METADATA_MAX_BYTES, PART_BYTES, Part, metadata_file, part_of
 from pipeline.kafka import Fetched, Follower
-from pipeline.settings import KafkaSettings, Settings
+from pipeline.settings.settings import KafkaSettings, Settings
 
 log = structlog.get_logger("releases")
 

@@ -24,7 +24,7 @@ from pipeline.errors import Rejected
 from pipeline.files.release_names import parts
 from pipeline.kafka import Producer, read_all
 from pipeline.privacy import gate
-from pipeline.settings import KafkaSettings
+from pipeline.settings.settings import KafkaSettings
 
 log = structlog.get_logger("trainer")
 

@@ -24,7 +24,7 @@ from pipeline.files.release_names import metadata_file
 from pipeline.messages import Chunk, ChunkWanted, Tier
 from pipeline.mqtt import Connection, Message
 from pipeline.privacy import gate
-from pipeline.settings import KafkaSettings
+from pipeline.settings.settings import KafkaSettings
 
 log = structlog.get_logger("gateway")
 

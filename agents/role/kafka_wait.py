@@ -11,7 +11,7 @@ from typing import Final
 
 from pipeline.errors import Retry
 from pipeline.kafka import wait_for_topics
-from pipeline.settings import KafkaSettings
+from pipeline.settings.settings import KafkaSettings
 
 LOOK_FOR_S: Final = 5.0
 RETRY_S: Final = 1.0

@@ -44,7 +44,7 @@ from pipeline.errors import Stop
 from pipeline.files import private as private_files
 
 if TYPE_CHECKING:
-    from pipeline.settings import Settings
+    from pipeline.settings.settings import Settings
 
 log = structlog.get_logger(__name__)
 

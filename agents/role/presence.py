@@ -13,7 +13,7 @@ from pipeline.messages import Status, Tier, Update
 from pipeline.mqtt import Connection, Endpoint
 from pipeline.privacy import gate
 from pipeline.privacy.gate import Cleared
-from pipeline.settings import MqttSettings
+from pipeline.settings.settings import MqttSettings
 
 
 def endpoint(mqtt: MqttSettings) -> Endpoint:

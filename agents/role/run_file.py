@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from pipeline.addresses import LOOPBACK
+from pipeline.settings.addresses import LOOPBACK
 
 PROBE_TIMEOUT_S: Final = 1.0
 

@@ -20,7 +20,7 @@ from agents.role.telemetry import Metrics
 from pipeline.clock import Clock
 from pipeline.series.points import Point, Value
 from pipeline.series.writer import Writer, open_writer
-from pipeline.settings import InfluxSettings, Settings
+from pipeline.settings.settings import InfluxSettings, Settings
 
 BEAT_S: Final = 15.0
 

@@ -39,7 +39,7 @@ from pipeline.errors import Stop
 
 if TYPE_CHECKING:
     from pipeline.messages import Result
-    from pipeline.settings import LogSettings
+    from pipeline.settings.settings import LogSettings
 
 STREAMS_MAX: Final = 256
 """Streams that are counted by name. Every site has fewer; a flood of invented names must not grow a registry."""

@@ -17,7 +17,7 @@ from agents.rollout.shadow import cloud_glance
 from models.shipped import Zoo
 from models.vision.tier_models import CloudEye
 from pipeline.clock import Clock
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 CloudUpdates = Updater[CloudEye]
 

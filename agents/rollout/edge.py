@@ -21,7 +21,7 @@ from models.imported.family_model import OwnEye
 from models.shipped import Zoo
 from models.vision.tier_models import EdgeEye
 from pipeline.clock import Clock
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 EdgeUpdates = Updater[EdgeEye | OwnEye]
 

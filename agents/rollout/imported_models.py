@@ -14,7 +14,7 @@ from models.shipped import Zoo
 from models.vision.tier_models import EdgeEye
 from pipeline import clock
 from pipeline.errors import Stop
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 
 def registry_of(settings: Settings) -> Registry:

@@ -23,7 +23,7 @@ from models.releases.targets import MODEL
 from models.shipped import BACKBONE, load_zoo
 from pipeline.clock import SystemClock
 from pipeline.errors import Rejected, Stop
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 if TYPE_CHECKING:
     from models.releases.repository import Repository

@@ -36,7 +36,7 @@ from pipeline.messages import Result
 from pipeline.records import HourlySummary
 from pipeline.series.points import Point, result_point, sighting_point, summary_point
 from pipeline.series.writer import Writer, open_writer
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 from pipeline.stream.app import GROUP, Listeners, build_app
 from pipeline.stream.delivery import Outgoing
 from pipeline.stream.labelled import FEATURES_TOPIC

@@ -39,7 +39,7 @@ from pipeline.fold import Fold
 from pipeline.folded import Entry
 from pipeline.kafka import Fetched, Producer, Seeker
 from pipeline.messages import Kind, Labelled, Malformed, Privacy, SumIncrement
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 from pipeline.sums import SpaceMismatch
 
 log = structlog.get_logger("trainer")

@@ -31,7 +31,7 @@ from pipeline import clock as clocks
 from pipeline.clock import Clock
 from pipeline.errors import Rejected, Retry, Stop
 from pipeline.folded import Snapshot
-from pipeline.settings import TrainerSettings
+from pipeline.settings.settings import TrainerSettings
 
 log = structlog.get_logger("trainer")
 

@@ -15,7 +15,7 @@ from agents.role import exit_codes as exits
 from agents.role.run_file import ask_health, running
 from agents.up.plan import ROLE_NAMES
 from pipeline.errors import Stop
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 PATIENCE_S: Final = 5.0
 """A machine that is very busy is slow, and not ill."""

@@ -24,7 +24,7 @@ from agents.role import exit_codes as exits
 from pipeline.errors import Stop
 
 if TYPE_CHECKING:
-    from pipeline.settings import Settings
+    from pipeline.settings.settings import Settings
 
 FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 30.0

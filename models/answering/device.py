@@ -31,7 +31,7 @@ from pipeline import clock, ids, messages, readings
 from pipeline.messages import Crop, Event, Feature, Kind, Levels, Privacy, Rank, Result, Task, Tier, Vector
 from pipeline.privacy.policy import NAMED, UNNAMED, Policy, Verdict
 from pipeline.privacy.seal import Keyring, build_private
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 from pipeline.topics import Parsed
 
 PERSON_RULE = "person-in-frame"

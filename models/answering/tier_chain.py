@@ -24,7 +24,7 @@ from pipeline.clock import Clock, SystemClock
 from pipeline.messages import Privacy, Result, Tier
 from pipeline.privacy.policy import Policy
 from pipeline.privacy.seal import Keyring
-from pipeline.settings import Settings, StreamSettings
+from pipeline.settings.settings import Settings, StreamSettings
 
 CAMERA: Final = topics.Parsed("home", "cam1", "frame", "garden")
 

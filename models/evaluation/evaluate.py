@@ -38,7 +38,7 @@ from models.shipped import load_zoo
 from models.vision import images
 from models.vision.tier_models import CloudEye, DeviceEye, EdgeEye
 from pipeline.errors import Rejected, Stop
-from pipeline.settings_keys import DeviceSettings
+from pipeline.settings.keys import DeviceSettings
 
 TIERS = ("device", "edge", "cloud")
 HOPS = ("device to edge", "edge to cloud")

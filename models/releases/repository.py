@@ -38,7 +38,7 @@ from models.releases.targets import CURRENT, Current, files_of, target, versions
 from pipeline.clock import Clock
 from pipeline.errors import Rejected, Stop
 from pipeline.files.release_names import ROLES
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 DAY_S: Final = 86_400
 LIFE_S: Final[Mapping[str, int]] = {

@@ -18,7 +18,7 @@ from influxdb_client.rest import ApiException
 
 from pipeline.errors import Rejected, Retry, Stop
 from pipeline.series.points import Point
-from pipeline.settings import InfluxSettings
+from pipeline.settings.settings import InfluxSettings
 
 TIMEOUT_MS: Final = 5_000
 _BAD_POINT: Final = frozenset({400, 413, 422})

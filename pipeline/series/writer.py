@@ -28,7 +28,7 @@ import structlog
 from pipeline.errors import Rejected, Retry, Stop
 from pipeline.series.points import Point, Store
 from pipeline.series.sqlite import LocalStore
-from pipeline.settings import InfluxSettings
+from pipeline.settings.settings import InfluxSettings
 
 BACKLOG_MAX_POINTS: Final = 50_000
 """Some 20 MB; at 50 points/s the store may be away for a quarter of an hour without loss."""

@@ -37,7 +37,7 @@ from pipeline.mqtt import Message
 from pipeline.privacy.policy import Policy
 from pipeline.privacy.seal import Keyring
 from pipeline.series.writer import Writer, open_writer
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 from pipeline.spool import Spool
 
 HOPS = (SITE, UPLINK, UPLINK_ACKS)

@@ -16,7 +16,7 @@ from models.vision import images
 from models.vision.tier_models import CloudEye, DeviceEye, EdgeEye
 from pipeline import clock, ids
 from pipeline.messages import Event, Levels, Privacy, Rank, Result, Task, Tier
-from pipeline.settings import DeviceSettings, Settings, StreamSettings
+from pipeline.settings.settings import DeviceSettings, Settings, StreamSettings
 from pipeline.topics import Parsed
 
 NOW_S = 1_700_000_000.0

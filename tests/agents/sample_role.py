@@ -14,7 +14,7 @@ import structlog
 from agents.role.lifecycle import Health, run_role
 from agents.role.telemetry import Metrics
 from pipeline.errors import Stop
-from pipeline.settings import HttpSettings, LogSettings, Settings
+from pipeline.settings.settings import HttpSettings, LogSettings, Settings
 
 log = structlog.get_logger("sample")
 

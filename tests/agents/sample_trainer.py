@@ -16,7 +16,7 @@ from models.releases.repository import Repository
 from models.releases.targets import Current
 from pipeline.clock import SystemClock
 from pipeline.kafka import Producer
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 
 class SampleTrainer:

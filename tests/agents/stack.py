@@ -45,7 +45,7 @@ from agents.up.plan import ROLE_NAMES
 from models.vision import images
 from pipeline import kafka, messages, topics
 from pipeline.messages import Ack, Refusal, Result, SightingReport, Tier
-from pipeline.settings import STARTER, Settings
+from pipeline.settings.settings import STARTER, Settings
 
 T = TypeVar("T")
 

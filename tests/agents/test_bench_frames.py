@@ -13,7 +13,7 @@ from agents.bench.parts import Chain, Parts
 from agents.cli.bench import frames_rows
 from pipeline import messages
 from pipeline.messages import Privacy, Rank, Tier
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 
 def test_processes_that_ran_at_once_add_their_rates_and_share_their_cost() -> None:

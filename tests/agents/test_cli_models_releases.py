@@ -21,7 +21,7 @@ from models.heads.release import HeadRelease
 from models.releases.repository import Repository
 from pipeline.clock import SystemClock
 from pipeline.messages import Update
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 from tests.models.sample_release import BASE, NEW, sample_release
 
 SHIPPED = BASE.manifest.title

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 from agents.cli import application
 from models.releases.repository import Repository
 from pipeline.clock import SystemClock
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 
 @pytest.fixture

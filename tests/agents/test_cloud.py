@@ -15,7 +15,7 @@ from pipeline.errors import Rejected
 from pipeline.kafka import Fetched
 from pipeline.messages import Envelope, Feature, Kind, Privacy, Rank, Result, Task, Tier
 from pipeline.records import HourlySummary
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 
 def feature(path: tuple[str, ...] = ("animal", "Felidae"), **changes: object) -> Envelope:

@@ -21,7 +21,7 @@ from models.vision import images
 from pipeline import messages, topics
 from pipeline.messages import Ack, Crop, Privacy, Report, Tier
 from pipeline.readings import parse
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 FRAME = topics.frame("home", "cam1", "garden")
 

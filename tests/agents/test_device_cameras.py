@@ -23,7 +23,7 @@ from pipeline import topics
 from pipeline.messages import Drift, Privacy, Tier
 from pipeline.privacy.policy import Policy
 from pipeline.privacy.seal import Keyring
-from pipeline.settings import StreamSettings
+from pipeline.settings.settings import StreamSettings
 from pipeline.spool import Spool
 
 

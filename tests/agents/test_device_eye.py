@@ -18,7 +18,7 @@ from models.vision.tier_models import DeviceEye
 from pipeline.messages import Crop, Privacy
 from pipeline.privacy.policy import Policy
 from pipeline.privacy.seal import Keyring
-from pipeline.settings import DeviceSettings, Settings, UplinkSettings
+from pipeline.settings.settings import DeviceSettings, Settings, UplinkSettings
 
 
 def never() -> float:

@@ -34,7 +34,7 @@ from pipeline.errors import Rejected
 from pipeline.messages import Crop, Feature, Kind, Privacy, Rank, Tier, Vector
 from pipeline.privacy.policy import Policy
 from pipeline.privacy.seal import Keyring, open_private
-from pipeline.settings import DeviceSettings, RuleSettings, Settings, StreamSettings, UplinkSettings
+from pipeline.settings.settings import DeviceSettings, RuleSettings, Settings, StreamSettings, UplinkSettings
 
 CAT = photo_jpeg("chelsea.png")
 PERSON = photo_jpeg("astronaut.png")

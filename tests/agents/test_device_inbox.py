@@ -24,7 +24,7 @@ from pipeline.clock import HandClock
 from pipeline.delivery import Ingest
 from pipeline.messages import Ack, EventAck, Privacy, Rank, Refusal, Task, Tier
 from pipeline.mqtt import Message
-from pipeline.settings import DeviceSettings, StreamSettings
+from pipeline.settings.settings import DeviceSettings, StreamSettings
 from pipeline.spool import Arrival, Spool
 
 FRAME = topics.frame("home", "cam1", "garden")

@@ -16,7 +16,7 @@ from pipeline import clock
 from pipeline.messages import Event, Kind, Privacy, Rank, Report, Task, Tier
 from pipeline.privacy.policy import Policy
 from pipeline.readings import Reading
-from pipeline.settings import RuleSettings, Settings, StreamSettings
+from pipeline.settings.settings import RuleSettings, Settings, StreamSettings
 from pipeline.topics import Parsed
 
 TEMPERATURE = Parsed("home", "room1", "reading", "temperature")

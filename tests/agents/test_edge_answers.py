@@ -53,7 +53,7 @@ from pipeline.messages import (
     Vector,
 )
 from pipeline.privacy.seal import build_private, unseal
-from pipeline.settings import RuleSettings, Settings, StreamSettings, UplinkSettings
+from pipeline.settings.settings import RuleSettings, Settings, StreamSettings, UplinkSettings
 
 
 @pytest.fixture

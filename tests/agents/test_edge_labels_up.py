@@ -49,7 +49,7 @@ from pipeline.messages import (
 from pipeline.privacy import gate
 from pipeline.privacy.seal import pseudonym
 from pipeline.records import to_record
-from pipeline.settings import RuleSettings
+from pipeline.settings.settings import RuleSettings
 from pipeline.stream.router import route
 
 

@@ -24,7 +24,7 @@ from pipeline.errors import Stop
 from pipeline.messages import Crop, Tier, Vector
 from pipeline.privacy.policy import Policy
 from pipeline.privacy.seal import Keyring
-from pipeline.settings import EdgeSettings, Settings
+from pipeline.settings.settings import EdgeSettings, Settings
 from tests.models.sample_release import sample_release, vectors_of_new
 
 TREE = load_taxonomy()

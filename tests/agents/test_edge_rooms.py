@@ -16,7 +16,7 @@ from agents.edge.store import UPLINK
 from pipeline import clock, ids, messages
 from pipeline.messages import Event, Kind, Levels, Privacy, Rank, Report, Result, Summary, Task, Tier
 from pipeline.privacy.seal import unseal
-from pipeline.settings import RuleSettings, Settings, StreamSettings, UplinkSettings
+from pipeline.settings.settings import RuleSettings, Settings, StreamSettings, UplinkSettings
 
 ROOM = {"temperature": "Cel", "humidity": "%RH", "light": "lx", "co2": "ppm"}
 START_S = hour_of(NOW_S) + HOUR_S

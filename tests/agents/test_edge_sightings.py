@@ -17,7 +17,7 @@ from models.answering.sightings import Tally
 from models.labels.taxonomy import load_taxonomy
 from pipeline import messages
 from pipeline.messages import Event, Kind, Levels, Privacy, SightingReport, Vector
-from pipeline.settings import RuleSettings
+from pipeline.settings.settings import RuleSettings
 
 Labels = tuple[str, ...]
 PATHS: list[Labels] = [(), ("animal",), ("animal", "Felidae"), ("plant",)]

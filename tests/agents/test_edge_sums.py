@@ -34,7 +34,7 @@ from pipeline.messages import (
 from pipeline.privacy import gate
 from pipeline.privacy.sums_rule import DIMENSION, LARGEST_BYTES, LEAST_EVENTS
 from pipeline.records import to_record
-from pipeline.settings import EdgeSettings
+from pipeline.settings.settings import EdgeSettings
 from pipeline.spool import Transaction
 from pipeline.stream.router import route
 from pipeline.sum_bytes import unpack

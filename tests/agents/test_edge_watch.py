@@ -16,7 +16,7 @@ from pipeline import clock, messages, topics
 from pipeline.messages import Ask, Drift, Event, Label, Privacy, Vector
 from pipeline.mqtt import Message
 from pipeline.privacy import gate
-from pipeline.settings import EdgeSettings, StreamSettings
+from pipeline.settings.settings import EdgeSettings, StreamSettings
 
 HOUR_S = 3600.0
 MIDNIGHT_S = NOW_S - NOW_S % 86_400

@@ -36,7 +36,7 @@ from pipeline.messages import (
 )
 from pipeline.mqtt import Connection, Endpoint, Message
 from pipeline.privacy import gate
-from pipeline.settings import KafkaSettings, MqttSettings, Settings
+from pipeline.settings.settings import KafkaSettings, MqttSettings, Settings
 from pipeline.spool import Spool
 
 

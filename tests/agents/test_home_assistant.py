@@ -15,7 +15,7 @@ from agents.edge.home_assistant import MEASURES, announcements
 from pipeline import messages, topics
 from pipeline.messages import Discovery, Privacy, Task, Tier
 from pipeline.privacy import gate
-from pipeline.settings import STARTER, Settings, StreamSettings
+from pipeline.settings.settings import STARTER, Settings, StreamSettings
 
 COMMON = {
     "name",

@@ -9,7 +9,7 @@ from sample_messages import NOW_S, event_id, result
 from agents.role.self_metrics import points, pulse_of
 from agents.role.telemetry import Metrics
 from pipeline.clock import HandClock
-from pipeline.settings import InfluxSettings, Settings
+from pipeline.settings.settings import InfluxSettings, Settings
 
 
 def told(role: str) -> dict[tuple[tuple[str, str], ...], dict[str, object]]:

@@ -17,7 +17,7 @@ from pipeline.files.chunk_requests import CHUNK_BYTES, SLOW_S
 from pipeline.messages import Chunk, ChunkWanted
 from pipeline.mqtt import Message
 from pipeline.privacy import gate
-from pipeline.settings import ReleaseSettings, Settings
+from pipeline.settings.settings import ReleaseSettings, Settings
 
 BIG = {"sums.bin": bytes(range(256)) * 1000}
 

@@ -14,7 +14,7 @@ from models.releases.repository import DAY_S, LIFE_S
 from pipeline.errors import Rejected, Retry
 from pipeline.kafka import Refused
 from pipeline.privacy.gate import ClearedRecord
-from pipeline.settings import KafkaSettings
+from pipeline.settings.settings import KafkaSettings
 
 
 class Topic:

@@ -26,7 +26,7 @@ from pipeline.clock import SystemClock
 from pipeline.errors import Rejected, Retry
 from pipeline.kafka import Producer
 from pipeline.mqtt import Connection, Message
-from pipeline.settings import KafkaSettings, MqttSettings, ReleaseSettings, Settings
+from pipeline.settings.settings import KafkaSettings, MqttSettings, ReleaseSettings, Settings
 
 BIG = {"sums.bin": bytes(range(256)) * 3000}
 

@@ -34,7 +34,7 @@ from agents.up.plan import (
 )
 from agents.up.supervisor import Event, News, Supervisor
 from pipeline.errors import Stop
-from pipeline.settings import HttpSettings, KafkaSettings, MqttSettings, Settings
+from pipeline.settings.settings import HttpSettings, KafkaSettings, MqttSettings, Settings
 
 HERE = Path(__file__).parent
 FILE = Path("tierwise.toml")
@@ -344,7 +344,7 @@ import time
 from pathlib import Path
 from agents.up.plan import BROKERS, ROLES, Part
 from agents.up.supervisor import Supervisor
-from pipeline.settings import HttpSettings, Settings
+from pipeline.settings.settings import HttpSettings, Settings
 settings = Settings(data={str(tmp_path / "data")!r}, http=HttpSettings(device=0))
 parts = [
     Part("mqtt", ("sample_broker", "well", "{free_port}", {str(tmp_path / "marks")!r}), BROKERS, {free_port}, "x.y"),

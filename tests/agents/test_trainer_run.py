@@ -21,7 +21,7 @@ from models.training.report import Limits
 from pipeline.clock import SystemClock
 from pipeline.fold import Fold
 from pipeline.folded import Entry, Snapshot
-from pipeline.settings import TrainerSettings
+from pipeline.settings.settings import TrainerSettings
 from pipeline.standing import held_out
 
 BY_HAND = Trigger("by-hand", "to see")

@@ -19,7 +19,7 @@ from pipeline.errors import Rejected, Retry
 from pipeline.series.influx import InfluxStore
 from pipeline.series.points import Point, reading_point
 from pipeline.series.writer import Writer
-from pipeline.settings import InfluxSettings
+from pipeline.settings.settings import InfluxSettings
 
 pytestmark = pytest.mark.real
 

@@ -25,7 +25,7 @@ from pipeline.errors import Retry, Stop
 from pipeline.kafka import Consumer, Producer
 from pipeline.messages import Envelope, Kind, Privacy
 from pipeline.privacy import gate
-from pipeline.settings import KafkaSettings
+from pipeline.settings.settings import KafkaSettings
 
 pytestmark = [
     pytest.mark.real,

@@ -21,7 +21,7 @@ from pipeline.kafka.producer import RECORD_MAX_BYTES
 from pipeline.messages import Kind
 from pipeline.privacy import gate
 from pipeline.privacy.gate import ClearedRecord
-from pipeline.settings import KafkaSettings
+from pipeline.settings.settings import KafkaSettings
 
 
 @pytest.fixture

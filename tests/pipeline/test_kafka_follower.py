@@ -13,7 +13,7 @@ from pipeline.errors import Retry
 from pipeline.files.release_names import parts
 from pipeline.kafka import Follower, Producer, read_all
 from pipeline.privacy.gate import clear_release
-from pipeline.settings import KafkaSettings
+from pipeline.settings.settings import KafkaSettings
 
 
 def test_two_followers_see_all_and_then_what_comes_also_after_a_lost_connection(kafka: Any) -> None:

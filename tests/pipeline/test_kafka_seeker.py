@@ -17,7 +17,7 @@ from pipeline.errors import Retry
 from pipeline.kafka import Producer, Progress, Seeker
 from pipeline.messages import Kind
 from pipeline.privacy import gate
-from pipeline.settings import KafkaSettings
+from pipeline.settings.settings import KafkaSettings
 
 TOPIC, GROUP = topics.INGEST, topics.Group.TRAINER
 

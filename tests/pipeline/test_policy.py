@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.hours import ALL_DAY, DAY_MIN, Hours, Weekday, holds
 from pipeline.messages import LEVELLED, Kind, Levels, Privacy, Rank, Result, Task, Tier
 from pipeline.privacy.policy import LOWEST, RULES, Policy, within
-from pipeline.settings import STARTER, RuleSettings, Settings, StreamSettings
+from pipeline.settings.hours import ALL_DAY, DAY_MIN, Hours, Weekday, holds
+from pipeline.settings.settings import STARTER, RuleSettings, Settings, StreamSettings
 
 PAGE = Path(__file__).parents[2] / "docs" / "privacy.md"
 GARDEN = "home/cam1/garden"

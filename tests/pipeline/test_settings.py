@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from pipeline.errors import Stop
 from pipeline.messages import Levels, Privacy, Rank, Task
-from pipeline.settings import STARTER, RuleSettings, Settings, StreamSettings
-from pipeline.strict import nearest
+from pipeline.settings.settings import STARTER, RuleSettings, Settings, StreamSettings
+from pipeline.settings.strict import nearest
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 

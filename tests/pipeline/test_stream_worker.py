@@ -39,7 +39,7 @@ from pipeline.messages import (
 from pipeline.privacy import gate
 from pipeline.records import HourlySummary, Record, to_record
 from pipeline.series.sqlite import LocalStore
-from pipeline.settings import KafkaSettings
+from pipeline.settings.settings import KafkaSettings
 from pipeline.stream.counts import Count
 
 NOW = clock.rfc3339(time.time())

@@ -24,7 +24,7 @@ from pipeline.series.influx import InfluxStore, line
 from pipeline.series.points import Point, Value, reading_point, result_point, sighting_point, summary_point
 from pipeline.series.sqlite import DAY_MS, LocalStore
 from pipeline.series.writer import Writer, open_writer
-from pipeline.settings import InfluxSettings
+from pipeline.settings.settings import InfluxSettings
 
 
 def point(number: int = 0, value: Value = 1.0, **tags: str) -> Point:

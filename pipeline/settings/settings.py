@@ -1,7 +1,7 @@
 """One settings file (TOML), read once at the start of every role.
 
 It says where a site's brokers are, which streams it has and how far their records may travel. Nothing in it is
-needed to begin: every key has a default, and `pipeline.starter` holds the text that `tierwise up` writes where there
+needed to begin: every key has a default, and `pipeline.settings.starter` holds the text that `tierwise up` writes where there
 is no file. A key that is not known is refused, naming the nearest one that is; a value that cannot be meant is refused,
 naming file and key. Each key of a section can be given from outside, as a container likes it::
 
@@ -23,10 +23,11 @@ from typing import Final
 
 import msgspec
 
-from pipeline import settings_file, strict
 from pipeline.errors import Stop
-from pipeline.settings_checks import problems
-from pipeline.settings_keys import (
+from pipeline.settings import file as settings_file
+from pipeline.settings import strict
+from pipeline.settings.checks import problems
+from pipeline.settings.keys import (
     DeviceSettings,
     EdgeSettings,
     HttpSettings,
@@ -41,7 +42,7 @@ from pipeline.settings_keys import (
     TrainerSettings,
     UplinkSettings,
 )
-from pipeline.starter import STARTER
+from pipeline.settings.starter import STARTER
 
 __all__ = [
     "FILE",

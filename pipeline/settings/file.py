@@ -1,6 +1,6 @@
 """From the settings file on the disk to a table that means the same anywhere.
 
-`pipeline.settings` reads it with `read`, checks it, lays the environment over it, and has it completed here: relative
+`pipeline.settings.settings` reads it with `read`, checks it, lays the environment over it, and has it completed here: relative
 paths become absolute, secrets are read from their files, streams get their full names.
 """
 

@@ -16,10 +16,18 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from pipeline.addresses import EMBEDDED, KAFKA_PORT, LOOPBACK, MQTT_PORT, MQTT_TLS_PORT, TLS_SCHEME, host_port
-from pipeline.hours import Weekday
 from pipeline.messages import LEVELLED, Kind, Levels, Privacy, Rank, Task
-from pipeline.settings_file import DEFAULT_DATA, DEFAULT_SITE
+from pipeline.settings.addresses import (
+    EMBEDDED,
+    KAFKA_PORT,
+    LOOPBACK,
+    MQTT_PORT,
+    MQTT_TLS_PORT,
+    TLS_SCHEME,
+    host_port,
+)
+from pipeline.settings.file import DEFAULT_DATA, DEFAULT_SITE
+from pipeline.settings.hours import Weekday
 
 _SECRETS: Final = frozenset({"password", "token"})
 
@@ -245,7 +253,7 @@ class RuleSettings(Section, frozen=True, kw_only=True):
 
 
 class Keys(Section, frozen=True, kw_only=True):
-    """All of the file; `pipeline.settings.Settings` is what the roles hold."""
+    """All of the file; `pipeline.settings.settings.Settings` is what the roles hold."""
 
     site: str = DEFAULT_SITE
     data: str = DEFAULT_DATA

@@ -1,6 +1,6 @@
 """What each key of the settings may say by itself, and still cannot be meant.
 
-Types and unknown keys are `pipeline.strict`'s; this is what remains, one function a subject. Each problem is told as
+Types and unknown keys are `pipeline.settings.strict`'s; this is what remains, one function a subject. Each problem is told as
 ``key: what is wrong; what to do``, and `Settings.load` puts the file's name before it.
 """
 
@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from zoneinfo import ZoneInfoNotFoundError
 
 from pipeline import topics
-from pipeline.addresses import EMBEDDED, MQTT_PORT, TLS_SCHEME, host_port
-from pipeline.hours import Hours
 from pipeline.messages import LEVELLED, RANKS, Privacy, Task
-from pipeline.settings_keys import Keys
+from pipeline.settings.addresses import EMBEDDED, MQTT_PORT, TLS_SCHEME, host_port
+from pipeline.settings.hours import Hours
+from pipeline.settings.keys import Keys
 
 
 def problems(settings: Keys) -> Iterator[str]:
