@@ -30,7 +30,7 @@ from models.vision.frame_scan import judging, searching
 from models.vision.region_search import PartsHead
 from models.vision.tier_models import CloudEye, DeviceEye, EdgeEye
 from pipeline.errors import Stop
-from pipeline.sums import Sums
+from pipeline.sums.sums import Sums
 
 if TYPE_CHECKING:
     from models.onnx_session import Backbone

@@ -550,7 +550,7 @@ class SumIncrement(msgspec.Struct, frozen=True):
     counts: tuple[tuple[str, int], ...]
     """Label to events: the gate's rule reads these, and the fold checks them against the sums."""
     sums: bytes
-    """`pipeline.sums` snapshot, deflated."""
+    """`pipeline.sums.sums` snapshot, deflated."""
     under: tuple[tuple[str, str], ...] = ()
     """Of labels that the tree lacks: where they belong."""
     v: int = VERSION

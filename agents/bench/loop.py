@@ -34,8 +34,8 @@ from models.shipped import load_zoo
 from models.site_learning.site_head import Lesson
 from models.site_learning.site_model import Local
 from pipeline.messages import Labelled, Vote
-from pipeline.sum_bytes import pack
-from pipeline.sums import Sums
+from pipeline.sums.packing import pack
+from pipeline.sums.sums import Sums
 
 FEATURES: Final = 1_000_000
 SAMPLE: Final = 20_000

@@ -26,7 +26,7 @@ from pipeline.clock import Clock
 from pipeline.messages import Envelope, Kind, Privacy, SumIncrement
 from pipeline.privacy.sums_rule import LARGEST_BYTES, LEAST_EVENTS, increment_of
 from pipeline.spool import Spool, Transaction
-from pipeline.sums import Sums
+from pipeline.sums.sums import Sums
 
 log = structlog.get_logger("edge")
 

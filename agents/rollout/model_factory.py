@@ -17,7 +17,7 @@ from agents.rollout.serving import Eye
 from models.heads.base import HeadBase
 from models.heads.release import HeadRelease
 from models.labels.taxonomy import Taxonomy
-from pipeline.sums import Sums
+from pipeline.sums.sums import Sums
 
 E = TypeVar("E", bound=Eye)
 

@@ -35,12 +35,12 @@ from models.shipped import load_zoo
 from pipeline import messages, records, topics
 from pipeline.clock import Clock, SystemClock
 from pipeline.errors import Rejected, Retry, Stop
-from pipeline.fold import Fold
-from pipeline.folded import Entry
 from pipeline.kafka import Fetched, Producer, Seeker
 from pipeline.messages import Kind, Labelled, Malformed, Privacy, SumIncrement
 from pipeline.settings.settings import Settings
-from pipeline.sums import SpaceMismatch
+from pipeline.sums.fold import Fold
+from pipeline.sums.fold_records import Entry
+from pipeline.sums.sums import SpaceMismatch
 
 log = structlog.get_logger("trainer")
 

@@ -30,8 +30,8 @@ from models.training.retrain import retrain
 from pipeline import clock as clocks
 from pipeline.clock import Clock
 from pipeline.errors import Rejected, Retry, Stop
-from pipeline.folded import Snapshot
 from pipeline.settings.settings import TrainerSettings
+from pipeline.sums.fold_records import Snapshot
 
 log = structlog.get_logger("trainer")
 

@@ -24,7 +24,7 @@ from models.heads.release import Calibration, HeadRelease
 from models.heads.solve import LinearHead, discriminants
 from models.labels.taxonomy import Taxonomy
 from models.manifest import Manifest
-from pipeline.sums import Sums
+from pipeline.sums.sums import Sums
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -38,8 +38,8 @@ from models.labels.taxonomy import RANKS, Species, Taxonomy
 from models.labels.taxonomy_growth import grown, rows_of_tsv, rows_to_tsv
 from models.manifest import Manifest, digest
 from pipeline.errors import Rejected
-from pipeline.sum_bytes import pack, unpack
-from pipeline.sums import Sums
+from pipeline.sums.packing import pack, unpack
+from pipeline.sums.sums import Sums
 
 FORMAT: Final = 1
 MANIFEST, SUMS, TREE, CALIBRATION, SMOKE, LINEAGE, CARD = (

@@ -1,6 +1,6 @@
 """Linear heads: solved from additive sums, or read from the zoo; scores from features.
 
-`solve` is ridge regression on one-hot labels from `pipeline.sums.Sums`: the one way in which a site, or the cloud,
+`solve` is ridge regression on one-hot labels from `pipeline.sums.sums.Sums`: the one way in which a site, or the cloud,
 learns from labelled features. With `towards`, the ridge pulls to a head that is known to be good instead of to zero:
 few events then change it little and many decide. Equal sums give equal heads on the same BLAS with the same number of
 threads.
@@ -27,7 +27,7 @@ from models.heads.linear import LEVELS_PER_SIGMA, ZERO_LEVEL
 from models.labels.calibration import fit_temperature
 from models.labels.scores import Scores, softmax
 from pipeline.errors import Rejected
-from pipeline.sums import LabelsMismatch, SpaceMismatch, Sums
+from pipeline.sums.sums import LabelsMismatch, SpaceMismatch, Sums
 
 # Relative to the mean of the Gram matrix' diagonal; flat between 1e-4 and 1e-2 on held-out photos.
 RIDGE = 1e-3

@@ -50,7 +50,7 @@ from models.labels.taxonomy import Taxonomy
 from models.manifest import digest
 from models.vision import images
 from pipeline.errors import Rejected, Stop
-from pipeline.sums import Sums
+from pipeline.sums.sums import Sums
 
 Floats = NDArray[np.float32]
 

@@ -1,4 +1,4 @@
-"""Where new labels belong, for `pipeline.fold`, which knows no label tree.
+"""Where new labels belong, for `pipeline.sums.fold`, which knows no label tree.
 
 ::
 
@@ -13,11 +13,11 @@ from collections.abc import Iterable, Sequence
 
 from models.labels.taxonomy import Species, Taxonomy, UnknownLabel
 from models.labels.taxonomy_growth import grown, row_under
-from pipeline.new_labels import NewLabel
+from pipeline.sums.new_labels import NewLabel
 
 
 class Placing:
-    """`pipeline.new_labels.Place` over one tree."""
+    """`pipeline.sums.new_labels.Place` over one tree."""
 
     def __init__(self, tree: Taxonomy) -> None:
         self._tree = tree

@@ -34,7 +34,7 @@ from models.heads.linear import Floats
 from models.heads.solve import LinearHead, ridge_head, solve
 from models.labels.scores import softmax
 from models.labels.taxonomy import KINGDOMS, RANKS, Taxonomy
-from pipeline.sums import Sums
+from pipeline.sums.sums import Sums
 
 RIDGE = 0.1
 """A hundred times what the packs' sums are solved with: a camera's first visits are few and much alike."""

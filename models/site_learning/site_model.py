@@ -45,7 +45,7 @@ from models.site_learning.site_head import (
     Weighing,
     truths,
 )
-from pipeline.sums import Sums
+from pipeline.sums.sums import Sums
 
 GENERAL_SHARES = (0.0, 0.1, 0.2, 0.4, 0.8)
 """How much the general head may count beside the site's; which of these is measured on the site's own visits."""

@@ -32,7 +32,7 @@ from models.training.report import (
     held_complaints,
     render,
 )
-from pipeline.sums import Sums
+from pipeline.sums.sums import Sums
 
 LEAST_EVENTS: Final = 20
 """Of a label, to be answered: one event's sum is its vector, and a mean of a few is mostly them."""

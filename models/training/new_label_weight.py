@@ -26,7 +26,7 @@ from models.heads.release import Calibration
 from models.heads.solve import LinearHead
 from models.labels.scores import softmax
 from models.labels.taxonomy import KINGDOMS, Taxonomy
-from pipeline.sums import Sums
+from pipeline.sums.sums import Sums
 
 HEARD_LOSS: Final = 0.002
 """Less than what old classes may lose in all (0.005): photos that nothing was chosen on lose more."""

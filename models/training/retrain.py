@@ -7,7 +7,7 @@
                             |                  two golden photos of three   the third          +--> refusal, with a report
                             +--- without a site that spoils the others' held-out events
 
-Held-out events (`pipeline.standing.held_out`: a hash of the event's id) have taught nothing that they judge; what is released
+Held-out events (`pipeline.sums.votes.held_out`: a hash of the event's id) have taught nothing that they judge; what is released
 is solved from all. A label gets a column from `LEAST_EVENTS` events on; until then, its events stand in one column of all
 such labels. A label of another rank (`Felidae`, `animal`) has a column that is never answered, and judges at its rank.
 
@@ -34,7 +34,7 @@ from models.training.candidate import About, Held, Training
 from models.training.new_label_weight import Photos
 from models.training.report import Limits, TrainingReport
 from pipeline.errors import Rejected
-from pipeline.sums import Sums
+from pipeline.sums.sums import Sums
 
 LIMITS: Final = Limits()
 JUDGING_OF: Final = 3

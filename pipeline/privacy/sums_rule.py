@@ -19,8 +19,8 @@ from typing import Final
 from pipeline import messages
 from pipeline.errors import Rejected
 from pipeline.messages import Envelope, Malformed, SumIncrement
-from pipeline.sum_bytes import pack, unpack
-from pipeline.sums import Sums
+from pipeline.sums.packing import pack, unpack
+from pipeline.sums.sums import Sums
 
 RULE: Final = "sums-of-many"
 

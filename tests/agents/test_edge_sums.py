@@ -37,8 +37,8 @@ from pipeline.records import to_record
 from pipeline.settings.settings import EdgeSettings
 from pipeline.spool import Transaction
 from pipeline.stream.router import route
-from pipeline.sum_bytes import unpack
-from pipeline.sums import Sums
+from pipeline.sums.packing import unpack
+from pipeline.sums.sums import Sums
 
 SPACE = "space"
 PUBLIC = Levels(Privacy.EDGE_PRIVATE, Privacy.PUBLIC, Privacy.PUBLIC)

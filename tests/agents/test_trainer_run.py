@@ -19,10 +19,10 @@ from models.releases.targets import Current
 from models.shipped import load_zoo
 from models.training.report import Limits
 from pipeline.clock import SystemClock
-from pipeline.fold import Fold
-from pipeline.folded import Entry, Snapshot
 from pipeline.settings.settings import TrainerSettings
-from pipeline.standing import held_out
+from pipeline.sums.fold import Fold
+from pipeline.sums.fold_records import Entry, Snapshot
+from pipeline.sums.votes import held_out
 
 BY_HAND = Trigger("by-hand", "to see")
 

@@ -7,7 +7,7 @@ import numpy as np
 from models.heads.release import Calibration, HeadRelease, Lineage, SiteShare, Smoke
 from models.labels.taxonomy_growth import row_under
 from models.shipped import load_zoo
-from pipeline.sums import Sums
+from pipeline.sums.sums import Sums
 
 ZOO = load_zoo()
 BASE = ZOO.base()

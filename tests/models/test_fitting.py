@@ -19,7 +19,7 @@ from models.labels.taxonomy import load_taxonomy
 from models.shipped import load_zoo
 from models.vision.images import encode_png
 from pipeline.errors import Stop
-from pipeline.sums import Sums
+from pipeline.sums.sums import Sums
 
 TREE = load_taxonomy()
 LABELS = {"tiger": RED, "wolf": GREEN, "other": BLUE}

@@ -11,7 +11,7 @@ import pytest
 from models.heads.release import CALIBRATION, FILES, LINEAGE, MANIFEST, SMOKE, SUMS, TREE, HeadRelease
 from models.manifest import digest
 from pipeline.errors import Rejected
-from pipeline.sums import Sums
+from pipeline.sums.sums import Sums
 from tests.models.sample_release import BASE, NEW, ZOO, sample_release, vectors_of_new
 
 RELEASE = sample_release()

@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 
 from models.heads.solve import LinearHead, discriminants, solve
 from pipeline.errors import Rejected
-from pipeline.sums import LabelsMismatch, SpaceMismatch, Sums
+from pipeline.sums.sums import LabelsMismatch, SpaceMismatch, Sums
 
 LABELS = ("Felidae", "Canidae", "Bovidae")
 D = 16

@@ -19,7 +19,7 @@ from models.site_learning.lesson_log import General, Learning, Taught
 from models.site_learning.site_head import Background, Lesson, Visits
 from models.site_learning.site_model import CALIBRATED_FROM, HELD_LEAST, added
 from pipeline.errors import Rejected
-from pipeline.sums import Sums
+from pipeline.sums.sums import Sums
 
 
 def start(of: General | None = None) -> Learning:

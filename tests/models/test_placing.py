@@ -8,7 +8,7 @@ from models.labels.rank_under import Placing, species_of
 from models.labels.taxonomy import load_taxonomy
 from models.labels.taxonomy_growth import grown
 from pipeline.errors import Rejected
-from pipeline.new_labels import Claim, NewLabel, find_places
+from pipeline.sums.new_labels import Claim, NewLabel, find_places
 
 CIVET = NewLabel("Nandinia binotata", "animal", "Nandiniidae", "palm civet")
 

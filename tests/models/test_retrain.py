@@ -13,7 +13,7 @@ from models.training.candidate import Held, HeldEvent
 from models.training.report import Limits, render
 from models.training.retrain import Outcome, retrain
 from pipeline.errors import Rejected
-from pipeline.sums import Sums
+from pipeline.sums.sums import Sums
 from tests.models.sample_release import BASE, NEW, ZOO, vectors_of_new
 
 GOLDEN = ZOO.golden()

@@ -23,7 +23,7 @@ from models.labels.taxonomy import KINGDOMS, load_taxonomy
 from models.labels.taxonomy_growth import grown, row_under
 from models.shipped import load_zoo
 from pipeline.errors import Rejected
-from pipeline.sums import Sums
+from pipeline.sums.sums import Sums
 
 TREE = load_taxonomy()
 KINGDOM_OF = TREE.kingdom_of[TREE.family_of]

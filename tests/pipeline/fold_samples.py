@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from pipeline.errors import Rejected
-from pipeline.fold import Entry
 from pipeline.messages import Labelled, SumIncrement, Vote
-from pipeline.new_labels import NewLabel
-from pipeline.standing import held_out, standing
-from pipeline.sum_bytes import pack
-from pipeline.sums import Sums
+from pipeline.sums.fold import Entry
+from pipeline.sums.new_labels import NewLabel
+from pipeline.sums.packing import pack
+from pipeline.sums.sums import Sums
+from pipeline.sums.votes import held_out, standing
 
 SPACE, DIMENSION = "s1", 3
 TREE = {"cat": ("animal", "Felidae"), "fox": ("animal", "Canidae"), "rose": ("plant", "Rosaceae")}

@@ -23,13 +23,13 @@ from fold_samples import (
 from msgspec.structs import replace
 
 from pipeline.errors import Rejected, Stop
-from pipeline.fold import Fold
-from pipeline.fold_file import DISPUTED, UNPLACED
-from pipeline.folded import Share
 from pipeline.messages import Vote
-from pipeline.new_labels import NewLabel
 from pipeline.spool.file import InUse
-from pipeline.sums import SpaceMismatch
+from pipeline.sums.fold import Fold
+from pipeline.sums.fold_file import DISPUTED, UNPLACED
+from pipeline.sums.fold_records import Share
+from pipeline.sums.new_labels import NewLabel
+from pipeline.sums.sums import SpaceMismatch
 
 CAT, FOX = Vote("cat", "ann"), Vote("fox", "bob")
 HERPESTES = Vote("herpestes", "ann", "animal/Herpestidae", "mongoose")

@@ -23,8 +23,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from pipeline.fold import Entry, Fold
 from pipeline.messages import Labelled, Vote
+from pipeline.sums.fold import Entry, Fold
 
 PARTITIONS = 3
 EVENTS = names(6, 2)

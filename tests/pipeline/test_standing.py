@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.messages import Vote
-from pipeline.standing import HELD_OUT_SHARE, Standing, held_out, standing
+from pipeline.sums.votes import HELD_OUT_SHARE, Standing, held_out, standing
 
 
 def test_the_label_with_most_votes_stands_with_what_was_said_of_its_place() -> None:

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import Rejected
-from pipeline.sum_bytes import _Packed, complaint_about, pack, unpack
-from pipeline.sums import Sums
+from pipeline.sums.packing import _Packed, complaint_about, pack, unpack
+from pipeline.sums.sums import Sums
 
 D = 7
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from pipeline.errors import Rejected
-from pipeline.sums import LabelsMismatch, SpaceMismatch, Sums, SumsOverflow
+from pipeline.sums.sums import LabelsMismatch, SpaceMismatch, Sums, SumsOverflow
 
 LABELS = ("Felidae", "Canidae", "Bovidae")
 D = 5

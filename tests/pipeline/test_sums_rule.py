@@ -13,8 +13,8 @@ from pipeline.errors import Withheld
 from pipeline.messages import Envelope, Kind, Privacy, SumIncrement, Tier, UplinkBatch
 from pipeline.privacy import gate
 from pipeline.privacy.sums_rule import DIMENSION, LARGEST_BYTES, LEAST_EVENTS, complaint, increment_of
-from pipeline.sum_bytes import pack
-from pipeline.sums import Sums
+from pipeline.sums.packing import pack
+from pipeline.sums.sums import Sums
 
 SPACE = "lite0-9f3c"
 

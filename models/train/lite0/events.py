@@ -1,6 +1,6 @@
 """The sums that ship: what the packs showed, and what ImageNet's own classifier knows of species they lack.
 
-The packs' photos are events like any that a site learns later: a vector, a label, added to `pipeline.sums.Sums`. Of a
+The packs' photos are events like any that a site learns later: a vector, a label, added to `pipeline.sums.sums.Sums`. Of a
 species that they do not show, ImageNet's classifier has an idea nevertheless. Its weights point from the mean of all
 pictures to the mean of its own, so a few vectors are imagined around that point, spread as the species of the packs are,
 and added as events, too. A few, because real ones have to outweigh them soon.
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from models.heads.linear import LEVELS_PER_SIGMA, Floats
 from models.labels.taxonomy import Taxonomy
-from pipeline.sums import Sums
+from pipeline.sums.sums import Sums
 
 # A photo as it is counts three times: it is what cameras send. Every other view of the sets counts once.
 TIMES = {"wild256-whole": 3}

@@ -42,7 +42,7 @@ from models.train.lite0.features import FEATURES, SIZE_PX
 from models.train.lite0.linear import VECTOR_BYTES, Floats, Linear, Projection, flat, make_projection, tune
 from models.train.lite0.measure import families, fit_temperatures, right, threshold
 from models.train.pictures.data import Pack, open_pack
-from pipeline.sums import Sums
+from pipeline.sums.sums import Sums
 
 BUILD = Path(__file__).parents[2] / "build" / "train" / "lite0"
 ZOO = Path(__file__).parents[1] / "zoo" / "lite0"

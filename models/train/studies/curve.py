@@ -34,7 +34,7 @@ from models.train.lite0.heads import BUILD, TREE_SHARES, Labelled, load, make_tr
 from models.train.lite0.measure import families, fit_temperatures
 from models.train.pictures.data import Pack, open_pack
 from pipeline.messages import Rank, Tier
-from pipeline.sums import Sums
+from pipeline.sums.sums import Sums
 
 PICTURE = Path(__file__).parents[2] / "docs" / "pictures" / "forwarding.svg"
 KINDS = {"wild256-whole": "wild256, photos", "wild64": "wild64, 64x64 pictures"}

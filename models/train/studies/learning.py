@@ -37,7 +37,7 @@ from models.training.candidate import Held, HeldEvent
 from models.training.new_label_weight import Photos
 from models.training.report import Figures, figures
 from models.training.retrain import Outcome, retrain
-from pipeline.sums import Sums
+from pipeline.sums.sums import Sums
 
 LABELS: Mapping[str, int] = {"wild64": 10, "wild256": 10}
 """Of each new species: half as a 64-pixel camera sends them, half full-sized. A class that was seen at one size alone is known

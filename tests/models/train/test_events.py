@@ -7,7 +7,7 @@ import numpy as np
 from models.heads.solve import discriminants
 from models.labels.taxonomy import IMAGENET_CLASSES, load_taxonomy
 from models.train.lite0.events import IMAGINED_EVENTS, REACH, add_views, imagined
-from pipeline.sums import Sums
+from pipeline.sums.sums import Sums
 
 TREE = load_taxonomy()
 D = 24

@@ -1,4 +1,4 @@
-"""The file under the fold: its schema and its rows. `pipeline.fold` decides what stands in them.
+"""The file under the fold: its schema and its rows. `pipeline.sums.fold` decides what stands in them.
 
 One SQLite file, opened as the spools are (WAL, every commit synced, one process). Of each event stands what it gave to the
 sums, so that exactly this can be taken out again; sums are one row a site and part, over the labels that hold events.
@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import Stop
-from pipeline.new_labels import Claim, NewLabel
 from pipeline.spool import file
-from pipeline.sums import Sums
+from pipeline.sums.new_labels import Claim, NewLabel
+from pipeline.sums.sums import Sums
 
 SCHEMA: Final = (
     """

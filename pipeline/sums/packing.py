@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import Rejected
-from pipeline.sums import Sums, SumsOverflow
+from pipeline.sums.sums import Sums, SumsOverflow
 
 LAYOUT = 1
 ZERO_LEVEL = 128

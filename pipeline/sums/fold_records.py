@@ -1,6 +1,6 @@
 """What goes into the fold and what comes out of it: records with their places, refusals, one moment's snapshot.
 
-Apart from `pipeline.fold`, so that whoever only reads a snapshot (the trainer's solver, a report) needs no file.
+Apart from `pipeline.sums.fold`, so that whoever only reads a snapshot (the trainer's solver, a report) needs no file.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.fold_file import Range
 from pipeline.messages import Labelled, SumIncrement
-from pipeline.new_labels import NewLabel
-from pipeline.sums import Sums
+from pipeline.sums.fold_file import Range
+from pipeline.sums.new_labels import NewLabel
+from pipeline.sums.sums import Sums
 
 
 class Entry(NamedTuple):

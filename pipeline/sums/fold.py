@@ -29,7 +29,8 @@ from pathlib import Path
 import msgspec
 
 from pipeline.errors import Rejected
-from pipeline.fold_file import (
+from pipeline.messages import Labelled, SumIncrement
+from pipeline.sums.fold_file import (
     DISPUTED,
     JUDGES,
     SILENT,
@@ -41,12 +42,11 @@ from pipeline.fold_file import (
     FoldFile,
     vectors_of,
 )
-from pipeline.folded import Entry, Judge, Refused, Share, Snapshot
-from pipeline.messages import Labelled, SumIncrement
-from pipeline.new_labels import Place, Places, find_places
-from pipeline.standing import held_out, standing
-from pipeline.sum_bytes import unpack
-from pipeline.sums import SpaceMismatch, Sums
+from pipeline.sums.fold_records import Entry, Judge, Refused, Share, Snapshot
+from pipeline.sums.new_labels import Place, Places, find_places
+from pipeline.sums.packing import unpack
+from pipeline.sums.sums import SpaceMismatch, Sums
+from pipeline.sums.votes import held_out, standing
 
 _Delta = dict[tuple[str, str], tuple[list[EventRow], list[EventRow]]]
 """Site and part to the events to add and to take out."""
