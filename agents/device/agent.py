@@ -29,9 +29,8 @@ from agents.device.ordered_pool import Lanes
 from agents.device.picture_ring import Pictures
 from agents.device.readings import Meter, ReadingAnswer, Readings
 from agents.device.store import EDGE, FORGET_S, SITE, DeviceStore
-from agents.refusals import refusal
 from agents.role import outbox
-from agents.role.dead_letters import answer_or_refuse
+from agents.role.dead_letters import answer_or_refuse, refusal
 from agents.role.lifecycle import Health
 from agents.role.presence import broker_parts, endpoint, model_names, presence
 from agents.role.telemetry import Metrics

@@ -16,7 +16,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from agents.edge.label_rules import KeptFeature, LabelledEvent, Word, agreed_among
+from agents.edge.label_rules import LabelledEvent, Word, agreed_among
+from models.answering.kept_feature import KeptFeature
 from pipeline import messages
 from pipeline.messages import Feature, Levels, Tier
 from pipeline.privacy.gate import may_see

@@ -23,24 +23,14 @@ from functools import partial
 import structlog
 from msgspec.structs import replace
 
-from agents.edge.label_rules import (
-    LABELLED,
-    KeptFeature,
-    OnLabel,
-    Word,
-    labelled,
-    person,
-    resolve,
-    said_at,
-    says_where,
-)
+from agents.edge.label_rules import LABELLED, OnLabel, Word, labelled, person, resolve, said_at, says_where
 from agents.edge.label_store import labelled_event
 from agents.edge.sightings import Sightings
 from agents.edge.store import SITE, UPLINK, Context, EdgeStore, Known
 from agents.edge.time_series import SiteSeries
-from agents.refusals import refusal
-from agents.role.dead_letters import answer_or_refuse
+from agents.role.dead_letters import answer_or_refuse, refusal
 from agents.role.telemetry import Metrics
+from models.answering.kept_feature import KeptFeature
 from models.labels.taxonomy import Taxonomy
 from pipeline import clock, ids, messages, topics
 from pipeline.clock import Clock

@@ -22,7 +22,7 @@ from agents.edge.rooms import Rooms
 from agents.edge.sightings import Sightings
 from agents.edge.store import DAY_S, SITE, UPLINK, Context, EdgeStore, Known
 from agents.edge.time_series import SiteSeries
-from agents.refusals import refusal
+from agents.role.dead_letters import refusal
 from agents.role.telemetry import Metrics
 from models.answering.cascade import contradicts, deeper, rank_of
 from models.answering.edge import Families

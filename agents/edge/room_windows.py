@@ -23,9 +23,8 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
+from pipeline.clock import HOUR_S, hour_of
 from pipeline.messages import Report, Summary, Task
-
-HOUR_S = 3600.0
 
 HOUR_GRACE_S = 120.0
 """An hour that nothing came after is told this long after its end: devices that lost their edge for a minute are in."""
@@ -81,11 +80,6 @@ def advance(room: Room, window_s: float, *, first_later_s: float | None) -> Room
 
 
 # --- hours of a stream -----------------------------------------------------------------------------------------
-
-
-def hour_of(time_s: float) -> float:
-    """Start of the hour (UTC seconds) that this moment lies in."""
-    return math.floor(time_s / HOUR_S) * HOUR_S
 
 
 class Hour(msgspec.Struct, frozen=True):

@@ -65,7 +65,7 @@ class Rooms:
         result = event.result
         time_s = clock.seconds(result.time)
         self._newest_s[result.source] = max(time_s, self._newest_s.get(result.source, time_s))
-        before = self._store.rooms.hour(result.source, rooms.hour_of(time_s), tx)
+        before = self._store.rooms.hour(result.source, clock.hour_of(time_s), tx)
         hour = rooms.tally(before.hour if before else None, report, time_s)
         levels = event.levels.join(before.levels) if before else event.levels
         self._store.rooms.keep_hour(result.source, hour, levels, tx, changed=True)

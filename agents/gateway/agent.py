@@ -19,10 +19,9 @@ from functools import partial
 import structlog
 
 from agents.gateway import outbox_claim as gateway_outbox
-from agents.refusals import refusal_of
 from agents.releases.server import ReleaseServer
 from agents.role import outbox
-from agents.role.dead_letters import INTERNAL_ERROR
+from agents.role.dead_letters import INTERNAL_ERROR, refusal_of
 from agents.role.kafka_wait import await_topics
 from agents.role.lifecycle import Health
 from agents.role.presence import broker_parts, endpoint

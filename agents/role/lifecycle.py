@@ -35,9 +35,11 @@ import msgspec
 import structlog
 
 from agents.role import exit_codes as exits
+from agents.role.health_server import HealthServer
+from agents.role.logs import configure_logs
 from agents.role.run_file import Running, running_path
 from agents.role.self_metrics import pulse_of
-from agents.role.telemetry import HealthServer, Metrics, configure_logs, version
+from agents.role.telemetry import Metrics, version
 from pipeline.brokers import parent
 from pipeline.clock import SystemClock
 from pipeline.errors import Stop

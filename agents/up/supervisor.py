@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING, Final, TextIO
 import structlog
 
 from agents.role import exit_codes as exits
+from agents.role.health_server import LOOPBACK
 from agents.role.run_file import PROBE_TIMEOUT_S, ask_health, running
-from agents.role.telemetry import LOOPBACK
 from agents.up import ports
 from agents.up.child import Child
 from agents.up.plan import BROKERS, EXTRAS, ROLES, Part, Phase, Watched, due, is_installed, pause_s

@@ -24,8 +24,8 @@ from agents.edge.time_series import SiteSeries
 from agents.role import outbox
 from agents.role.dead_letters import answer_or_refuse
 from agents.role.telemetry import Metrics
-from agents.rollout.serving import Fixed
 from models.answering.edge import Families
+from models.answering.tier_eye import Fixed
 from models.site_learning.lesson_log import General
 from models.site_learning.site_answers import LocalEyes
 from models.vision.tier_models import EdgeEye

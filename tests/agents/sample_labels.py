@@ -17,8 +17,8 @@ from sample_messages import (
     result,
 )
 
-from agents.cloud.agent import species_answer
-from agents.rollout.serving import Fixed
+from models.answering.cloud import species_answer
+from models.answering.tier_eye import Fixed
 from pipeline import clock, topics
 from pipeline.messages import (
     Ack,

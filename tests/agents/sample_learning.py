@@ -18,11 +18,12 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from agents.edge.label_rules import KeptFeature, LabelledEvent, Word
+from agents.edge.label_rules import LabelledEvent, Word
 from agents.edge.label_store import labelled_event
 from agents.edge.learning import EdgeLearning
 from agents.edge.store import EdgeStore
 from agents.role.telemetry import Metrics
+from models.answering.kept_feature import KeptFeature
 from models.heads.linear import Floats
 from models.labels.taxonomy import load_taxonomy
 from models.site_learning.lesson_log import General

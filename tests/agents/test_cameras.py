@@ -13,15 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.device.camera_sources import (
-    FRAMES_PER_S,
-    PHOTO_SUFFIXES,
-    exif_time,
-    open_source,
-    photos_of,
-    taken_s,
-)
+from agents.device.camera_sources import FRAMES_PER_S, open_source
 from models.vision import images
+from models.vision.photo_files import PHOTO_SUFFIXES, exif_time, photos_of, taken_s
 from pipeline.clock import HandClock
 from pipeline.errors import Stop
 

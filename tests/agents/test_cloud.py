@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from sample_messages import NOW_S, cloud_eye, edge_eye, event_id, photo
 
-from agents.cloud.agent import Cloud, build, species_answer
-from agents.rollout.serving import Fixed
+from agents.cloud.agent import Cloud, build
+from models.answering.cloud import species_answer
+from models.answering.tier_eye import Fixed
 from pipeline import clock, messages, records, topics
 from pipeline.clock import HandClock
 from pipeline.errors import Rejected

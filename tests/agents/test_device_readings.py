@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from sample_messages import NOW_S, event_id
 
 from agents.device.readings import MODEL, Meter, ReadingAnswer, Readings
-from agents.edge.room_windows import hour_of
 from pipeline import clock
+from pipeline.clock import hour_of
 from pipeline.messages import Event, Kind, Privacy, Rank, Report, Task, Tier
 from pipeline.privacy.policy import Policy
 from pipeline.readings import Reading

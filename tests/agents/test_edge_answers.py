@@ -29,13 +29,14 @@ from sample_messages import (
     settings,
 )
 
-from agents.cloud.agent import species_answer
-from agents.edge.room_windows import Hour, hour_of
+from agents.edge.room_windows import Hour
 from agents.edge.store import DAY_S
-from agents.rollout.serving import Fixed
+from models.answering.cloud import species_answer
 from models.answering.edge import WITHDRAWN
+from models.answering.tier_eye import Fixed
 from models.vision import images
 from pipeline import clock, messages, topics
+from pipeline.clock import hour_of
 from pipeline.messages import (
     Crop,
     Envelope,

@@ -12,8 +12,8 @@ from sample_onnx import RED, coloured, colours, save
 from agents.edge.agent import build
 from agents.rollout.imported_models import edge_eye as site_eye
 from agents.rollout.imported_models import edge_eyes, registry_of
-from agents.rollout.serving import Fixed
 from models.answering.edge import Families
+from models.answering.tier_eye import Fixed
 from models.imported.imported_model import PRESETS
 from models.imported.importing import Wanted, prepare
 from models.imported.registry import Registry

@@ -11,9 +11,10 @@ import pytest
 from sample_edge import SampleEdge, sample_edge
 from sample_messages import NOW_S, event, result
 
-from agents.edge.room_windows import GRACE_S, HOUR_GRACE_S, HOUR_S, hour_of
+from agents.edge.room_windows import GRACE_S, HOUR_GRACE_S
 from agents.edge.store import UPLINK
 from pipeline import clock, ids, messages
+from pipeline.clock import HOUR_S, hour_of
 from pipeline.messages import Event, Kind, Levels, Privacy, Rank, Report, Result, Summary, Task, Tier
 from pipeline.privacy.seal import unseal
 from pipeline.settings.settings import RuleSettings, Settings, StreamSettings, UplinkSettings

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sample_messages import NOW_S
 
-from agents.refusals import refusal, refusal_of
 from agents.role import outbox
+from agents.role.dead_letters import refusal, refusal_of
 from pipeline import messages, topics
 from pipeline.errors import Rejected
 from pipeline.messages import Refusal

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.edge import room_windows as rooms
-from agents.edge.room_windows import GRACE_S, HOUR_GRACE_S, HOUR_S, Hour, Room
+from agents.edge.room_windows import GRACE_S, HOUR_GRACE_S, Hour, Room
 from pipeline import clock
+from pipeline.clock import HOUR_S
 from pipeline.messages import Report, Summary, Task
 
 WINDOW_S = 300.0

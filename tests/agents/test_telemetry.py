@@ -11,7 +11,8 @@ import urllib.request
 
 import pytest
 
-from agents.role.telemetry import STREAMS_MAX, HealthServer, Metrics
+from agents.role.health_server import HealthServer
+from agents.role.telemetry import STREAMS_MAX, Metrics
 from pipeline.errors import Stop
 from pipeline.messages import Privacy, Rank, Result, Task, Tier
 

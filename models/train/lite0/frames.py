@@ -40,8 +40,8 @@ from models.vision.boxes import Box
 from models.vision.frame_scan import OUTLINE_CLEAR
 from models.vision.motion import MARGIN
 
-ZOO = Path(__file__).parents[1] / "zoo" / "lite0"
-FOUND = Path(__file__).parents[2] / "build" / "train" / "frames"
+ZOO = Path(__file__).parents[2] / "zoo" / "lite0"
+FOUND = Path(__file__).parents[3] / "build" / "train" / "frames"
 FRAME_PX = 448
 """What the device decodes of a frame."""
 
