@@ -137,13 +137,13 @@ UNKNOWN = "unknown"
 """The label of a tier that will not guess."""
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True):
+class JsonMessage(msgspec.Struct, frozen=True, kw_only=True):
     """What people read: JSON."""
 
     WIRE: ClassVar[str] = "json"
 
 
-class Packed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class MsgpackMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What agents say to each other: msgpack, versioned."""
 
     WIRE: ClassVar[str] = "msgpack"
@@ -174,7 +174,7 @@ class Levels(msgspec.Struct, frozen=True, array_like=True):
 # --- for people ------------------------------------------------------------------------------------------------
 
 
-class Forecast(Message, frozen=True):
+class Forecast(JsonMessage, frozen=True):
     """Expected hourly means from `start` on, with the band that nine of ten hours should fall into."""
 
     start: str
@@ -183,7 +183,7 @@ class Forecast(Message, frozen=True):
     high: tuple[float, ...]
 
 
-class Result(Message, frozen=True, omit_defaults=True):
+class Result(JsonMessage, frozen=True, omit_defaults=True):
     """One tier's answer about an event. Clients keep the highest revision of an event."""
 
     event: str
@@ -220,7 +220,7 @@ class Result(Message, frozen=True, omit_defaults=True):
         return f"{self.site}/{self.device}/{self.stream}"
 
 
-class SightingReport(Message, frozen=True):
+class SightingReport(JsonMessage, frozen=True):
     """The consensus over a sighting's frames so far; `closed` when no further frame will join it."""
 
     sighting: str
@@ -247,7 +247,7 @@ class SightingReport(Message, frozen=True):
         return f"{self.site}/{self.device}/{self.stream}"
 
 
-class Ack(Message, frozen=True):
+class Ack(JsonMessage, frozen=True):
     """The device agent committed these events: nothing will lose them."""
 
     ids: tuple[str, ...]
@@ -256,7 +256,7 @@ class Ack(Message, frozen=True):
     """Of the payload, so that a publisher who sent no id recognises its own message."""
 
 
-class Refusal(Message, frozen=True):
+class Refusal(JsonMessage, frozen=True):
     """What bad input gets. Never its content."""
 
     reason: str
@@ -286,7 +286,7 @@ class Update(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Why nothing newer is heard of, where that is not as it should be: ``expired-metadata: …``."""
 
 
-class Status(Message, frozen=True):
+class Status(JsonMessage, frozen=True):
     """Retained; the last will says `offline`."""
 
     state: str
@@ -303,7 +303,7 @@ class Status(Message, frozen=True):
 # --- labels, and what is asked of people ---------------------------------------------------------------------
 
 
-class Label(Message, frozen=True, omit_defaults=True):
+class Label(JsonMessage, frozen=True, omit_defaults=True):
     """A person's word about an event. The last one by the same person counts; other persons' stand beside it."""
 
     event: str
@@ -319,7 +319,7 @@ class Label(Message, frozen=True, omit_defaults=True):
     """Its common name, if it is new."""
 
 
-class Ask(Message, frozen=True):
+class Ask(JsonMessage, frozen=True):
     """An event whose label would teach most: what the site's people are asked about, within a daily budget."""
 
     event: str
@@ -337,7 +337,7 @@ class Ask(Message, frozen=True):
     budget_left: int
 
 
-class Drift(Message, frozen=True):
+class Drift(JsonMessage, frozen=True):
     """A stream, a class or a tier that is no longer what it was, and what was done about it."""
 
     time: str
@@ -373,7 +373,7 @@ class DiscoveryOrigin(msgspec.Struct, frozen=True, kw_only=True):
     sw_version: str = ""
 
 
-class Discovery(Message, frozen=True, omit_defaults=True):
+class Discovery(JsonMessage, frozen=True, omit_defaults=True):
     """One entity of Home Assistant's MQTT discovery: where its state stands, and how to read it there. Retained; it holds
     names and topics, and nothing that was observed. Fields as Home Assistant documents them.
     """
@@ -429,7 +429,7 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     high: float
 
 
-class Event(Packed, frozen=True):
+class Event(MsgpackMessage, frozen=True):
     """The device's answer about one event, and what the edge needs to refine it."""
 
     result: Result
@@ -448,7 +448,7 @@ class Event(Packed, frozen=True):
     v: int = VERSION
 
 
-class EventAck(Packed, frozen=True):
+class EventAck(MsgpackMessage, frozen=True):
     """The edge committed these events."""
 
     ids: tuple[str, ...]
@@ -458,7 +458,7 @@ class EventAck(Packed, frozen=True):
 # --- edge <-> cloud --------------------------------------------------------------------------------------------
 
 
-class Envelope(Packed, frozen=True):
+class Envelope(MsgpackMessage, frozen=True):
     """A record with all that routing needs to know; the payload is not looked at on the way.
 
     Of a user-private record `source`, `time` and `space` are empty and `key` is an HMAC: the cloud learns
@@ -558,7 +558,7 @@ class SumIncrement(msgspec.Struct, frozen=True):
     v: int = VERSION
 
 
-class UplinkBatch(Packed, frozen=True):
+class UplinkBatch(MsgpackMessage, frozen=True):
     """Edge to gateway."""
 
     site: str
@@ -566,7 +566,7 @@ class UplinkBatch(Packed, frozen=True):
     v: int = VERSION
 
 
-class UplinkAck(Packed, frozen=True):
+class UplinkAck(MsgpackMessage, frozen=True):
     """Kafka acknowledged these records (`Envelope.id`)."""
 
     ids: tuple[str, ...]
@@ -575,14 +575,14 @@ class UplinkAck(Packed, frozen=True):
     v: int = VERSION
 
 
-class Downlink(Packed, frozen=True):
+class Downlink(MsgpackMessage, frozen=True):
     """Gateway to edge: the cloud's answers for one site."""
 
     results: tuple[Result, ...]
     v: int = VERSION
 
 
-class DownlinkAck(Packed, frozen=True):
+class DownlinkAck(MsgpackMessage, frozen=True):
     """The edge committed these answers (`downlink_id`)."""
 
     ids: tuple[str, ...]
@@ -592,7 +592,7 @@ class DownlinkAck(Packed, frozen=True):
 # --- releases ------------------------------------------------------------------------------------------------
 
 
-class ChunkWanted(Packed, frozen=True):
+class ChunkWanted(MsgpackMessage, frozen=True):
     """Edge to gateway: a part of a release's file."""
 
     digest: str
@@ -602,7 +602,7 @@ class ChunkWanted(Packed, frozen=True):
     v: int = VERSION
 
 
-class Chunk(Packed, frozen=True):
+class Chunk(MsgpackMessage, frozen=True):
     """Gateway to edge: that part, or less at the file's end; none: there is no such file here."""
 
     digest: str

@@ -30,9 +30,9 @@ from pipeline import clock, topics
 from pipeline.errors import Rejected
 from pipeline.messages import (
     Envelope,
+    JsonMessage,
     Kind,
     Malformed,
-    Message,
     Privacy,
     Result,
     SightingReport,
@@ -253,7 +253,7 @@ def answer(value: bytes) -> Result | SightingReport:
     )  # no more: errors may quote the content
 
 
-class HourlySummary(Message, frozen=True):
+class HourlySummary(JsonMessage, frozen=True):
     """Value on the summaries topic, JSON: one stream's readings in one hour. The highest revision counts."""
 
     source: str

@@ -3,7 +3,7 @@
 ::
 
     MQTT release/metadata/{file}  --> Inbox --> Trust (verified, on the disk)
-    Trust names a file that is not here --> Wishes --> MQTT release/want/{site}
+    Trust names a file that is not here --> ChunkRequests --> MQTT release/want/{site}
     MQTT release/chunk/{site}     --> Blobs (<digest>.part, then <digest>)
 
 It stands before the uplink's own handler and takes what is about releases out of each batch. Nothing here has to be
@@ -30,7 +30,7 @@ from pipeline import messages, topics
 from pipeline.clock import Clock
 from pipeline.errors import Rejected, Retry
 from pipeline.files.blobs import Blobs, File
-from pipeline.files.chunk_requests import Wishes
+from pipeline.files.chunk_requests import ChunkRequests
 from pipeline.files.release_names import METADATA_MAX_BYTES, metadata_file
 from pipeline.messages import Chunk, Malformed, Tier
 from pipeline.mqtt import Connection, Handler, Message
@@ -90,7 +90,7 @@ class Download:
         self._lock = threading.Lock()
         self._inbox = Inbox()
         self._blobs = Blobs(folder / "files")
-        self._wishes = Wishes(settings.releases.bytes_per_s)
+        self._wishes = ChunkRequests(settings.releases.bytes_per_s)
         self._connection: Connection | None = None
         self._stopping = threading.Event()
         self._bell = threading.Event()

@@ -13,7 +13,7 @@ One request is on its way at a time, so that a slow link is never filled, and wh
 file: the bytes that are here are all there is to remember. An answer that was not asked for, is shorter or longer than
 asked, or comes twice changes nothing. Times are any clock's seconds::
 
-    >>> wishes = Wishes(bytes_per_s=65_536)
+    >>> wishes = ChunkRequests(bytes_per_s=65_536)
     >>> wishes.want({File("ab" * 32, 100_000): 65_536}, now_s=0.0)
     >>> wishes.next(0.0).offset, wishes.next(0.0)
     (65536, None)
@@ -64,7 +64,7 @@ class _Wish:
     """What was wrong with what came last."""
 
 
-class Wishes:
+class ChunkRequests:
     """What one tier wants and has. Not thread-safe."""
 
     def __init__(self, bytes_per_s: float) -> None:

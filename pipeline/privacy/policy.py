@@ -37,7 +37,7 @@ NAMED: Final = "stream-settings"
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class RuleInput:
     """What a rule may look at."""
 
     source: str
@@ -52,7 +52,7 @@ class Rule:
     """Where it holds, levels rise at least to its own."""
 
     name: str
-    holds: Callable[[Seen], bool]
+    holds: Callable[[RuleInput], bool]
     levels: Levels
     reason: str
 
@@ -67,7 +67,7 @@ class Verdict(NamedTuple):
 RULES: Final = (
     Rule(
         "person-in-frame",
-        lambda seen: seen.person or PERSON in seen.path,
+        lambda given: given.person or PERSON in given.path,
         msgspec.structs.replace(
             LOWEST, pixels=Privacy.USER_PRIVATE, feature=Privacy.USER_PRIVATE, result=Privacy.EDGE_PRIVATE
         ),
@@ -110,8 +110,8 @@ class Policy:
         """
         stream = self._settings.stream(source)
         levels = (stream or StreamSettings()).levels
-        seen = Seen(source, _local(time_s, self._zone), path, person)
-        holding = [rule for rule in self.rules if rule.holds(seen)]
+        given = RuleInput(source, _local(time_s, self._zone), path, person)
+        holding = [rule for rule in self.rules if rule.holds(given)]
         for rule in holding:
             levels = levels.join(rule.levels)
         return Verdict(levels, (NAMED if stream else UNNAMED, *(rule.name for rule in holding)))
@@ -138,12 +138,12 @@ def _from_settings(settings: RuleSettings) -> Rule:
     timed = bool(settings.hours or settings.weekdays)
     label = settings.label.casefold() if settings.label else None
 
-    def matches(seen: Seen) -> bool:
-        if timed and seen.moment is not None and not holds(hours, settings.weekdays, seen.moment):
+    def matches(given: RuleInput) -> bool:
+        if timed and given.moment is not None and not holds(hours, settings.weekdays, given.moment):
             return False
-        if label is not None and label not in (name.casefold() for name in seen.path):
+        if label is not None and label not in (name.casefold() for name in given.path):
             return False
-        return (seen.person or not settings.person) and settings.names_stream(seen.source)
+        return (given.person or not settings.person) and settings.names_stream(given.source)
 
     raised = {kind.value: level for kind, level in settings.raise_.items()}
     return Rule(settings.name, matches, msgspec.structs.replace(LOWEST, **raised), settings.reason)

@@ -38,7 +38,7 @@ class InfluxStore:
         Raises
         ------
         Retry, Rejected, Stop
-            As `points.Store`.
+            As `points.PointStore`.
         """
         settings = self._settings
         if self._client is None:

@@ -1,7 +1,7 @@
 """What is written to a time series, and what a store of them promises.
 
 A `Point` is named by measurement, tags and time; the roles make theirs from readings, hours, answers and sightings, the
-writer (`timeseries.py`) brings them to a `Store`: InfluxDB (`influx.py`) or its SQLite twin (`local.py`)::
+writer (`timeseries.py`) brings them to a `PointStore`: InfluxDB (`influx.py`) or its SQLite twin (`local.py`)::
 
     >>> reading_point("home/room1/co2", 640.0, "ppm", 1.8e9).tags
     {'site': 'home', 'device': 'room1', 'stream': 'co2', 'unit': 'ppm'}
@@ -28,11 +28,11 @@ class Point(NamedTuple):
     time_s: float
 
 
-class Store(Protocol):
+class PointStore(Protocol):
     """Where points end up. Used by one thread."""
 
     def write(self, points: Sequence[Point]) -> None:
-        """Store all of these points.
+        """PointStore all of these points.
 
         Raises
         ------

@@ -67,7 +67,7 @@ class LocalStore:
         self._cleaned_s = float("-inf")
 
     def write(self, points: Sequence[Point]) -> None:
-        """Store these points in one transaction.
+        """PointStore these points in one transaction.
 
         Raises
         ------

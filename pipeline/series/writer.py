@@ -26,7 +26,7 @@ from typing import Final
 import structlog
 
 from pipeline.errors import Rejected, Retry, Stop
-from pipeline.series.points import Point, Store
+from pipeline.series.points import Point, PointStore
 from pipeline.series.sqlite import LocalStore
 from pipeline.settings.settings import InfluxSettings
 
@@ -44,7 +44,7 @@ log = structlog.get_logger(__name__)
 class Writer:
     """Takes points without ever blocking; its thread brings them to the store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: PointStore) -> None:
         self._store = store
         self._waiting: deque[Point] = deque()
         self._changed = threading.Condition()
@@ -78,7 +78,7 @@ class Writer:
             self._changed.notify_all()
 
     def close(self, timeout_s: float = 2.0) -> None:
-        """Store what waits, as far as the time allows."""
+        """PointStore what waits, as far as the time allows."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -115,7 +115,7 @@ class Writer:
             return [self._waiting.popleft() for _ in range(min(BATCH_MAX_POINTS, len(self._waiting)))]
 
     def _bring(self, batch: Sequence[Point]) -> None:
-        """Store a batch; what is refused is found by halving."""
+        """PointStore a batch; what is refused is found by halving."""
         try:
             self._store.write(batch)
             self.written += len(batch)

@@ -27,7 +27,7 @@ from pipeline.clock import Clock
 from pipeline.records import HourlySummary
 from pipeline.settings.settings import KafkaSettings, Settings
 from pipeline.stream.batches import handle_batches
-from pipeline.stream.delivery import Delivery, Outgoing
+from pipeline.stream.delivery import Delivery, ProducerRecord
 from pipeline.stream.labelled import FEATURES_TOPIC, Labels
 from pipeline.stream.results import Answer, Results
 from pipeline.stream.router import Router
@@ -51,7 +51,7 @@ class Listeners:
 
     answers: Callable[[Sequence[Answer]], None]
     summaries: Callable[[Sequence[HourlySummary]], None]
-    delivered: Callable[[str, Sequence[Outgoing]], None]
+    delivered: Callable[[str, Sequence[ProducerRecord]], None]
     """Records that this topic holds now."""
 
 

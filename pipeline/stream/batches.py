@@ -25,9 +25,9 @@ import msgspec
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from pipeline.stream.delivery import Deliver, Outgoing, Taken
+from pipeline.stream.delivery import ConsumedRecord, Deliver, ProducerRecord
 
-Handler = Callable[[int, Sequence[Taken]], Awaitable[None]]
+Handler = Callable[[int, Sequence[ConsumedRecord]], Awaitable[None]]
 """Takes the partition's number and its next records, in order."""
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ async def store(table: Any, partition: int, changes: Mapping[str, Any]) -> None:
 async def store_many(deliver: Deliver, table: Any, partition: int, changes: Mapping[str, Any]) -> None:
     """The same as `store` where keys are many: whole batches, as everything else that is delivered, at a tenth of the cost."""
     rows = [
-        Outgoing(msgspec.json.encode(key), None if value is None else msgspec.json.encode(value))
+        ProducerRecord(msgspec.json.encode(key), None if value is None else msgspec.json.encode(value))
         for key, value in changes.items()
     ]
     await deliver(table.changelog_topic.get_topic_name(), partition, rows)
@@ -100,7 +100,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is only hal
                 return {}, active  # rebalanced meanwhile: Faust goes back to what is committed
         return records, active
 
-    async def _handle(self, tp: TP, taken: Sequence[Taken], generation: int) -> None:
+    async def _handle(self, tp: TP, taken: Sequence[ConsumedRecord], generation: int) -> None:
         done = max(self._next.get(tp, 0), self._committed_offset[tp] or 0)
         if done and taken[0].offset > done:
             log.error("%s/%d: retention deleted records %d to %d unread", *tp, done, taken[0].offset - 1)

@@ -5,10 +5,10 @@ of all its evidence (earliest time, latest time, best answer), so that neither o
 counts once, on the day when it began, under its deepest label; when a better answer comes, its count moves::
 
     >>> tally = Tally(ZoneInfo("UTC"))
-    >>> felid = Evidence("home/cam1", "s1", Seen(0.0, 9.0, 1, 0.9, ("animal", "Felidae")))
+    >>> felid = Evidence("home/cam1", "s1", SightingState(0.0, 9.0, 1, 0.9, ("animal", "Felidae")))
     >>> [cell.label for cell in tally.add(felid)], tally.add(felid)
     (['Felidae'], [])
-    >>> cat = felid._replace(seen=Seen(0.0, 9.0, 2, 0.6, ("animal", "Felidae", "Felis catus")))
+    >>> cat = felid._replace(state=SightingState(0.0, 9.0, 2, 0.6, ("animal", "Felidae", "Felis catus")))
     >>> [(cell.label, tally.count(cell).sightings) for cell in tally.add(cat)]
     [('Felidae', 0), ('Felis catus', 1)]
 
@@ -27,7 +27,7 @@ from zoneinfo import ZoneInfo
 from pipeline import clock
 from pipeline.messages import (
     RANKS,
-    Message,
+    JsonMessage,
     Rank,
     Result,
     SightingReport,
@@ -45,7 +45,7 @@ EARLY_S: Final = DAY_S
 _DEPTHS: Final = {rank: depth for depth, rank in enumerate(RANKS[Task.WILDLIFE])}
 
 
-class Seen(NamedTuple):
+class SightingState(NamedTuple):
     """What is known of one sighting. A join-semilattice: `join` is commutative, associative and idempotent."""
 
     first_s: float
@@ -55,10 +55,10 @@ class Seen(NamedTuple):
     probability: float
     path: tuple[str, ...]
 
-    def join(self, other: Seen) -> Seen:
+    def join(self, other: SightingState) -> SightingState:
         """Earliest, latest, and the better answer: deeper, then surer, then by name."""
         best = max(self[2:], other[2:])
-        return Seen(min(self.first_s, other.first_s), max(self.last_s, other.last_s), *best)
+        return SightingState(min(self.first_s, other.first_s), max(self.last_s, other.last_s), *best)
 
     @property
     def label(self) -> str:
@@ -71,7 +71,7 @@ class Evidence(NamedTuple):
     device: str
     """``site/device``."""
     sighting: str
-    seen: Seen
+    state: SightingState
 
     @property
     def key(self) -> str:
@@ -92,7 +92,7 @@ class Cell(NamedTuple):
         return f"{self.device}|{self.day}|{self.label}"
 
 
-class Count(Message, frozen=True):
+class Count(JsonMessage, frozen=True):
     """Value on the counts topic, JSON. `sightings` falls to 0 when all of them turned out to be something else."""
 
     site: str
@@ -106,7 +106,7 @@ class Count(Message, frozen=True):
     last: str
 
 
-class Total(Message, frozen=True):
+class Total(JsonMessage, frozen=True):
     """A count over all devices of a site."""
 
     site: str
@@ -165,15 +165,17 @@ def evidence_of(answered: Result | SightingReport) -> Evidence | None:
         sighting, last = answered.sighting or answered.event, answered.time
     else:
         sighting, last = answered.sighting, answered.until
-    seen = Seen(clock.seconds(answered.time), clock.seconds(last), depth, answered.probability, answered.path)
-    return Evidence(f"{answered.site}/{answered.device}", sighting, seen)
+    state = SightingState(
+        clock.seconds(answered.time), clock.seconds(last), depth, answered.probability, answered.path
+    )
+    return Evidence(f"{answered.site}/{answered.device}", sighting, state)
 
 
 def remembered(key: str, value: Sequence[Any]) -> Evidence:
     """A row of the table, which holds plain JSON, as evidence."""
     device, _, sighting = key.rpartition("/")
     first_s, last_s, depth, probability, path = value
-    return Evidence(device, sighting, Seen(first_s, last_s, depth, probability, tuple(path)))
+    return Evidence(device, sighting, SightingState(first_s, last_s, depth, probability, tuple(path)))
 
 
 class Tally:
@@ -181,18 +183,18 @@ class Tally:
 
     def __init__(self, zone: ZoneInfo, known: Iterable[Evidence] = ()) -> None:
         self._zone = zone
-        self._seen: dict[str, Seen] = {}
+        self._states: dict[str, SightingState] = {}
         self._cells: dict[Cell, set[str]] = {}
         for evidence in known:
             self.add(evidence)
 
     def add(self, evidence: Evidence) -> list[Cell]:
         """Learn from one answer; return the cells whose count it changed, none if it says nothing new."""
-        before = self._seen.get(evidence.key)
-        after = before.join(evidence.seen) if before else evidence.seen
+        before = self._states.get(evidence.key)
+        after = before.join(evidence.state) if before else evidence.state
         if after == before:
             return []
-        self._seen[evidence.key] = after
+        self._states[evidence.key] = after
         cell = self._cell(evidence.device, after)
         changed = [cell]
         if before and (left := self._cell(evidence.device, before)) != cell:
@@ -201,7 +203,7 @@ class Tally:
         self._cells.setdefault(cell, set()).add(evidence.key)
         return changed
 
-    def seen(self, key: str) -> Seen:
+    def state(self, key: str) -> SightingState:
         """What is known of this sighting, by `Evidence.key`.
 
         Raises
@@ -209,11 +211,11 @@ class Tally:
         KeyError
             Nothing is.
         """
-        return self._seen[key]
+        return self._states[key]
 
     def count(self, cell: Cell) -> Count:
         """How many sightings a cell holds now."""
-        held = [self._seen[key] for key in self._cells.get(cell, ())]
+        held = [self._states[key] for key in self._cells.get(cell, ())]
         path = held[0].path if held else ()
         site, _, device = cell.device.partition("/")
         return Count(
@@ -222,10 +224,10 @@ class Tally:
             day=cell.day,
             label=cell.label,
             path=path,
-            rank=RANKS[Task.WILDLIFE][max(0, max((seen.depth for seen in held), default=0))],
+            rank=RANKS[Task.WILDLIFE][max(0, max((state.depth for state in held), default=0))],
             sightings=len(held),
-            first=clock.rfc3339(min((seen.first_s for seen in held), default=0.0)),
-            last=clock.rfc3339(max((seen.last_s for seen in held), default=0.0)),
+            first=clock.rfc3339(min((state.first_s for state in held), default=0.0)),
+            last=clock.rfc3339(max((state.last_s for state in held), default=0.0)),
         )
 
     def forget(self, device: str, now_s: float) -> list[str]:
@@ -237,17 +239,17 @@ class Tally:
         old = [cell for cell in self._cells if cell.device == device and cell.day < oldest]
         keys = [key for cell in old for key in self._cells.pop(cell)]
         for key in keys:
-            del self._seen[key]
+            del self._states[key]
         return keys
 
     def day(self, time_s: float) -> str:
         """The day of a moment, ISO 8601, in the tally's timezone."""
         return dt.datetime.fromtimestamp(time_s, self._zone).date().isoformat()
 
-    def _cell(self, device: str, seen: Seen) -> Cell:
-        return Cell(device, self.day(seen.first_s), seen.label)
+    def _cell(self, device: str, state: SightingState) -> Cell:
+        return Cell(device, self.day(state.first_s), state.label)
 
 
 def is_countable(evidence: Evidence, now_s: float) -> bool:
     """Whether its time is one that still, or already, counts."""
-    return now_s - KEEP_DAYS * DAY_S <= evidence.seen.first_s <= now_s + EARLY_S
+    return now_s - KEEP_DAYS * DAY_S <= evidence.state.first_s <= now_s + EARLY_S

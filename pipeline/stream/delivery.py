@@ -6,7 +6,7 @@ stays uncommitted meanwhile); what Kafka refuses for good is refused alone, howe
 `rejection`::
 
     deliver = Delivery(lambda: producer, clock.now, delivered=metrics)
-    await deliver(topics.RESULTS, partition=3, records=[Outgoing(key, value, headers, timestamp_ms)])
+    await deliver(topics.RESULTS, partition=3, records=[ProducerRecord(key, value, headers, timestamp_ms)])
 
 A rejection carries no content, since any reader of public topics may read it: it names the record's place in the
 topic it came from, its size and its digest.
@@ -48,7 +48,7 @@ _PASSING: Final = (KafkaConnectionError, KafkaTimeoutError, UnknownError, OSErro
 """Beside what aiokafka calls retriable. `UnknownError` is a broker in trouble, not a record's fault."""
 
 
-class Taken(Protocol):
+class ConsumedRecord(Protocol):
     """A record as aiokafka hands it out."""
 
     topic: str
@@ -60,7 +60,7 @@ class Taken(Protocol):
     headers: Sequence[tuple[str, bytes]]
 
 
-class Outgoing(NamedTuple):
+class ProducerRecord(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes]] = ()
@@ -68,10 +68,10 @@ class Outgoing(NamedTuple):
 
 
 class Deliver(Protocol):
-    async def __call__(self, topic: str, partition: int, records: Sequence[Outgoing]) -> None: ...
+    async def __call__(self, topic: str, partition: int, records: Sequence[ProducerRecord]) -> None: ...
 
 
-def rejection(record: Taken, reason: str, detail: str, now_s: float) -> Outgoing:
+def rejection(record: ConsumedRecord, reason: str, detail: str, now_s: float) -> ProducerRecord:
     """What the rejected topic says about a record: never its content, nor its key."""
     value = record.value or b""
     refusal = Refusal(
@@ -82,7 +82,7 @@ def rejection(record: Taken, reason: str, detail: str, now_s: float) -> Outgoing
         sha256=hashlib.sha256(value).hexdigest(),
         time=clock.rfc3339(now_s),
     )
-    return Outgoing(None, encode(refusal), [(Header.REASON, reason.encode())])
+    return ProducerRecord(None, encode(refusal), [(Header.REASON, reason.encode())])
 
 
 class Delivery:
@@ -92,13 +92,13 @@ class Delivery:
         self,
         producer: Callable[[], Any],
         now: Callable[[], float],
-        delivered: Callable[[str, Sequence[Outgoing]], None],
+        delivered: Callable[[str, Sequence[ProducerRecord]], None],
     ) -> None:
         self._producer = producer
         self._now = now
         self._delivered = delivered
 
-    async def __call__(self, topic: str, partition: int, records: Sequence[Outgoing]) -> None:
+    async def __call__(self, topic: str, partition: int, records: Sequence[ProducerRecord]) -> None:
         """Return when Kafka has acknowledged all records, or their rejections.
 
         Raises
@@ -138,10 +138,10 @@ class Delivery:
         acknowledged = await self._producer().send_batch(batch, topic, partition=partition)
         await acknowledged
 
-    def _batches(self, records: Sequence[Outgoing]) -> Any:
+    def _batches(self, records: Sequence[ProducerRecord]) -> Any:
         """Pairs of some records and the batch that carries them; a record larger than a batch gets its own."""
         producer = self._producer()
-        some: list[Outgoing] = []
+        some: list[ProducerRecord] = []
         batch = producer.create_batch()
         for record in records:
             if not _appended(batch, record):
@@ -154,7 +154,9 @@ class Delivery:
             batch.close()
             yield some, batch
 
-    def _refusal(self, topic: str, partition: int, record: Outgoing, error: BaseException) -> Outgoing:
+    def _refusal(
+        self, topic: str, partition: int, record: ProducerRecord, error: BaseException
+    ) -> ProducerRecord:
         value = record.value or b""
         refusal = Refusal(
             reason="kafka-refused",
@@ -164,7 +166,7 @@ class Delivery:
             sha256=hashlib.sha256(value).hexdigest(),
             time=clock.rfc3339(self._now()),
         )
-        return Outgoing(None, encode(refusal), [(Header.REASON, b"kafka-refused")])
+        return ProducerRecord(None, encode(refusal), [(Header.REASON, b"kafka-refused")])
 
 
 def may_pass(error: BaseException) -> bool:
@@ -186,7 +188,7 @@ def may_pass(error: BaseException) -> bool:
     raise error
 
 
-def _appended(batch: Any, record: Outgoing) -> bool:
+def _appended(batch: Any, record: ProducerRecord) -> bool:
     return (
         batch.append(
             key=record.key, value=record.value, timestamp=record.timestamp_ms, headers=list(record.headers)

@@ -19,12 +19,12 @@ from pipeline.messages import Privacy, Result, SightingReport, encode
 from pipeline.records import answer, read_headers
 from pipeline.stream.batches import store
 from pipeline.stream.counts import Cell, Evidence, Tally, evidence_of, is_countable, remembered
-from pipeline.stream.delivery import Deliver, Outgoing, Taken, rejection
+from pipeline.stream.delivery import ConsumedRecord, Deliver, ProducerRecord, rejection
 
 Answer = Result | SightingReport
 
 
-def read(record: Taken) -> Answer:
+def read(record: ConsumedRecord) -> Answer:
     """The public answer that a record carries.
 
     Raises
@@ -74,9 +74,9 @@ class Results:
         self._counting = asyncio.Lock()
         """Partitions are handled at the same time; they share the tally."""
 
-    async def __call__(self, partition: int, records: Sequence[Taken]) -> None:
+    async def __call__(self, partition: int, records: Sequence[ConsumedRecord]) -> None:
         answers: list[Answer] = []
-        refused: list[Outgoing] = []
+        refused: list[ProducerRecord] = []
         for record in records:
             try:
                 answers.append(read(record))
@@ -102,9 +102,9 @@ class Results:
             changed = tally.add(evidence)
             cells |= dict.fromkeys(changed)
             if changed:
-                learned[evidence.key] = tally.seen(evidence.key)
+                learned[evidence.key] = tally.state(evidence.key)
         if learned:
-            counts = [Outgoing(cell.key.encode(), encode(tally.count(cell))) for cell in cells]
+            counts = [ProducerRecord(cell.key.encode(), encode(tally.count(cell))) for cell in cells]
             await self._deliver(topics.COUNTS, partition, counts)
             for device in {cell.device for cell in cells}:
                 learned |= dict.fromkeys(tally.forget(device, self._now()))

@@ -25,7 +25,7 @@ from pipeline import topics
 from pipeline.errors import Rejected
 from pipeline.messages import Kind, Privacy
 from pipeline.records import Headers, judge
-from pipeline.stream.delivery import Deliver, Outgoing, Taken, rejection
+from pipeline.stream.delivery import ConsumedRecord, Deliver, ProducerRecord, rejection
 from pipeline.topics import Header
 
 
@@ -75,15 +75,15 @@ def route(headers: Headers) -> Route:
     return taken or Route(topics.REJECTED, "kind-not-taken", f"no {kind} that is {privacy} is taken here")
 
 
-def sort(records: Iterable[Taken], now_s: float) -> dict[str, list[Outgoing]]:
+def sort(records: Iterable[ConsumedRecord], now_s: float) -> dict[str, list[ProducerRecord]]:
     """What to deliver to each topic, in order."""
-    sorted_: dict[str, list[Outgoing]] = {}
+    sorted_: dict[str, list[ProducerRecord]] = {}
     for record in records:
         to = route(record.headers)
         out = (
             rejection(record, to.reason, to.detail, now_s)
             if to.topic == topics.REJECTED
-            else Outgoing(record.key, record.value, record.headers, record.timestamp)
+            else ProducerRecord(record.key, record.value, record.headers, record.timestamp)
         )
         sorted_.setdefault(to.topic, []).append(out)
     return sorted_
@@ -96,6 +96,6 @@ class Router:
         self._deliver = deliver
         self._now = now
 
-    async def __call__(self, partition: int, records: Sequence[Taken]) -> None:
+    async def __call__(self, partition: int, records: Sequence[ConsumedRecord]) -> None:
         by_topic = sort(records, self._now())
         await asyncio.gather(*(self._deliver(topic, partition, out) for topic, out in by_topic.items()))

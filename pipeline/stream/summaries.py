@@ -20,7 +20,7 @@ from pipeline.messages import Malformed, Privacy, Summary, decode, encode
 from pipeline.readings import VALUE_MAX
 from pipeline.records import HourlySummary, read_headers
 from pipeline.stream.batches import store
-from pipeline.stream.delivery import Deliver, Outgoing, Taken, rejection
+from pipeline.stream.delivery import ConsumedRecord, Deliver, ProducerRecord, rejection
 
 KEEP_DAYS: Final = 40
 """How long a repeated older revision is recognised; far longer than any outbox keeps one back."""
@@ -30,7 +30,7 @@ ROUNDING: Final = 1e-9
 """Of a sum of floats, relative: a million of them lose a thousandth of this."""
 
 
-def read(record: Taken) -> HourlySummary:
+def read(record: ConsumedRecord) -> HourlySummary:
     """The summary that a record carries, ready to be told.
 
     Raises
@@ -104,9 +104,9 @@ class Summaries:
         self._now = now
         self._tell = tell
 
-    async def __call__(self, partition: int, records: Sequence[Taken]) -> None:
+    async def __call__(self, partition: int, records: Sequence[ConsumedRecord]) -> None:
         summaries: list[HourlySummary] = []
-        refused: list[Outgoing] = []
+        refused: list[ProducerRecord] = []
         for record in records:
             try:
                 summaries.append(read(record))
@@ -116,7 +116,7 @@ class Summaries:
             await self._deliver(topics.REJECTED, partition, refused)
         fresh = newest(summaries, self._table.data)
         if fresh:
-            told = [Outgoing(key_of(summary).encode(), encode(summary)) for summary in fresh]
+            told = [ProducerRecord(key_of(summary).encode(), encode(summary)) for summary in fresh]
             await self._deliver(topics.SUMMARIES, partition, told)
             changes: dict[str, int | None] = {
                 key: None for summary in fresh for key in outdated(summary, self._table.data)

@@ -4,9 +4,9 @@ So the role looks at Kafka itself (`kafka.Progress`), every few seconds: where r
 not moved for `PATIENCE_S`, the group is stuck, and a fresh worker is what unsticks it. Pure; `agents.stream.agent` asks::
 
     >>> dog = Watchdog(patience_s=30.0)
-    >>> dog.stuck(0.0, {("ingest", 0): Place(committed=5, end=9)})
+    >>> dog.stuck(0.0, {("ingest", 0): GroupPosition(committed=5, end=9)})
     ''
-    >>> dog.stuck(31.0, {("ingest", 0): Place(committed=5, end=12)})
+    >>> dog.stuck(31.0, {("ingest", 0): GroupPosition(committed=5, end=12)})
     'ingest/0 stands at 5 of 12 for 31 s'
 """
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from pipeline.kafka import Place
+from pipeline.kafka import GroupPosition
 
 PATIENCE_S: Final = 30.0
 """Ten session timeouts: a rebalance takes one or two, recovery of the tables a few seconds."""
@@ -27,7 +27,7 @@ class Watchdog:
         self._waiting: dict[tuple[str, int], tuple[int, float]] = {}
         """Of each partition in which records wait: the committed offset, and since when it has been that."""
 
-    def stuck(self, now_s: float, places: Mapping[tuple[str, int], Place]) -> str:
+    def stuck(self, now_s: float, places: Mapping[tuple[str, int], GroupPosition]) -> str:
         """What does not move, or nothing. `now_s` is monotonic time."""
         waiting = {}
         for partition, place in places.items():

@@ -11,12 +11,12 @@ whatever the order and the batches they came in::
 It is the trainer's, over public events of all sites, and an edge's, over its own. Offsets are whatever grows::
 
     fold = Fold(path, "lite0-9f3c", dimension=256, place=Placing(tree))
-    for refused in fold.take([Entry("tierwise.labelled", 3, 17, labelled)]):
+    for refused in fold.take([FoldRecord("tierwise.labelled", 3, 17, labelled)]):
         log.warning("refused", reason=refused.reason)
     fold.snapshot().learned              # Sums over all sites; .sites: by site; .ranges: what it was made of
     fold.forget(device="home/cam1")      # out, and a replay brings nothing of it back
 
-An event judges or teaches by `standing.held_out`: the parts are kept apart, and judges are never in `learned`.
+An event judges or teaches by `votes.held_out`: the parts are kept apart, and judges are never in `learned`.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ from pipeline.sums.fold_file import (
     FoldFile,
     vectors_of,
 )
-from pipeline.sums.fold_records import Entry, Judge, Refused, Share, Snapshot
+from pipeline.sums.fold_records import FoldRecord, FoldRefusal, Judge, SiteContribution, Snapshot
 from pipeline.sums.new_labels import Place, Places, find_places
 from pipeline.sums.packing import unpack
 from pipeline.sums.sums import SpaceMismatch, Sums
-from pipeline.sums.votes import held_out, standing
+from pipeline.sums.votes import held_out, majority
 
 _Delta = dict[tuple[str, str], tuple[list[EventRow], list[EventRow]]]
 """Site and part to the events to add and to take out."""
@@ -77,13 +77,13 @@ class Fold:
 
     # --- in ----------------------------------------------------------------------------------------------------------
 
-    def take(self, entries: Iterable[Entry]) -> list[Refused]:
+    def take(self, entries: Iterable[FoldRecord]) -> list[FoldRefusal]:
         """Take records in; those that were taken before are passed over. Returns the ones that do not count, and why.
 
         All of it, with the offsets, or nothing at all, whatever is raised: the same records may come again.
         """
-        refused: list[Refused] = []
-        labelled: dict[str, Entry] = {}
+        refused: list[FoldRefusal] = []
+        labelled: dict[str, FoldRecord] = {}
         with self._file.transaction():
             delta: _Delta = defaultdict(lambda: ([], []))
             for entry in entries:
@@ -96,14 +96,14 @@ class Fold:
                     elif isinstance(entry.message, SumIncrement):
                         self._add_told(entry.site, entry.message)
                 except Rejected as error:
-                    refused.append(Refused(entry, error.reason, str(error)))
+                    refused.append(FoldRefusal(entry, error.reason, str(error)))
                 self._file.took(entry.source, entry.partition, entry.offset)
             places = self._settle(delta)
             for event, entry in labelled.items():
                 row = self._file.event(event)
                 if row and row.state == UNPLACED:
                     why = places.complaints[row.label, row.under]
-                    refused.append(Refused(entry, why.reason, f"{row.source}, event {event}: {why}"))
+                    refused.append(FoldRefusal(entry, why.reason, f"{row.source}, event {event}: {why}"))
         return refused
 
     def next(self, source: str, partition: int) -> int:
@@ -142,7 +142,7 @@ class Fold:
             )
         if before and labelled.revision <= before.revision:
             return
-        found = standing(labelled.votes)
+        found = majority(labelled.votes)
         known = found.label is None or self._place.knows(found.label)
         row = EventRow(
             event=labelled.event,
@@ -296,13 +296,13 @@ class Fold:
         with self._file.transaction():
             return {state: [*self._file.events(state=state)] for state in (DISPUTED, UNPLACED)}
 
-    def _share(self, site: str, counts: Sequence[tuple[str, str, str, int]]) -> Share:
+    def _share(self, site: str, counts: Sequence[tuple[str, str, str, int]]) -> SiteContribution:
         events: dict[str, int] = defaultdict(int)
         for its, _, label, count in counts:
             if its == site:
                 events[label] += count
         ids = [row.event for row in self._file.events(site=site, state=STANDS)]
-        return Share(site, dict(events), ids[0] if ids else "", ids[-1] if ids else "")
+        return SiteContribution(site, dict(events), ids[0] if ids else "", ids[-1] if ids else "")
 
     def _all_events(self) -> int:
         return sum(events for *_, events in self._file.counts())

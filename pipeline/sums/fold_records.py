@@ -20,7 +20,7 @@ from pipeline.sums.new_labels import NewLabel
 from pipeline.sums.sums import Sums
 
 
-class Entry(NamedTuple):
+class FoldRecord(NamedTuple):
     """One record and where it stood. No message: it was refused before; only its offset counts."""
 
     source: str
@@ -31,8 +31,8 @@ class Entry(NamedTuple):
     """Of sums: who says so."""
 
 
-class Refused(NamedTuple):
-    entry: Entry
+class FoldRefusal(NamedTuple):
+    record: FoldRecord
     reason: str
     message: str
 
@@ -45,7 +45,7 @@ class Judge(NamedTuple):
     label: str
 
 
-class Share(NamedTuple):
+class SiteContribution(NamedTuple):
     """What one site gave: events by label (those that it only told of included), and the first and last event's id."""
 
     site: str
@@ -67,7 +67,7 @@ class Snapshot:
     vectors: NDArray[np.uint8]
     """Of the judges, (n, d)."""
     new_labels: tuple[NewLabel, ...]
-    shares: tuple[Share, ...]
+    shares: tuple[SiteContribution, ...]
     ranges: tuple[Range, ...]
     changes: int
     """How often an event began, ceased or changed to count, so far."""

@@ -20,11 +20,11 @@ from pipeline.messages import (
     Ack,
     Event,
     EventAck,
+    JsonMessage,
     Kind,
     Levels,
     Malformed,
-    Message,
-    Packed,
+    MsgpackMessage,
     Privacy,
     Rank,
     Result,
@@ -44,7 +44,8 @@ MESSAGES = sorted(
     {
         kind
         for kind in offspring(msgspec.Struct)
-        if kind.__module__ in (messages.__name__, records.__name__) and kind not in (Message, Packed)
+        if kind.__module__ in (messages.__name__, records.__name__)
+        and kind not in (JsonMessage, MsgpackMessage)
     },
     key=lambda kind: kind.__name__,
 )
@@ -118,7 +119,7 @@ def test_another_version_is_refused_and_the_answer_says_what_to_do(
 
 
 def test_what_agents_say_to_each_other_carries_a_version() -> None:
-    between_agents = {kind for kind in MESSAGES if issubclass(kind, Packed)} - {messages.Envelope}
+    between_agents = {kind for kind in MESSAGES if issubclass(kind, MsgpackMessage)} - {messages.Envelope}
     kept_in_kafka = {messages.Labelled, messages.SumIncrement}
     assert between_agents == set(VERSIONED) - kept_in_kafka
 

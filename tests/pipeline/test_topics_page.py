@@ -44,8 +44,8 @@ def test_each_example_of_a_reading_is_one(text: str) -> None:
 
 def test_every_message_that_travels_has_an_example() -> None:
     parts = {
-        "Message",
-        "Packed",
+        "JsonMessage",
+        "MsgpackMessage",
         "Levels",
         "Crop",
         "Vector",

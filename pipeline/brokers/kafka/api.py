@@ -23,9 +23,9 @@ from kafka.protocol import admin, consumer, metadata, producer
 
 from pipeline.brokers.kafka.batch import records_of, verify_produced
 from pipeline.brokers.kafka.coordinator import Coordinator
-from pipeline.brokers.kafka.errors import Code, Refused
+from pipeline.brokers.kafka.errors import BrokerError, Code
 from pipeline.brokers.kafka.log import PartitionLog
-from pipeline.brokers.kafka.store import Store
+from pipeline.brokers.kafka.store import BrokerStore
 from pipeline.brokers.kafka.topics import DEFAULT_PARTITIONS, effective_configs
 
 NODE = 1
@@ -42,7 +42,7 @@ BROKER_CONFIGS = {"auto.create.topics.enable": "false", "num.partitions": str(DE
 class Broker:
     """What handlers work on."""
 
-    store: Store
+    store: BrokerStore
     groups: Coordinator
     host: str
     port: int
@@ -59,12 +59,12 @@ async def produce(broker: Broker, request: Any) -> Any | None:
             offset, start, code, message = -1, -1, Code.NONE, None
             try:
                 if request.acks not in (-1, 0, 1):
-                    raise Refused(Code.INVALID_REQUIRED_ACKS, "acks is 0, 1 or all")
+                    raise BrokerError(Code.INVALID_REQUIRED_ACKS, "acks is 0, 1 or all")
                 log = broker.store.log(topic.name, sent.index)
                 offset, start = _append(log, sent.records or b""), log.start_offset
                 appended.append(log)
-            except Refused as refused:
-                code, message = refused.code, str(refused)
+            except BrokerError as error:
+                code, message = error.code, str(error)
             partitions.append(
                 row.PartitionProduceResponse(
                     index=sent.index,
@@ -89,11 +89,11 @@ def _append(log: PartitionLog, records: bytes) -> int:
     header = verify_produced(records, log.limits.max_message_bytes)
     if log.limits.compact:
         if header.compressed:
-            raise Refused(
+            raise BrokerError(
                 Code.UNSUPPORTED_COMPRESSION_TYPE, "a compacted topic takes uncompressed batches only"
             )
         if any(record.key is None for record in records_of(records, 0, header)):
-            raise Refused(Code.INVALID_RECORD, "a record of a compacted topic needs a key")
+            raise BrokerError(Code.INVALID_RECORD, "a record of a compacted topic needs a key")
     return log.append(bytearray(records), header)
 
 
@@ -144,8 +144,8 @@ def _read(broker: Broker, request: Any) -> tuple[list[Any], int, bool]:
                     left_bytes = min(wanted.partition_max_bytes, limit_bytes - found_bytes)
                     records = log.read(wanted.fetch_offset, left_bytes)
                 found_bytes += len(records)
-            except Refused as refused:
-                code, any_refused = refused.code, True
+            except BrokerError as error:
+                code, any_refused = error.code, True
             partitions.append(
                 row.PartitionData(
                     partition_index=wanted.partition,
@@ -179,9 +179,9 @@ async def list_offsets(broker: Broker, request: Any) -> Any:
                 elif wanted.timestamp >= 0:
                     found = log.offset_at(wanted.timestamp) or found
                 else:
-                    raise Refused(Code.UNSUPPORTED_VERSION, f"{wanted.timestamp} is no time")
-            except Refused as refused:
-                code = refused.code
+                    raise BrokerError(Code.UNSUPPORTED_VERSION, f"{wanted.timestamp} is no time")
+            except BrokerError as error:
+                code = error.code
             partitions.append(
                 row.ListOffsetsPartitionResponse(
                     partition_index=wanted.partition_index,
@@ -255,15 +255,15 @@ async def create_topics(broker: Broker, request: Any) -> Any:
         code, message = Code.NONE, None
         try:
             if topic.assignments:
-                raise Refused(
+                raise BrokerError(
                     Code.INVALID_REQUEST, "there is one broker: no partition can be assigned by hand"
                 )
             partitions = DEFAULT_PARTITIONS if topic.num_partitions == -1 else topic.num_partitions
             configs = {config.name: config.value for config in topic.configs}
             create = broker.store.check_create if request.validate_only else broker.store.create
             create(topic.name, partitions, topic.replication_factor, configs)
-        except Refused as refused:
-            code, message = refused.code, str(refused)
+        except BrokerError as error:
+            code, message = error.code, str(error)
         results.append(row(name=topic.name, error_code=code, error_message=message))
     return admin.CreateTopicsResponse(throttle_time_ms=0, topics=results)
 
@@ -276,8 +276,8 @@ async def delete_topics(broker: Broker, request: Any) -> Any:
         code = Code.NONE
         try:
             await broker.store.delete(name)
-        except Refused as refused:
-            code = refused.code
+        except BrokerError as error:
+            code = error.code
         results.append(row(name=name, error_code=code))
     return admin.DeleteTopicsResponse(throttle_time_ms=0, responses=results)
 

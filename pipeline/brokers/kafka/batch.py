@@ -9,7 +9,7 @@ Source: "Record Batch" in the chapter "Message Format" of Kafka's documentation 
 Example::
 
     header = header_at(data, 0)
-    verify(data, 0, header)              # raises Refused
+    verify(data, 0, header)              # raises BrokerError
     for record in records_of(data, 0, header):
         print(record.offset, record.key)
 """
@@ -24,7 +24,7 @@ from typing import TypeAlias
 import msgspec
 from kafka.record.util import calc_crc32c, decode_varint
 
-from pipeline.brokers.kafka.errors import Code, Refused
+from pipeline.brokers.kafka.errors import BrokerError, Code
 
 Buffer: TypeAlias = bytes | bytearray | memoryview | mmap
 
@@ -40,7 +40,7 @@ CODEC_BITS = 0x07
 REFUSED_BITS = 0x38
 
 
-class Header(msgspec.Struct, frozen=True, gc=False):
+class BatchHeader(msgspec.Struct, frozen=True, gc=False):
     """The 61 bytes in front of a batch, in the order in which they stand there. Times are ms since 1970."""
 
     base_offset: int
@@ -70,7 +70,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         return bool(self.attributes & CODEC_BITS)
 
 
-class Record(msgspec.Struct, frozen=True, gc=False):
+class StoredRecord(msgspec.Struct, frozen=True, gc=False):
     """One record, and its bytes as they stand (`raw`). Without a value it deletes its key."""
 
     offset: int
@@ -80,57 +80,59 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     raw: bytes
 
 
-def header_at(buffer: Buffer, position: int) -> Header:
+def header_at(buffer: Buffer, position: int) -> BatchHeader:
     """Read the header of the batch at `position`.
 
     Raises:
-        Refused: CORRUPT_MESSAGE, if no whole batch of this format stands there.
+        BrokerError: CORRUPT_MESSAGE, if no whole batch of this format stands there.
     """
     if len(buffer) - position < HEADER.size:
-        raise Refused(Code.CORRUPT_MESSAGE, f"{len(buffer) - position} bytes are no record batch")
-    header = Header(*HEADER.unpack_from(buffer, position))
+        raise BrokerError(Code.CORRUPT_MESSAGE, f"{len(buffer) - position} bytes are no record batch")
+    header = BatchHeader(*HEADER.unpack_from(buffer, position))
     if header.magic != 2 or not HEADER.size <= header.size_bytes <= len(buffer) - position:
-        raise Refused(Code.CORRUPT_MESSAGE, f"no record batch of format 2 at byte {position}")
+        raise BrokerError(Code.CORRUPT_MESSAGE, f"no record batch of format 2 at byte {position}")
     return header
 
 
-def verify(buffer: Buffer, position: int, header: Header) -> None:
+def verify(buffer: Buffer, position: int, header: BatchHeader) -> None:
     """Check a batch against its CRC-32C.
 
     Raises:
-        Refused: CORRUPT_MESSAGE.
+        BrokerError: CORRUPT_MESSAGE.
     """
     covered = memoryview(buffer)[position + CHECKED_FROM : position + header.size_bytes]
     if calc_crc32c(covered) != header.crc:
-        raise Refused(Code.CORRUPT_MESSAGE, f"the batch at byte {position} fails its CRC-32C")
+        raise BrokerError(Code.CORRUPT_MESSAGE, f"the batch at byte {position} fails its CRC-32C")
 
 
-def verify_produced(data: Buffer, max_message_bytes: int) -> Header:
+def verify_produced(data: Buffer, max_message_bytes: int) -> BatchHeader:
     """Check what a producer sent for one partition: exactly one batch, whole, plain and not too large.
 
     Raises:
-        Refused: CORRUPT_MESSAGE, MESSAGE_TOO_LARGE or INVALID_RECORD.
+        BrokerError: CORRUPT_MESSAGE, MESSAGE_TOO_LARGE or INVALID_RECORD.
     """
     header = header_at(data, 0)
     if header.size_bytes > max_message_bytes:
-        raise Refused(
+        raise BrokerError(
             Code.MESSAGE_TOO_LARGE, f"a batch of {header.size_bytes} bytes; the limit is {max_message_bytes}"
         )
     if header.size_bytes != len(data):
-        raise Refused(Code.INVALID_RECORD, "more than one record batch for one partition")
+        raise BrokerError(Code.INVALID_RECORD, "more than one record batch for one partition")
     verify(data, 0, header)
     if header.record_count < 1 or header.last_offset_delta != header.record_count - 1:
-        raise Refused(Code.INVALID_RECORD, "the record count does not fit the offsets")
+        raise BrokerError(Code.INVALID_RECORD, "the record count does not fit the offsets")
     if header.attributes & REFUSED_BITS:
-        raise Refused(Code.INVALID_RECORD, "transactional, control and log-append-time batches are refused")
+        raise BrokerError(
+            Code.INVALID_RECORD, "transactional, control and log-append-time batches are refused"
+        )
     return header
 
 
-def records_of(buffer: Buffer, position: int, header: Header) -> Iterator[Record]:
+def records_of(buffer: Buffer, position: int, header: BatchHeader) -> Iterator[StoredRecord]:
     """Yield the records of an uncompressed batch.
 
     Raises:
-        Refused: INVALID_RECORD, if the bytes do not hold `record_count` records.
+        BrokerError: INVALID_RECORD, if the bytes do not hold `record_count` records.
     """
     body = bytes(memoryview(buffer)[position + HEADER.size : position + header.size_bytes])
     at = 0
@@ -147,7 +149,7 @@ def records_of(buffer: Buffer, position: int, header: Header) -> Iterator[Record
             value_length, cursor = decode_varint(body, cursor + max(key_length, 0))
             if cursor + max(value_length, 0) > end or not 0 <= offset_delta <= header.last_offset_delta:
                 raise ValueError
-            yield Record(
+            yield StoredRecord(
                 offset=header.base_offset + offset_delta,
                 timestamp_ms=header.base_timestamp_ms + timestamp_delta,
                 key=key,
@@ -156,7 +158,9 @@ def records_of(buffer: Buffer, position: int, header: Header) -> Iterator[Record
             )
             at = end
     except (IndexError, ValueError):
-        raise Refused(Code.INVALID_RECORD, f"the batch at byte {position} holds no whole records") from None
+        raise BrokerError(
+            Code.INVALID_RECORD, f"the batch at byte {position} holds no whole records"
+        ) from None
 
 
 def place(batch: bytearray, offset: int) -> None:
@@ -165,7 +169,7 @@ def place(batch: bytearray, offset: int) -> None:
     struct.pack_into(">i", batch, 12, 0)
 
 
-def rebuilt(batch: bytes, kept: list[Record]) -> bytes:
+def rebuilt(batch: bytes, kept: list[StoredRecord]) -> bytes:
     """The batch with only the records `kept`; offsets and times stay, since records count from the header's."""
     body = b"".join(record.raw for record in kept)
     changed = bytearray(batch[: HEADER.size])

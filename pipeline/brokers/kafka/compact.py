@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.brokers.kafka.batch import Record, rebuilt, records_of
+from pipeline.brokers.kafka.batch import StoredRecord, rebuilt, records_of
 from pipeline.brokers.kafka.log import LogLimits, PartitionLog, walk
 from pipeline.files.fsync import directory_to_disk, to_disk
 
@@ -36,7 +36,7 @@ KEYS_A_PASS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class CompactionPlan:
     """Closed segments to compact, oldest first, and from which offset on they never were."""
 
     directory: Path
@@ -46,7 +46,7 @@ class Plan:
     limits: LogLimits
 
 
-def plan_for(log: PartitionLog) -> Plan | None:
+def plan_for(log: PartitionLog) -> CompactionPlan | None:
     """What to compact now: something as soon as new segments are as large as the compacted ones."""
     if not log.limits.compact or len(log.segments) < 2:
         return None
@@ -56,10 +56,10 @@ def plan_for(log: PartitionLog) -> Plan | None:
     if not new or 2 * sum(new) < sum(segment.size_bytes for segment in closed):
         return None
     segments = tuple((segment.base_offset, segment.path) for segment in closed)
-    return Plan(log.directory, segments, log.compacted_offset, last.base_offset, log.limits)
+    return CompactionPlan(log.directory, segments, log.compacted_offset, last.base_offset, log.limits)
 
 
-def compacted(plan: Plan, now_ms: int, keys_a_pass: int = KEYS_A_PASS) -> tuple[list[Path], int]:
+def compacted(plan: CompactionPlan, now_ms: int, keys_a_pass: int = KEYS_A_PASS) -> tuple[list[Path], int]:
     """Write the segments anew: the .swap files for `PartitionLog.swap_in`, and the offset up to which they are done.
 
     Blocks: for a thread. A pass that finds too many keys ends early; the next plan starts there.
@@ -97,7 +97,7 @@ def compacted(plan: Plan, now_ms: int, keys_a_pass: int = KEYS_A_PASS) -> tuple[
     return swaps, end_offset
 
 
-def _newest_offsets(plan: Plan, keys_a_pass: int) -> tuple[dict[bytes, int], int]:
+def _newest_offsets(plan: CompactionPlan, keys_a_pass: int) -> tuple[dict[bytes, int], int]:
     newest: dict[bytes, int] = {}
     for _, path in plan.segments:
         for position, header, data in walk(path):
@@ -110,7 +110,7 @@ def _newest_offsets(plan: Plan, keys_a_pass: int) -> tuple[dict[bytes, int], int
     return newest, plan.end_offset
 
 
-def _groups(plan: Plan, end_offset: int) -> Iterator[tuple[int, int, list[Path]]]:
+def _groups(plan: CompactionPlan, end_offset: int) -> Iterator[tuple[int, int, list[Path]]]:
     """Neighbours that fit into one segment together, so that compaction leaves no row of tiny files."""
     bases = [base for base, _ in plan.segments]
     group: list[Path] = []
@@ -130,5 +130,5 @@ def _groups(plan: Plan, end_offset: int) -> Iterator[tuple[int, int, list[Path]]
         yield first, last, group
 
 
-def _digest(record: Record) -> bytes:
+def _digest(record: StoredRecord) -> bytes:
     return hashlib.blake2b(record.key or b"", digest_size=16).digest()

@@ -18,9 +18,9 @@ from typing import Any
 
 from kafka.protocol import consumer
 
-from pipeline.brokers.kafka.errors import Code, Refused
-from pipeline.brokers.kafka.groups import Answer, Group, Join, Joined, Removed, State, Synced
-from pipeline.brokers.kafka.store import Committed, OffsetKey, Store
+from pipeline.brokers.kafka.errors import BrokerError, Code
+from pipeline.brokers.kafka.groups import Answer, ConsumerGroup, GroupState, Join, Joined, Removed, Synced
+from pipeline.brokers.kafka.store import BrokerStore, Committed, OffsetKey
 
 # How late a dead member may be noticed beyond its session timeout.
 EXPIRY_INTERVAL_S = 0.1
@@ -37,9 +37,9 @@ def now_ms() -> int:
 class Coordinator:
     """All consumer groups. Members are in memory only: after a restart they join anew; offsets are in the store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: BrokerStore) -> None:
         self._store = store
-        self._groups: dict[str, Group] = {}
+        self._groups: dict[str, ConsumerGroup] = {}
         self._waiting: dict[tuple[str, str], asyncio.Future[Answer]] = {}
 
     async def expire_forever(self) -> None:
@@ -48,20 +48,20 @@ class Coordinator:
             await asyncio.sleep(EXPIRY_INTERVAL_S)
             for group in list(self._groups.values()):
                 self._deliver(group, group.expire(now_ms()))
-                if group.state is State.EMPTY and not group.promised:
+                if group.state is GroupState.EMPTY and not group.promised:
                     del self._groups[group.name]
 
     async def join(self, request: Any) -> Any:
         member, code, answer = request.member_id, Code.NONE, Joined(request.member_id, -1, "", "")
         try:
             if not request.group_id:
-                raise Refused(Code.INVALID_GROUP_ID, "a group needs a name")
-            group = self._groups.setdefault(request.group_id, Group(request.group_id))
+                raise BrokerError(Code.INVALID_GROUP_ID, "a group needs a name")
+            group = self._groups.setdefault(request.group_id, ConsumerGroup(request.group_id))
             if not member:
                 member = f"{request.header.client_id or 'member'}-{uuid.uuid4()}"
                 group.promise(member, request.session_timeout_ms, now_ms())
                 if request.API_VERSION >= JOIN_WITH_ID_VERSION:
-                    raise Refused(Code.MEMBER_ID_REQUIRED, "join with this id")
+                    raise BrokerError(Code.MEMBER_ID_REQUIRED, "join with this id")
             rebalance_ms = (
                 request.rebalance_timeout_ms if request.API_VERSION >= 1 else request.session_timeout_ms
             )
@@ -74,10 +74,10 @@ class Coordinator:
             )
             outcome = await self._answer(group, member, lambda: group.join(join, now_ms()))
             if not isinstance(outcome, Joined):
-                raise Refused(Code.UNKNOWN_MEMBER_ID, "removed while joining")
+                raise BrokerError(Code.UNKNOWN_MEMBER_ID, "removed while joining")
             answer = outcome
-        except Refused as refused:
-            code = refused.code
+        except BrokerError as error:
+            code = error.code
         row = consumer.JoinGroupResponse.JoinGroupResponseMember
         return consumer.JoinGroupResponse(
             throttle_time_ms=0,
@@ -100,18 +100,18 @@ class Coordinator:
                 lambda: group.sync(request.member_id, request.generation_id, shares, now_ms()),
             )
             if not isinstance(outcome, Synced):
-                raise Refused(Code.UNKNOWN_MEMBER_ID, "removed while waiting for the leader")
+                raise BrokerError(Code.UNKNOWN_MEMBER_ID, "removed while waiting for the leader")
             code, assignment = outcome.code, outcome.assignment
-        except Refused as refused:
-            code = refused.code
+        except BrokerError as error:
+            code = error.code
         return consumer.SyncGroupResponse(throttle_time_ms=0, error_code=code, assignment=assignment)
 
     async def heartbeat(self, request: Any) -> Any:
         code = Code.NONE
         try:
             self._known(request.group_id).heartbeat(request.member_id, request.generation_id, now_ms())
-        except Refused as refused:
-            code = refused.code
+        except BrokerError as error:
+            code = error.code
         return consumer.HeartbeatResponse(throttle_time_ms=0, error_code=code)
 
     async def leave(self, request: Any) -> Any:
@@ -119,8 +119,8 @@ class Coordinator:
         try:
             group = self._known(request.group_id)
             self._deliver(group, group.leave(request.member_id, now_ms()))
-        except Refused as refused:
-            code = refused.code
+        except BrokerError as error:
+            code = error.code
         return consumer.LeaveGroupResponse(throttle_time_ms=0, error_code=code)
 
     async def commit(self, request: Any) -> Any:
@@ -139,11 +139,11 @@ class Coordinator:
                     accepted[key] = Committed(sent.committed_offset, metadata)
         whole = Code.NONE
         try:
-            group = self._groups.get(request.group_id, Group(request.group_id))
+            group = self._groups.get(request.group_id, ConsumerGroup(request.group_id))
             group.check_commit(request.member_id, request.generation_id_or_member_epoch, now_ms())
             await self._store.commit_offsets(accepted)
-        except Refused as refused:
-            whole = refused.code
+        except BrokerError as error:
+            whole = error.code
         row = consumer.OffsetCommitResponse.OffsetCommitResponseTopic
         topics = [
             row(
@@ -194,13 +194,13 @@ class Coordinator:
             )
         return consumer.OffsetFetchResponse(throttle_time_ms=0, error_code=Code.NONE, topics=topics)
 
-    def _known(self, name: str) -> Group:
+    def _known(self, name: str) -> ConsumerGroup:
         group = self._groups.get(name)
         if group is None:
-            raise Refused(Code.UNKNOWN_MEMBER_ID, f"nobody is in group {name!r}: join first")
+            raise BrokerError(Code.UNKNOWN_MEMBER_ID, f"nobody is in group {name!r}: join first")
         return group
 
-    async def _answer(self, group: Group, member: str, ask: Callable[[], list[Answer]]) -> Answer:
+    async def _answer(self, group: ConsumerGroup, member: str, ask: Callable[[], list[Answer]]) -> Answer:
         """Put a request to the group, and wait until it is answered (perhaps by a later request of another member)."""
         key = (group.name, member)
         waiter: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -217,7 +217,7 @@ class Coordinator:
             if self._waiting.get(key) is waiter:
                 del self._waiting[key]
 
-    def _deliver(self, group: Group, answers: list[Answer]) -> None:
+    def _deliver(self, group: ConsumerGroup, answers: list[Answer]) -> None:
         for answer in answers:
             waiter = self._waiting.pop((group.name, answer.member), None)
             if waiter is not None and not waiter.done():

@@ -1,6 +1,6 @@
 """One partition on disk: a row of segment files, each named after its first offset, as Apache Kafka keeps them.
 
-Batches are appended to the last segment and never changed. What is appended counts as stored once `Store` has
+Batches are appended to the last segment and never changed. What is appended counts as stored once `BrokerStore` has
 synced it (`durable_offset`); readers see nothing beyond. Reads come from disk; in memory there is only a sparse
 index, made for a closed segment when somebody first reads it.
 
@@ -28,8 +28,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from pipeline.brokers.kafka.batch import HEADER, Header, header_at, place, records_of, verify
-from pipeline.brokers.kafka.errors import Code, Refused
+from pipeline.brokers.kafka.batch import HEADER, BatchHeader, header_at, place, records_of, verify
+from pipeline.brokers.kafka.errors import BrokerError, Code
 from pipeline.brokers.kafka.producers import ProducerWindows
 from pipeline.files.fsync import directory_to_disk, to_disk
 
@@ -62,7 +62,7 @@ class Index:
     positions: array[int] = field(default_factory=lambda: array("q"))
     newest_ms: array[int] = field(default_factory=lambda: array("q"))
 
-    def note(self, header: Header, position: int) -> None:
+    def note(self, header: BatchHeader, position: int) -> None:
         if not self.positions or position - self.positions[-1] >= INDEX_INTERVAL_BYTES:
             self.offsets.append(header.base_offset)
             self.positions.append(position)
@@ -96,7 +96,7 @@ def segment_path(directory: Path, base_offset: int) -> Path:
     return directory / f"{base_offset:020d}.log"
 
 
-def walk(path: Path) -> Iterator[tuple[int, Header, mmap.mmap]]:
+def walk(path: Path) -> Iterator[tuple[int, BatchHeader, mmap.mmap]]:
     """Yield position, header and file of each batch, until no whole one follows."""
     if path.stat().st_size == 0:
         return
@@ -105,7 +105,7 @@ def walk(path: Path) -> Iterator[tuple[int, Header, mmap.mmap]]:
         while position < len(data):
             try:
                 header = header_at(data, position)
-            except Refused:
+            except BrokerError:
                 return
             yield position, header, data
             position += header.size_bytes
@@ -156,7 +156,7 @@ class PartitionLog:
         for position, header, data in walk(last.path):
             try:
                 verify(data, position, header)
-            except Refused:
+            except BrokerError:
                 break
             if header.base_offset < log.end_offset:
                 break
@@ -174,11 +174,11 @@ class PartitionLog:
     def start_offset(self) -> int:
         return self.segments[0].base_offset if self.segments else 0
 
-    def append(self, batch: bytearray, header: Header) -> int:
+    def append(self, batch: bytearray, header: BatchHeader) -> int:
         """Give a verified batch its offset and append it. Returns its first offset (of the first time, if repeated).
 
         Raises:
-            Refused: KAFKA_STORAGE_ERROR (disk full), or a sequence number that does not follow.
+            BrokerError: KAFKA_STORAGE_ERROR (disk full), or a sequence number that does not follow.
         """
         known = self.producers.offset_of(header)
         if known is not None:
@@ -193,7 +193,7 @@ class PartitionLog:
         except OSError as problem:
             # What was written stands behind size_bytes: the next append overwrites it, a restart cuts it off.
             logger.error("cannot append to %s: %s. Is the disk full?", self.directory, problem)
-            raise Refused(Code.KAFKA_STORAGE_ERROR, f"cannot append: {problem}") from problem
+            raise BrokerError(Code.KAFKA_STORAGE_ERROR, f"cannot append: {problem}") from problem
         stored = msgspec.structs.replace(header, base_offset=offset)
         segment.indexed().note(stored, segment.size_bytes)
         self.producers.note(stored, offset)
@@ -207,10 +207,10 @@ class PartitionLog:
         The last batch may be cut short, which Kafka's clients expect. Empty at the end of the log.
 
         Raises:
-            Refused: OFFSET_OUT_OF_RANGE; KAFKA_STORAGE_ERROR, if the file is damaged.
+            BrokerError: OFFSET_OUT_OF_RANGE; KAFKA_STORAGE_ERROR, if the file is damaged.
         """
         if not self.start_offset <= offset <= self.durable_offset:
-            raise Refused(
+            raise BrokerError(
                 Code.OFFSET_OUT_OF_RANGE, f"{offset} is not in {self.start_offset}..{self.durable_offset}"
             )
         if offset == self.durable_offset:
@@ -341,16 +341,18 @@ class PartitionLog:
         first = bisect_right(self.segments, offset, key=lambda segment: segment.base_offset) - 1
         return self.segments[max(first, 0) :]
 
-    def _headers(self, segment: Segment, file: int, position: int) -> Iterator[tuple[int, Header]]:
+    def _headers(self, segment: Segment, file: int, position: int) -> Iterator[tuple[int, BatchHeader]]:
         end = self._durable_bytes if segment is self.segments[-1] else segment.size_bytes
         while position < end:
             head = os.pread(file, HEADER.size, position)
-            header = Header(*HEADER.unpack(head)) if len(head) == HEADER.size else None
+            header = BatchHeader(*HEADER.unpack(head)) if len(head) == HEADER.size else None
             if header is None or header.magic != 2 or not HEADER.size <= header.size_bytes <= end - position:
                 logger.error(
                     "%s is damaged at byte %d: restore it, or delete the topic", segment.path, position
                 )
-                raise Refused(Code.KAFKA_STORAGE_ERROR, f"{segment.path.name} is damaged at byte {position}")
+                raise BrokerError(
+                    Code.KAFKA_STORAGE_ERROR, f"{segment.path.name} is damaged at byte {position}"
+                )
             yield position, header
             position += header.size_bytes
 

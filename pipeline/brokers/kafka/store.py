@@ -34,7 +34,7 @@ from kafka.record.default_records import DefaultRecordBatchBuilder
 
 from pipeline.brokers.kafka.batch import header_at, records_of
 from pipeline.brokers.kafka.compact import compacted, plan_for
-from pipeline.brokers.kafka.errors import Code, Refused
+from pipeline.brokers.kafka.errors import BrokerError, Code
 from pipeline.brokers.kafka.log import LogLimits, PartitionLog, Unsynced, walk
 from pipeline.brokers.kafka.topics import Catalog, Topic, check_new, limits_of
 from pipeline.errors import Stop
@@ -60,7 +60,7 @@ OffsetKey = tuple[str, str, int]  # group, topic, partition
 
 
 @contextmanager
-def opened(directory: Path) -> Iterator[Store]:
+def opened(directory: Path) -> Iterator[BrokerStore]:
     """Recover what lies in `directory` and hold it alone.
 
     Raises:
@@ -78,7 +78,7 @@ def opened(directory: Path) -> Iterator[Store]:
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
         lock.flush()
-        store = Store(directory)
+        store = BrokerStore(directory)
         try:
             store.recover()
             yield store
@@ -86,7 +86,7 @@ def opened(directory: Path) -> Iterator[Store]:
             store.close()
 
 
-class Store:
+class BrokerStore:
     """See the module. Not for several threads: only the sync itself and compaction run beside the event loop."""
 
     def __init__(self, directory: Path) -> None:
@@ -142,10 +142,12 @@ class Store:
             _sync([log.unsynced()])
 
     def log(self, topic: str, partition: int) -> PartitionLog:
-        """Raises: Refused: UNKNOWN_TOPIC_OR_PARTITION."""
+        """Raises: BrokerError: UNKNOWN_TOPIC_OR_PARTITION."""
         log = self.find(topic, partition)
         if log is None:
-            raise Refused(Code.UNKNOWN_TOPIC_OR_PARTITION, f"no partition {partition} of a topic {topic!r}")
+            raise BrokerError(
+                Code.UNKNOWN_TOPIC_OR_PARTITION, f"no partition {partition} of a topic {topic!r}"
+            )
         return log
 
     def find(self, topic: str, partition: int) -> PartitionLog | None:
@@ -155,7 +157,7 @@ class Store:
         """Create a topic; on disk when this returns.
 
         Raises:
-            Refused: the name, a number or a setting is not possible.
+            BrokerError: the name, a number or a setting is not possible.
         """
         self.check_create(name, partitions, replicas, configs)
         topic = Topic(f"{name}.{secrets.token_hex(4)}", partitions, configs)
@@ -171,7 +173,7 @@ class Store:
         """Delete a topic with its records and the offsets committed in it.
 
         Raises:
-            Refused: UNKNOWN_TOPIC_OR_PARTITION.
+            BrokerError: UNKNOWN_TOPIC_OR_PARTITION.
         """
         self.log(name, 0)
         async with self._maintaining:
@@ -190,7 +192,7 @@ class Store:
         """Keep committed offsets (None forgets one); on disk when this returns.
 
         Raises:
-            Refused: KAFKA_STORAGE_ERROR.
+            BrokerError: KAFKA_STORAGE_ERROR.
         """
         if not offsets:
             return
@@ -270,7 +272,7 @@ class Store:
             if plan is not None:
                 swaps, log.compacted_offset = await asyncio.to_thread(compacted, plan, now_ms)
                 log.swap_in(swaps)
-        except (OSError, Refused) as problem:
+        except (OSError, BrokerError) as problem:
             logger.error("cannot tidy %s: %s. Is the disk full?", log.directory, problem)
 
     def _save(self, catalog: Catalog) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from pipeline.brokers.kafka.errors import Code, Refused
+from pipeline.brokers.kafka.errors import BrokerError, Code
 from pipeline.brokers.kafka.log import LogLimits
 
 # Kafka's rule, less the room that our directory names need.
@@ -66,7 +66,7 @@ def limits_of(configs: Mapping[str, str | None]) -> LogLimits:
     """The limits that a topic's settings ask for.
 
     Raises:
-        Refused: INVALID_CONFIG, for a setting that is unknown here or out of range.
+        BrokerError: INVALID_CONFIG, for a setting that is unknown here or out of range.
     """
     fields: dict[str, int] = {}
     settings = {setting.name: setting for setting in SETTINGS}
@@ -77,10 +77,10 @@ def limits_of(configs: Mapping[str, str | None]) -> LogLimits:
         number = int(text) if text is not None and re.fullmatch(r"-?\d{1,18}", text) else None
         if setting is None or number is None or number < setting.smallest:
             known = ", ".join([CLEANUP_POLICY, *settings])
-            raise Refused(Code.INVALID_CONFIG, f"{name}={text} is refused; this broker knows: {known}")
+            raise BrokerError(Code.INVALID_CONFIG, f"{name}={text} is refused; this broker knows: {known}")
         fields[setting.field] = number
     if fields.get("max_message_bytes", 0) > LARGEST_MESSAGE_BYTES:
-        raise Refused(Code.INVALID_CONFIG, f"max.message.bytes is at most {LARGEST_MESSAGE_BYTES}")
+        raise BrokerError(Code.INVALID_CONFIG, f"max.message.bytes is at most {LARGEST_MESSAGE_BYTES}")
     policies = (configs.get(CLEANUP_POLICY) or POLICIES[0]).split(",")
     return LogLimits(**fields, compact="compact" in policies, delete="delete" in policies)
 
@@ -96,15 +96,19 @@ def check_new(name: str, partitions: int, replicas: int, existing: Mapping[str, 
     """May this topic be created?
 
     Raises:
-        Refused: with what is wrong about it.
+        BrokerError: with what is wrong about it.
     """
     if not NAME.fullmatch(name):
-        raise Refused(Code.INVALID_TOPIC_EXCEPTION, f"topic name {name!r}: use 1 to 240 of a-z A-Z 0-9 . _ -")
+        raise BrokerError(
+            Code.INVALID_TOPIC_EXCEPTION, f"topic name {name!r}: use 1 to 240 of a-z A-Z 0-9 . _ -"
+        )
     if name in existing:
-        raise Refused(Code.TOPIC_ALREADY_EXISTS, f"topic {name} exists")
+        raise BrokerError(Code.TOPIC_ALREADY_EXISTS, f"topic {name} exists")
     if partitions < 1 or partitions + sum(t.partitions for t in existing.values()) > MOST_PARTITIONS:
-        raise Refused(
+        raise BrokerError(
             Code.INVALID_PARTITIONS, f"{partitions} partitions: all topics may have {MOST_PARTITIONS}"
         )
     if replicas not in (-1, 1):
-        raise Refused(Code.INVALID_REPLICATION_FACTOR, f"{replicas} replicas: this broker is alone, use 1")
+        raise BrokerError(
+            Code.INVALID_REPLICATION_FACTOR, f"{replicas} replicas: this broker is alone, use 1"
+        )

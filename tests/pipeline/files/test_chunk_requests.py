@@ -11,7 +11,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from pipeline.errors import Rejected
 from pipeline.files.blobs import Blobs, File, sha256
-from pipeline.files.chunk_requests import ABSENT_S, CHUNK_BYTES, REPEAT_MIN_S, SLOW_S, SPOILED_MIN_S, Wishes
+from pipeline.files.chunk_requests import (
+    ABSENT_S,
+    CHUNK_BYTES,
+    REPEAT_MIN_S,
+    SLOW_S,
+    SPOILED_MIN_S,
+    ChunkRequests,
+)
 from pipeline.messages import Chunk, ChunkWanted
 
 PACE = 65_536.0
@@ -26,13 +33,13 @@ def answered(wanted: ChunkWanted | None, length: int | None = None) -> Chunk:
 
 
 @pytest.fixture
-def wishes() -> Wishes:
-    wishes = Wishes(PACE)
+def wishes() -> ChunkRequests:
+    wishes = ChunkRequests(PACE)
     wishes.want({A: 0, B: 0}, 0.0)
     return wishes
 
 
-def test_files_come_one_after_the_other_in_chunks_and_every_byte_once(wishes: Wishes) -> None:
+def test_files_come_one_after_the_other_in_chunks_and_every_byte_once(wishes: ChunkRequests) -> None:
     now_s, asked = 0.0, []
     while wishes.wait_s(now_s) != float("inf"):
         now_s += wishes.wait_s(now_s)
@@ -44,19 +51,19 @@ def test_files_come_one_after_the_other_in_chunks_and_every_byte_once(wishes: Wi
     assert wishes.progress() == "150010 of 150010 bytes are here"
 
 
-def test_what_is_here_already_is_not_asked_for(wishes: Wishes) -> None:
+def test_what_is_here_already_is_not_asked_for(wishes: ChunkRequests) -> None:
     wishes.want({A: 140_000}, 0.0)
     assert wishes.next(0.0) == ChunkWanted(digest=A.digest, offset=140_000, length=10_000)
 
 
-def test_the_pace_is_kept_however_quick_the_answers_are(wishes: Wishes) -> None:
+def test_the_pace_is_kept_however_quick_the_answers_are(wishes: ChunkRequests) -> None:
     wishes.take(answered(wishes.next(0.0)), 0.01)
     assert wishes.next(0.5) is None
     assert wishes.wait_s(0.5) == pytest.approx(0.5)
     assert wishes.next(1.0) is not None
 
 
-def test_what_is_not_answered_is_asked_for_again_less_and_less_often(wishes: Wishes) -> None:
+def test_what_is_not_answered_is_asked_for_again_less_and_less_often(wishes: ChunkRequests) -> None:
     first = wishes.next(0.0)
     assert wishes.next(REPEAT_MIN_S - 0.1) is None
     assert wishes.next(REPEAT_MIN_S) == first
@@ -64,13 +71,13 @@ def test_what_is_not_answered_is_asked_for_again_less_and_less_often(wishes: Wis
     assert wishes.next(3 * REPEAT_MIN_S) == first
 
 
-def test_after_a_cut_it_is_asked_for_at_once(wishes: Wishes) -> None:
+def test_after_a_cut_it_is_asked_for_at_once(wishes: ChunkRequests) -> None:
     first = wishes.next(1.0)
     wishes.cut(2.5)
     assert wishes.next(2.5) == first
 
 
-def test_an_answer_that_comes_twice_or_late_or_unasked_changes_nothing(wishes: Wishes) -> None:
+def test_an_answer_that_comes_twice_or_late_or_unasked_changes_nothing(wishes: ChunkRequests) -> None:
     first = answered(wishes.next(0.0))
     assert wishes.take(first, 0.1) == A
     assert wishes.take(first, 0.2) is None
@@ -82,7 +89,7 @@ def test_an_answer_that_comes_twice_or_late_or_unasked_changes_nothing(wishes: W
 
 
 @pytest.mark.parametrize("length", [1, 65_535, 65_537, 200_000])
-def test_an_answer_of_another_length_is_not_taken(wishes: Wishes, length: int) -> None:
+def test_an_answer_of_another_length_is_not_taken(wishes: ChunkRequests, length: int) -> None:
     wanted = wishes.next(0.0)
     assert wishes.take(answered(wanted, length), 0.1) is None
     assert "were asked for" in wishes.progress()
@@ -90,7 +97,7 @@ def test_an_answer_of_another_length_is_not_taken(wishes: Wishes, length: int) -
     assert wishes.next(REPEAT_MIN_S) == wanted
 
 
-def test_a_file_that_is_not_there_yet_lets_the_others_pass(wishes: Wishes) -> None:
+def test_a_file_that_is_not_there_yet_lets_the_others_pass(wishes: ChunkRequests) -> None:
     assert wishes.take(answered(wishes.next(0.0), 0), 0.1) is None
     assert "no such file yet" in wishes.progress()
     other = wishes.next(1.0)
@@ -101,7 +108,7 @@ def test_a_file_that_is_not_there_yet_lets_the_others_pass(wishes: Wishes) -> No
     assert again is not None and again.digest == A.digest
 
 
-def test_a_file_that_came_whole_and_wrong_is_asked_for_less_and_less_often(wishes: Wishes) -> None:
+def test_a_file_that_came_whole_and_wrong_is_asked_for_less_and_less_often(wishes: ChunkRequests) -> None:
     wishes.want({B: 0}, 0.0)
     now_s, wrong = 0.0, Rejected("digest-mismatch", "another file")
     for times in (1, 2, 4):
@@ -113,21 +120,21 @@ def test_a_file_that_came_whole_and_wrong_is_asked_for_less_and_less_often(wishe
         now_s += SPOILED_MIN_S * times
 
 
-def test_slow_retrieval_is_told_and_time_without_a_link_does_not_count(wishes: Wishes) -> None:
+def test_slow_retrieval_is_told_and_time_without_a_link_does_not_count(wishes: ChunkRequests) -> None:
     wishes.cut(500.0)
     assert wishes.refused(SLOW_S + 1) is None
     told = wishes.refused(SLOW_S + 501)
     assert told is not None and told.reason == "slow-retrieval"
 
 
-def test_a_part_that_could_not_be_kept_is_asked_for_again(wishes: Wishes) -> None:
+def test_a_part_that_could_not_be_kept_is_asked_for_again(wishes: ChunkRequests) -> None:
     wishes.take(answered(wishes.next(0.0)), 0.1)
     wishes.lost(A.digest, 0)
     again = wishes.next(1.0)
     assert again is not None and again.offset == 0
 
 
-def test_what_is_wanted_no_more_is_not_asked_for_again(wishes: Wishes) -> None:
+def test_what_is_wanted_no_more_is_not_asked_for_again(wishes: ChunkRequests) -> None:
     wishes.next(0.0)
     wishes.want({B: 0}, 0.5)
     wanted = wishes.next(1.0)
@@ -160,7 +167,7 @@ class Network(RuleBasedStateMachine):
     def start(self) -> None:
         """After a kill, too."""
         self.blobs = Blobs(Path(self.folder.name))
-        self.wishes = Wishes(1e9)
+        self.wishes = ChunkRequests(1e9)
         self.want()
 
     @rule()

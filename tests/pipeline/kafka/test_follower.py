@@ -27,7 +27,7 @@ def test_two_followers_see_all_and_then_what_comes_also_after_a_lost_connection(
 
     def told(key: str, value: bytes | None) -> bool:
         for follower, found in zip(followers, seen, strict=True):
-            found |= {(record.key or b"").decode(): record.value for record in follower.poll(0.2)}
+            found |= {(record.key or b"").decode(): record.value for record in follower.poll(timeout_s=0.2)}
         return all(found.get(key, b"?") == value for found in seen)
 
     eventually(lambda: told(second.key, b"second") and told(first.key, data))

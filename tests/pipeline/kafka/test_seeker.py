@@ -74,7 +74,7 @@ def test_it_goes_on_where_its_owner_stands_and_tells_the_group(broker: EmbeddedK
         assert not seeker.caught_up
         eventually(lambda: sorted(owner.take(seeker)) == ["e1", "e2", "e3"])
         assert seeker.caught_up
-        seeker.tell()
+        seeker.commit()
     with closing(Progress(settings, [TOPIC], GROUP)) as progress:
         assert sum(place.committed for place in progress.measure().values()) == 3
     send(settings, "e4")

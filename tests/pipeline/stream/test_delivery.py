@@ -18,7 +18,7 @@ from pipeline import topics
 from pipeline.errors import Stop
 from pipeline.messages import Refusal, decode
 from pipeline.stream import delivery
-from pipeline.stream.delivery import Delivery, Outgoing
+from pipeline.stream.delivery import Delivery, ProducerRecord
 
 BATCH_RECORDS = 4
 
@@ -75,7 +75,7 @@ def deliver(producer: Producer, values: list[bytes], topic: str = "t") -> dict[s
     def count(name: str, records: object) -> None:
         told[name] = told.get(name, 0) + len(records)  # type: ignore[arg-type]
 
-    records = [Outgoing(b"k", value) for value in values]
+    records = [ProducerRecord(b"k", value) for value in values]
     asyncio.run(Delivery(lambda: producer, lambda: 0.0, count)(topic, 3, records))
     return told
 

@@ -9,10 +9,10 @@ import pytest
 from stream_samples import (
     NOON,
     NOON_S,
+    ConsumedRecord,
     Died,
     Kafka,
     Table,
-    Taken,
     envelope,
     report,
     reported,
@@ -116,7 +116,7 @@ def test_partitions_that_are_handled_at_the_same_time_do_not_lose_each_other() -
     ],
 )
 def test_an_answer_that_contradicts_its_record_is_rejected_and_the_rest_is_counted(
-    reason: str, record: Taken
+    reason: str, record: ConsumedRecord
 ) -> None:
     kafka, told = Kafka(), []
     asyncio.run(counting(kafka, Table(), told)(3, [record, reported(report())]))
@@ -198,7 +198,9 @@ def test_hours_of_long_ago_are_forgotten_as_new_ones_come() -> None:
         ("kind-missing", summarised()._replace(headers=[("privacy", b"public")])),
     ],
 )
-def test_a_summary_that_cannot_be_is_rejected_and_the_rest_is_told(reason: str, record: Taken) -> None:
+def test_a_summary_that_cannot_be_is_rejected_and_the_rest_is_told(
+    reason: str, record: ConsumedRecord
+) -> None:
     kafka, told = Kafka(), []
     asyncio.run(summarising(kafka, Table(), told)(3, [record, summarised()]))
     assert [refusal.reason for refusal in kafka.values(topics.REJECTED, Refusal)] == [reason]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stream_samples import NOON, NOON_S, Died, Kafka, Table, Taken, envelope, taken
+from stream_samples import NOON, NOON_S, ConsumedRecord, Died, Kafka, Table, envelope, taken
 
 from pipeline import topics
 from pipeline.errors import Rejected
@@ -29,14 +29,16 @@ CAM = "home/cam1/garden"
 DAY_S = 86_400.0
 
 
-def feature(event: str = "e1", data: bytes = b"\1\2\3", source: str = CAM, space: str = "s1") -> Taken:
+def feature(
+    event: str = "e1", data: bytes = b"\1\2\3", source: str = CAM, space: str = "s1"
+) -> ConsumedRecord:
     payload = encode(Feature(data, "", Rank.SPECIES, 2, ("animal", "Felidae"), 0.9, 41.0))
     return taken(envelope(Kind.FEATURE, payload, source, event=event, space=space), FEATURES_TOPIC)
 
 
 def label(
     name: str | None, by: str = "ann", revision: int = 1, event: str = "e1", source: str = CAM
-) -> Taken:
+) -> ConsumedRecord:
     vote = Vote(name, by, time=NOON)
     return taken(envelope(Kind.LABEL, encode(vote), source, event=event, revision=revision), topics.LABELS)
 
@@ -51,7 +53,7 @@ class Site:
     def restart(self) -> None:
         self.handler = Labels(self.table, self.kafka, lambda: self.now_s)
 
-    def take(self, *records: Taken, partition: int = 3) -> None:
+    def take(self, *records: ConsumedRecord, partition: int = 3) -> None:
         asyncio.run(self.handler(partition, records))
 
     @property
@@ -182,11 +184,11 @@ def test_another_source_that_claims_an_event_joins_nothing_of_it() -> None:
         ("space-missing", feature(space="")),
         ("kind-not-taken", taken(envelope(Kind.RESULT, b""), topics.LABELS)),
         ("not-public", taken(envelope(Kind.LABEL, b"", privacy=Privacy.EDGE_PRIVATE, sealed_by="k"), topics.LABELS)),
-        ("privacy-missing", Taken(topics.LABELS, 3, 0, 0, b"home/cam1", b"", [])),
+        ("privacy-missing", ConsumedRecord(topics.LABELS, 3, 0, 0, b"home/cam1", b"", [])),
     ],
 )  # fmt: skip
 def test_what_is_no_label_or_feature_is_refused_and_the_rest_of_the_batch_is_joined(
-    reason: str, record: Taken
+    reason: str, record: ConsumedRecord
 ) -> None:
     with pytest.raises(Rejected) as caught:
         labelled.read(record)

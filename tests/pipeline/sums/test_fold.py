@@ -27,7 +27,7 @@ from pipeline.messages import Vote
 from pipeline.spool.file import InUse
 from pipeline.sums.fold import Fold
 from pipeline.sums.fold_file import DISPUTED, UNPLACED
-from pipeline.sums.fold_records import Share
+from pipeline.sums.fold_records import SiteContribution
 from pipeline.sums.new_labels import NewLabel
 from pipeline.sums.sums import SpaceMismatch
 
@@ -69,7 +69,10 @@ def test_a_labelled_event_adds_its_vector_under_its_label_and_site(fold: Fold) -
     found = fold.snapshot()
     assert found.learned.snapshot() == sums_of([(vector(one), "cat"), (vector(two), "fox")]).snapshot()
     assert found.sites["barn"].snapshot() == sums_of([(vector(two), "fox")]).snapshot()
-    assert found.shares == (Share("barn", {"fox": 1}, two, two), Share("home", {"cat": 1}, one, one))
+    assert found.shares == (
+        SiteContribution("barn", {"fox": 1}, two, two),
+        SiteContribution("home", {"cat": 1}, one, one),
+    )
 
 
 def test_held_out_events_judge_and_never_teach(fold: Fold) -> None:

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from pipeline.messages import Labelled, Vote
-from pipeline.sums.fold import Entry, Fold
+from pipeline.sums.fold import Fold, FoldRecord
 
 PARTITIONS = 3
 EVENTS = names(6, 2)
@@ -42,7 +42,7 @@ class FoldMachine(RuleBasedStateMachine):
     @initialize()
     def open(self) -> None:
         self.folder = Path(tempfile.mkdtemp())
-        self.logs: list[list[Entry]] = [[] for _ in range(PARTITIONS)]
+        self.logs: list[list[FoldRecord]] = [[] for _ in range(PARTITIONS)]
         self.votes: dict[str, dict[str, str]] = {}
         self.revisions: dict[str, int] = {}
         self.last: dict[str, Labelled] = {}
@@ -84,7 +84,7 @@ class FoldMachine(RuleBasedStateMachine):
         told = self.told.setdefault(site, [])
         told.append([(vector(f"{site}{len(told)}{n}"), "cat") for n in range(size)])
         log = self.logs[0]
-        log.append(Entry("labelled", 0, len(log), increment(len(told), told[-1]), site))
+        log.append(FoldRecord("labelled", 0, len(log), increment(len(told), told[-1]), site))
 
     @rule(
         partition=st.integers(0, PARTITIONS - 1),
