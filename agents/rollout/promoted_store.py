@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
@@ -31,13 +30,12 @@ from agents.rollout.state import Refused, State
 from models.heads.release import FILES, HeadRelease
 from pipeline.errors import Rejected, Retry
 from pipeline.files import private_files
-from pipeline.files.fsync import directory_to_disk, replace_file, to_disk
+from pipeline.files.fsync import hidden_folder, move_folder, replace_file, write_file
 
 log = structlog.get_logger(__name__)
 
 SERVING: Final = "serving.json"
 HEADS: Final = "heads"
-_NEW: Final = ".new-"
 
 
 class Trying(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -114,20 +112,11 @@ class ServingFiles:
         heads = self._folder / HEADS
         try:
             private_files.make_folder(heads)
-            fresh = Path(tempfile.mkdtemp(prefix=_NEW, dir=heads))
-            try:
+            with hidden_folder(heads) as folder:
                 for name, data in files.items():
-                    with (fresh / name).open("wb") as file:
-                        file.write(data)
-                        file.flush()
-                        to_disk(file.fileno())
-                directory_to_disk(fresh)
-                shutil.rmtree(heads / str(version), ignore_errors=True)  # there only if damaged
-                fresh.rename(heads / str(version))
-                directory_to_disk(heads)
-            except BaseException:
-                shutil.rmtree(fresh, ignore_errors=True)
-                raise
+                    write_file(folder / name, data)
+                shutil.rmtree(heads / str(version), ignore_errors=True)  # exists only if it is damaged
+                move_folder(folder, heads / str(version))
         except OSError as error:
             raise Retry(f"release {version} cannot be kept in {heads} ({error.strerror})") from None
 

@@ -19,7 +19,6 @@ Example::
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import tempfile
 import time
@@ -33,6 +32,7 @@ from models.manifest import Manifest, digest, make_manifest, read_manifest, writ
 from pipeline import topics
 from pipeline.errors import Stop
 from pipeline.files import private_files
+from pipeline.files.fsync import HIDDEN, directory_to_disk, hidden_folder, move_folder, to_disk, write_file
 
 MODELS: Final = "models"
 """The registry's folder within a site's data."""
@@ -41,7 +41,7 @@ CARD: Final = "CARD.md"
 LAST: Final = "last-version"
 """In a name's folder: the highest version that was ever removed."""
 
-_NEW, _GONE = ".new-", ".gone-"
+_GONE = ".gone-"
 LEFT_OVER_S: Final = 86_400.0
 """A hidden folder as old as this is nobody's work in progress: its process was killed."""
 
@@ -143,12 +143,8 @@ class Registry:
             private_files.make_folder(self.folder)
             private_files.make_folder(home)
             self._tidy()
-            fresh = Path(tempfile.mkdtemp(prefix=_NEW, dir=self.folder))
-            try:
+            with hidden_folder(self.folder) as fresh:
                 return _commit(fresh, home, name, draft)
-            except BaseException:
-                shutil.rmtree(fresh, ignore_errors=True)
-                raise
         except OSError as error:
             with contextlib.suppress(OSError):
                 home.rmdir()  # if it was made for this entry alone
@@ -164,11 +160,11 @@ class Registry:
             self.entry(title)  # says what is there
             raise Stop(f"name the version to remove: {name}@{self.entry(name).manifest.version}")
         try:
-            _write(home / f".{LAST}", str(max(_last_removed(home), int(version))).encode())
+            write_file(home / f".{LAST}", str(max(_last_removed(home), int(version))).encode())
             (home / f".{LAST}").replace(home / LAST)
             gone = Path(tempfile.mkdtemp(prefix=_GONE, dir=self.folder))
             (home / version).rename(gone / version)
-            _flush_folder(home)
+            directory_to_disk(home)
             shutil.rmtree(gone)
         except OSError as error:
             raise Stop(f"model {title} cannot be removed from {self.folder} ({error.strerror})") from error
@@ -183,7 +179,7 @@ class Registry:
 
     def _tidy(self) -> None:
         """Drops what a killed process left."""
-        for prefix in (_NEW, _GONE):
+        for prefix in (HIDDEN, _GONE):
             for folder in self.folder.glob(f"{prefix}*"):
                 if time.time() - folder.stat().st_mtime > LEFT_OVER_S:
                     shutil.rmtree(folder, ignore_errors=True)
@@ -208,7 +204,7 @@ def _read(folder: Path) -> Entry:
 def _commit(fresh: Path, home: Path, name: str, draft: Draft) -> Entry:
     """Fills a hidden folder and renames it into place, as the first version that is free."""
     for file, data in draft.files.items():
-        _write(fresh / file, data)
+        write_file(fresh / file, data)
     version = max(_last_removed(home), *_versions(home), 0) + 1
     while True:
         made = make_manifest(
@@ -222,17 +218,16 @@ def _commit(fresh: Path, home: Path, name: str, draft: Draft) -> Entry:
             size_px=draft.size_px,
             space=draft.space,
         )
-        _write(fresh / CARD, draft.card(made.title).encode())
-        _flush(write_manifest(made))
-        _flush_folder(fresh)
+        write_file(fresh / CARD, draft.card(made.title).encode())
+        with write_manifest(made).open("rb") as file:
+            to_disk(file.fileno())
         try:
-            fresh.rename(home / str(version))
+            move_folder(fresh, home / str(version))
         except OSError:
             if not (home / str(version)).exists():
                 raise
             version += 1  # another import was quicker
             continue
-        _flush_folder(home)
         return _read(home / str(version))
 
 
@@ -244,21 +239,3 @@ def _last_removed(home: Path) -> int:
     with contextlib.suppress(OSError, ValueError):
         return int((home / LAST).read_text("ascii"))
     return 0
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
-    _flush(path)
-
-
-def _flush(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def _flush_folder(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -30,6 +30,7 @@ from uuid import UUID
 import msgspec
 
 from pipeline.errors import Rejected, Stop
+from pipeline.files.fsync import directory_to_disk
 from pipeline.messages import Envelope, Kind, Privacy
 
 if TYPE_CHECKING:
@@ -268,13 +269,4 @@ def _make_key(path: Path) -> None:
             return
     finally:
         draft.unlink()
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """The name must survive a power cut, too: what was sealed is lost with its key."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    directory_to_disk(path.parent)  # the name must survive a power cut: a lost key loses what it sealed
