@@ -350,7 +350,7 @@ class Drift(JsonMessage, frozen=True):
     device: str
     stream: str
     rule: str
-    """``confidence-fell``, ``unknown-rose``, ``feature-moved``, ``labels-disagree``; for a broken camera ``camera-dark``,
+    """``confidence-fell``, ``unknown-rose``, ``feature-moved``, ``labels-disagree``; or ``camera-dark``,
     ``-blurred``, ``-frozen`` or ``-moved``."""
     signal: str
     before: float
@@ -443,7 +443,7 @@ class Event(MsgpackMessage, frozen=True):
     boot: int
     sequence: int
     received_s: float
-    """When the device agent received the event, UTC seconds; each tier counts its latency from here by its own clock."""
+    """When the device agent received the event, UTC seconds; each tier counts its latency from here."""
     wants: Rank
     levels: Levels
     person: float = 0.0

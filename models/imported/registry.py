@@ -219,8 +219,8 @@ def _commit(fresh: Path, home: Path, name: str, draft: Draft) -> Entry:
             space=draft.space,
         )
         write_file(fresh / CARD, draft.card(made.title).encode())
-        with write_manifest(made).open("rb") as file:
-            to_disk(file.fileno())
+        with write_manifest(made).open("rb") as written:
+            to_disk(written.fileno())
         try:
             move_folder(fresh, home / str(version))
         except OSError:

@@ -27,6 +27,7 @@ import msgspec
 
 from pipeline.errors import Retry, Stop
 from pipeline.series.points import Point
+from pipeline.spool import file
 
 DAY_MS: Final = 86_400_000
 CLEAN_EVERY_S: Final = 3_600.0
@@ -80,7 +81,8 @@ class LocalStore:
             if self._writing is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 self._writing = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
-                _migrate(self._writing, self._path)
+                self._writing.executescript(_OPENING)
+                file.migrate(self._writing, self._path, _MIGRATIONS, "only dashboards need its past")
             with self._writing as connection:
                 connection.executemany(_UPSERT, map(_row, points))
             if time.monotonic() - self._cleaned_s > CLEAN_EVERY_S:
@@ -112,19 +114,6 @@ class LocalStore:
             (measurement, round(since_s * 1000), end_ms, *values, limit),
         )
 
-    def latest(self, measurement: str, since_s: float = 0.0) -> list[Point]:
-        """The newest point of each series (each set of tags) of a measurement.
-
-        Raises
-        ------
-        Retry, Stop
-            As `write`.
-        """
-        return self._read(
-            "SELECT measurement, tags, max(time_ms), fields FROM points WHERE measurement = ? AND time_ms >= ? GROUP BY tags",
-            (measurement, round(since_s * 1000)),
-        )
-
     def close(self) -> None:
         if self._writing is not None:
             self._writing.close()
@@ -150,18 +139,6 @@ class LocalStore:
             connection.execute("DELETE FROM points WHERE time_ms < ?", (oldest_ms,))
         connection.execute("PRAGMA incremental_vacuum").fetchall()
         self._cleaned_s = time.monotonic()
-
-
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
-    connection.executescript(_OPENING)
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > len(_MIGRATIONS):
-        raise Stop(
-            f"{path} has schema version {version}, this release knows {len(_MIGRATIONS)}: install the newer release "
-            "again, or move the file away; only dashboards miss its past"
-        )
-    for number, script in enumerate(_MIGRATIONS[version:], start=version + 1):
-        connection.executescript(f"BEGIN; {script}; PRAGMA user_version = {number}; COMMIT")
 
 
 def _row(point: Point) -> tuple[str, str, int, str]:

@@ -16,7 +16,6 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import Stop
 from pipeline.spool import file
 from pipeline.sums.new_labels import Claim, NewLabel
 from pipeline.sums.sums import Sums
@@ -110,7 +109,7 @@ class FoldFile:
         try:
             with self._mapped():
                 self._db = file.connect(path)
-                self._migrate()
+                file.migrate(self._db, path, SCHEMA, "the fold is built again from the records in Kafka")
         except BaseException:
             self._held.close()
             raise
@@ -139,16 +138,6 @@ class FoldFile:
             yield
         except sqlite3.Error as error:
             raise file.mapped(error, self._path) from error
-
-    def _migrate(self) -> None:
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if version > len(SCHEMA):
-            raise Stop(
-                f"{self._path} has schema version {version}, this release knows {len(SCHEMA)}: install the newer release "
-                "again, or move the file away (it is folded anew from what Kafka still holds)"
-            )
-        for number, script in enumerate(SCHEMA[version:], start=version + 1):
-            self._db.executescript(f"BEGIN; {script}; PRAGMA user_version = {number}; COMMIT")
 
     # --- what the file is about ----------------------------------------------------------------------------------
 
@@ -267,11 +256,6 @@ class FoldFile:
 
     def add_increment(self, site: str, number: int, sha256: bytes, events: int) -> None:
         self._db.execute("INSERT INTO increment VALUES (?, ?, ?, ?)", (site, number, sha256, events))
-
-    def increments(self) -> list[tuple[str, int, int]]:
-        """Site, how many increments, how many events in them."""
-        sql = "SELECT site, COUNT(*), SUM(events) FROM increment GROUP BY site ORDER BY site"
-        return self._db.execute(sql).fetchall()
 
     def drop_increments(self, site: str) -> int:
         self._db.execute("DELETE FROM told_new WHERE site = ?", (site,))

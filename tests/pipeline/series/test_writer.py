@@ -174,16 +174,6 @@ def test_points_are_found_by_tags_and_time_newest_first(local: LocalStore) -> No
     assert local.query("reading", tags={'"; DROP TABLE points': "x"}) == []
 
 
-def test_the_newest_point_of_each_series(local: LocalStore) -> None:
-    local.write(
-        [point(number, float(number), room=room) for number in range(3) for room in ("office", "hall")]
-    )
-    assert {(one.tags["room"], one.fields["value"]) for one in local.latest("reading")} == {
-        ("office", 2.0),
-        ("hall", 2.0),
-    }
-
-
 @given(
     st.dictionaries(st.text(max_size=5), st.text(st.characters(codec="utf-8"), max_size=5)),
     st.dictionaries(
