@@ -1,9 +1,8 @@
-"""Which level each kind of record of an event has, and which rule said so.
+"""Decides the privacy level of each kind of record of an event, and names the rules that decided.
 
-The device asks before anything of an event leaves; a later tier asks again when its answer knows more (a person, a
-species). Levels begin with what the settings say of the stream and are only ever raised: by the built-in `RULES` and
-by the rules of the settings file. Of a stream that the file does not name nothing is known, so nothing but its answer
-leaves the device.
+The device asks before any record of an event leaves; a later tier asks again when its answer knows more (a person, a
+species). The levels begin with the stream's settings. The built-in `RULES` and the rules of the settings file only
+raise them. For a stream without settings, only the answer leaves the device.
 
     >>> policy = Policy(Settings(streams={"home/cam1/garden": StreamSettings(feature=Privacy.PUBLIC)}))
     >>> policy.levels("home/cam1/garden", 0.0).levels.feature
@@ -27,10 +26,10 @@ from pipeline.settings.hours import ALL_DAY, Hours, holds
 from pipeline.settings.settings import RuleSettings, Settings, StreamSettings
 
 PERSON: Final = "person"
-"""The label that raises by itself, also where no threshold was asked."""
+"""The label that raises levels by itself, even without a person threshold."""
 
 LOWEST: Final = Levels(*(Privacy.PUBLIC for _ in LEVELLED))
-"""The lattice's bottom: joined with it, nothing is raised."""
+"""The lattice's bottom: a join with it raises nothing."""
 
 UNNAMED: Final = "unnamed-stream"
 NAMED: Final = "stream-settings"
@@ -38,18 +37,18 @@ NAMED: Final = "stream-settings"
 
 @dataclass(frozen=True, slots=True)
 class RuleInput:
-    """What a rule may look at."""
+    """The facts that a rule may use."""
 
     source: str
     moment: dt.datetime | None
-    """In the site's own time; None: no time that could be meant, and rules that ask for one hold."""
+    """In the site's own time. None for an impossible time: then rules with hours hold."""
     path: tuple[str, ...]
     person: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Where it holds, levels rise at least to its own."""
+    """A rule: where it holds, levels rise at least to its own."""
 
     name: str
     holds: Callable[[RuleInput], bool]
@@ -58,7 +57,7 @@ class Rule:
 
 
 class Verdict(NamedTuple):
-    """The levels of an event's records, and the names of the rules that they come from."""
+    """The levels of an event's records, and the names of the rules that set them."""
 
     levels: Levels
     rules: tuple[str, ...]
@@ -71,21 +70,21 @@ RULES: Final = (
         msgspec.structs.replace(
             LOWEST, pixels=Privacy.USER_PRIVATE, feature=Privacy.USER_PRIVATE, result=Privacy.EDGE_PRIVATE
         ),
-        "a picture of a person, and what could tell persons apart, stays on its device",
+        "a picture of a person, and a feature that could tell persons apart, stay on their device",
     ),
 )
-"""Built in; the settings file adds its own and takes none away."""
+"""The built-in rules; the settings file can add rules, but cannot remove these."""
 
 ADVICE: Final = {
     Task.WILDLIFE: 'task = "wildlife"\npixels = "edge-private"\nfeature = "public"\nresult = "public"',
     Task.OCCUPANCY: 'task = "occupancy"\nreading = "edge-private"\nsummary = "public"',
     Task.METER: 'task = "meter"\nreading = "edge-private"\nsummary = "public"',
 }
-"""What the owner of a stream most often means, as the starter settings have it."""
+"""The usual settings of a stream, as in the starter settings."""
 
 
 class Policy:
-    """The settings' and the built-in rules as one table; asking it is pure."""
+    """The built-in rules and those of the settings as one table. Pure."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -95,7 +94,7 @@ class Policy:
     def levels(
         self, source: str, time_s: float, *, path: tuple[str, ...] = (), person: bool = False
     ) -> Verdict:
-        """The levels of an event.
+        """Return the levels of an event.
 
         Parameters
         ----------
@@ -106,7 +105,7 @@ class Policy:
         path
             The answer so far, from its kingdom on.
         person
-            Whether a person may be in the frame, at the threshold that is made for this question.
+            Whether a person may be in the frame, at the threshold for this question.
         """
         stream = self._settings.stream(source)
         levels = (stream or StreamSettings()).levels
@@ -117,17 +116,17 @@ class Policy:
         return Verdict(levels, (NAMED if stream else UNNAMED, *(rule.name for rule in holding)))
 
     def knows(self, source: str) -> bool:
-        """Whether the settings name this stream: an edge on another machine may leave that to its devices."""
+        """Return whether the settings name this stream; those of an edge on another machine may leave it out."""
         return self._settings.stream(source) is not None
 
     def advice(self, source: str, task: Task = Task.WILDLIFE) -> str:
-        """The lines of TOML that would name this stream, for the reason of an unnamed stream's result."""
+        """Return the lines of TOML that would name this stream, for the reason in an unnamed stream's result."""
         device_stream = source.partition("/")[2]
         return f'[streams."{device_stream}"]\n{ADVICE[task]}'
 
 
 def within(result: Result, levels: Levels) -> Result:
-    """The result without a reading's value where that is more private than the result itself."""
+    """Return the result, without a reading's value if the reading is more private than the result."""
     if result.value is None or levels.reading.height <= result.privacy.height:
         return result
     return msgspec.structs.replace(result, value=None, unit=None)

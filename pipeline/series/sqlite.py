@@ -1,7 +1,7 @@
-"""The embedded time-series store: one SQLite file, written by `timeseries.Writer`, read by our command line.
+"""The embedded time-series store: one SQLite file, written by `writer.Writer` and read by our command line.
 
-It keeps the same promises as InfluxDB: a point is named by measurement, tags and time in milliseconds, and writing it
-again merges its fields. Points older than `keep_days` are deleted::
+It behaves like InfluxDB: measurement, tags and time in milliseconds name a point, and writing it again merges its
+fields. Points older than `keep_days` are deleted::
 
     >>> import tempfile
     >>> store = LocalStore(Path(tempfile.mkdtemp()) / "series.db", keep_days=30)
@@ -10,8 +10,8 @@ again merges its fields. Points older than `keep_days` are deleted::
     [{'value': 640.0}]
     >>> store.close()
 
-A killed process may lose the last second's points (``synchronous=NORMAL``): they are for dashboards; events have their
-own store (`spool/`).
+A killed process may lose the points of the last second (``synchronous=NORMAL``). They are for dashboards; the spool
+keeps the events.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ CREATE INDEX IF NOT EXISTS points_by_time ON points (measurement, time_ms);
 CREATE INDEX IF NOT EXISTS points_by_age ON points (time_ms);
 """,
 )
-"""One script a schema version; `PRAGMA user_version` counts how many were run. Only ever append."""
+"""One script for each schema version; `PRAGMA user_version` counts the scripts that were run. Only append scripts."""
 _UPSERT: Final = """
 INSERT INTO points VALUES (?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET fields = json_patch(points.fields, excluded.fields)
@@ -59,7 +59,7 @@ ON CONFLICT DO UPDATE SET fields = json_patch(points.fields, excluded.fields)
 
 
 class LocalStore:
-    """Opens its file when it is first used. Written by one thread; `query` and `latest` may be called by any."""
+    """Opens its file when it is first used. One thread writes; any thread may call `query`."""
 
     def __init__(self, path: Path, keep_days: int) -> None:
         self._path = path
@@ -68,14 +68,14 @@ class LocalStore:
         self._cleaned_s = float("-inf")
 
     def write(self, points: Sequence[Point]) -> None:
-        """PointStore these points in one transaction.
+        """Store these points in one transaction.
 
         Raises
         ------
         Retry
             The disk is full, or the file is locked.
         Stop
-            The file is no database of ours, or a newer release's.
+            The file is not a database of ours, or a newer release has written it.
         """
         with _errors_mapped(self._path):
             if self._writing is None:
@@ -97,7 +97,7 @@ class LocalStore:
         until_s: float | None = None,
         limit: int = 1_000,
     ) -> list[Point]:
-        """Points of a measurement that have these tags, newest first; none where nothing was ever written.
+        """Return the points of a measurement that have these tags, newest first; none if there is no file yet.
 
         Raises
         ------
@@ -115,6 +115,7 @@ class LocalStore:
         )
 
     def close(self) -> None:
+        """Close the file."""
         if self._writing is not None:
             self._writing.close()
             self._writing = None
@@ -158,5 +159,5 @@ def _errors_mapped(path: Path) -> Iterator[None]:
         raise Retry(f"{path}: {error}") from error
     except sqlite3.DatabaseError as error:
         raise Stop(
-            f"{path}: {error}: move the file away; a new one is made, and only dashboards miss its past"
+            f"{path}: {error}: move the file away; a new one is made, and only dashboards need its past"
         ) from error

@@ -2,7 +2,7 @@
 
 Faust's own ``await topic.send()`` resolves before the broker has answered, and a record that the broker then refuses is
 lost silently. `Delivery` waits for the answer to every batch. It repeats a batch that may succeed later; meanwhile the
-stays uncommitted. If Kafka refuses a record for good, only this record is rejected, however large its batch was::
+input stays uncommitted. If Kafka refuses a record for good, only this record is rejected, however large its batch was::
 
     deliver = Delivery(lambda: producer, clock.now, delivered=metrics)
     await deliver(topics.RESULTS, partition=3, records=[ProducerRecord(key, value, headers, timestamp_ms)])

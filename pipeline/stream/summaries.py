@@ -1,7 +1,7 @@
 """Hourly summaries: publishes each revision of a stream's hour once, the newest last.
 
 The router writes the input; the output, `topics.SUMMARIES`, is compacted, so a reader always finds each hour's last
-value. Edges repeat unacknowledged summaries, and late readings raise an hour's revision, so an older revision may arrive
+value. Edges repeat unacknowledged summaries, and late readings raise an hour's revision, so an older revision may come
 after a newer one. A Faust table remembers each hour's newest revision (key ``source|hour``) for `KEEP_DAYS` days::
 
     summaries.ingest #  revision 1, 2, 1  ->  Summaries (table: revision)  ->  summaries #  revision 1, 2

@@ -1,8 +1,7 @@
-"""Record batches: what a producer sends, what lies on disk and what a consumer gets, byte for byte the same.
+"""Record batches: the same bytes from the producer, on disk and to the consumer.
 
-The broker looks at the 61 bytes in front of a batch and at its checksum; single records are looked at only to
-compact a topic or to find a time. Neither the offset nor the leader epoch is covered by the checksum, so that
-a broker can set them.
+The broker reads the 61 bytes before a batch and its checksum; it reads single records only to compact a topic or to
+find a time. The checksum covers neither the offset nor the leader epoch, so that a broker can set them.
 
 Source: "Record Batch" in the chapter "Message Format" of Kafka's documentation (magic 2).
 
@@ -29,19 +28,19 @@ from pipeline.brokers.kafka.errors import BrokerError, Code
 Buffer: TypeAlias = bytes | bytearray | memoryview | mmap
 
 HEADER = struct.Struct(">qiibIhiqqqhii")
-# The length field counts what follows it: this much stands before.
+# The length field counts the bytes after it; these bytes stand before.
 PREFIX_BYTES = 12
 CRC_POSITION = 17
 # The checksum covers everything from the attributes on.
 CHECKED_FROM = 21
 
 CODEC_BITS = 0x07
-# Log-append time, transactional, control: none of our clients sets them.
+# Log-append time, transactional, control: no client of ours sets these bits.
 REFUSED_BITS = 0x38
 
 
 class BatchHeader(msgspec.Struct, frozen=True, gc=False):
-    """The 61 bytes in front of a batch, in the order in which they stand there. Times are ms since 1970."""
+    """The 61 bytes before a batch, in their order. Times are milliseconds since 1970."""
 
     base_offset: int
     length: int
@@ -59,19 +58,22 @@ class BatchHeader(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def size_bytes(self) -> int:
+        """The size of the whole batch, header included."""
         return self.length + PREFIX_BYTES
 
     @property
     def next_offset(self) -> int:
+        """The offset after the batch's last record."""
         return self.base_offset + self.last_offset_delta + 1
 
     @property
     def compressed(self) -> bool:
+        """Whether the records are compressed."""
         return bool(self.attributes & CODEC_BITS)
 
 
 class StoredRecord(msgspec.Struct, frozen=True, gc=False):
-    """One record, and its bytes as they stand (`raw`). Without a value it deletes its key."""
+    """A record, and its bytes in the batch (`raw`). A record without a value deletes its key."""
 
     offset: int
     timestamp_ms: int
@@ -83,11 +85,13 @@ class StoredRecord(msgspec.Struct, frozen=True, gc=False):
 def header_at(buffer: Buffer, position: int) -> BatchHeader:
     """Read the header of the batch at `position`.
 
-    Raises:
-        BrokerError: CORRUPT_MESSAGE, if no whole batch of this format stands there.
+    Raises
+    ------
+    BrokerError
+        CORRUPT_MESSAGE: there is no complete batch of this format.
     """
     if len(buffer) - position < HEADER.size:
-        raise BrokerError(Code.CORRUPT_MESSAGE, f"{len(buffer) - position} bytes are no record batch")
+        raise BrokerError(Code.CORRUPT_MESSAGE, f"{len(buffer) - position} bytes are not a record batch")
     header = BatchHeader(*HEADER.unpack_from(buffer, position))
     if header.magic != 2 or not HEADER.size <= header.size_bytes <= len(buffer) - position:
         raise BrokerError(Code.CORRUPT_MESSAGE, f"no record batch of format 2 at byte {position}")
@@ -97,8 +101,10 @@ def header_at(buffer: Buffer, position: int) -> BatchHeader:
 def verify(buffer: Buffer, position: int, header: BatchHeader) -> None:
     """Check a batch against its CRC-32C.
 
-    Raises:
-        BrokerError: CORRUPT_MESSAGE.
+    Raises
+    ------
+    BrokerError
+        CORRUPT_MESSAGE.
     """
     covered = memoryview(buffer)[position + CHECKED_FROM : position + header.size_bytes]
     if calc_crc32c(covered) != header.crc:
@@ -106,10 +112,12 @@ def verify(buffer: Buffer, position: int, header: BatchHeader) -> None:
 
 
 def verify_produced(data: Buffer, max_message_bytes: int) -> BatchHeader:
-    """Check what a producer sent for one partition: exactly one batch, whole, plain and not too large.
+    """Check that a producer sent exactly one batch for a partition, complete, plain and not too large.
 
-    Raises:
-        BrokerError: CORRUPT_MESSAGE, MESSAGE_TOO_LARGE or INVALID_RECORD.
+    Raises
+    ------
+    BrokerError
+        CORRUPT_MESSAGE, MESSAGE_TOO_LARGE or INVALID_RECORD.
     """
     header = header_at(data, 0)
     if header.size_bytes > max_message_bytes:
@@ -131,8 +139,10 @@ def verify_produced(data: Buffer, max_message_bytes: int) -> BatchHeader:
 def records_of(buffer: Buffer, position: int, header: BatchHeader) -> Iterator[StoredRecord]:
     """Yield the records of an uncompressed batch.
 
-    Raises:
-        BrokerError: INVALID_RECORD, if the bytes do not hold `record_count` records.
+    Raises
+    ------
+    BrokerError
+        INVALID_RECORD: the bytes do not hold `record_count` records.
     """
     body = bytes(memoryview(buffer)[position + HEADER.size : position + header.size_bytes])
     at = 0
@@ -164,13 +174,13 @@ def records_of(buffer: Buffer, position: int, header: BatchHeader) -> Iterator[S
 
 
 def place(batch: bytearray, offset: int) -> None:
-    """Give a batch its first offset, and the leader epoch 0 of a broker that never changes."""
+    """Set a batch's first offset, and the leader epoch 0, since the leader never changes."""
     struct.pack_into(">q", batch, 0, offset)
     struct.pack_into(">i", batch, 12, 0)
 
 
 def rebuilt(batch: bytes, kept: list[StoredRecord]) -> bytes:
-    """The batch with only the records `kept`; offsets and times stay, since records count from the header's."""
+    """Return the batch with only the records `kept`; the header stays, so their offsets and times do, too."""
     body = b"".join(record.raw for record in kept)
     changed = bytearray(batch[: HEADER.size])
     struct.pack_into(">i", changed, 8, HEADER.size - PREFIX_BYTES + len(body))

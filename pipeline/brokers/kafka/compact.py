@@ -1,14 +1,14 @@
-"""Compaction: of each key of a partition only the newest record stays, and a deletion goes in the end itself.
+"""Compaction: only the newest record of each key in a partition stays; deletions are removed after some time.
 
-Works on closed segments only, in passes: note the newest offset of each key from the first segment that was not
-compacted yet, for as many keys as memory allows; then write all segments up to there anew without the records
-that are older than their key's newest. A record is dropped only when a newer one with its key is on disk.
+It works on closed segments, in passes. A pass notes the newest offset of each key, from the first segment that is not
+compacted yet, for as many keys as memory allows. Then it rewrites all segments up to there without the records that are
+older than their key's newest. A record is dropped only if a newer one with its key is on disk.
 
 ::
 
     000.log 100.log 200.log 300.log (open)      newest offsets of the keys in 100.log and 200.log
-    000-300.swap             300.log (open)      the commit point: renamed when whole and on disk
-    000.log                  300.log (open)      whoever finds a .swap (also at start) finishes this
+    000-300.swap             300.log (open)      the commit point: renamed when complete and on disk
+    000.log                  300.log (open)      a .swap is finished when it is found, also at start
 
 Source: "Log Compaction" in Kafka's documentation. Memory: about 180 bytes a key.
 
@@ -37,7 +37,7 @@ KEYS_A_PASS = 100_000
 
 @dataclass(frozen=True, slots=True)
 class CompactionPlan:
-    """Closed segments to compact, oldest first, and from which offset on they never were."""
+    """The closed segments to compact, oldest first, and the offset from which on they were never compacted."""
 
     directory: Path
     segments: tuple[tuple[int, Path], ...]  # (first offset, file)
@@ -47,7 +47,7 @@ class CompactionPlan:
 
 
 def plan_for(log: PartitionLog) -> CompactionPlan | None:
-    """What to compact now: something as soon as new segments are as large as the compacted ones."""
+    """Return the segments to compact now, or None until new segments are as large as the compacted ones."""
     if not log.limits.compact or len(log.segments) < 2:
         return None
     *closed, last = log.segments
@@ -60,9 +60,9 @@ def plan_for(log: PartitionLog) -> CompactionPlan | None:
 
 
 def compacted(plan: CompactionPlan, now_ms: int, keys_a_pass: int = KEYS_A_PASS) -> tuple[list[Path], int]:
-    """Write the segments anew: the .swap files for `PartitionLog.swap_in`, and the offset up to which they are done.
+    """Rewrite the segments. Return .swap files for `PartitionLog.swap_in`, and the offset of the first uncompacted record.
 
-    Blocks: for a thread. A pass that finds too many keys ends early; the next plan starts there.
+    It blocks, so run it in a thread. A pass that finds too many keys ends early, and the next plan starts there.
     """
     newest, end_offset = _newest_offsets(plan, keys_a_pass)
     drop_tombstones_before_ms = now_ms - plan.limits.delete_retention_ms
@@ -111,7 +111,7 @@ def _newest_offsets(plan: CompactionPlan, keys_a_pass: int) -> tuple[dict[bytes,
 
 
 def _groups(plan: CompactionPlan, end_offset: int) -> Iterator[tuple[int, int, list[Path]]]:
-    """Neighbours that fit into one segment together, so that compaction leaves no row of tiny files."""
+    """Yield neighbours that fit into one segment together, so that compaction does not leave many tiny files."""
     bases = [base for base, _ in plan.segments]
     group: list[Path] = []
     first, size_bytes = 0, 0

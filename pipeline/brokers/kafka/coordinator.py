@@ -1,6 +1,6 @@
-"""Requests about consumer groups: brings them to the state machines of groups.py, and answers to those who wait.
+"""Requests about consumer groups: passes them to the state machines of groups.py, and the answers to waiting members.
 
-A join waits for the other members, a sync for the leader's; a member waits for one thing at a time.
+A join waits for the other members, a sync for the leader's sync. A member waits for one answer at a time.
 
 Example::
 
@@ -24,18 +24,19 @@ from pipeline.brokers.kafka.store import BrokerStore, Committed, OffsetKey
 
 # How late a dead member may be noticed beyond its session timeout.
 EXPIRY_INTERVAL_S = 0.1
-# From this version on a new member is given its id first and joins with it (KIP-394).
+# From this version on a new member first gets its id and then joins with it (KIP-394).
 JOIN_WITH_ID_VERSION = 4
-# Of a committed offset's metadata, as in Kafka.
+# Longest metadata of a committed offset, as in Kafka.
 LONGEST_METADATA = 4096
 
 
 def now_ms() -> int:
+    """Return the monotonic time in milliseconds."""
     return time.monotonic_ns() // 1_000_000
 
 
 class Coordinator:
-    """All consumer groups. Members are in memory only: after a restart they join anew; offsets are in the store."""
+    """All consumer groups. Members are in memory only and join again after a restart; offsets are in the store."""
 
     def __init__(self, store: BrokerStore) -> None:
         self._store = store
@@ -43,7 +44,7 @@ class Coordinator:
         self._waiting: dict[tuple[str, str], asyncio.Future[Answer]] = {}
 
     async def expire_forever(self) -> None:
-        """Notice dead members, and forget groups that nobody is in."""
+        """Remove dead members and forget groups without members, for ever."""
         while True:
             await asyncio.sleep(EXPIRY_INTERVAL_S)
             for group in list(self._groups.values()):
@@ -52,6 +53,7 @@ class Coordinator:
                     del self._groups[group.name]
 
     async def join(self, request: Any) -> Any:
+        """Let a member join its group; answer when the rebalance is over."""
         member, code, answer = request.member_id, Code.NONE, Joined(request.member_id, -1, "", "")
         try:
             if not request.group_id:
@@ -90,6 +92,7 @@ class Coordinator:
         )
 
     async def sync(self, request: Any) -> Any:
+        """Answer with the member's assignment, once the leader has sent it."""
         code, assignment = Code.NONE, b""
         try:
             group = self._known(request.group_id)
@@ -107,6 +110,7 @@ class Coordinator:
         return consumer.SyncGroupResponse(throttle_time_ms=0, error_code=code, assignment=assignment)
 
     async def heartbeat(self, request: Any) -> Any:
+        """Note that a member lives; answer whether it has to join again."""
         code = Code.NONE
         try:
             self._known(request.group_id).heartbeat(request.member_id, request.generation_id, now_ms())
@@ -115,6 +119,7 @@ class Coordinator:
         return consumer.HeartbeatResponse(throttle_time_ms=0, error_code=code)
 
     async def leave(self, request: Any) -> Any:
+        """Let a member leave its group."""
         code = Code.NONE
         try:
             group = self._known(request.group_id)
@@ -124,7 +129,7 @@ class Coordinator:
         return consumer.LeaveGroupResponse(throttle_time_ms=0, error_code=code)
 
     async def commit(self, request: Any) -> Any:
-        """Offsets are on disk before the answer."""
+        """Commit offsets; they are on disk before the answer."""
         codes: dict[tuple[str, int], Code] = {}
         accepted: dict[OffsetKey, Committed | None] = {}
         for topic in request.topics:
@@ -161,7 +166,7 @@ class Coordinator:
         return consumer.OffsetCommitResponse(throttle_time_ms=0, topics=topics)
 
     async def committed(self, request: Any) -> Any:
-        """Offset -1 where nothing was committed."""
+        """Return the committed offsets; -1 for a partition without one."""
         row = consumer.OffsetFetchResponse.OffsetFetchResponseTopic
         wanted: dict[str, list[int]] = {}
         if request.topics is None:
@@ -197,11 +202,11 @@ class Coordinator:
     def _known(self, name: str) -> ConsumerGroup:
         group = self._groups.get(name)
         if group is None:
-            raise BrokerError(Code.UNKNOWN_MEMBER_ID, f"nobody is in group {name!r}: join first")
+            raise BrokerError(Code.UNKNOWN_MEMBER_ID, f"group {name!r} has no members: join first")
         return group
 
     async def _answer(self, group: ConsumerGroup, member: str, ask: Callable[[], list[Answer]]) -> Answer:
-        """Put a request to the group, and wait until it is answered (perhaps by a later request of another member)."""
+        """Pass a request to the group and wait for the answer, which may need another member's request."""
         key = (group.name, member)
         waiter: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         answers = ask()

@@ -1,7 +1,7 @@
-"""Kafka's error codes, as far as this broker answers with them, and the exception that carries one.
+"""The error codes of Kafka that this broker uses, and the exception that carries one.
 
-A request handler raises `BrokerError`; whoever builds the answer puts its code where the protocol wants it (the
-whole answer, a topic or a partition).
+A request handler raises `BrokerError`; the code that builds the answer puts the error code where the protocol wants it
+(the whole answer, a topic or a partition).
 
 Source: the table "Error Codes" of Kafka's protocol guide.
 
@@ -52,7 +52,7 @@ class Code(IntEnum):
 
 
 class BrokerError(TierwiseError):
-    """A request, or the part of it about one topic or partition, is answered with an error code."""
+    """A request, or its part about one topic or partition, is refused with an error code."""
 
     def __init__(self, code: Code, message: str) -> None:
         super().__init__(message)

@@ -1,7 +1,7 @@
-"""Which batches of which idempotent producer a partition has seen, so that a repeated one is not stored twice.
+"""Remembers the last batches of each idempotent producer, so that a repeated batch is not stored twice.
 
-A producer that got no answer (the connection broke, the broker was killed) sends the batch again with the same
-sequence number. Pure bookkeeping over batch headers: appended batches and recovered ones are noted alike.
+A producer without an answer (the connection broke, the broker was killed) sends the batch again with the same sequence
+number. This is pure bookkeeping over the headers of appended and recovered batches.
 
 Source: KIP-98 (idempotent producer); Kafka keeps the last five batches of a producer, too.
 
@@ -20,9 +20,9 @@ from collections import OrderedDict, deque
 from pipeline.brokers.kafka.batch import BatchHeader
 from pipeline.brokers.kafka.errors import BrokerError, Code
 
-# A producer has at most five requests in flight, so no older batch can come again.
+# A producer has at most five requests in flight, so it cannot repeat an older batch.
 REMEMBERED_BATCHES = 5
-# Of one partition; the producer that was quiet longest is forgotten first.
+# For each partition; the producer that was quiet longest is forgotten first.
 REMEMBERED_PRODUCERS = 1000
 SEQUENCES = 2**31
 
@@ -37,10 +37,12 @@ class ProducerWindows:
         self._windows: OrderedDict[int, tuple[int, deque[tuple[int, int, int]]]] = OrderedDict()
 
     def offset_of(self, header: BatchHeader) -> int | None:
-        """Where this batch was stored before, or None if it is new.
+        """Return the offset at which this batch was stored before, or None if it is new.
 
-        Raises:
-            BrokerError: OUT_OF_ORDER_SEQUENCE_NUMBER or INVALID_PRODUCER_EPOCH.
+        Raises
+        ------
+        BrokerError
+            OUT_OF_ORDER_SEQUENCE_NUMBER or INVALID_PRODUCER_EPOCH.
         """
         known = self._windows.get(header.producer_id)
         if header.producer_id < 0 or known is None:
