@@ -47,7 +47,7 @@ class Fetched(NamedTuple):
 
 
 class Consumer:
-    """Reads topics as a member of a group, from the earliest record that the group has not committed. For one thread."""
+    """Reads topics as a member of a group, from the earliest uncommitted record. For one thread."""
 
     def __init__(self, settings: KafkaSettings, names: Sequence[str], group: str, name: str) -> None:
         self._settings = settings

@@ -148,7 +148,7 @@ def clear_refusal(refusal: Refusal) -> ClearedRecord:
 
 
 def clear_metadata(file: str, payload: bytes) -> Cleared:
-    """Let a file of signed release metadata out, retained on its topic; an empty payload clears it. Raises `Withheld`."""
+    """Let a file of signed release metadata out, retained; an empty payload clears its topic. Raises `Withheld`."""
     check_file(file, payload or None)
     return _pass(topics.release_metadata(file), payload, retain=True)
 

@@ -1,8 +1,8 @@
 """Packs sums into few bytes, for increments that leave a site and for releases. Exact, like the sums.
 
 A Gram matrix of bytes holds large numbers, mostly because bytes are positive. Moved to the level at which feature
-spaces are centred (128), the numbers are small and of either sign. They are zigzag-encoded, and their bytes are laid out in
-planes (all lowest bytes first), of which the upper ones deflate to almost nothing::
+spaces are centred (128), the numbers are small and of either sign. They are zigzag-encoded, and their bytes are laid
+out in planes (all lowest bytes first), of which the upper ones deflate to almost nothing::
 
     sum x x^T  -->  sum (x - 128)(x - 128)^T  -->  zigzag  -->  byte planes  -->  deflate
 

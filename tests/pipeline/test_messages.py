@@ -160,9 +160,9 @@ def test_what_is_said_about_a_malformed_message_quotes_nothing_of_it(
 def test_what_is_said_about_a_malformed_message_names_the_field() -> None:
     with pytest.raises(Malformed, match=r"not a EventAck: Expected `array`, got `str` - at `\$.ids`"):
         decode(EventAck, msgspec.msgpack.encode({"ids": "diary"}))
-    told = msgspec.to_builtins(RESULT) | {"privacy": "the diary"}
+    wire = msgspec.to_builtins(RESULT) | {"privacy": "the diary"}
     with pytest.raises(Malformed, match=r"not a Result: at `\$.privacy`$"):
-        decode(Result, msgspec.json.encode(told))
+        decode(Result, msgspec.json.encode(wire))
 
 
 def test_a_nest_of_ten_thousand_levels_is_malformed() -> None:
@@ -178,10 +178,10 @@ def test_people_read_json_and_agents_msgpack() -> None:
 
 
 def test_a_result_without_a_sighting_says_null() -> None:
-    told = encode(RESULT)
-    assert b'"sighting":null' in told
-    assert b'"pending":null' in told
-    assert b"forecast" not in told
+    wire = encode(RESULT)
+    assert b'"sighting":null' in wire
+    assert b'"pending":null' in wire
+    assert b"forecast" not in wire
 
 
 RESULT = Result(

@@ -60,7 +60,7 @@ def plan_for(log: PartitionLog) -> CompactionPlan | None:
 
 
 def compacted(plan: CompactionPlan, now_ms: int, keys_a_pass: int = KEYS_A_PASS) -> tuple[list[Path], int]:
-    """Rewrite the segments. Return .swap files for `PartitionLog.swap_in`, and the offset of the first uncompacted record.
+    """Rewrite the segments. Return .swap files for `PartitionLog.swap_in`, and the first offset that is left.
 
     It blocks, so run it in a thread. A pass that finds too many keys ends early, and the next plan starts there.
     """

@@ -114,5 +114,5 @@ def check_new(name: str, partitions: int, replicas: int, existing: Mapping[str, 
         )
     if replicas not in (-1, 1):
         raise BrokerError(
-            Code.INVALID_REPLICATION_FACTOR, f"{replicas} replicas: this broker is alone, use 1"
+            Code.INVALID_REPLICATION_FACTOR, f"{replicas} replicas: there is only one broker, use 1"
         )

@@ -114,8 +114,8 @@ def test_a_file_that_came_whole_and_wrong_is_asked_for_less_and_less_often(reque
     for times in (1, 2, 4):
         requests.take(answered(requests.next(now_s)), now_s)
         requests.spoiled(B.digest, wrong, now_s)
-        told = requests.refused(now_s)
-        assert told is not None and told.reason == "digest-mismatch"
+        refusal = requests.refused(now_s)
+        assert refusal is not None and refusal.reason == "digest-mismatch"
         assert requests.wait_s(now_s) == pytest.approx(SPOILED_MIN_S * times)
         now_s += SPOILED_MIN_S * times
 
@@ -123,8 +123,8 @@ def test_a_file_that_came_whole_and_wrong_is_asked_for_less_and_less_often(reque
 def test_slow_retrieval_is_told_and_time_without_a_link_does_not_count(requests: ChunkRequests) -> None:
     requests.cut(500.0)
     assert requests.refused(SLOW_S + 1) is None
-    told = requests.refused(SLOW_S + 501)
-    assert told is not None and told.reason == "slow-retrieval"
+    refusal = requests.refused(SLOW_S + 501)
+    assert refusal is not None and refusal.reason == "slow-retrieval"
 
 
 def test_a_part_that_could_not_be_kept_is_asked_for_again(requests: ChunkRequests) -> None:
@@ -212,8 +212,8 @@ class Network(RuleBasedStateMachine):
     def swap(self) -> None:
         if len(self.flying) > 1:
             self.harmed = True
-            one, two = self.flying[-2:]
-            self.arrive(Chunk(digest=one.digest, offset=one.offset, data=two.data))
+            each, two = self.flying[-2:]
+            self.arrive(Chunk(digest=each.digest, offset=each.offset, data=two.data))
 
     def arrive(self, chunk: Chunk) -> None:
         file = self.requests.take(chunk, self.now_s)

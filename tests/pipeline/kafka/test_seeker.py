@@ -59,8 +59,8 @@ def broker(tmp_path: Path) -> Iterator[EmbeddedKafka]:
 def send(settings: KafkaSettings, *events: str) -> None:
     with closing(Producer(settings, "test")) as producer:
         sent: list[Any] = [
-            gate.clear_record(envelope(Kind.FEATURE, b"x", f"home/{one}/garden", event=one, space="s1"))
-            for one in events
+            gate.clear_record(envelope(Kind.FEATURE, b"x", f"home/{each}/garden", event=each, space="s1"))
+            for each in events
         ]
         assert producer.deliver(sent) == ()
 

@@ -210,10 +210,10 @@ def test_an_event_passes_as_far_as_the_most_private_thing_in_it(
 
 @given(levels, levels, where, tiers)
 def test_an_events_answer_has_the_higher_of_both_levels_that_it_is_told_to_have(
-    told: Privacy, held: Privacy, topic: str, to: Tier
+    stated: Privacy, held: Privacy, topic: str, to: Tier
 ) -> None:
-    event = msgspec.structs.replace(an_event(Levels(result=told)), result=a_result(held))
-    assert passes(event, topic, to) == allowed(told.join(held), topic, to)
+    event = msgspec.structs.replace(an_event(Levels(result=stated)), result=a_result(held))
+    assert passes(event, topic, to) == allowed(stated.join(held), topic, to)
 
 
 @given(levels, st.booleans(), where, tiers)
@@ -251,10 +251,10 @@ def test_a_result_in_the_clear_that_is_no_answer_is_withheld() -> None:
 
 def test_a_label_leaves_its_site_under_a_pseudonym_and_under_no_name() -> None:
     envelope = an_envelope(Privacy.PUBLIC, sealed=False, kind=Kind.LABEL)
-    told = msgspec.structs.replace(
+    stated = msgspec.structs.replace(
         envelope, payload=encode(Vote(label="Felis catus", by=pseudonym(SITE_KEY, "ann")))
     )
-    assert clear_record(told).value == told.payload
+    assert clear_record(stated).value == stated.payload
     for payload in (b"no vote", encode(Vote(label="Felis catus", by="ann")), encode(Vote(label=None, by=""))):
         with pytest.raises(Withheld, match=r"its label|a label leaves"):
             clear_record(msgspec.structs.replace(envelope, payload=payload))

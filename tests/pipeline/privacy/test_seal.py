@@ -174,11 +174,11 @@ def test_a_user_private_record_opens_to_all_that_it_hid() -> None:
 
 def test_its_header_tells_its_kind_and_nothing_else() -> None:
     envelope = a_private_one(revision=3)
-    told = msgspec.structs.asdict(envelope)
-    assert (told["source"], told["time"], told["space"], told["revision"]) == ("", "", "", 1)
+    visible = msgspec.structs.asdict(envelope)
+    assert (visible["source"], visible["time"], visible["space"], visible["revision"]) == ("", "", "", 1)
     assert UUID(envelope.event).version == 8
     for secret in (EVENT, "home", "cam1", "garden", "2026"):
-        assert secret not in str(told | {"payload": ""})
+        assert secret not in str(visible | {"payload": ""})
 
 
 def test_repeats_are_known_as_such_and_other_records_are_not() -> None:

@@ -61,8 +61,8 @@ def test_counts_do_not_depend_on_order_or_repeats(evidence: list[Evidence], rand
 @given(st.lists(EVIDENCE, max_size=12))
 def test_counts_equal_those_of_counting_from_scratch(evidence: list[Evidence]) -> None:
     best: dict[str, SightingState] = {}
-    for one in evidence:
-        best[one.key] = best[one.key].join(one.state) if one.key in best else one.state
+    for each in evidence:
+        best[each.key] = best[each.key].join(each.state) if each.key in best else each.state
     day = Tally(UTC).day
     plain = Counter(Cell(key.rpartition("/")[0], day(seen.first_s), seen.label) for key, seen in best.items())
     assert {cell: count.sightings for cell, count in counted(evidence).items() if count.sightings} == plain
@@ -70,10 +70,10 @@ def test_counts_equal_those_of_counting_from_scratch(evidence: list[Evidence]) -
 
 @given(st.lists(EVIDENCE, max_size=12))
 def test_every_cell_that_changed_is_told(evidence: list[Evidence]) -> None:
-    tally, told = Tally(UTC), {}
-    for one in evidence:
-        told |= {cell: tally.count(cell) for cell in tally.add(one)}
-    assert told == {cell: tally.count(cell) for cell in told}
+    tally, published = Tally(UTC), {}
+    for each in evidence:
+        published |= {cell: tally.count(cell) for cell in tally.add(each)}
+    assert published == {cell: tally.count(cell) for cell in published}
 
 
 @given(EVIDENCE)
@@ -118,10 +118,10 @@ def test_equal_sighting_ids_of_two_devices_are_two_sightings() -> None:
 
 @pytest.mark.parametrize("path", [(), (UNKNOWN,), ("other",)])
 def test_an_answer_that_names_nothing_is_not_counted(path: tuple[str, ...]) -> None:
-    told = msgspec.structs.replace(
+    published = msgspec.structs.replace(
         report(), path=path, label=path[-1] if path else UNKNOWN, rank=Rank.KINGDOM
     )
-    assert evidence_of(told) is None
+    assert evidence_of(published) is None
 
 
 def test_answers_about_readings_are_not_counted() -> None:
@@ -185,5 +185,5 @@ def test_a_value_that_is_no_count_is_malformed() -> None:
 
 def counted(evidence: list[Evidence]) -> dict[Cell, Count]:
     tally = Tally(UTC)
-    cells = {cell for one in evidence for cell in tally.add(one)}
+    cells = {cell for each in evidence for cell in tally.add(each)}
     return {cell: count for cell in cells if (count := tally.count(cell)).sightings}
