@@ -323,7 +323,7 @@ def test_an_answer_is_given_up_when_its_site_stayed_away_for_a_week(reader: Gate
         with reader._spool.transaction() as tx:
             told = result(event_id(int(age_s)))
             tx.send(outbox.outgoing(told, hop=gateway.DOWN, topic="t", id=told.event, now_s=NOW_S - age_s))
-    reader._expire()
+    reader._maintain()
     assert reader._spool.backlog(gateway.DOWN) == 1
 
 
