@@ -3,12 +3,7 @@
 Memory holds only state that a restart may forget: which topic is next, which messages are claimed, which records were
 sent when. The write lock guards the writer's connection and the state of a commit: `_expected`, `_next_row`,
 `_size_bytes`, `_commits`. The read lock guards the reader's connection and the state of the hand-out: `_turn`,
-`_claimed`, `_attempts`. Code that needs both takes the write lock first. A worker's loop::
-
-    for item in spool.waiting(limit=20):
-        with spool.transaction() as tx:
-            tx.finish(item)
-            tx.send(answer)
+`_claimed`, `_attempts`. Code that needs both takes the write lock first.
 """
 
 from __future__ import annotations
@@ -110,10 +105,9 @@ class Spool:
         return spool
 
     def migrate(self, name: str, scripts: Sequence[str]) -> None:
-        """Bring an agent's own tables up to date, for use within transactions; `name` names them in this file.
+        """Bring an agent's own tables, named `name`, up to date by scripts like `file.MIGRATIONS`.
 
-        The scripts are as `file.MIGRATIONS`: one for each version, never changed later. Raises `Stop` if a newer
-        release has written the tables.
+        Raises `Stop` if a newer release has written the tables.
         """
         with self._write_lock:
             try:
