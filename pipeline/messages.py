@@ -203,7 +203,7 @@ class Result(Message, frozen=True, omit_defaults=True):
     probability: float
     privacy: Privacy
     rule: str
-    """Name of the rule (see `models.cascade.RULES`) that stopped or forwarded the event here."""
+    """Name of the rule (see `models.answering.cascade.RULES`) that stopped or forwarded the event here."""
     reason: str
     model: str
     latency_ms: float
@@ -276,7 +276,7 @@ class Update(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is tried: ``lite0@3``."""
     since: str = ""
     rule: str = ""
-    """Name of the rule (see `agents.update_rules.RULES`) that led here."""
+    """Name of the rule (see `agents.rollout.rules.RULES`) that led here."""
     reason: str = ""
     previous: str = ""
     """What is gone back to, if it must be."""
@@ -375,7 +375,8 @@ class DiscoveryOrigin(msgspec.Struct, frozen=True, kw_only=True):
 
 class Discovery(Message, frozen=True, omit_defaults=True):
     """One entity of Home Assistant's MQTT discovery: where its state stands, and how to read it there. Retained; it holds
-    names and topics, and nothing that was observed. Fields as Home Assistant documents them."""
+    names and topics, and nothing that was observed. Fields as Home Assistant documents them.
+    """
 
     name: str
     unique_id: str
@@ -417,7 +418,8 @@ class Vector(msgspec.Struct, frozen=True, tag="vector"):
 
 class Report(msgspec.Struct, frozen=True, tag="report"):
     """A sensor's report by exception: the value that changed, and the count and sums of all readings since the
-    last report (this one included), so that hourly means stay exact."""
+    last report (this one included), so that hourly means stay exact.
+    """
 
     value: float
     unit: str
@@ -550,7 +552,7 @@ class SumIncrement(msgspec.Struct, frozen=True):
     counts: tuple[tuple[str, int], ...]
     """Label to events: the gate's rule reads these, and the fold checks them against the sums."""
     sums: bytes
-    """`pipeline.sums` snapshot, deflated."""
+    """`pipeline.sums.sums` snapshot, deflated."""
     under: tuple[tuple[str, str], ...] = ()
     """Of labels that the tree lacks: where they belong."""
     v: int = VERSION

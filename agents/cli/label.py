@@ -20,17 +20,18 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from agents import edge_view, exits
-from agents.cli.board import line
 from agents.cli.label_csv import read_labels
-from agents.cli.labelling import Given, Labelling, State, drive, now_text, subscriptions, whoever
 from agents.cli.options import AsJson, SettingsFile
-from agents.cli.site import at_site
-from agents.edge_view import EdgeView
+from agents.client.answer_text import line
+from agents.client.connection import at_site
+from agents.client.labelling import Given, Labelling, State, drive, now_text, subscriptions, whoever
+from agents.edge import store_reader
+from agents.edge.store_reader import EdgeView
+from agents.role import exit_codes
 from pipeline import ids, topics
 from pipeline.errors import Stop
 from pipeline.messages import Label
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 By = Annotated[
     str | None, typer.Option("--by", metavar="NAME", help="Who says so; otherwise who is logged in here.")
@@ -78,7 +79,7 @@ def label(
     loaded = Settings.load(settings)
     _check_words(event, text, csv, withdraw=withdraw)
     teller = _json if as_json else _line
-    with edge_view.opened(loaded.data_dir) as view:
+    with store_reader.opened(loaded.data_dir) as view:
         if csv is not None:
             given, bad = read_labels(
                 csv, lambda name, its: find(view, loaded, name, its or device), whoever(by)
@@ -103,7 +104,7 @@ def label(
         taken = len(given) - refused
         errors.print(f"{taken} labels taken, {refused} refused by the edge, {len(bad)} rows not sent")
     if refused or bad:
-        raise typer.Exit(exits.STOP)
+        raise typer.Exit(exit_codes.STOP)
 
 
 def publish(settings: Settings, given: list[Given], tell: Callable[[Given], None]) -> None:
