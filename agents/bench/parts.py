@@ -20,8 +20,8 @@ from models.answering.cloud import species_answer
 from models.answering.device import Frames
 from models.answering.edge import Families
 from models.answering.frame_gate import Scene
+from models.answering.model_source import FixedModel
 from models.answering.sightings import Visit
-from models.answering.tier_eye import Fixed
 from models.labels.taxonomy import load_taxonomy
 from models.shipped import load_zoo
 from pipeline import ids
@@ -101,10 +101,10 @@ class Chain:
 
     def __init__(self, settings: Settings, device: int) -> None:
         zoo, tree, policy = load_zoo(), load_taxonomy(), Policy(settings)
-        edge_eye = zoo.edge_eye()
-        self._frames = Frames(settings, policy, tree, zoo.device_eye(), Keyring(), lambda: edge_eye)
-        self._families = Families(policy, Fixed(edge_eye), Keyring(), ())
-        self._cloud = Fixed(zoo.cloud_eye())
+        edge_model = zoo.edge_model()
+        self._frames = Frames(settings, policy, tree, zoo.device_model(), Keyring(), lambda: edge_model)
+        self._families = Families(policy, FixedModel(edge_model), Keyring(), ())
+        self._cloud = FixedModel(zoo.cloud_model())
         self._origin = Parsed(SITE, devices()[device], "frame", "garden")
         self._now = SystemClock().now
         self._visit: Visit | None = None

@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
 
-from agents.cli.device_model import DeviceModel, SeesWith
-from agents.cli.options import AsJson, EdgeModel, SettingsFile
+from agents.cli.device_model import DeviceModelName, SeesWith
+from agents.cli.options import AsJson, EdgeModelTitle, SettingsFile
 from agents.role import exit_codes
-from agents.rollout.imported_models import edge_eye
+from agents.rollout.imported_models import open_edge_model
 from models.answering.tier_chain import Classified, Tiers
 from models.labels.taxonomy import UnknownLabel, load_taxonomy
 from models.shipped import load_zoo
@@ -35,15 +35,17 @@ def classify(
     what: Annotated[
         list[Path], typer.Argument(metavar="PHOTO|DIR...", help="JPEG or PNG files, or folders of them.")
     ],
-    device_model: SeesWith = DeviceModel.lite0,
+    device_model: SeesWith = DeviceModelName.lite0,
     as_json: AsJson = False,
-    edge_model: EdgeModel = "",
+    edge_model: EdgeModelTitle = "",
     settings: SettingsFile = None,
 ) -> None:
     """Answer photos with all three tiers in this process; no broker. Prints one line a photo."""
     files = [file for path in what for file in _photos(path)]
     loaded = Settings.load(settings)
-    tiers = Tiers.open(family_eye=edge_eye(load_zoo(), loaded, edge_model), device_model=device_model.value)
+    tiers = Tiers.open(
+        family_model=open_edge_model(load_zoo(), loaded, edge_model), device_model=device_model.value
+    )
     console = Console(highlight=False, soft_wrap=True)
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     refused = 0

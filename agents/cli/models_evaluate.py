@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import Progress
 
-from agents.cli.device_model import DeviceModel, SeesWith
-from agents.cli.options import AsJson, EdgeModel, SettingsFile
-from agents.rollout.imported_models import edge_eye
+from agents.cli.device_model import DeviceModelName, SeesWith
+from agents.cli.options import AsJson, EdgeModelTitle, SettingsFile
+from agents.rollout.imported_models import open_edge_model
 from models.evaluation.evaluate import Eyes
 from models.evaluation.evaluate import evaluate as evaluated
 from models.evaluation.metrics import measure
@@ -60,8 +60,8 @@ def evaluate(
     group: Annotated[
         str, typer.Option(help="Labels with commas between, whose species are told one by one, as Felidae.")
     ] = "",
-    device_model: SeesWith = DeviceModel.lite0,
-    edge_model: EdgeModel = "",
+    device_model: SeesWith = DeviceModelName.lite0,
+    edge_model: EdgeModelTitle = "",
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; otherwise as many as cores.")] = None,
     pictures: Annotated[
         Path | None,
@@ -108,9 +108,9 @@ class OpenEyes:
         """Raises `Stop`."""
         zoo = load_zoo()
         return Eyes(
-            zoo.device_eye(self.device_model),
-            edge_eye(zoo, self.settings, self.edge_model),
-            zoo.cloud_eye(),
+            zoo.device_model(self.device_model),
+            open_edge_model(zoo, self.settings, self.edge_model),
+            zoo.cloud_model(),
             person_miss_rate_accepted=self.settings.device.person_miss_rate,
         )
 

@@ -24,7 +24,7 @@ import structlog
 from agents.device import camera_sources
 from agents.device.camera_faults import Cameras
 from agents.device.inbox import Admission
-from agents.device.model_choice import open_eye
+from agents.device.model_choice import open_device_model
 from agents.device.ordered_pool import Lanes
 from agents.device.picture_ring import Pictures
 from agents.device.readings import Meter, ReadingAnswer, Readings
@@ -105,7 +105,7 @@ class Device:
         )
         zoo = load_zoo(self._settings.zoo_dir)
         # Before anything is answered: by another eye the same frame could be another's business.
-        self._eye, self._eye_told = open_eye(settings, zoo)
+        self._eye, self._eye_told = open_device_model(settings, zoo)
         log.info("chose the eye", eye=self._eye_told)
         self._frames = Frames(
             settings,
@@ -113,7 +113,7 @@ class Device:
             load_taxonomy(),
             self._eye,
             Keyring.open(settings.data_dir / "keys", create=True),
-            zoo.edge_eye,
+            zoo.edge_model,
         )
         self._readings = Readings(settings, self._policy)
         birth, will = presence(

@@ -2,7 +2,7 @@
 
 ::
 
-    Labels (after their commit) ──queue──> Learning (pure) ──one transaction──> spool ──> LocalEyes.serve(the new head)
+    Labels (after their commit) ──queue──> Learning (pure) ──one transaction──> spool ──> SiteModels.serve(the new head)
     a release came to serve ─────^            `── refused by its gate: said, and the last good head goes on
 
 Public and edge-private events teach it; what is user-private never reaches this place, and an event that becomes so is taken out.

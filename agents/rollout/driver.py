@@ -30,7 +30,7 @@ from agents.rollout.rules import TRIALS, WORKING, Found, Stage
 from agents.rollout.serving import Serving, Trial
 from agents.rollout.shadow import Tally
 from agents.rollout.state import State
-from models.answering.tier_eye import Eye
+from models.answering.model_source import TierModel
 from models.heads.release import HeadRelease
 from models.releases.targets import MODEL, Current
 from pipeline import clock
@@ -45,7 +45,7 @@ TICK_S: Final = 0.25
 ASK_S: Final = 5.0
 """How often the source is asked where nothing arrives: its metadata may expire."""
 
-E = TypeVar("E", bound=Eye)
+E = TypeVar("E", bound=TierModel)
 
 
 class Updater(Generic[E]):

@@ -8,12 +8,12 @@
 
 An event finishes on the eye that it began with. A candidate that fails is not the event's trouble: what serves answers it.
 
-    serving = Serving(zoo.edge_eye(), glance=edge_glance)
-    eye, sight = serving.look("home/cam1/garden", lambda eye: eye.see(picture, box))
+    serving = Serving(zoo.edge_model(), glance=edge_glance)
+    eye, sight = serving.look("home/cam1/garden", lambda eye: eye.predict(picture, box))
     sight.model                             # names the eye that answered
 
-`Looker` is what the answering side asks. Whoever adds to the eyes (a site's own head, say) wraps the general eyes in a
-`Looker` of its own, and is told of a swap by `subscribe`.
+`ModelSource` is what the answering side asks. Whoever adds to the eyes (a site's own head, say) wraps the general eyes in a
+`ModelSource` of its own, and is told of a swap by `subscribe`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any, Final, Generic
 import structlog
 
 from agents.rollout.shadow import Glance, Tally
-from models.answering.tier_eye import E, S
+from models.answering.model_source import E, S
 from models.labels.taxonomy import Taxonomy
 from pipeline.errors import Rejected
 
@@ -92,7 +92,7 @@ class Serving(Generic[E]):
     # --- the hot path ------------------------------------------------------------------------------------------
 
     def look(self, source: str, ask: Callable[[E], S]) -> tuple[E, S]:
-        """See `Looker.look`."""
+        """See `ModelSource.look`."""
         now = self._now
         trial = now.trial
         if trial is None:

@@ -7,16 +7,19 @@ from collections.abc import Callable
 import numpy as np
 
 from models.answering import cascade
-from models.answering.tier_eye import Looker
+from models.answering.model_source import ModelSource
 from models.labels.calibration import answer
-from models.vision.tier_models import CloudEye, CloudSight
+from models.vision.tier_models import CloudModel, CloudPrediction
 from pipeline import messages
 from pipeline.errors import Rejected
 from pipeline.messages import UNKNOWN, Envelope, Feature, Result, Task, Tier
 
 
 def species_answer(
-    eyes: Looker[CloudEye], envelope: Envelope, started_s: float, now: Callable[[], float]
+    eyes: ModelSource[CloudModel, CloudPrediction],
+    envelope: Envelope,
+    started_s: float,
+    now: Callable[[], float],
 ) -> Result:
     """Name the species of one public feature. `eyes` says which one answers a stream.
 
@@ -26,13 +29,13 @@ def species_answer(
         The envelope holds no feature, or one of a space that this release's head was not made for.
     """
 
-    def see(eye: CloudEye) -> CloudSight:
+    def see(eye: CloudModel) -> CloudPrediction:
         if envelope.space != eye.space:
             raise Rejected(
                 "other-space",
                 f"{envelope.id}: a feature of space {envelope.space}; this cloud answers {eye.space}",
             )
-        return eye.see(np.frombuffer(messages.decode(Feature, envelope.payload).data, np.uint8))
+        return eye.predict(np.frombuffer(messages.decode(Feature, envelope.payload).data, np.uint8))
 
     eye, seen = eyes.look(envelope.source, see)
     feature = messages.decode(Feature, envelope.payload)

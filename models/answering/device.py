@@ -26,7 +26,7 @@ from models.labels.taxonomy import Taxonomy
 from models.vision import images
 from models.vision.boxes import Box
 from models.vision.camera_health import Glance, glance
-from models.vision.tier_models import DeviceEye, EdgeEye, EdgeSight
+from models.vision.tier_models import DeviceModel, EdgeModel, EdgePrediction
 from pipeline import clock, ids, messages, readings
 from pipeline.messages import Crop, Event, Feature, Kind, Levels, Privacy, Rank, Result, Task, Tier, Vector
 from pipeline.privacy.policy import NAMED, UNNAMED, Policy, Verdict
@@ -64,19 +64,19 @@ class Frames:
         settings: Settings,
         policy: Policy,
         taxonomy: Taxonomy,
-        eye: DeviceEye,
+        eye: DeviceModel,
         keyring: Keyring,
-        edge_eye: Callable[[], EdgeEye],
+        edge_model: Callable[[], EdgeModel],
     ) -> None:
-        """`edge_eye` is asked for only where a vector is made on the device: ``send = "vector"``, or a sealed copy."""
+        """`edge_model` is asked for only where a vector is made on the device: ``send = "vector"``, or a sealed copy."""
         self._settings = settings
         self._policy = policy
         self._taxonomy = taxonomy
         self._eye = eye
         self._keyring = keyring
-        self._make_edge_eye = edge_eye
-        self._edge_eye: EdgeEye | None = None
-        self._edge_eye_lock = threading.Lock()
+        self._make_edge_model = edge_model
+        self._edge_model: EdgeModel | None = None
+        self._edge_model_lock = threading.Lock()
 
     def answer(
         self,
@@ -184,16 +184,18 @@ class Frames:
             person_miss_rate_accepted=self._settings.device.person_miss_rate,
         )
 
-    def _vector(self, frame: images.Picture, data: bytes, seen: Seen) -> EdgeSight | None:
+    def _vector(self, frame: images.Picture, data: bytes, seen: Seen) -> EdgePrediction | None:
         """The edge's own look, where it gets a vector and no pixels to look at: what would be withdrawn there stays here."""
         if self._settings.device.send != "vector" or seen.person_raised or seen.stands is not None:
             return None
-        return self._vector_eye().see(part_to_send(frame, data, seen.box), seen.box)
+        return self._vector_model().predict(part_to_send(frame, data, seen.box), seen.box)
 
-    def _body(self, frame: images.Picture, data: bytes, box: Box, sight: EdgeSight | None) -> Crop | Vector:
+    def _body(
+        self, frame: images.Picture, data: bytes, box: Box, sight: EdgePrediction | None
+    ) -> Crop | Vector:
         """What goes on: pixels around what moved, or their vector where none may leave."""
         if sight is not None:
-            return Vector(space=self._vector_eye().space, data=sight.vector.tobytes())
+            return Vector(space=self._vector_model().space, data=sight.vector.tobytes())
         return Crop(jpeg=images.encode_jpeg(part_to_send(frame, data, box)), box=box.as_tuple())
 
     def _sealed(
@@ -204,8 +206,8 @@ class Frames:
         asked = private and Privacy.USER_PRIVATE in self._settings.uplink.sealed
         if not asked or self._keyring.user is None or self._settings.stream(result.source) is None:
             return ()
-        eye = self._vector_eye()
-        vector = eye.see(frame).vector
+        eye = self._vector_model()
+        vector = eye.predict(frame).vector
         feature = Feature(
             data=vector.tobytes(),
             sighting="" if result.sighting in (None, result.event) else str(result.sighting),
@@ -227,11 +229,11 @@ class Frames:
             ),
         )
 
-    def _vector_eye(self) -> EdgeEye:
-        with self._edge_eye_lock:
-            if self._edge_eye is None:
-                self._edge_eye = self._make_edge_eye()
-            return self._edge_eye
+    def _vector_model(self) -> EdgeModel:
+        with self._edge_model_lock:
+            if self._edge_model is None:
+                self._edge_model = self._make_edge_model()
+            return self._edge_model
 
 
 def capture_time(event: str, received_s: float) -> tuple[float, tuple[str, ...]]:

@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 
 from models.answering import cascade
 from models.answering.kept_feature import KeptFeature
-from models.heads.pooled import Witnesses
+from models.answering.model_source import ModelSource
+from models.heads.pooled import PooledHeads
 from models.labels.calibration import answer
 from models.labels.taxonomy import Taxonomy
-from models.site_learning.site_answers import GeneralEyes
 from models.vision import images
 from models.vision.boxes import Box
-from models.vision.tier_models import EdgeSight, SiteWord
+from models.vision.tier_models import EdgePrediction, SitePrediction
 from pipeline import clock, messages
 from pipeline.errors import Rejected
 from pipeline.messages import Crop, Envelope, Event, Feature, Kind, Levels, Privacy, Result, Tier, Vector
@@ -40,18 +40,18 @@ WITHDRAWN = "withdrawn"
 """Rule of an answer whose event was found to show a person after all: its crop and feature are gone."""
 
 
-class FamilyEye(Protocol):
+class FamilyModel(Protocol):
     """What names families: the released eye, or one with a model of the site's own. A sight names the model it is by."""
 
     name: str
     space: str
     tree: Taxonomy
-    head: Witnesses
+    head: PooledHeads
 
-    def see(self, picture: images.Picture, box: Box = Box.WHOLE) -> EdgeSight:
+    def predict(self, picture: images.Picture, box: Box = Box.WHOLE) -> EdgePrediction:
         """BGR uint8 (height, width, 3), and where in its frame it lies."""
 
-    def see_vector(self, vector: NDArray[np.uint8]) -> EdgeSight:
+    def predict_vector(self, vector: NDArray[np.uint8]) -> EdgePrediction:
         """A vector of this space."""
 
 
@@ -81,7 +81,7 @@ class Families:
     def __init__(
         self,
         policy: Policy,
-        eyes: GeneralEyes[FamilyEye],
+        eyes: ModelSource[FamilyModel, EdgePrediction],
         keyring: Keyring,
         sealed: tuple[Privacy, ...],
     ) -> None:
@@ -162,17 +162,17 @@ class Families:
         kept = self._kept(result, payload, seen, levels, eye.space)
         return FamilyAnswer(result, levels, feature, kept, known_here, 1 - seen.family.margin)
 
-    def _see(self, event: Event) -> tuple[FamilyEye, EdgeSight]:
+    def _see(self, event: Event) -> tuple[FamilyModel, EdgePrediction]:
         source = event.result.source
         if isinstance(event.body, Crop):
             picture, box = images.decode(event.body.jpeg), Box(*event.body.box)
-            return self._eyes.look(source, lambda eye: eye.see(picture, box))
+            return self._eyes.look(source, lambda eye: eye.predict(picture, box))
         if isinstance(event.body, Vector):
-            return self._eyes.look(source, partial(_see_vector, event.body))
+            return self._eyes.look(source, partial(_predict_vector, event.body))
         raise Rejected("no-body", "an event for the edge's eye came without a crop or a vector")
 
     @staticmethod
-    def _payload(event: Event, result: Result, seen: EdgeSight) -> bytes:
+    def _payload(event: Event, result: Result, seen: EdgePrediction) -> bytes:
         feature = Feature(
             data=seen.vector.tobytes(),
             sighting="" if result.sighting in (None, result.event) else str(result.sighting),
@@ -185,7 +185,7 @@ class Families:
         return messages.encode(feature)
 
     def _kept(
-        self, result: Result, payload: bytes, seen: EdgeSight, levels: Levels, space: str
+        self, result: Result, payload: bytes, seen: EdgePrediction, levels: Levels, space: str
     ) -> KeptFeature | None:
         if not may_see(Tier.EDGE, levels.feature):
             return None
@@ -222,22 +222,22 @@ class Families:
         return envelope
 
 
-def said(seen: EdgeSight) -> SiteWord:
+def said(seen: EdgePrediction) -> SitePrediction:
     """What the eye answers: the word of the site's own labels, or else the deepest rank that reaches its threshold."""
     if seen.site is not None:
         return seen.site
     found = answer(seen.tree, (seen.family, seen.kingdom), seen.thresholds)
-    return SiteWord(tuple(found.path), found.probability, sure=False)
+    return SitePrediction(tuple(found.path), found.probability, sure=False)
 
 
-def _see_vector(vector: Vector, eye: FamilyEye) -> EdgeSight:
+def _predict_vector(vector: Vector, eye: FamilyModel) -> EdgePrediction:
     if vector.space != eye.space:
         raise Rejected(
             "other-space",
             f"a vector of space {vector.space}, but this edge serves {eye.space}: "
             "give device and edge the same release",
         )
-    return eye.see_vector(np.frombuffer(vector.data, np.uint8))
+    return eye.predict_vector(np.frombuffer(vector.data, np.uint8))
 
 
 def latency_ms(event: Event, now_s: float) -> float:

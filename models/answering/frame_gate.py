@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from models.labels.calibration import DEFAULT_THRESHOLDS, answer
 from models.labels.taxonomy import Taxonomy
 from models.vision import images, motion
-from models.vision.tier_models import DeviceEye, DeviceSight
+from models.vision.tier_models import DeviceModel, DevicePrediction
 
 EYE_PX = 448
 """Short side of the reduced decode that motion gate and eye share: twice the eye's served size, so that what moved can
@@ -40,7 +40,7 @@ class Seen:
     person_raised: bool
     box: motion.Box
     """Where to crop what goes on."""
-    sight: DeviceSight
+    sight: DevicePrediction
     """All of it; of the earlier frame, where that one's answer stands."""
     stands: str | None = None
     """The earlier event whose answer this is, while nothing moves."""
@@ -74,7 +74,7 @@ class Scene:
 def look(
     scene: Scene,
     frame: images.Picture,
-    eye: DeviceEye,
+    eye: DeviceModel,
     tree: Taxonomy,
     *,
     event: str,
@@ -88,12 +88,12 @@ def look(
         person_s = at_s if still.seen.person_raised else scene.person_s
         unchanged = replace(scene, background=background, person_s=person_s)
         return unchanged, replace(still.seen, stands=still.event)
-    seen = seen_of(eye.see(frame, moved.box if moved.moved else None), tree)
+    seen = seen_of(eye.predict(frame, moved.box if moved.moved else None), tree)
     person_s = at_s if seen.person_raised else scene.person_s
     return Scene(background, Still(event, seen, at_s), person_s), seen
 
 
-def seen_of(sight: DeviceSight, tree: Taxonomy) -> Seen:
+def seen_of(sight: DevicePrediction, tree: Taxonomy) -> Seen:
     """The eye's view as an answer."""
     found = answer(tree, (sight.kingdom,), DEFAULT_THRESHOLDS)
     return Seen(

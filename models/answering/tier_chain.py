@@ -13,12 +13,12 @@ import msgspec
 
 from models.answering.cloud import species_answer
 from models.answering.device import Frames
-from models.answering.edge import Families, FamilyEye
+from models.answering.edge import Families, FamilyModel
 from models.answering.frame_gate import Scene
-from models.answering.tier_eye import Fixed
+from models.answering.model_source import FixedModel
 from models.labels.taxonomy import load_taxonomy
 from models.shipped import BACKBONE, load_zoo
-from models.vision.tier_models import CloudEye
+from models.vision.tier_models import CloudModel
 from pipeline import ids, topics
 from pipeline.clock import Clock, SystemClock
 from pipeline.messages import Privacy, Result, Tier
@@ -76,26 +76,26 @@ class Tiers:
 
     frames: Frames
     families: Families
-    cloud: CloudEye
+    cloud: CloudModel
     clock: Clock
 
     @classmethod
     def open(
         cls,
         clock: Clock | None = None,
-        family_eye: FamilyEye | None = None,
+        family_model: FamilyModel | None = None,
         device_model: str = BACKBONE,
     ) -> Tiers:
-        """Load all models: the device's is one of `DEVICE_MODELS`, `family_eye` answers at the edge (the released one without).
+        """Load all models: the device's is one of `DEVICE_MODELS`, `family_model` answers at the edge (the released one without).
 
         Raises `Stop` where one is damaged.
         """
         zoo, tree, policy = load_zoo(), load_taxonomy(), Policy(SETTINGS)
-        edge_eye = zoo.edge_eye()
+        edge_model = zoo.edge_model()
         return cls(
-            Frames(SETTINGS, policy, tree, zoo.device_eye(device_model), Keyring(), lambda: edge_eye),
-            Families(policy, Fixed(family_eye or edge_eye), Keyring(), ()),
-            zoo.cloud_eye(),
+            Frames(SETTINGS, policy, tree, zoo.device_model(device_model), Keyring(), lambda: edge_model),
+            Families(policy, FixedModel(family_model or edge_model), Keyring(), ()),
+            zoo.cloud_model(),
             clock or SystemClock(),
         )
 
@@ -132,7 +132,7 @@ class Tiers:
             levels = edge.levels
             if edge.feature is not None and edge.result.pending is Tier.CLOUD:
                 now_s = self.clock.now()
-                results.append(species_answer(Fixed(self.cloud), edge.feature, now_s, self.clock.now))
+                results.append(species_answer(FixedModel(self.cloud), edge.feature, now_s, self.clock.now))
                 self._took(Tier.CLOUD, now_s, ms)
         last = results[-1]
         return Classified(

@@ -5,7 +5,7 @@ A tier that would not have been asked is asked all the same, so that its figures
 photos of a folder are a fixed camera's frames, in the order of their names: the motion gate runs over them as on a
 device, and where nothing moved the earlier answer stands::
 
-    photo --DeviceEye--> Told --crop--> EdgeEye --> Told --vector--> CloudEye --> Told       = one Outcome
+    photo --DeviceModel--> Told --crop--> EdgeModel --> Told --vector--> CloudModel --> Told       = one Outcome
 
 Example::
 
@@ -28,7 +28,7 @@ from dataclasses import dataclass, field, replace
 
 import cv2
 
-from models.answering.edge import FamilyEye
+from models.answering.edge import FamilyModel
 from models.answering.frame_gate import EYE_PX, Scene, Seen, look, part_to_send, seen_of
 from models.evaluation.photo_set import Photo
 from models.labels.calibration import DEFAULT_THRESHOLDS, answer
@@ -36,7 +36,7 @@ from models.labels.scores import Scores
 from models.labels.taxonomy import RANKS, Taxonomy, load_taxonomy
 from models.shipped import load_zoo
 from models.vision import images
-from models.vision.tier_models import CloudEye, DeviceEye
+from models.vision.tier_models import CloudModel, DeviceModel
 from pipeline.errors import Rejected, Stop
 from pipeline.settings.keys import DeviceSettings
 
@@ -101,9 +101,9 @@ class Evaluation:
 class Eyes:
     """The eyes that are asked, and which share of missed persons lets pixels leave by the device's word."""
 
-    device: DeviceEye
-    edge: FamilyEye
-    cloud: CloudEye
+    device: DeviceModel
+    edge: FamilyModel
+    cloud: CloudModel
     person_miss_rate_accepted: float = DeviceSettings().person_miss_rate
 
     @property
@@ -115,7 +115,7 @@ class Eyes:
 def open_eyes() -> Eyes:
     """Those of the zoo. Raises `Stop` where a model is damaged."""
     zoo = load_zoo()
-    return Eyes(zoo.device_eye(), zoo.edge_eye(), zoo.cloud_eye())
+    return Eyes(zoo.device_model(), zoo.edge_model(), zoo.cloud_model())
 
 
 def evaluate(
@@ -242,7 +242,7 @@ class Road:
     def _first_frame(self, photo: Photo) -> Outcome:
         data, start = photo.read(), time.perf_counter()
         frame = images.decode(data, at_least_px=EYE_PX)
-        seen = seen_of(self._eyes.device.see(frame), self._tree)
+        seen = seen_of(self._eyes.device.predict(frame), self._tree)
         return self._onward(photo, frame, data, seen, start)
 
     def _next_frame(
@@ -273,9 +273,9 @@ class Road:
         """The device's view, and what the others make of what it sends; `start` is when its work began."""
         sent = images.encode_jpeg(part_to_send(frame, data, seen.box))
         device_ms, start = _ms(start), time.perf_counter()
-        edge = self._eyes.edge.see(images.decode(sent), seen.box)
+        edge = self._eyes.edge.predict(images.decode(sent), seen.box)
         edge_ms, start = _ms(start), time.perf_counter()
-        cloud = self._eyes.cloud.see(edge.vector)
+        cloud = self._eyes.cloud.predict(edge.vector)
         return Outcome(
             name=photo.name,
             truth=photo.truth,

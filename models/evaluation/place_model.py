@@ -14,7 +14,7 @@ from models.onnx_session import Backbone
 from models.shipped import BACKBONE, Zoo, frame_head, projection
 from models.vision.boxes import Box, crop
 from models.vision.region_search import ANIMAL, PERSON
-from models.vision.tier_models import CloudEye, DeviceEye, Picture
+from models.vision.tier_models import CloudModel, DeviceModel, Picture
 
 PARTS_LOOKED_AT = 3
 """Of what moved, so many regions are looked at closer; the one that shows something living most clearly counts."""
@@ -41,11 +41,16 @@ class View:
 LIVING = ("animal", "person")
 
 
-class PlaceEye:
+class PlaceModel:
     """The device's eye, the backbone and the general head, asked about one camera's frames."""
 
     def __init__(
-        self, device: DeviceEye, backbone: Backbone, vectors: Projection, living: FrameHead, general: CloudEye
+        self,
+        device: DeviceModel,
+        backbone: Backbone,
+        vectors: Projection,
+        living: FrameHead,
+        general: CloudModel,
     ) -> None:
         self.name = general.name
         self.space = general.space
@@ -56,17 +61,17 @@ class PlaceEye:
         self._general = general
 
     @classmethod
-    def open(cls, zoo: Zoo) -> PlaceEye:
+    def open(cls, zoo: Zoo) -> PlaceModel:
         """Raises `Stop` where a model is damaged."""
         manifest = zoo.manifest(BACKBONE)
         return cls(
-            zoo.device_eye(), zoo.backbone(), projection(manifest), frame_head(manifest), zoo.cloud_eye()
+            zoo.device_model(), zoo.backbone(), projection(manifest), frame_head(manifest), zoo.cloud_model()
         )
 
-    def see(self, frame: Picture, moving: Sequence[Box], night: bool) -> View:
+    def predict(self, frame: Picture, moving: Sequence[Box], night: bool) -> View:
         """BGR uint8 (height, width, 3) and where something moved, the largest first; nowhere, if nothing did."""
         region = self._clearest(frame, moving)
-        sight = self._device.see(frame, region)
+        sight = self._device.predict(frame, region)
         box = sight.crop_box if region is None or region == Box.WHOLE else region
         of = {each: self._vector(frame, each) for each in {Box.WHOLE, box, sight.crop_box}}
         return View(
@@ -75,8 +80,8 @@ class PlaceEye:
             box=box,
             night=night,
             vector=of[box],
-            general=self._general.see(of[sight.crop_box]).species.probabilities,
-            whole=self._general.see(of[Box.WHOLE]).species.probabilities,
+            general=self._general.predict(of[sight.crop_box]).species.probabilities,
+            whole=self._general.predict(of[Box.WHOLE]).species.probabilities,
         )
 
     def _clearest(self, frame: Picture, moving: Sequence[Box]) -> Box | None:

@@ -3,7 +3,7 @@
 The way of a site in one go: every frame is looked at once (in several processes), labelled visits become lessons in the
 order of their time, each behind the gate of `models.site_learning.site_model`, and the last head answers what nobody labelled::
 
-    FrameSequence --glimpsed, PlaceEye--> Views --Local.learn, visit by visit--> Local --> Answered, one a frame
+    FrameSequence --glimpsed, PlaceModel--> Views --Local.learn, visit by visit--> Local --> Answered, one a frame
 
 Where every frame has a label, the first share of the visits is learned from and the rest is answered as if it had none: then
 the labels tell what they were worth (`Replay.truths`).
@@ -31,7 +31,7 @@ import numpy as np
 
 from models.answering.frame_gate import EYE_PX
 from models.evaluation.frame_sequence import Event, Frame, FrameSequence
-from models.evaluation.place_model import PlaceEye, View
+from models.evaluation.place_model import PlaceModel, View
 from models.heads.linear import Floats
 from models.labels.calibration import answer
 from models.labels.scores import Scores
@@ -304,30 +304,30 @@ Turn = Sequence[tuple[Frame, tuple[Box, ...], bool]]
 
 def _in_turn(turns: Sequence[Turn], count: int) -> Iterator[dict[str, View]]:
     if count <= 1:
-        eye = PlaceEye.open(load_zoo())
+        eye = PlaceModel.open(load_zoo())
         yield from (_seen(eye, turn) for turn in turns)
         return
     # Spawned, not forked: ONNX Runtime's and OpenCV's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
     try:
-        with ProcessPoolExecutor(count, context, _open_eye) as pool:
+        with ProcessPoolExecutor(count, context, _open_model) as pool:
             yield from pool.map(_look, turns)
     except BrokenProcessPool as error:
         raise Stop(f"one of {count} processes was killed, perhaps for memory: try --workers 1") from error
 
 
-_eye: list[PlaceEye] = []
+_eye: list[PlaceModel] = []
 """Of a process of the pool: its one eye."""
 
 
-def _open_eye() -> None:
+def _open_model() -> None:
     cv2.setNumThreads(0)
-    _eye.append(PlaceEye.open(load_zoo()))
+    _eye.append(PlaceModel.open(load_zoo()))
 
 
 def _look(turn: Turn) -> dict[str, View]:
     return _seen(_eye[0], turn)
 
 
-def _seen(eye: PlaceEye, turn: Turn) -> dict[str, View]:
-    return {frame.name: eye.see(decoded(frame), moving, night) for frame, moving, night in turn}
+def _seen(eye: PlaceModel, turn: Turn) -> dict[str, View]:
+    return {frame.name: eye.predict(decoded(frame), moving, night) for frame, moving, night in turn}

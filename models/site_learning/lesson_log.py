@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.heads.linear import Floats, components
-from models.heads.pooled import Witnesses
+from models.heads.pooled import PooledHeads
 from models.labels.taxonomy import Taxonomy
 from models.labels.taxonomy_growth import grown, row_under
 from models.site_learning.site_answers import Served
@@ -41,13 +41,13 @@ WEIGHED_AGAIN = 1.25
 """By this factor lessons grow between two weighings."""
 
 
-class VectorEye(Protocol):
+class VectorModel(Protocol):
     """A released eye, as far as a site learns from it: `head` answers of the vector alone."""
 
     name: str
     space: str
     tree: Taxonomy
-    head: Witnesses
+    head: PooledHeads
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class General:
     says: Callable[[NDArray[np.uint8]], Floats]
 
     @classmethod
-    def of(cls, eye: VectorEye) -> General:
+    def of(cls, eye: VectorModel) -> General:
         """A released eye's."""
         head, dimension = eye.head, eye.head.dimension
 

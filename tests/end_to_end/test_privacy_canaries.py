@@ -97,7 +97,7 @@ def test_of_a_persons_picture_nothing_leaves_the_device_in_the_clear(
 
     # What is sealed is the picture's feature, so these are the bytes to look for.
     frame = images.decode(picture, at_least_px=EYE_PX)
-    vector = load_zoo().edge_eye().see(frame).vector.tobytes()
+    vector = load_zoo().edge_model().predict(frame).vector.tobytes()
     assert feature.data == vector
 
     # Another event passes through all tiers meanwhile, so that there is something to look through.

@@ -8,7 +8,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from sample_messages import GARDEN, NOW_S, SOURCE, device_eye, edge_eye, event_id, photo, photo_jpeg, settings
+from sample_messages import (
+    GARDEN,
+    NOW_S,
+    SOURCE,
+    device_model,
+    edge_model,
+    event_id,
+    photo,
+    photo_jpeg,
+    settings,
+)
 
 from agents.device.camera_faults import Cameras
 from agents.device.store import SITE
@@ -105,7 +115,7 @@ def test_a_camera_whose_answers_are_its_users_alone_is_told_to_nobody_else(
 def test_a_flag_stands_in_the_answer_and_in_what_goes_to_the_edge(tmp_path: Path) -> None:
     told = settings(tmp_path)
     keyring = Keyring.open(tmp_path / "keys", create=True)
-    eyes = Frames(told, Policy(told), load_taxonomy(), device_eye(), keyring, edge_eye)
+    eyes = Frames(told, Policy(told), load_taxonomy(), device_model(), keyring, edge_model)
     answer = eyes.answer(
         event_id(1),
         GARDEN,

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from sample_edge import SampleEdge, sample_edge
-from sample_messages import edge_eye, event, event_id, photo, result, settings
+from sample_messages import edge_model, event, event_id, photo, result, settings
 
 from models.answering.sightings import Tally
 from models.labels.taxonomy import load_taxonomy
@@ -38,8 +38,8 @@ def still(number: int, **changes: object) -> Event:
 def cat(number: int) -> Event:
     """One that the edge names."""
     told = result(event_id(number), sighting=event_id(1))
-    vector = edge_eye().see(photo("chelsea.png")).vector.tobytes()
-    return event(told, sequence=number, body=Vector(space=edge_eye().space, data=vector))
+    vector = edge_model().predict(photo("chelsea.png")).vector.tobytes()
+    return event(told, sequence=number, body=Vector(space=edge_model().space, data=vector))
 
 
 def close(edge: SampleEdge) -> list[SightingReport]:
