@@ -8,7 +8,7 @@ $ tierwise models evaluate ~/labelled --device-model glimpse
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -21,7 +21,7 @@ from rich.progress import Progress
 from agents.cli.device_model import DeviceModelName, SeesWith
 from agents.cli.options import AsJson, EdgeModelTitle, SettingsFile
 from agents.rollout.imported_models import open_edge_model
-from models.evaluation.evaluate import Eyes
+from models.answering.tier_chain import SETTINGS, TierChain
 from models.evaluation.evaluate import evaluate as evaluated
 from models.evaluation.metrics import measure
 from models.evaluation.photo_set import HOW_TO_LABEL, Labelled, Photo, read_photos
@@ -80,7 +80,7 @@ def evaluate(
         task = bar.add_task("evaluating", total=len(labelled.photos))
         done = evaluated(
             labelled.photos,
-            OpenEyes(Settings.load(settings), edge_model, device_model.value),
+            OpenChain(Settings.load(settings), edge_model, device_model.value),
             apart_s=every_s if frames else None,
             workers=workers,
             skip_bad=skip_bad,
@@ -97,21 +97,21 @@ def evaluate(
 
 
 @dataclass(frozen=True, slots=True)
-class OpenEyes:
-    """Opens the eyes that are asked; a plain value, so that it can be handed to other processes."""
+class OpenChain:
+    """Opens the chain of tiers; a plain value, so that it can be handed to other processes."""
 
     settings: Settings
     edge_model: str = ""
     device_model: str = BACKBONE
 
-    def __call__(self) -> Eyes:
-        """Raises `Stop`."""
-        zoo = load_zoo()
-        return Eyes(
-            zoo.device_model(self.device_model),
-            open_edge_model(zoo, self.settings, self.edge_model),
-            zoo.cloud_model(),
-            person_miss_rate_accepted=self.settings.device.person_miss_rate,
+    def __call__(self) -> TierChain:
+        """Raise `Stop` where a model is damaged or unknown."""
+        device = replace(SETTINGS.device, person_miss_rate=self.settings.device.person_miss_rate)
+        return TierChain.open(
+            replace(SETTINGS, device=device),
+            device_model=self.device_model,
+            families=open_edge_model(load_zoo(), self.settings, self.edge_model),
+            ask_all=True,
         )
 
 

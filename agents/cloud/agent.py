@@ -154,7 +154,7 @@ class Cloud:
             if record.topic == FEATURES:
                 envelope = records.from_record(record.headers, record.key, record.value)
                 self.metrics.received(envelope.source, "feature")
-                result = species_answer(self._eyes, envelope, started_s, self._clock.now)
+                result = species_answer(self._eyes, envelope, started_s, self._clock.now).result
             else:
                 summary = messages.decode(HourlySummary, record.value or b"")
                 self.metrics.received(summary.source, "summary")

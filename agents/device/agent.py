@@ -35,7 +35,7 @@ from agents.role.lifecycle import Health
 from agents.role.presence import broker_parts, endpoint, model_names, presence
 from agents.role.telemetry import Metrics
 from models.answering.device import Frames
-from models.answering.frame_gate import Scene
+from models.answering.frame_gate import StreamMemory
 from models.answering.sightings import Visit
 from models.labels.taxonomy import load_taxonomy
 from models.shipped import load_zoo
@@ -83,7 +83,7 @@ class Device:
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._eye_told = "being chosen"
-        self._scenes: OrderedDict[str, Scene] = OrderedDict()
+        self._scenes: OrderedDict[str, StreamMemory] = OrderedDict()
         self._boot = 0
         self._ready = False
 
@@ -258,7 +258,7 @@ class Device:
             now=self._clock.now,
             order=(self._boot, sequence + 1),
             visit=visit,
-            scene=self._scenes.get(source, Scene()),
+            memory=self._scenes.get(source, StreamMemory()),
         )
         looked = self._cameras.look(parsed, answer.glance, item.received_at)
         answer = answer.flagged(looked.flags)
@@ -276,7 +276,7 @@ class Device:
             self._cameras.tell(looked, tx)
             tx.finish(item)
         self._cameras.took(looked)
-        self._scenes[source] = answer.scene
+        self._scenes[source] = answer.memory
         self._scenes.move_to_end(source)
         if len(self._scenes) > SCENES_MAX:
             self._scenes.popitem(last=False)

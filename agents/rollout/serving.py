@@ -29,7 +29,6 @@ import structlog
 
 from agents.rollout.shadow import Glance, Tally
 from models.answering.model_source import E, S
-from models.labels.taxonomy import Taxonomy
 from pipeline.errors import Rejected
 
 log = structlog.get_logger(__name__)
@@ -72,7 +71,7 @@ class _Waiting(Generic[E]):
 class Serving(Generic[E]):
     """Holds the eye that serves, and during a trial the candidate beside it. Methods may be called from any thread."""
 
-    def __init__(self, eye: E, glance: Callable[[Taxonomy, Any], Glance]) -> None:
+    def __init__(self, eye: E, glance: Callable[[Any], Glance]) -> None:
         """`glance` reads what an eye of this tier saw."""
         self._now: _Arrangement[E] = _Arrangement(eye)
         self._glance = glance
@@ -99,11 +98,11 @@ class Serving(Generic[E]):
             return now.eye, ask(now.eye)
         if not trial.takes(source):
             sight = ask(now.eye)
-            self._offer(_Waiting(ask, trial, trial.eye, self._glance(now.eye.tree, sight), False))
+            self._offer(_Waiting(ask, trial, trial.eye, self._glance(sight), False))
             return now.eye, sight
         try:
             sight = ask(trial.eye)
-            glance = self._glance(trial.eye.tree, sight)
+            glance = self._glance(sight)
         except Exception as error:  # whatever a new eye's bug is: the event is answered by what serves
             sight = ask(now.eye)
             self._failed(trial, error)
@@ -152,7 +151,7 @@ class Serving(Generic[E]):
         if current is None or trial.tally is not current.tally:
             return  # of a trial that is over
         try:
-            other = self._glance(waiting.other.tree, waiting.ask(waiting.other))
+            other = self._glance(waiting.ask(waiting.other))
         except (
             Exception
         ) as error:  # the candidate's bug is counted; that of what serves is the hot path's to tell

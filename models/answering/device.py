@@ -19,8 +19,8 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from models.answering import cascade
-from models.answering.frame_gate import EYE_PX, Scene, Seen, look, part_to_send, with_person
+from models.answering import cascade, frame_gate
+from models.answering.frame_gate import DECODE_PX, FramePrediction, StreamMemory, part_to_send, with_person
 from models.answering.sightings import Visit, join
 from models.labels.taxonomy import Taxonomy
 from models.vision import images
@@ -40,13 +40,18 @@ PERSON_RULE = "person-in-frame"
 
 @dataclass(frozen=True, slots=True)
 class FrameAnswer:
-    """What one frame leads to."""
+    """The device's answer about one frame, and everything that follows from it."""
 
     result: Result
     event: Event
+    situation: cascade.Situation
+    """The cascade decided by this."""
+    prediction: FramePrediction = field(compare=False)
     visit: Visit
-    scene: Scene
-    glance: Glance = field(compare=False)  # pixels have no one truth value, and `scene` has them already
+    memory: StreamMemory
+    glance: Glance = field(
+        compare=False
+    )  # arrays have no single truth value, and `memory` holds them already
 
     def flagged(self, flags: tuple[str, ...]) -> FrameAnswer:
         """With what was odd about the camera."""
@@ -64,7 +69,7 @@ class Frames:
         settings: Settings,
         policy: Policy,
         taxonomy: Taxonomy,
-        eye: DeviceModel,
+        model: DeviceModel,
         keyring: Keyring,
         edge_model: Callable[[], EdgeModel],
     ) -> None:
@@ -72,7 +77,7 @@ class Frames:
         self._settings = settings
         self._policy = policy
         self._taxonomy = taxonomy
-        self._eye = eye
+        self._model = model
         self._keyring = keyring
         self._make_edge_model = edge_model
         self._edge_model: EdgeModel | None = None
@@ -88,7 +93,7 @@ class Frames:
         now: Callable[[], float],
         order: tuple[int, int],
         visit: Visit | None,
-        scene: Scene,
+        memory: StreamMemory,
     ) -> FrameAnswer:
         """Answer one frame.
 
@@ -110,23 +115,25 @@ class Frames:
         """
         time_s, flags = capture_time(event, received_s)
         source = f"{origin.site}/{origin.device}/{origin.name}"
-        frame = images.decode(data, at_least_px=EYE_PX)
+        frame = images.decode(data, at_least_px=DECODE_PX)
         device = self._settings.device
-        scene, seen = look(
-            scene, frame, self._eye, self._taxonomy, event=event, at_s=received_s, still_s=device.still_s
+        memory, prediction = frame_gate.predict(
+            memory, frame, self._model, self._taxonomy, event=event, at_s=received_s, still_s=device.still_s
         )
-        sight = self._vector(frame, data, seen)
-        if sight is not None and sight.person_raised:
-            scene, seen = with_person(scene, seen, sight.person, event=event, at_s=received_s)
-        person_ago_s = scene.person_ago_s(received_s, device.person_hold_s)
-        verdict = self._policy.levels(source, time_s, path=seen.path, person=person_ago_s is not None)
-        situation = replace(self._situation(source, seen, verdict.levels), person_ago_s=person_ago_s)
+        edge_prediction = self._vector(frame, data, prediction)
+        if edge_prediction is not None and edge_prediction.person_raised:
+            memory, prediction = with_person(
+                memory, prediction, edge_prediction.person, event=event, at_s=received_s
+            )
+        person_ago_s = memory.person_ago_s(received_s, device.person_hold_s)
+        verdict = self._policy.levels(source, time_s, path=prediction.path, person=person_ago_s is not None)
+        situation = replace(self._situation(source, prediction, verdict.levels), person_ago_s=person_ago_s)
         decision = cascade.decide(situation)
         visit = join(
             visit,
             event=event,
             time_s=time_s,
-            label=seen.path[0] if seen.path else messages.UNKNOWN,
+            label=prediction.path[0] if prediction.path else messages.UNKNOWN,
             gap_s=device.sighting_gap_s,
         )
         result = Result(
@@ -140,14 +147,14 @@ class Frames:
             tier=Tier.DEVICE,
             revision=1,
             pending=Tier.EDGE if decision.forward else None,
-            rank=cascade.rank_of(seen.path),
-            label=seen.path[-1] if seen.path else messages.UNKNOWN,
-            path=seen.path,
-            probability=round(seen.probability, 4),
+            rank=cascade.rank_of(prediction.path),
+            label=prediction.path[-1] if prediction.path else messages.UNKNOWN,
+            path=prediction.path,
+            probability=round(prediction.probability, 4),
             privacy=verdict.levels.result,
             rule=decision.rule,
             reason=_explained(decision.reason, verdict),
-            model=self._eye.name,
+            model=self._model.name,
             latency_ms=round((now() - received_s) * 1000, 1),
             flags=flags,
         )
@@ -158,45 +165,51 @@ class Frames:
             received_s=received_s,
             wants=situation.wants,
             levels=verdict.levels,
-            person=round(seen.person, 4),
-            body=self._body(frame, data, seen.box, sight) if decision.forward else None,
+            person=round(prediction.person, 4),
+            body=self._body(frame, data, prediction.box, edge_prediction) if decision.forward else None,
             sealed=self._sealed(result, frame, verdict.levels, situation.wants)
-            if seen.stands is None
+            if prediction.stands is None
             else (),
         )
-        return FrameAnswer(result, onward, visit, scene, glance(frame))
+        return FrameAnswer(result, onward, situation, prediction, visit, memory, glance(frame))
 
-    def _situation(self, source: str, seen: Seen, levels: Levels) -> cascade.Situation:
+    def _situation(self, source: str, prediction: FramePrediction, levels: Levels) -> cascade.Situation:
         stream = self._settings.stream(source)
         sends = levels.feature if self._settings.device.send == "vector" else levels.pixels
         return cascade.Situation(
             tier=Tier.DEVICE,
             wants=stream.wants if stream else Rank.SPECIES,
-            path=seen.path,
-            probability=seen.probability,
-            margin=seen.margin,
-            person=seen.person,
-            person_raised=seen.person_raised,
-            stands=seen.stands,
+            path=prediction.path,
+            probability=prediction.probability,
+            margin=prediction.margin,
+            person=prediction.person,
+            person_raised=prediction.person_raised,
+            stands=prediction.stands,
             may_leave=min(sends.reach.depth, levels.result.reach.depth) >= Tier.EDGE.depth,
             advice="" if stream else self._policy.advice(source),
-            person_miss_rate=self._eye.person_miss_rate or 0.0,
+            person_miss_rate=self._model.person_miss_rate or 0.0,
             person_miss_rate_accepted=self._settings.device.person_miss_rate,
         )
 
-    def _vector(self, frame: images.Picture, data: bytes, seen: Seen) -> EdgePrediction | None:
+    def _vector(
+        self, frame: images.Picture, data: bytes, prediction: FramePrediction
+    ) -> EdgePrediction | None:
         """The edge's own look, where it gets a vector and no pixels to look at: what would be withdrawn there stays here."""
-        if self._settings.device.send != "vector" or seen.person_raised or seen.stands is not None:
+        if (
+            self._settings.device.send != "vector"
+            or prediction.person_raised
+            or prediction.stands is not None
+        ):
             return None
-        return self._vector_model().predict(part_to_send(frame, data, seen.box), seen.box)
+        return self._vector_model().predict(part_to_send(frame, data, prediction.box), prediction.box)
 
     def _body(
-        self, frame: images.Picture, data: bytes, box: Box, sight: EdgePrediction | None
+        self, frame: images.Picture, data: bytes, box: Box, edge_prediction: EdgePrediction | None
     ) -> Crop | Vector:
         """What goes on: pixels around what moved, or their vector where none may leave."""
-        if sight is not None:
-            return Vector(space=self._vector_model().space, data=sight.vector.tobytes())
-        return Crop(jpeg=images.encode_jpeg(part_to_send(frame, data, box)), box=box.as_tuple())
+        if edge_prediction is not None:
+            return Vector(space=self._vector_model().space, data=edge_prediction.vector.tobytes())
+        return crop_to_send(frame, data, box)
 
     def _sealed(
         self, result: Result, frame: images.Picture, levels: Levels, wants: Rank
@@ -234,6 +247,11 @@ class Frames:
             if self._edge_model is None:
                 self._edge_model = self._make_edge_model()
             return self._edge_model
+
+
+def crop_to_send(frame: images.Picture, data: bytes, box: Box) -> Crop:
+    """Return the part of a frame that the edge gets. `data` are the bytes that `frame` was decoded from."""
+    return Crop(jpeg=images.encode_jpeg(part_to_send(frame, data, box)), box=box.as_tuple())
 
 
 def capture_time(event: str, received_s: float) -> tuple[float, tuple[str, ...]]:

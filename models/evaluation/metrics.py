@@ -14,16 +14,17 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 
 import msgspec
 import numpy as np
 
 from models.answering import cascade
-from models.evaluation.evaluate import HOPS, TIERS, Evaluation, Outcome, Told
+from models.evaluation.evaluate import HOPS, TIERS, Evaluation, Outcome, TierOutcome
 from models.labels.calibration import UNKNOWN, error_bound, expected_calibration_error
 from models.labels.taxonomy import KINGDOMS, RANKS, Taxonomy, load_taxonomy
-from pipeline.messages import Rank, Tier
+from pipeline.messages import Rank
 
 CERTAINTY = 0.95
 # Nothing lies below these: they answer every rank.
@@ -156,8 +157,8 @@ def measure(
             if (its := [each for each in outcomes if each.truth[0] == kingdom])
         ),
         persons=(
-            _persons("device", outcomes, [its.person_raised for its in outcomes]),
-            _persons("edge", outcomes, [its.edge_person_raised for its in outcomes]),
+            _persons("device", outcomes, [its.device.person_raised for its in outcomes]),
+            _persons("edge", outcomes, [its.edge.person_raised for its in outcomes]),
         ),
         species=tuple(
             sorted(
@@ -203,7 +204,7 @@ def _reaches(path: tuple[str, ...], depth: int) -> bool:
 
 def _at_rank(tree: Taxonomy, outcomes: Sequence[Outcome], tier: str, rank: str) -> AtRank:
     depth = RANKS.index(rank)
-    known = [(each, each.told[tier]) for each in outcomes if _reaches(each.truth, depth)]
+    known = [(each, each.tiers[tier]) for each in outcomes if _reaches(each.truth, depth)]
     answered = [(each, told) for each, told in known if _reaches(told.path, depth)]
     confidence = np.array([told.likeliest[rank][1] for _, told in known])
     correct = np.array([_likeliest_right(tree, each, told, depth) for each, told in known], bool)
@@ -220,7 +221,7 @@ def _at_rank(tree: Taxonomy, outcomes: Sequence[Outcome], tier: str, rank: str) 
     )
 
 
-def _likeliest_right(tree: Taxonomy, each: Outcome, told: Told, depth: int) -> bool:
+def _likeliest_right(tree: Taxonomy, each: Outcome, told: TierOutcome, depth: int) -> bool:
     return _agree(tree.path(told.likeliest[RANKS[depth]][0]), each.truth, depth)
 
 
@@ -247,10 +248,10 @@ def _curve(confidence: np.ndarray, correct: np.ndarray) -> tuple[tuple[float, fl
 
 def _recall(tree: Taxonomy, label: str, outcomes: Sequence[Outcome], tier: str, depth: int) -> Recall:
     right = sum(
-        _reaches(its.told[tier].path, depth) and _agree(its.told[tier].path, its.truth, depth)
+        _reaches(its.tiers[tier].path, depth) and _agree(its.tiers[tier].path, its.truth, depth)
         for its in outcomes
     )
-    likeliest = sum(_likeliest_right(tree, its, its.told[tier], depth) for its in outcomes)
+    likeliest = sum(_likeliest_right(tree, its, its.tiers[tier], depth) for its in outcomes)
     return Recall(label, len(outcomes), rate(right, len(outcomes)), rate(likeliest, len(outcomes)))
 
 
@@ -281,7 +282,7 @@ def _persons(tier: str, outcomes: Sequence[Outcome], raised: Sequence[bool]) -> 
 def _families(outcomes: Sequence[Outcome]) -> tuple[Confusion, ...]:
     """Of photos with a known family; a leaf stands for itself."""
     pairs = Counter(
-        (_at_family(its.truth), _at_family(its.told["edge"].path))
+        (_at_family(its.truth), _at_family(its.tiers["edge"].path))
         for its in outcomes
         if _reaches(its.truth, 1)
     )
@@ -293,40 +294,13 @@ def _at_family(path: tuple[str, ...]) -> str:
 
 
 def _forwards(done: Evaluation, wants: Rank) -> Forwards:
+    def goes_on(situation: cascade.Situation) -> bool:
+        return cascade.decide(replace(situation, wants=wants)).forward
+
     outcomes = done.outcomes
-    at_edge = [its for its in outcomes if cascade.decide(_device_situation(done, its, wants)).forward]
-    at_cloud = [its for its in at_edge if cascade.decide(_edge_situation(its, wants)).forward]
+    at_edge = [outcome for outcome in outcomes if goes_on(outcome.device)]
+    at_cloud = [outcome for outcome in at_edge if goes_on(outcome.edge)]
     return Forwards(wants.value, rate(len(at_edge), len(outcomes)), rate(len(at_cloud), len(outcomes)))
-
-
-def _device_situation(done: Evaluation, its: Outcome, wants: Rank) -> cascade.Situation:
-    told = its.told["device"]
-    return cascade.Situation(
-        tier=Tier.DEVICE,
-        wants=wants,
-        path=told.path,
-        probability=told.probability,
-        margin=told.margin,
-        person=its.person,
-        person_raised=its.person_raised,
-        person_ago_s=its.person_ago_s,
-        person_miss_rate=done.person_miss_rate,
-        person_miss_rate_accepted=done.person_miss_rate_accepted,
-        stands=its.name if its.stands else None,
-    )
-
-
-def _edge_situation(its: Outcome, wants: Rank) -> cascade.Situation:
-    told, before = its.told["edge"], its.told["device"]
-    path = cascade.deeper(before.path, told.path)
-    return cascade.Situation(
-        tier=Tier.EDGE,
-        wants=wants,
-        path=path,
-        probability=told.probability if path == told.path else before.probability,
-        margin=told.margin,
-        person_raised=its.edge_person_raised,
-    )
 
 
 def _spread(values: Iterable[float]) -> Spread:

@@ -29,7 +29,7 @@ import cv2
 import msgspec
 import numpy as np
 
-from models.answering.frame_gate import EYE_PX
+from models.answering.frame_gate import DECODE_PX
 from models.evaluation.frame_sequence import Event, Frame, FrameSequence
 from models.evaluation.place_model import PlaceModel, View
 from models.heads.linear import Floats
@@ -290,7 +290,7 @@ def decoded(frame: Frame) -> images.Picture:
         data = frame.file.read_bytes()
     except OSError as error:
         raise Rejected("unreadable", f"it cannot be read: {error.strerror}") from error
-    return images.decode(data, at_least_px=EYE_PX)
+    return images.decode(data, at_least_px=DECODE_PX)
 
 
 def _moving(glimpses: Sequence[Glimpse], events: Sequence[str], at: int) -> tuple[Box, ...]:

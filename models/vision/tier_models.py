@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from models.heads.linear import Floats, FrameHead, Projection, components
 from models.heads.pooled import PooledHeads
-from models.labels.calibration import DEFAULT_THRESHOLDS
+from models.labels.calibration import DEFAULT_THRESHOLDS, Answer, answer
 from models.labels.scores import Scores
 from models.labels.taxonomy import KINGDOMS, Taxonomy, roll_up
 from models.vision.boxes import Box
@@ -84,6 +84,11 @@ class EdgePrediction:
     species: Scores | None = None
     site: SitePrediction | None = None
 
+    @property
+    def scores(self) -> tuple[Scores, ...]:
+        """By rank, the deepest first."""
+        return self.family, self.kingdom
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CloudPrediction:
@@ -95,6 +100,17 @@ class CloudPrediction:
     ms: float
     model: str
     thresholds: Mapping[str, float]
+    tree: Taxonomy
+
+    @property
+    def scores(self) -> tuple[Scores, ...]:
+        """By rank, the deepest first."""
+        return self.species, self.family, self.kingdom
+
+
+def deepest(prediction: EdgePrediction | CloudPrediction) -> Answer:
+    """Return the deepest rank whose best label reaches the threshold of the model that predicted it."""
+    return answer(prediction.tree, prediction.scores, prediction.thresholds)
 
 
 def _rolled(tree: Taxonomy, species: Floats) -> tuple[Scores, Scores, Scores]:
@@ -229,6 +245,5 @@ class CloudModel:
         species, family, kingdom = _rolled(
             self.tree, self.head.species(components(vector, self.head.dimension), vector)
         )
-        return CloudPrediction(
-            species, family, kingdom, (time.perf_counter() - start) * 1e3, self.name, self._thresholds
-        )
+        ms = (time.perf_counter() - start) * 1e3
+        return CloudPrediction(species, family, kingdom, ms, self.name, self._thresholds, self.tree)

@@ -78,4 +78,4 @@ def results(told: list[msgspec.Struct]) -> list[Result]:
 
 
 def answer_of_cloud(envelope: Envelope) -> Result:
-    return species_answer(FixedModel(cloud_model()), envelope, NOW_S, lambda: NOW_S + 0.001)
+    return species_answer(FixedModel(cloud_model()), envelope, NOW_S, lambda: NOW_S + 0.001).result

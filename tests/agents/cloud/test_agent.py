@@ -43,7 +43,7 @@ def feature(path: tuple[str, ...] = ("animal", "Felidae"), **changes: object) ->
 
 
 def answer(envelope: Envelope) -> Result:
-    return species_answer(FixedModel(cloud_model()), envelope, NOW_S, lambda: NOW_S + 0.002)
+    return species_answer(FixedModel(cloud_model()), envelope, NOW_S, lambda: NOW_S + 0.002).result
 
 
 def test_the_answer_carries_the_events_id_and_goes_on_from_the_edges() -> None:

@@ -25,7 +25,7 @@ from agents.device.store import SITE
 from agents.role import outbox
 from agents.role.telemetry import Metrics
 from models.answering.device import Frames
-from models.answering.frame_gate import Scene
+from models.answering.frame_gate import StreamMemory
 from models.labels.taxonomy import load_taxonomy
 from models.vision.camera_health import glance
 from models.vision.images import Picture
@@ -124,7 +124,7 @@ def test_a_flag_stands_in_the_answer_and_in_what_goes_to_the_edge(tmp_path: Path
         now=lambda: NOW_S,
         order=(1, 1),
         visit=None,
-        scene=Scene(),
+        memory=StreamMemory(),
     )
 
     flagged = answer.flagged(("camera-blurred",))

@@ -10,7 +10,8 @@ import pytest
 from sample_messages import GARDEN, NOW_S, edge_model, event_id, photo_jpeg, settings
 
 from agents.device.model_choice import KEEPS_UP_MS, choose, open_device_model
-from models.answering.device import FrameAnswer, Frames, Scene
+from models.answering.device import FrameAnswer, Frames
+from models.answering.frame_gate import StreamMemory
 from models.labels.taxonomy import KINGDOMS, load_taxonomy
 from models.shipped import BACKBONE, GLIMPSE, load_zoo
 from models.vision.frame_scan import judging
@@ -84,7 +85,7 @@ def answered(miss_rate: float | None, **keys: Any) -> FrameAnswer:
         now=lambda: NOW_S,
         order=(1, 1),
         visit=None,
-        scene=Scene(),
+        memory=StreamMemory(),
     )
 
 

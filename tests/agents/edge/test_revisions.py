@@ -87,7 +87,7 @@ def gave_up(sent: Event) -> Event:
 
 
 def answer_of_cloud(envelope: Envelope) -> Result:
-    return species_answer(FixedModel(cloud_model()), envelope, NOW_S, lambda: NOW_S + 0.001)
+    return species_answer(FixedModel(cloud_model()), envelope, NOW_S, lambda: NOW_S + 0.001).result
 
 
 # --- the way of one event --------------------------------------------------------------------------------------

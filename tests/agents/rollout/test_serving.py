@@ -39,7 +39,7 @@ class SampleModel:
 
 
 def serving(eye: SampleModel) -> Serving[SampleModel]:
-    return Serving(eye, lambda _tree, sight: sight)
+    return Serving(eye, lambda prediction: prediction)
 
 
 def asking(event: str) -> Callable[[SampleModel], Glance]:
@@ -231,6 +231,7 @@ def test_a_clouds_sight_is_read_by_its_own_eyes_thresholds() -> None:
         1.5,
         "lite0@3",
         {"species": 0.7, "family": 0.5, "kingdom": 0.5},
+        TREE,
     )
-    glance = cloud_glance(TREE, sight)
+    glance = cloud_glance(sight)
     assert (glance.path, glance.sure, glance.ms) == (("animal", "Felidae"), pytest.approx(0.6), 1.5)

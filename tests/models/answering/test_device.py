@@ -22,7 +22,7 @@ from sample_messages import (
 )
 
 from models.answering.device import FrameAnswer, Frames, capture_time
-from models.answering.frame_gate import Scene
+from models.answering.frame_gate import StreamMemory
 from models.answering.sightings import Visit
 from models.labels.taxonomy import KINGDOMS, load_taxonomy
 from models.vision import images
@@ -61,7 +61,7 @@ def look(
         now=lambda: now_s + 0.03,
         order=(1, number),
         visit=before.visit if before else None,
-        scene=before.scene if before else Scene(),
+        memory=before.memory if before else StreamMemory(),
     )
 
 
@@ -142,7 +142,7 @@ def test_after_a_restart_the_running_sighting_goes_on() -> None:
         now=lambda: NOW_S,
         order=(2, 1),
         visit=visit,
-        scene=Scene(),
+        memory=StreamMemory(),
     )
     assert told.result.sighting == event_id(99)
 
@@ -178,7 +178,7 @@ def test_what_is_answered_person_counts_as_one_however_low_its_score() -> None:
     answer = look(frames, CAT)
     assert answer.result.label == "person"
     assert answer.event.body is None
-    assert answer.scene.person_s == NOW_S
+    assert answer.memory.person_s == NOW_S
 
 
 def nobody_seen(kingdom: str = "animal") -> DeviceModel:
@@ -246,7 +246,7 @@ def test_a_time_that_is_yet_to_come_is_flagged_and_replaced_by_the_receipts() ->
         now=lambda: NOW_S,
         order=(1, 1),
         visit=None,
-        scene=Scene(),
+        memory=StreamMemory(),
     )
     assert (told.result.time, told.result.flags) == ("2023-11-14T22:13:20.000Z", ("time-implausible",))
 
@@ -258,7 +258,7 @@ def test_an_id_that_tells_no_time_takes_the_receipts() -> None:
 def test_the_scene_is_a_value_and_the_same_frame_answers_the_same() -> None:
     frames = camera()
     one, other = look(frames, CAT), look(frames, CAT)
-    assert dataclasses.replace(one, scene=other.scene) == other
+    assert dataclasses.replace(one, memory=other.memory) == other
 
 
 def test_after_a_person_all_frames_of_the_stream_stay_for_a_while() -> None:
