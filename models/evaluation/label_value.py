@@ -22,8 +22,8 @@ from models.evaluation.replay import Replay, Ways
 from models.evaluation.report import percent
 from models.heads.linear import Floats
 from models.labels.calibration import expected_calibration_error
-from models.labels.scores import Scores
-from models.labels.taxonomy import RANKS, Taxonomy, roll_up
+from models.labels.taxonomy import RANKS, Taxonomy
+from models.vision.tier_models import rolled
 
 WAYS: dict[str, Callable[[Ways], Floats]] = {
     "general, whole frame": lambda its: its.whole,
@@ -121,9 +121,7 @@ def summary(sequence: FrameSequence, done: Replay) -> Summary:
 
 def _at_rank(tree: Taxonomy, species: Floats, rank: str) -> tuple[str, float]:
     """The likeliest label at a rank; a leaf counts at every rank."""
-    scores = Scores("species", tree.species, species)
-    family, kingdom = roll_up(tree, scores)
-    return {"species": scores, "family": family, "kingdom": kingdom}[rank].best
+    return next(scores for scores in rolled(tree, species) if scores.rank == rank).best
 
 
 def _truth_at(tree: Taxonomy, label: str, rank: str) -> str | None:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.heads.linear import Floats, FrameHead, Projection
+from models.heads.linear import FrameHead, Projection
 from models.labels.scores import softmax
 from models.onnx_session import Backbone
 from models.shipped import BACKBONE, Zoo, frame_head, projection
 from models.vision.boxes import Box, crop
 from models.vision.region_search import ANIMAL, PERSON
-from models.vision.tier_models import CloudModel, DeviceModel, Picture
+from models.vision.tier_models import CloudModel, CloudPrediction, DeviceModel, Picture
 
 PARTS_LOOKED_AT = 3
 """Of what moved, so many regions are looked at closer; the one that shows something living most clearly counts."""
@@ -25,8 +25,8 @@ class View:
     """What was seen of a frame.
 
     `moved`: it differs from the background; `seen`: the device's eye sees a person or an animal in it. `vector` is uint8 (d,), of
-    what moved, or of what the device's eye would crop where nothing did. `general` and `whole` are what the general head says of
-    the device's crop and of the whole frame, float32 (species,).
+    what moved, or of what the device's eye would crop where nothing did. `general` and `whole` are the general head's
+    predictions about the device's crop and about the whole frame.
     """
 
     moved: bool
@@ -34,8 +34,8 @@ class View:
     box: Box
     night: bool
     vector: NDArray[np.uint8]
-    general: Floats
-    whole: Floats
+    general: CloudPrediction
+    whole: CloudPrediction
 
 
 LIVING = ("animal", "person")
@@ -80,8 +80,8 @@ class PlaceModel:
             box=box,
             night=night,
             vector=of[box],
-            general=self._general.predict(of[sight.crop_box]).species.probabilities,
-            whole=self._general.predict(of[Box.WHOLE]).species.probabilities,
+            general=self._general.predict(of[sight.crop_box]),
+            whole=self._general.predict(of[Box.WHOLE]),
         )
 
     def _clearest(self, frame: Picture, moving: Sequence[Box]) -> Box | None:

@@ -16,38 +16,32 @@ Example::
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
-import cv2
 import msgspec
 import numpy as np
 
 from models.answering.frame_gate import DECODE_PX
 from models.evaluation.frame_sequence import Event, Frame, FrameSequence
 from models.evaluation.place_model import PlaceModel, View
+from models.evaluation.process_pool import in_turns, process_count, work_through
 from models.heads.linear import Floats
 from models.labels.calibration import answer
-from models.labels.scores import Scores
-from models.labels.taxonomy import Taxonomy, roll_up
+from models.labels.taxonomy import Taxonomy
 from models.shipped import load_zoo
-from models.site_learning.site_head import Lesson, LocalHead, extended
+from models.site_learning.site_head import Lesson, extended
 from models.site_learning.site_model import STANDS_FROM, Local, Verdict
 from models.vision import images, motion
 from models.vision.boxes import Box
 from models.vision.night_background import Glimpse, background, glimpsed
+from models.vision.tier_models import deepest, rolled
 from pipeline.errors import Rejected, Stop
 
 TRAIN_SHARE = 0.2
-FRAMES_A_TURN = 16
-# A process more has to load all eyes: worth it from so many frames on.
-FRAMES_A_WORKER = 64
 LABELS_LEAST = 2
 
 Rule = Literal["nothing-moved", "site-head", "general-head"]
@@ -108,8 +102,7 @@ def replay(
     """
     taught, asked, measured = _dealt(sequence.events, train_share)
     views, left_out = look(sequence, workers, progress)
-    zoo = load_zoo()
-    manifest = zoo.manifest("lite0")
+    manifest = load_zoo().manifest("lite0")
     some = next(iter(views.values()))
     local = Local.start(
         sequence.tree,
@@ -126,7 +119,7 @@ def replay(
             ms.append((time.perf_counter() - start) * 1e3)
             verdicts.append(verdict)
     local = local.calibrated()
-    answering = _Answering(sequence.tree, local.head(), local, zoo.thresholds())
+    answering = _Answering(sequence.tree, local)
     said = [its for event in asked for its in answering.event(event, views, everything=measured)]
     return Replay(
         tuple(answered for _, answered, _ in said),
@@ -168,19 +161,21 @@ def _lessons(event: Event, views: Mapping[str, View]) -> Iterator[Lesson]:
         if frame.label and frame.name in views:
             by_label.setdefault(frame.label, []).append(views[frame.name])
     for label, its in by_label.items():
-        yield Lesson(label, np.stack([v.vector for v in its]), np.stack([v.general for v in its]))
+        yield Lesson(label, np.stack([v.vector for v in its]), generals(its))
+
+
+def generals(views: Sequence[View]) -> Floats:
+    """Return the general head's species of some views, (n, species)."""
+    return np.stack([view.general.species.probabilities for view in views])
 
 
 class _Answering:
     """The last head, asked about visits."""
 
-    def __init__(
-        self, tree: Taxonomy, head: LocalHead, local: Local, thresholds: Mapping[str, float]
-    ) -> None:
+    def __init__(self, tree: Taxonomy, local: Local) -> None:
         self._tree = tree
-        self._head = head
+        self._head = local.head()
         self._name = local.name
-        self._thresholds = thresholds
 
     def event(
         self, event: Event, views: Mapping[str, View], *, everything: bool
@@ -189,45 +184,41 @@ class _Answering:
         frames = [frame for frame in event.frames if frame.name in views]
         shown = [views[frame.name] for frame in frames if not _nothing(views[frame.name])]
         together = (
-            self._head.consensus(np.stack([v.vector for v in shown]), np.stack([v.general for v in shown]))
-            if shown
-            else None
+            self._head.consensus(np.stack([v.vector for v in shown]), generals(shown)) if shown else None
         )
         for frame in frames:
             if frame.label and not everything:
                 continue
             view = views[frame.name]
             species = self._nobody() if _nothing(view) or together is None else together
-            whole, moved = (
-                extended(self._tree, its[None])[0].astype(np.float32) for its in (view.whole, view.general)
-            )
-            yield frame, self._answered(frame, event, view, species, moved), Ways(whole, moved, species)
+            yield frame, self._answered(frame, event, view, species), self._ways(view, species)
 
-    def _answered(self, frame: Frame, event: Event, view: View, species: Floats, before: Floats) -> Answered:
-        path, probability = self._stands(species, STANDS_FROM)
+    def _ways(self, view: View, species: Floats) -> Ways:
+        whole, moved = (
+            extended(self._tree, general.species.probabilities[None])[0].astype(np.float32)
+            for general in (view.whole, view.general)
+        )
+        return Ways(whole, moved, species)
+
+    def _answered(self, frame: Frame, event: Event, view: View, species: Floats) -> Answered:
+        found = answer(self._tree, rolled(self._tree, species), STANDS_FROM)
         likeliest, sure = self._likeliest(species)
         rule: Rule = "site-head" if self._head.solved is not None else "general-head"
         return Answered(
             file=frame.name,
             event=event.name,
-            path=path,
-            probability=round(probability, 4),
+            path=found.path,
+            probability=round(found.probability, 4),
             likeliest=likeliest,
             likeliest_probability=round(sure, 4),
-            before=self._stands(before, self._thresholds)[0],
+            before=deepest(view.general).path,
             model=self._name,
             rule="nothing-moved" if _nothing(view) else rule,
         )
 
-    def _stands(self, species: Floats, thresholds: Mapping[str, float]) -> tuple[tuple[str, ...], float]:
-        scores = Scores("species", self._tree.species, species)
-        found = answer(self._tree, (scores, *roll_up(self._tree, scores)), thresholds)
-        return tuple(found.path), found.probability
-
     def _likeliest(self, species: Floats) -> tuple[tuple[str, ...], float]:
         """Down from the likeliest kingdom, each time to the likeliest child; no deeper than what was learned there."""
-        scores = Scores("species", self._tree.species, species)
-        _, kingdoms = roll_up(self._tree, scores)
+        _, _, kingdoms = rolled(self._tree, species)
         path: tuple[str, ...] = (kingdoms.best[0],)
         probability = kingdoms.best[1]
         learned = self._head.labels
@@ -275,10 +266,9 @@ def look(
         raise Stop(f"not one of these {len(frames):,} frames can be decoded; the first: {left_out[0]}")
     events = [event for _, event in kept]
     asked = [(frame, _moving(glimpses, events, at), glimpses[at].night) for at, (frame, _) in enumerate(kept)]
-    turns = [asked[at : at + FRAMES_A_TURN] for at in range(0, len(asked), FRAMES_A_TURN)]
-    worth = min(os.cpu_count() or 1, max(1, len(asked) // FRAMES_A_WORKER))
+    turns = in_turns(asked)
     views: dict[str, View] = {}
-    for done in _in_turn(turns, min(workers or worth, len(turns))):
+    for done in work_through(turns, _open_viewer, process_count(workers, len(asked), len(turns))):
         views |= done
         progress(len(done))
     return views, tuple(left_out)
@@ -302,32 +292,9 @@ def _moving(glimpses: Sequence[Glimpse], events: Sequence[str], at: int) -> tupl
 Turn = Sequence[tuple[Frame, tuple[Box, ...], bool]]
 
 
-def _in_turn(turns: Sequence[Turn], count: int) -> Iterator[dict[str, View]]:
-    if count <= 1:
-        eye = PlaceModel.open(load_zoo())
-        yield from (_seen(eye, turn) for turn in turns)
-        return
-    # Spawned, not forked: ONNX Runtime's and OpenCV's threads do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    try:
-        with ProcessPoolExecutor(count, context, _open_model) as pool:
-            yield from pool.map(_look, turns)
-    except BrokenProcessPool as error:
-        raise Stop(f"one of {count} processes was killed, perhaps for memory: try --workers 1") from error
+def _open_viewer() -> Callable[[Turn], dict[str, View]]:
+    return partial(_views, PlaceModel.open(load_zoo()))
 
 
-_eye: list[PlaceModel] = []
-"""Of a process of the pool: its one eye."""
-
-
-def _open_model() -> None:
-    cv2.setNumThreads(0)
-    _eye.append(PlaceModel.open(load_zoo()))
-
-
-def _look(turn: Turn) -> dict[str, View]:
-    return _seen(_eye[0], turn)
-
-
-def _seen(eye: PlaceModel, turn: Turn) -> dict[str, View]:
-    return {frame.name: eye.predict(decoded(frame), moving, night) for frame, moving, night in turn}
+def _views(model: PlaceModel, turn: Turn) -> dict[str, View]:
+    return {frame.name: model.predict(decoded(frame), moving, night) for frame, moving, night in turn}

@@ -31,10 +31,10 @@ from typing import Generic, TypeVar
 from models.answering.model_source import ModelSource
 from models.labels.calibration import answer
 from models.labels.scores import Scores
-from models.labels.taxonomy import Taxonomy, roll_up
+from models.labels.taxonomy import Taxonomy
 from models.site_learning.site_head import LocalHead
 from models.site_learning.site_model import STANDS_FROM
-from models.vision.tier_models import EdgePrediction, SitePrediction
+from models.vision.tier_models import EdgePrediction, SitePrediction, rolled
 
 SURE_FROM = 0.8
 """From this probability a label of the site's own needs no asking, and the cloud does not overrule it: above the half at which it stands,
@@ -85,8 +85,7 @@ def refined(sight: EdgePrediction, served: Served | None) -> EdgePrediction:
         return sight
     start, tree = time.perf_counter(), served.head.tree
     probabilities = served.head.consensus(sight.vector[None], sight.species.probabilities[None])
-    species = Scores("species", tree.species, probabilities)
-    family, kingdom = roll_up(tree, species)
+    species, family, kingdom = rolled(tree, probabilities)
     return replace(
         sight,
         species=species,

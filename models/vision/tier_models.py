@@ -113,8 +113,8 @@ def deepest(prediction: EdgePrediction | CloudPrediction) -> Answer:
     return answer(prediction.tree, prediction.scores, prediction.thresholds)
 
 
-def _rolled(tree: Taxonomy, species: Floats) -> tuple[Scores, Scores, Scores]:
-    """Scores over (species, families, kingdoms)."""
+def rolled(tree: Taxonomy, species: Floats) -> tuple[Scores, Scores, Scores]:
+    """Return the scores over (species, families, kingdoms) of probabilities (species,) over the tree."""
     scores = Scores("species", tree.species, species)
     return scores, *roll_up(tree, scores)
 
@@ -207,7 +207,7 @@ class EdgeModel:
     def _sight(
         self, species: Floats, person: float, raised: bool, vector: NDArray[np.uint8], start: float
     ) -> EdgePrediction:
-        scores, family, kingdom = _rolled(self.tree, species)
+        scores, family, kingdom = rolled(self.tree, species)
         return EdgePrediction(
             family=family,
             kingdom=kingdom,
@@ -242,7 +242,7 @@ class CloudModel:
     def predict(self, vector: NDArray[np.uint8]) -> CloudPrediction:
         """uint8 (k,), of this eye's space. Raises `Rejected` for one of another length."""
         start = time.perf_counter()
-        species, family, kingdom = _rolled(
+        species, family, kingdom = rolled(
             self.tree, self.head.species(components(vector, self.head.dimension), vector)
         )
         ms = (time.perf_counter() - start) * 1e3
