@@ -8,7 +8,7 @@ $ tierwise models evaluate ~/labelled --device-model glimpse
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -106,9 +106,9 @@ class OpenChain:
 
     def __call__(self) -> TierChain:
         """Raise `Stop` where a model is damaged or unknown."""
-        device = replace(SETTINGS.device, person_miss_rate=self.settings.device.person_miss_rate)
+        device = msgspec.structs.replace(SETTINGS.device, person_miss_rate=self.settings.device.person_miss_rate)
         return TierChain.open(
-            replace(SETTINGS, device=device),
+            msgspec.structs.replace(SETTINGS, device=device),
             device_model=self.device_model,
             families=open_edge_model(load_zoo(), self.settings, self.edge_model),
             ask_all=True,
