@@ -70,7 +70,7 @@ def measure_parts(settings: Settings, seconds: float) -> Parts:
 
 def answer_for(settings: Settings, device: int, seconds: float, start: Barrier, found: Queue[Parts]) -> None:
     """One process: answer one camera's frames, over and over, for so long; all processes start together."""
-    chain, origin = TierChain.open(settings), Parsed(SITE, devices()[device], "frame", "garden")
+    chain, origin = TierChain.open(settings), camera(device)
     frames = itertools.cycle(pictures(device))
     answer: ChainAnswer | None = None
     for data in itertools.islice(frames, WARM):
@@ -85,3 +85,8 @@ def answer_for(settings: Settings, device: int, seconds: float, start: Barrier, 
         count += 1
     parts.per_s, parts.cpu_ms = count / took_s, 1000 * (time.process_time() - began_cpu_s) / count
     found.put(parts)
+
+
+def camera(device: int) -> Parsed:
+    """Return the topic of a device's frames."""
+    return Parsed(SITE, devices()[device], "frame", "garden")
