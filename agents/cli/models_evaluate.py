@@ -106,7 +106,9 @@ class OpenChain:
 
     def __call__(self) -> TierChain:
         """Raise `Stop` where a model is damaged or unknown."""
-        device = msgspec.structs.replace(SETTINGS.device, person_miss_rate=self.settings.device.person_miss_rate)
+        device = msgspec.structs.replace(
+            SETTINGS.device, person_miss_rate=self.settings.device.person_miss_rate
+        )
         return TierChain.open(
             msgspec.structs.replace(SETTINGS, device=device),
             device_model=self.device_model,

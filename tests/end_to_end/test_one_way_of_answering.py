@@ -25,7 +25,12 @@ def comparable(result: Result) -> tuple[object, ...]:
 
 def test_the_chain_in_one_process_answers_as_the_running_roles_do(shared: Stack, listener: Listener) -> None:
     # The person comes last: a person also raises the levels of the frames that follow.
-    pictures = (photo("coffee.png"), photo("rocket.jpg"), photo("motorcycle_left.png"), photo("astronaut.png"))
+    pictures = (
+        photo("coffee.png"),
+        photo("rocket.jpg"),
+        photo("motorcycle_left.png"),
+        photo("astronaut.png"),
+    )
     frames = [*cats(3), *(jpeg(picture) for picture in pictures)]
     chain, lawn = TierChain.open(shared.settings), topics.parse(LAWN)
     assert lawn is not None and lawn.site == SITE

@@ -13,18 +13,17 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
-from models.labels.calibration import answer
 from models.labels.scores import Scores
 from models.labels.taxonomy import KINGDOMS, Taxonomy, load_taxonomy
 from models.shipped import load_zoo
 from models.site_learning import drift
 from models.train.pictures.data import Pack, open_pack
-from models.vision.tier_models import EdgeModel, EdgePrediction, Picture
+from models.vision.tier_models import EdgeModel, EdgePrediction, Picture, deepest
 
 STREAMS = 20
 BEFORE, AFTER = 500, 400
@@ -77,7 +76,6 @@ class Photos:
         self, pack: Pack, tree: Taxonomy, eye: EdgeModel, views: Sequence[str] = tuple(VIEWS)
     ) -> None:
         rng = np.random.default_rng(0)
-        self._tree = tree
         rows: dict[int, list[int]] = {}
         for row in pack.rows("test"):
             rows.setdefault(tree.species.index(tree.find(pack.species[row])), []).append(row)
@@ -105,7 +103,7 @@ class Photos:
         if not known:
             without = np.where(np.arange(len(scores.labels)) == family, 0.0, scores.probabilities)
             scores = Scores("family", scores.labels, (without / without.sum()).astype(np.float32))
-        found = answer(self._tree, (scores, sight.kingdom), sight.thresholds)
+        found = deepest(replace(sight, family=scores))
         return Shown(sight, found.path, found.probability)
 
 
