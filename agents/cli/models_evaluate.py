@@ -24,7 +24,7 @@ from agents.rollout.imported_models import open_edge_model
 from models.answering.tier_chain import SETTINGS, TierChain
 from models.evaluation.evaluate import evaluate as evaluated
 from models.evaluation.metrics import measure
-from models.evaluation.photo_set import HOW_TO_LABEL, Labelled, Photo, read_photos
+from models.evaluation.photo_set import HOW_TO_LABEL, LabelledPhotos, Photo, read_photos
 from models.evaluation.plots import draw, require_matplotlib
 from models.evaluation.report import render
 from models.labels.taxonomy import load_taxonomy
@@ -117,14 +117,16 @@ class OpenChain:
         )
 
 
-def _photos(source: Path | None, pack: Pack | None, labels_map: Path | None, skip_bad: bool) -> Labelled:
+def _photos(
+    source: Path | None, pack: Pack | None, labels_map: Path | None, skip_bad: bool
+) -> LabelledPhotos:
     if source is not None and pack is None:
         return read_photos(source, labels_map=labels_map, skip_bad=skip_bad)
     if source is not None:
         raise Stop("give photos or --pack, not both")
     if pack is None and not (data_root() / "wild256").is_dir():
         raise Stop(f"no photos are given: {HOW_TO_LABEL}")
-    return Labelled(_pack_photos(pack or "wild256"))
+    return LabelledPhotos(_pack_photos(pack or "wild256"))
 
 
 def _pack_photos(name: Pack) -> tuple[Photo, ...]:

@@ -44,7 +44,7 @@ from models.answering.edge import Families
 from models.shipped import load_zoo
 from models.site_learning.lesson_log import General
 from models.site_learning.site_answers import SiteModels
-from models.site_learning.site_head import Background
+from models.site_learning.site_head import BackgroundSums
 from models.vision.tier_models import EdgeModel
 from pipeline import topics
 from pipeline.clock import Clock, SystemClock
@@ -123,7 +123,7 @@ class Edge:
             self._store,
             local.serve,
             General.of(serving.eye),
-            Background.of(zoo.sums()),
+            BackgroundSums.of(zoo.sums()),
             self.metrics,
             self._tell_status,
         )

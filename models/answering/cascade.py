@@ -78,7 +78,7 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class CascadeRule:
     """One row of the table."""
 
     name: str
@@ -100,8 +100,8 @@ def _label(situation: Situation) -> str:
 _NEAR = (Tier.DEVICE, Tier.EDGE)
 _DEPTHS = {Rank.KINGDOM: 1, Rank.FAMILY: 2, Rank.SPECIES: 3}
 
-RULES: tuple[Rule, ...] = (
-    Rule(
+RULES: tuple[CascadeRule, ...] = (
+    CascadeRule(
         "nothing-moved",
         (Tier.DEVICE,),
         False,
@@ -109,7 +109,7 @@ RULES: tuple[Rule, ...] = (
         lambda s: s.stands is not None,
         lambda s: f"nothing moved: the answer of event {s.stands} stands",
     ),
-    Rule(
+    CascadeRule(
         "person-in-frame",
         _NEAR,
         False,
@@ -117,7 +117,7 @@ RULES: tuple[Rule, ...] = (
         lambda s: s.person_raised,
         lambda s: f"a person may be in the frame ({s.person:.2f}): pixels and feature stay on the device",
     ),
-    Rule(
+    CascadeRule(
         "person-a-moment-ago",
         (Tier.DEVICE,),
         False,
@@ -127,7 +127,7 @@ RULES: tuple[Rule, ...] = (
             f"a person was in the frame {s.person_ago_s:.1f} s ago: pixels and feature stay on the device"
         ),
     ),
-    Rule(
+    CascadeRule(
         "wants-no-deeper",
         _NEAR,
         False,
@@ -135,7 +135,7 @@ RULES: tuple[Rule, ...] = (
         lambda s: s.wants is Rank.KINGDOM,
         lambda s: f"the stream wants {s.wants}: no need to ask further",
     ),
-    Rule(
+    CascadeRule(
         "nothing-living",
         _NEAR,
         False,
@@ -143,7 +143,7 @@ RULES: tuple[Rule, ...] = (
         lambda s: _label(s) == "other" and s.probability >= NOTHING_LIVING,
         lambda s: f"nothing living to name ({s.probability:.2f} other)",
     ),
-    Rule(
+    CascadeRule(
         "site-knows",
         (Tier.EDGE,),
         False,
@@ -151,7 +151,7 @@ RULES: tuple[Rule, ...] = (
         lambda s: bool(s.known_here) and (s.known_here in LEAVES or len(s.known_here) >= _DEPTHS[s.wants]),
         lambda s: f"labels of this site name {s.known_here[-1]} ({s.probability:.2f}): no need to ask",
     ),
-    Rule(
+    CascadeRule(
         "sure-of-family",
         (Tier.EDGE,),
         False,
@@ -161,7 +161,7 @@ RULES: tuple[Rule, ...] = (
         ),
         lambda s: f"margin {s.margin:.2f} >= {RISK_MARGIN}: {_label(s)} stands",
     ),
-    Rule(
+    CascadeRule(
         "already-asked",
         (Tier.EDGE,),
         False,
@@ -169,7 +169,7 @@ RULES: tuple[Rule, ...] = (
         lambda s: s.asked is not None,
         lambda s: f"the cloud was asked about this sighting with event {s.asked}",
     ),
-    Rule(
+    CascadeRule(
         "policy-keeps-pixels",
         (Tier.DEVICE,),
         False,
@@ -177,7 +177,7 @@ RULES: tuple[Rule, ...] = (
         lambda s: not s.may_leave,
         lambda s: f"policy keeps these pixels on the device{'; ' + s.advice if s.advice else ''}",
     ),
-    Rule(
+    CascadeRule(
         "policy-keeps-feature",
         (Tier.EDGE,),
         False,
@@ -185,7 +185,7 @@ RULES: tuple[Rule, ...] = (
         lambda s: not s.may_leave,
         lambda s: f"policy keeps this feature at the site{'; ' + s.advice if s.advice else ''}",
     ),
-    Rule(
+    CascadeRule(
         "person-check-too-weak",
         (Tier.DEVICE,),
         False,
@@ -197,7 +197,7 @@ RULES: tuple[Rule, ...] = (
             f"person_miss_rate = {math.ceil(s.person_miss_rate * 100) / 100:g}"
         ),
     ),
-    Rule(
+    CascadeRule(
         "ask-the-edge",
         (Tier.DEVICE,),
         True,
@@ -205,7 +205,7 @@ RULES: tuple[Rule, ...] = (
         lambda _: True,
         lambda s: f"the stream wants {s.wants}: ask {_next(s.tier)}",
     ),
-    Rule(
+    CascadeRule(
         "wants-species",
         (Tier.EDGE,),
         True,
@@ -213,7 +213,7 @@ RULES: tuple[Rule, ...] = (
         lambda s: s.wants is Rank.SPECIES,
         lambda s: f"the stream wants {s.wants}: ask {_next(s.tier)}",
     ),
-    Rule(
+    CascadeRule(
         "margin-below-risk",
         (Tier.EDGE,),
         True,
@@ -221,7 +221,7 @@ RULES: tuple[Rule, ...] = (
         lambda _: True,
         lambda s: f"margin {s.margin:.2f} < {RISK_MARGIN}: ask {_next(s.tier)}",
     ),
-    Rule(
+    CascadeRule(
         "species-named",
         (Tier.CLOUD,),
         False,
@@ -229,7 +229,7 @@ RULES: tuple[Rule, ...] = (
         lambda s: len(s.path) > 2,
         lambda s: f"{_label(s)} at {s.probability:.2f}",
     ),
-    Rule(
+    CascadeRule(
         "rolled-up",
         (Tier.CLOUD,),
         False,

@@ -9,7 +9,7 @@ consensus over them. Who stays is told again every `LONGEST_S`, as another sight
     'a'
     >>> join(two, event="c", time_s=60.0, label="animal", gap_s=30.0).id
     'c'
-    >>> consensus([Tally(("animal", "Felidae"), frames=2, weight=18_000), Tally(("animal",), frames=1, weight=6_000)])
+    >>> consensus([AnswerTally(("animal", "Felidae"), frames=2, weight=18_000), AnswerTally(("animal",), frames=1, weight=6_000)])
     Consensus(path=('animal', 'Felidae'), probability=0.8, frames=3, agree=3)
 """
 
@@ -69,7 +69,7 @@ def _alike(one: str, other: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class AnswerTally:
     """How many frames have this as their deepest answer so far."""
 
     path: tuple[str, ...]
@@ -99,7 +99,7 @@ class Consensus:
     agree: int
 
 
-def consensus(tallies: Sequence[Tally]) -> Consensus:
+def consensus(tallies: Sequence[AnswerTally]) -> Consensus:
     """Walk down the label tree, at each rank to the child with the greatest weight.
 
     A child is taken while it holds more than half of the weight of the frames that answered at that rank, so that

@@ -4,7 +4,7 @@ Photos are answered by `models.answering.tier_chain`, which asks every tier abou
 are over all photos. With `apart_s` the photos of a folder are a fixed camera's frames, in the order of their names: the
 motion gate runs over them as on a device, and where nothing moved the earlier answer stands::
 
-    photo --TierChain(ask_all)--> ChainAnswer --> Outcome
+    photo --TierChain(ask_all)--> ChainAnswer --> PhotoOutcome
 
 Example::
 
@@ -48,7 +48,7 @@ class TierOutcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class PhotoOutcome:
     """The tiers' answers about one photo, and the situations that the cascade decides by at device and edge.
 
     `ms` and `sent` (bytes by hop) are empty where an earlier answer `stands`: no model was asked, nothing was sent.
@@ -75,7 +75,7 @@ class Evaluation:
     `apart_s`: the seconds between two frames of one camera, where photos were taken for frames.
     """
 
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[PhotoOutcome, ...]
     models: Mapping[str, str]
     left_out: tuple[str, ...] = ()
     apart_s: float | None = None
@@ -122,7 +122,7 @@ def evaluate(
     chain = opener()
     names = chain.names
     answering = partial(_answering, (lambda: chain) if count <= 1 else opener, apart_s)
-    outcomes: list[Outcome] = []
+    outcomes: list[PhotoOutcome] = []
     left_out: list[str] = []
     # Closed at once when a photo ends it, so that no further turn begins.
     with closing(work_through(turns, answering, count)) as all_done:
@@ -130,7 +130,7 @@ def evaluate(
             bad = [each for each in done if isinstance(each, str)]
             if bad and not skip_bad:
                 raise Stop(f"{bad[0]}; correct it, or: --skip-bad leaves out such photos")
-            outcomes += [each for each in done if isinstance(each, Outcome)]
+            outcomes += [each for each in done if isinstance(each, PhotoOutcome)]
             left_out += bad
             progress(len(done))
     if not outcomes:
@@ -148,15 +148,15 @@ def _cameras(photos: Sequence[Photo]) -> list[Sequence[Photo]]:
 
 def _answering(
     opener: Callable[[], TierChain], apart_s: float | None
-) -> Callable[[Sequence[Photo]], list[Outcome | str]]:
+) -> Callable[[Sequence[Photo]], list[PhotoOutcome | str]]:
     return partial(_outcomes, opener(), apart_s)
 
 
-def _outcomes(chain: TierChain, apart_s: float | None, photos: Sequence[Photo]) -> list[Outcome | str]:
+def _outcomes(chain: TierChain, apart_s: float | None, photos: Sequence[Photo]) -> list[PhotoOutcome | str]:
     """Return each photo's outcome, or the reason why it has none: single photos, or one camera's frames."""
-    outcomes: list[Outcome | str] = []
+    outcomes: list[PhotoOutcome | str] = []
     before: ChainAnswer | None = None
-    outcome: Outcome | None = None
+    outcome: PhotoOutcome | None = None
     start_s = float(int(SystemClock().now()))  # whole seconds: sums with `apart_s` stay exact
     for at, photo in enumerate(photos):
         try:
@@ -172,14 +172,14 @@ def _outcomes(chain: TierChain, apart_s: float | None, photos: Sequence[Photo]) 
     return outcomes
 
 
-def _outcome(photo: Photo, answer: ChainAnswer, before: Outcome | None) -> Outcome:
+def _outcome(photo: Photo, answer: ChainAnswer, before: PhotoOutcome | None) -> PhotoOutcome:
     """Return a photo's outcome; where nothing moved, the tiers' answers are those of `before`."""
     device, edge, cloud = answer.device, answer.edge, answer.cloud
     if edge is None or cloud is None:
         assert before is not None, "every tier answers a first frame"
         return replace(before, name=photo.name, truth=photo.truth, device=device.situation, ms={}, sent={})
     assert answer.event is not None and isinstance(answer.event.body, Crop), "the settings send pixels"
-    return Outcome(
+    return PhotoOutcome(
         name=photo.name,
         truth=photo.truth,
         tiers={

@@ -21,7 +21,7 @@ PARTS_LOOKED_AT = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class View:
+class FrameView:
     """What was seen of a frame.
 
     `moved`: it differs from the background; `seen`: the device's eye sees a person or an animal in it. `vector` is uint8 (d,), of
@@ -68,13 +68,13 @@ class PlaceModel:
             zoo.device_model(), zoo.backbone(), projection(manifest), frame_head(manifest), zoo.cloud_model()
         )
 
-    def predict(self, frame: Picture, moving: Sequence[Box], night: bool) -> View:
+    def predict(self, frame: Picture, moving: Sequence[Box], night: bool) -> FrameView:
         """BGR uint8 (height, width, 3) and where something moved, the largest first; nowhere, if nothing did."""
         region = self._clearest(frame, moving)
         sight = self._device.predict(frame, region)
         box = sight.crop_box if region is None or region == Box.WHOLE else region
         of = {each: self._vector(frame, each) for each in {Box.WHOLE, box, sight.crop_box}}
-        return View(
+        return FrameView(
             moved=bool(moving),
             seen=sight.person_raised or sight.kingdom.best[0] in LIVING,
             box=box,

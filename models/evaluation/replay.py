@@ -3,7 +3,7 @@
 The way of a site in one go: every frame is looked at once (in several processes), labelled visits become lessons in the
 order of their time, each behind the gate of `models.site_learning.site_model`, and the last head answers what nobody labelled::
 
-    FrameSequence --glimpsed, PlaceModel--> Views --Local.learn, visit by visit--> Local --> Answered, one a frame
+    FrameSequence --glimpsed, PlaceModel--> Views --SiteModel.learn, visit by visit--> SiteModel --> ReplayedFrame, one a frame
 
 Where every frame has a label, the first share of the visits is learned from and the rest is answered as if it had none: then
 the labels tell what they were worth (`Replay.truths`).
@@ -26,15 +26,15 @@ import msgspec
 import numpy as np
 
 from models.answering.frame_gate import DECODE_PX
-from models.evaluation.frame_sequence import Event, Frame, FrameSequence
-from models.evaluation.place_model import PlaceModel, View
+from models.evaluation.frame_sequence import CameraVisit, Frame, FrameSequence
+from models.evaluation.place_model import FrameView, PlaceModel
 from models.evaluation.process_pool import in_turns, process_count, work_through
 from models.heads.linear import Floats
 from models.labels.calibration import answer
 from models.labels.taxonomy import Taxonomy
 from models.shipped import load_zoo
 from models.site_learning.site_head import Lesson, extended
-from models.site_learning.site_model import STANDS_FROM, Local, Verdict
+from models.site_learning.site_model import STANDS_FROM, LessonVerdict, SiteModel
 from models.vision import images, motion
 from models.vision.boxes import Box
 from models.vision.night_background import Glimpse, background, glimpsed
@@ -47,7 +47,7 @@ LABELS_LEAST = 2
 Rule = Literal["nothing-moved", "site-head", "general-head"]
 
 
-class Answered(msgspec.Struct, frozen=True):
+class ReplayedFrame(msgspec.Struct, frozen=True):
     """One frame's line of ``--json``.
 
     `path` is what stands: labels from the kingdom down as far as they are likelier than not, with the last one's `probability`. `likeliest` goes on down to the species, or to the label that was learned, with `likeliest_probability`. `before` is the
@@ -66,7 +66,7 @@ class Answered(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Ways:
+class SpeciesByMethod:
     """Species (s,) over the sequence's tree of one frame, by the general head on the whole frame, on what moved, and as learned."""
 
     whole: Floats
@@ -78,13 +78,13 @@ class Ways:
 class Replay:
     """Answers in time order; `truths` and `ways` of each where all frames had labels; what became of the lessons, and their ms."""
 
-    answers: tuple[Answered, ...]
-    local: Local
-    verdicts: tuple[Verdict, ...]
+    answers: tuple[ReplayedFrame, ...]
+    local: SiteModel
+    verdicts: tuple[LessonVerdict, ...]
     ms: tuple[float, ...]
     left_out: tuple[str, ...]
     truths: tuple[str, ...] = ()
-    ways: tuple[Ways, ...] = ()
+    ways: tuple[SpeciesByMethod, ...] = ()
 
 
 def replay(
@@ -104,7 +104,7 @@ def replay(
     views, left_out = look(sequence, workers, progress)
     manifest = load_zoo().manifest("lite0")
     some = next(iter(views.values()))
-    local = Local.start(
+    local = SiteModel.start(
         sequence.tree,
         general=manifest.title,
         site=stream,
@@ -132,7 +132,9 @@ def replay(
     )
 
 
-def _dealt(events: Sequence[Event], train_share: float) -> tuple[list[Event], list[Event], bool]:
+def _dealt(
+    events: Sequence[CameraVisit], train_share: float
+) -> tuple[list[CameraVisit], list[CameraVisit], bool]:
     """Visits to learn from and visits to answer; whether the labels of those are known, to measure by."""
     measured = all(frame.label for event in events for frame in event.frames)
     if measured:
@@ -154,9 +156,9 @@ def _dealt(events: Sequence[Event], train_share: float) -> tuple[list[Event], li
     return taught, asked, measured
 
 
-def _lessons(event: Event, views: Mapping[str, View]) -> Iterator[Lesson]:
+def _lessons(event: CameraVisit, views: Mapping[str, FrameView]) -> Iterator[Lesson]:
     """A visit's labelled frames, a lesson a label: where the animal has left, the last frames are `other`."""
-    by_label: dict[str, list[View]] = {}
+    by_label: dict[str, list[FrameView]] = {}
     for frame in event.frames:
         if frame.label and frame.name in views:
             by_label.setdefault(frame.label, []).append(views[frame.name])
@@ -164,7 +166,7 @@ def _lessons(event: Event, views: Mapping[str, View]) -> Iterator[Lesson]:
         yield Lesson(label, np.stack([v.vector for v in its]), generals(its))
 
 
-def generals(views: Sequence[View]) -> Floats:
+def generals(views: Sequence[FrameView]) -> Floats:
     """Return the general head's species of some views, (n, species)."""
     return np.stack([view.general.species.probabilities for view in views])
 
@@ -172,14 +174,14 @@ def generals(views: Sequence[View]) -> Floats:
 class _Answering:
     """The last head, asked about visits."""
 
-    def __init__(self, tree: Taxonomy, local: Local) -> None:
+    def __init__(self, tree: Taxonomy, local: SiteModel) -> None:
         self._tree = tree
         self._head = local.head()
         self._name = local.name
 
     def event(
-        self, event: Event, views: Mapping[str, View], *, everything: bool
-    ) -> Iterator[tuple[Frame, Answered, Ways]]:
+        self, event: CameraVisit, views: Mapping[str, FrameView], *, everything: bool
+    ) -> Iterator[tuple[Frame, ReplayedFrame, SpeciesByMethod]]:
         """Each frame that is to be answered: alone where nothing is to be seen, otherwise by what its visit's frames say together."""
         frames = [frame for frame in event.frames if frame.name in views]
         shown = [views[frame.name] for frame in frames if not _nothing(views[frame.name])]
@@ -193,18 +195,18 @@ class _Answering:
             species = self._nobody() if _nothing(view) or together is None else together
             yield frame, self._answered(frame, event, view, species), self._ways(view, species)
 
-    def _ways(self, view: View, species: Floats) -> Ways:
+    def _ways(self, view: FrameView, species: Floats) -> SpeciesByMethod:
         whole, moved = (
             extended(self._tree, general.species.probabilities[None])[0].astype(np.float32)
             for general in (view.whole, view.general)
         )
-        return Ways(whole, moved, species)
+        return SpeciesByMethod(whole, moved, species)
 
-    def _answered(self, frame: Frame, event: Event, view: View, species: Floats) -> Answered:
+    def _answered(self, frame: Frame, event: CameraVisit, view: FrameView, species: Floats) -> ReplayedFrame:
         found = answer(self._tree, rolled(self._tree, species), STANDS_FROM)
         likeliest, sure = self._likeliest(species)
         rule: Rule = "site-head" if self._head.solved is not None else "general-head"
-        return Answered(
+        return ReplayedFrame(
             file=frame.name,
             event=event.name,
             path=found.path,
@@ -240,7 +242,7 @@ class _Answering:
         return species
 
 
-def _nothing(view: View) -> bool:
+def _nothing(view: FrameView) -> bool:
     return not view.moved and not view.seen
 
 
@@ -249,7 +251,7 @@ def _nothing(view: View) -> bool:
 
 def look(
     sequence: FrameSequence, workers: int | None, progress: Callable[[int], None]
-) -> tuple[dict[str, View], tuple[str, ...]]:
+) -> tuple[dict[str, FrameView], tuple[str, ...]]:
     """A view of each frame by its name, and a line about each that does not decode."""
     frames = [(frame, event.name) for event in sequence.events for frame in event.frames]
     glimpses: list[Glimpse] = []
@@ -267,7 +269,7 @@ def look(
     events = [event for _, event in kept]
     asked = [(frame, _moving(glimpses, events, at), glimpses[at].night) for at, (frame, _) in enumerate(kept)]
     turns = in_turns(asked)
-    views: dict[str, View] = {}
+    views: dict[str, FrameView] = {}
     for done in work_through(turns, _open_viewer, process_count(workers, len(asked), len(turns))):
         views |= done
         progress(len(done))
@@ -292,9 +294,9 @@ def _moving(glimpses: Sequence[Glimpse], events: Sequence[str], at: int) -> tupl
 Turn = Sequence[tuple[Frame, tuple[Box, ...], bool]]
 
 
-def _open_viewer() -> Callable[[Turn], dict[str, View]]:
+def _open_viewer() -> Callable[[Turn], dict[str, FrameView]]:
     return partial(_views, PlaceModel.open(load_zoo()))
 
 
-def _views(model: PlaceModel, turn: Turn) -> dict[str, View]:
+def _views(model: PlaceModel, turn: Turn) -> dict[str, FrameView]:
     return {frame.name: model.predict(decoded(frame), moving, night) for frame, moving, night in turn}

@@ -2,7 +2,7 @@
 
 ::
 
-    crop or vector --general eye--> EdgePrediction (species, vector) --LocalHead--> EdgePrediction (model lite0@3+home.17, site's word)
+    crop or vector --general eye--> EdgePrediction (species, vector) --SiteHead--> EdgePrediction (model lite0@3+home.17, site's word)
 
 Where the site has learned nothing, or another model saw than the one that its head was transferred from (a release is being
 tried), a sight stays as the general eye saw it. The vector that the cloud reads and the look for persons are always the general
@@ -16,7 +16,7 @@ tree lacks, and all else stands by the general thresholds.
 Example::
 
     eyes = SiteModels(serving)
-    eyes.serve(Served(site.name, site.general, site.head(), own=frozenset()))
+    eyes.serve(ServedHead(site.name, site.general, site.head(), own=frozenset()))
     _, sight = eyes.look("home/cam1/garden", lambda eye: eye.predict(crop))
     sight.model                 # "lite0@3+home.17"
 """
@@ -32,7 +32,7 @@ from models.answering.model_source import ModelSource
 from models.labels.calibration import answer
 from models.labels.scores import Scores
 from models.labels.taxonomy import Taxonomy
-from models.site_learning.site_head import LocalHead
+from models.site_learning.site_head import SiteHead
 from models.site_learning.site_model import STANDS_FROM
 from models.vision.tier_models import EdgePrediction, SitePrediction, rolled
 
@@ -45,14 +45,14 @@ M = TypeVar("M")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Served:
+class ServedHead:
     """A site's head as it answers: under `name`, for sights of the model `general`. `own` are labels that its tree lacks; `weighed`
     says whether the site had visits enough to calibrate its probabilities by.
     """
 
     name: str
     general: str
-    head: LocalHead
+    head: SiteHead
     own: frozenset[str] = frozenset()
     weighed: bool = True
 
@@ -62,14 +62,14 @@ class SiteModels(Generic[M]):
 
     def __init__(self, general: ModelSource[M, EdgePrediction]) -> None:
         self._general = general
-        self._served: Served | None = None
+        self._served: ServedHead | None = None
 
     def name_beside(self, general: str) -> str:
         """What a sight by this general model is named for."""
         served = self._served
         return served.name if served and served.general == general else general
 
-    def serve(self, served: Served | None) -> None:
+    def serve(self, served: ServedHead | None) -> None:
         """From the next sight on; None: the general eyes alone."""
         self._served = served
 
@@ -79,7 +79,7 @@ class SiteModels(Generic[M]):
         return eye, refined(sight, self._served)
 
 
-def refined(sight: EdgePrediction, served: Served | None) -> EdgePrediction:
+def refined(sight: EdgePrediction, served: ServedHead | None) -> EdgePrediction:
     """A general eye's sight as the site's head has it; unchanged, where it has none for this eye."""
     if served is None or served.general != sight.model or sight.species is None:
         return sight
@@ -99,7 +99,7 @@ def refined(sight: EdgePrediction, served: Served | None) -> EdgePrediction:
     )
 
 
-def word(tree: Taxonomy, scores: Sequence[Scores], served: Served) -> SitePrediction | None:
+def word(tree: Taxonomy, scores: Sequence[Scores], served: ServedHead) -> SitePrediction | None:
     """What the site's own labels say; None where what is likelier than not lies under none of them."""
     path = answer(tree, scores, STANDS_FROM).path
     spoken = served.head.labels if served.weighed else served.own

@@ -23,9 +23,9 @@ from models.labels.taxonomy import Species, Taxonomy
 from models.labels.taxonomy_growth import grown
 from models.training.new_label_weight import Photos, choose
 from models.training.report import (
-    Figures,
     Limits,
     OfSite,
+    TrainingFigures,
     TrainingReport,
     complaints,
     figures,
@@ -95,8 +95,8 @@ class Candidate(NamedTuple):
     calibration: Calibration
     tree: Taxonomy
     few: dict[str, int]
-    golden: Figures
-    held: Figures
+    golden: TrainingFigures
+    held: TrainingFigures
     refused: tuple[str, ...]
 
 
@@ -189,7 +189,7 @@ class Training:
         calibration = choose(self.base, tree, learned, self.golden[0], judged)
         solved = self.base.solved(tree, learned, calibration)
 
-        def after(photos: Photos) -> Figures:
+        def after(photos: Photos) -> TrainingFigures:
             logits = solved.logits(photos.vectors)
             its = calibration
             species = witnessed(tree, photos.tuned, logits, its.cloud, its.solved_share, its.novelty)
@@ -213,7 +213,7 @@ class Training:
             if count < LEAST_EVENTS and (count or label in names)
         }
 
-    def before(self, photos: Photos) -> Figures:
+    def before(self, photos: Photos) -> TrainingFigures:
         """What the serving model makes of them."""
         grown_ = self.base.grown(self.serving)
         its = grown_.calibration

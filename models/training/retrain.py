@@ -42,7 +42,7 @@ JUDGING_OF: Final = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Outcome:
+class TrainingOutcome:
     """A release, or none; the report tells why."""
 
     release: HeadRelease | None
@@ -60,7 +60,7 @@ def retrain(
     version: int,
     about: About | None = None,
     limits: Limits = LIMITS,
-) -> Outcome:
+) -> TrainingOutcome:
     """Makes the next release from all that was learned so far.
 
     Parameters
@@ -93,7 +93,7 @@ def retrain(
     )
     told, (best, spoilers) = about or About(), training.best(limits)
     report = training.report(best, spoilers, f"{base.manifest.name}@{version}", told)
-    return Outcome(None if best.refused else training.release(best, version, told, report), report)
+    return TrainingOutcome(None if best.refused else training.release(best, version, told, report), report)
 
 
 def _checked(base: HeadBase, tree: Taxonomy, sites: Mapping[str, Sums], held: Held) -> dict[str, Sums]:

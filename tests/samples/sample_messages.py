@@ -11,7 +11,7 @@ import msgspec
 from agents.demo.scenes import photo_folder
 from models.series.occupancy import OccupancyModel
 from models.shipped import load_zoo
-from models.site_learning.site_head import Background
+from models.site_learning.site_head import BackgroundSums
 from models.vision import images
 from models.vision.tier_models import CloudModel, DeviceModel, EdgeModel
 from pipeline import clock, ids
@@ -108,8 +108,8 @@ def edge_model() -> EdgeModel:
 
 
 @functools.cache
-def background() -> Background:
-    return Background.of(load_zoo().sums())
+def background() -> BackgroundSums:
+    return BackgroundSums.of(load_zoo().sums())
 
 
 @functools.cache

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from models.answering.cascade import Situation
-from models.evaluation.evaluate import TIERS, Evaluation, Outcome, TierOutcome
-from models.evaluation.metrics import Report, measure
+from models.evaluation.evaluate import TIERS, Evaluation, PhotoOutcome, TierOutcome
+from models.evaluation.metrics import EvaluationReport, measure
 from models.labels.taxonomy import RANKS, load_taxonomy
 from pipeline.messages import Rank, Tier
 
@@ -23,7 +23,7 @@ def outcome(
     answered: Mapping[str, tuple[str, ...]] | None = None,
     device: Mapping[str, Any] | None = None,
     edge: Mapping[str, Any] | None = None,
-) -> Outcome:
+) -> PhotoOutcome:
     """The tiers find `best`, and answer it as deep as each may, or as `answered` says; `device` and `edge` change the
     situations that the cascade decides by.
     """
@@ -33,7 +33,7 @@ def outcome(
     def situation(tier: Tier, more: Mapping[str, Any] | None) -> Situation:
         return replace(Situation(tier, Rank.SPECIES, paths[tier], probability, probability), **(more or {}))
 
-    return Outcome(
+    return PhotoOutcome(
         name="photo",
         truth=truth,
         tiers={
@@ -51,5 +51,5 @@ def _likeliest(best: tuple[str, ...], probability: float, ranks: int) -> Mapping
     return {rank: (best[min(depth, len(best) - 1)], probability) for depth, rank in enumerate(RANKS[:ranks])}
 
 
-def report(*outcomes: Outcome, **more: Any) -> Report:
+def report(*outcomes: PhotoOutcome, **more: Any) -> EvaluationReport:
     return measure(Evaluation(outcomes, {"device": "lite0@1"}), **more)

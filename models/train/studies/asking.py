@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from models.labels.taxonomy import Taxonomy, load_taxonomy
 from models.shipped import load_zoo
 from models.site_learning.active_learning import Moment, Pace, decide, novelty, score
-from models.site_learning.site_head import Lesson, LocalHead
-from models.site_learning.site_model import Local
+from models.site_learning.site_head import Lesson, SiteHead
+from models.site_learning.site_model import SiteModel
 from models.train.pictures.data import open_pack
 from models.train.studies.drift import Photos
 from models.vision.tier_models import CloudModel
@@ -69,7 +69,7 @@ def run(tree: Taxonomy, shown: dict[int, list[Picture]], way: Score, seed: int) 
     families = rng.permutation(list(shown)).tolist()
     shares = 1 / np.arange(1, len(families) + 1)
     tested = [its for family in families for its in shown[family][:HELD]]
-    site = Local.start(tree, general="lite0@1", site="camera", space="s", dimension=len(tested[0].vector))
+    site = SiteModel.start(tree, general="lite0@1", site="camera", space="s", dimension=len(tested[0].vector))
     head = site.head()
     pace, known, right = Pace(), list[NDArray[np.uint8]](), list[float]()
     for day in range(DAYS):
@@ -92,7 +92,7 @@ def run(tree: Taxonomy, shown: dict[int, list[Picture]], way: Score, seed: int) 
     return right, len(known)
 
 
-def answered(tree: Taxonomy, head: LocalHead, its: Picture) -> NDArray[np.float64]:
+def answered(tree: Taxonomy, head: SiteHead, its: Picture) -> NDArray[np.float64]:
     """What the site says of a picture, over the families of the tree."""
     species = np.asarray(head.consensus(its.vector[None], its.general[None]), np.float64)
     families = np.zeros(len(head.tree.families))

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from models.evaluation.evaluate import Evaluation, Outcome, evaluate, open_chain
+from models.evaluation.evaluate import Evaluation, PhotoOutcome, evaluate, open_chain
 from models.evaluation.metrics import measure
 from models.evaluation.photo_set import Photo, read_photos
 from models.evaluation.report import render
@@ -39,7 +39,7 @@ def done(folder: Path) -> Evaluation:
     return evaluate(read_photos(folder).photos)
 
 
-def said(outcome: Outcome) -> tuple[object, ...]:
+def said(outcome: PhotoOutcome) -> tuple[object, ...]:
     """All but the milliseconds."""
     return outcome.name, outcome.truth, outcome.tiers, outcome.device.person_raised, outcome.sent
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sample_outcomes import JAGUAR, TIGER, WOLF, outcome, report
 
 from models.evaluation.evaluate import Evaluation
-from models.evaluation.metrics import Report, measure, rate
+from models.evaluation.metrics import EvaluationReport, measure, rate
 from models.evaluation.report import render
 from models.labels.taxonomy import UnknownLabel
 
@@ -127,7 +127,7 @@ def test_what_each_tier_hands_on_depends_on_what_is_wanted() -> None:
 
 def test_a_report_survives_as_json() -> None:
     its = report(outcome(TIGER), outcome(("person",), device=RAISED), left_out=("x.jpg: damaged",))
-    assert msgspec.json.decode(msgspec.json.encode(its), type=Report) == its
+    assert msgspec.json.decode(msgspec.json.encode(its), type=EvaluationReport) == its
     assert "1 left out" in render(its)
 
 

@@ -13,7 +13,7 @@ from models.labels.calibration import DEFAULT_THRESHOLDS
 from models.labels.scores import Scores
 from models.labels.taxonomy import Taxonomy, roll_up
 from models.site_learning.lesson_log import Learning
-from models.site_learning.site_answers import SURE_FROM, Served, SiteModels, refined
+from models.site_learning.site_answers import SURE_FROM, ServedHead, SiteModels, refined
 from models.vision.boxes import Box
 from models.vision.tier_models import EdgePrediction
 
@@ -62,7 +62,7 @@ def look(eyes: SiteModels[FlatModel], label: str, seed: int = 99) -> EdgePredict
     return eyes.look("home/cam1/garden", lambda eye: eye.predict_vector(vector(label, seed)))[1]
 
 
-def served(paths: tuple[tuple[str, ...], ...] = (*PATHS, NEW), visits: int = 40) -> Served:
+def served(paths: tuple[tuple[str, ...], ...] = (*PATHS, NEW), visits: int = 40) -> ServedHead:
     learning = Learning.start(general(), site="home")
     for number in range(visits):
         learning, _ = learning.taught(taught(number, paths[number % len(paths)]))
@@ -72,7 +72,7 @@ def served(paths: tuple[tuple[str, ...], ...] = (*PATHS, NEW), visits: int = 40)
 
 
 @pytest.fixture(scope="module")
-def site() -> Served:
+def site() -> ServedHead:
     return served()
 
 
@@ -82,7 +82,7 @@ def test_without_labels_the_general_eye_answers_under_its_own_name() -> None:
     assert (eyes.name_beside("lite0@2"), sight.model, sight.site) == ("lite0@2", "lite0@2", None)
 
 
-def test_a_head_that_is_served_answers_from_the_next_sight_on(site: Served) -> None:
+def test_a_head_that_is_served_answers_from_the_next_sight_on(site: ServedHead) -> None:
     eyes = SiteModels(One(FlatModel()))
     eyes.serve(site)
     sight = look(eyes, "Vulpes vulpes")
@@ -94,13 +94,13 @@ def test_a_head_that_is_served_answers_from_the_next_sight_on(site: Served) -> N
     assert look(eyes, "Vulpes vulpes").model == "lite0@2"
 
 
-def test_a_word_goes_no_deeper_than_the_label_that_was_learned(site: Served) -> None:
+def test_a_word_goes_no_deeper_than_the_label_that_was_learned(site: ServedHead) -> None:
     word = refined(FlatModel().predict_vector(vector("Felidae", 99)), site).site
     assert word is not None
     assert word.path == ("animal", "Felidae")
 
 
-def test_a_label_that_only_this_site_knows_is_said_surely_and_on_a_grown_tree(site: Served) -> None:
+def test_a_label_that_only_this_site_knows_is_said_surely_and_on_a_grown_tree(site: ServedHead) -> None:
     sight = refined(FlatModel().predict_vector(vector(NEW[-1], 99)), site)
     assert sight.site is not None
     assert (sight.site.path, sight.site.sure) == (NEW, True)
@@ -117,7 +117,9 @@ def test_what_is_likelier_than_not_none_of_the_labels_gets_no_word() -> None:
     assert sight.model == site.name
 
 
-def test_before_its_visits_can_calibrate_it_a_site_has_a_word_for_its_own_species_alone(site: Served) -> None:
+def test_before_its_visits_can_calibrate_it_a_site_has_a_word_for_its_own_species_alone(
+    site: ServedHead,
+) -> None:
     young = replace(site, weighed=False)
     assert refined(FlatModel().predict_vector(vector("Vulpes vulpes", 99)), young).site is None
     word = refined(FlatModel().predict_vector(vector(NEW[-1], 99)), young).site
@@ -127,14 +129,14 @@ def test_before_its_visits_can_calibrate_it_a_site_has_a_word_for_its_own_specie
     assert served(PATHS, 10).weighed is True
 
 
-def test_only_a_likely_label_of_the_releases_tree_is_sure(site: Served) -> None:
+def test_only_a_likely_label_of_the_releases_tree_is_sure(site: ServedHead) -> None:
     for seed in range(30):
         word = refined(FlatModel().predict_vector(vector("Vulpes vulpes", 900 + seed)), site).site
         if word is not None and word.path[-1] == "Vulpes vulpes":
             assert word.sure == (word.probability >= SURE_FROM)
 
 
-def test_sights_of_another_model_stay_as_they_are(site: Served) -> None:
+def test_sights_of_another_model_stay_as_they_are(site: ServedHead) -> None:
     eyes = SiteModels(One(FlatModel("lite0@3")))
     eyes.serve(site)
     assert eyes.name_beside("lite0@3") == "lite0@3"
@@ -143,7 +145,7 @@ def test_sights_of_another_model_stay_as_they_are(site: Served) -> None:
     assert refined(alone, site) is alone
 
 
-def test_the_vector_stays_and_persons_are_never_hidden(site: Served) -> None:
+def test_the_vector_stays_and_persons_are_never_hidden(site: ServedHead) -> None:
     before = FlatModel().predict_vector(vector("other", 5))
     after = refined(before, site)
     assert after.vector is before.vector

@@ -12,7 +12,7 @@ from models.heads.release import FEW, HeadRelease
 from models.labels.taxonomy_growth import row_under
 from models.training.candidate import Held, HeldEvent
 from models.training.report import Limits, render
-from models.training.retrain import Outcome, retrain
+from models.training.retrain import TrainingOutcome, retrain
 from pipeline.errors import Rejected
 from pipeline.sums.sums import Sums
 
@@ -43,7 +43,7 @@ def held_of(*parts: tuple[str, str, np.ndarray]) -> Held:
     return Held(tuple(events), np.concatenate([its for *_, its in parts]))
 
 
-def made(sites: dict[str, Sums], held: Held = NOBODY, **more: object) -> Outcome:
+def made(sites: dict[str, Sums], held: Held = NOBODY, **more: object) -> TrainingOutcome:
     given = {"rows": (ROW,), "version": 3, **more}
     return retrain(BASE, GOLDEN, sites, held, None, **given)  # type: ignore[arg-type]
 
