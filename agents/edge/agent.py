@@ -113,7 +113,7 @@ class Edge:
             self._sightings,
             series,
             keyring,
-            lambda: serving.eye.tree,
+            lambda: serving.model.tree,
             self.metrics,
             self._clock,
         )
@@ -122,14 +122,14 @@ class Edge:
             self._spool,
             self._store,
             local.serve,
-            General.of(serving.eye),
+            General.of(serving.model),
             BackgroundSums.of(zoo.sums()),
             self.metrics,
             self._tell_status,
         )
         self._sums = SumTeller(site, self._spool, self._store, self._clock)
         # Families by a model of the site's own are not a general head's: there is nothing to transfer.
-        learns = settings.edge.learn and isinstance(serving.eye, EdgeModel)
+        learns = settings.edge.learn and isinstance(serving.model, EdgeModel)
         if learns:
             self.labels.listen(self._learning.heard)
             serving.subscribe(lambda eye: self._learning.served_by(General.of(eye)))
@@ -153,7 +153,7 @@ class Edge:
             site,
             self.name,
             self._clock,
-            models=lambda: model_names(zoo, local.name_beside(serving.eye.name), heads=self._updates.title),
+            models=lambda: model_names(zoo, local.name_beside(serving.model.name), heads=self._updates.title),
             backlog=self._backlog,
             update=lambda: self._updates.update,
         )

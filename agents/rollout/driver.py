@@ -272,7 +272,7 @@ class Updater(Generic[E]):
         if fresh:
             self._tally = Tally(
                 gained(
-                    self.serving.eye.tree,
+                    self.serving.model.tree,
                     self._known(),
                     eye.tree,
                     labels_of(release or self._files.release(version)),
@@ -287,7 +287,7 @@ class Updater(Generic[E]):
     def _swap(self, state: State) -> None:
         assert self._candidate is not None
         version, eye, _ = self._candidate
-        old = self.serving.eye
+        old = self.serving.model
         self.serving.swap(eye)
         assert state.previous is not None
         self._warm = {version: eye, state.previous: old}

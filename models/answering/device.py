@@ -2,13 +2,13 @@
 
 ::
 
-    bytes -> decode (reduced) -> moved? -> eye (kingdom, person) -> policy (levels) -> cascade (rule)
-                                                                       |                   |
-                                                              Result (revision 1)    Event for the edge,
-                                                                                     with a crop if it goes on
+    bytes -> decode (reduced) -> moved? -> model (kingdom, person) -> policy (levels) -> cascade (rule)
+                                                                         |                   |
+                                                                Result (revision 1)    Event for the edge,
+                                                                                       with a crop if it asks
 
-Nothing here touches a broker or a database: `Frames.answer` takes what the device remembers of the stream and returns
-what to publish and what to remember.
+Nothing here touches a broker or a database: `Frames.answer` takes the device's memory of the stream and returns the
+messages to publish and the memory to keep.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import msgspec
 
 from models.answering import cascade, frame_gate
 from models.answering.frame_gate import DECODE_PX, FramePrediction, StreamMemory, part_to_send, with_person
+from models.answering.kept_feature import encode_feature
 from models.answering.sightings import Visit, join
 from models.labels.taxonomy import Taxonomy
 from models.vision import images
@@ -28,14 +29,14 @@ from models.vision.boxes import Box
 from models.vision.camera_health import Glance, glance
 from models.vision.tier_models import DeviceModel, EdgeModel, EdgePrediction
 from pipeline import clock, ids, messages, readings
-from pipeline.messages import Crop, Event, Feature, Kind, Levels, Privacy, Rank, Result, Task, Tier, Vector
+from pipeline.messages import Crop, Event, Kind, Levels, Privacy, Rank, Result, Task, Tier, Vector
 from pipeline.privacy.policy import NAMED, UNNAMED, Policy, Verdict
 from pipeline.privacy.seal import Keyring, build_private
 from pipeline.settings.settings import Settings
 from pipeline.topics import Parsed
 
 PERSON_RULE = "person-in-frame"
-"""Of the policy; the cascade's reason says it already."""
+"""A rule of the policy that the cascade's reason names already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class FrameAnswer:
     )  # arrays have no single truth value, and `memory` holds them already
 
     def flagged(self, flags: tuple[str, ...]) -> FrameAnswer:
-        """With what was odd about the camera."""
+        """Return the answer with the flags of the camera's faults."""
         if not flags:
             return self
         result = msgspec.structs.replace(self.result, flags=(*self.result.flags, *flags))
@@ -62,7 +63,7 @@ class FrameAnswer:
 
 
 class Frames:
-    """Answers frames of all streams; the eye is shared by the device's workers."""
+    """Answers frames of all streams; the device's workers share the model."""
 
     def __init__(
         self,
@@ -73,7 +74,7 @@ class Frames:
         keyring: Keyring,
         edge_model: Callable[[], EdgeModel],
     ) -> None:
-        """`edge_model` is asked for only where a vector is made on the device: ``send = "vector"``, or a sealed copy."""
+        """`edge_model` is called only where the device makes a vector: with ``send = "vector"``, or for a sealed copy."""
         self._settings = settings
         self._policy = policy
         self._taxonomy = taxonomy
@@ -100,18 +101,18 @@ class Frames:
         Parameters
         ----------
         event
-            Its id; the time in it is when the frame was captured.
+            The frame's id, which holds the time of capture.
         data
             JPEG or PNG.
         received_s, now
-            When the device agent received it, and the clock for the latency (UTC seconds).
+            The time when the device agent received it, and the clock for the latency (UTC seconds).
         order
             The device's (boot, sequence).
 
         Raises
         ------
         Rejected
-            The bytes are no picture after all (see `models.vision.images`).
+            The bytes are no picture (see `models.vision.images`).
         """
         time_s, flags = capture_time(event, received_s)
         source = f"{origin.site}/{origin.device}/{origin.name}"
@@ -194,7 +195,7 @@ class Frames:
     def _vector(
         self, frame: images.Picture, data: bytes, prediction: FramePrediction
     ) -> EdgePrediction | None:
-        """The edge's own look, where it gets a vector and no pixels to look at: what would be withdrawn there stays here."""
+        """Return the edge model's prediction where the edge gets a vector and no pixels, so that it could not find a person."""
         if (
             self._settings.device.send != "vector"
             or prediction.person_raised
@@ -206,7 +207,7 @@ class Frames:
     def _body(
         self, frame: images.Picture, data: bytes, box: Box, edge_prediction: EdgePrediction | None
     ) -> Crop | Vector:
-        """What goes on: pixels around what moved, or their vector where none may leave."""
+        """Return the pixels around the part that moved, or their vector where no pixels may leave."""
         if edge_prediction is not None:
             return Vector(space=self._vector_model().space, data=edge_prediction.vector.tobytes())
         return crop_to_send(frame, data, box)
@@ -214,22 +215,13 @@ class Frames:
     def _sealed(
         self, result: Result, frame: images.Picture, levels: Levels, wants: Rank
     ) -> tuple[messages.Envelope, ...]:
-        """The user's own copy of a user-private feature, where the settings ask for it."""
+        """Return the user's own copy of a user-private feature, where the settings ask for it."""
         private = levels.feature is Privacy.USER_PRIVATE
         asked = private and Privacy.USER_PRIVATE in self._settings.uplink.sealed
         if not asked or self._keyring.user is None or self._settings.stream(result.source) is None:
             return ()
-        eye = self._vector_model()
-        vector = eye.predict(frame).vector
-        feature = Feature(
-            data=vector.tobytes(),
-            sighting="" if result.sighting in (None, result.event) else str(result.sighting),
-            wants=wants,
-            revision=result.revision,
-            path=result.path,
-            probability=result.probability,
-            latency_ms=result.latency_ms,
-        )
+        model = self._vector_model()
+        payload = encode_feature(result, model.predict(frame).vector, wants)
         return (
             build_private(
                 self._keyring.user,
@@ -237,8 +229,8 @@ class Frames:
                 kind=Kind.FEATURE,
                 source=result.source,
                 time=result.time,
-                space=eye.space,
-                payload=messages.encode(feature),
+                space=model.space,
+                payload=payload,
             ),
         )
 
@@ -255,8 +247,9 @@ def crop_to_send(frame: images.Picture, data: bytes, box: Box) -> Crop:
 
 
 def capture_time(event: str, received_s: float) -> tuple[float, tuple[str, ...]]:
-    """When a frame was captured (UTC seconds: the time in its id), and what is odd about that. A time that is yet to
-    come keeps the event, takes the receipt time, and is flagged; old photos are as good as new ones.
+    """Return when a frame was captured (UTC seconds, from its id), and a flag where that is implausible.
+
+    A time in the future is replaced by the time of receipt and flagged; old photos are as good as new ones.
     """
     time_s = ids.time_s(event)
     if time_s is None:
@@ -267,6 +260,6 @@ def capture_time(event: str, received_s: float) -> tuple[float, tuple[str, ...]]
 
 
 def _explained(reason: str, verdict: Verdict) -> str:
-    """The cascade's reason, with the rules of the settings where some raised a level."""
+    """Return the cascade's reason, with the rules of the settings that raised a level."""
     raising = [rule for rule in verdict.rules if rule not in (NAMED, UNNAMED, PERSON_RULE)]
     return f"{reason} (raised by: {', '.join(raising)})" if raising else reason

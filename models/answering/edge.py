@@ -1,12 +1,12 @@
-"""How the edge answers a frame: feature and family of the crop, a second look for persons, then the cascade.
+"""How the edge answers a frame: feature and family of the crop, a second check for persons, then the cascade.
 
 ::
 
-    Event (crop or vector) -> eye (feature, family, person) -> person? withdraw : cascade (rule)
+    Event (crop or vector) -> model (feature, family, person) -> person? withdraw : cascade (rule)
                                        |                                            |
                                  Result (revision 2)                 Envelope with the feature, for the cloud
 
-Pure but for the eye: nothing here touches a broker or a database.
+Pure but for the model: nothing here touches a broker or a database.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.answering import cascade
-from models.answering.kept_feature import KeptFeature
+from models.answering.kept_feature import KeptFeature, encode_feature
 from models.answering.model_source import ModelSource
 from models.heads.pooled import PooledHeads
 from models.labels.taxonomy import Taxonomy
@@ -34,7 +34,6 @@ from pipeline.messages import (
     Crop,
     Envelope,
     Event,
-    Feature,
     Kind,
     Levels,
     Privacy,
@@ -48,11 +47,11 @@ from pipeline.privacy.policy import Policy
 from pipeline.privacy.seal import Keyring, seal
 
 WITHDRAWN = "withdrawn"
-"""Rule of an answer whose event was found to show a person after all: its crop and feature are gone."""
+"""Rule of an answer whose event shows a person after all: its crop and feature are deleted."""
 
 
 class FamilyModel(Protocol):
-    """What names families: the released eye, or one with a model of the site's own. A sight names the model it is by."""
+    """Names families: the released model, or one that the user imported. A prediction names the model that made it."""
 
     name: str
     space: str
@@ -60,10 +59,10 @@ class FamilyModel(Protocol):
     head: PooledHeads
 
     def predict(self, picture: images.Picture, box: Box = Box.WHOLE) -> EdgePrediction:
-        """BGR uint8 (height, width, 3), and where in its frame it lies."""
+        """Predict from a picture, BGR uint8 (height, width, 3); `box` is its place in its frame."""
 
     def predict_vector(self, vector: NDArray[np.uint8]) -> EdgePrediction:
-        """A vector of this space."""
+        """Predict from a vector of this space."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,21 +99,12 @@ class FamilyAnswer:
     def feature_of(self, event: Event) -> Envelope:
         """Return the event's feature in an envelope, in the clear and at its own privacy level."""
         result = self.result
-        feature = Feature(
-            data=self.prediction.vector.tobytes(),
-            sighting="" if result.sighting in (None, result.event) else str(result.sighting),
-            wants=event.wants,
-            revision=result.revision,
-            path=result.path,
-            probability=result.probability,
-            latency_ms=result.latency_ms,
-        )
         return Envelope(
             event=result.event,
             kind=Kind.FEATURE,
             privacy=self.levels.feature,
             key=f"{result.site}/{result.device}",
-            payload=messages.encode(feature),
+            payload=encode_feature(result, self.prediction.vector, event.wants),
             source=result.source,
             time=result.time,
             space=self.space,
@@ -145,7 +135,7 @@ class Families:
         Parameters
         ----------
         revision
-            Of the answer to come.
+            The revision of the result.
         asked
             The event of the same sighting about which the cloud was asked before.
 
@@ -205,7 +195,7 @@ class Families:
             return self._models.look(source, lambda model: model.predict(picture, box))
         if isinstance(event.body, Vector):
             return self._models.look(source, partial(_predict_vector, event.body))
-        raise Rejected("no-body", "an event for the edge's eye came without a crop or a vector")
+        raise Rejected("no-body", "an event for the edge has neither a crop nor a vector")
 
     @staticmethod
     def _kept(answer: FamilyAnswer, feature: Envelope) -> KeptFeature | None:
@@ -267,5 +257,5 @@ def _predict_vector(vector: Vector, model: FamilyModel) -> EdgePrediction:
 
 
 def latency_ms(event: Event, now_s: float) -> float:
-    """Since the device's receipt by this tier's clock; never less than what the tiers before took by theirs."""
+    """Return the milliseconds since the device received the frame, never less than the earlier tiers measured."""
     return round(max(event.result.latency_ms, (now_s - event.received_s) * 1000), 1)

@@ -33,7 +33,7 @@ class Limits(msgspec.Struct, frozen=True):
     """Of held-out events at any rank, but one event at least."""
 
 
-class SiteShare(msgspec.Struct, frozen=True):
+class Accuracy(msgspec.Struct, frozen=True):
     """So many of so many are right."""
 
     right: int
@@ -54,10 +54,10 @@ class TrainingFigures(msgspec.Struct, frozen=True):
     `labels` counts each photo once, at the rank of its label.
     """
 
-    ranks: dict[str, SiteShare]
-    classes: dict[str, SiteShare]
-    persons: SiteShare
-    labels: SiteShare
+    ranks: dict[str, Accuracy]
+    classes: dict[str, Accuracy]
+    persons: Accuracy
+    labels: Accuracy
 
 
 class OfSite(msgspec.Struct, frozen=True):
@@ -67,8 +67,8 @@ class OfSite(msgspec.Struct, frozen=True):
     """
 
     events: int
-    before: SiteShare
-    after: SiteShare
+    before: Accuracy
+    after: Accuracy
     spoils: str = ""
 
 
@@ -132,7 +132,7 @@ def figures(
     """
     known = truths_in or tree
     said = likeliest(tree, species) if labels else {rank: [] for rank in RANKS}
-    ranks: dict[str, SiteShare] = {}
+    ranks: dict[str, Accuracy] = {}
     by_class: dict[str, list[bool]] = {}
     for rank in RANKS:
         pairs = [
@@ -140,7 +140,7 @@ def figures(
             for label, answer in zip(labels, said[rank], strict=True)
             if (truth := truth_at(known, label, rank)) is not None
         ]
-        ranks[rank] = SiteShare(sum(right for _, right in pairs), len(pairs))
+        ranks[rank] = Accuracy(sum(right for _, right in pairs), len(pairs))
         if rank != "kingdom":
             for truth, right in pairs:
                 by_class.setdefault(truth, []).append(right)
@@ -148,13 +148,13 @@ def figures(
         answer == PERSON for label, answer in zip(labels, said["kingdom"], strict=True) if label == PERSON
     ]
     classes = {
-        name: SiteShare(sum(rights), len(rights))
+        name: Accuracy(sum(rights), len(rights))
         for name, rights in sorted(by_class.items())
         if name not in KINGDOMS
     }
     at_label = [said[_rank(known, label)][at] == label for at, label in enumerate(labels)]
     return TrainingFigures(
-        ranks, classes, SiteShare(sum(persons), len(persons)), SiteShare(sum(at_label), len(at_label))
+        ranks, classes, Accuracy(sum(persons), len(persons)), Accuracy(sum(at_label), len(at_label))
     )
 
 
@@ -182,7 +182,7 @@ def held_complaints(before: TrainingFigures, after: TrainingFigures, limits: Lim
             )
 
 
-def _lost(what: str, before: SiteShare, after: SiteShare, margin: float) -> Iterator[str]:
+def _lost(what: str, before: Accuracy, after: Accuracy, margin: float) -> Iterator[str]:
     if before.rate - after.rate > margin + 1e-9:
         yield f"{what}: {100 * before.rate:.1f}% -> {after}, more than {100 * margin:.1f} points lost"
 

@@ -31,7 +31,7 @@ from models.heads.release import HeadRelease
 from models.labels.taxonomy import Species, Taxonomy
 from models.labels.taxonomy_growth import grown
 from models.training.candidate import About, Held, Training
-from models.training.new_label_weight import Photos
+from models.training.new_label_weight import LabelledVectors
 from models.training.report import Limits, TrainingReport
 from pipeline.errors import Rejected
 from pipeline.sums.sums import Sums
@@ -84,10 +84,10 @@ def retrain(
     taught = _checked(base, tree, sites, held)
     truths = golden.truths(base.tree, base.sums.space)
     names = [base.tree.species[at] for at in truths.tolist()]
-    photos = Photos.of(base.tuned, golden.vectors, names)
+    photos = LabelledVectors.of(base.tuned, golden.vectors, names)
     third = [at % JUDGING_OF == JUDGING_OF - 1 for at in range(len(names))]
     choosing, judging = photos.chosen([not its for its in third]), photos.chosen(third)
-    asked = Photos.of(base.tuned, held.vectors, held.labels)
+    asked = LabelledVectors.of(base.tuned, held.vectors, held.labels)
     training = Training(
         base, (choosing, judging), golden.digest, tree, tuple(rows), taught, held, asked, serving
     )

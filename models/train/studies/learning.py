@@ -34,7 +34,7 @@ from models.train.lite0.features import FEATURES, SIZE_PX
 from models.train.pictures.data import Pack, open_pack
 from models.train.studies.without import BEFORE
 from models.training.candidate import Held, HeldEvent
-from models.training.new_label_weight import Photos
+from models.training.new_label_weight import LabelledVectors
 from models.training.report import TrainingFigures, figures
 from models.training.retrain import TrainingOutcome, retrain
 from pipeline.sums.sums import Sums
@@ -150,7 +150,7 @@ def answered(
     of = base.grown(release)
     its = of.calibration
     if tier == "cloud":
-        tuned = Photos.of(base.tuned, photos.vectors, ()).tuned
+        tuned = LabelledVectors.of(base.tuned, photos.vectors, ()).tuned
         temperatures = its.cloud
     else:
         head = feature_head(base.manifest, base.tree, frame_head(base.manifest).evidence)

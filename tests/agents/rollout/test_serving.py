@@ -178,7 +178,7 @@ def test_listeners_are_told_after_the_swap_and_one_that_fails_undoes_nothing(
         raise RuntimeError("a bug")
 
     holder.subscribe(broken)
-    holder.subscribe(lambda eye: told.append((eye.name, holder.eye.name)))
+    holder.subscribe(lambda eye: told.append((eye.name, holder.model.name)))
     holder.swap(new)
     assert told == [(NEW, NEW)]
 

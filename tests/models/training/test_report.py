@@ -6,7 +6,7 @@ import numpy as np
 
 from models.labels.taxonomy import load_taxonomy
 from models.labels.taxonomy_growth import grown, row_under
-from models.training.report import Limits, SiteShare, TrainingFigures, complaints, figures, held_complaints
+from models.training.report import Accuracy, Limits, TrainingFigures, complaints, figures, held_complaints
 
 TREE = load_taxonomy()
 
@@ -18,28 +18,28 @@ def said(*labels: str) -> np.ndarray:
 
 def test_a_right_family_counts_where_the_species_is_wrong() -> None:
     found = figures(TREE, said("Panthera leo", "Panthera leo"), ["Panthera tigris", "Panthera leo"])
-    assert (found.ranks["species"], found.ranks["family"]) == (SiteShare(1, 2), SiteShare(2, 2))
-    assert found.labels == SiteShare(1, 2)
+    assert (found.ranks["species"], found.ranks["family"]) == (Accuracy(1, 2), Accuracy(2, 2))
+    assert found.labels == Accuracy(1, 2)
 
 
 def test_a_label_of_a_higher_rank_judges_at_its_rank() -> None:
     found = figures(TREE, said("Panthera leo", "Canis lupus"), ["Felidae", "animal"])
     assert (found.ranks["species"].of, found.ranks["family"], found.ranks["kingdom"]) == (
         0,
-        SiteShare(1, 1),
-        SiteShare(2, 2),
+        Accuracy(1, 1),
+        Accuracy(2, 2),
     )
-    assert found.labels == SiteShare(2, 2)
+    assert found.labels == Accuracy(2, 2)
 
 
 def test_persons_are_counted_by_their_recall() -> None:
-    assert figures(TREE, said("person", "other"), ["person", "person"]).persons == SiteShare(1, 2)
+    assert figures(TREE, said("person", "other"), ["person", "person"]).persons == Accuracy(1, 2)
 
 
 def test_a_tree_that_had_not_grown_names_a_new_species_wrong_and_its_family_right() -> None:
     tree = grown(TREE, (row_under(TREE, "Leopardus wiedii", "Felidae"),))
     found = figures(TREE, said("Panthera leo"), ["Leopardus wiedii"], tree)
-    assert (found.ranks["species"], found.ranks["family"]) == (SiteShare(0, 1), SiteShare(1, 1))
+    assert (found.ranks["species"], found.ranks["family"]) == (Accuracy(0, 1), Accuracy(1, 1))
 
 
 def test_no_photos_have_no_figures() -> None:
@@ -49,15 +49,15 @@ def test_no_photos_have_no_figures() -> None:
 
 def of(species: int, felids: int, persons: int) -> TrainingFigures:
     ranks = {
-        "kingdom": SiteShare(100, 100),
-        "family": SiteShare(100, 100),
-        "species": SiteShare(species, 100),
+        "kingdom": Accuracy(100, 100),
+        "family": Accuracy(100, 100),
+        "species": Accuracy(species, 100),
     }
     return TrainingFigures(
         ranks,
-        {"Felidae": SiteShare(felids, 40), "Ursidae": SiteShare(felids, 5)},
-        SiteShare(persons, 100),
-        SiteShare(0, 0),
+        {"Felidae": Accuracy(felids, 40), "Ursidae": Accuracy(felids, 5)},
+        Accuracy(persons, 100),
+        Accuracy(0, 0),
     )
 
 
@@ -75,9 +75,9 @@ def test_losses_beyond_the_limits_are_named() -> None:
 
 def test_one_held_out_event_is_always_forgiven() -> None:
     def few(right: int) -> TrainingFigures:
-        nothing = SiteShare(0, 0)
+        nothing = Accuracy(0, 0)
         return TrainingFigures(
-            dict.fromkeys(("kingdom", "family", "species"), SiteShare(right, 5)), {}, nothing, nothing
+            dict.fromkeys(("kingdom", "family", "species"), Accuracy(right, 5)), {}, nothing, nothing
         )
 
     assert list(held_complaints(few(5), few(4), Limits())) == []
