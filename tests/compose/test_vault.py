@@ -18,7 +18,7 @@ from agents.cli import application
 from agents.deploy import mosquitto
 from agents.deploy.certificates import Authority, check, is_current
 from agents.deploy.logins import AT_KAFKA, AT_SITE_LOGINS, AT_UPLINK, at_site
-from agents.deploy.vault import MASTER, FOLDERS, Request, Vault, invitation
+from agents.deploy.vault import FOLDERS, MASTER, Request, Vault, invitation
 from pipeline import topics
 from pipeline.errors import Stop
 from pipeline.messages import Privacy
