@@ -68,7 +68,7 @@ SILENT: Final = "silent"
 TAUGHT: Final = "taught"
 JUDGES: Final = "judges"
 SHARED: Final = "told"
-"""Sums that a site has shared; only the site knows their events."""
+"""Sums that a site has shared; only the site knows their events. (The files on disk hold this older word.)"""
 
 
 class EventRow(NamedTuple):
