@@ -28,9 +28,6 @@ from models.labels.taxonomy import RANKS, Taxonomy
 
 UNKNOWN = "unknown"
 
-# What a family's and a species' answers may risk: with 90% certainty at most so many of them are wrong. The thresholds
-# that keep it belong to a model: its manifest states them (`models.train.lite0.heads` measures them on held-out photos).
-RISKS: Mapping[str, float] = MappingProxyType({"family": 0.05, "species": 0.08})
 # For answers of which nothing was measured. A kingdom only has to be likelier than not: below it there is nothing to
 # fall back on but `unknown`.
 DEFAULT_THRESHOLDS: Mapping[str, float] = MappingProxyType({"kingdom": 0.5, "family": 0.59, "species": 0.52})
@@ -99,32 +96,6 @@ def expected_calibration_error(
     return float(sum(gaps))
 
 
-def threshold_for_risk(
-    confidence: NDArray[np.floating], correct: NDArray[np.bool_], risk: float, certainty: float = 0.9
-) -> float:
-    """The lowest threshold whose answered events err at most `risk` of the time, with `certainty`; 1.0 if none does.
-
-    The bound is Clopper and Pearson's on the error among answered held-out events (n,). It holds for each threshold
-    by itself; over a scan it is a guide, not a proof.
-    """
-    order = np.argsort(-confidence, kind="stable")
-    wrong = np.cumsum(~correct[order])
-    best = 1.0
-    for answered in range(1, len(order) + 1):
-        last_of_equals = (
-            answered == len(order) or confidence[order[answered]] < confidence[order[answered - 1]]
-        )
-        errors = int(wrong[answered - 1])
-        # The upper limit lies below the risk exactly if so few errors would be that unlikely at the risk itself.
-        if (
-            last_of_equals
-            and errors < risk * answered
-            and _binomial_tail(errors, answered, risk) <= 1 - certainty
-        ):
-            best = float(confidence[order[answered - 1]])
-    return best
-
-
 def error_bound(wrong: int, answered: int, certainty: float = 0.9) -> float:
     """Upper Clopper-Pearson limit of an error rate after `wrong` of `answered` events."""
     if wrong >= answered:
@@ -132,14 +103,14 @@ def error_bound(wrong: int, answered: int, certainty: float = 0.9) -> float:
     low, high = wrong / answered, 1.0
     for _ in range(40):
         rate = (low + high) / 2
-        if _binomial_tail(wrong, answered, rate) > 1 - certainty:
+        if binomial_tail(wrong, answered, rate) > 1 - certainty:
             low = rate
         else:
             high = rate
     return high
 
 
-def _binomial_tail(wrong: int, answered: int, rate: float) -> float:
+def binomial_tail(wrong: int, answered: int, rate: float) -> float:
     """P(at most `wrong` errors in `answered` events at an error rate)."""
     logs = [
         math.lgamma(answered + 1) - math.lgamma(k + 1) - math.lgamma(answered - k + 1)

@@ -23,12 +23,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from models.imported.compress import INPUT_SCALE, INPUT_ZERO_POINT, Batch, quantise
 from models.labels.calibration import expected_calibration_error, fit_temperature
 from models.labels.scores import softmax
 from models.labels.taxonomy import KINGDOMS
 from models.manifest import make_manifest, write_manifest
 from models.onnx_session import Network
-from models.train.compress import INPUT_SCALE, INPUT_ZERO_POINT, Batch, quantise
 from models.train.lite0.heads import PERSON_FALSE_ALARMS
 from models.vision.glimpse import INPUT_PX, read, served
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.evaluation.photo_pack import Pack, open_pack
 from models.labels.taxonomy import Taxonomy, load_taxonomy
 from models.onnx_session import Backbone, Network, serve
 from models.train.lite0.features import CHOICE_SIZES_PX, FLOAT, SIZE_PX, ZOO
@@ -34,7 +35,6 @@ from models.train.lite0.heads import (
 from models.train.lite0.linear import Linear, make_projection
 from models.train.lite0.lite0 import as_floats
 from models.train.lite0.measure import Right, right
-from models.train.pictures.data import Pack, open_pack
 from models.train.pictures.views import Picture
 
 VECTOR_BYTES = (128, 192, 256, 384, 512)

@@ -23,9 +23,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from models.evaluation.photo_pack import Pack, open_pack
 from models.onnx_session import Backbone, Network, serve
 from models.train.lite0.lite0 import as_floats
-from models.train.pictures.data import Pack, open_pack
 from models.train.pictures.views import Picture, compose, random_view, trapped
 
 ZOO = Path(__file__).parents[2] / "zoo" / "lite0" / "backbone.onnx"

@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from models.evaluation.photo_pack import open_pack
 from models.heads.linear import Floats, FrameHead
 from models.labels.scores import softmax
 from models.labels.taxonomy import KINGDOMS, load_taxonomy
@@ -31,7 +32,6 @@ from models.onnx_session import Backbone
 from models.shipped import frame_head, load_zoo
 from models.train.lite0.linear import Linear, flat, tune
 from models.train.lite0.tiles import tiling
-from models.train.pictures.data import open_pack
 from models.train.pictures.traps import traps
 from models.vision import hog_people as people
 from models.vision import images, region_search

@@ -15,12 +15,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from models.evaluation.photo_pack import Pack, open_pack
 from models.heads.golden_set import GOLDEN, GoldenSet
 from models.labels.taxonomy import Taxonomy, load_taxonomy
 from models.manifest import digest, read_manifest, write_manifest
 from models.shipped import projection
 from models.train.lite0.heads import ZOO, load
-from models.train.pictures.data import Pack, open_pack
 
 PHOTOS = {"wild256-whole": 600, "wild64": 1400}
 """Drawn as they come: how much is lost of all photos is only told by a sample of all photos."""

@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.evaluation.photo_pack import Pack, open_pack
 from models.heads.linear import INPUT_WEIGHT, Evidence
 from models.heads.pooled import Temperatures, pooled, tempered
 from models.heads.solve import LinearHead, discriminants
@@ -41,7 +42,6 @@ from models.train.lite0.events import TIMES, add_views, imagined
 from models.train.lite0.features import FEATURES, SIZE_PX
 from models.train.lite0.linear import VECTOR_BYTES, Floats, Linear, Projection, flat, make_projection, tune
 from models.train.lite0.measure import families, fit_temperatures, right, threshold
-from models.train.pictures.data import Pack, open_pack
 from pipeline.sums.sums import Sums
 
 BUILD = Path(__file__).parents[3] / "build" / "train" / "lite0"

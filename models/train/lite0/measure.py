@@ -5,20 +5,24 @@ Everything takes probabilities over the tree's species (n, s) and true species (
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.heads.linear import Floats
 from models.heads.pooled import Temperatures, sums_over
-from models.labels.calibration import RISKS, error_bound, fit_temperature, threshold_for_risk
+from models.labels.calibration import binomial_tail, error_bound, fit_temperature
 from models.labels.taxonomy import KINGDOMS, Taxonomy
 from models.manifest import Threshold
 
 LIVING = (KINGDOMS.index("animal"), KINGDOMS.index("plant"))
 # A kingdom only has to be likelier than not: below it there is nothing to fall back on but `unknown`.
 KINGDOM_THRESHOLD = 0.5
+RISKS: Mapping[str, float] = MappingProxyType({"family": 0.05, "species": 0.08})
+"""The largest share of wrong answers that a rank's threshold may allow, with 90% certainty."""
 # Log odds of what a rank's parent rules out.
 RULED_OUT = np.float32(-1e9)
 
@@ -106,3 +110,30 @@ def threshold(rank: str, scores: Floats, truths: NDArray[np.intp], leaves: NDArr
         wrong=wrong,
         risk=round(error_bound(wrong, int(answered.sum())), 4),
     )
+
+
+def threshold_for_risk(
+    confidence: NDArray[np.floating], correct: NDArray[np.bool_], risk: float, certainty: float = 0.9
+) -> float:
+    """Return the lowest threshold whose answered events err at most `risk` of the time, with `certainty`; else 1.0.
+
+    The bound is Clopper and Pearson's (1934) on the error among the answered held-out events (n,). It holds for each
+    threshold by itself; over a scan it is a guide, not a proof. See Geifman & El-Yaniv 2017, selective classification
+    (arXiv:1705.08500).
+    """
+    order = np.argsort(-confidence, kind="stable")
+    wrong = np.cumsum(~correct[order])
+    best = 1.0
+    for answered in range(1, len(order) + 1):
+        last_of_equals = (
+            answered == len(order) or confidence[order[answered]] < confidence[order[answered - 1]]
+        )
+        errors = int(wrong[answered - 1])
+        # The upper limit lies below the risk exactly if so few errors would be that unlikely at the risk itself.
+        if (
+            last_of_equals
+            and errors < risk * answered
+            and binomial_tail(errors, answered, risk) <= 1 - certainty
+        ):
+            best = float(confidence[order[answered - 1]])
+    return best

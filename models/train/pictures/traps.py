@@ -25,8 +25,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from models.evaluation.photo_pack import Pack, open_pack
 from models.labels.taxonomy import load_taxonomy
-from models.train.pictures.data import Pack, open_pack
 from models.train.pictures.views import Picture, night
 from models.vision.boxes import Box
 

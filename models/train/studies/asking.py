@@ -17,12 +17,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.evaluation.photo_pack import open_pack
 from models.labels.taxonomy import Taxonomy, load_taxonomy
 from models.shipped import load_zoo
 from models.site_learning.active_learning import Moment, Pace, decide, novelty, score
 from models.site_learning.site_head import Lesson, LocalHead
 from models.site_learning.site_model import Local
-from models.train.pictures.data import open_pack
 from models.train.studies.drift import Photos
 from models.vision.tier_models import CloudEye
 

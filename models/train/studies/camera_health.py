@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from models.evaluation.photo_pack import Pack, open_pack
 from models.train.lite0.features import SCENES
-from models.train.pictures.data import Pack, open_pack
 from models.vision.camera_health import Camera, Finding, check, glance
 from models.vision.tier_models import Picture
 

@@ -1,6 +1,6 @@
 """Accuracy against forwarding: ``python -m models.train.studies.curve``, from the zoo's heads and held-out features.
 
-A stream that wants a family asks the cloud only in doubt. This draws what that costs and saves (`models.evaluation.forwarding`): for
+A stream that wants a family asks the cloud only in doubt. This draws what that costs and saves (`models.train.studies.forwarding`): for
 every miner how right the families are against the share of events that reach the cloud, and where the cascade's own rule
 lies. Twice: as released, where edge and cloud know the same and the cloud reads 256 bytes of the edge's 1280 numbers;
 and with an edge from before a quarter of the families was learned, which is what asking is for.
@@ -20,8 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.answering.cascade import RISK_MARGIN, Situation, decide
-from models.evaluation.forwarding import MINERS, Curve, cheapest, curve, right
-from models.evaluation.plots import draw_forwarding
+from models.evaluation.photo_pack import Pack, open_pack
 from models.heads.linear import Floats, components
 from models.heads.pooled import pooled, tempered
 from models.heads.solve import discriminants
@@ -32,7 +31,7 @@ from models.shipped import Zoo, feature_head, frame_head, load_zoo, projection, 
 from models.train.lite0.events import TIMES, add_views, imagined
 from models.train.lite0.heads import BUILD, TREE_SHARES, Labelled, load, make_tree_heads, together, tree_start
 from models.train.lite0.measure import families, fit_temperatures
-from models.train.pictures.data import Pack, open_pack
+from models.train.studies.forwarding import MINERS, Curve, cheapest, curve, draw, right
 from pipeline.messages import Rank, Tier
 from pipeline.sums.sums import Sums
 
@@ -163,7 +162,7 @@ def main() -> None:
             )
             panels[title] = lines, point
     if given.split == "test":
-        draw_forwarding(panels, PICTURE)
+        draw(panels, PICTURE)
 
 
 if __name__ == "__main__":

@@ -18,12 +18,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from models.evaluation.photo_pack import Pack, open_pack
 from models.labels.calibration import answer
 from models.labels.scores import Scores
 from models.labels.taxonomy import KINGDOMS, Taxonomy, load_taxonomy
 from models.shipped import load_zoo
 from models.site_learning import drift
-from models.train.pictures.data import Pack, open_pack
 from models.vision.tier_models import EdgeEye, EdgeSight, Picture
 
 STREAMS = 20

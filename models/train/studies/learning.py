@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from models.evaluation.photo_pack import Pack, open_pack
 from models.heads.base import HeadBase
 from models.heads.linear import Floats
 from models.heads.pooled import witnessed
@@ -31,7 +32,6 @@ from models.labels.taxonomy import Species, Taxonomy, load_taxonomy
 from models.labels.taxonomy_growth import grown, row_under
 from models.shipped import feature_head, frame_head, load_zoo, projection
 from models.train.lite0.features import FEATURES, SIZE_PX
-from models.train.pictures.data import Pack, open_pack
 from models.train.studies.without import BEFORE
 from models.training.candidate import Held, HeldEvent
 from models.training.new_label_weight import Photos

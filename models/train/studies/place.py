@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 
 from models.evaluation.frame_sequence import read_sequence
 from models.evaluation.label_value import render, summary
+from models.evaluation.photo_pack import Pack, open_pack
 from models.evaluation.replay import replay
-from models.train.pictures.data import Pack, open_pack
 from models.train.pictures.traps import PERSONS_SOURCE, SHARES
 from models.train.pictures.views import Picture
 from models.vision.boxes import Box

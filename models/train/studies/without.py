@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.evaluation.photo_pack import Pack, open_pack
 from models.labels.taxonomy import TABLE, Taxonomy, read_taxonomy
 from models.manifest import digest, make_manifest, read_manifest, write_manifest
 from models.train.lite0.features import SIZE_PX
 from models.train.lite0.golden import add_golden
 from models.train.lite0.heads import TERMS, ZOO, in_half, make, save
-from models.train.pictures.data import Pack, open_pack
 
 BEFORE = Path(__file__).parents[3] / "agents" / "demo" / "before"
 VERSION = 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from models.train.pictures.data import data_root
+from models.evaluation.photo_pack import data_root
 from models.train.pictures.traps import SHARES
 from models.train.studies.place import CLASSES, HEIGHT_PX, WIDTH_PX, place
 from models.vision import images

@@ -19,10 +19,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
+
+from models.evaluation.plots import INK, require_matplotlib
 
 Floats = NDArray[np.floating]
 
@@ -80,11 +83,27 @@ def cheapest(line: Curve, within: float) -> int:
     return int(np.argmax(line.accuracy >= line.accuracy[-1] - within))
 
 
-def forwarded_below(line: Curve, threshold: float) -> int:
-    """How many events have a confidence below a threshold."""
-    return int(np.searchsorted(line.confidence, threshold, side="left"))
-
-
 def right(probabilities: Floats, truths: NDArray[np.intp]) -> NDArray[np.bool_]:
     """Whether the likeliest label is the true one: (n, k), (n,) -> (n,)."""
     return np.asarray(probabilities.argmax(1) == truths, np.bool_)
+
+
+def draw(panels: Mapping[str, tuple[Mapping[str, Curve], tuple[float, float]]], file: Path) -> None:
+    """Accuracy against the share of events forwarded: by title a line a miner, and the cascade's own point.
+
+    Raises `Stop` where matplotlib is missing.
+    """
+    require_matplotlib()
+    from matplotlib.figure import Figure
+
+    picture = Figure(figsize=(8.4, 3.1 * (len(panels) + 1) // 2), layout="constrained")
+    grid = picture.subplots((len(panels) + 1) // 2, 2, squeeze=False)
+    for axes, (title, (lines, (share, accuracy))) in zip(grid.flat, panels.items(), strict=False):
+        for name, line in lines.items():
+            axes.plot(100 * line.share, 100 * line.accuracy, label=name, linewidth=1.2)
+        axes.plot([100 * share], [100 * accuracy], "o", color=INK, markersize=5, label="the cascade's rule")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set(title=title, xlabel="events that reach the cloud, %", ylabel="families right, %")
+    grid.flat[0].legend(frameon=False, loc="lower right")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    picture.savefig(file, format="svg", metadata={"Date": None})
