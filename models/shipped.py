@@ -20,7 +20,7 @@ import numpy as np
 
 from models.heads.base import HeadBase
 from models.heads.golden_set import GOLDEN, GoldenSet
-from models.heads.linear import Arrays, Evidence, FrameHead, Projection, TreeHead
+from models.heads.linear import Arrays, FrameHead, ImageNetEvidence, Projection, TreeHead
 from models.heads.pooled import Temperatures
 from models.heads.release import Calibration, HeadRelease
 from models.labels.calibration import DEFAULT_THRESHOLDS
@@ -109,7 +109,7 @@ class Zoo:
         vector = _arrays(manifest, "vector.npz")
         tree_arrays = _arrays(manifest, "tree.npz")
         calibration = Calibration(edge=Temperatures.of(tree_arrays), cloud=Temperatures.of(vector))
-        tuned = TreeHead.of(vector, Evidence.of(vector), self.tree)
+        tuned = TreeHead.of(vector, ImageNetEvidence.of(vector), self.tree)
         return HeadBase(manifest, self.tree, shipped_sums(manifest), tuned, calibration, thresholds(manifest))
 
     def golden(self) -> GoldenSet:
@@ -210,7 +210,7 @@ def projection(manifest: Manifest) -> Projection:
     return Projection.of(_arrays(manifest, "projection.npz"))
 
 
-def feature_head(manifest: Manifest, tree: Taxonomy, evidence: Evidence) -> TreeHead:
+def feature_head(manifest: Manifest, tree: Taxonomy, evidence: ImageNetEvidence) -> TreeHead:
     """Species as the edge's tuned head reads them from the feature."""
     return TreeHead.of(_arrays(manifest, "tree.npz"), evidence, tree)
 

@@ -6,7 +6,7 @@
                     --TreeHead---> species                (edge)
                     --Projection-> 256 bytes --TreeHead--> species   (cloud)
 
-`Evidence` stands before each kingdom head: what ImageNet's own classifier makes of the same input.
+`ImageNetEvidence` stands before each kingdom head: what ImageNet's own classifier makes of the same input.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LEAST_PROBABILITY = 1e-4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Evidence:
+class ImageNetEvidence:
     """What ImageNet's own classifier makes of an input, as ten more numbers for a head to weigh.
 
     Its thousand classes are summed into five groups (animals, plants, fungi, people with what they wear or hold, other
@@ -46,7 +46,7 @@ class Evidence:
     group: NDArray[np.intp]
 
     @classmethod
-    def of(cls, arrays: Arrays) -> Evidence:
+    def of(cls, arrays: Arrays) -> ImageNetEvidence:
         """From the zoo's ``frame.npz`` or ``vector.npz``."""
         return cls(
             arrays["imagenet_weights"].astype(np.float32),
@@ -68,7 +68,7 @@ class Evidence:
 class FrameHead:
     """Kingdom and person from the backbone's feature (1280,) and the evidence beside it."""
 
-    evidence: Evidence
+    evidence: ImageNetEvidence
     kingdom_weights: Floats
     kingdom_bias: Floats
     kingdom_temperature: float
@@ -80,7 +80,7 @@ class FrameHead:
     def of(cls, arrays: Arrays) -> FrameHead:
         """From the zoo's ``frame.npz``."""
         return cls(
-            Evidence.of(arrays),
+            ImageNetEvidence.of(arrays),
             arrays["kingdom_weights"].astype(np.float32),
             arrays["kingdom_bias"].astype(np.float32),
             float(arrays["kingdom_temperature"]),
@@ -107,7 +107,7 @@ class TreeHead:
     `to` says which species each class stands for, sorted, so that a sum over a species is one slice.
     """
 
-    evidence: Evidence
+    evidence: ImageNetEvidence
     kingdom_weights: Floats
     kingdom_bias: Floats
     tree_weights: Floats
@@ -118,7 +118,7 @@ class TreeHead:
     tree_temperature: float
 
     @classmethod
-    def of(cls, arrays: Arrays, evidence: Evidence, tree: Taxonomy) -> TreeHead:
+    def of(cls, arrays: Arrays, evidence: ImageNetEvidence, tree: Taxonomy) -> TreeHead:
         """From the zoo's ``tree.npz`` or ``vector.npz``; classes are brought into the order of their species."""
         to = arrays["tree_to"].astype(np.intp)
         order = np.argsort(to, kind="stable")

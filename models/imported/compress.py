@@ -132,7 +132,7 @@ def quantise(
     """
     from onnxruntime import quantization
 
-    class Photos(quantization.CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types for it
+    class CalibrationPhotos(quantization.CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types for it
         def __init__(self) -> None:
             self.photos = iter(batches)
 
@@ -146,7 +146,7 @@ def quantise(
         quantization.quantize_static(
             str(prepared),
             str(target),
-            Photos(),
+            CalibrationPhotos(),
             quant_format=quantization.QuantFormat.QDQ,
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.heads.release import HeadRelease
-from models.imported.imported_model import OwnModel, open_model
+from models.imported.imported_model import ImportedModel, open_model
 from models.imported.registry import Registry
 from models.labels.calibration import DEFAULT_THRESHOLDS
 from models.labels.taxonomy import load_taxonomy
@@ -35,7 +35,7 @@ from pipeline.errors import Stop
 class OwnEye:
     """An `EdgeEye` whose families are another model's."""
 
-    def __init__(self, released: EdgeEye, own: OwnModel) -> None:
+    def __init__(self, released: EdgeEye, own: ImportedModel) -> None:
         self.name = own.name
         self.space = released.space
         self.tree = released.tree

@@ -36,13 +36,13 @@ from models.imported.imported_model import (
     SPEC,
     SUMS,
     ByteRange,
-    OwnNetwork,
+    ImportedNetwork,
     TreeSums,
     open_network,
     read_spec,
     write_head,
 )
-from models.imported.registry import Draft, Entry
+from models.imported.registry import Draft, ModelEntry
 from models.imported.trial_run import FIGURES
 from models.labels.calibration import DEFAULT_THRESHOLDS, expected_calibration_error
 from models.labels.scores import softmax
@@ -99,7 +99,7 @@ class _Part:
 
 def fit(
     name: str,
-    network: OwnNetwork,
+    network: ImportedNetwork,
     photos: Sequence[Photo],
     tree: Taxonomy,
     progress: Callable[[int], None] = lambda _: None,
@@ -127,7 +127,10 @@ def fit(
 
 
 def _parts(
-    network: OwnNetwork, photos: Sequence[Photo], labels: tuple[str, ...], progress: Callable[[int], None]
+    network: ImportedNetwork,
+    photos: Sequence[Photo],
+    labels: tuple[str, ...],
+    progress: Callable[[int], None],
 ) -> tuple[_Part, _Part, _Part]:
     """Features of all photos, dealt out to learn from, to calibrate and to test."""
     seen: dict[str, dict[str, Floats]] = {label: {} for label in labels}
@@ -178,7 +181,7 @@ def _figures(head: LinearHead, probabilities: Floats, truths: NDArray[np.intp], 
     )
 
 
-def next_version(entry: Entry, fitted: Fitted, *, who: str, when: str) -> Draft:
+def next_version(entry: ModelEntry, fitted: Fitted, *, who: str, when: str) -> Draft:
     """The entry with this head, as the registry takes it. Raises `Stop` where the entry is damaged."""
     spec = read_spec(entry)
     figures = fitted.figures
@@ -216,7 +219,7 @@ def next_version(entry: Entry, fitted: Fitted, *, who: str, when: str) -> Draft:
     )
 
 
-def backbone_of(entry: Entry) -> OwnNetwork:
+def backbone_of(entry: ModelEntry) -> ImportedNetwork:
     """The network to fit a head for. Raises `Stop` for a classifier: its labels are its own."""
     network = open_network(entry)
     if network.spec.kind != "backbone":

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.heads.solve import LinearHead
-from models.imported.registry import Entry
+from models.imported.registry import ModelEntry
 from models.labels.scores import Scores, softmax
 from models.labels.taxonomy import KINGDOMS, Taxonomy, UnknownLabel
 from models.onnx_session import Network
@@ -98,7 +98,7 @@ class ByteRange:
         return np.asarray(np.rint(np.clip(scaled, 0, 1) * 255), np.uint8)
 
 
-class OwnNetwork:
+class ImportedNetwork:
     """The network behind its intake."""
 
     def __init__(self, spec: Spec, network: Network) -> None:
@@ -132,14 +132,14 @@ class OwnNetwork:
         return self.raw(picture).reshape(-1)
 
 
-class OwnModel:
+class ImportedModel:
     """Families and kingdoms of a picture, by a classifier, or by a backbone and its head."""
 
     def __init__(
         self,
         title: str,
         tree: Taxonomy,
-        network: OwnNetwork,
+        network: ImportedNetwork,
         head: LinearHead | None = None,
         byte_range: ByteRange | None = None,
     ) -> None:
@@ -203,7 +203,7 @@ class TreeSums:
         return Scores("family", self._families, families), Scores("kingdom", KINGDOMS, kingdoms)
 
 
-def read_spec(entry: Entry) -> Spec:
+def read_spec(entry: ModelEntry) -> Spec:
     """Raises `Stop` where the entry is no model of this kind, or is damaged."""
     if not entry.has(SPEC):
         raise Stop(f"{entry.title} is no model that was imported: it has no {SPEC}")
@@ -215,12 +215,12 @@ def read_spec(entry: Entry) -> Spec:
         ) from error
 
 
-def open_network(entry: Entry) -> OwnNetwork:
+def open_network(entry: ModelEntry) -> ImportedNetwork:
     """The network alone. Raises `Stop`."""
-    return OwnNetwork(read_spec(entry), Network(entry.read(MODEL)))
+    return ImportedNetwork(read_spec(entry), Network(entry.read(MODEL)))
 
 
-def open_model(entry: Entry, tree: Taxonomy) -> OwnModel:
+def open_model(entry: ModelEntry, tree: Taxonomy) -> ImportedModel:
     """The model, ready to name families. Raises `Stop` where it is damaged, or a backbone without a head."""
     network = open_network(entry)
     head, byte_range = None, None
@@ -233,7 +233,7 @@ def open_model(entry: Entry, tree: Taxonomy) -> OwnModel:
             )
         head, byte_range = read_head(entry.read(HEAD), str(entry.manifest.space))
     try:
-        return OwnModel(entry.title, tree, network, head, byte_range)
+        return ImportedModel(entry.title, tree, network, head, byte_range)
     except UnknownLabel as error:
         raise Stop(f"{entry.title} was made for another label tree: {error}; import it again") from error
 

@@ -22,10 +22,10 @@ import msgspec
 import numpy as np
 
 from models.evaluation.photo_set import LEAVE_OUT
-from models.imported.imported_model import MODEL, PRESETS, SPEC, Intake, OwnNetwork, Picture, Spec
+from models.imported.imported_model import MODEL, PRESETS, SPEC, ImportedNetwork, Intake, Picture, Spec
 from models.imported.onnx_file import inspect_onnx
 from models.imported.registry import Draft
-from models.imported.trial_run import FIGURES, Figures, benchmark, generated, own_pictures, try_out
+from models.imported.trial_run import FIGURES, TrialFigures, benchmark, generated, own_pictures, try_out
 from models.labels.taxonomy import Taxonomy, UnknownLabel
 from models.manifest import digest
 from models.onnx_session import Network, Port
@@ -76,7 +76,7 @@ def prepare(
     smoke: Sequence[Path] = (),
     who: str,
     when: str,
-) -> tuple[Draft, Figures]:
+) -> tuple[Draft, TrialFigures]:
     """Checks, tries and measures; the entry to be, and what was measured.
 
     Parameters
@@ -100,7 +100,7 @@ def prepare(
     except Stop as error:
         raise Stop(f"{wanted.file}: {str(error).removeprefix('the given bytes ')}") from error
     spec = _spec(wanted, network, tree, digest(data))
-    own = OwnNetwork(spec, network)
+    own = ImportedNetwork(spec, network)
     pictures = chain(generated(), own_pictures(smoke, at_least_px=max(spec.size)))
     outputs = try_out(own, pictures, wanted.file)
     spec = msgspec.structs.replace(spec, length=outputs.shape[1])
@@ -293,7 +293,7 @@ def _with_outputs(spec: Spec, wanted: Wanted, outputs: np.ndarray) -> Spec:
 
 
 def _card(
-    spec: Spec, wanted: Wanted, figures: Figures, *, opset: int, size: int, who: str, when: str
+    spec: Spec, wanted: Wanted, figures: TrialFigures, *, opset: int, size: int, who: str, when: str
 ) -> Callable[[str], str]:
     """The model's card, once its title is known."""
     high, wide = spec.size

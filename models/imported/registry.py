@@ -60,7 +60,7 @@ class Draft:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ModelEntry:
     """One version of one model."""
 
     manifest: Manifest
@@ -111,15 +111,15 @@ class Registry:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def entries(self) -> tuple[Entry, ...]:
+    def entries(self) -> tuple[ModelEntry, ...]:
         """All entries whose manifests can be read, by name and version."""
-        return tuple(its for its in self._found() if isinstance(its, Entry))
+        return tuple(its for its in self._found() if isinstance(its, ModelEntry))
 
     def damaged(self) -> tuple[str, ...]:
         """A line about each entry whose manifest cannot be read."""
         return tuple(its for its in self._found() if isinstance(its, str))
 
-    def entry(self, title: str) -> Entry:
+    def entry(self, title: str) -> ModelEntry:
         """``mine@2``, or ``mine`` for its newest version. Raises `Stop`, naming what is there."""
         name, _, version = title.partition("@")
         versions = sorted(_versions(self.folder / name)) if topics.is_name(name) else []
@@ -132,7 +132,7 @@ class Registry:
             f"there is no model {title} in {self.folder} (there: {there}); `tierwise models import` brings one"
         )
 
-    def add(self, name: str, draft: Draft) -> Entry:
+    def add(self, name: str, draft: Draft) -> ModelEntry:
         """A new entry, as the next version of its name. Raises `Stop` where it cannot be written; then nothing is there."""
         if not topics.is_name(name):
             raise Stop(
@@ -173,7 +173,7 @@ class Registry:
         except OSError as error:
             raise Stop(f"model {title} cannot be removed from {self.folder} ({error.strerror})") from error
 
-    def _found(self) -> Iterator[Entry | str]:
+    def _found(self) -> Iterator[ModelEntry | str]:
         for home in sorted(self.folder.glob("[a-z0-9]*")):
             for version in sorted(_versions(home)):
                 try:
@@ -189,7 +189,7 @@ class Registry:
                     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _read(folder: Path) -> Entry:
+def _read(folder: Path) -> ModelEntry:
     """Raises `Stop` for a manifest that cannot be read, or is another entry's."""
     try:
         found = read_manifest(folder)
@@ -202,10 +202,10 @@ def _read(folder: Path) -> Entry:
         raise Stop(
             f"{folder} says that it is {found.title}: it was moved there by hand; import the model again"
         )
-    return Entry(found)
+    return ModelEntry(found)
 
 
-def _commit(fresh: Path, home: Path, name: str, draft: Draft) -> Entry:
+def _commit(fresh: Path, home: Path, name: str, draft: Draft) -> ModelEntry:
     """Fills a hidden folder and renames it into place, as the first version that is free."""
     for file, data in draft.files.items():
         _write(fresh / file, data)

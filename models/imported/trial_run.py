@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from models.imported.imported_model import OwnNetwork, Picture
+from models.imported.imported_model import ImportedNetwork, Picture
 from models.vision import images
 from pipeline.errors import Rejected, Stop
 
@@ -31,7 +31,7 @@ BENCHMARK_S: Final = 10.0
 """No more runs after so long: a slow model is measured by fewer."""
 
 
-class Figures(msgspec.Struct, frozen=True):
+class TrialFigures(msgspec.Struct, frozen=True):
     """``figures.json``: the trial and the benchmark. Milliseconds are medians on one thread, resizing included."""
 
     pictures: int
@@ -70,7 +70,7 @@ def own_pictures(paths: Iterable[Path], at_least_px: int) -> Iterator[Picture]:
             raise Stop(f"--smoke: {path}: {error}") from error
 
 
-def try_out(own: OwnNetwork, pictures: Iterable[Picture], file: Path) -> np.ndarray:
+def try_out(own: ImportedNetwork, pictures: Iterable[Picture], file: Path) -> np.ndarray:
     """Outputs (pictures, length). Raises `Stop` unless they are flat, finite, the same twice, and not the same for all."""
     outputs = []
     for picture in pictures:
@@ -93,7 +93,7 @@ def try_out(own: OwnNetwork, pictures: Iterable[Picture], file: Path) -> np.ndar
     return np.stack(outputs)
 
 
-def _run(own: OwnNetwork, picture: Picture, file: Path) -> np.ndarray:
+def _run(own: ImportedNetwork, picture: Picture, file: Path) -> np.ndarray:
     try:
         raw = own.raw(picture)
     except Exception as error:  # onnxruntime's own errors share no base class
@@ -109,7 +109,9 @@ def _run(own: OwnNetwork, picture: Picture, file: Path) -> np.ndarray:
     return raw.reshape(-1)
 
 
-def benchmark(own: Callable[[Picture], object], lite0: Callable[[Picture], object], pictures: int) -> Figures:
+def benchmark(
+    own: Callable[[Picture], object], lite0: Callable[[Picture], object], pictures: int
+) -> TrialFigures:
     """Both in turn on the same picture, so that what else the machine does meets both alike."""
     picture = np.random.default_rng(1).integers(0, 256, (240, 320, 3), np.uint8)
     took: tuple[list[float], list[float]] = ([], [])
@@ -123,4 +125,4 @@ def benchmark(own: Callable[[Picture], object], lite0: Callable[[Picture], objec
         if run and time.perf_counter() - began > BENCHMARK_S:
             break
     ms, lite0_ms = (float(np.median(times)) for times in took)
-    return Figures(pictures, round(ms, 2), round(lite0_ms, 2), round(ms / lite0_ms, 2))
+    return TrialFigures(pictures, round(ms, 2), round(lite0_ms, 2), round(ms / lite0_ms, 2))

@@ -33,7 +33,7 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, MetaFile, Root, Signed, TargetFile
 
 from models.releases import keys as release_keys
-from models.releases.repository_files import ONLINE, Shelf, State, digest_of
+from models.releases.repository_files import ONLINE, RepositoryState, Shelf, digest_of
 from models.releases.targets import CURRENT, Current, files_of, target, versions_of
 from pipeline.clock import Clock
 from pipeline.errors import Rejected, Stop
@@ -261,11 +261,11 @@ class Repository:
             trusted.verify_delegate("root", metadata.signed_bytes, metadata.signatures)
         self._shelf.write("root", metadata)
 
-    def _sign_targets(self, state: State) -> None:
+    def _sign_targets(self, state: RepositoryState) -> None:
         state.targets.signed.version += 1
         self._sign("targets", state)
 
-    def _sign_rest(self, state: State) -> None:
+    def _sign_rest(self, state: RepositoryState) -> None:
         """Snapshot and timestamp of what the targets are now. The timestamp is what makes it so."""
         snapshot, timestamp = state.snapshot.signed, state.timestamp.signed
         version = state.targets.signed.version
@@ -277,7 +277,7 @@ class Repository:
         timestamp.version += 1
         self._sign("timestamp", state)
 
-    def _sign(self, role: str, state: State) -> bytes:
+    def _sign(self, role: str, state: RepositoryState) -> bytes:
         metadata: Metadata[Any] = state.of(role)
         metadata.signed.expires = self._end_of(role)
         metadata.signatures.clear()
@@ -302,7 +302,7 @@ class Repository:
 
     def _finish(self) -> None:
         """Whatever a crash left: sign with the newest root's keys what it does not vouch for."""
-        state = self._shelf.state() or State.empty(self._shelf.root())
+        state = self._shelf.state() or RepositoryState.empty(self._shelf.root())
         if not all(map(state.vouches_for, ONLINE)):
             self._sign_targets(state)
             self._sign_rest(state)

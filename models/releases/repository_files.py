@@ -31,7 +31,7 @@ ONLINE: Final = ("targets", "snapshot", "timestamp")
 
 
 @dataclass(slots=True)
-class State:
+class RepositoryState:
     """All four roles' metadata, as they stand on the disk."""
 
     root: Metadata[Root]
@@ -40,7 +40,7 @@ class State:
     timestamp: Metadata[Timestamp]
 
     @classmethod
-    def empty(cls, root: Metadata[Root]) -> State:
+    def empty(cls, root: Metadata[Root]) -> RepositoryState:
         """Nothing released, nothing signed."""
         state = cls(root, Metadata(Targets()), Metadata(Snapshot()), Metadata(Timestamp()))
         for role in ONLINE:
@@ -102,7 +102,7 @@ class Shelf:
         """The one in force."""
         return Metadata[Root].from_bytes(self.read("root", self.roots()[-1]))
 
-    def state(self) -> State | None:
+    def state(self) -> RepositoryState | None:
         """What the timestamp leads to, whoever signed it; None: there is none yet."""
         if not self._path("timestamp", 0).exists():
             return None
@@ -111,9 +111,9 @@ class Shelf:
         snapshot = Metadata[Snapshot].from_bytes(self.read("snapshot", version))
         version = snapshot.signed.meta["targets.json"].version
         targets = Metadata[Targets].from_bytes(self.read("targets", version))
-        return State(self.root(), targets, snapshot, timestamp)
+        return RepositoryState(self.root(), targets, snapshot, timestamp)
 
-    def opened(self) -> State:
+    def opened(self) -> RepositoryState:
         """The state of a repository that was opened, so that there is one."""
         state = self.state()
         assert state is not None
@@ -128,7 +128,7 @@ class Shelf:
         replace_file(self._path(role, metadata.signed.version), data)
         return data
 
-    def published(self, state: State) -> dict[str, bytes]:
+    def published(self, state: RepositoryState) -> dict[str, bytes]:
         """What tiers need of it, by file name; the timestamp last, since it leads to the others."""
         paths = [self._path("root", version) for version in self.roots()]
         paths += [self._path(role, state.of(role).signed.version) for role in ONLINE]
@@ -153,7 +153,7 @@ class Shelf:
         if not path.exists():
             replace_file(path, data)
 
-    def tidy(self, state: State) -> None:
+    def tidy(self, state: RepositoryState) -> None:
         """Remove what nothing leads to any more; what a crash leaves here goes the next time."""
         for path in self._metadata.iterdir():
             found = metadata_file(path.name)

@@ -246,7 +246,7 @@ class PatternVerdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Forecast:
+class HourlyForecast:
     """Hourly means to come, from `start_s` (UTC seconds, a full hour): values with a 90% band, in the stream's unit."""
 
     start_s: int
@@ -305,7 +305,9 @@ def judge_hour(profile: Profile, hour_start_s: int, mean: float, utc_offset_s: i
     return PatternVerdict(pattern, score, centre, centre - edge, centre + edge, profile.weight[slot])
 
 
-def forecast(profile: Profile, next_hour_start_s: int, hours: int = 24, utc_offset_s: int = 0) -> Forecast:
+def forecast(
+    profile: Profile, next_hour_start_s: int, hours: int = 24, utc_offset_s: int = 0
+) -> HourlyForecast:
     """The next `hours` hourly means with a 90% band. Raises `Rejected` (reason `too-few-hours`) before a first day."""
     if sum(profile.weight) < HOURS_OF_DAY:
         raise Rejected(
@@ -329,7 +331,7 @@ def forecast(profile: Profile, next_hour_start_s: int, hours: int = 24, utc_offs
         values.append(value)
         low.append(value - width)
         high.append(value + width)
-    return Forecast(next_hour_start_s, hours, tuple(values), tuple(low), tuple(high), FORECAST_METHOD)
+    return HourlyForecast(next_hour_start_s, hours, tuple(values), tuple(low), tuple(high), FORECAST_METHOD)
 
 
 def _replaced(values: tuple[float, ...], at: int, value: float) -> tuple[float, ...]:

@@ -89,7 +89,7 @@ class Glance(NamedTuple):
     digest: int
 
 
-class View(msgspec.Struct, frozen=True, array_like=True):
+class ReferenceView(msgspec.Struct, frozen=True, array_like=True):
     """What a camera sees in one light: its edges, and mean and variance of their agreement and of the sharpness."""
 
     frames: int = 0
@@ -104,8 +104,8 @@ class Camera(msgspec.Struct, frozen=True, array_like=True):
     """What is remembered of one camera, some 20 KB."""
 
     shape: tuple[int, int] = (0, 0)
-    day: View = View()
-    night: View = View()
+    day: ReferenceView = ReferenceView()
+    night: ReferenceView = ReferenceView()
     last: bytes = b""
     """Edges of the last frame."""
     digest: int = -1
@@ -184,7 +184,7 @@ def _timed(camera: Camera, black: bool, at_s: float, hour: int) -> Camera:
     return replace(camera, hour_was=DARK, dark_since_s=since_s)
 
 
-def _fault(camera: Camera, view: View, seen: Glance, black: bool, at_s: float, hour: int) -> Fault:
+def _fault(camera: Camera, view: ReferenceView, seen: Glance, black: bool, at_s: float, hour: int) -> Fault:
     """What this frame by itself speaks for."""
     if black:
         long = camera.dark_since_s is not None and at_s - camera.dark_since_s >= ALWAYS_DARK_S
@@ -204,17 +204,17 @@ def _fault(camera: Camera, view: View, seen: Glance, black: bool, at_s: float, h
     return ""
 
 
-def _learned(view: View, seen: Glance) -> View:
+def _learned(view: ReferenceView, seen: Glance) -> ReferenceView:
     """The past with one more frame: the mean at first, then what fades."""
     rate = max(FOLLOWS, 1 / (view.frames + 1))
     if not view.frames:
-        return View(1, seen.edges.tobytes(), 1.0, 0.0, seen.sharpness, 0.0)
+        return ReferenceView(1, seen.edges.tobytes(), 1.0, 0.0, seen.sharpness, 0.0)
     agreement = agreement_of(view.edges, seen.edges)
     edges = np.frombuffer(view.edges, np.uint8).astype(np.float32).reshape(seen.edges.shape)
     off, softer = agreement - view.agreement, seen.sharpness - view.sharpness
     # The first frames agree with themselves.
     early = view.frames < LEARNED // 3
-    return View(
+    return ReferenceView(
         view.frames + 1,
         np.rint(edges + max(0.05, rate) * (seen.edges - edges)).astype(np.uint8).tobytes(),
         agreement if early else view.agreement + rate * off,
@@ -225,7 +225,7 @@ def _learned(view: View, seen: Glance) -> View:
 
 
 def _judged(
-    camera: Camera, view: View, seen: Glance, fault: Fault, at_s: float
+    camera: Camera, view: ReferenceView, seen: Glance, fault: Fault, at_s: float
 ) -> tuple[Camera, Finding | None]:
     """Whether the suspicion has held for long enough to be told."""
     if fault != camera.suspect:
@@ -249,7 +249,7 @@ def _judged(
     return replace(camera, fault=fault), found
 
 
-def _told(fault: Fault, view: View, seen: Glance, held_s: float) -> Finding:
+def _told(fault: Fault, view: ReferenceView, seen: Glance, held_s: float) -> Finding:
     since = f"for {held_s / 60:.0f} min"
     match fault:
         case "dark":
@@ -268,7 +268,7 @@ def _told(fault: Fault, view: View, seen: Glance, held_s: float) -> Finding:
                            f"edges are softer than they ever were {since}: clean the lens, or focus it")  # fmt: skip
 
 
-def _way(view: View, seen: Glance) -> str:
+def _way(view: ReferenceView, seen: Glance) -> str:
     """How far the scene was shifted, where that can be told."""
     before = np.frombuffer(view.edges, np.uint8).astype(np.float32).reshape(seen.edges.shape)
     window = cv2.createHanningWindow(before.shape[::-1], cv2.CV_32F)

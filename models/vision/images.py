@@ -6,7 +6,7 @@ by EXIF). A truncated JPEG is refused: OpenCV would paint the missing part grey 
 
 Example::
 
-    header = inspect(data)                # Header(format="jpeg", width=4000, height=3000, orientation=1)
+    header = inspect(data)                # ImageHeader(format="jpeg", width=4000, height=3000, orientation=1)
     small = decode(data, at_least_px=64)  # (375, 500, 3): decoded at an eighth, in an eighth of the time
     full = decode(data)                   # (3000, 4000, 3)
 
@@ -68,7 +68,7 @@ class ImageRefused(Rejected):
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class ImageHeader:
     """What a picture says about itself. Width and height are as stored, before `orientation` (EXIF, 1 to 8)."""
 
     format: Literal["jpeg", "png"]
@@ -82,7 +82,7 @@ class Header:
         return self.width * self.height
 
 
-def inspect(data: bytes) -> Header:
+def inspect(data: bytes) -> ImageHeader:
     """Reads the header and checks every limit. Raises `ImageRefused`; decodes nothing."""
     if not data:
         raise ImageRefused("image-empty", "the frame has 0 bytes; the camera sent nothing")
@@ -113,7 +113,7 @@ def inspect(data: bytes) -> Header:
     return header
 
 
-def _jpeg_header(data: bytes) -> Header:
+def _jpeg_header(data: bytes) -> ImageHeader:
     """Walks the marker segments up to the frame header."""
     at, orientation = 2, 1
     while at + 4 <= len(data):
@@ -143,7 +143,7 @@ def _jpeg_header(data: bytes) -> Header:
             # Anywhere after the frame header: cameras append padding, previews, even films to the end marker.
             if data.find(_JPEG_END, at) < 0:
                 break
-            return Header("jpeg", width, height, channels, orientation)
+            return ImageHeader("jpeg", width, height, channels, orientation)
         at += 2 + length
     raise ImageRefused(
         "image-truncated", f"the JPEG ends after {len(data):,} bytes, before its end marker; send it again"
@@ -167,7 +167,7 @@ def _exif_orientation(tiff: bytes) -> int:
     return 1
 
 
-def _png_header(data: bytes) -> Header:
+def _png_header(data: bytes) -> ImageHeader:
     if len(data) < 33 or data[12:16] != b"IHDR":
         raise ImageRefused(
             "image-truncated", f"the PNG ends after {len(data)} bytes, within its header; send it again"
@@ -179,7 +179,7 @@ def _png_header(data: bytes) -> Header:
         raise ImageRefused(
             "image-truncated", f"the PNG ends after {len(data):,} bytes, before its end; send it again"
         )
-    return Header("png", width, height, _PNG_CHANNELS[colour])
+    return ImageHeader("png", width, height, _PNG_CHANNELS[colour])
 
 
 def decode(data: bytes, at_least_px: int | None = None) -> Picture:

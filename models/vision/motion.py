@@ -1,14 +1,14 @@
 """What moved in a frame, and where: the gate that keeps a fixed camera's empty frames from going any further.
 
-Per stream a `Background` keeps the running mean and the running noise of a small grey picture. A pixel has moved when
+Per stream a `BackgroundModel` keeps the running mean and the running noise of a small grey picture. A pixel has moved when
 it differs from its mean by more than its own noise explains; a change of the light moves all pixels alike and is taken
 out first. What moved is answered as a box in relative coordinates, with a margin, ready to be cropped from a larger
 decode of the same frame. Pure: state in, state out.
 
 Example::
 
-    background, motion = look(None, frame)        # Motion(moved=True, box=Box.WHOLE, rule="first-frame")
-    background, motion = look(background, frame)   # Motion(moved=False, rule="nothing-moved")
+    background, motion = look(None, frame)        # DetectedMotion(moved=True, box=Box.WHOLE, rule="first-frame")
+    background, motion = look(background, frame)   # DetectedMotion(moved=False, rule="nothing-moved")
 
 Source: a running Gaussian average per pixel (Wren et al. 1997, Pfinder), with the change of light taken out by a
 robust linear fit of the frame on the background.
@@ -44,7 +44,7 @@ Rule = Literal["first-frame", "moved", "nothing-moved", "scene-changed"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Background:
+class BackgroundModel:
     """What a stream looks like when nothing moves: mean and noise per pixel (grey levels), float32 (h, w)."""
 
     mean: NDArray[np.float32]
@@ -53,7 +53,7 @@ class Background:
 
 
 @dataclass(frozen=True, slots=True)
-class Motion:
+class DetectedMotion:
     """The gate's answer: `share` of the pixels moved, all within `box` (margin included)."""
 
     moved: bool
@@ -73,20 +73,22 @@ def grey(frame: NDArray[np.uint8]) -> NDArray[np.float32]:
     )
 
 
-def look(background: Background | None, frame: NDArray[np.uint8]) -> tuple[Background, Motion]:
+def look(
+    background: BackgroundModel | None, frame: NDArray[np.uint8]
+) -> tuple[BackgroundModel, DetectedMotion]:
     """Compares a frame (BGR, any size) with its stream's background; returns the new background and what moved."""
     now = grey(frame)
     if background is None or background.mean.shape != now.shape:
-        return _start(now), Motion(True, Box.WHOLE, 1.0, "first-frame")
+        return _start(now), DetectedMotion(True, Box.WHOLE, 1.0, "first-frame")
     change = np.abs(now - _lit_as(now, background.mean))
     moved = change > np.maximum(LEAST_CHANGE, NOISE_FACTOR * background.noise)
     regions = _regions(moved)
     share = float(sum(area for _, area in regions)) / moved.size
     if share > SCENE_SHARE:
-        return _start(now), Motion(True, Box.WHOLE, share, "scene-changed")
+        return _start(now), DetectedMotion(True, Box.WHOLE, share, "scene-changed")
     learned = _learn(background, now, change, moved)
     if not regions:
-        return learned, Motion(False, Box.WHOLE, share, "nothing-moved")
+        return learned, DetectedMotion(False, Box.WHOLE, share, "nothing-moved")
     boxes = [box for box, _ in regions]
     around = Box(
         min(box.left for box in boxes),
@@ -94,10 +96,10 @@ def look(background: Background | None, frame: NDArray[np.uint8]) -> tuple[Backg
         max(box.right for box in boxes),
         max(box.bottom for box in boxes),
     )
-    return learned, Motion(True, around.with_margin(MARGIN), share, "moved")
+    return learned, DetectedMotion(True, around.with_margin(MARGIN), share, "moved")
 
 
-def parts(background: Background, now: NDArray[np.float32]) -> tuple[Box, ...]:
+def parts(background: BackgroundModel, now: NDArray[np.float32]) -> tuple[Box, ...]:
     """Where a grey frame (`grey`) of another moment differs from a background: the largest region first, with margins.
 
     The whole frame, where more than `SCENE_SHARE` of it differs; nothing, where nothing does.
@@ -109,8 +111,8 @@ def parts(background: Background, now: NDArray[np.float32]) -> tuple[Box, ...]:
     return tuple(box.with_margin(MARGIN) for box, _ in sorted(regions, key=lambda region: -region[1]))
 
 
-def _start(now: NDArray[np.float32]) -> Background:
-    return Background(now, np.full_like(now, LEAST_CHANGE / NOISE_FACTOR), 1)
+def _start(now: NDArray[np.float32]) -> BackgroundModel:
+    return BackgroundModel(now, np.full_like(now, LEAST_CHANGE / NOISE_FACTOR), 1)
 
 
 def _lit_as(now: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -145,14 +147,17 @@ def _regions(moved: NDArray[np.bool_]) -> list[tuple[Box, int]]:
 
 
 def _learn(
-    background: Background, now: NDArray[np.float32], change: NDArray[np.float32], moved: NDArray[np.bool_]
-) -> Background:
+    background: BackgroundModel,
+    now: NDArray[np.float32],
+    change: NDArray[np.float32],
+    moved: NDArray[np.bool_],
+) -> BackgroundModel:
     """Follows the frame; where something moved, ten times slower, so that a resting animal stays visible a while."""
     # The first frames weigh more, so that one odd first frame is soon forgotten.
     base = max(LEARNING_RATE, 1 / (background.frames + 1))
     rate = np.where(moved, LEARNING_RATE / 10, base).astype(np.float32)
     noise = background.noise + rate * (np.where(moved, background.noise, 1.25 * change) - background.noise)
-    return Background(
+    return BackgroundModel(
         (background.mean + rate * (now - background.mean)).astype(np.float32),
         noise.astype(np.float32),
         background.frames + 1,

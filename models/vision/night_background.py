@@ -4,12 +4,12 @@ A camera trap takes a few frames a visit and hours lie between visits, so a back
 (`models.vision.motion`) keeps the first animal as a ghost and starts anew at every dusk. Here the background of a frame is the
 median of earlier frames of its regime, day or infrared night, in which its own visit has no part::
 
-    frame --glimpsed--> Glimpse (grey, night?) --background--> motion.Background --parts--> where something moved
+    frame --grey_frame--> GreyFrame (grey, night?) --background--> motion.BackgroundModel --parts--> where something moved
           --PlaceEye--> View: the vector of what moved, and what the general head says of it
 
 Example::
 
-    glimpses = [glimpsed(frame) for frame in frames]
+    glimpses = [grey_frame(frame) for frame in frames]
     view = PlaceEye.open().see(frames[9], parts(glimpses[9], background(glimpses, events, 9)), glimpses[9].night)
     view.vector          # uint8 (256,): of what moved
 
@@ -39,7 +39,7 @@ BACKGROUND_LEAST = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Glimpse:
+class GreyFrame:
     """A frame as backgrounds are made from: small and grey, float32 (h, w), its quartiles of brightness; night or day."""
 
     grey: NDArray[np.float32]
@@ -50,15 +50,17 @@ class Glimpse:
 Grey = NDArray[np.float32]
 
 
-def glimpsed(frame: Picture) -> Glimpse:
+def grey_frame(frame: Picture) -> GreyFrame:
     """BGR uint8 (height, width, 3)."""
     small = cv2.resize(frame, (48, 36), interpolation=cv2.INTER_AREA).astype(np.int16)
     grey = motion.grey(frame)
     low, middle, high = np.percentile(grey, (25, 50, 75)).tolist()
-    return Glimpse(grey, (low, middle, high), bool((small.max(2) - small.min(2)).mean() < NIGHT_BELOW))
+    return GreyFrame(grey, (low, middle, high), bool((small.max(2) - small.min(2)).mean() < NIGHT_BELOW))
 
 
-def background(glimpses: Sequence[Glimpse], events: Sequence[str], at: int) -> motion.Background | None:
+def background(
+    glimpses: Sequence[GreyFrame], events: Sequence[str], at: int
+) -> motion.BackgroundModel | None:
     """The place without the visit that frame `at` belongs to, in that frame's light; None where no other frame shows it."""
     now = glimpses[at]
 
@@ -77,10 +79,10 @@ def background(glimpses: Sequence[Glimpse], events: Sequence[str], at: int) -> m
     mean = np.median(lit, axis=0).astype(np.float32)
     # 1.48 times the median deviation is a normal distribution's standard deviation.
     noise = 1.48 * np.median(np.abs(lit - mean), axis=0)
-    return motion.Background(mean, noise.astype(np.float32), len(chosen))
+    return motion.BackgroundModel(mean, noise.astype(np.float32), len(chosen))
 
 
-def _in_light_of(now: Glimpse, other: Glimpse) -> Grey:
+def _in_light_of(now: GreyFrame, other: GreyFrame) -> Grey:
     """Another frame with this one's middle and spread of brightness, by quartiles, which a small animal does not move."""
     low, middle, high = now.quartiles
     its_low, its_middle, its_high = other.quartiles

@@ -5,7 +5,7 @@ scene, the maximum finds what is small in it.
 
 Example::
 
-    model = Glimpse()
+    model = GlimpseNet()
     model(torch.zeros(1, 3, 64, 64))     # (1, 5): logits over four kingdoms, then a person's log-odds
     export(model, Path("float.onnx"))
 
@@ -29,7 +29,7 @@ KINGDOMS = 4
 OPSET = 13
 
 
-class Glimpse(nn.Module):  # type: ignore[misc]
+class GlimpseNet(nn.Module):  # type: ignore[misc]
     """(n, 3, 64, 64) float, RGB, (x - 127) / 128 -> (n, 5): logits over kingdoms, and a person's log-odds."""
 
     def __init__(self, layers: Sequence[tuple[int, int]] = LAYERS) -> None:

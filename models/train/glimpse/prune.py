@@ -27,8 +27,8 @@ import numpy as np
 import torch
 
 from models.onnx_session import Network
-from models.train.glimpse.net import Glimpse, export
-from models.train.glimpse.release import FRAMES, STATED, Figures, Split, compressed, figures, outputs_of
+from models.train.glimpse.net import GlimpseNet, export
+from models.train.glimpse.release import FRAMES, STATED, PersonFigures, Split, compressed, figures, outputs_of
 from models.train.glimpse.train import BUILD, Recipe, train
 from pipeline.errors import Stop
 
@@ -47,7 +47,7 @@ class Size:
     weights: int
     size_bytes: int
     ms: float
-    found: tuple[Figures, ...]
+    found: tuple[PersonFigures, ...]
 
 
 def kept_channels(scales: Any, share: float) -> Any:
@@ -66,7 +66,7 @@ def pruned(model: Any, share: float) -> Any:
     ]
     stay = [kept_channels(norm.weight.detach(), share) for _, norm in blocks]
     layers = [(len(its), stride) for its, (_, stride) in zip(stay, model.layers, strict=True)]
-    small = Glimpse(layers)
+    small = GlimpseNet(layers)
     before = torch.arange(3)
     with torch.no_grad():
         for at, (conv, norm) in enumerate(blocks):
@@ -89,7 +89,9 @@ def trained(folder: Path) -> Any:
         raise Stop(f"{checkpoint} is not there; train glimpse first: python -m models.train.glimpse.train")
     state = torch.load(checkpoint)["mean"]
     widths = [its.shape[0] for name, its in state.items() if name.startswith("body.") and its.ndim == 4]
-    model = Glimpse([(width, stride) for width, (_, stride) in zip(widths, Glimpse().layers, strict=True)])
+    model = GlimpseNet(
+        [(width, stride) for width, (_, stride) in zip(widths, GlimpseNet().layers, strict=True)]
+    )
     model.load_state_dict(state)
     return model
 

@@ -69,7 +69,7 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class PersonFigures:
     """On one kind of picture: shares of 1. `persons` of the frames with one raise, `false_alarms` of those without."""
 
     kind: str
@@ -122,7 +122,7 @@ def person_threshold(scores: Floats, held: Split, false_alarms: float = PERSON_F
     return float(np.quantile(scores[nobody], 1 - false_alarms))
 
 
-def figures(outputs: Floats, split: Split, threshold: float) -> Iterator[Figures]:
+def figures(outputs: Floats, split: Split, threshold: float) -> Iterator[PersonFigures]:
     """For each kind of picture of a split, in the order in which they come."""
     logits, persons = read(outputs)
     probabilities = softmax(logits)
@@ -130,7 +130,7 @@ def figures(outputs: Floats, split: Split, threshold: float) -> Iterator[Figures
         rows = split.kind == kind
         truth, raised = split.kingdom[rows], persons[rows] >= threshold
         right = probabilities[rows].argmax(1) == truth
-        yield Figures(
+        yield PersonFigures(
             kind=kind,
             count=int(rows.sum()),
             kingdom=float(right.mean()),
@@ -140,7 +140,7 @@ def figures(outputs: Floats, split: Split, threshold: float) -> Iterator[Figures
         )
 
 
-def render(rows: Sequence[Figures]) -> str:
+def render(rows: Sequence[PersonFigures]) -> str:
     """A Markdown table."""
     lines = [
         "| pictures | kingdom | calibration error | persons raised | false alarms |",

@@ -36,7 +36,7 @@ import torch
 from torch import nn
 
 from models.train.glimpse.augment import augment
-from models.train.glimpse.net import KINGDOMS, Glimpse, centred, export
+from models.train.glimpse.net import KINGDOMS, GlimpseNet, centred, export
 
 BUILD = Path(__file__).parents[3] / "build" / "train" / "glimpse"
 PERSON = 2  # in `models.labels.taxonomy.KINGDOMS`, which this file, run where only PyTorch is installed, does not import
@@ -155,7 +155,7 @@ def train(recipe: Recipe, data_folder: Path = BUILD, folder: Path = BUILD, start
     data, held = load(data_folder, "train"), load(data_folder, "val")
     folder.mkdir(parents=True, exist_ok=True)
     # Said before the replicas are copied: a copy keeps the layout.
-    model = (start or Glimpse()).to(memory_format=torch.channels_last)
+    model = (start or GlimpseNet()).to(memory_format=torch.channels_last)
     mean = copy.deepcopy(model)
     optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.rate, weight_decay=DECAY)
     states = {"model": model, "mean": mean, "optimiser": optimiser}

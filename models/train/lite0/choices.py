@@ -23,7 +23,7 @@ from models.train.lite0.features import CHOICE_SIZES_PX, FLOAT, SIZE_PX, ZOO
 from models.train.lite0.heads import (
     BUILD,
     SHARES,
-    Labelled,
+    LabelledFeatures,
     TreeHeads,
     load,
     make_tree_heads,
@@ -34,7 +34,7 @@ from models.train.lite0.heads import (
 )
 from models.train.lite0.linear import Linear, make_projection
 from models.train.lite0.lite0 import as_floats
-from models.train.lite0.measure import Right, right
+from models.train.lite0.measure import Accuracy, right
 from models.train.pictures.views import Picture
 
 VECTOR_BYTES = (128, 192, 256, 384, 512)
@@ -46,15 +46,15 @@ REPEATS = 60
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Fitted:
+class FittedChoice:
     """What was fitted on one network's features: train rows, validation rows, heads."""
 
-    data: Labelled
-    held: Labelled
+    data: LabelledFeatures
+    held: LabelledFeatures
     heads: TreeHeads
 
 
-def fitted(tree: Taxonomy, packs: dict[str, Pack], imagenet: Linear, served: str) -> Fitted:
+def fitted(tree: Taxonomy, packs: dict[str, Pack], imagenet: Linear, served: str) -> FittedChoice:
     """Heads on the features of one size and network (`224`, `160`, `224-float`)."""
     parts = [
         load(tree, packs, "wild256-whole", "train", SHARES["wild256-whole"], served),
@@ -64,7 +64,7 @@ def fitted(tree: Taxonomy, packs: dict[str, Pack], imagenet: Linear, served: str
         load(tree, packs, kind, "val", 1.0, served) for kind in ("wild256-whole", "wild256-augmented-held")
     ]
     data, val = together(parts), together(held)
-    return Fitted(data, val, make_tree_heads(tree, imagenet, data, val, ROUNDS))
+    return FittedChoice(data, val, make_tree_heads(tree, imagenet, data, val, ROUNDS))
 
 
 def median_ms(feature_of: Callable[[Picture], object], picture: Picture) -> float:
@@ -77,7 +77,7 @@ def median_ms(feature_of: Callable[[Picture], object], picture: Picture) -> floa
     return float(np.median(spans))
 
 
-def row(name: str, its: Right, *more: str) -> str:
+def row(name: str, its: Accuracy, *more: str) -> str:
     """One line of a table."""
     shares = (its.kingdom, its.family_of_animals, its.species_of_animals, its.species_of_plants)
     return " | ".join(["| " + name, *(f"{share:.1%}" for share in shares), f"{its.loss:.3f}", *more]) + " |\n"

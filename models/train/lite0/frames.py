@@ -1,6 +1,6 @@
 """Makes the head that weighs what a search of a frame found: ``python -m models.train.lite0.frames`` (after `heads`; a few minutes).
 
-Held-out photos, small pictures and camera-trap frames (`models.train.pictures.traps`) are searched as the device does it; a softmax
+SearchedFrames-out photos, small pictures and camera-trap frames (`models.train.pictures.traps`) are searched as the device does it; a softmax
 regression on the evidence answers the kingdom, a logistic one says whether a person is anywhere in the frame. Both are
 small (84 numbers), so they are fitted on the validation split, which the heads behind the evidence have never seen. The
 person threshold is the one that raises a stated share of the validation frames without a person.
@@ -67,7 +67,7 @@ PERSON_HOLD = 1e-2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Held:
+class SearchedFrames:
     """Evidence of frames: inputs (n, 16) and (n, 4), truths (n,), what the whole frame, tiles and what moved said, and their kinds."""
 
     kingdom: Floats
@@ -134,12 +134,12 @@ def _looked_at(item: Item) -> tuple[Floats, ...]:
     )
 
 
-def collect(split: str, workers: ProcessPoolExecutor) -> Held:
+def collect(split: str, workers: ProcessPoolExecutor) -> SearchedFrames:
     """Searches every frame of a split; what was found is kept in ``build/train/frames/``."""
     items = list(_items(split))
     seen = list(workers.map(_looked_at, items, chunksize=16))
     columns = [np.stack(column).astype(np.float32) for column in zip(*seen, strict=True)]
-    held = Held(
+    held = SearchedFrames(
         columns[0],
         columns[1],
         np.array([KINGDOMS.index(kingdom) for _, _, kingdom, _ in items], np.intp),
@@ -157,7 +157,7 @@ def collect(split: str, workers: ProcessPoolExecutor) -> Held:
     return held
 
 
-def fit(held: Held) -> region_search.PartsHead:
+def fit(held: SearchedFrames) -> region_search.PartsHead:
     """Both regressions, from nothing, and the thresholds."""
     kinds = [str(kind).removesuffix(CCTV) for kind in held.kind]
     weight = np.array([WEIGHTS[kind] for kind in kinds], np.float32)
@@ -183,7 +183,7 @@ def _sigmoid(x: Floats) -> Floats:
     return np.asarray(1 / (1 + np.exp(-x)), np.float32)
 
 
-def report(name: str, held: Held, head: region_search.PartsHead, frame: FrameHead) -> None:
+def report(name: str, held: SearchedFrames, head: region_search.PartsHead, frame: FrameHead) -> None:
     """A table by kind of frame: kingdom, persons raised, false alarms."""
     person = region_search.PERSON
     weighed = softmax(held.kingdom @ head.kingdom_weights + head.kingdom_bias)

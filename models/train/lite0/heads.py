@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluation.photo_pack import Pack, open_pack
-from models.heads.linear import INPUT_WEIGHT, Evidence
+from models.heads.linear import INPUT_WEIGHT, ImageNetEvidence
 from models.heads.pooled import Temperatures, pooled, tempered
 from models.heads.solve import LinearHead, discriminants
 from models.labels.calibration import fit_temperature
@@ -40,7 +40,15 @@ from models.labels.taxonomy import IMAGENET_CLASSES, KINGDOMS, Taxonomy, load_ta
 from models.manifest import Threshold, digest, make_manifest, read_manifest, write_manifest
 from models.train.lite0.events import TIMES, add_views, imagined
 from models.train.lite0.features import FEATURES, SIZE_PX
-from models.train.lite0.linear import VECTOR_BYTES, Floats, Linear, Projection, flat, make_projection, tune
+from models.train.lite0.linear import (
+    VECTOR_BYTES,
+    FittedProjection,
+    Floats,
+    Linear,
+    flat,
+    make_projection,
+    tune,
+)
 from models.train.lite0.measure import families, fit_temperatures, right, threshold
 from pipeline.sums.sums import Sums
 
@@ -75,7 +83,7 @@ PEOPLE = (
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Labelled:
+class LabelledFeatures:
     """Views with what is in them: feature (n, 1280), species (n,) by position in the tree, weight (n,), row in the pack."""
 
     feature: Floats
@@ -83,16 +91,16 @@ class Labelled:
     weight: Floats
     row: NDArray[np.int32]
 
-    def first_views(self, count: int) -> Labelled:
+    def first_views(self, count: int) -> LabelledFeatures:
         """Of each photo the first `count` views: a set's views of one photo stand together."""
         starts = np.flatnonzero(np.diff(self.row, prepend=-1))
         return self.chosen(
             np.arange(len(self.row)) - np.repeat(starts, np.diff([*starts, len(self.row)])) < count
         )
 
-    def chosen(self, kept: NDArray[np.bool_]) -> Labelled:
+    def chosen(self, kept: NDArray[np.bool_]) -> LabelledFeatures:
         """The views that a mask (n,) keeps."""
-        return Labelled(self.feature[kept], self.species[kept], self.weight[kept], self.row[kept])
+        return LabelledFeatures(self.feature[kept], self.species[kept], self.weight[kept], self.row[kept])
 
 
 def load(
@@ -102,7 +110,7 @@ def load(
     split: str,
     weight: float = 1.0,
     served: str = str(SIZE_PX),
-) -> Labelled:
+) -> LabelledFeatures:
     """One feature set's rows of one split. `kind` is the set's name without the size, `served` that."""
     with np.load(FEATURES / f"{kind}-{served}.npz") as file:
         feature, row = file["feature"], file["row"]
@@ -111,14 +119,14 @@ def load(
     species = np.array(
         [tree.species.index(tree.find(pack.species[at])) for at in row[chosen].tolist()], np.intp
     )
-    return Labelled(
+    return LabelledFeatures(
         feature[chosen].astype(np.float32), species, np.full(len(species), weight, np.float32), row[chosen]
     )
 
 
-def together(parts: list[Labelled]) -> Labelled:
+def together(parts: list[LabelledFeatures]) -> LabelledFeatures:
     """Several sets as one."""
-    return Labelled(
+    return LabelledFeatures(
         np.concatenate([part.feature for part in parts]),
         np.concatenate([part.species for part in parts]),
         np.concatenate([part.weight for part in parts]),
@@ -137,12 +145,12 @@ def tree_start(tree: Taxonomy, weights: Floats, bias: Floats) -> Linear:
     )
 
 
-def imagenet_evidence(tree: Taxonomy, start: Linear) -> Evidence:
+def imagenet_evidence(tree: Taxonomy, start: Linear) -> ImageNetEvidence:
     """ImageNet's own classes, read from a tree head that was not tuned, in five groups."""
     rows = [tree.rows[species] for species in start.to[:IMAGENET_CLASSES].tolist()]
     group = np.array([GROUP_OF["Fungi" if row.family == "Fungi" else row.kingdom] for row in rows], np.intp)
     group[list(PEOPLE)] = GROUP_OF["person"]
-    return Evidence(start.weights[:, :IMAGENET_CLASSES], start.bias[:IMAGENET_CLASSES], group)
+    return ImageNetEvidence(start.weights[:, :IMAGENET_CLASSES], start.bias[:IMAGENET_CLASSES], group)
 
 
 def restored(tuned: Linear, start: Linear, seen: NDArray[np.intp]) -> Linear:
@@ -157,7 +165,7 @@ def restored(tuned: Linear, start: Linear, seen: NDArray[np.intp]) -> Linear:
 class TreeHeads:
     """Kingdom and tree over one input, with their temperatures."""
 
-    evidence: Evidence
+    evidence: ImageNetEvidence
     kingdom: Linear
     tree: Linear
     kingdom_temperature: float
@@ -173,17 +181,17 @@ class TreeHeads:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FrameHead:
+class FittedFrameHead:
     """Kingdom, and a person's log-odds, from the feature of a frame or a part of one."""
 
-    evidence: Evidence
+    evidence: ImageNetEvidence
     kingdom: Linear
     temperature: float
     person: Linear
     threshold: float
 
 
-def make_frame_head(tree: Taxonomy, packs: dict[str, Pack], evidence: Evidence) -> FrameHead:
+def make_frame_head(tree: Taxonomy, packs: dict[str, Pack], evidence: ImageNetEvidence) -> FittedFrameHead:
     """Kingdom and person on frames; the person threshold by the false alarms on validation frames."""
     kingdom_of = tree.kingdom_of[tree.family_of]
     person = KINGDOMS.index("person")
@@ -195,12 +203,12 @@ def make_frame_head(tree: Taxonomy, packs: dict[str, Pack], evidence: Evidence) 
     weighed = data.weight * np.where(is_person == 1, PERSON_SHARE, 1.0).astype(np.float32)
     people = tune(flat(x.shape[1], 2), x, is_person, weighed, hold=1e-4, rate=3e-3, epochs=6)
 
-    def scores(held: Labelled) -> Floats:
+    def scores(held: LabelledFeatures) -> Floats:
         return softmax(people.logits(evidence.beside(held.feature)))[:, 1]
 
     whole = load(tree, packs, "wild256-whole", "val")
     nobody = kingdom_of[whole.species] != person
-    head = FrameHead(
+    head = FittedFrameHead(
         evidence,
         kingdom,
         fit_temperature(kingdom.logits(evidence.beside(whole.feature)), kingdom_of[whole.species]),
@@ -225,7 +233,7 @@ def by_kingdom(species: Floats, kingdom_of: NDArray[np.intp]) -> Floats:
 
 
 def make_tree_heads(
-    tree: Taxonomy, start: Linear, data: Labelled, held: Labelled, rounds: int = 1
+    tree: Taxonomy, start: Linear, data: LabelledFeatures, held: LabelledFeatures, rounds: int = 1
 ) -> TreeHeads:
     """Tunes kingdom and tree on the feature and calibrates both on held-out rows; more `rounds` for little data."""
     kingdom_of = tree.kingdom_of[tree.family_of]
@@ -253,7 +261,7 @@ def own_kingdom(heads: TreeHeads) -> Linear:
 
 
 def through(
-    projection: Projection, tree: Taxonomy, imagenet: Linear, full: TreeHeads, held: Labelled
+    projection: FittedProjection, tree: Taxonomy, imagenet: Linear, full: TreeHeads, held: LabelledFeatures
 ) -> TreeHeads:
     """The heads on the feature, rewritten for its 256 bytes and calibrated anew; nothing is learned here.
 
@@ -281,7 +289,7 @@ def through(
 
 
 def shipped_sums(
-    tree: Taxonomy, packs: dict[str, Pack], space: str, projection: Projection, imagenet: Linear
+    tree: Taxonomy, packs: dict[str, Pack], space: str, projection: FittedProjection, imagenet: Linear
 ) -> Sums:
     """The packs' training views and what ImageNet knows of other species, as sums over vectors."""
     sums = Sums.empty(space, VECTOR_BYTES, tree.species)
@@ -300,7 +308,7 @@ class Judges:
     """Edge and cloud as they will answer: both witnesses each, a temperature a rank."""
 
     tree: Taxonomy
-    projection: Projection
+    projection: FittedProjection
     feature: TreeHeads
     vector: TreeHeads
     solved: LinearHead
@@ -315,7 +323,7 @@ class Judges:
         cloud = pooled(self.tree, self.vector.species(self.tree, self.projection.components(feature)), solved)
         return tempered(self.tree, edge, self.edge), tempered(self.tree, cloud, self.cloud)
 
-    def calibrated(self, held: Labelled) -> Judges:
+    def calibrated(self, held: LabelledFeatures) -> Judges:
         edge, cloud = self.species(held.feature)
         return replace(
             self,
@@ -324,7 +332,9 @@ class Judges:
         )
 
 
-def measured_thresholds(judges: Judges, frame: FrameHead, held: Labelled) -> dict[str, Threshold]:
+def measured_thresholds(
+    judges: Judges, frame: FittedFrameHead, held: LabelledFeatures
+) -> dict[str, Threshold]:
     """Each rank's threshold, measured of the tier that answers it."""
     tree = judges.tree
     edge, cloud = judges.species(held.feature)
@@ -345,7 +355,7 @@ def measured_thresholds(judges: Judges, frame: FrameHead, held: Labelled) -> dic
 class Made:
     """All that a model's files are written from."""
 
-    frame: FrameHead
+    frame: FittedFrameHead
     judges: Judges
     sums: Sums
     thresholds: dict[str, Threshold]
@@ -448,7 +458,7 @@ def save(made: Made, folder: Path) -> None:
     (folder / "sums.gz").write_bytes(gzip.compress(made.sums.snapshot(), mtime=0))
 
 
-def _evidence(evidence: Evidence) -> dict[str, Any]:
+def _evidence(evidence: ImageNetEvidence) -> dict[str, Any]:
     return {
         "imagenet_weights": evidence.weights.astype(np.float16),
         "imagenet_bias": evidence.bias,

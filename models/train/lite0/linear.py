@@ -88,7 +88,7 @@ def flat(inputs: int, classes: int) -> Linear:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Projection:
+class FittedProjection:
     """1280-d feature -> bytes: round((x - mean) @ matrix * 32 + 128), clipped."""
 
     mean: Floats
@@ -112,7 +112,7 @@ class Projection:
 
 def make_projection(
     feature: Floats, weight: Floats, heads: list[Linear], count: int = VECTOR_BYTES
-) -> Projection:
+) -> FittedProjection:
     """Reduced-rank regression of all heads' logits on features (n, 1280) of given weights (n,), to `count` bytes."""
     mean = np.average(feature, axis=0, weights=weight).astype(np.float64)
     centred = feature - mean
@@ -123,7 +123,7 @@ def make_projection(
     logits = np.hstack([head.weights - head.weights.mean(1, keepdims=True) for head in heads])
     left, _, _ = np.linalg.svd(root.T @ logits, full_matrices=False)
     left = left[:, :count]
-    return Projection(
+    return FittedProjection(
         mean.astype(np.float32),
         np.linalg.solve(root.T, left).astype(np.float32),
         (left.T @ root.T).astype(np.float32),

@@ -23,7 +23,7 @@ from models.shipped import load_zoo
 from models.site_learning.active_learning import Moment, Pace, decide, novelty, score
 from models.site_learning.site_head import Lesson, LocalHead
 from models.site_learning.site_model import Local
-from models.train.studies.drift import Photos
+from models.train.studies.drift import PredictedPhotos
 from models.vision.tier_models import CloudEye
 
 SEEDS = 5
@@ -51,7 +51,9 @@ class Picture:
     family: int
 
 
-def pictures(photos: Photos, tree: Taxonomy, eye: CloudEye, unknown: set[int]) -> dict[int, list[Picture]]:
+def pictures(
+    photos: PredictedPhotos, tree: Taxonomy, eye: CloudEye, unknown: set[int]
+) -> dict[int, list[Picture]]:
     """By family, by a head that has never heard of the `unknown` ones."""
     heard = np.array([family not in unknown for family in tree.family_of.tolist()])
     found: dict[int, list[Picture]] = {}
@@ -102,7 +104,7 @@ def answered(tree: Taxonomy, head: LocalHead, its: Picture) -> NDArray[np.float6
 
 def main() -> int:
     tree, zoo = load_taxonomy(), load_zoo()
-    photos = Photos(open_pack("wild64"), tree, zoo.edge_eye(), ("day",))
+    photos = PredictedPhotos(open_pack("wild64"), tree, zoo.edge_eye(), ("day",))
     print(f"| asked by | labels | {' | '.join(f'after {days} days' for days in TOLD_AFTER)} |")
     figures: dict[str, NDArray[np.float64]] = {}
     for name, way in WAYS.items():

@@ -34,7 +34,7 @@ Broken = Literal["", "covered", "frozen", "nudged", "turned", "defocused", "slig
 
 
 @dataclass(slots=True)
-class Place:
+class SyntheticPlace:
     """One camera's scene, and what passes through it."""
 
     scene: Picture
@@ -83,18 +83,18 @@ class Place:
         seen[top : top + side, left : left + side] = visitor
 
 
-def places(pack: Pack, *, lamp: bool = True) -> Iterator[Place]:
+def places(pack: Pack, *, lamp: bool = True) -> Iterator[SyntheticPlace]:
     """Cameras at scenes of the training split: nothing is trained here, and there are more of them."""
     rng = np.random.default_rng(0)
     rows = pack.rows("train")
     scenes = [row for row in rows if pack.species[row] in SCENES]
     visitors = [pack.picture(row) for row in rng.permutation(pack.rows("val"))[:30].tolist()]
     for number, row in enumerate(rng.permutation(scenes)[:CAMERAS].tolist()):
-        yield Place(pack.picture(row), visitors, np.random.default_rng(number), lamp)
+        yield SyntheticPlace(pack.picture(row), visitors, np.random.default_rng(number), lamp)
 
 
 def findings(
-    place: Place, until_s: float, broken: Broken = "", from_s: float = np.inf
+    place: SyntheticPlace, until_s: float, broken: Broken = "", from_s: float = np.inf
 ) -> Iterator[tuple[float, Finding]]:
     """What is told of a camera, and when."""
     camera = Camera()

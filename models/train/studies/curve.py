@@ -29,7 +29,15 @@ from models.labels.scores import Scores, softmax
 from models.labels.taxonomy import KINGDOMS, Taxonomy, load_taxonomy, roll_up
 from models.shipped import Zoo, feature_head, frame_head, load_zoo, projection, shipped_sums
 from models.train.lite0.events import TIMES, add_views, imagined
-from models.train.lite0.heads import BUILD, TREE_SHARES, Labelled, load, make_tree_heads, together, tree_start
+from models.train.lite0.heads import (
+    BUILD,
+    TREE_SHARES,
+    LabelledFeatures,
+    load,
+    make_tree_heads,
+    together,
+    tree_start,
+)
 from models.train.lite0.measure import families, fit_temperatures
 from models.train.studies.forwarding import MINERS, Curve, cheapest, curve, draw, right
 from pipeline.messages import Rank, Tier
@@ -53,7 +61,7 @@ class Events:
     person: NDArray[np.bool_]
 
 
-def as_released(tree: Taxonomy, zoo: Zoo, photos: Labelled) -> Events:
+def as_released(tree: Taxonomy, zoo: Zoo, photos: LabelledFeatures) -> Events:
     """What the zoo's heads answer."""
     manifest, grown, far = zoo.manifest("lite0"), zoo.base().grown(), zoo.base().head()
     frame = frame_head(manifest)
@@ -99,7 +107,7 @@ class EdgeOfBefore:
         return pooled(self._tree, self._heads.species(self._tree, feature), solved)
 
 
-def _known_families(tree: Taxonomy, sets: Mapping[str, Labelled]) -> NDArray[np.bool_]:
+def _known_families(tree: Taxonomy, sets: Mapping[str, LabelledFeatures]) -> NDArray[np.bool_]:
     """Which families an edge of before knows, (families,): of those with photos, all but a quarter; never the leaves."""
     shown = np.unique(np.concatenate([tree.family_of[views.species] for views in sets.values()]))
     shown = shown[[tree.families[at] not in KINGDOMS for at in shown.tolist()]]

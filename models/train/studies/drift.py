@@ -70,7 +70,7 @@ class Shown:
     probability: float
 
 
-class Photos:
+class PredictedPhotos:
     """Held-out pictures of some species, as the released edge answers them in each view."""
 
     def __init__(self, pack: Pack, tree: Taxonomy, eye: EdgeEye, views: Sequence[str] = tuple(VIEWS)) -> None:
@@ -107,10 +107,10 @@ class Photos:
         return Shown(sight, found.path, found.probability)
 
 
-class Camera:
+class VisitedCamera:
     """One stream: which families come to it, how often, and what has happened to it."""
 
-    def __init__(self, photos: Photos, seed: int, *, nights: bool = False) -> None:
+    def __init__(self, photos: PredictedPhotos, seed: int, *, nights: bool = False) -> None:
         self._rng = np.random.default_rng(seed)
         self._photos = photos
         families = self._rng.permutation(photos.families).tolist()
@@ -153,7 +153,7 @@ CHANGES = (
 )
 
 
-def alarms(camera: Camera, plan: Sequence[tuple[int, str]]) -> Iterator[tuple[int, drift.Alarm]]:
+def alarms(camera: VisitedCamera, plan: Sequence[tuple[int, str]]) -> Iterator[tuple[int, drift.Alarm]]:
     """What is told at which sighting; `plan`: so many sightings under each change, one after the other."""
     watch, number = drift.start("lite0@1"), 0
     for count, change in plan:
@@ -167,11 +167,11 @@ def alarms(camera: Camera, plan: Sequence[tuple[int, str]]) -> Iterator[tuple[in
             yield from ((number, alarm) for alarm in told)
 
 
-def delays(photos: Photos, change: str) -> tuple[list[int], Counter[str]]:
+def delays(photos: PredictedPhotos, change: str) -> tuple[list[int], Counter[str]]:
     """Sightings from the change to the first alarm, of the streams in which there was one; and its rules."""
     found, rules = [], Counter[str]()
     for seed in range(STREAMS):
-        for at, alarm in alarms(Camera(photos, seed), ((BEFORE, "none"), (AFTER, change))):
+        for at, alarm in alarms(VisitedCamera(photos, seed), ((BEFORE, "none"), (AFTER, change))):
             if at > BEFORE:
                 found.append(at - BEFORE)
                 rules[alarm.rule] += 1
@@ -180,13 +180,13 @@ def delays(photos: Photos, change: str) -> tuple[list[int], Counter[str]]:
 
 
 def main() -> int:
-    photos = Photos(open_pack("wild64"), load_taxonomy(), load_zoo().edge_eye())
+    photos = PredictedPhotos(open_pack("wild64"), load_taxonomy(), load_zoo().edge_eye())
     for name, nights in (("nothing", False), ("nothing: each night follows a day", True)):
         rules = Counter[str]()
         for seed in range(STREAMS):
             rules.update(
                 alarm.rule
-                for _, alarm in alarms(Camera(photos, 100 + seed, nights=nights), ((STILL, "none"),))
+                for _, alarm in alarms(VisitedCamera(photos, 100 + seed, nights=nights), ((STILL, "none"),))
             )
         told = sum(rules.values())
         print(

@@ -48,7 +48,7 @@ KINDS: Mapping[str, str] = {"wild64": "wild64", "wild256": "wild256-whole"}
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class LabelledPhoto:
     """A photo that is labelled: a row of a pack, and what a person says of it."""
 
     pack: str
@@ -65,7 +65,7 @@ class Lesson:
 
 def lessons(
     packs: Mapping[str, Pack], before: Taxonomy, labels: Mapping[str, int] = LABELS, seed: int = 0
-) -> tuple[Lesson, ...]:
+) -> tuple[LabelledPhoto, ...]:
     """The photos to label: of each species that `before` lacks some of each pack's training split, which it never saw."""
     full, rng, found = load_taxonomy(), np.random.default_rng(seed), []
     for row in full.rows:
@@ -75,11 +75,11 @@ def lessons(
         for name, count in labels.items():
             of_it = [at for at in packs[name].rows("train") if packs[name].species[at] in row.names]
             chosen = rng.permutation(np.array(of_it, np.intp))[:count]
-            found += [Lesson(name, at, row.label, under, row.english) for at in chosen.tolist()]
+            found += [LabelledPhoto(name, at, row.label, under, row.english) for at in chosen.tolist()]
     return tuple(found)
 
 
-def rows_of(before: Taxonomy, its: Sequence[Lesson]) -> tuple[Species, ...]:
+def rows_of(before: Taxonomy, its: Sequence[LabelledPhoto]) -> tuple[Species, ...]:
     """The rows that the tree gains by them."""
     tree = before
     for lesson in its:
@@ -117,7 +117,7 @@ def photographed(pack: Pack, base: HeadBase) -> Photographed:
 
 
 def taught(
-    base: HeadBase, photos: Mapping[str, Photographed], of_sites: Mapping[str, Sequence[Lesson]]
+    base: HeadBase, photos: Mapping[str, Photographed], of_sites: Mapping[str, Sequence[LabelledPhoto]]
 ) -> Outcome:
     """Retrains a base by the lessons of some sites; every fifth of a site's label judges."""
     sites: dict[str, Sums] = {}

@@ -64,7 +64,7 @@ class PlaceFrame:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Stage:
+class Backdrop:
     """What stays the same: the backdrop (height, width, 3) as float32, and how far the lamp reaches (height, width, 1)."""
 
     backdrop: NDArray[np.float32]
@@ -103,7 +103,7 @@ def _photos(rng: np.random.Generator, pack: Pack, split: str) -> Mapping[str, tu
     return found
 
 
-def _stage(rng: np.random.Generator, pack: Pack, split: str) -> Stage:
+def _stage(rng: np.random.Generator, pack: Pack, split: str) -> Backdrop:
     woods = [row for row in pack.rows(split) if pack.species[row] == "scene_forest"]
     scene = pack.picture(woods[int(rng.integers(len(woods)))])
     wall = np.vstack([np.hstack([scene, scene[:, ::-1]])] * 2)
@@ -112,11 +112,11 @@ def _stage(rng: np.random.Generator, pack: Pack, split: str) -> Stage:
     backdrop = cv2.resize(wall[:high], (WIDTH_PX, HEIGHT_PX), interpolation=cv2.INTER_CUBIC)
     y, x = np.mgrid[-1 : 1 : HEIGHT_PX * 1j, -1 : 1 : WIDTH_PX * 1j]
     lamp = rng.uniform(0.6, 1.0) * np.exp(-rng.uniform(0.4, 1.0) * (x * x + y * y))
-    return Stage(backdrop.astype(np.float32), lamp.astype(np.float32)[:, :, None])
+    return Backdrop(backdrop.astype(np.float32), lamp.astype(np.float32)[:, :, None])
 
 
 def _event(
-    rng: np.random.Generator, stage: Stage, subject: Picture | None, at: int, label: str
+    rng: np.random.Generator, stage: Backdrop, subject: Picture | None, at: int, label: str
 ) -> Iterator[PlaceFrame]:
     """One to six frames of one visit: the same subject, a few steps on each time."""
     night = at // EVENTS_A_REGIME % 2 == 1
@@ -179,7 +179,7 @@ def _swaying(rng: np.random.Generator, scene: NDArray[np.float32]) -> NDArray[np
 
 def _taken(
     rng: np.random.Generator,
-    stage: Stage,
+    stage: Backdrop,
     scene: NDArray[np.float32],
     night: bool,
     light: NDArray[np.float32],

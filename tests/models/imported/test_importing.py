@@ -14,10 +14,10 @@ from onnx import TensorProto, helper
 from sample_onnx import BLUE, GREEN, RED, coloured, colours, features, save
 
 from models.imported.family_model import OwnEye, open_edge_eye
-from models.imported.imported_model import PRESETS, OwnNetwork, open_model, read_spec
+from models.imported.imported_model import PRESETS, ImportedNetwork, open_model, read_spec
 from models.imported.importing import OPSETS, Wanted, prepare, read_labels
 from models.imported.registry import Draft, Registry
-from models.imported.trial_run import Figures
+from models.imported.trial_run import TrialFigures
 from models.labels.taxonomy import load_taxonomy
 from models.shipped import load_zoo
 from models.vision import images
@@ -33,7 +33,7 @@ def bring(folder: Path, model: onnx.ModelProto, labels: str | None = THREE, **wa
 
 def brought(
     folder: Path, model: onnx.ModelProto, labels: str | None = THREE, **wanted: Any
-) -> tuple[Draft, Figures]:
+) -> tuple[Draft, TrialFigures]:
     file, listed = save(model, folder / "mine.onnx"), folder / "labels.txt"
     if labels is not None:
         listed.write_text(labels, "utf-8")
@@ -113,13 +113,13 @@ def test_photos_are_decoded_one_at_a_time_and_no_larger_than_the_model_needs(
         seen.append(("decoded", picture.shape))
         return picture
 
-    def raw(own: OwnNetwork, picture: images.Picture) -> np.ndarray:
+    def raw(own: ImportedNetwork, picture: images.Picture) -> np.ndarray:
         seen.append(("tried", picture.shape))
         return run(own, picture)
 
-    whole, run = images.decode, OwnNetwork.raw
+    whole, run = images.decode, ImportedNetwork.raw
     monkeypatch.setattr(images, "decode", decode)
-    monkeypatch.setattr(OwnNetwork, "raw", raw)
+    monkeypatch.setattr(ImportedNetwork, "raw", raw)
     bring(tmp_path, colours(shape=(1, 3, 100, 100)), smoke=[photo, photo])
     small = (128, 128, 3)  # an eighth of 1024
     mine = [step for step in seen if step[1] == small]
