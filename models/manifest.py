@@ -88,6 +88,12 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             )
         return data
 
+    def encoded(self) -> bytes:
+        """Return the content of ``manifest.json``: indented, without what is not stated, for a readable diff."""
+        fields = {field: getattr(self, field) for field in self.__struct_fields__ if field != "folder"}
+        content = {field: value for field, value in fields.items() if value is not None}
+        return msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
+
 
 def digest(data: bytes) -> str:
     """SHA-256 in hex."""
@@ -109,46 +115,3 @@ def read_manifest(folder: Path) -> Manifest:
         raise Stop(f"{path} cannot be read ({error.strerror}); install tierwise again") from error
     except (msgspec.MsgspecError, TypeError) as error:
         raise Stop(f"{path} is no manifest: {error}; install tierwise again") from error
-
-
-def write_manifest(manifest: Manifest) -> Path:
-    """Writes ``manifest.json`` into the model's folder, keys sorted, for a diff that a person can read."""
-    fields = {field: getattr(manifest, field) for field in manifest.__struct_fields__ if field != "folder"}
-    content = {field: value for field, value in fields.items() if value is not None}
-    path = manifest.folder / FILE
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
-    return path
-
-
-def make_manifest(
-    folder: Path,
-    *,
-    name: str,
-    version: int,
-    task: str,
-    files: tuple[str, ...],
-    labels: tuple[str, ...],
-    terms: str,
-    size_px: int | None = None,
-    space: str | None = None,
-    thresholds: dict[str, Threshold] | None = None,
-    person_threshold: float | None = None,
-    person_miss_rate: float | None = None,
-    borrowed: dict[str, str] | None = None,
-) -> Manifest:
-    """A manifest over files as they lie in a folder now."""
-    return Manifest(
-        folder=folder,
-        name=name,
-        version=version,
-        task=task,
-        files={file: digest((folder / file).read_bytes()) for file in sorted(files)},
-        labels=digest_of_labels(labels),
-        terms=terms,
-        size_px=size_px,
-        space=space,
-        thresholds=thresholds,
-        person_threshold=person_threshold,
-        person_miss_rate=person_miss_rate,
-        borrowed=borrowed,
-    )

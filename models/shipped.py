@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 ZOO = Path(__file__).parent / "zoo"
 
 BACKBONE, GLIMPSE = "lite0", "glimpse"
-DEVICE_MODELS = (BACKBONE, GLIMPSE)
-"""What a device can see with: the same backbone as the edge, or the small network of weak devices."""
 
 
 class Zoo:

@@ -86,7 +86,7 @@ class Tiers:
         family_eye: FamilyEye | None = None,
         device_model: str = BACKBONE,
     ) -> Tiers:
-        """Load all models: the device's is one of `DEVICE_MODELS`, `family_eye` answers at the edge (the released one without).
+        """Load all models: the device's is `lite0` or `glimpse`, `family_eye` answers at the edge (the released one without).
 
         Raises `Stop` where one is damaged.
         """

@@ -8,7 +8,7 @@ that did.
 
 Example::
 
-    eye = open_edge_eye(load_zoo(), Registry(settings.data_dir / "models"), "mine@2")
+    eye = edge_eyes(load_zoo(), Registry(settings.data_dir / "models"), "mine@2")(None)
     eye.see(crop).model     # "mine@2"
 """
 
@@ -85,8 +85,3 @@ def edge_eyes(
         return eye if own is None else OwnEye(eye, own)
 
     return open_eye
-
-
-def open_edge_eye(zoo: Zoo, registry: Registry, title: str = "") -> EdgeEye | OwnEye:
-    """The eye that the settings name, as it was shipped. Raises `Stop`."""
-    return edge_eyes(zoo, registry, title)(None)

@@ -19,7 +19,6 @@ Example::
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import tempfile
 import time
@@ -29,10 +28,11 @@ from pathlib import Path
 from typing import Final
 
 from models import manifest
-from models.manifest import Manifest, digest, make_manifest, read_manifest, write_manifest
+from models.manifest import Manifest, digest, digest_of_labels, read_manifest
 from pipeline import topics
 from pipeline.errors import Stop
 from pipeline.files import private_files
+from pipeline.files.fsync import directory_to_disk, replace_file, write_folder
 
 MODELS: Final = "models"
 """The registry's folder within a site's data."""
@@ -164,11 +164,10 @@ class Registry:
             self.entry(title)  # says what is there
             raise Stop(f"name the version to remove: {name}@{self.entry(name).manifest.version}")
         try:
-            _write(home / f".{LAST}", str(max(_last_removed(home), int(version))).encode())
-            (home / f".{LAST}").replace(home / LAST)
+            replace_file(home / LAST, str(max(_last_removed(home), int(version))).encode())
             gone = Path(tempfile.mkdtemp(prefix=_GONE, dir=self.folder))
             (home / version).rename(gone / version)
-            _flush_folder(home)
+            directory_to_disk(home)
             shutil.rmtree(gone)
         except OSError as error:
             raise Stop(f"model {title} cannot be removed from {self.folder} ({error.strerror})") from error
@@ -206,33 +205,28 @@ def _read(folder: Path) -> ModelEntry:
 
 
 def _commit(fresh: Path, home: Path, name: str, draft: Draft) -> ModelEntry:
-    """Fills a hidden folder and renames it into place, as the first version that is free."""
-    for file, data in draft.files.items():
-        _write(fresh / file, data)
+    """Fill a hidden folder and rename it into place, as the first free version."""
     version = max(_last_removed(home), *_versions(home), 0) + 1
     while True:
-        made = make_manifest(
-            fresh,
+        made = Manifest(
+            folder=fresh,
             name=name,
             version=version,
             task=draft.task,
-            files=tuple(draft.files),
-            labels=draft.labels,
+            files={file: digest(data) for file, data in sorted(draft.files.items())},
+            labels=digest_of_labels(draft.labels),
             terms=draft.terms,
             size_px=draft.size_px,
             space=draft.space,
         )
-        _write(fresh / CARD, draft.card(made.title).encode())
-        _flush(write_manifest(made))
-        _flush_folder(fresh)
+        extra = {manifest.FILE: made.encoded(), CARD: draft.card(made.title).encode()}
         try:
-            fresh.rename(home / str(version))
+            write_folder(fresh, home / str(version), {**draft.files, **extra})
         except OSError:
             if not (home / str(version)).exists():
                 raise
             version += 1  # another import was quicker
             continue
-        _flush_folder(home)
         return _read(home / str(version))
 
 
@@ -244,21 +238,3 @@ def _last_removed(home: Path) -> int:
     with contextlib.suppress(OSError, ValueError):
         return int((home / LAST).read_text("ascii"))
     return 0
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
-    _flush(path)
-
-
-def _flush(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def _flush_folder(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -25,9 +25,10 @@ from onnx import TensorProto, helper, numpy_helper
 from models.evaluation.photo_pack import data_root
 from models.labels.calibration import expected_calibration_error, fit_temperature
 from models.labels.scores import softmax
-from models.manifest import make_manifest, write_manifest
+from models.manifest import Manifest, digest_of_labels
 from models.series.occupancy import LABELS, STALE_S, TELLING, UNITS, VALUES_PER_STREAM, features
 from models.series.statistics import default_dead_band, worth_sending
+from models.train.zoo_folder import write_manifest
 from pipeline.errors import Stop
 
 ZOO = Path(__file__).parents[1] / "zoo" / "occupancy"
@@ -194,15 +195,16 @@ def main() -> None:
     ZOO.mkdir(parents=True, exist_ok=True)
     (ZOO / "model.onnx").write_bytes(to_onnx(layers, temperature))
     write_manifest(
-        make_manifest(
-            ZOO,
+        Manifest(
+            folder=ZOO,
             name="occupancy",
             version=VERSION,
             task="occupancy",
-            files=("model.onnx",),
-            labels=LABELS,
+            files={},
+            labels=digest_of_labels(LABELS),
             terms="Apache-2.0; learned from Candanedo & Feldheim 2016 (CARD.md)",
-        )
+        ),
+        ("model.onnx",),
     )
 
 

@@ -27,9 +27,10 @@ from models.imported.compress import INPUT_SCALE, INPUT_ZERO_POINT, Batch, quant
 from models.labels.calibration import expected_calibration_error, fit_temperature
 from models.labels.scores import softmax
 from models.labels.taxonomy import KINGDOMS
-from models.manifest import make_manifest, write_manifest
+from models.manifest import Manifest, digest_of_labels
 from models.onnx_session import Network
 from models.train.lite0.heads import PERSON_FALSE_ALARMS
+from models.train.zoo_folder import write_manifest
 from models.vision.glimpse import INPUT_PX, read, served
 
 Floats = NDArray[np.float32]
@@ -189,18 +190,19 @@ def main() -> None:
         outputs_of(network, test.of(STATED).pixels, takes_bytes=True), test.of(STATED), threshold
     )
     write_manifest(
-        make_manifest(
-            ZOO,
+        Manifest(
+            folder=ZOO,
             name="glimpse",
             version=VERSION,
             task="wildlife",
-            files=(MODEL,),
-            labels=KINGDOMS,
+            files={},
+            labels=digest_of_labels(KINGDOMS),
             terms=TERMS,
             size_px=INPUT_PX,
             person_threshold=threshold,
             person_miss_rate=round(1 - stated.persons, 4),
-        )
+        ),
+        (MODEL,),
     )
     sys.stdout.write(f"{ZOO / MODEL}: {(ZOO / MODEL).stat().st_size:,} bytes\n")
 

@@ -27,12 +27,13 @@ from models.evaluation.photo_pack import open_pack
 from models.heads.linear import Floats, FrameHead
 from models.labels.scores import softmax
 from models.labels.taxonomy import KINGDOMS, load_taxonomy
-from models.manifest import make_manifest, read_manifest, write_manifest
+from models.manifest import read_manifest
 from models.onnx_session import Backbone
 from models.shipped import frame_head, load_zoo
 from models.train.lite0.linear import Linear, flat, tune
 from models.train.lite0.tiles import tiling
 from models.train.pictures.traps import traps
+from models.train.zoo_folder import write_manifest
 from models.vision import hog_people as people
 from models.vision import images, region_search
 from models.vision.boxes import Box
@@ -234,20 +235,7 @@ def save(head: region_search.PartsHead) -> None:
         person_doubt=np.float32(head.person_doubt),
     )
     before = read_manifest(ZOO)
-    write_manifest(
-        make_manifest(
-            ZOO,
-            name=before.name,
-            version=before.version,
-            task=before.task,
-            files=tuple({*before.files, "parts.npz"}),
-            labels=load_taxonomy().species,
-            terms=before.terms,
-            size_px=before.size_px,
-            space=before.space,
-            thresholds=before.thresholds,
-        )
-    )
+    write_manifest(before, {*before.files, "parts.npz"})
 
 
 def main() -> None:

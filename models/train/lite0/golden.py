@@ -12,15 +12,15 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
 from models.evaluation.photo_pack import Pack, open_pack
 from models.heads.golden_set import GOLDEN, GoldenSet
 from models.labels.taxonomy import Taxonomy, load_taxonomy
-from models.manifest import digest, read_manifest, write_manifest
+from models.manifest import read_manifest
 from models.shipped import projection
 from models.train.lite0.heads import ZOO, load
+from models.train.zoo_folder import write_manifest
 
 PHOTOS = {"wild256-whole": 600, "wild64": 1400}
 """Drawn as they come: how much is lost of all photos is only told by a sample of all photos."""
@@ -48,7 +48,7 @@ def add_golden(tree: Taxonomy, packs: Mapping[str, Pack], folder: Path) -> int:
     data = golden_set(tree, packs, folder).to_bytes()
     (folder / GOLDEN).write_bytes(data)
     manifest = read_manifest(folder)
-    write_manifest(msgspec.structs.replace(manifest, files={**manifest.files, GOLDEN: digest(data)}))
+    write_manifest(manifest, {*manifest.files, GOLDEN})
     return len(data)
 
 

@@ -37,7 +37,7 @@ from models.heads.solve import LinearHead, discriminants
 from models.labels.calibration import fit_temperature
 from models.labels.scores import softmax
 from models.labels.taxonomy import IMAGENET_CLASSES, KINGDOMS, Taxonomy, load_taxonomy
-from models.manifest import Threshold, digest, make_manifest, read_manifest, write_manifest
+from models.manifest import Manifest, Threshold, digest, digest_of_labels, read_manifest
 from models.train.lite0.events import TIMES, add_views, imagined
 from models.train.lite0.features import FEATURES, SIZE_PX
 from models.train.lite0.linear import (
@@ -50,6 +50,7 @@ from models.train.lite0.linear import (
     tune,
 )
 from models.train.lite0.measure import families, fit_temperatures, right, threshold
+from models.train.zoo_folder import write_manifest
 from pipeline.sums.sums import Sums
 
 BUILD = Path(__file__).parents[3] / "build" / "train" / "lite0"
@@ -366,19 +367,20 @@ def main() -> None:
     made = make(tree, {name: open_pack(name) for name in ("wild256", "wild64")}, ZOO)
     save(made, ZOO)
     write_manifest(
-        make_manifest(
-            ZOO,
+        Manifest(
+            folder=ZOO,
             name="lite0",
             version=VERSION,
             task="wildlife",
-            # What others add to the model (`models.train.lite0.frames`) stays until they make it anew.
-            files=tuple({*read_manifest(ZOO).files, *FILES}),
-            labels=tree.species,
+            files={},
+            labels=digest_of_labels(tree.species),
             terms=TERMS,
             size_px=SIZE_PX,
             space=made.sums.space,
             thresholds=made.thresholds,
-        )
+        ),
+        # What others add to the model (`models.train.lite0.frames`) stays until they make it anew.
+        tuple({*read_manifest(ZOO).files, *FILES}),
     )
 
 

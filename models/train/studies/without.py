@@ -23,10 +23,11 @@ from numpy.typing import NDArray
 
 from models.evaluation.photo_pack import Pack, open_pack
 from models.labels.taxonomy import TABLE, Taxonomy, read_taxonomy
-from models.manifest import digest, make_manifest, read_manifest, write_manifest
+from models.manifest import Manifest, digest, digest_of_labels, read_manifest
 from models.train.lite0.features import SIZE_PX
 from models.train.lite0.golden import add_golden
 from models.train.lite0.heads import TERMS, ZOO, in_half, make, save
+from models.train.zoo_folder import write_manifest
 
 BEFORE = Path(__file__).parents[3] / "agents" / "demo" / "before"
 VERSION = 1
@@ -93,20 +94,22 @@ def main() -> None:
     ):
         shrink(folder / file, kept_bits)
     released = read_manifest(ZOO)
-    manifest = make_manifest(
-        folder,
-        name="lite0",
-        version=VERSION,
-        task="wildlife",
-        files=OWN,
-        labels=tree.species,
-        terms=TERMS,
-        size_px=SIZE_PX,
-        space=made.sums.space,
-        thresholds=made.thresholds,
-        borrowed={file: released.files[file] for file in BORROWED},
+    write_manifest(
+        Manifest(
+            folder=folder,
+            name="lite0",
+            version=VERSION,
+            task="wildlife",
+            files={},
+            labels=digest_of_labels(tree.species),
+            terms=TERMS,
+            size_px=SIZE_PX,
+            space=made.sums.space,
+            thresholds=made.thresholds,
+            borrowed={file: released.files[file] for file in BORROWED},
+        ),
+        OWN,
     )
-    write_manifest(manifest)
     add_golden(tree, packs, folder)
     size_bytes = sum(file.stat().st_size for file in BEFORE.rglob("*") if file.is_file())
     sys.stdout.write(

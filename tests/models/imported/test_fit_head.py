@@ -6,18 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sample_onnx import BLUE, GREEN, RED, coloured, colours, features, save
+from sample_onnx import BLUE, GREEN, RED, coloured, colours, features, png, save
 
 from models.evaluation.photo_set import Photo
 from models.heads.solve import solve
-from models.imported.family_model import open_edge_eye
+from models.imported.family_model import edge_eyes
 from models.imported.fit_head import PARTS, Fitted, backbone_of, fit, next_version
 from models.imported.imported_model import SUMS, ByteRange, open_model
 from models.imported.importing import Wanted, prepare
 from models.imported.registry import ModelEntry, Registry
 from models.labels.taxonomy import load_taxonomy
 from models.shipped import load_zoo
-from models.vision.images import encode_png
 from pipeline.errors import Stop
 from pipeline.sums.sums import Sums
 
@@ -27,7 +26,7 @@ LABELS = {"tiger": RED, "wolf": GREEN, "other": BLUE}
 
 def photos(count: int, labels: dict[str, np.ndarray] = LABELS, start: int = 0) -> list[Photo]:
     return [
-        Photo(f"{label}/{seed}.png", TREE.path(TREE.find(label)), label, encode_png(coloured(colour, seed)))
+        Photo(f"{label}/{seed}.png", TREE.path(TREE.find(label)), label, png(coloured(colour, seed)))
         for label, colour in labels.items()
         for seed in range(start, start + count)
     ]
@@ -52,7 +51,7 @@ def fitted(backbone: ModelEntry) -> Fitted:
 
 def test_a_backbone_names_nothing_before_it_was_fitted(registry: Registry, backbone: ModelEntry) -> None:
     with pytest.raises(Stop, match=r"mine@1 is a backbone without a head.*tierwise models fit mine"):
-        open_edge_eye(load_zoo(), registry, backbone.title)
+        edge_eyes(load_zoo(), registry, backbone.title)(None)
 
 
 def test_a_fitted_backbone_is_a_new_version_that_names_families_at_the_edge(
@@ -61,7 +60,7 @@ def test_a_fitted_backbone_is_a_new_version_that_names_families_at_the_edge(
     made = registry.add("mine", next_version(backbone, fitted, who="ada", when="today"))
     assert made.title == "mine@2"
     assert made.manifest.space == fitted.sums.space
-    eye = open_edge_eye(load_zoo(), registry, "mine@2")
+    eye = edge_eyes(load_zoo(), registry, "mine@2")(None)
     for colour, family in ((RED, "Felidae"), (GREEN, "Canidae"), (BLUE, "other")):
         sight = eye.see(coloured(colour, seed=99))
         assert (sight.family.best[0], sight.model) == (family, "mine@2")

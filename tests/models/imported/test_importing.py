@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 from sample_onnx import BLUE, GREEN, RED, coloured, colours, features, save
 
-from models.imported.family_model import OwnEye, open_edge_eye
+from models.imported.family_model import OwnEye, edge_eyes
 from models.imported.imported_model import PRESETS, ImportedNetwork, open_model, read_spec
 from models.imported.importing import OPSETS, Wanted, prepare, read_labels
 from models.imported.registry import Draft, Registry
@@ -144,7 +144,7 @@ def test_the_channels_reach_the_network_in_the_order_it_was_trained_with(tmp_pat
 def test_the_edge_answers_with_it_and_keeps_the_released_vector(tmp_path: Path) -> None:
     zoo, registry = load_zoo(), Registry(tmp_path / "models")
     entry = registry.add("mine", bring(tmp_path, colours()))
-    eye, released = open_edge_eye(zoo, registry, entry.title), zoo.edge_eye()
+    eye, released = edge_eyes(zoo, registry, entry.title)(None), zoo.edge_eye()
     assert isinstance(eye, OwnEye)
     sight, before = eye.see(coloured(RED)), released.see(coloured(RED))
     assert (sight.model, sight.family.best[0]) == ("mine@1", "Felidae")
@@ -158,13 +158,13 @@ def test_the_edge_answers_with_it_and_keeps_the_released_vector(tmp_path: Path) 
 def test_a_person_that_the_own_model_sees_raises_the_level(tmp_path: Path) -> None:
     registry = Registry(tmp_path / "models")
     entry = registry.add("mine", bring(tmp_path, colours(), "person\ntiger\nother\n"))
-    assert open_edge_eye(load_zoo(), registry, entry.title).see(coloured(RED)).person_raised
+    assert edge_eyes(load_zoo(), registry, entry.title)(None).see(coloured(RED)).person_raised
 
 
 def test_without_a_title_or_with_the_released_backbones_the_released_eye_answers(tmp_path: Path) -> None:
     zoo = load_zoo()
     for title in ("", zoo.manifest("lite0").title):
-        assert not isinstance(open_edge_eye(zoo, Registry(tmp_path / "models"), title), OwnEye)
+        assert not isinstance(edge_eyes(zoo, Registry(tmp_path / "models"), title)(None), OwnEye)
 
 
 @pytest.mark.parametrize("name", ["glimpse", "occupancy"])
@@ -173,7 +173,7 @@ def test_a_released_model_that_names_no_families_never_passes_for_the_edges(
 ) -> None:
     zoo = load_zoo()
     with pytest.raises(Stop, match=rf"{name}@1 names no families: name lite0@"):
-        open_edge_eye(zoo, Registry(tmp_path / "models"), zoo.manifest(name).title)
+        edge_eyes(zoo, Registry(tmp_path / "models"), zoo.manifest(name).title)(None)
 
 
 # --- labels ----------------------------------------------------------------------------------------------------

@@ -138,7 +138,7 @@ def test_a_failure_leaves_the_registry_as_it_was(
 
     bad = draft()
     if at == "write":
-        monkeypatch.setattr(Path, "write_bytes", full)
+        monkeypatch.setattr("pipeline.files.fsync.write_file", full)
     elif at == "fsync":
         monkeypatch.setattr(os, "fsync", full)
     elif at == "rename":
