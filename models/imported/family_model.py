@@ -1,10 +1,9 @@
-"""The edge's eye with families by a model of one's own: a setting, ``edge.model = "mine@2"``.
+"""The edge's model with families by a user's own model: the setting ``edge.model = "mine@2"``.
 
-Only families are the own model's. The vector that the cloud reads stays the released backbone's, since vectors of two
-backbones do not mix; so does the look for persons, whose figures were measured on it. An own model that sees a person, too,
-raises the level as well, and can never lower it. Where a device sends
-vectors and no pixels there is nothing for an own model to look at, and the released head answers; results name the model
-that did.
+The user's model answers the families only. The released backbone makes the vector for the cloud, since vectors of two
+backbones do not mix, and it checks for persons, since its person figures are measured. A person that the user's model finds
+raises the privacy level, too; no model can lower it. If a device sends vectors and no pixels, the released head answers.
+Results name the model that answered.
 
 Example::
 
@@ -33,7 +32,7 @@ from pipeline.errors import Stop
 
 
 class OwnEye:
-    """An `EdgeEye` whose families are another model's."""
+    """An `EdgeEye` whose families come from an imported model."""
 
     def __init__(self, released: EdgeEye, own: ImportedModel) -> None:
         self.name = own.name
@@ -44,7 +43,7 @@ class OwnEye:
         self._own = own
 
     def see(self, picture: NDArray[np.uint8], box: Box = Box.WHOLE) -> EdgeSight:
-        """BGR uint8 (height, width, 3); `box` is where in its frame it lies. Raises `Rejected` where the own model fails on it."""
+        """Predict from BGR uint8 (height, width, 3), which lies at `box` in its frame. Raises `Rejected` if the own model fails."""
         start = time.perf_counter()
         sight = self._released.see(picture, box)
         family, kingdom = self._own.see(picture)
@@ -52,7 +51,7 @@ class OwnEye:
             sight,
             family=family,
             kingdom=kingdom,
-            # Either may find a person; neither may overlook the other's.
+            # A person counts if either model finds one.
             person=max(sight.person, kingdom["person"]),
             person_raised=sight.person_raised or kingdom.best[0] == "person",
             ms=(time.perf_counter() - start) * 1e3,
@@ -62,21 +61,21 @@ class OwnEye:
         )
 
     def see_vector(self, vector: NDArray[np.uint8]) -> EdgeSight:
-        """A vector that the device made: the released head's answer, under its own name."""
+        """Predict from a device's vector: the released head answers, under its own name."""
         return self._released.see_vector(vector)
 
 
 def edge_eyes(
     zoo: Zoo, registry: Registry, title: str = ""
 ) -> Callable[[HeadRelease | None], EdgeEye | OwnEye]:
-    """What opens the eye that the settings name, with a release of the heads or without; all share their networks.
+    """Return a function that opens the model which the settings name, with or without a release of the heads.
 
-    Without a title, or with the released backbone's, it is the released one. Raises `Stop`; what is returned raises
-    `Rejected` for a release of another base.
+    An empty title, or the released backbone's, means the released model. All opened models share their networks. Raises
+    `Stop`; the returned function raises `Rejected` for a release of another base.
     """
     released = zoo.manifest(BACKBONE).title
     if title not in ("", released) and title in {manifest.title for manifest in zoo.manifests}:
-        raise Stop(f"{title} names no families: name {released}, or a model of your own that was imported")
+        raise Stop(f"{title} answers no families: name {released}, or a model of your own that was imported")
     own = None if title in ("", released) else open_model(registry.entry(title), load_taxonomy())
     backbone = zoo.backbone()
 

@@ -306,7 +306,7 @@ AS_TOLD = Temperatures()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Judges:
-    """Edge and cloud as they will answer: both witnesses each, a temperature a rank."""
+    """Edge and cloud as they will answer: both heads each, a temperature for each rank."""
 
     tree: Taxonomy
     projection: FittedProjection

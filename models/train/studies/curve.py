@@ -65,7 +65,7 @@ def as_released(tree: Taxonomy, zoo: Zoo, photos: LabelledFeatures) -> Events:
     """What the zoo's heads answer."""
     manifest, grown, far = zoo.manifest("lite0"), zoo.base().grown(), zoo.base().head()
     frame = frame_head(manifest)
-    near = grown.witnesses(feature_head(manifest, tree, frame.evidence), grown.calibration.edge)
+    near = grown.pooled_heads(feature_head(manifest, tree, frame.evidence), grown.calibration.edge)
     vectors = projection(manifest).bytes(photos.feature)
     return Events(
         np.stack([near.species(x, vector) for x, vector in zip(photos.feature, vectors, strict=True)]),

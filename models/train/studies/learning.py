@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from models.evaluation.photo_pack import Pack, open_pack
 from models.heads.base import HeadBase
 from models.heads.linear import Floats
-from models.heads.pooled import witnessed
+from models.heads.pooled import pooled_species
 from models.heads.release import FILES, HeadRelease
 from models.labels.taxonomy import Species, Taxonomy, load_taxonomy
 from models.labels.taxonomy_growth import grown, row_under
@@ -156,7 +156,7 @@ def answered(
         head = feature_head(base.manifest, base.tree, frame_head(base.manifest).evidence)
         tuned, temperatures = head.species(photos.feature), its.edge
     logits = of.solved.logits(photos.vectors)
-    return of.tree, witnessed(of.tree, tuned, logits, temperatures, its.solved_share, its.novelty)
+    return of.tree, pooled_species(of.tree, tuned, logits, temperatures, its.solved_share, its.novelty)
 
 
 class NearestMean:

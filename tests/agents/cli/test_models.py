@@ -134,7 +134,7 @@ def test_a_released_model_that_names_no_families_is_told_by_the_doctor_and_not_l
 ) -> None:
     (home / "tierwise.toml").write_text('[edge]\nmodel = "glimpse@1"\n')
     found = next(its for its in examine(None) if its.what == "models")
-    assert (found.status, "edge.model: glimpse@1 names no families" in found.text) == ("fail", True)
+    assert (found.status, "edge.model: glimpse@1 answers no families" in found.text) == ("fail", True)
     assert run("models", "list") == 0
     assert "serves" not in capsys.readouterr().out
     assert run("models", "remove", "glimpse@1") == 2

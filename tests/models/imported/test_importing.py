@@ -172,7 +172,7 @@ def test_a_released_model_that_names_no_families_never_passes_for_the_edges(
     name: str, tmp_path: Path
 ) -> None:
     zoo = load_zoo()
-    with pytest.raises(Stop, match=rf"{name}@1 names no families: name lite0@"):
+    with pytest.raises(Stop, match=rf"{name}@1 answers no families: name lite0@"):
         edge_eyes(zoo, Registry(tmp_path / "models"), zoo.manifest(name).title)(None)
 
 

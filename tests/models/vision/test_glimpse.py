@@ -71,8 +71,8 @@ def test_the_network_is_as_small_as_a_weak_device_needs() -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"person_threshold": None}, "does not say how it sees persons"),
-        ({"person_miss_rate": None}, "does not say how it sees persons"),
+        ({"person_threshold": None}, "states no person threshold or miss rate"),
+        ({"person_miss_rate": None}, "states no person threshold or miss rate"),
         ({"labels": "0" * 64}, "answers other kingdoms"),
     ],
 )
