@@ -1,4 +1,4 @@
-"""The registry on disk: models of one's own, every version a folder that is whole or is not there.
+"""The registry of imported models on disk: every version is a folder that is complete or absent.
 
 ::
 
@@ -6,8 +6,8 @@
                        2/                                             # made by `tierwise models fit`
 
 An entry is written into a hidden folder, flushed to the disk and renamed into place, so that a crash, a full disk or a
-second import at the same time leave no half of one. Versions only grow: the number of one that was removed is never
-given again, since results name their model by it. What is read is checked against its manifest first.
+simultaneous import leaves no partial entry. Versions only grow: a removed number is never used again, since results name their
+model by it. Every file is checked against its manifest when it is read.
 
 Example::
 
@@ -39,16 +39,16 @@ MODELS: Final = "models"
 
 CARD: Final = "CARD.md"
 LAST: Final = "last-version"
-"""In a name's folder: the highest version that was ever removed."""
+"""A file in a name's folder: the highest version that was ever removed."""
 
 _NEW, _GONE = ".new-", ".gone-"
 LEFT_OVER_S: Final = 86_400.0
-"""A hidden folder as old as this is nobody's work in progress: its process was killed."""
+"""A hidden folder as old as this is abandoned: its process was killed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """An entry to be: file names to bytes, and what its manifest and its card say. `card` gets the title."""
+    """A new entry: file names to bytes, and the content of its manifest and card. `card` takes the title."""
 
     files: Mapping[str, bytes]
     card: Callable[[str], str]
@@ -67,25 +67,25 @@ class ModelEntry:
 
     @property
     def title(self) -> str:
-        """How results and settings name it: ``mine@1``."""
+        """The name in results and settings: ``mine@1``."""
         return self.manifest.title
 
     @property
     def card(self) -> str:
-        """Its card; empty where somebody removed it, since nothing runs by it."""
+        """The text of the model card; empty if somebody removed it, since no model needs it to run."""
         with contextlib.suppress(OSError, UnicodeDecodeError):
             return (self.manifest.folder / CARD).read_text("utf-8")
         return ""
 
     def has(self, file: str) -> bool:
-        """Whether its manifest names such a file."""
+        """Return whether the manifest lists this file."""
         return file in self.manifest.files
 
     def read(self, file: str) -> bytes:
-        """A file's bytes, if they are those that were put there. Raises `Stop`."""
+        """Return the bytes of a file. Raises `Stop` if they are missing, damaged or changed."""
         path = self.manifest.folder / file
         if not self.has(file):
-            raise Stop(f"model {self.title} has no {file}: {path.parent / manifest.FILE} does not name it")
+            raise Stop(f"model {self.title} has no {file}: {path.parent / manifest.FILE} does not list it")
         try:
             data = path.read_bytes()
         except OSError as error:
@@ -94,46 +94,46 @@ class ModelEntry:
             ) from error
         if digest(data) != self.manifest.files[file]:
             raise Stop(
-                f"model {self.title}: {path} is damaged or was changed (its SHA-256 is not its manifest's); "
+                f"model {self.title}: {path} is damaged or was changed (its SHA-256 differs from the manifest); "
                 "import it again"
             )
         return data
 
     def check(self) -> None:
-        """Reads every file. Raises `Stop`."""
+        """Read every file. Raises `Stop`."""
         for file in self.manifest.files:
             self.read(file)
 
 
 class Registry:
-    """The entries of one folder. Opens nothing; every method looks at the disk anew."""
+    """The entries of one folder. Every method reads the disk again."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def entries(self) -> tuple[ModelEntry, ...]:
-        """All entries whose manifests can be read, by name and version."""
-        return tuple(its for its in self._found() if isinstance(its, ModelEntry))
+        """Return the entries whose manifests can be read, by name and version."""
+        return tuple(entry for entry in self._found() if isinstance(entry, ModelEntry))
 
     def damaged(self) -> tuple[str, ...]:
-        """A line about each entry whose manifest cannot be read."""
-        return tuple(its for its in self._found() if isinstance(its, str))
+        """Return a line about each entry whose manifest cannot be read."""
+        return tuple(line for line in self._found() if isinstance(line, str))
 
     def entry(self, title: str) -> ModelEntry:
-        """``mine@2``, or ``mine`` for its newest version. Raises `Stop`, naming what is there."""
+        """Return the entry ``mine@2``, or the newest version of ``mine``. Raises `Stop`, listing the existing entries."""
         name, _, version = title.partition("@")
         versions = sorted(_versions(self.folder / name)) if topics.is_name(name) else []
         wanted = version or str(next(reversed(versions), ""))
         if wanted in map(str, versions):
             return _read(self.folder / name / wanted)
-        mine = [f"{name}@{its}" for its in versions]
-        there = ", ".join(mine or [its.title for its in self.entries()]) or "none yet"
+        mine = [f"{name}@{number}" for number in versions]
+        there = ", ".join(mine or [entry.title for entry in self.entries()]) or "none yet"
         raise Stop(
-            f"there is no model {title} in {self.folder} (there: {there}); `tierwise models import` brings one"
+            f"there is no model {title} in {self.folder} (models there: {there}); `tierwise models import` adds one"
         )
 
     def add(self, name: str, draft: Draft) -> ModelEntry:
-        """A new entry, as the next version of its name. Raises `Stop` where it cannot be written; then nothing is there."""
+        """Add an entry as the next version of a name. Raises `Stop` if it cannot be written; then nothing changed."""
         if not topics.is_name(name):
             raise Stop(
                 f"{name!r} is no name for a model; use a-z, 0-9, - and _, at most 63, first a letter or digit"
@@ -151,17 +151,17 @@ class Registry:
                 raise
         except OSError as error:
             with contextlib.suppress(OSError):
-                home.rmdir()  # if it was made for this entry alone
+                home.rmdir()  # if it was made for this entry
             raise Stop(
                 f"model {name} cannot be written to {self.folder} ({error.strerror}); nothing was changed"
             ) from error
 
     def remove(self, title: str) -> None:
-        """Remove one version for good. Raises `Stop` where there is none, or it cannot be removed."""
+        """Remove one version for good. Raises `Stop` if it does not exist, or cannot be removed."""
         name, _, version = title.partition("@")
         home = self.folder / name
         if not topics.is_name(name) or not version.isdecimal() or not (home / version).is_dir():
-            self.entry(title)  # says what is there
+            self.entry(title)  # raises, listing the existing entries
             raise Stop(f"name the version to remove: {name}@{self.entry(name).manifest.version}")
         try:
             replace_file(home / LAST, str(max(_last_removed(home), int(version))).encode())
@@ -181,7 +181,7 @@ class Registry:
                     yield str(error)
 
     def _tidy(self) -> None:
-        """Drops what a killed process left."""
+        """Remove folders that a killed process left."""
         for prefix in (_NEW, _GONE):
             for folder in self.folder.glob(f"{prefix}*"):
                 if time.time() - folder.stat().st_mtime > LEFT_OVER_S:
@@ -189,7 +189,7 @@ class Registry:
 
 
 def _read(folder: Path) -> ModelEntry:
-    """Raises `Stop` for a manifest that cannot be read, or is another entry's."""
+    """Read an entry. Raises `Stop` if its manifest cannot be read, or belongs to another entry."""
     try:
         found = read_manifest(folder)
     except Stop as error:
@@ -198,9 +198,7 @@ def _read(folder: Path) -> ModelEntry:
             "remove it and import the model again"
         ) from error
     if found.title != f"{folder.parent.name}@{folder.name}":
-        raise Stop(
-            f"{folder} says that it is {found.title}: it was moved there by hand; import the model again"
-        )
+        raise Stop(f"{folder} holds {found.title}: it was moved there by hand; import the model again")
     return ModelEntry(found)
 
 
@@ -231,7 +229,7 @@ def _commit(fresh: Path, home: Path, name: str, draft: Draft) -> ModelEntry:
 
 
 def _versions(home: Path) -> list[int]:
-    return [int(its.name) for its in home.glob("[1-9]*") if its.name.isdecimal() and its.is_dir()]
+    return [int(path.name) for path in home.glob("[1-9]*") if path.name.isdecimal() and path.is_dir()]
 
 
 def _last_removed(home: Path) -> int:

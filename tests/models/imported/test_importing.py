@@ -328,9 +328,9 @@ BAD: dict[str, tuple[Callable[[], onnx.ModelProto], dict[str, Any], str]] = {
             last="q",
         ),
         {},
-        r"answers one picture in two ways",
+        r"gives two different outputs for one picture",
     ),
-    "the same answer for all": (lambda: colours(np.zeros((3, 3))), {}, r"answers every picture alike"),
+    "the same answer for all": (lambda: colours(np.zeros((3, 3))), {}, r"gives the same output for every picture"),
     "integers as output": (
         lambda: colours(more=[node("ArgMax", ["p"], ["q"], axis=1)], last="q"),
         {},
