@@ -1,16 +1,14 @@
-"""When an answer may stand: temperatures, thresholds with a stated risk, and doubt that rolls up the label tree.
+"""Which answer to publish: temperatures, thresholds, and doubt that rolls up the label tree.
 
-A head's probabilities are made honest by one temperature a rank, fitted on held-out events. A threshold a rank then
-says which answers stand: the deepest rank whose best label reaches its own. So a doubt between jaguar and leopard is
-spent at the family, not guessed away, and where not even a kingdom holds the answer is `unknown`.
+One temperature for each rank, fitted on held-out events, makes a head's probabilities honest. The answer is the best label of
+the deepest rank where it reaches that rank's threshold. So doubt between jaguar and leopard gives the family; where even the
+kingdom is in doubt, the answer is `unknown`.
 
 Example::
 
     answer(tree, (species, family, kingdom))  # Answer(rank="family", label="Felidae", probability=0.98, ...)
 
-Sources: temperature scaling, Guo et al. 2017 (arXiv:1706.04599); thresholds with a bound on the risk among answered
-events, Geifman & El-Yaniv 2017 (selective classification, arXiv:1705.08500) with the binomial tail of Clopper &
-Pearson 1934.
+Sources: temperature scaling, Guo et al. 2017 (arXiv:1706.04599); the error bound, Clopper & Pearson 1934.
 """
 
 from __future__ import annotations
@@ -28,14 +26,13 @@ from models.labels.taxonomy import RANKS, Taxonomy
 
 UNKNOWN = "unknown"
 
-# For answers of which nothing was measured. A kingdom only has to be likelier than not: below it there is nothing to
-# fall back on but `unknown`.
+# For models without measured thresholds. A kingdom only has to be likelier than not: the next coarser answer is `unknown`.
 DEFAULT_THRESHOLDS: Mapping[str, float] = MappingProxyType({"kingdom": 0.5, "family": 0.59, "species": 0.52})
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a tier says about an event. `path` is empty where the label is `unknown`."""
+    """A tier's answer about an event. `path` is empty if the label is `unknown`."""
 
     rank: str
     label: str
@@ -47,20 +44,20 @@ class Answer:
 def answer(
     tree: Taxonomy, scores: Sequence[Scores], thresholds: Mapping[str, float] = DEFAULT_THRESHOLDS
 ) -> Answer:
-    """The deepest rank whose best label reaches its threshold; `scores` of one or several ranks, in any order."""
-    deep_first = sorted(scores, key=lambda its: -RANKS.index(its.rank))
-    for its in deep_first:
-        label, probability = its.best
-        if probability >= thresholds[its.rank]:
+    """Answer with the deepest rank whose best label reaches its threshold; `scores` may have any ranks, in any order."""
+    deep_first = sorted(scores, key=lambda ranked: -RANKS.index(ranked.rank))
+    for ranked in deep_first:
+        label, probability = ranked.best
+        if probability >= thresholds[ranked.rank]:
             path = tree.path(label)
-            # A leaf (`person`, `other`) is a kingdom at whatever rank it was answered.
-            return Answer(RANKS[len(path) - 1], label, path, probability, its.margin)
+            # A leaf (`person`, `other`) is a kingdom, whichever rank has it.
+            return Answer(RANKS[len(path) - 1], label, path, probability, ranked.margin)
     shallow = deep_first[-1]
     return Answer("kingdom", UNKNOWN, (), shallow.best[1], shallow.margin)
 
 
 def fit_temperature(logits: NDArray[np.float32], truths: NDArray[np.intp]) -> float:
-    """The temperature that minimises the negative log-likelihood of held-out events: logits (n, k), truths (n,).
+    """Return the temperature that minimises the negative log-likelihood of held-out events: logits (n, k), truths (n,).
 
     The likelihood has one minimum in log(temperature), so golden-section search finds it.
     """
@@ -73,7 +70,7 @@ def fit_temperature(logits: NDArray[np.float32], truths: NDArray[np.intp]) -> fl
 
 
 def _minimise(loss: Callable[[float], float], low: float, high: float) -> float:
-    """Golden-section search (Kiefer 1953); 40 steps shrink the interval by 2e8."""
+    """Search by golden sections (Kiefer 1953); 40 steps shrink the interval by a factor of 2e8."""
     ratio = (math.sqrt(5) - 1) / 2
     for _ in range(40):
         left, right = high - ratio * (high - low), low + ratio * (high - low)
@@ -87,7 +84,7 @@ def _minimise(loss: Callable[[float], float], low: float, high: float) -> float:
 def expected_calibration_error(
     confidence: NDArray[np.floating], correct: NDArray[np.bool_], bins: int = 15
 ) -> float:
-    """Mean gap between confidence and accuracy over equal-width bins, weighted by events (0 is honest)."""
+    """Return the mean gap between confidence and accuracy over equal-width bins, weighted by events (0 is honest)."""
     at = np.minimum((confidence * bins).astype(int), bins - 1)
     gaps = [
         abs(float(correct[at == b].mean()) - float(confidence[at == b].mean())) * (at == b).mean()
@@ -97,7 +94,7 @@ def expected_calibration_error(
 
 
 def error_bound(wrong: int, answered: int, certainty: float = 0.9) -> float:
-    """Upper Clopper-Pearson limit of an error rate after `wrong` of `answered` events."""
+    """Return the upper Clopper-Pearson limit of an error rate after `wrong` of `answered` events."""
     if wrong >= answered:
         return 1.0
     low, high = wrong / answered, 1.0
@@ -111,7 +108,7 @@ def error_bound(wrong: int, answered: int, certainty: float = 0.9) -> float:
 
 
 def binomial_tail(wrong: int, answered: int, rate: float) -> float:
-    """P(at most `wrong` errors in `answered` events at an error rate)."""
+    """Return P(at most `wrong` errors in `answered` events at an error rate)."""
     logs = [
         math.lgamma(answered + 1) - math.lgamma(k + 1) - math.lgamma(answered - k + 1)
         + k * math.log(rate) + (answered - k) * math.log1p(-rate)
