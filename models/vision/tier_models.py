@@ -1,12 +1,12 @@
-"""What each tier sees in a frame: the device kingdom and person, the edge family and vector, the cloud species.
+"""The model of each tier: the device predicts kingdom and person, the edge family and vector, the cloud species.
 
 ::
 
     frame --DeviceEye--> kingdom, person?, box --crop--> EdgeEye --> family, vector (256 bytes) --> CloudEye --> species
 
-Device and edge run the backbone (`models.onnx_session`); the cloud sees nothing but the vector and needs neither OpenCV nor
-ONNX Runtime, which are therefore handed in. All answers are over `models.labels.taxonomy`'s labels, probabilities calibrated
-on held-out photos.
+Device and edge run the backbone (`models.onnx_session`). The cloud reads only the vector and needs neither OpenCV nor ONNX
+Runtime, so that the callers pass in what uses them. All predictions are over the labels of `models.labels.taxonomy`, with
+probabilities calibrated on held-out photos.
 
 Example::
 
@@ -41,7 +41,7 @@ FeatureOf = Callable[[Picture], Floats]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DeviceSight:
-    """The device's view. `crop_box` is what to send on; `person_raised` says that the frame's level has to rise."""
+    """The device's prediction. `crop_box` is the part to send; `person_raised` means that a person raises the privacy level."""
 
     kingdom: Scores
     person: float
@@ -53,9 +53,9 @@ class DeviceSight:
 
 @dataclass(frozen=True, slots=True)
 class SiteWord:
-    """What a site's own labels name a crop, as deep as it was taught: the path from the kingdom, never past a label of its own.
+    """A prediction from a site's own labels: the path from the kingdom, never deeper than a label of the site.
 
-    `sure`: it need not ask, and the cloud does not overrule it.
+    If it is `sure`, the cloud need not be asked and does not overrule it.
     """
 
     path: tuple[str, ...]
@@ -65,10 +65,10 @@ class SiteWord:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EdgeSight:
-    """The edge's view of a crop; `vector` is uint8, all that the cloud gets.
+    """The edge's prediction for a crop; `vector` is uint8 and all that the cloud gets.
 
-    `species` is what family and kingdom were summed from, over `tree`; None of a model that names families alone. `site` is the word of
-    a site that has labels of its own.
+    Family and kingdom were summed from `species`, over `tree`; it is None for a model that predicts families only. `site` is
+    the prediction of a site that has labels of its own.
     """
 
     family: Scores
@@ -79,7 +79,7 @@ class EdgeSight:
     ms: float
     model: str
     thresholds: Mapping[str, float]
-    """By rank: from which probability an answer of this model stands."""
+    """By rank, the probability from which an answer of this model is published."""
     tree: Taxonomy
     species: Scores | None = None
     site: SiteWord | None = None
@@ -87,7 +87,7 @@ class EdgeSight:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CloudSight:
-    """The cloud's view of a vector."""
+    """The cloud's prediction for a vector."""
 
     species: Scores
     family: Scores
@@ -98,16 +98,16 @@ class CloudSight:
 
 
 def _rolled(tree: Taxonomy, species: Floats) -> tuple[Scores, Scores, Scores]:
-    """Scores over (species, families, kingdoms)."""
+    """Return scores over (species, families, kingdoms)."""
     scores = Scores("species", tree.species, species)
     return scores, *roll_up(tree, scores)
 
 
 class DeviceEye:
-    """Kingdom and person of a frame, and which part of it to send on.
+    """Predicts kingdom and person of a frame, and which part of it to send.
 
-    `person_miss_rate` is the share of persons that a small network is known to miss: where the settings accept less,
-    no pixels leave by its word. The backbone's person check is the one that pixels may leave by: None.
+    `person_miss_rate` is the measured share of persons that a small network misses: if the settings accept less, no pixels
+    leave the device. It is None for the backbone, whose person check always permits it.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class DeviceEye:
         self._look = look
 
     def see(self, frame: Picture, region: Box | None = None) -> DeviceSight:
-        """BGR uint8 (height, width, 3). `region` is what moved. A person anywhere in the frame raises."""
+        """Predict from BGR uint8 (height, width, 3). `region` is what moved; a person anywhere in the frame raises."""
         start = time.perf_counter()
         found = self._look(frame, None if region == Box.WHOLE else region)
         return DeviceSight(
@@ -132,9 +132,9 @@ class DeviceEye:
         )
 
     def measure_ms(self, repeats: int = 3) -> float:
-        """Milliseconds of processor time that `see` takes on a 640x480 frame in which something moved.
+        """Measure the milliseconds of processor time that `see` takes on a 640x480 frame in which something moved.
 
-        The least of some runs, on this thread's own clock: what else a machine does at a start says nothing about it.
+        The result is the minimum of several runs on this thread's own clock, so that other work at start does not count.
         """
         frame = np.full((480, 640, 3), 90, np.uint8)
         taken_s = []
@@ -146,7 +146,7 @@ class DeviceEye:
 
 
 class EdgeEye:
-    """Family and vector of a crop. `head` answers of the vector alone."""
+    """Predicts the family and makes the vector of a crop. `head` reads the vector alone."""
 
     def __init__(
         self,
@@ -172,7 +172,7 @@ class EdgeEye:
         self._frame_head = frame_head
 
     def see(self, picture: Picture, box: Box = Box.WHOLE) -> EdgeSight:
-        """BGR uint8 (height, width, 3); `box` is where in its frame it lies: a whole frame raises at a lower person score."""
+        """Predict from BGR uint8 (height, width, 3). `box` is its place in the frame: a whole frame has a lower person threshold."""
         start = time.perf_counter()
         feature = self._feature_of(picture)
         vector = self._projection.bytes(feature)
@@ -182,7 +182,7 @@ class EdgeEye:
         return self._sight(species, person, person >= threshold, vector, start)
 
     def see_vector(self, vector: NDArray[np.uint8]) -> EdgeSight:
-        """A vector that the device made: the same answers from less. Raises `Rejected` for one of another length."""
+        """Predict from a vector that the device made. Raises `Rejected` for another length."""
         start = time.perf_counter()
         species = self.head.species(components(vector, self.head.dimension), vector)
         person = float(species[self.tree.species.index("person")])
@@ -207,7 +207,7 @@ class EdgeEye:
 
 
 class CloudEye:
-    """Species of a vector, over the whole tree."""
+    """Predicts the species of a vector, over the whole tree."""
 
     def __init__(
         self,
@@ -224,7 +224,7 @@ class CloudEye:
         self.head = head
 
     def see(self, vector: NDArray[np.uint8]) -> CloudSight:
-        """uint8 (k,), of this eye's space. Raises `Rejected` for one of another length."""
+        """Predict from uint8 (k,) of this model's space. Raises `Rejected` for another length."""
         start = time.perf_counter()
         species, family, kingdom = _rolled(
             self.tree, self.head.species(components(vector, self.head.dimension), vector)
