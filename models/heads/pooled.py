@@ -1,8 +1,8 @@
-"""Two heads read one vector, and their answers are pooled: calibrated species over the tree.
+r"""Two heads read one vector, and their answers are pooled: calibrated species over the tree.
 
 ::
 
-    feature or vector --TreeHead (tuned before release)--------> species \\
+    feature or vector --TreeHead (tuned before release)--------> species \
                                                                           pooled, tempered rank by rank --> species
     vector --LinearHead (solved from sums, which go on growing)-> species /
 

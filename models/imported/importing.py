@@ -233,12 +233,12 @@ def _labels(wanted: Wanted, tree: Taxonomy) -> tuple[str, ...]:
 
 
 def read_labels(text: str, tree: Taxonomy, file: str) -> tuple[str, ...]:
-    """Return the tree's label for each line: a name that the tree knows, or ``model's name<TAB>tree's name``.
+    r"""Return the tree's label for each line: a name that the tree knows, or ``model's name<TAB>tree's name``.
 
     `-` after the tab means that the tree has no place for the label: `other`. Raises `Stop` with all wrong lines.
 
     >>> from models.labels.taxonomy import load_taxonomy
-    >>> read_labels("tiger\\nbig_dog\\tCanidae\\nrock\\t-\\n", load_taxonomy(), "labels.txt")
+    >>> read_labels("tiger\nbig_dog\tCanidae\nrock\t-\n", load_taxonomy(), "labels.txt")
     ('Panthera tigris', 'Canidae', 'other')
     """
     labels, complaints = [], []

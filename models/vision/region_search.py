@@ -137,7 +137,7 @@ class PartsHead:
 
 
 def search(frame: Picture, region: Box | None, backbone: FeatureMaps, head: FrameHead) -> FrameEvidence:
-    """Looks at a frame (BGR, any size), at what moved if something did, and at what the map shows most clearly."""
+    """Look at a frame (BGR, any size), at what moved if something did, and at what the map shows most clearly."""
     if min(frame.shape[:2]) < SEARCHED_FROM_PX:
         boxes: tuple[Box, ...] = (Box.WHOLE,)
         peaks = None
@@ -153,7 +153,7 @@ def search(frame: Picture, region: Box | None, backbone: FeatureMaps, head: Fram
 
 
 def windows_of(cells: Floats) -> tuple[Floats, tuple[Box, ...]]:
-    """The mean feature of every window of a map (1280, h, w) -> (n, 1280), and where each lies in the frame."""
+    """Return the mean feature of every window of a map (1280, h, w), (n, 1280), and where each lies in the frame."""
     _, high, wide = cells.shape
     down, across = min(WINDOW_CELLS, high), min(WINDOW_CELLS, wide)
     # Sums over windows as differences of running sums (an integral image); float64, or the differences lose digits.
@@ -173,7 +173,7 @@ def windows_of(cells: Floats) -> tuple[Floats, tuple[Box, ...]]:
 
 
 def clearest(scores: Floats, places: tuple[Box, ...]) -> tuple[Box, ...]:
-    """The places of the highest scores (n,), each apart from the others, grown by a margin."""
+    """Return the places of the highest scores (n,), each apart from the others, grown by a margin."""
     found: list[Box] = []
     for at in np.argsort(-scores, kind="stable").tolist():
         if all(_distance(places[at], other) >= APART for other in found):
@@ -183,16 +183,16 @@ def clearest(scores: Floats, places: tuple[Box, ...]) -> tuple[Box, ...]:
     return tuple(box.with_margin(WINDOW_MARGIN) for box in found)
 
 
-def _distance(one: Box, other: Box) -> float:
+def _distance(first: Box, other: Box) -> float:
     """Between centres, along the axis where it is larger."""
     return max(
-        abs(one.left + one.right - other.left - other.right),
-        abs(one.top + one.bottom - other.top - other.bottom),
+        abs(first.left + first.right - other.left - other.right),
+        abs(first.top + first.bottom - other.top - other.bottom),
     ) / 2  # fmt: skip
 
 
 def weigh(boxes: tuple[Box, ...], logits: Floats, persons: Floats, peaks: Floats) -> FrameEvidence:
-    """The numbers that `PartsHead` weighs.
+    """Return the numbers that `PartsHead` weighs.
 
     Parameters
     ----------
@@ -257,7 +257,7 @@ def of_still(evidence: FrameEvidence, head: PartsHead, frame_threshold: float) -
 
 
 def overruled(whole: Floats, weighed: Floats) -> Floats:
-    """The kingdoms of the weighed evidence, or of the whole frame where that answers differently and is not overruled; (4,)."""
+    """Return the kingdoms of the weighed evidence, or of the whole frame where that answers differently and is not overruled; (4,)."""
     needs = OVERRULES_PERSON if int(whole.argmax()) == PERSON else OVERRULES
     same = int(whole.argmax()) == int(weighed.argmax())
     return weighed if same or float(weighed.max()) >= needs else whole

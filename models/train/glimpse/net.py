@@ -49,6 +49,7 @@ class GlimpseNet(nn.Module):  # type: ignore[misc]
         self.head = nn.Linear(2 * width, KINGDOMS + 1)
 
     def forward(self, x: Any) -> Any:
+        """Return the outputs (n, 5) of pictures (n, 3, 64, 64)."""
         maps = self.body(x)
         return self.head(self.drop(torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], 1)))
 
@@ -59,7 +60,7 @@ def centred(pixels: Any) -> Any:
 
 
 def export(model: Any, file: Path) -> None:
-    """Writes the network as float ONNX: input `x` (n, 3, 64, 64), output `logits` (n, 5)."""
+    """Write the network as float ONNX: input `x` (n, 3, 64, 64), output `logits` (n, 5)."""
     # Newer versions trace in another way, which needs a package more and renames what comes out.
     tracer = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
     torch.onnx.export(

@@ -61,10 +61,12 @@ class Split:
 
     @classmethod
     def load(cls, folder: Path, name: str) -> Split:
+        """Read a split that `models.train.glimpse.data` wrote."""
         with np.load(folder / f"{name}.npz") as file:
             return cls(file["pixels"], file["kingdom"].astype(np.intp), file["kind"])
 
     def of(self, *kinds: str) -> Split:
+        """Return the pictures of some kinds."""
         rows = np.isin(self.kind, kinds)
         return Split(self.pixels[rows], self.kingdom[rows], self.kind[rows])
 
@@ -87,7 +89,7 @@ def centred(pixels: NDArray[np.uint8]) -> Floats:
 
 
 def outputs_of(network: Network, pixels: NDArray[np.uint8], *, takes_bytes: bool) -> Floats:
-    """The network's outputs (n, 5)."""
+    """Return the network's outputs (n, 5)."""
     prepare = served if takes_bytes else centred
     return np.concatenate(
         [network.run(prepare(pixels[at : at + BATCH])) for at in range(0, len(pixels), BATCH)]
@@ -118,7 +120,7 @@ def tempered(file: Path, temperature: float) -> None:
 
 
 def person_threshold(scores: Floats, held: Split, false_alarms: float = PERSON_FALSE_ALARMS) -> float:
-    """The score that this share of the whole photos without a person reaches."""
+    """Return the score that this share of the whole photos without a person reaches."""
     nobody = (held.kind == STATED) & (held.kingdom != PERSON)
     return float(np.quantile(scores[nobody], 1 - false_alarms))
 
@@ -142,7 +144,7 @@ def figures(outputs: Floats, split: Split, threshold: float) -> Iterator[PersonF
 
 
 def render(rows: Sequence[PersonFigures]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     lines = [
         "| pictures | kingdom | calibration error | persons raised | false alarms |",
         "| --- | ---: | ---: | ---: | ---: |",
@@ -156,8 +158,9 @@ def render(rows: Sequence[PersonFigures]) -> str:
 
 
 def compressed(float_file: Path, target: Path, train: Split, held: Split) -> float:
-    """Float network -> calibrated int8 network; returns its person threshold. `held` is what both are fitted on: the
-    temperature on all kinds of frames, the threshold on whole photos, as lite0's is.
+    """Make a calibrated int8 network from a float network, and return its person threshold.
+
+    Both are fitted on `held`: the temperature on all kinds of frames, the threshold on whole photos, as for lite0.
     """
     quantise(float_file, target, shown(train.pixels), leave_float=("Gemm",), bytes_input=True)
     outputs = outputs_of(Network(target), held.pixels, takes_bytes=True)
@@ -165,8 +168,8 @@ def compressed(float_file: Path, target: Path, train: Split, held: Split) -> flo
     return person_threshold(read(outputs)[1], held)
 
 
-def told(network: Network, held: Split, test: Split, *, takes_bytes: bool) -> str:
-    """The figures of one network, and what persons cost at other thresholds."""
+def report(network: Network, held: Split, test: Split, *, takes_bytes: bool) -> str:
+    """Return the figures of one network, and what persons cost at other thresholds."""
     scores = read(outputs_of(network, held.pixels, takes_bytes=takes_bytes))[1]
     outputs = outputs_of(network, test.pixels, takes_bytes=takes_bytes)
     text = render(list(figures(outputs, test, person_threshold(scores, held))))
@@ -178,14 +181,15 @@ def told(network: Network, held: Split, test: Split, *, takes_bytes: bool) -> st
 
 
 def main() -> None:
+    """Run this recipe."""
     train, held, test = (Split.load(BUILD, name) for name in ("train", "val", "test"))
     held = held.of(*FRAMES)
     ZOO.mkdir(parents=True, exist_ok=True)
     threshold = compressed(BUILD / "float.onnx", ZOO / MODEL, train, held)
     shutil.copyfile(BUILD / "log.jsonl", ZOO / LOG)
     network, before = Network(ZOO / MODEL), Network(BUILD / "float.onnx")
-    sys.stdout.write(f"int8, at {threshold:.4f}\n{told(network, held, test, takes_bytes=True)}\n\n")
-    sys.stdout.write(f"float, not calibrated\n{told(before, held, test, takes_bytes=False)}\n\n")
+    sys.stdout.write(f"int8, at {threshold:.4f}\n{report(network, held, test, takes_bytes=True)}\n\n")
+    sys.stdout.write(f"float, not calibrated\n{report(before, held, test, takes_bytes=False)}\n\n")
     (stated,) = figures(
         outputs_of(network, test.of(STATED).pixels, takes_bytes=True), test.of(STATED), threshold
     )

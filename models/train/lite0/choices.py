@@ -77,19 +77,28 @@ def median_ms(feature_of: Callable[[Picture], object], picture: Picture) -> floa
     return float(np.median(spans))
 
 
-def row(name: str, its: Accuracy, *more: str) -> str:
+def row(name: str, accuracy: Accuracy, *more: str) -> str:
     """One line of a table."""
-    shares = (its.kingdom, its.family_of_animals, its.species_of_animals, its.species_of_plants)
-    return " | ".join(["| " + name, *(f"{share:.1%}" for share in shares), f"{its.loss:.3f}", *more]) + " |\n"
+    shares = (
+        accuracy.kingdom,
+        accuracy.family_of_animals,
+        accuracy.species_of_animals,
+        accuracy.species_of_plants,
+    )
+    return (
+        " | ".join(["| " + name, *(f"{share:.1%}" for share in shares), f"{accuracy.loss:.3f}", *more])
+        + " |\n"
+    )
 
 
 def head_of(*more: str) -> str:
-    """A table's head."""
+    """Return a table's head."""
     columns = ("kingdom", "family of animals", "species of animals", "species of plants", "loss", *more)
     return f"\n| | {' | '.join(columns)} |\n| --- |{' ---: |' * len(columns)}\n"
 
 
 def main() -> None:
+    """Run this recipe."""
     tree, say = load_taxonomy(), sys.stdout.write
     packs = {"wild256": open_pack("wild256")}
     with np.load(BUILD / "classifier.npz") as file:
@@ -102,12 +111,12 @@ def main() -> None:
     say(f"{len(chosen.data.species)} training and {len(chosen.held.species)} validation views\n")
     say(head_of("ms"))
     for served in sorted(ms):
-        its = chosen if served == str(SIZE_PX) else fitted(tree, packs, imagenet, served)
-        told = right(tree, its.heads.species(tree, its.held.feature), its.held.species)
+        found = chosen if served == str(SIZE_PX) else fitted(tree, packs, imagenet, served)
+        accuracy = right(tree, found.heads.species(tree, found.held.feature), found.held.species)
         say(
             row(
                 f"{served.replace('-', ', ')}{'' if 'float' in served else ', int8'}",
-                told,
+                accuracy,
                 f"{ms[served]:.1f}",
             )
         )

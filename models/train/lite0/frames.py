@@ -136,7 +136,7 @@ def _looked_at(item: Item) -> tuple[Floats, ...]:
 
 
 def collect(split: str, workers: ProcessPoolExecutor) -> SearchedFrames:
-    """Searches every frame of a split; what was found is kept in ``build/train/frames/``."""
+    """Search every frame of a split; what was found is kept in ``build/train/frames/``."""
     items = list(_items(split))
     seen = list(workers.map(_looked_at, items, chunksize=16))
     columns = [np.stack(column).astype(np.float32) for column in zip(*seen, strict=True)]
@@ -185,11 +185,11 @@ def _sigmoid(x: Floats) -> Floats:
 
 
 def report(name: str, held: SearchedFrames, head: region_search.PartsHead, frame: FrameHead) -> None:
-    """A table by kind of frame: kingdom, persons raised, false alarms."""
+    """Print a table by kind of frame: kingdom, persons raised, false alarms."""
     person = region_search.PERSON
     weighed = softmax(held.kingdom @ head.kingdom_weights + head.kingdom_bias)
     pairs = zip(held.whole, weighed, strict=True)
-    searched = np.array([region_search.overruled(whole, its).argmax() for whole, its in pairs])
+    searched = np.array([region_search.overruled(whole, parts).argmax() for whole, parts in pairs])
     scores = _sigmoid(held.person @ head.person_weights + head.person_bias)
     moved = held.kind == MOVED
     searched = np.where(moved, held.moved.argmax(1), searched)
@@ -224,7 +224,7 @@ def report(name: str, held: SearchedFrames, head: region_search.PartsHead, frame
 
 
 def save(head: region_search.PartsHead) -> None:
-    """Writes the head and brings the manifest up to date."""
+    """Write the head and brings the manifest up to date."""
     np.savez(
         ZOO / "parts.npz",
         kingdom_weights=head.kingdom_weights,
@@ -239,6 +239,7 @@ def save(head: region_search.PartsHead) -> None:
 
 
 def main() -> None:
+    """Run this recipe."""
     with ProcessPoolExecutor(os.cpu_count()) as workers:
         val, test = (collect(split, workers) for split in ("val", "test"))
     head = fit(val)

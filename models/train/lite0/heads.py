@@ -1,21 +1,21 @@
-"""Makes lite0's heads from the features: ``python -m models.train.lite0.heads`` (after `lite0` and `features`).
+"""Make lite0's heads from the features: ``python -m models.train.lite0.heads`` (after `lite0` and `features`).
 
 Heads read one backbone:
 
 * `frame.npz` (device): kingdom, and a person score with a threshold of its own, from the 1280-d feature;
 * `tree.npz` (edge): kingdom and the whole label tree from the 1280-d feature;
 * `projection.npz`, `vector.npz` (edge and cloud): the projection to 256 bytes, and kingdom and label tree from those;
-* `sums.gz` (edge and cloud): integer sums over those bytes, from which the second witness is solved
-  (`models.heads.pooled`), and with which everything that is learned later merges.
+* `sums.gz` (edge and cloud): integer sums over those bytes, from which the second head is solved
+  (`models.heads.pooled`), and with which all later sums merge.
 
-A tree head starts as ImageNet's own classifier, with a column more for each species that ImageNet lacks. It is tuned
-on the packs by softmax regression on the sums over each species' classes, held to where it started (L2-SP, Li et al.
-2018, arXiv:1802.01483). Species without a single training picture then get their columns back as ImageNet made them:
-tuned, they would only ever have been pushed down. Measured by leaving 15 species out, that keeps their family at
-0.39 of upsampled 64-pixel pictures where tuning alone left 0.21 (zero-shot: 0.42).
+A tree head starts as ImageNet's own classifier, with one more column for each species that ImageNet lacks. It is tuned on the
+packs by softmax regression on the sums over each species' classes, and pulled towards its start (L2-SP, Li et al. 2018,
+arXiv:1802.01483). Species without a training picture then get their original columns back, since tuning can only lower them.
+With 15 species left out, this keeps 0.39 of their families right on upsampled 64-pixel pictures, where tuning alone left 0.21
+(zero-shot: 0.42).
 
-The projection is the best rank-256 view of all logits under the features' covariance (reduced-rank regression, Izenman
-1975), so it keeps what the heads read and little else.
+The projection is the best rank-256 approximation of all logits under the features' covariance (reduced-rank regression,
+Izenman 1975), so that it keeps what the heads read and little else.
 """
 
 from __future__ import annotations
@@ -61,12 +61,12 @@ FILES = ("backbone.onnx", "frame.npz", "tree.npz", "projection.npz", "vector.npz
 TERMS = (
     "Apache-2.0; backbone weights by the EfficientNet-Lite authors, heads learned from the packs (CARD.md)"
 )
-# The share of each set in what the heads see: natural photos lead, the small ones bring breadth.
+# The share of each set in training: natural photos lead, the small ones add breadth.
 SHARES = {"wild256-whole": 3.0, "wild256-augmented": 1.0, "wild256-in-scene": 1.0, "wild64": 0.5}
-# A frame head meets animals and people that are small; a tree head gets crops.
+# A frame head sees small animals and people; a tree head gets crops.
 TREE_SHARES = SHARES | {"wild256-in-scene": 0.3, "wild256-in-trap": 0.6}
 GROUP_OF = {"animal": 0, "plant": 1, "Fungi": 2, "person": 3, "other": 4}
-# A species that ImageNet lacks starts as unlikely.
+# A species that ImageNet lacks starts with a low probability.
 NEW_CLASS_BIAS = -3.0
 # People are a fifth of the pictures, and missing one costs more than a false alarm.
 PERSON_SHARE = 3.0
@@ -100,7 +100,7 @@ class LabelledFeatures:
         )
 
     def chosen(self, kept: NDArray[np.bool_]) -> LabelledFeatures:
-        """The views that a mask (n,) keeps."""
+        """Return the views that a mask (n,) keeps."""
         return LabelledFeatures(self.feature[kept], self.species[kept], self.weight[kept], self.row[kept])
 
 
@@ -155,7 +155,7 @@ def imagenet_evidence(tree: Taxonomy, start: Linear) -> ImageNetEvidence:
 
 
 def restored(tuned: Linear, start: Linear, seen: NDArray[np.intp]) -> Linear:
-    """The tuned head, its classes of species that were never seen as they were before."""
+    """Return the tuned head with the original classes of species that had no picture."""
     mine = np.isin(tuned.to, seen)
     return Linear(
         np.where(mine, tuned.weights, start.weights), np.where(mine, tuned.bias, start.bias), tuned.to
@@ -228,7 +228,7 @@ def make_frame_head(tree: Taxonomy, packs: dict[str, Pack], evidence: ImageNetEv
 
 
 def by_kingdom(species: Floats, kingdom_of: NDArray[np.intp]) -> Floats:
-    """Sums over each kingdom's species, (n, 4)."""
+    """Sum over each kingdom's species, (n, 4)."""
     sums = np.stack([species[:, kingdom_of == at].sum(1) for at in range(len(KINGDOMS))], axis=1)
     return np.asarray(sums + 1e-12, np.float32)
 
@@ -236,7 +236,7 @@ def by_kingdom(species: Floats, kingdom_of: NDArray[np.intp]) -> Floats:
 def make_tree_heads(
     tree: Taxonomy, start: Linear, data: LabelledFeatures, held: LabelledFeatures, rounds: int = 1
 ) -> TreeHeads:
-    """Tunes kingdom and tree on the feature and calibrates both on held-out rows; more `rounds` for little data."""
+    """Tune kingdom and tree on the feature and calibrate both on held-out rows; use more `rounds` for little data."""
     kingdom_of = tree.kingdom_of[tree.family_of]
     evidence = imagenet_evidence(tree, start)
     beside, held_beside = evidence.beside(data.feature), evidence.beside(held.feature)
@@ -257,24 +257,24 @@ def make_tree_heads(
 
 
 def own_kingdom(heads: TreeHeads) -> Linear:
-    """Of the kingdom head, what it reads from the feature itself; the evidence beside it is ImageNet's."""
+    """Return the part of the kingdom head that reads the feature, without ImageNet's evidence."""
     return replace(heads.kingdom, weights=INPUT_WEIGHT * heads.kingdom.weights[: len(heads.tree.weights)])
 
 
 def through(
     projection: FittedProjection, tree: Taxonomy, imagenet: Linear, full: TreeHeads, held: LabelledFeatures
 ) -> TreeHeads:
-    """The heads on the feature, rewritten for its 256 bytes and calibrated anew; nothing is learned here.
+    """Rewrite the heads on the feature for its 256 bytes, and calibrate them again; nothing is learned here.
 
     Tuning heads on the bytes themselves was tried: equal on the packs, worse on photos from elsewhere.
     """
     x = projection.components(held.feature)
     evidence = imagenet_evidence(tree, projection.seen_through(imagenet))
     inputs = full.tree.weights.shape[0]
-    mine, its_evidence = full.kingdom.weights[:inputs], full.kingdom.weights[inputs:]
+    own, of_evidence = full.kingdom.weights[:inputs], full.kingdom.weights[inputs:]
     kingdom = Linear(
-        np.vstack([projection.back @ mine, its_evidence]),
-        (full.kingdom.bias + INPUT_WEIGHT * (projection.mean @ mine)).astype(np.float32),
+        np.vstack([projection.back @ own, of_evidence]),
+        (full.kingdom.bias + INPUT_WEIGHT * (projection.mean @ own)).astype(np.float32),
         full.kingdom.to,
     )
     species = projection.seen_through(full.tree)
@@ -292,7 +292,7 @@ def through(
 def shipped_sums(
     tree: Taxonomy, packs: dict[str, Pack], space: str, projection: FittedProjection, imagenet: Linear
 ) -> Sums:
-    """The packs' training views and what ImageNet knows of other species, as sums over vectors."""
+    """Sum the packs' training views and ImageNet's events of other species over vectors."""
     sums = Sums.empty(space, VECTOR_BYTES, tree.species)
     for kind in TREE_SHARES:
         views = load(tree, packs, kind, "train")
@@ -300,8 +300,7 @@ def shipped_sums(
     return sums.merge(imagined(sums, tree, projection.seen_through(imagenet).weights[:, :IMAGENET_CLASSES]))
 
 
-# Before anything was calibrated.
-AS_TOLD = Temperatures()
+UNCALIBRATED = Temperatures()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -317,7 +316,7 @@ class Judges:
     cloud: Temperatures
 
     def species(self, feature: Floats) -> tuple[Floats, Floats]:
-        """Features (n, 1280) -> species as the edge and as the cloud answers them, (n, species) each."""
+        """Return the species of features (n, 1280) as edge and cloud answer them, (n, species) each."""
         vector = self.projection.bytes(feature)
         solved = softmax(self.solved.logits(vector))
         edge = pooled(self.tree, self.feature.species(self.tree, feature), solved)
@@ -325,6 +324,7 @@ class Judges:
         return tempered(self.tree, edge, self.edge), tempered(self.tree, cloud, self.cloud)
 
     def calibrated(self, held: LabelledFeatures) -> Judges:
+        """Fit the temperatures of both tiers on held-out rows."""
         edge, cloud = self.species(held.feature)
         return replace(
             self,
@@ -336,7 +336,7 @@ class Judges:
 def measured_thresholds(
     judges: Judges, frame: FittedFrameHead, held: LabelledFeatures
 ) -> dict[str, Threshold]:
-    """Each rank's threshold, measured of the tier that answers it."""
+    """Measure each rank's threshold on the tier that answers it."""
     tree = judges.tree
     edge, cloud = judges.species(held.feature)
     kingdom_logits = frame.kingdom.logits(frame.evidence.beside(held.feature)) / frame.temperature
@@ -354,7 +354,7 @@ def measured_thresholds(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Made:
-    """All that a model's files are written from."""
+    """Everything that a model's files are written from."""
 
     frame: FittedFrameHead
     judges: Judges
@@ -363,6 +363,7 @@ class Made:
 
 
 def main() -> None:
+    """Run this recipe."""
     tree = load_taxonomy()
     made = make(tree, {name: open_pack(name) for name in ("wild256", "wild64")}, ZOO)
     save(made, ZOO)
@@ -379,13 +380,13 @@ def main() -> None:
             space=made.sums.space,
             thresholds=made.thresholds,
         ),
-        # What others add to the model (`models.train.lite0.frames`) stays until they make it anew.
+        # Files that another recipe adds (`models.train.lite0.frames`) stay until that recipe runs again.
         tuple({*read_manifest(ZOO).files, *FILES}),
     )
 
 
 def in_half(matrix: Floats) -> NDArray[np.float16]:
-    """As the projection is kept."""
+    """Convert the projection's matrix as the released model stores it."""
     return matrix.astype(np.float16)
 
 
@@ -395,9 +396,9 @@ def make(
     folder: Path,
     stored: Callable[[Floats], NDArray[np.float16]] = in_half,
 ) -> Made:
-    """Learns all heads from the packs' photos; writes the projection into `folder`, since the space is named for it.
+    """Learn all heads from the packs' photos; write the projection into `folder`, since it names the space.
 
-    `stored` is how the projection's matrix is kept.
+    `stored` converts the projection's matrix to its stored form.
     """
     with np.load(BUILD / "classifier.npz") as file:
         imagenet = tree_start(tree, file["weights"], file["bias"])
@@ -411,35 +412,37 @@ def make(
     )
     matrix = stored(projection.matrix)
     space = save_projection(projection.mean, matrix, folder)
-    # As it will be read: the heads and the sums belong to the bytes that the shipped projection makes.
+    # The heads and the sums must belong to the bytes of the stored projection.
     projection = replace(projection, matrix=matrix.astype(np.float32))
     vector = through(projection, tree, imagenet, full, held)
     sums = shipped_sums(tree, packs, space, projection, imagenet)
-    # Photos from elsewhere are harder than the packs': the temperatures see crops of camera traps, too.
+    # Photos from elsewhere are harder than the packs': the temperatures also see crops of camera traps.
     harder = together([held, load(tree, packs, "wild256-in-trap-held", "val")])
-    judges = Judges(tree, projection, full, vector, discriminants(sums), AS_TOLD, AS_TOLD).calibrated(harder)
+    judges = Judges(
+        tree, projection, full, vector, discriminants(sums), UNCALIBRATED, UNCALIBRATED
+    ).calibrated(harder)
     frame = make_frame_head(tree, packs, full.evidence)
     for split in ("val", "test"):
         for kind in ("wild256-whole", "wild256-augmented-held", "wild256-in-trap-held", "wild64"):
             photos = load(tree, packs, kind, split)
             for tier, species in zip(("edge", "cloud"), judges.species(photos.feature), strict=True):
-                told = right(tree, species, photos.species)
-                sys.stdout.write(f"{f'{kind} {split}, {tier}':40s} {told}\n")
+                measured = right(tree, species, photos.species)
+                sys.stdout.write(f"{f'{kind} {split}, {tier}':40s} {measured}\n")
     thresholds = measured_thresholds(judges, frame, held)
-    for rank, its in thresholds.items():
-        sys.stdout.write(f"{rank}: {its}\n")
+    for rank, chosen in thresholds.items():
+        sys.stdout.write(f"{rank}: {chosen}\n")
     return Made(frame, judges, sums, thresholds)
 
 
 def save_projection(mean: Floats, matrix: NDArray[np.float16], folder: Path) -> str:
-    """Writes the projection and names the space: what a vector means changes with backbone and projection alone."""
+    """Write the projection and return the name of the space, which depends on backbone and projection only."""
     np.savez(folder / "projection.npz", mean=mean, matrix=matrix)
     meaning = (ZOO / "backbone.onnx").read_bytes() + (folder / "projection.npz").read_bytes()
     return f"lite0-{digest(meaning)[:16]}"
 
 
 def save(made: Made, folder: Path) -> None:
-    """Writes the heads; the large matrices as float16, which changes no answer of the test split."""
+    """Write the heads; large matrices as float16, which changes no answer of the test split."""
     frame, judges = made.frame, made.judges
     np.savez(
         folder / "frame.npz",
@@ -456,7 +459,7 @@ def save(made: Made, folder: Path) -> None:
     np.savez(
         folder / "vector.npz", **_heads(judges.vector, judges.cloud), **_evidence(judges.vector.evidence)
     )
-    # No time of writing in the file: equal sums make an equal release.
+    # Without a time in the file, equal sums make equal files.
     (folder / "sums.gz").write_bytes(gzip.compress(made.sums.snapshot(), mtime=0))
 
 

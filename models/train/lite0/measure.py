@@ -71,7 +71,7 @@ def right(tree: Taxonomy, species: Floats, truths: NDArray[np.intp]) -> Accuracy
 
 
 def fit_temperatures(tree: Taxonomy, species: Floats, truths: NDArray[np.intp]) -> Temperatures:
-    """The temperature of each rank's choice among siblings: kingdoms on all photos, the others on living things."""
+    """Fit the temperature of each rank's choice among siblings: kingdoms on all photos, the others on living things."""
     true_family = tree.family_of[truths]
     true_kingdom = tree.kingdom_of[true_family]
     alive = np.isin(true_kingdom, LIVING)
@@ -88,7 +88,7 @@ def fit_temperatures(tree: Taxonomy, species: Floats, truths: NDArray[np.intp]) 
 
 
 def threshold(rank: str, scores: Floats, truths: NDArray[np.intp], leaves: NDArray[np.intp]) -> Threshold:
-    """The threshold that keeps a rank's stated risk: scores (n, k), truths (n,), `leaves` labels that are no such rank.
+    """Return the threshold that keeps a rank's stated risk: scores (n, k), truths (n,), `leaves` labels that are no such rank.
 
     Photos that show nothing living and are answered so count only for the kingdom: they are easy, and would hide what
     the answers about animals and plants risk.
