@@ -4,7 +4,7 @@ Example::
 
     zoo = load_zoo()
     [manifest.title for manifest in zoo.manifests]  # ["glimpse@1", "lite0@2", "occupancy@1"]
-    zoo.cloud_eye()                                 # reads 4 MB; imports neither OpenCV nor ONNX Runtime
+    zoo.cloud_model()                                 # reads 4 MB; imports neither OpenCV nor ONNX Runtime
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from models.labels.taxonomy import KINGDOMS, TABLE, Taxonomy, load_taxonomy, rea
 from models.manifest import Manifest, digest_of_labels, read_manifest
 from models.vision.frame_scan import judging, searching
 from models.vision.region_search import PartsHead
-from models.vision.tier_models import CloudEye, DeviceEye, EdgeEye
+from models.vision.tier_models import CloudModel, DeviceModel, EdgeModel
 from pipeline.errors import Stop
 from pipeline.sums.sums import Sums
 
@@ -56,23 +56,23 @@ class Zoo:
         known = ", ".join(manifest.title for manifest in self.manifests) or "none"
         raise Stop(f"the zoo has no model {name} (it has: {known}); install tierwise again")
 
-    def device_eye(self, model: str = BACKBONE) -> DeviceEye:
+    def device_model(self, model: str = BACKBONE) -> DeviceModel:
         """Open the device's model for kingdom and person: the backbone, or the small network `GLIMPSE`."""
         if model == GLIMPSE:
-            return self._glimpse_eye()
+            return self._glimpse_model()
         from models.vision import hog_people  # brings OpenCV, which the cloud does not have
 
         manifest = self._vision(model)
         head = frame_head(manifest)
         parts = PartsHead.of(_arrays(manifest, "parts.npz"))
         look = searching(_backbone(manifest), head, parts, hog_people.outline)
-        return DeviceEye(manifest.title, look, parts.person_threshold)
+        return DeviceModel(manifest.title, look, parts.person_threshold)
 
     def backbone(self) -> Backbone:
         """Open the frozen network whose features all heads read."""
         return _backbone(self._vision())
 
-    def edge_eye(self, release: HeadRelease | None = None, backbone: Backbone | None = None) -> EdgeEye:
+    def edge_model(self, release: HeadRelease | None = None, backbone: Backbone | None = None) -> EdgeModel:
         """Open the edge's model for family and vector, with the heads of a release if one is given.
 
         Models may share a `backbone`, which takes most of their memory. Raises `Rejected` (reason `release-mismatch`) for a
@@ -80,7 +80,7 @@ class Zoo:
         """
         manifest, base = self._vision(), self.base()
         frame, grown = frame_head(manifest), base.grown(release)
-        return EdgeEye(
+        return EdgeModel(
             name=grown.title,
             space=str(manifest.space),
             tree=grown.tree,
@@ -94,12 +94,12 @@ class Zoo:
             thresholds=grown.thresholds,
         )
 
-    def cloud_eye(self, release: HeadRelease | None = None) -> CloudEye:
-        """Open the cloud's model: species from the vector alone. Takes a release and raises as `edge_eye` does."""
+    def cloud_model(self, release: HeadRelease | None = None) -> CloudModel:
+        """Open the cloud's model: species from the vector alone. Takes a release and raises as `edge_model` does."""
         base = self.base()
         grown = base.grown(release)
         head = grown.pooled_heads(base.tuned, grown.calibration.cloud)
-        return CloudEye(grown.title, str(base.manifest.space), grown.tree, head, grown.thresholds)
+        return CloudModel(grown.title, str(base.manifest.space), grown.tree, head, grown.thresholds)
 
     def base(self) -> HeadBase:
         """Read the model that releases of heads add to. Needs neither OpenCV nor ONNX Runtime."""
@@ -129,7 +129,7 @@ class Zoo:
         manifest = self.manifest("occupancy")
         return OccupancyModel(manifest.title, manifest.read("model.onnx"))
 
-    def _glimpse_eye(self) -> DeviceEye:
+    def _glimpse_model(self) -> DeviceModel:
         from models.vision.glimpse import Glimpse
 
         manifest = self.manifest(GLIMPSE)
@@ -138,7 +138,7 @@ class Zoo:
         if manifest.person_threshold is None or manifest.person_miss_rate is None:
             raise Stop(f"{manifest.title} states no person threshold or miss rate; install tierwise again")
         judge, threshold = Glimpse(manifest.read("model.onnx")).judge, manifest.person_threshold
-        return DeviceEye(manifest.title, judging(judge), threshold, manifest.person_miss_rate)
+        return DeviceModel(manifest.title, judging(judge), threshold, manifest.person_miss_rate)
 
     def _vision(self, model: str = BACKBONE) -> Manifest:
         manifest = self.manifest(model)

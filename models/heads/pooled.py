@@ -13,7 +13,7 @@ those in the sums (enlarged from 64 pixels), the solved head takes too many anim
 
 Example::
 
-    head = Witnesses(tuned, discriminants(sums), tree, Temperatures(kingdom=0.9, family=0.8, species=0.8))
+    head = PooledHeads(tuned, discriminants(sums), tree, Temperatures(kingdom=0.9, family=0.8, species=0.8))
     head.species(components(vector, 256), vector)    # float32 (species,)
 
 Sources: logarithmic opinion pools, Genest & Zidek 1986 (Statistical Science 1:114); temperature scaling, Guo et al.
@@ -69,7 +69,7 @@ NO_NOVELTY = Novelty()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Witnesses:
+class PooledHeads:
     """The tuned head, the solved head, their weights and their temperatures.
 
     The tree may have grown: only the solved head knows the species that the tuned head lacks.

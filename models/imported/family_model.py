@@ -7,8 +7,8 @@ Results name the model that answered.
 
 Example::
 
-    eye = edge_eyes(load_zoo(), Registry(settings.data_dir / "models"), "mine@2")(None)
-    eye.see(crop).model     # "mine@2"
+    model = edge_model_opener(load_zoo(), Registry(settings.data_dir / "models"), "mine@2")(None)
+    model.predict(crop).model     # "mine@2"
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from models.labels.calibration import DEFAULT_THRESHOLDS
 from models.labels.taxonomy import load_taxonomy
 from models.shipped import BACKBONE, Zoo
 from models.vision.boxes import Box
-from models.vision.tier_models import EdgeEye, EdgeSight
+from models.vision.tier_models import EdgeModel, EdgePrediction
 from pipeline.errors import Stop
 
 
-class OwnEye:
-    """An `EdgeEye` whose families come from an imported model."""
+class ImportedFamilyModel:
+    """An `EdgeModel` whose families come from an imported model."""
 
-    def __init__(self, released: EdgeEye, own: ImportedModel) -> None:
+    def __init__(self, released: EdgeModel, own: ImportedModel) -> None:
         self.name = own.name
         self.space = released.space
         self.tree = released.tree
@@ -42,32 +42,32 @@ class OwnEye:
         self._released = released
         self._own = own
 
-    def see(self, picture: NDArray[np.uint8], box: Box = Box.WHOLE) -> EdgeSight:
+    def predict(self, picture: NDArray[np.uint8], box: Box = Box.WHOLE) -> EdgePrediction:
         """Predict from BGR uint8 (height, width, 3), which lies at `box` in its frame. Raises `Rejected` if the own model fails."""
         start = time.perf_counter()
-        sight = self._released.see(picture, box)
-        family, kingdom = self._own.see(picture)
+        prediction = self._released.predict(picture, box)
+        family, kingdom = self._own.predict(picture)
         return replace(
-            sight,
+            prediction,
             family=family,
             kingdom=kingdom,
             # A person counts if either model finds one.
-            person=max(sight.person, kingdom["person"]),
-            person_raised=sight.person_raised or kingdom.best[0] == "person",
+            person=max(prediction.person, kingdom["person"]),
+            person_raised=prediction.person_raised or kingdom.best[0] == "person",
             ms=(time.perf_counter() - start) * 1e3,
             model=self.name,
             thresholds=DEFAULT_THRESHOLDS,
             species=None,
         )
 
-    def see_vector(self, vector: NDArray[np.uint8]) -> EdgeSight:
+    def predict_vector(self, vector: NDArray[np.uint8]) -> EdgePrediction:
         """Predict from a device's vector: the released head answers, under its own name."""
-        return self._released.see_vector(vector)
+        return self._released.predict_vector(vector)
 
 
-def edge_eyes(
+def edge_model_opener(
     zoo: Zoo, registry: Registry, title: str = ""
-) -> Callable[[HeadRelease | None], EdgeEye | OwnEye]:
+) -> Callable[[HeadRelease | None], EdgeModel | ImportedFamilyModel]:
     """Return a function that opens the model which the settings name, with or without a release of the heads.
 
     An empty title, or the released backbone's, means the released model. All opened models share their networks. Raises
@@ -79,8 +79,8 @@ def edge_eyes(
     own = None if title in ("", released) else open_model(registry.entry(title), load_taxonomy())
     backbone = zoo.backbone()
 
-    def open_eye(release: HeadRelease | None) -> EdgeEye | OwnEye:
-        eye = zoo.edge_eye(release, backbone)
-        return eye if own is None else OwnEye(eye, own)
+    def opened(release: HeadRelease | None) -> EdgeModel | ImportedFamilyModel:
+        model = zoo.edge_model(release, backbone)
+        return model if own is None else ImportedFamilyModel(model, own)
 
-    return open_eye
+    return opened

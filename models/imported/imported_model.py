@@ -149,7 +149,7 @@ class ImportedModel:
         self._range = byte_range
         self._sums = TreeSums(tree, head.labels if head else network.spec.labels)
 
-    def see(self, picture: Picture) -> tuple[Scores, Scores]:
+    def predict(self, picture: Picture) -> tuple[Scores, Scores]:
         """Return scores over (families, kingdoms). Raises `Rejected`, naming the model, if it fails on this picture."""
         return self._sums.up(self._probabilities(self._output(picture)))
 

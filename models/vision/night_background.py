@@ -5,12 +5,12 @@ A camera trap takes a few frames a visit, with hours between visits. A backgroun
 the median of earlier frames of the same light, day or infrared night, without the frames of its own visit::
 
     frame --grey_frame--> GreyFrame (grey, night?) --background--> motion.BackgroundModel --parts--> where something moved
-          --PlaceEye--> View: the vector of what moved, and the general head's prediction
+          --PlaceModel--> View: the vector of what moved, and the general head's prediction
 
 Example::
 
     glimpses = [grey_frame(frame) for frame in frames]
-    view = PlaceEye.open().see(frames[9], parts(glimpses[9], background(glimpses, events, 9)), glimpses[9].night)
+    view = PlaceModel.open().predict(frames[9], parts(glimpses[9], background(glimpses, events, 9)), glimpses[9].night)
     view.vector          # uint8 (256,), of the part that moved
 
 Source: the temporal median as a background, Cucchiara et al. 2003 (IEEE TPAMI 25:1337).

@@ -22,10 +22,10 @@ from models.evaluation.photo_pack import open_pack
 from models.labels.taxonomy import Taxonomy, load_taxonomy
 from models.shipped import load_zoo
 from models.site_learning.active_learning import Moment, Pace, decide, novelty, score
-from models.site_learning.site_head import Lesson, LocalHead
-from models.site_learning.site_model import Local
+from models.site_learning.site_head import Lesson, SiteHead
+from models.site_learning.site_model import SiteModel
 from models.train.studies.drift import PredictedPhotos
-from models.vision.tier_models import CloudEye
+from models.vision.tier_models import CloudModel
 
 SEEDS = 5
 DAYS, A_DAY, BUDGET = 15, 20, 4
@@ -53,16 +53,16 @@ class Picture:
 
 
 def pictures(
-    photos: PredictedPhotos, tree: Taxonomy, eye: CloudEye, unknown: set[int]
+    photos: PredictedPhotos, tree: Taxonomy, model: CloudModel, unknown: set[int]
 ) -> dict[int, list[Picture]]:
     """Return pictures by family, predicted by a head that lacks the `unknown` families."""
     known = np.array([family not in unknown for family in tree.family_of.tolist()])
     found: dict[int, list[Picture]] = {}
     for family in photos.families:
-        for sight in photos.all_of("day", family):
-            species = np.where(known, eye.see(sight.vector).species.probabilities, 0)
+        for prediction in photos.all_of("day", family):
+            species = np.where(known, model.predict(prediction.vector).species.probabilities, 0)
             general = (species / species.sum()).astype(np.float32)
-            found.setdefault(family, []).append(Picture(sight.vector, general, family))
+            found.setdefault(family, []).append(Picture(prediction.vector, general, family))
     return found
 
 
@@ -72,7 +72,7 @@ def run(tree: Taxonomy, shown: dict[int, list[Picture]], way: Score, seed: int) 
     families = rng.permutation(list(shown)).tolist()
     shares = 1 / np.arange(1, len(families) + 1)
     tested = [picture for family in families for picture in shown[family][:HELD]]
-    site = Local.start(tree, general="lite0@1", site="camera", space="s", dimension=len(tested[0].vector))
+    site = SiteModel.start(tree, general="lite0@1", site="camera", space="s", dimension=len(tested[0].vector))
     head = site.head()
     pace, known, right = Pace(), list[NDArray[np.uint8]](), list[float]()
     for day in range(DAYS):
@@ -95,7 +95,7 @@ def run(tree: Taxonomy, shown: dict[int, list[Picture]], way: Score, seed: int) 
     return right, len(known)
 
 
-def answered(tree: Taxonomy, head: LocalHead, picture: Picture) -> NDArray[np.float64]:
+def answered(tree: Taxonomy, head: SiteHead, picture: Picture) -> NDArray[np.float64]:
     """Return the site's probabilities for a picture, over the families of the tree."""
     species = np.asarray(head.consensus(picture.vector[None], picture.general[None]), np.float64)
     families = np.zeros(len(head.tree.families))
@@ -106,7 +106,7 @@ def answered(tree: Taxonomy, head: LocalHead, picture: Picture) -> NDArray[np.fl
 def main() -> int:
     """Run this study."""
     tree, zoo = load_taxonomy(), load_zoo()
-    photos = PredictedPhotos(open_pack("wild64"), tree, zoo.edge_eye(), ("day",))
+    photos = PredictedPhotos(open_pack("wild64"), tree, zoo.edge_model(), ("day",))
     print(f"| asked by | labels | {' | '.join(f'after {days} days' for days in REPORTED_AFTER)} |")
     figures: dict[str, NDArray[np.float64]] = {}
     for name, way in WAYS.items():
@@ -115,7 +115,7 @@ def main() -> int:
             unknown = set(
                 np.random.default_rng(seed).permutation(photos.families)[: len(photos.families) // 2].tolist()
             )
-            right, count = run(tree, pictures(photos, tree, zoo.cloud_eye(), unknown), way, seed)
+            right, count = run(tree, pictures(photos, tree, zoo.cloud_model(), unknown), way, seed)
             runs.append(right)
             labels.append(count)
         figures[name] = np.array(runs)

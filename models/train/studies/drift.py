@@ -13,18 +13,17 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from models.evaluation.photo_pack import Pack, open_pack
-from models.labels.calibration import answer
 from models.labels.scores import Scores
 from models.labels.taxonomy import KINGDOMS, Taxonomy, load_taxonomy
 from models.shipped import load_zoo
 from models.site_learning import drift
-from models.vision.tier_models import EdgeEye, EdgeSight, Picture
+from models.vision.tier_models import EdgeModel, EdgePrediction, Picture, deepest
 
 STREAMS = 20
 BEFORE, AFTER = 500, 400
@@ -66,7 +65,7 @@ VIEWS: dict[str, View] = {"day": as_it_is, "blurred": blurred, "night": at_night
 class Shown:
     """The edge's answer to one picture."""
 
-    sight: EdgeSight
+    prediction: EdgePrediction
     path: tuple[str, ...]
     probability: float
 
@@ -74,9 +73,10 @@ class Shown:
 class PredictedPhotos:
     """The released edge's predictions for held-out pictures of some species, in each view."""
 
-    def __init__(self, pack: Pack, tree: Taxonomy, eye: EdgeEye, views: Sequence[str] = tuple(VIEWS)) -> None:
+    def __init__(
+        self, pack: Pack, tree: Taxonomy, model: EdgeModel, views: Sequence[str] = tuple(VIEWS)
+    ) -> None:
         rng = np.random.default_rng(0)
-        self._tree = tree
         rows: dict[int, list[int]] = {}
         for row in pack.rows("test"):
             rows.setdefault(tree.species.index(tree.find(pack.species[row])), []).append(row)
@@ -86,27 +86,27 @@ class PredictedPhotos:
             if len(rows[species]) >= PICTURES and KINGDOMS[tree.kingdom_of[family]] == "animal":
                 families.setdefault(family, species)
         self.families = list(families)[:KINDS]
-        self._shown: dict[tuple[str, int], list[EdgeSight]] = {}
+        self._shown: dict[tuple[str, int], list[EdgePrediction]] = {}
         for family in self.families:
             for row in rng.permutation(rows[families[family]])[:PICTURES].tolist():
                 for name in views:
-                    sight = eye.see(VIEWS[name](pack.picture(row), rng))
-                    self._shown.setdefault((name, family), []).append(sight)
+                    prediction = model.predict(VIEWS[name](pack.picture(row), rng))
+                    self._shown.setdefault((name, family), []).append(prediction)
 
-    def all_of(self, view: str, family: int) -> list[EdgeSight]:
+    def all_of(self, view: str, family: int) -> list[EdgePrediction]:
         """Return the predictions for every picture of a family."""
         return self._shown[view, family]
 
     def draw(self, rng: np.random.Generator, view: str, family: int, *, known: bool = True) -> Shown:
         """Draw a picture of a family; with `known` false, the model does not know the family."""
         shown = self._shown[view, family]
-        sight = shown[int(rng.integers(len(shown)))]
-        scores = sight.family
+        prediction = shown[int(rng.integers(len(shown)))]
+        scores = prediction.family
         if not known:
             without = np.where(np.arange(len(scores.labels)) == family, 0.0, scores.probabilities)
             scores = Scores("family", scores.labels, (without / without.sum()).astype(np.float32))
-        found = answer(self._tree, (scores, sight.kingdom), sight.thresholds)
-        return Shown(sight, found.path, found.probability)
+        found = deepest(replace(prediction, family=scores))
+        return Shown(prediction, found.path, found.probability)
 
 
 class VisitedCamera:
@@ -163,9 +163,9 @@ def alarms(camera: VisitedCamera, plan: Sequence[tuple[int, str]]) -> Iterator[t
             number += 1
             quarter, shown = camera.sighting(change)
             seen = drift.Observation(
-                "lite0@1", str(number), quarter, shown.path, shown.probability, shown.sight.vector, "s"
+                "lite0@1", str(number), quarter, shown.path, shown.probability, shown.prediction.vector, "s"
             )
-            watch, raised = drift.see(watch, seen)
+            watch, raised = drift.observe(watch, seen)
             yield from ((number, alarm) for alarm in raised)
 
 
@@ -183,7 +183,7 @@ def delays(photos: PredictedPhotos, change: str) -> tuple[list[int], Counter[str
 
 def main() -> int:
     """Run this study."""
-    photos = PredictedPhotos(open_pack("wild64"), load_taxonomy(), load_zoo().edge_eye())
+    photos = PredictedPhotos(open_pack("wild64"), load_taxonomy(), load_zoo().edge_model())
     for name, nights in (("nothing", False), ("nothing: each night follows a day", True)):
         rules = Counter[str]()
         for seed in range(STREAMS):

@@ -31,10 +31,9 @@ Floats = NDArray[np.floating]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curve:
-    """For n events: `accuracy[k]` with the `k` least confident forwarded, and `confidence[k]` of the next."""
+    """For n events: `accuracy[k]` with the `k` least confident forwarded."""
 
     accuracy: NDArray[np.float64]
-    confidence: NDArray[np.float64]
 
     @property
     def share(self) -> NDArray[np.float64]:
@@ -74,7 +73,7 @@ def curve(confidence: NDArray[np.float64], near: NDArray[np.bool_], far: NDArray
     order = np.argsort(confidence, kind="stable")
     gains = far[order].astype(np.int64) - near[order].astype(np.int64)
     rights = int(near.sum()) + np.concatenate([[0], np.cumsum(gains)])
-    return Curve(rights / len(order), np.append(np.asarray(confidence, np.float64)[order], np.inf))
+    return Curve(rights / len(order))
 
 
 def cheapest(line: Curve, within: float) -> int:

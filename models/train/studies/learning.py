@@ -31,9 +31,9 @@ from models.shipped import feature_head, frame_head, load_zoo, projection
 from models.train.lite0.features import FEATURES, SIZE_PX
 from models.train.studies.without import BEFORE
 from models.training.candidate import Held, HeldEvent
-from models.training.new_label_weight import Photos
-from models.training.report import Figures, figures
-from models.training.retrain import Outcome, retrain
+from models.training.new_label_weight import LabelledVectors
+from models.training.report import TrainingFigures, figures
+from models.training.retrain import TrainingOutcome, retrain
 from pipeline.sums.sums import Sums
 
 LABELS: Mapping[str, int] = {"wild64": 10, "wild256": 10}
@@ -114,7 +114,7 @@ def photographed(pack: Pack, base: HeadBase) -> Photographed:
 
 def taught(
     base: HeadBase, photos: Mapping[str, Photographed], of_sites: Mapping[str, Sequence[LabelledPhoto]]
-) -> Outcome:
+) -> TrainingOutcome:
     """Retrain a base by the labelled photos of some sites; every fifth of a label and site judges."""
     sites: dict[str, Sums] = {}
     events: list[HeldEvent] = []
@@ -149,7 +149,7 @@ def answered(
     of = base.grown(release)
     calibration = of.calibration
     if tier == "cloud":
-        tuned = Photos.of(base.tuned, photos.vectors, ()).tuned
+        tuned = LabelledVectors.of(base.tuned, photos.vectors, ()).tuned
         temperatures = calibration.cloud
     else:
         head = feature_head(base.manifest, base.tree, frame_head(base.manifest).evidence)
@@ -276,7 +276,9 @@ def poisoned() -> Iterator[str]:
         yield f"| {name} | {spoilt} | {', '.join(rates)} |"
 
 
-def _of_means(tree: Taxonomy, species: NDArray[np.intp], labels: list[str], full: Taxonomy) -> Figures:
+def _of_means(
+    tree: Taxonomy, species: NDArray[np.intp], labels: list[str], full: Taxonomy
+) -> TrainingFigures:
     return figures(tree, np.eye(len(tree.species), dtype=np.float32)[species], labels, full)
 
 
