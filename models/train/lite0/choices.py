@@ -34,7 +34,7 @@ from models.train.lite0.heads import (
 )
 from models.train.lite0.linear import Linear, make_projection
 from models.train.lite0.lite0 import as_floats
-from models.train.lite0.measure import Accuracy, right
+from models.train.lite0.measure import RankAccuracy, right
 from models.train.pictures.views import Picture
 
 VECTOR_BYTES = (128, 192, 256, 384, 512)
@@ -77,7 +77,7 @@ def median_ms(feature_of: Callable[[Picture], object], picture: Picture) -> floa
     return float(np.median(spans))
 
 
-def row(name: str, accuracy: Accuracy, *more: str) -> str:
+def row(name: str, accuracy: RankAccuracy, *more: str) -> str:
     """One line of a table."""
     shares = (
         accuracy.kingdom,

@@ -28,7 +28,7 @@ RULED_OUT = np.float32(-1e9)
 
 
 @dataclass(frozen=True, slots=True)
-class Accuracy:
+class RankAccuracy:
     """Share of photos whose likeliest label is right, by rank; `loss` is the mean log-loss of the species, in nats."""
 
     kingdom: float
@@ -55,13 +55,13 @@ def kingdoms(tree: Taxonomy, species: Floats) -> Floats:
     return sums_over(species.astype(np.float64), of_species, len(KINGDOMS)).astype(np.float32)
 
 
-def right(tree: Taxonomy, species: Floats, truths: NDArray[np.intp]) -> Accuracy:
-    """Accuracy of the likeliest label."""
+def right(tree: Taxonomy, species: Floats, truths: NDArray[np.intp]) -> RankAccuracy:
+    """Measure the accuracy of the likeliest label."""
     true_kingdom = tree.kingdom_of[tree.family_of[truths]]
     animal, plant = (true_kingdom == KINGDOMS.index(kingdom) for kingdom in ("animal", "plant"))
     is_species = species.argmax(1) == truths
     is_family = families(tree, species).argmax(1) == tree.family_of[truths]
-    return Accuracy(
+    return RankAccuracy(
         float((kingdoms(tree, species).argmax(1) == true_kingdom).mean()),
         float(is_family[animal].mean()),
         float(is_species[animal].mean()),
