@@ -1,18 +1,15 @@
 """Linear heads that are solved from additive sums, and their scores from features.
 
-`solve` is ridge regression on one-hot labels from `pipeline.sums.sums.Sums`. With `towards`, the ridge pulls towards a known
-good head instead of towards zero: a few events then change it little, and many events decide. Equal sums give equal heads on
-the same BLAS with the same number of threads.
+`solve` is ridge regression on one-hot labels from `pipeline.sums.sums.Sums`; `discriminants` also uses the classes' means.
+Equal sums give equal heads on the same BLAS with the same number of threads.
 
 Example::
 
     head = solve(sums)                # from Sums over 256-byte vectors
     head.scores(vector).best          # ("Felidae", 0.97)
     head = head.calibrated(vectors, truths)             # temperature from held-out events
-    mine = solve(site_sums, towards=head, strength=200) # `head` weighs as much as 200 events
 
-Source: Hoerl & Kennard 1970 (ridge); Guo et al. 2017 (temperature scaling, arXiv:1706.04599); ridge towards known
-weights as in Evgeniou & Pontil 2004 (regularised multi-task learning) and Li et al. 2018 (L2-SP, arXiv:1802.01483).
+Source: Hoerl & Kennard 1970 (ridge); Guo et al. 2017 (temperature scaling, arXiv:1706.04599).
 """
 
 from __future__ import annotations
@@ -22,18 +19,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from models.heads.linear import LEVELS_PER_SIGMA, ZERO_LEVEL
 from models.labels.calibration import fit_temperature
 from models.labels.scores import Scores, softmax
 from pipeline.errors import Rejected
-from pipeline.sums.sums import LabelsMismatch, SpaceMismatch, Sums
+from pipeline.sums.sums import Sums
 
 # Relative to the mean of the Gram matrix' diagonal; flat between 1e-4 and 1e-2 on held-out photos.
 RIDGE = 1e-3
 # How far `discriminants` trusts the spread and the frequencies of the events; both chosen on held-out photos.
 SHRINK, PRIOR = 1.0, 0.5
-# Keeps a system with fewer events than components solvable.
-LEAST_STRENGTH = 1e-3
 # Ridge outputs lie between 0 and 1, so that they must be stretched to serve as logits. Held-out photos give 0.1; a head
 # may then be calibrated on its own events.
 START_TEMPERATURE = 0.1
@@ -68,29 +62,15 @@ class LinearHead:
         return replace(self, temperature=fit_temperature(self.logits(features), truths))
 
 
-def solve(
-    sums: Sums,
-    rank: str = "family",
-    ridge: float = RIDGE,
-    *,
-    towards: LinearHead | None = None,
-    strength: float = 0.0,
-) -> LinearHead:
+def solve(sums: Sums, rank: str = "family", ridge: float = RIDGE) -> LinearHead:
     """Solve the least-squares head of some sums.
 
-    Without `towards` it minimises sum |y - f(x)|^2 + lambda |W|^2 over the events, lambda = ridge * mean of the centred Gram matrix'
-    diagonal. The intercept is not penalised.
-
-    With `towards` it minimises sum |y - f(x)|^2 + strength * E |f(x) - towards(x)|^2, where E is over the
-    space's own distribution (vectors are whitened: a standard deviation is 32 levels around 128). So `strength` counts in
-    events: at 200, the known head weighs as much as 200 events that it labelled. A label that `towards` lacks starts at zero.
-
-    Raises `Rejected`: reason `too-few-events` without events, `space-mismatch` if `towards` has another space,
-    `labels-mismatch` if `towards` has labels that the sums lack.
+    It minimises sum |y - f(x)|^2 + lambda |W|^2 over the events, lambda = ridge * mean of the centred Gram matrix' diagonal.
+    The intercept is not penalised. Raises `Rejected` (reason `too-few-events`) without events.
     """
-    if towards is None:
-        return _alone(sums, rank, ridge)
-    return _towards(sums, rank, towards, strength)
+    _check_events(sums)
+    gram, cross = sums.gram.astype(np.float64), sums.cross.astype(np.float64)
+    return ridge_head(sums.space, rank, sums.labels, gram, cross, ridge)
 
 
 def discriminants(
@@ -107,9 +87,8 @@ def discriminants(
     Source: Hastie, Tibshirani & Buja 1994 (flexible discriminant analysis by optimal scoring, on why both are the same);
     Friedman 1989 (shrunk covariances).
     """
+    _check_events(sums)
     events = sums.events
-    if events == 0:
-        raise Rejected("too-few-events", f"no events of {sums.space} to solve a head from; label some first")
     seen = np.flatnonzero(sums.counts)
     counts = sums.counts[seen].astype(np.float64)
     means = sums.cross[:-1, seen] / counts
@@ -127,11 +106,9 @@ def discriminants(
     return LinearHead(sums.space, rank, sums.labels, weights.astype(np.float32), bias.astype(np.float32), 1.0)
 
 
-def _alone(sums: Sums, rank: str, ridge: float) -> LinearHead:
+def _check_events(sums: Sums) -> None:
     if sums.events == 0:
         raise Rejected("too-few-events", f"no events of {sums.space} to solve a head from; label some first")
-    gram, cross = sums.gram.astype(np.float64), sums.cross.astype(np.float64)
-    return ridge_head(sums.space, rank, sums.labels, gram, cross, ridge)
 
 
 def ridge_head(
@@ -154,33 +131,3 @@ def ridge_head(
     weights = np.linalg.solve(covariance, correlation)
     bias = mean_y - mean_x @ weights
     return LinearHead(space, rank, labels, weights.astype(np.float32), bias.astype(np.float32))
-
-
-def _towards(sums: Sums, rank: str, head: LinearHead, strength: float) -> LinearHead:
-    if head.space != sums.space or len(head.weights) != sums.dimension:
-        raise SpaceMismatch(
-            f"sums of {sums.space} ({sums.dimension}) are not solved towards a head of {head.space} ({len(head.weights)})"
-        )
-    if lost := [label for label in head.labels if label not in sums.labels]:
-        raise LabelsMismatch(f"the sums have no column for {lost}; add it with with_labels()")
-    if sums.events == 0 and strength <= 0:
-        raise Rejected("too-few-events", f"no events of {sums.space}, and no strength of a known head")
-    # In components (x - 128) / 32 and a 1, the space's own second moments are the identity.
-    to_components = np.eye(sums.dimension + 1) / LEVELS_PER_SIGMA
-    to_components[-1] = [*np.full(sums.dimension, -ZERO_LEVEL / LEVELS_PER_SIGMA), 1.0]
-    gram = to_components.T @ sums.gram.astype(np.float64) @ to_components
-    cross = to_components.T @ sums.cross.astype(np.float64)
-    known = np.zeros_like(cross)
-    at = [sums.labels.index(label) for label in head.labels]
-    known[:-1, at] = LEVELS_PER_SIGMA * head.weights.astype(np.float64)
-    known[-1, at] = head.bias + ZERO_LEVEL * head.weights.astype(np.float64).sum(0)
-    pull = max(strength, LEAST_STRENGTH) * np.eye(len(gram))
-    solved = to_components @ (known + np.linalg.solve(gram + pull, cross - gram @ known))
-    return LinearHead(
-        sums.space,
-        rank,
-        sums.labels,
-        solved[:-1].astype(np.float32),
-        solved[-1].astype(np.float32),
-        head.temperature,
-    )
