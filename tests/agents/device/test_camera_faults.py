@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sample_messages import GARDEN, NOW_S, SOURCE, device_eye, edge_eye, event_id, photo, photo_jpeg, settings
 
-from agents.device.camera_faults import Cameras
+from agents.device.camera_faults import CameraFaults
 from agents.device.store import SITE
 from agents.role import outbox
 from agents.role.telemetry import Metrics
@@ -34,9 +34,9 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
     opened.close()
 
 
-def cameras(spool: Spool, folder: Path, **changes: object) -> Cameras:
+def cameras(spool: Spool, folder: Path, **changes: object) -> CameraFaults:
     told = settings(folder, **changes)
-    opened = Cameras(told, Policy(told), spool, Metrics())
+    opened = CameraFaults(told, Policy(told), spool, Metrics())
     opened.open()
     return opened
 
@@ -50,13 +50,13 @@ def frames(count: int, seed: int, *, sigma: float = 0.0) -> Iterator[Picture]:
         yield np.clip(seen + rng.normal(0, 2, (240, 320, 1)), 0, 255).astype(np.uint8)
 
 
-def passed(its: Cameras, spool: Spool, shown: Iterator[Picture], from_s: float) -> list[Drift]:
+def passed(its: CameraFaults, spool: Spool, shown: Iterator[Picture], from_s: float) -> list[Drift]:
     """A frame a minute through the device; what is told on the way."""
     for number, frame in enumerate(shown):
-        looked = its.look(GARDEN, glance(frame), from_s + 60 * number)
+        looked = its.check(GARDEN, glance(frame), from_s + 60 * number)
         with spool.transaction() as tx:
-            its.tell(looked, tx)
-        its.took(looked)
+            its.write(looked, tx)
+        its.committed(looked)
     sent = spool.outgoing(SITE, 100, from_s)
     spool.settle(SITE, [each.id for each in sent])
     assert {each.topic for each in sent} <= {topics.drift("home", "cam1")}
@@ -74,7 +74,7 @@ def test_a_lens_that_went_out_of_focus_is_told_once_and_so_is_that_it_is_well_ag
     (told,) = passed(its, spool, frames(30, 2, sigma=6.0), NOW_S + 3600)
     assert (told.rule, told.stream, told.privacy) == ("camera-blurred", "garden", Privacy.PUBLIC)
     assert its.faults() == f"{SOURCE}: blurred"
-    assert its.look(GARDEN, glance(next(frames(1, 5, sigma=6.0))), NOW_S + 5400).flags == ("camera-blurred",)
+    assert its.check(GARDEN, glance(next(frames(1, 5, sigma=6.0))), NOW_S + 5400).flags == ("camera-blurred",)
 
     (well,) = passed(its, spool, frames(30, 3), NOW_S + 7200)
     assert (well.rule, its.faults()) == ("camera-well", "")
