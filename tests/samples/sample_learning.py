@@ -18,7 +18,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from agents.edge.label_rules import LabelledEvent, Word
+from agents.edge.label_rules import LabelledEvent, PersonVote
 from agents.edge.label_store import labelled_event
 from agents.edge.learning import EdgeLearning
 from agents.edge.store import EdgeStore
@@ -78,8 +78,8 @@ def feature(
     )
 
 
-def said(event: str, path: tuple[str, ...], revision: int = 1) -> Word:
-    return Word(event, "ann", path[-1] if path else None, path, "", "", NOW_S, revision)
+def said(event: str, path: tuple[str, ...], revision: int = 1) -> PersonVote:
+    return PersonVote(event, "ann", path[-1] if path else None, path, "", "", NOW_S, revision)
 
 
 class SampleLearning:
@@ -89,12 +89,10 @@ class SampleLearning:
         self.clock = HandClock(NOW_S)
         self.metrics = Metrics()
         self.spool = Spool.open(folder / "spool.db", limit_bytes=1 << 26)
-        self.store = EdgeStore(self.spool, self.clock)
+        self.store = EdgeStore("home", self.spool, self.clock)
         self.store.open()
         self.served: Served | None = None
-        self.learning = EdgeLearning(
-            "home", self.spool, self.store, self._serve, of or general(), None, self.metrics
-        )
+        self.learning = EdgeLearning("home", self.store, self._serve, of or general(), None, self.metrics)
 
     @property
     def model(self) -> str:
@@ -109,7 +107,7 @@ class SampleLearning:
             self.store.labels.keep_feature(kept, tx)
             self.store.labels.put(said(kept.event, path, revision), tx)
         told = self.store.labels.labelled(kept.event) or labelled_event((), kept)
-        self.learning.heard(told)
+        self.learning.on_label(told)
         return told
 
 

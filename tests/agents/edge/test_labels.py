@@ -83,7 +83,7 @@ def test_the_sighting_follows_the_label(edge: SampleEdge) -> None:
     edge.label(label("Canis lupus"))
     assert [report.path for report in edge.take_reports()] == [WOLF]
     edge.clock.turn(1000)
-    edge.sightings.close_quiet(edge.clock.now(), edge.spool)
+    edge.sightings.close_quiet(edge.clock.now())
     (closed,) = edge.take_reports()
     assert (closed.path, closed.closed) == (WOLF, True)
 

@@ -53,7 +53,7 @@ class Standing(RuleBasedStateMachine):
         self._folder = tempfile.TemporaryDirectory()
         self.edge = SampleEdge(Path(self._folder.name))
         self.heard: dict[str, LabelledEvent] = {}
-        self.edge.labels.listen(lambda told: self.heard.__setitem__(told.event, told))
+        self.edge.labels.subscribe(lambda told: self.heard.__setitem__(told.event, told))
         self.edge.deliver(cat(1), cat(2))
         self.features = {up.event: up for up in self.edge.take_up()}
         self.told: dict[str, list[Result]] = {event_id(1): [], event_id(2): []}
@@ -101,7 +101,7 @@ class Standing(RuleBasedStateMachine):
     def time_passes(self) -> None:
         self.edge.wait_for_early(0.5)
         for overdue in self.edge.store.overdue(self.edge.clock.now() + 1000):
-            self.edge.answers.expire(overdue)
+            self.edge.revisions.expire(overdue)
         self.collect()
 
     def standing(self, event_: str) -> dict[str, str]:

@@ -187,7 +187,7 @@ def test_only_what_the_edge_may_see_teaches_it(tmp_path: Path, level: Privacy) -
 def test_a_release_is_transferred_and_answers_wait_for_nothing(edge: SampleEdge) -> None:
     taught(edge)
     eye = edge_eye()
-    edge.learning.served_by(renamed(General.of(eye), name="lite0@3"))
+    edge.learning.on_model(renamed(General.of(eye), name="lite0@3"))
     edge.learning.work()
     assert edge.learning.state.startswith("lite0@3+home.21: 20 visits")
     # The general eye here is the old one still: it answers, and no head of another model speaks for it.
@@ -246,9 +246,9 @@ def test_a_lesson_of_a_space_that_serves_no_more_is_forgotten_with_its_persons(t
     kept = feature("e1", vector(0, 1).tobytes())
     sample.label(kept, PATHS[0])
     sample.learning.work()
-    sample.learning.served_by(general("lite1@1", "another"))
+    sample.learning.on_model(general("lite1@1", "another"))
     sample.learning.work()
-    sample.learning.heard(labelled_event((), kept._replace(levels=Levels())))
+    sample.learning.on_label(labelled_event((), kept._replace(levels=Levels())))
     sample.learning.work()
     assert sample.store.learning.events() == []
     sample.spool.close()

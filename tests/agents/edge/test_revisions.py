@@ -299,7 +299,7 @@ def test_a_rule_about_a_label_holds_also_where_the_cloud_finds_it(tmp_path: Path
             Privacy.EDGE_PRIVATE,
         ]
         edge.clock.turn(1000)
-        edge.sightings.close_quiet(edge.clock.now(), edge.spool)
+        edge.sightings.close_quiet(edge.clock.now())
         assert [report.closed for report in edge.take_reports()] == [True]
         assert edge.take_up() == []
 
