@@ -115,7 +115,7 @@ class CameraFaults:
             privacy=level,
         )
         tx.send(
-            outbox.letter(
+            outbox.outgoing(
                 drift,
                 hop=SITE,
                 topic=topics.drift(stream.site, stream.device),

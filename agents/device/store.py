@@ -85,7 +85,7 @@ class DeviceStore:
     def send_result(self, result: Result, tx: Transaction) -> None:
         """Send a result to the users of this site."""
         tx.send(
-            outbox.letter(
+            outbox.outgoing(
                 result,
                 hop=SITE,
                 topic=topics.result(result.site, result.device, Tier.DEVICE, result.privacy),
@@ -102,7 +102,7 @@ class DeviceStore:
         if result.privacy.reach is Tier.DEVICE:
             return
         tx.send(
-            outbox.letter(
+            outbox.outgoing(
                 event,
                 hop=EDGE,
                 topic=topics.event(result.site, result.device, result.stream),

@@ -231,7 +231,7 @@ class Edge:
         """Announce Home Assistant's entities at each connection, since a new broker retains nothing."""
         with self._spool.transaction() as tx:
             for topic, entity in home_assistant.announcements(self._settings, version("tierwise")):
-                tx.send(outbox.letter(entity, hop=SITE, topic=topic, id=topic, now_s=now_s))
+                tx.send(outbox.outgoing(entity, hop=SITE, topic=topic, id=topic, now_s=now_s))
 
     def _wrap(self, batch: Sequence[Outgoing]) -> gate.Cleared:
         """Return one uplink message, through the gate. Raises `Withheld` if a record in it may not leave."""
