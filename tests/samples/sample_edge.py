@@ -41,13 +41,13 @@ class SampleEdge:
     def __init__(
         self,
         folder: Path,
-        told: Settings | None = None,
+        configured: Settings | None = None,
         *,
         series: Writer | None = None,
         limit_bytes: int = 1 << 26,
         general_eye: EdgeEye | None = None,
     ) -> None:
-        self.settings = told or settings(folder)
+        self.settings = configured or settings(folder)
         self.clock = HandClock(NOW_S)
         self.metrics = Metrics()
         self.spool = Spool.open(folder / "spool.db", limit_bytes=limit_bytes)
@@ -139,19 +139,19 @@ class SampleEdge:
         return taken
 
     def take_results(self) -> list[Result]:
-        return [told for told in self.take() if isinstance(told, Result)]
+        return [each for each in self.take() if isinstance(each, Result)]
 
     def take_reports(self) -> list[SightingReport]:
-        return [told for told in self.take() if isinstance(told, SightingReport)]
+        return [each for each in self.take() if isinstance(each, SightingReport)]
 
     def take_up(self) -> list[Envelope]:
-        return [told for told in self.take(UPLINK) if isinstance(told, Envelope)]
+        return [each for each in self.take(UPLINK) if isinstance(each, Envelope)]
 
 
 @contextmanager
-def sample_edge(folder: Path, told: Settings | None = None, **parts: Any) -> Iterator[SampleEdge]:
+def sample_edge(folder: Path, configured: Settings | None = None, **parts: Any) -> Iterator[SampleEdge]:
     """Opened, and closed at the end; `parts` as `SampleEdge` takes them."""
-    edge = SampleEdge(folder, told, **parts)
+    edge = SampleEdge(folder, configured, **parts)
     try:
         yield edge
     finally:

@@ -45,9 +45,9 @@ def seen(
 ) -> Event:
     """A frame of the garden, now."""
     first = event_id(sighting or number)
-    told = result(event_id(number), sighting=first, time=clock.rfc3339(edge.clock.now()), **changes)  # type: ignore[arg-type]
+    answer = result(event_id(number), sighting=first, time=clock.rfc3339(edge.clock.now()), **changes)  # type: ignore[arg-type]
     return event(
-        told,
+        answer,
         sequence=number,
         received_s=edge.clock.now(),
         body=Vector(space=edge_eye().space, data=data or vector(number)),
@@ -70,7 +70,7 @@ def open_requests(edge: SampleEdge) -> list[Ask]:
 
 
 def asks(edge: SampleEdge) -> list[Ask]:
-    return [told for told in edge.take() if isinstance(told, Ask)]
+    return [each for each in edge.take() if isinstance(each, Ask)]
 
 
 def label(edge: SampleEdge, of: str, label: str | None) -> None:
@@ -169,14 +169,14 @@ def test_a_label_of_any_frame_settles_the_ask_and_taking_it_back_opens_it_again(
 def test_frames_of_a_broken_camera_are_neither_drift_nor_asked_about(edge: SampleEdge) -> None:
     sighted(edge, *(seen(edge, number, flags=("camera-blurred",)) for number in range(1, 20)))
 
-    assert [told for told in edge.take() if isinstance(told, Ask | Drift)] == []
+    assert [each for each in edge.take() if isinstance(each, Ask | Drift)] == []
     assert edge.spool.query("SELECT 1 FROM watches") == []
 
 
 def test_a_stream_that_stays_as_it_is_is_no_drift(edge: SampleEdge) -> None:
     edge.deliver(*(seen(edge, number) for number in range(1, 301)))
 
-    assert [told for told in edge.take() if isinstance(told, Drift)] == []
+    assert [each for each in edge.take() if isinstance(each, Drift)] == []
 
 
 def test_a_stream_that_changed_is_told_once_and_its_share_of_the_asks_rises(edge: SampleEdge) -> None:
@@ -187,12 +187,12 @@ def test_a_stream_that_changed_is_told_once_and_its_share_of_the_asks_rises(edge
     edge.deliver(
         *(seen(edge, number, data=vector(number, shift=12)) for number in range(settled, settled + 60))
     )
-    told = [each for each in edge.take() if isinstance(each, Drift)]
+    sent = [each for each in edge.take() if isinstance(each, Drift)]
 
-    assert "feature-moved" in {drift.rule for drift in told}
-    assert all(drift.privacy is Privacy.PUBLIC and "requested" in drift.reason for drift in told)
+    assert "feature-moved" in {drift.rule for drift in sent}
+    assert all(drift.privacy is Privacy.PUBLIC and "requested" in drift.reason for drift in sent)
     assert edge.metrics.value("tierwise_drift_total", stream="home/cam1/garden", rule="feature-moved") == 1.0
-    gate.clear(told[0], topics.drift("home", "cam1"), to=messages.Tier.EDGE)
+    gate.clear(sent[0], topics.drift("home", "cam1"), to=messages.Tier.EDGE)
     edge.clock.turn(20 * HOUR_S)
     sighted(edge, seen(edge, 1000, data=vector(5, shift=-12)))
     assert {ask.rule for ask in asks(edge)} == {"drifting"}
@@ -207,7 +207,7 @@ def test_drift_goes_on_where_it_was_after_a_restart(tmp_path: Path) -> None:
         edge.take()
         edge.deliver(*(seen(edge, number, data=vector(number, shift=12)) for number in range(500, 560)))
 
-        assert "feature-moved" in {told.rule for told in edge.take() if isinstance(told, Drift)}
+        assert "feature-moved" in {each.rule for each in edge.take() if isinstance(each, Drift)}
 
 
 def test_labels_that_contradict_the_models_are_drift(edge: SampleEdge) -> None:
@@ -222,4 +222,4 @@ def test_labels_that_contradict_the_models_are_drift(edge: SampleEdge) -> None:
             "animal" if agrees == (answered.models.path[:1] in ((), ("animal",))) else "plant",
         )
 
-    assert "labels-disagree" in {told.rule for told in edge.take() if isinstance(told, Drift)}
+    assert "labels-disagree" in {each.rule for each in edge.take() if isinstance(each, Drift)}

@@ -75,9 +75,9 @@ def test_what_is_no_event_of_its_topic_is_refused_with_a_reason(
     edge: SampleEdge, topic: str, payload: bytes, reason: str
 ) -> None:
     edge.deliver_raw(Message(topic, payload, False))
-    (told,) = edge.take()
-    assert isinstance(told, Refusal)
-    assert (told.reason, told.topic) == (reason, topic)
+    (sent,) = edge.take()
+    assert isinstance(sent, Refusal)
+    assert (sent.reason, sent.topic) == (reason, topic)
     assert edge.metrics.value("tierwise_refused_total", reason=reason) == 1
 
 
@@ -102,9 +102,9 @@ def test_an_event_that_meets_a_bug_of_ours_is_refused_and_holds_up_nothing_besid
     monkeypatch.setattr(edge.metrics, "received", buggy)
     other = msgspec.structs.replace(STILL, event=event_id(2), device="cam2", sighting=None)
     edge.deliver(event(other), event(STILL))
-    told = edge.take()
-    assert [each.reason for each in told if isinstance(each, Refusal)] == ["internal-error"]
-    assert [each.ids for each in told if isinstance(each, EventAck)] == [(f"{event_id(1)}/1",)]
+    sent = edge.take()
+    assert [each.reason for each in sent if isinstance(each, Refusal)] == ["internal-error"]
+    assert [each.ids for each in sent if isinstance(each, EventAck)] == [(f"{event_id(1)}/1",)]
 
 
 def test_an_event_under_the_name_of_another_is_refused_and_acknowledged_so_that_it_does_not_come_again(
@@ -113,9 +113,9 @@ def test_an_event_under_the_name_of_another_is_refused_and_acknowledged_so_that_
     edge.deliver(event(STILL))
     edge.take()
     edge.deliver(event(msgspec.structs.replace(STILL, label="plant", path=("plant",))))
-    told = edge.take()
-    assert [each.reason for each in told if isinstance(each, Refusal)] == ["id-reused"]
-    assert EventAck(ids=(f"{event_id(1)}/1",)) in told
+    sent = edge.take()
+    assert [each.reason for each in sent if isinstance(each, Refusal)] == ["id-reused"]
+    assert EventAck(ids=(f"{event_id(1)}/1",)) in sent
     known = edge.store.answer(event_id(1))
     assert known is not None
     assert known.result.path == ("animal",)
@@ -161,19 +161,19 @@ def test_what_kafka_has_is_settled_and_what_it_will_never_take_too(edge: SampleE
 
 
 def test_answers_of_the_cloud_are_acknowledged_after_they_are_taken(edge: SampleEdge) -> None:
-    told = cloud_says(event_id(1))
-    edge.deliver_answers(told)
-    assert edge.take(UPLINK_ACKS) == [DownlinkAck(ids=(downlink_id(told),))]
-    assert edge.take_results() == [told]
+    answer = cloud_says(event_id(1))
+    edge.deliver_answers(answer)
+    assert edge.take(UPLINK_ACKS) == [DownlinkAck(ids=(downlink_id(answer),))]
+    assert edge.take_results() == [answer]
 
 
 def test_the_same_answer_again_is_acknowledged_again_and_changes_nothing(edge: SampleEdge) -> None:
-    told = cloud_says(event_id(1))
-    edge.deliver_answers(told)
+    answer = cloud_says(event_id(1))
+    edge.deliver_answers(answer)
     edge.take(UPLINK_ACKS)
     edge.take()
-    edge.deliver_answers(told)
-    assert edge.take(UPLINK_ACKS) == [DownlinkAck(ids=(downlink_id(told),))]
+    edge.deliver_answers(answer)
+    assert edge.take(UPLINK_ACKS) == [DownlinkAck(ids=(downlink_id(answer),))]
     assert edge.take_results() == []
 
 

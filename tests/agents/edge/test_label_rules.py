@@ -83,7 +83,7 @@ def test_a_label_that_the_tree_lacks_is_refused_with_the_nearest_and_with_what_t
 
 
 @pytest.mark.parametrize(
-    ("told", "meant"),
+    ("given", "meant"),
     [
         (
             label("Leopardus guigna", "Felidae"),
@@ -114,9 +114,9 @@ def test_a_label_that_the_tree_lacks_is_refused_with_the_nearest_and_with_what_t
     ],
 )
 def test_a_species_that_the_tree_lacks_is_taken_under_a_family_or_a_new_one(
-    told: Label, meant: ResolvedLabel
+    given: Label, meant: ResolvedLabel
 ) -> None:
-    assert resolve(told, TREE) == meant
+    assert resolve(given, TREE) == meant
 
 
 @pytest.mark.parametrize("name", ["Cryptoprocta ferox", "FOSSA", "cryptoprocta  Ferox"])
@@ -128,7 +128,7 @@ def test_what_the_site_brought_once_is_known_by_its_names(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "reason"),
+    ("given", "reason"),
     [
         (label("Felis catus", "Canidae"), "under-conflict"),
         (label("Cryptoprocta ferox", "Felidae"), "under-conflict"),
@@ -148,9 +148,9 @@ def test_what_the_site_brought_once_is_known_by_its_names(name: str) -> None:
         (label("Felidae/"), "label-invalid"),
     ],
 )
-def test_what_contradicts_the_tree_or_is_no_name_is_refused(told: Label, reason: str) -> None:
+def test_what_contradicts_the_tree_or_is_no_name_is_refused(given: Label, reason: str) -> None:
     with pytest.raises(Rejected) as refused:
-        resolve(told, TREE, [BROUGHT])
+        resolve(given, TREE, [BROUGHT])
     assert refused.value.reason == reason
 
 
@@ -223,18 +223,23 @@ def test_agreement_knows_no_order_and_is_what_somebody_said(
 
 def test_a_labelled_answer_names_who_says_so_and_who_says_otherwise() -> None:
     words = [word(CAT, "ann"), word(FAMILY, "ben", NOW_S + 1), word(CAT, "eve", NOW_S + 3), word(DOG, "cid")]
-    told = labelled(result(event_id()), words, revision=4)
-    assert told is not None
-    assert (told.tier, told.revision, told.pending, told.rule) == (Tier.EDGE, 4, None, LABELLED)
-    assert (told.path, told.label, told.rank, told.probability) == (CAT, "Felis catus", Rank.SPECIES, 1.0)
-    assert told.reason == "labelled by ann, ben, eve; cid says Canis lupus"
-    assert told.model == result(event_id()).model
+    answer = labelled(result(event_id()), words, revision=4)
+    assert answer is not None
+    assert (answer.tier, answer.revision, answer.pending, answer.rule) == (Tier.EDGE, 4, None, LABELLED)
+    assert (answer.path, answer.label, answer.rank, answer.probability) == (
+        CAT,
+        "Felis catus",
+        Rank.SPECIES,
+        1.0,
+    )
+    assert answer.reason == "labelled by ann, ben, eve; cid says Canis lupus"
+    assert answer.model == result(event_id()).model
 
 
 def test_of_many_persons_some_are_named() -> None:
-    told = labelled(result(event_id()), [word(CAT, f"p{n}", NOW_S + n) for n in range(9)], revision=2)
-    assert told is not None
-    assert told.reason == "labelled by p0, p1, p2 and 6 more"
+    answer = labelled(result(event_id()), [word(CAT, f"p{n}", NOW_S + n) for n in range(9)], revision=2)
+    assert answer is not None
+    assert answer.reason == "labelled by p0, p1, p2 and 6 more"
 
 
 def test_where_nobody_agrees_or_all_was_taken_back_the_models_answer_stands() -> None:

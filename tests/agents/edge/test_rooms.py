@@ -91,15 +91,15 @@ def test_a_room_is_occupied_or_vacant_as_its_streams_say(edge: SampleEdge) -> No
         edge.deliver(*minute(START_S + 60.0 * at, busy=at < 60))
     found = {answer.time: answer for answer in windows(edge)}
     assert len(found) == 24  # two hours of five minutes
-    one = found[clock.rfc3339(START_S + HOUR_S)]
-    assert (one.label, one.room, one.stream, one.tier, one.rank) == (
+    first = found[clock.rfc3339(START_S + HOUR_S)]
+    assert (first.label, first.room, first.stream, first.tier, first.rank) == (
         "occupied",
         "office",
         "office",
         Tier.EDGE,
         Rank.ACTIVITY,
     )
-    assert (one.privacy, one.pending, one.rule) == (Privacy.EDGE_PRIVATE, None, "window-answered")
+    assert (first.privacy, first.pending, first.rule) == (Privacy.EDGE_PRIVATE, None, "window-answered")
     assert found[clock.rfc3339(START_S + 2 * HOUR_S)].label == "vacant"
     assert len({answer.event for answer in found.values()}) == len(found)
     published = [each for each in edge.take_results() if each.rank is Rank.ACTIVITY]

@@ -37,9 +37,9 @@ def still(number: int, **changes: object) -> Event:
 
 def cat(number: int) -> Event:
     """One that the edge names."""
-    told = result(event_id(number), sighting=event_id(1))
+    answer = result(event_id(number), sighting=event_id(1))
     vector = edge_eye().see(photo("chelsea.png")).vector.tobytes()
-    return event(told, sequence=number, body=Vector(space=edge_eye().space, data=vector))
+    return event(answer, sequence=number, body=Vector(space=edge_eye().space, data=vector))
 
 
 def close(edge: SampleEdge) -> list[SightingReport]:

@@ -86,14 +86,14 @@ def test_twenty_visits_of_a_label_are_told_once_and_as_they_were(site: Site) -> 
     site.seen("last", 0)
     for number in range(5):
         site.seen(f"other{number}", 2)
-    refused = {its.event for its in site.store.learning.lessons(SPACE) if its.rule == "refused"}
+    refused = {lesson.event for lesson in site.store.learning.lessons(SPACE) if lesson.rule == "refused"}
     assert not refused
-    told = site.share()
-    assert told is not None
-    assert (told.number, told.counts) == (1, (("Felidae", LEAST_EVENTS),))
-    mine = np.stack([its for name, its in site.vectors.items() if not name.startswith("other")])
+    increment = site.share()
+    assert increment is not None
+    assert (increment.number, increment.counts) == (1, (("Felidae", LEAST_EVENTS),))
+    mine = np.stack([data for name, data in site.vectors.items() if not name.startswith("other")])
     expected = Sums.empty(SPACE, DIMENSION, ("Felidae",)).add(mine, np.zeros(len(mine), np.int64))
-    assert unpack(told.sums, DIMENSION).snapshot() == expected.snapshot()
+    assert unpack(increment.sums, DIMENSION).snapshot() == expected.snapshot()
     site.spool.close()
 
 
@@ -136,7 +136,7 @@ def test_each_event_is_told_once_and_a_day_passes_between_two_increments(site: S
 
 def test_of_a_visit_one_event_counts() -> None:
     rows = [ShareableLesson(f"e{n}", f"v{n // 3}", PATHS[0], b"") for n in range(3 * LEAST_EVENTS)]
-    assert [its.event for its in together(rows)] == [f"e{3 * n}" for n in range(LEAST_EVENTS)]
+    assert [lesson.event for lesson in together(rows)] == [f"e{3 * n}" for n in range(LEAST_EVENTS)]
     assert together(rows[:-3]) == []
 
 
@@ -150,7 +150,7 @@ def test_what_is_too_large_for_one_increment_waits_for_the_next() -> None:
     sums, kept = fitting(SPACE, chosen)
     assert 0 < len(kept) < len(chosen)
     assert sums.events == len(kept)
-    assert min(Counter(its.path[-1] for its in kept).values()) >= LEAST_EVENTS
+    assert min(Counter(lesson.path[-1] for lesson in kept).values()) >= LEAST_EVENTS
     assert LARGEST_BYTES < UPLINK_MAX_BYTES
 
 
@@ -169,34 +169,34 @@ def test_whatever_is_planted_only_sums_of_many_edge_private_events_leave(
     site = Site(tmp_path_factory.mktemp("site"))
     for number, (level, at) in enumerate(planted):
         site.seen(f"{level}-{number}", at, LEVELS[level])
-    told = site.share()
+    increment = site.share()
     may = [
-        (its.event, its.path[-1])
-        for its in site.store.learning.lessons(SPACE)
-        if its.rule != "refused" and its.event.startswith("edge-")
+        (lesson.event, lesson.path[-1])
+        for lesson in site.store.learning.lessons(SPACE)
+        if lesson.rule != "refused" and lesson.event.startswith("edge-")
     ]
     by_label = Counter(label for _, label in may)
     many = sorted(label for label, count in by_label.items() if count >= LEAST_EVENTS)
     ups = site.taken()
     # Nothing that is user-private was ever learned from.
-    kept = {its.event.split("-")[0] for its in site.store.learning.lessons(SPACE)}
+    kept = {lesson.event.split("-")[0] for lesson in site.store.learning.lessons(SPACE)}
     assert "secret" not in kept
     if not many:
-        assert (told, ups) == (None, [])
+        assert (increment, ups) == (None, [])
     else:
-        assert told is not None
-        assert told.counts == tuple((label, by_label[label]) for label in many)
+        assert increment is not None
+        assert increment.counts == tuple((label, by_label[label]) for label in many)
         chosen = [(event, label) for event, label in may if label in many]
         expected = Sums.empty(SPACE, DIMENSION, many).add(
             np.stack([site.vectors[event] for event, _ in chosen]),
             np.array([many.index(label) for _, label in chosen]),
         )
-        assert unpack(told.sums, DIMENSION).snapshot() == expected.snapshot()
+        assert unpack(increment.sums, DIMENSION).snapshot() == expected.snapshot()
         (up,) = ups
         gate.clear_record(up)
         packed = zlib.decompress(messages.decode(SumIncrement, up.payload).sums)
-        for name, its in site.vectors.items():
-            assert its.tobytes()[:48] not in up.payload + packed, name
+        for name, data in site.vectors.items():
+            assert data.tobytes()[:48] not in up.payload + packed, name
     site.spool.close()
 
 
