@@ -11,8 +11,7 @@ from sample_onnx import RED, coloured, colours, save
 from sample_release import sample_release, vectors_of_new
 
 from agents.edge.agent import build
-from agents.rollout.imported_models import edge_model as site_eye
-from agents.rollout.imported_models import edge_model_opener, registry_of
+from agents.rollout.imported_models import edge_model_opener, open_edge_model, registry_of
 from models.answering.edge import Families
 from models.answering.model_source import FixedModel
 from models.imported.imported_model import PRESETS
@@ -47,7 +46,7 @@ def own(tmp_path: Path) -> Settings:
 
 
 def families(configured: Settings) -> Families:
-    return Families(Policy(configured), FixedModel(site_eye(load_zoo(), configured)), Keyring(), ())
+    return Families(Policy(configured), FixedModel(open_edge_model(load_zoo(), configured)), Keyring(), ())
 
 
 def test_families_are_the_own_models_and_results_name_it(own: Settings) -> None:
