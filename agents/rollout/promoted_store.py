@@ -30,7 +30,7 @@ from agents.rollout.state import Refused, State
 from models.heads.release import FILES, HeadRelease
 from pipeline.errors import Rejected, Retry
 from pipeline.files import private_files
-from pipeline.files.fsync import hidden_folder, move_folder, replace_file, write_file
+from pipeline.files.fsync import replace_file, write_folder
 
 log = structlog.get_logger(__name__)
 
@@ -112,11 +112,8 @@ class ServingFiles:
         heads = self._folder / HEADS
         try:
             private_files.make_folder(heads)
-            with hidden_folder(heads) as folder:
-                for name, data in files.items():
-                    write_file(folder / name, data)
-                shutil.rmtree(heads / str(version), ignore_errors=True)  # exists only if it is damaged
-                move_folder(folder, heads / str(version))
+            shutil.rmtree(heads / str(version), ignore_errors=True)  # exists only if damaged
+            write_folder(heads / str(version), files)
         except OSError as error:
             raise Retry(f"release {version} cannot be kept in {heads} ({error.strerror})") from None
 

@@ -4,20 +4,17 @@ A file is replaced, and a folder appears, as a whole or not at all, even if the 
 
     replace_file(Path("topics.json"), b"{}")
 
-    with hidden_folder(models) as folder:
-        write_file(folder / "model.onnx", data)
-        move_folder(folder, models / "3")
+    write_folder(models / "3", {"model.onnx": data})
 """
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -61,18 +58,18 @@ def replace_file(path: Path, content: bytes) -> None:
     directory_to_disk(path.parent)
 
 
-@contextlib.contextmanager
-def hidden_folder(parent: Path) -> Iterator[Path]:
-    """Make a hidden folder in `parent` for new files. Remove it at the end, unless `move_folder` gave it its place."""
-    folder = Path(tempfile.mkdtemp(prefix=HIDDEN, dir=parent))
+def write_folder(target: Path, files: Mapping[str, bytes], hidden_in: Path | None = None) -> None:
+    """Write a folder of files. After a crash `target` is complete or absent.
+
+    The files are first written to a hidden folder in `hidden_in` (by default beside `target`), which is then renamed.
+    Raises `OSError`, also if `target` holds files already.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=HIDDEN, dir=hidden_in or target.parent))
     try:
-        yield folder
+        for name, content in files.items():
+            write_file(folder / name, content)
+        directory_to_disk(folder)
+        folder.rename(target)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def move_folder(folder: Path, target: Path) -> None:
-    """Rename a folder of written files to its final name, on disk. Raises `OSError` if the name is taken."""
-    directory_to_disk(folder)
-    folder.rename(target)
+        shutil.rmtree(folder, ignore_errors=True)  # absent once it is renamed
     directory_to_disk(target.parent)
