@@ -1,18 +1,18 @@
-"""What forwarding buys: accuracy against the share of events that the next tier sees, by who chooses them.
+"""The gain of forwarding: accuracy against the share of events that the next tier sees, by the miner that chooses them.
 
-Two tiers answered the same held-out events, and it is known which answers are right. A miner gives each of the nearer
-tier's answers a confidence; forwarding the least confident ones first gives a curve from "the edge alone" to "the cloud
-alone". The cascade's rule for a stream that wants a family forwards where the margin is below `cascade.RISK_MARGIN`:
+Two tiers answered the same held-out events, and the truths are known. A miner gives each of the nearer tier's answers a
+confidence. Forwarding the least confident answers first gives a curve from "the edge alone" to "the cloud alone". The
+cascade's rule for a stream that wants a family forwards where the margin is below `cascade.RISK_MARGIN`:
 one point on the margin's curve.
 
 Example::
 
     line = curve(MINERS["margin"](edge), right(edge, truths), right(cloud, truths))
     line.accuracy[0], line.accuracy[-1]      # edge alone, cloud alone
-    cheapest(line, within=0.005)             # the least share forwarded that comes that near the cloud alone
+    cheapest(line, within=0.005)             # the fewest events forwarded that come so near to the cloud alone
 
 The other miners are those of KubeEdge Sedna's joint inference (`lib/sedna/algorithms/hard_example_mining`): a threshold
-on the likeliest class, and cross entropy; chance is what no miner at all would do.
+on the likeliest class, and cross entropy; `chance` chooses without looking.
 """
 
 from __future__ import annotations
@@ -40,24 +40,24 @@ class Curve:
 
 
 def margin(probabilities: Floats) -> NDArray[np.float64]:
-    """By how much the best label leads the second: (n, k) -> (n,). What the cascade decides by."""
+    """Return the lead of the best label over the second: (n, k) -> (n,). The cascade decides by it."""
     two = np.partition(np.asarray(probabilities, np.float64), -2, axis=1)[:, -2:]
     return np.asarray(two[:, 1] - two[:, 0], np.float64)
 
 
 def likeliest(probabilities: Floats) -> NDArray[np.float64]:
-    """The best label's probability: a fixed threshold on it is the plainest miner."""
+    """Return the best label's probability: a fixed threshold on it is the plainest miner."""
     return np.asarray(probabilities.max(axis=1), np.float64)
 
 
 def certainty(probabilities: Floats) -> NDArray[np.float64]:
-    """The negative entropy in nats: 0 where one label has it all."""
+    """Return the negative entropy in nats: 0 where a single label has all probability."""
     exact = np.asarray(probabilities, np.float64)
     return np.asarray((exact * np.log(np.maximum(exact, 1e-12))).sum(1), np.float64)
 
 
 def chance(probabilities: Floats) -> NDArray[np.float64]:
-    """No miner at all: the same shuffled order every time."""
+    """Return a shuffled order, the same every time."""
     return np.random.default_rng(0).permutation(len(probabilities)).astype(np.float64)
 
 
@@ -67,7 +67,7 @@ MINERS: Mapping[str, Callable[[Floats], NDArray[np.float64]]] = MappingProxyType
 
 
 def curve(confidence: NDArray[np.float64], near: NDArray[np.bool_], far: NDArray[np.bool_]) -> Curve:
-    """The curve of one miner: confidence (n,), whether the nearer and the farther tier are right (n,)."""
+    """Return the curve of a miner from its confidence (n,) and whether the nearer and the farther tier are right (n,)."""
     order = np.argsort(confidence, kind="stable")
     gains = far[order].astype(np.int64) - near[order].astype(np.int64)
     rights = int(near.sum()) + np.concatenate([[0], np.cumsum(gains)])
@@ -75,10 +75,10 @@ def curve(confidence: NDArray[np.float64], near: NDArray[np.bool_], far: NDArray
 
 
 def cheapest(line: Curve, within: float) -> int:
-    """How many events have to be forwarded at least to come `within` of what the far tier alone would answer."""
+    """Return the fewest events to forward so that the accuracy comes `within` of the far tier's alone."""
     return int(np.argmax(line.accuracy >= line.accuracy[-1] - within))
 
 
 def right(probabilities: Floats, truths: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """Whether the likeliest label is the true one: (n, k), (n,) -> (n,)."""
+    """Return whether the likeliest label is the true one: (n, k), (n,) -> (n,)."""
     return np.asarray(probabilities.argmax(1) == truths, np.bool_)
