@@ -68,7 +68,7 @@ def classify(
 
 
 def line(answer: Classified) -> str:
-    """One photo's answer on one line."""
+    """Return one photo's answer on one line."""
     path = " > ".join(answer.final.path) or answer.final.label
     ms = ", ".join(f"{tier} {took:.0f} ms" for tier, took in answer.ms.items())
     last = answer.answers[-1]

@@ -91,14 +91,14 @@ def learn(
         Console().print(Markdown(render(told)))
 
 
-def line_of(its: ReplayedFrame) -> str:
-    """One frame's answer on one line."""
-    said, before = (" > ".join(path) or "unknown" for path in (its.path, its.before))
-    return f"{its.file:<28} {said:<44} {its.probability:4.2f}  before: {before:<44} {its.rule}"
+def line_of(frame: ReplayedFrame) -> str:
+    """Return one frame's answer on one line."""
+    answer, before = (" > ".join(path) or "unknown" for path in (frame.path, frame.before))
+    return f"{frame.file:<28} {answer:<44} {frame.probability:4.2f}  before: {before:<44} {frame.rule}"
 
 
 def _taken_s(file: Path) -> float | None:
-    """When a frame was taken, by its EXIF block; a file's own time says when it was copied."""
+    """Return the capture time from the EXIF block; a file's own time may be that of a copy."""
     try:
         with file.open("rb") as stream:
             taken = exif_time(stream.read(EXIF_BYTES))
@@ -115,5 +115,5 @@ def _write(file: Path, told: ReplaySummary) -> None:
 
 
 def _progress() -> Progress:
-    """A line on stderr, for people."""
+    """Return a progress bar on stderr, for people."""
     return Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())

@@ -130,7 +130,7 @@ def _photos(
 
 
 def _pack_photos(name: Pack) -> tuple[Photo, ...]:
-    """Our own test split."""
+    """Return our own test split."""
     pack, tree = open_pack(name), load_taxonomy()
     return tuple(
         Photo(
@@ -153,6 +153,6 @@ def _check_group(group: tuple[str, ...]) -> None:
 
 
 def _progress(as_json: bool) -> Progress:
-    """A line on stderr, for people."""
+    """Return a progress bar on stderr, for people."""
     console = Console(stderr=True)
     return Progress(console=console, transient=True, disable=as_json or not sys.stderr.isatty())
