@@ -1,4 +1,4 @@
-"""`tierwise classify PHOTO|DIR...`: what would the tiers say? In this process, with no broker.
+"""`tierwise classify PHOTO|DIR...`: answer photos with all tiers in this process, without a broker.
 
 $ tierwise classify cat.jpg
 cat.jpg    animal > Felidae > Felis catus (cat)   0.91   public   device 31 ms, edge 9 ms, cloud 1 ms
@@ -16,8 +16,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
 
-from agents.cli.device_model import DeviceModel, SeesWith
-from agents.cli.options import AsJson, EdgeModel, SettingsFile
+from agents.cli.models.device_model import DeviceModelName, SeesWith
+from agents.cli.options import AsJson, EdgeModelTitle, SettingsFile
+from agents.cli.tables import WIDE, line_width
 from agents.role import exit_codes
 from agents.rollout.imported_models import edge_eye
 from models.answering.tier_chain import Classified, Tiers
@@ -28,19 +29,19 @@ from pipeline.errors import Rejected, Stop
 from pipeline.settings.settings import Settings
 
 FEW = 3
-"""So many photos need no progress bar."""
+"""Up to so many photos, no progress bar is shown."""
 
 
 def classify(
     what: Annotated[
         list[Path], typer.Argument(metavar="PHOTO|DIR...", help="JPEG or PNG files, or folders of them.")
     ],
-    device_model: SeesWith = DeviceModel.lite0,
+    device_model: SeesWith = DeviceModelName.lite0,
     as_json: AsJson = False,
-    edge_model: EdgeModel = "",
+    edge_model: EdgeModelTitle = "",
     settings: SettingsFile = None,
 ) -> None:
-    """Answer photos with all three tiers in this process; no broker. Prints one line a photo."""
+    """Answer photos with all three tiers in this process, without a broker. Prints a line a photo."""
     files = [file for path in what for file in _photos(path)]
     loaded = Settings.load(settings)
     tiers = Tiers.open(family_eye=edge_eye(load_zoo(), loaded, edge_model), device_model=device_model.value)
@@ -55,23 +56,26 @@ def classify(
             refused += 1
             reason = error.reason if isinstance(error, Rejected) else "unreadable"
             if as_json:
-                told = {"file": str(file), "refused": {"reason": reason, "detail": str(error)}}
-                print(msgspec.json.encode(told).decode(), flush=True)
+                fields = {"file": str(file), "refused": {"reason": reason, "detail": str(error)}}
+                print(msgspec.json.encode(fields).decode(), flush=True)
             errors.print(f"[red]{escape(str(file))}: refused ({reason}): {escape(str(error))}[/]")
             continue
         if as_json:
             print(msgspec.json.encode(answer).decode(), flush=True)
         else:
-            console.print(escape(line(answer)))
+            console.print(escape(line(answer, line_width(console))))
     if refused == len(files):
         raise typer.Exit(exit_codes.STOP)
 
 
-def line(answer: Classified) -> str:
-    """One photo's answer on one line."""
+def line(answer: Classified, width: int = WIDE) -> str:
+    """Return one photo's answer as one line; in a narrow terminal without the path and the times."""
     path = " > ".join(answer.final.path) or answer.final.label
     ms = ", ".join(f"{tier} {took:.0f} ms" for tier, took in answer.ms.items())
     last = answer.answers[-1]
+    if width < WIDE:
+        label = f"{answer.final.label}{_english(answer)}"
+        return f"{Path(answer.file).name[:24]:<24} {label[:34]:<34} {last.probability:4.2f}  {answer.privacy}"
     return f"{Path(answer.file).name:<28} {path + _english(answer):<52} {last.probability:4.2f}  {answer.privacy:<12} {ms}"
 
 
@@ -88,5 +92,5 @@ def _photos(path: Path) -> list[Path]:
         raise Stop(f"{path}: no such file or folder")
     found = photos_of(path)
     if not found:
-        raise Stop(f"{path}: no photos there (looked for {', '.join(sorted(PHOTO_SUFFIXES))})")
+        raise Stop(f"{path}: no photos in it (looked for {', '.join(sorted(PHOTO_SUFFIXES))})")
     return found

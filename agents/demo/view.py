@@ -1,4 +1,4 @@
-"""How the demo looks: answers as trees that refine in place, and beside them what each hop and each topic carries."""
+"""The screen of the demo: answers as trees that refine in place; beside them, the traffic of each hop and topic."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from agents.client.answer_text import line, local_time, wording
-from agents.demo.run import SIMULATED, Demo, Report
+from agents.demo.run import SIMULATED, Demo, DemoReport
 from agents.demo.scenes import SCENES
 from pipeline.messages import Privacy, Rank, Result, Task
 
@@ -20,10 +20,10 @@ TREES: Final = 5
 """Events shown at once: as many as a terminal of 40 lines takes."""
 
 COLOURS: Final = {Privacy.PUBLIC: "green", Privacy.EDGE_PRIVATE: "yellow", Privacy.USER_PRIVATE: "red"}
-SEEN: Final = {scene.stream: scene.told for scene in SCENES}
+SEEN: Final = {scene.stream: scene.subject for scene in SCENES}
 
 STAYS: Final = frozenset({"person-in-frame", "person-a-moment-ago", "withdrawn"})
-"""Rules by which a picture stays where it is for a person's sake."""
+"""Rules by which a picture stays on its device because of a person."""
 
 HOPS: Final = {
     "device-site": "device → its users",
@@ -34,37 +34,35 @@ HOPS: Final = {
 }
 
 
-class View:
-    """Keeps what to show; `render` draws it."""
+class DemoScreen:
+    """Keeps the newest answers; `render` draws them. Until the demo runs, it draws the start."""
 
-    def __init__(self) -> None:
+    def __init__(self, start: RenderableType) -> None:
+        self._start = start
         self._demo: Demo | None = None
         self._events: list[str] = []
         self._room: Result | None = None
         self._pattern: dict[str, Result] = {}
-        self._starting: list[str] = []
-
-    def starting(self, text: str) -> None:
-        """A line about a part that is coming up."""
-        self._starting.append(text)
 
     def watch(self, demo: Demo) -> None:
+        """Draw this demo from now on."""
         self._demo = demo
 
-    def hear(self, told: Result) -> None:
-        """Take in one answer."""
-        if told.task is Task.WILDLIFE:
-            if told.event not in self._events:
-                self._events = [*self._events[-TREES + 1 :], told.event]
-        elif told.rank is Rank.ACTIVITY:
-            self._room = told
-        elif told.rank is Rank.PATTERN:
-            self._pattern[told.source] = told
+    def take(self, result: Result) -> None:
+        """Take one answer in."""
+        if result.task is Task.WILDLIFE:
+            if result.event not in self._events:
+                self._events = [*self._events[-TREES + 1 :], result.event]
+        elif result.rank is Rank.ACTIVITY:
+            self._room = result
+        elif result.rank is Rank.PATTERN:
+            self._pattern[result.source] = result
 
     def render(self) -> RenderableType:
+        """Draw everything."""
         demo = self._demo
         if demo is None:
-            return Group(*(Text.from_markup(text) for text in self._starting))
+            return self._start
         sides = Table.grid(expand=True, padding=(0, 1))
         sides.add_column(ratio=3)
         sides.add_column(ratio=2)
@@ -90,7 +88,7 @@ class View:
         first = answers[0]
         stream = f"{first.device}/{first.stream}"
         seen = SEEN.get(stream, "something")
-        tree = Tree(f"[bold]{escape(stream)}[/] {local_time(first)}  [dim]the camera sees {seen}[/]")
+        tree = Tree(f"[bold]{escape(stream)}[/] {local_time(first.time)}  [dim]the camera sees {seen}[/]")
         for result in answers:
             tree.add(_answer(result))
         last = max(answers, key=lambda result: result.revision)
@@ -122,12 +120,12 @@ def _answer(result: Result) -> str:
 
 
 def privacy_table(counts: dict[str, int]) -> Table:
-    """Records of features in each topic."""
+    """Draw the number of feature records in each topic."""
     meaning = {
         "public": "in the clear",
         "edge-private": "sealed by the site's key",
         "user-private": "sealed by the user's key",
-        "rejected": "why, never what",
+        "rejected": "reasons without content",
     }
     table = Table.grid(padding=(0, 2))
     for level, count in counts.items():
@@ -136,16 +134,16 @@ def privacy_table(counts: dict[str, int]) -> Table:
 
 
 def hop_table(sizes: dict[str, int]) -> Table:
-    """Bytes that each hop carried."""
+    """Draw the bytes that each hop carried."""
     table = Table.grid(padding=(0, 2))
-    for hop, told in HOPS.items():
+    for hop, name in HOPS.items():
         if hop in sizes:
-            table.add_row(told, f"{sizes[hop]:,}")
+            table.add_row(name, f"{sizes[hop]:,}")
     return table
 
 
 def seen_table(demo: Demo) -> Table:
-    """Counts of closed public sightings."""
+    """Draw the counts of closed public sightings."""
     table = Table.grid(padding=(0, 2))
     for total in demo.counts[:6]:
         table.add_row(
@@ -156,15 +154,15 @@ def seen_table(demo: Demo) -> Table:
     return table
 
 
-def plain(told: Result) -> str | None:
-    """One line for a terminal that is none."""
-    if told.task is not Task.WILDLIFE:
+def plain(result: Result) -> str | None:
+    """Return an answer as one line, for output that is not a terminal; None: it is not shown."""
+    if result.task is not Task.WILDLIFE:
         return None
-    return f"{local_time(told)} {told.device + '/' + told.stream:<14} {line(told)}"
+    return f"{local_time(result.time)} {result.device + '/' + result.stream:<14} {line(result)}"
 
 
-def ending(demo: Demo, report: Report) -> Group:
-    """The figures, and what to try next."""
+def ending(demo: Demo, report: DemoReport) -> Group:
+    """Draw the figures, and commands to try next."""
     table = Table(show_header=True, title="what happened")
     for column in ("", "events", "p50 ms", "p99 ms"):
         table.add_column(column, justify="left" if not column else "right")
@@ -188,7 +186,7 @@ def ending(demo: Demo, report: Report) -> Group:
             "  [bold]tierwise up[/]                                 start it for good, with settings to edit\n"
             "  [bold]tierwise publish PHOTO[/]                      your own photo, answered by three tiers\n"
             "  [bold]tierwise demo --source rtsp://…[/]             your own camera (or 0, or a folder)\n"
-            "  [bold]tierwise watch[/]  [bold]tierwise counts[/]             while it runs\n"
+            "  [bold]tierwise watch[/]  [bold]tierwise sightings list[/]     while it runs\n"
             "  [bold]tierwise classify PHOTO[/]                     the same answers with no broker"
         ),
     )

@@ -1,14 +1,14 @@
 """One process of `tierwise up`: started, listened to, ended.
 
-What it writes goes to `<data>/logs/<name>.log`, rotated by size; what a person should know goes to the terminal too:
-log lines of warning and above, and whatever is no log line at all on stderr (the one clear line of a role that must
-be helped)::
+All its output goes to `<data>/logs/<name>.log`, rotated by size. The terminal shows what a person should know: our own
+log lines of warning and above, and the line with which a part says why it ends. A library's lines stay in the file::
 
     >>> heard('{"event": "connected", "level": "info"}', from_stderr=True)
     >>> heard('{"event": "reconnecting", "level": "warning", "after_s": 2}', from_stderr=True)
     'warning: reconnecting (after_s=2)'
-    >>> heard("port 1883 is in use", from_stderr=True)
+    >>> heard("tierwise mqtt: port 1883 is in use", from_stderr=True)
     'port 1883 is in use'
+    >>> heard("WARNING: some library's line", from_stderr=True)
 
 The process is told this one's id and ends when it is gone: nothing survives, whatever is killed.
 """
@@ -28,7 +28,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Final
 
-from agents.up.plan import Part
+from agents.up.plan import ROLE_NAMES, Part
 from pipeline.files import private_files
 
 LOG_MAX_BYTES: Final = 5 << 20
@@ -42,8 +42,14 @@ LAST_WORDS_WITHIN_S: Final = 1.0
 
 SHOWN_LEVELS: Final = frozenset({"warning", "error", "critical"})
 
-QUIET_LINE: Final = re.compile(r"[\d:., T-]+ \S+ (?:DEBUG|INFO) ")
-"""A log line of the standard library's form that only tells what goes on: `2026-01-01 00:00:00,000 kafka INFO ...`."""
+LAST_LINE: Final = re.compile(r"tierwise(?: [a-z]+)?: (.+)")
+"""The line on stderr with which a part says why it ends: `tierwise edge: ...`."""
+
+BROKER_LINE: Final = re.compile(r"[\d:., T-]+ kafka (WARNING|ERROR|CRITICAL) (.+)")
+"""A problem that the embedded Kafka logs."""
+
+OURS: Final = frozenset({"agents", "models", "pipeline", *ROLE_NAMES, "camera", "inbox", "releases"})
+"""First words of our own loggers' names; all others are libraries'."""
 
 FRAME_FIELDS: Final = frozenset({"event", "level", "time", "role", "logger", "exception"})
 """Of a log line: not shown in the terminal, which names the part already; tracebacks are in the file."""
@@ -132,15 +138,19 @@ class _Log(logging.handlers.RotatingFileHandler):
 
 
 def heard(line: str, *, from_stderr: bool) -> str | None:
-    """What of a child's line a person should see in the terminal."""
+    """Return what the terminal shows of a child's line; None: nothing."""
     try:
         fields = json.loads(line)
     except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict) or "event" not in fields:
-        return line if from_stderr and line and not QUIET_LINE.match(line) else None
-    if fields.get("level") not in SHOWN_LEVELS:
+        if broker := BROKER_LINE.fullmatch(line):
+            return f"{broker[1].lower()}: {broker[2]}"
+        last = LAST_LINE.fullmatch(line) if from_stderr else None
+        return last[1] if last else None
+    logger = str(fields.get("logger", "agents"))
+    if fields.get("level") not in SHOWN_LEVELS or logger.partition(".")[0] not in OURS:
         return None
     facts = ", ".join(f"{name}={value}" for name, value in fields.items() if name not in FRAME_FIELDS)
-    last = str(fields.get("exception", "")).strip().splitlines()[-1:]
-    return f"{fields['level']}: {fields['event']}{f' ({facts})' if facts else ''}{f': {last[0]}' if last else ''}"
+    lines = str(fields.get("exception", "")).strip().splitlines()[-1:]
+    return f"{fields['level']}: {fields['event']}{f' ({facts})' if facts else ''}{f': {lines[0]}' if lines else ''}"

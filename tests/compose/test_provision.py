@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from agents.cli import application, provision
-from agents.cli.provision import data_source
+from agents.cli.deploying.provision import data_source
 from agents.deploy.influx import DAY_S, Influx
 from pipeline.errors import Retry, Stop
 

@@ -20,9 +20,9 @@ from mqtt_brokers import Iotcore
 
 from agents import cli
 from agents.cli import COMMANDS, Entry
-from agents.cli.doctor import examine
-from agents.cli.up import write_starter
-from agents.cli.watch import table
+from agents.cli.machine.doctor import examine
+from agents.cli.machine.up import write_starter
+from agents.cli.sightings.watch import table
 from agents.client.answer_text import Board, line
 from agents.client.publishing import REPEAT_AFTER_S, WINDOW, Item, Publishing, State
 from agents.role import exit_codes

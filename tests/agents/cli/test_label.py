@@ -14,10 +14,10 @@ from rich.console import Console
 from sample_edge import SampleEdge, sample_edge
 from sample_messages import NOW_S, edge_eye, event, event_id, photo, result, settings
 
-from agents.cli.label import find
-from agents.cli.label_csv import read_labels
-from agents.cli.review import Page, _through
-from agents.cli.thumbnail import COLUMNS, thumbnail
+from agents.cli.labels.add import find
+from agents.cli.labels.csv_file import read_labels
+from agents.cli.labels.review import Page, _through
+from agents.cli.labels.thumbnail import COLUMNS, thumbnail
 from agents.client.labelling import REPEAT_AFTER_S, WINDOW, Given, Labelling, State, subscriptions
 from agents.edge import store_reader
 from models.labels.taxonomy import load_taxonomy

@@ -10,7 +10,7 @@ from sample_messages import photo_jpeg
 from sample_onnx import GREEN, RED, coloured, colours, features, save
 
 from agents.cli import main
-from agents.cli.doctor import examine
+from agents.cli.machine.doctor import examine
 from models.vision.images import encode_png
 
 
