@@ -5,7 +5,7 @@ It names functions and imports none of them, so that help and completion stay qu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -170,16 +170,17 @@ CSV_OPTION: Final = "--csv"
 """Of `tierwise label` in release 0.1: now `tierwise labels import`."""
 
 
-def spellings(commands: Sequence[Command] = COMMANDS, before: tuple[str, ...] = ()) -> Iterator[str]:
-    """Yield every command as people type it, groups included.
+def spellings(commands: Sequence[Command] = COMMANDS, before: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Return every command as people type it, groups included.
 
     >>> [spelling for spelling in spellings() if spelling.startswith("settings")]
     ['settings', 'settings check', 'settings starter']
     """
+    found: list[str] = []
     for command in commands:
         words = (*before, command.name)
-        yield " ".join(words)
-        yield from spellings(command.commands, words)
+        found += [" ".join(words), *spellings(command.commands, words)]
+    return tuple(found)
 
 
 def renewed(words: Sequence[str]) -> tuple[list[str], str]:

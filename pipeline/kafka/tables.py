@@ -2,7 +2,7 @@
 
 Nothing here joins a group or commits, so that looking changes nothing for the roles::
 
-    counts = read_all(settings.kafka, topics.COUNTS)        # what `tierwise counts` shows
+    counts = read_all(settings.kafka, topics.COUNTS)        # what `tierwise sightings list` shows
 """
 
 from __future__ import annotations

@@ -195,7 +195,7 @@ def _taken(
 
 
 def write(folder: Path, frames: Iterable[PlaceFrame]) -> Path:
-    """Frames as files, and a CSV of all their labels, times and events beside the folder: what `tierwise learn` reads."""
+    """Frames as files, and a CSV of all their labels, times and events beside the folder: what `tierwise training replay` reads."""
     folder.mkdir(parents=True)
     rows = ["path,label,time,event"]
     for at, frame in enumerate(frames):

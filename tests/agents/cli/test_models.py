@@ -113,9 +113,9 @@ def test_the_model_that_serves_is_not_removed(
 
 
 def test_the_labels_that_the_tree_knows_are_told(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("models", "labels", "tiger") == 0
+    assert run("labels", "tree", "tiger") == 0
     assert "animal > Felidae > Panthera tigris  (tiger)" in capsys.readouterr().out.splitlines()
-    assert run("models", "labels") == 0
+    assert run("labels", "tree") == 0
     told = capsys.readouterr().out.splitlines()
     assert [line for line in told if line.startswith(("person", "other  "))]
     assert len(told) > 300

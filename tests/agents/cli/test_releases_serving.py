@@ -1,4 +1,4 @@
-"""`tierwise models` about releases of the heads: where they come from, what they changed, what serves, what is to serve."""
+"""`tierwise releases`: the origin of releases, how they differ, which one serves, which one is to serve."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sample_release import BASE, NEW, sample_release
 from sample_source import word
 
 from agents.cli import main
-from agents.cli.releases.status import Stand, _lines
+from agents.cli.releases.status import TierStatus, _lines
 from agents.rollout.inventory import release_of
 from agents.rollout.promoted_store import Kept, ServingFiles
 from agents.rollout.state import Refused
@@ -104,10 +104,10 @@ def test_a_release_shows_its_card(edges: ServingFiles, capsys: pytest.CaptureFix
 def test_a_release_is_explained_by_its_events_labels_and_parent(
     edges: ServingFiles, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("models", "explain", "lite0@3", "--json") == 0
+    assert run("releases", "explain", "lite0@3", "--json") == 0
     lineage = json.loads(capsys.readouterr().out)["lineage"]
     assert (lineage["parent"], lineage["sites"][0]["labels"]) == (SHIPPED, {NEW: 40})
-    assert run("models", "explain", "lite0@3") == 0
+    assert run("releases", "explain", "lite0@3") == 0
     out = capsys.readouterr().out
     assert "home" in out
     assert "parent" in out
@@ -116,22 +116,22 @@ def test_a_release_is_explained_by_its_events_labels_and_parent(
 def test_a_release_that_is_not_here_is_told_with_those_that_are(
     edges: ServingFiles, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("models", "explain", "lite0@9") == 2
+    assert run("releases", "explain", "lite0@9") == 2
     assert f"no release lite0@9 on this machine (there: {SHIPPED}, lite0@3)" in capsys.readouterr().err
-    assert run("models", "explain", SHIPPED) == 2
+    assert run("releases", "explain", SHIPPED) == 2
     assert "was shipped" in capsys.readouterr().err
 
 
 def test_two_releases_differ_in_labels_events_figures_and_size(
     trainers: Repository, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("models", "diff", "lite0@3", "lite0@4", "--json") == 0
+    assert run("releases", "diff", "lite0@3", "lite0@4", "--json") == 0
     delta = json.loads(capsys.readouterr().out)
     assert (delta["gained"], delta["lost"]) == ([OTHER], [NEW])
     assert delta["events"] == {NEW: [40, 0], OTHER: [0, 25]}
     assert delta["figures"] == {"golden.species.after": [None, 0.91]}
     assert 0 < delta["bytes_before"] < 200_000
-    assert run("models", "diff", SHIPPED, "lite0@3") == 0
+    assert run("releases", "diff", SHIPPED, "lite0@3") == 0
     assert f"labels gained: {NEW}" in capsys.readouterr().out
 
 
@@ -141,7 +141,7 @@ def test_two_releases_differ_in_labels_events_figures_and_size(
 def test_a_rollback_is_signed_here_and_sent_later_where_kafka_is_away(
     trainers: Repository, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("models", "rollback", "--why", "it fails at night") == 1
+    assert run("releases", "rollback", "--why", "it fails at night") == 1
     told = capsys.readouterr()
     assert "signed: lite0@3 is to serve" in told.out
     assert "not sent yet" in told.err
@@ -151,13 +151,13 @@ def test_a_rollback_is_signed_here_and_sent_later_where_kafka_is_away(
 
 
 def test_a_rollback_goes_to_the_shipped_model_too(trainers: Repository) -> None:
-    assert run("models", "rollback", "--to", SHIPPED, "--why", "all wrong") == 1
+    assert run("releases", "rollback", "--to", SHIPPED, "--why", "all wrong") == 1
     assert trainers.current is not None
     assert trainers.current.version == 0
 
 
 def test_a_promotion_says_how_carefully(trainers: Repository) -> None:
-    assert run("models", "promote", "lite0@3", "--share", "0.5", "--seconds", "20", "--why", "again") == 1
+    assert run("releases", "promote", "lite0@3", "--share", "0.5", "--seconds", "20", "--why", "again") == 1
     current = trainers.current
     assert current is not None
     assert (current.version, current.canary_share, current.canary_s) == (3, 0.5, 20)
@@ -168,9 +168,9 @@ def test_a_promotion_says_how_carefully(trainers: Repository) -> None:
     [
         (
             ("promote", "lite0@9"),
-            "lite0@9 was not released here; what can serve: lite0@2 (shipped), lite0@3, lite0@4",
+            "lite0@9 was not released here; available: lite0@2 (shipped), lite0@3, lite0@4",
         ),
-        (("promote", "mine@1"), "mine@1 is no release of the heads"),
+        (("promote", "mine@1"), "mine@1 is not a release of the heads"),
         (("promote", "lite0@3", "--share", "0"), "a share lies above 0"),
         (("rollback", "--to", "lite0@4", "--why", "x"), "lite0@4 is not older than lite0@4"),
     ],
@@ -178,7 +178,7 @@ def test_a_promotion_says_how_carefully(trainers: Repository) -> None:
 def test_what_cannot_serve_is_not_signed(
     words: tuple[str, ...], complaint: str, trainers: Repository, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("models", *words) == 2
+    assert run("releases", *words) == 2
     assert complaint in capsys.readouterr().err
     assert trainers.current is not None
     assert trainers.current.version == 4
@@ -188,7 +188,7 @@ def test_what_cannot_serve_is_not_signed(
 def test_only_the_machine_with_the_keys_signs(
     words: tuple[str, ...], edges: ServingFiles, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("models", *words) == 2
+    assert run("releases", *words) == 2
     assert "no releases are signed here; do this on the machine where `tierwise trainer` runs" in (
         capsys.readouterr().err
     )
@@ -198,8 +198,8 @@ def test_the_shipped_model_is_nothing_to_go_back_from(
     loaded: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Repository.of(loaded, SystemClock())
-    assert run("models", "rollback", "--why", "x") == 2
-    assert "nothing to go back from" in capsys.readouterr().err
+    assert run("releases", "rollback", "--why", "x") == 2
+    assert "there is no older one" in capsys.readouterr().err
 
 
 # --- status ------------------------------------------------------------------------------------------------------
@@ -208,23 +208,23 @@ def test_the_shipped_model_is_nothing_to_go_back_from(
 def test_the_status_tells_what_a_role_that_does_not_run_would_serve_and_what_it_refused(
     edges: ServingFiles, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("models", "status", "--json") == 0
+    assert run("releases", "status", "--json") == 0
     told = capsys.readouterr()
     stand = json.loads(told.out)
     assert (stand["role"], stand["state"], stand["serves"]) == ("edge", "offline", "lite0@3")
     assert stand["update"]["refused"] == "lite0@4: less-sure: mean probability 0.60, before 0.90"
-    assert "sites were not heard" in told.err
+    assert "sites could not be asked" in told.err
 
 
 def test_where_no_tier_ever_ran_the_status_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("models", "status") == 0
-    assert "no tier that takes releases was ever started here" in capsys.readouterr().out
+    assert run("releases", "status") == 0
+    assert "no tier that serves releases was ever started here" in capsys.readouterr().out
 
 
 def test_the_status_names_candidate_stage_and_rule_on_whole_lines_of_80() -> None:
     update = Update(stage="canary", candidate="lite0@4", rule="seen-enough", reason="50 events compared")
     out = StringIO()
-    Console(file=out, width=80).print(_lines([Stand("edge", "home", "online", "lite0@3", update)]))
+    Console(file=out, width=80).print(_lines([TierStatus("edge", "home", "online", "lite0@3", update)]))
     assert [line.rstrip() for line in out.getvalue().splitlines()] == [
         "edge, home: lite0@3 serves, canary of lite0@4",
         "  why: seen-enough: 50 events compared",

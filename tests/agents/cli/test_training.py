@@ -1,4 +1,4 @@
-"""`tierwise models train`, `trainings` and `forget`: wishes to the trainer, and its reports."""
+"""`tierwise training now`, `list` and `forget`: requests to the trainer, and its reports."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from agents.cli import main
+from agents.client.trainings import Forget, Kept, Reports
 from agents.role import exit_codes
-from agents.trainer.reports import Forget, Kept, Reports
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def reports(tmp_path: Path) -> Reports:
 
 def run(*words: str) -> int:
     with pytest.raises(SystemExit) as ended:
-        main(["models", *words])
+        main(["training", *words])
     return int(ended.value.code or 0)
 
 
@@ -47,7 +47,7 @@ def kept(number: int) -> Kept:
 
 
 def test_a_training_is_asked_for_with_its_reason(settings: str, reports: Reports) -> None:
-    assert run("train", "--reason", "before the weekend", "--settings", settings) == 0
+    assert run("now", "--reason", "before the weekend", "--settings", settings) == 0
     wish = reports.wish()
     assert wish is not None
     assert wish.reason == "before the weekend"
@@ -56,8 +56,8 @@ def test_a_training_is_asked_for_with_its_reason(settings: str, reports: Reports
 def test_who_waits_and_no_trainer_runs_is_told(
     settings: str, reports: Reports, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("train", "--wait", "0.1", "--settings", settings) == exit_codes.FAILED
-    assert "the wish stands" in capsys.readouterr().err
+    assert run("now", "--wait", "0.1", "--settings", settings) == exit_codes.FAILED
+    assert "The request stays" in capsys.readouterr().err
     assert reports.wish() is not None
 
 
@@ -66,18 +66,20 @@ def test_reports_are_listed_and_shown(
 ) -> None:
     for number in (1, 2):
         reports.keep(kept(number))
-    assert run("trainings", "--settings", settings) == 0
+    assert run("list", "--settings", settings) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
-    assert run("trainings", "2", "--settings", settings) == 0
+    assert run("list", "2", "--settings", settings) == 0
     assert "too-few-events" in capsys.readouterr().out
-    assert run("trainings", "--json", "--settings", settings) == 0
-    assert [one["number"] for one in json.loads(capsys.readouterr().out)] == [1, 2]
-    assert run("trainings", "7", "--settings", settings) == exit_codes.STOP
+    assert run("list", "last", "--settings", settings) == 0
+    assert "too-few-events" in capsys.readouterr().out
+    assert run("list", "--json", "--settings", settings) == 0
+    assert [each["number"] for each in json.loads(capsys.readouterr().out)] == [1, 2]
+    assert run("list", "7", "--settings", settings) == exit_codes.STOP
 
 
 def test_one_thing_is_forgotten_at_a_time(settings: str, reports: Reports) -> None:
     assert run("forget", "--device", "home/cam1", "--settings", settings) == 0
-    assert [what for what, _ in reports.to_forget()] == [Forget("device", "home/cam1")]
+    assert [request for request, _ in reports.to_forget()] == [Forget("device", "home/cam1")]
     for wrong in (
         [],
         ["--event", "e", "--site", "s"],
@@ -93,12 +95,12 @@ def test_one_thing_is_forgotten_at_a_time(settings: str, reports: Reports) -> No
 
 
 def test_without_a_training_the_list_says_so(settings: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("trainings", "--settings", settings) == 0
+    assert run("list", "--settings", settings) == 0
     assert "no training yet" in capsys.readouterr().out
 
 
 def test_a_wish_that_no_trainer_hears_says_so(settings: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("train", "--settings", settings) == 0
+    assert run("now", "--settings", settings) == 0
     assert "no trainer runs on" in capsys.readouterr().err
     assert run("forget", "--site", "home", "--settings", settings) == 0
     assert "no trainer runs on" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`tierwise learn`: a fixed camera's frames, some of them labelled, and what is said of the rest."""
+"""`tierwise training replay`: a fixed camera's frames, some of them labelled, and what is said of the rest."""
 
 from __future__ import annotations
 
@@ -69,7 +69,12 @@ def test_frames_without_a_label_are_answered_and_damaged_ones_left_out_with_a_wo
     folder = shutil.copytree(frames, tmp_path / "frames")
     (folder / "09-1.jpg").write_bytes(b"\xff\xd8 nothing more")
     file = labels(tmp_path, 7)
-    assert run("learn", "--frames", str(folder), "--labels", str(file), "--stream", "trap", "--json") == 0
+    assert (
+        run(
+            "training", "replay", "--frames", str(folder), "--labels", str(file), "--stream", "trap", "--json"
+        )
+        == 0
+    )
     out, err = capsys.readouterr()
     answers, summary = told(out)
     assert [its["file"] for its in answers] == ["07-0.jpg", "07-1.jpg", "08-0.jpg", "08-1.jpg", "09-0.jpg"]
@@ -86,7 +91,7 @@ def test_labels_of_all_frames_tell_what_they_are_worth(
 ) -> None:
     file, report = labels(tmp_path, len(VISITS)), tmp_path / "report.json"
     words = ("--train-share", "0.5", "--report", str(report))
-    assert run("learn", "--frames", str(frames), "--labels", str(file), *words) == 0
+    assert run("training", "replay", "--frames", str(frames), "--labels", str(file), *words) == 0
     out = capsys.readouterr().out
     assert "lite0@2+site.5" in out
     summary = json.loads(report.read_text("utf-8"))
@@ -100,7 +105,7 @@ def test_unknown_labels_are_told_with_the_nearest(
 ) -> None:
     file = tmp_path / "labels.csv"
     file.write_text("path,label\n00-0.jpg,Felida\n77-0.jpg,cat\n01-0.jpg,wolf\n", "utf-8")
-    assert run("learn", "--frames", str(frames), "--labels", str(file)) == 2
+    assert run("training", "replay", "--frames", str(frames), "--labels", str(file)) == 2
     err = capsys.readouterr().err
     assert "did you mean 'Felidae'" in err
     assert "77-0.jpg: no such frame" in err
@@ -125,7 +130,7 @@ def test_what_cannot_be_learned_from_is_told(
 ) -> None:
     file = tmp_path / "labels.csv"
     file.write_text(rows, "utf-8")
-    assert run("learn", "--frames", str(frames), "--labels", str(file), *words) == 2
+    assert run("training", "replay", "--frames", str(frames), "--labels", str(file), *words) == 2
     assert said in capsys.readouterr().err
 
 
@@ -133,5 +138,7 @@ def test_nothing_left_to_answer_is_told(
     frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = labels(tmp_path, len(VISITS))
-    assert run("learn", "--frames", str(frames), "--labels", str(file), "--train-share", "1") == 2
+    assert (
+        run("training", "replay", "--frames", str(frames), "--labels", str(file), "--train-share", "1") == 2
+    )
     assert "lower --train-share" in capsys.readouterr().err
