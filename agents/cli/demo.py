@@ -19,7 +19,7 @@ from agents.demo.scenes import photo_folder
 from agents.demo.view import DemoScreen, ending, plain
 from agents.role import exit_codes
 from agents.up.plan import BROKER_NAMES, ROLE_NAMES
-from agents.up.supervisor import Event, News
+from agents.up.supervisor import News, UpEvent
 from pipeline.messages import Result
 
 FOLDER: Final = Path("tierwise-demo")
@@ -52,7 +52,7 @@ def demo(
 
     def starting(news: News) -> None:
         picture.take(news)
-        if not lively and news.event is not Event.SAID and (text := line(news)):
+        if not lively and news.event is not UpEvent.LINE and (text := line(news)):
             console.print(text, soft_wrap=True)
 
     running = Demo(wanted, settings_for(wanted), starting)

@@ -2,8 +2,8 @@
 
 >>> Board(most=10).events
 ()
->>> label_text("Felidae")
-'Felidae (cats)'
+>>> label_text("Felis catus")
+'Felis catus (cat)'
 """
 
 from __future__ import annotations

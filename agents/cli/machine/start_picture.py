@@ -19,16 +19,16 @@ from rich.markup import escape
 from rich.spinner import Spinner
 from rich.table import Table
 
-from agents.up.supervisor import Event, News
+from agents.up.supervisor import News, UpEvent
 
 NAME_WIDTH: Final = 8
 
 LINES: Final = {
-    Event.READY: "[green]✓[/] {part} {text}  [dim]{seconds:.1f} s[/]",
-    Event.SLOW: "[yellow]…[/] {part} not ready after {seconds:.0f} s: {text}",
-    Event.SAID: "  {part} {text}",
-    Event.DIED: "[red]✗[/] {part} {text}",
-    Event.GAVE_UP: "[red]✗[/] {part} {text}",
+    UpEvent.READY: "[green]✓[/] {part} {text}  [dim]{seconds:.1f} s[/]",
+    UpEvent.SLOW: "[yellow]…[/] {part} not ready after {seconds:.0f} s: {text}",
+    UpEvent.LINE: "  {part} {text}",
+    UpEvent.DIED: "[red]✗[/] {part} {text}",
+    UpEvent.GAVE_UP: "[red]✗[/] {part} {text}",
 }
 """The line of each event, where there is no picture; events without one are not printed."""
 
@@ -57,13 +57,13 @@ class StartPicture:
         match news.event:
             case _ if news.part not in self._rows:
                 return
-            case Event.STARTING:
+            case UpEvent.STARTING:
                 row = _Row(Spinner("dots", style="cyan"), "[dim]is starting[/]")
-            case Event.READY:
+            case UpEvent.READY:
                 row = _Row("[green]✓[/]", f"[green]{escape(news.text)}[/]", f"[dim]{news.seconds:.1f} s[/]")
-            case Event.SLOW:
+            case UpEvent.SLOW:
                 row = _Row(Spinner("dots", style="yellow"), f"[yellow]{escape(news.text)}[/]")
-            case Event.DIED | Event.GAVE_UP:
+            case UpEvent.DIED | UpEvent.GAVE_UP:
                 row = _Row("[red]✗[/]", f"[red]{escape(news.text)}[/]")
             case _:
                 return

@@ -17,7 +17,7 @@ from agents.cli.options import SettingsFile
 from agents.role import exit_codes, telemetry
 from agents.role.lifecycle import Ending, Endings
 from agents.up.plan import plan
-from agents.up.supervisor import Event, News, Supervisor
+from agents.up.supervisor import News, Supervisor, UpEvent
 from pipeline import topics
 from pipeline.messages import Task
 from pipeline.settings.settings import FILE, FILE_VARIABLE, STARTER, Settings
@@ -54,12 +54,12 @@ def up(
 
     def report(news: News) -> None:
         picture.take(news)
-        if news.event is Event.ALL_READY:
+        if news.event is UpEvent.ALL_READY:
             live.stop()
             console.print(_all_ready(loaded, news.seconds))
-        elif news.event is Event.GAVE_UP and not news.part:
+        elif news.event is UpEvent.GAVE_UP and not news.part:
             endings.report(Ending(exit_codes.STOP, news.text))
-        elif (text := line(news)) and (news.event is Event.SAID or not live.is_started):
+        elif (text := line(news)) and (news.event is UpEvent.LINE or not live.is_started):
             console.print(text)
 
     console.print(

@@ -59,7 +59,7 @@ def prune(
     epochs: Annotated[int, typer.Option(min=1, help="How long each smaller network is trained.")] = 3,
 ) -> None:
     """Train glimpse again with fewer channels: accuracy against size. Needs the data and the checkpoint of its training."""
-    pruning, training = (_needs_train(f"models.train.{name}") for name in ("prune", "glimpse"))
+    pruning, training = (_needs_train(f"models.train.glimpse.{name}") for name in ("prune", "train"))
     sizes = pruning.prune(keep or (0.75, 0.5), training.Recipe(epochs, rate=pruning.REPAIR_RATE))
     Console().print(Markdown(pruning.render(sizes)))
 

@@ -22,7 +22,8 @@ def settings(tmp_path: Path) -> Path:
 
 
 def run(settings: Path, *words: str) -> Result:
-    return CliRunner().invoke(application(["releases"]), ["releases", *words, "--settings", str(settings)])
+    line = ["releases", *words, "--settings", str(settings)]
+    return CliRunner().invoke(application(line), line)
 
 
 def test_the_root_is_what_tiers_trust_releases_by(settings: Path) -> None:
@@ -34,7 +35,7 @@ def test_the_root_is_what_tiers_trust_releases_by(settings: Path) -> None:
 
 def test_where_nothing_is_signed_it_says_where_to_ask(settings: Path) -> None:
     told = run(settings, "root")
-    assert "ask on the machine where `tierwise trainer` runs" in str(told.exception)
+    assert "run this on the machine where `tierwise trainer` runs" in str(told.exception)
     assert not (settings.parent / "tierwise-data" / "releases").exists()
 
 

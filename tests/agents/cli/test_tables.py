@@ -15,7 +15,7 @@ from agents.cli.sightings import watch
 from agents.client import event_ids
 from agents.client.edge_reader import GivenLabel
 from agents.client.sighting_board import SightingBoard
-from agents.up.supervisor import Event, News
+from agents.up.supervisor import News, UpEvent
 from pipeline.messages import Privacy, Result, Tier
 
 EVENT = event_id(1)
@@ -76,20 +76,20 @@ def test_a_table_of_answers_says_why_none_can_come() -> None:
 def test_the_picture_of_a_start_has_a_line_a_part_that_turns_green() -> None:
     picture = StartPicture(["mqtt", "edge"])
     assert [text.split() for text in lines(picture, 80)] == [["·", "mqtt", "waits"], ["·", "edge", "waits"]]
-    picture.take(News(Event.STARTING, "mqtt"))
-    picture.take(News(Event.READY, "mqtt", "127.0.0.1:1883", 0.2))
-    picture.take(News(Event.STARTING, "edge"))
-    picture.take(News(Event.SLOW, "edge", "mqtt: connecting", 10))
-    picture.take(News(Event.SAID, "edge", "warning: late"))
-    picture.take(News(Event.ALL_READY, ""))
+    picture.take(News(UpEvent.STARTING, "mqtt"))
+    picture.take(News(UpEvent.READY, "mqtt", "127.0.0.1:1883", 0.2))
+    picture.take(News(UpEvent.STARTING, "edge"))
+    picture.take(News(UpEvent.SLOW, "edge", "mqtt: connecting", 10))
+    picture.take(News(UpEvent.LINE, "edge", "warning: late"))
+    picture.take(News(UpEvent.ALL_READY, ""))
     mqtt, edge = lines(picture, 80)
     assert mqtt.split() == ["✓", "mqtt", "127.0.0.1:1883", "0.2", "s"]
     assert "mqtt: connecting" in edge
-    picture.take(News(Event.DIED, "edge", "ended (exit code 1), starts again in 1 s"))
+    picture.take(News(UpEvent.DIED, "edge", "ended (exit code 1), starts again in 1 s"))
     assert "✗ edge" in lines(picture, 80)[1]
 
 
 def test_where_there_is_no_picture_news_are_lines() -> None:
-    assert "ready" not in line(News(Event.STARTING, "mqtt"))
-    assert line(News(Event.READY, "mqtt", "127.0.0.1:1883", 0.2)).startswith("[green]✓[/] mqtt ")
-    assert line(News(Event.ALL_READY, "")) == ""
+    assert "ready" not in line(News(UpEvent.STARTING, "mqtt"))
+    assert line(News(UpEvent.READY, "mqtt", "127.0.0.1:1883", 0.2)).startswith("[green]✓[/] mqtt ")
+    assert line(News(UpEvent.ALL_READY, "")) == ""

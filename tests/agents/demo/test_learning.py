@@ -63,7 +63,7 @@ def test_the_same_photos_are_drawn_each_time() -> None:
 
 
 def test_a_pack_without_a_new_species_teaches_nothing() -> None:
-    with pytest.raises(Stop, match="no species that the first model has not met"):
+    with pytest.raises(Stop, match="no species that the first model does not know"):
         chosen(pack(("Vulpes vulpes",)), load_zoo(BEFORE).tree, Amounts())
 
 
