@@ -14,8 +14,11 @@ arguments, input). The line on stderr says which.
 from __future__ import annotations
 
 import importlib
+import logging
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -46,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
 
             sys.exit(print_health(words[1]))
+        # A command reports problems itself; without a handler, Python prints the lines of libraries. Roles set up their own.
+        logging.getLogger().addHandler(logging.NullHandler())
         words, notice = renewed(words)
         if notice:
             _complain(notice)
@@ -134,4 +139,9 @@ def _print_version(wanted: bool) -> None:
 
 
 def _complain(text: str) -> None:
-    print(f"{PROGRAM}: {text}", file=sys.stderr)
+    """Print a line on stderr; a terminal wraps it between words."""
+    text = f"{PROGRAM}: {text}"
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns
+        text = "\n".join(textwrap.fill(line, width, break_long_words=False) for line in text.splitlines())
+    print(text, file=sys.stderr)

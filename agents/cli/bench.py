@@ -101,7 +101,7 @@ def _measure(wanted: Mapping[str, Callable[[], dict[str, Any]]], as_json: bool) 
     if as_json:
         print(msgspec.json.encode(report).decode())
     else:
-        console.print(f"[dim]{_in_words(report['conditions'])}[/]", soft_wrap=True)
+        console.print(f"[dim]{_in_words(report['conditions'])}[/]")
 
 
 def conditions() -> dict[str, Any]:

@@ -12,13 +12,12 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
 
 from agents.cli.models.device_model import DeviceModelName, SeesWith
 from agents.cli.options import AsJson, EdgeModelTitle, SettingsFile
-from agents.cli.tables import WIDE, line_width
+from agents.cli.tables import line_width, text_console
 from agents.role import exit_codes
 from agents.rollout.imported_models import edge_eye
 from models.answering.tier_chain import Classified, Tiers
@@ -27,6 +26,9 @@ from models.shipped import load_zoo
 from models.vision.photo_files import PHOTO_SUFFIXES, photos_of
 from pipeline.errors import Rejected, Stop
 from pipeline.settings.settings import Settings
+
+FULL_WIDTH = 145
+"""From this width on, a line holds the path and the times."""
 
 FEW = 3
 """Up to so many photos, no progress bar is shown."""
@@ -45,8 +47,8 @@ def classify(
     files = [file for path in what for file in _photos(path)]
     loaded = Settings.load(settings)
     tiers = Tiers.open(family_eye=edge_eye(load_zoo(), loaded, edge_model), device_model=device_model.value)
-    console = Console(highlight=False, soft_wrap=True)
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = text_console()
+    errors = text_console(stderr=True)
     refused = 0
     quiet = as_json or len(files) <= FEW or not sys.stderr.isatty()
     for file in track(files, "classifying", console=errors, disable=quiet, transient=True):
@@ -68,12 +70,12 @@ def classify(
         raise typer.Exit(exit_codes.STOP)
 
 
-def line(answer: Classified, width: int = WIDE) -> str:
+def line(answer: Classified, width: int = FULL_WIDTH) -> str:
     """Return one photo's answer as one line; in a narrow terminal without the path and the times."""
     path = " > ".join(answer.final.path) or answer.final.label
     ms = ", ".join(f"{tier} {took:.0f} ms" for tier, took in answer.ms.items())
     last = answer.answers[-1]
-    if width < WIDE:
+    if width < FULL_WIDTH:
         label = f"{answer.final.label}{_english(answer)}"
         return f"{Path(answer.file).name[:24]:<24} {label[:34]:<34} {last.probability:4.2f}  {answer.privacy}"
     return f"{Path(answer.file).name:<28} {path + _english(answer):<52} {last.probability:4.2f}  {answer.privacy:<12} {ms}"

@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.markup import escape
 
 from agents.cli.machine.start_picture import StartPicture, line
+from agents.cli.tables import text_console
 from agents.demo.run import Demo, DemoRequest, settings_for
 from agents.demo.scenes import photo_folder
 from agents.demo.view import DemoScreen, ending, plain
@@ -44,7 +45,7 @@ def demo(
         return
     if not source:
         photo_folder()
-    console = Console(highlight=False)
+    console = text_console()
     wanted = DemoRequest(folder.absolute(), for_s, source)
     lively = console.is_terminal
     picture = StartPicture([*BROKER_NAMES, *ROLE_NAMES])
@@ -53,7 +54,7 @@ def demo(
     def starting(news: News) -> None:
         picture.take(news)
         if not lively and news.event is not UpEvent.LINE and (text := line(news)):
-            console.print(text, soft_wrap=True)
+            console.print(text)
 
     running = Demo(wanted, settings_for(wanted), starting)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -62,7 +63,7 @@ def demo(
     def on_answer(result: Result) -> None:
         screen.take(result)
         if not lively and (text := plain(result)):
-            console.print(escape(text), soft_wrap=True)
+            console.print(escape(text))
 
     console.print("starting brokers and roles on this machine: two brokers, six roles")
     try:
@@ -75,12 +76,10 @@ def demo(
         running.stop()
     if report is not None:
         report.write_bytes(msgspec.json.format(msgspec.json.encode(figures)))
-    console.print(ending(running, figures), soft_wrap=True)
+    console.print(ending(running, figures))
     if figures.lost or figures.duplicated or figures.person_pictures_that_left:
         raise typer.Exit(exit_codes.FAILED)
 
 
 def _live(screen: DemoScreen, console: Console) -> Live:
-    return Live(
-        get_renderable=screen.render, console=console, refresh_per_second=REDRAWS_PER_S, transient=True
-    )
+    return Live(screen, console=console, refresh_per_second=REDRAWS_PER_S, transient=True)

@@ -7,10 +7,10 @@ from typing import Annotated, Final
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from agents.cli.tables import text_console
 from agents.demo.learning import LearningDemo, LearningRequest
 from agents.demo.lessons import Amounts
 from agents.demo.worth import LAST, Score, Worth
@@ -43,14 +43,14 @@ def learning(
         open_pack,  # not in every installation, and `tierwise demo` does not need it
     )
 
-    console = Console(highlight=False)
+    console = text_console()
 
     def starting(news: News) -> None:
         if news.event in (UpEvent.SLOW, UpEvent.DIED, UpEvent.GAVE_UP):
-            console.print(f"{news.part:<8} {escape(news.text)}", soft_wrap=True)
+            console.print(f"{news.part:<8} {escape(news.text)}")
 
     def stage(text: str) -> None:
-        console.print(f"[dim]…[/] {text}", soft_wrap=True)
+        console.print(f"[dim]…[/] {text}")
 
     stage("starting brokers and roles, with a model that does not know some species")
     run = LearningDemo(
@@ -67,7 +67,7 @@ def learning(
     if report is not None:
         report.write_bytes(msgspec.json.format(msgspec.json.encode(worth)))
     console.print(table(worth))
-    console.print(summary(worth), soft_wrap=True)
+    console.print(summary(worth))
     if worth.new[LAST][1].species <= worth.new[LAST][0].species:
         raise typer.Exit(exit_codes.FAILED)
 

@@ -14,13 +14,12 @@ from typing import Annotated, Any, Final
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from agents.cli.options import AsJson, SettingsFile
-from agents.cli.tables import line_width
-from agents.client.answer_text import WIDE, line, wording
+from agents.cli.tables import line_width, text_console
+from agents.client.answer_text import line, wording
 from agents.client.publishing import Capture, Publishing
 from agents.client.site_client import ANSWERED_WITHIN_S, SiteClient, connect, reading
 from agents.client.window import DeliveryState, replies_to
@@ -34,6 +33,9 @@ PHOTO_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png"})
 
 NOTE_AFTER_S: Final = 10.0
 """When nothing was acknowledged by then, print a hint."""
+
+FOLDER_WIDE: Final = 145
+"""From this width on, a photo's line holds everything that `answer_text.line` holds."""
 
 ACKNOWLEDGED_WITHIN_S: Final = 60.0
 """A device agent that restarts is back well before; after that the command ends with a message."""
@@ -155,8 +157,8 @@ class _Printer:
     """Prints what happens to captures; a context, so that a progress bar ends with it."""
 
     def __init__(self) -> None:
-        self.console = Console(highlight=False, soft_wrap=True)
-        self.errors = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = text_console()
+        self.errors = text_console(stderr=True)
 
     def __enter__(self) -> _Printer:
         return self
@@ -199,7 +201,8 @@ class _Folder(_Printer):
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            console=self.errors,
+            console=self.console if self.console.is_terminal else self.errors,
+            transient=True,
         )
         self._task = self._bar.add_task("", total=count)
 
@@ -233,6 +236,6 @@ class _Json(_Printer):
 
 
 def _photo_line(name: str, result: Result, width: int) -> str:
-    if width < WIDE:
+    if width < FOLDER_WIDE:
         return f"{name[:24]:<24} {wording(result)[:33]:<33} {result.probability:4.2f} {result.privacy}"
     return f"{name:<28} {line(result, width)}"

@@ -18,6 +18,9 @@ from rich.table import Table
 WIDE: Final = 110
 """From this width on, columns that are less important are shown, too."""
 
+PIPE_WIDTH: Final = 200
+"""Columns of a file or a pipe."""
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -63,6 +66,13 @@ def draw(
     return table
 
 
+def text_console(*, stderr: bool = False) -> Console:
+    """Return a console for lines of text: a terminal wraps them between words, a file or a pipe keeps them whole."""
+    console = Console(highlight=False, stderr=stderr)
+    console.soft_wrap = not console.is_terminal
+    return console
+
+
 def line_width(console: Console) -> int:
-    """Return how wide a line may be; output that goes to a file or a pipe is wide."""
-    return console.width if console.is_terminal else WIDE
+    """Return how wide a line may be; lines that go to a file or a pipe stay whole."""
+    return console.width if console.is_terminal else PIPE_WIDTH

@@ -55,9 +55,9 @@ def find(text: str, candidates: Sequence[str], where: str = "here") -> str:
     if not found:
         raise Rejected("unknown-event", f"{text}: no event {where} has this in its id")
     if len(found) > 1:
-        shown = ", ".join(found[-CANDIDATES_SHOWN:])
+        shown = ", ".join(map(short, found[: -CANDIDATES_SHOWN - 1 : -1]))
         more = f" and {len(found) - CANDIDATES_SHOWN} more" if len(found) > CANDIDATES_SHOWN else ""
         raise Rejected(
-            "event-ambiguous", f"{text} is in the ids of {len(found)} events: {shown}{more}; give more of it"
+            "event-ambiguous", f"{text} is in the ids of {len(found)} events; give one of them: {shown}{more}"
         )
     return found[0]

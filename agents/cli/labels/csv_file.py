@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from agents.cli.labels.sending import find, send
 from agents.cli.options import AsJson, By, Device, SettingsFile
+from agents.cli.tables import text_console
 from agents.client import edge_reader
 from agents.client.edge_reader import LABEL_MAX_BYTES
 from agents.client.labelling import LabelDelivery, person
@@ -65,7 +65,7 @@ def import_csv(
         labels, bad = read_labels(
             file, lambda event, named: find(reader, loaded, event, named or device), person(by)
         )
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    errors = text_console(stderr=True)
     for complaint in bad:
         errors.print(f"[red]{escape(complaint)}[/]")
     send(loaded, labels, as_json=as_json)

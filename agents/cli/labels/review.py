@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from agents.cli.options import By, SettingsFile
-from agents.cli.tables import line_width
+from agents.cli.tables import line_width, text_console
 from agents.client import edge_reader
 from agents.client.answer_text import line, local_time
 from agents.client.edge_reader import EdgeReader
@@ -69,7 +69,7 @@ def review(
 ) -> None:
     """Go through the events whose labels would teach most, with their pictures where you may see them."""
     loaded = Settings.load(settings)
-    console = Console(highlight=False, soft_wrap=True)
+    console = text_console()
     with edge_reader.opened(loaded.data_dir) as reader:
         if reader is None:
             raise Stop(

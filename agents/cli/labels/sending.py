@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from rich.console import Console
 from rich.markup import escape
 
-from agents.cli.tables import line_width
+from agents.cli.tables import line_width, text_console
 from agents.client.answer_text import line
 from agents.client.edge_reader import EdgeReader
 from agents.client.labelling import LabelDelivery, replies_to_labels
@@ -52,7 +51,7 @@ def send(settings: Settings, labels: Sequence[LabelDelivery], *, as_json: bool) 
 
 
 def _print(sent: LabelDelivery) -> None:
-    console = Console(highlight=False, soft_wrap=True, stderr=sent.refusal is not None)
+    console = text_console(stderr=sent.refusal is not None)
     if sent.refusal is not None:
         refusal = sent.refusal
         console.print(f"[red]{escape(sent.name)}: refused ({refusal.reason}): {escape(refusal.detail)}[/]")

@@ -21,10 +21,12 @@ from typing import Final
 
 import msgspec
 import typer
-from rich.console import Console
+from rich.console import RenderableType
 from rich.markup import escape
+from rich.table import Table
 
 from agents.cli.options import AsJson, SettingsFile
+from agents.cli.tables import text_console
 from agents.role import exit_codes
 from agents.role.run_file import ask_health, running
 from agents.up import ports
@@ -72,18 +74,27 @@ STYLES: Final = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 def doctor(as_json: AsJson = False, settings: SettingsFile = None) -> None:
     """Check Python, packages, settings, ports, brokers, models, keys, disk and clock; say how to repair what is wrong."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = text_console()
     failed = False
     for check in examine(settings):
         failed |= check.status == "fail"
         if as_json:
             typer.echo(msgspec.json.encode(check))
         else:
-            console.print(
-                f"[{STYLES[check.status]}]{check.status:<5}[/] {check.what:<9} {escape(check.text)}"
-            )
+            console.print(_line(check, wraps=console.is_terminal))
     if failed:
         raise typer.Exit(exit_codes.STOP)
+
+
+def _line(check: Check, *, wraps: bool) -> RenderableType:
+    status = f"[{STYLES[check.status]}]{check.status:<5}[/]"
+    if not wraps:
+        return f"{status} {check.what:<9} {escape(check.text)}"
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    for width in (5, 9, None):
+        grid.add_column(width=width)
+    grid.add_row(status, check.what, escape(check.text))
+    return grid
 
 
 def examine(file: Path | None) -> Iterator[Check]:

@@ -71,7 +71,7 @@ class StartPicture:
 
     def __rich__(self) -> Table:
         """Draw all parts."""
-        table = Table.grid(padding=(0, 1))
+        table = Table.grid(padding=(0, 2, 0, 0))
         for part, row in list(self._rows.items()):
             table.add_row(row.mark, f"{part:<{NAME_WIDTH}}", row.text, row.time)
         return table

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 
 from agents.cli.machine.start_picture import StartPicture, line
 from agents.cli.options import SettingsFile
+from agents.cli.tables import text_console
 from agents.role import exit_codes, telemetry
 from agents.role.lifecycle import Ending, Endings
 from agents.up.plan import plan
@@ -33,7 +33,7 @@ def up(
 
     Writes starter settings if there are none. Ctrl-C stops everything in order.
     """
-    console = Console(highlight=False, soft_wrap=True)
+    console = text_console()
     file = (settings or Path(os.environ.get(FILE_VARIABLE) or FILE)).absolute()
     if not file.exists():
         write_starter(file)
@@ -51,20 +51,29 @@ def up(
 
     picture = StartPicture([part.name for part in parts])
     live = Live(picture, console=console, refresh_per_second=10)
+    held: list[str] = []
+    """Lines that came during the start: the picture stands still meanwhile."""
 
     def report(news: News) -> None:
         picture.take(news)
         if news.event is UpEvent.ALL_READY:
             live.stop()
+            if held:
+                console.print(f"[dim]warnings during the start: {len(held)}, see the logs[/]")
+            held.clear()
             console.print(_all_ready(loaded, news.seconds))
         elif news.event is UpEvent.GAVE_UP and not news.part:
             endings.report(Ending(exit_codes.STOP, news.text))
-        elif (text := line(news)) and (news.event is UpEvent.LINE or not live.is_started):
+        elif not (text := line(news)):
+            return
+        elif not live.is_started:
             console.print(text)
+        elif news.event is UpEvent.LINE:
+            held.append(text)
 
     console.print(
-        f"tierwise {telemetry.version()}: site {loaded.site}, settings {escape(str(file))}, "
-        f"data {escape(str(loaded.data_dir))}"
+        f"tierwise {telemetry.version()}, site {loaded.site}\n"
+        f"  settings  {escape(str(file))}\n  data      {escape(str(loaded.data_dir))}"
     )
     supervisor = Supervisor(loaded, file, parts, report)
     supervisor.start()
@@ -74,6 +83,8 @@ def up(
         ending = endings.wait()
     finally:
         live.stop()
+        for text in held:
+            console.print(text)
     console.print(f"stopping ({escape(ending.why)})")
     supervisor.stop()
     console.print("stopped")

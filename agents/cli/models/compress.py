@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 from rich.markdown import Markdown
 
+from agents.cli.tables import text_console
 from pipeline.errors import Stop
 
 Network = Annotated[Path, typer.Argument(metavar="NETWORK.onnx", help="A float network that takes pictures.")]
@@ -61,7 +61,7 @@ def prune(
     """Train glimpse again with fewer channels: accuracy against size. Needs the data and the checkpoint of its training."""
     pruning, training = (_needs_train(f"models.train.glimpse.{name}") for name in ("prune", "train"))
     sizes = pruning.prune(keep or (0.75, 0.5), training.Recipe(epochs, rate=pruning.REPAIR_RATE))
-    Console().print(Markdown(pruning.render(sizes)))
+    text_console().print(Markdown(pruning.render(sizes)))
 
 
 def _compress(
@@ -105,6 +105,6 @@ def _needs_train(module: str) -> Any:
 
 def _report(compress: Any, network: Path, target: Path, batches: Any) -> None:
     """Print the path of the written file, and how it differs from the network."""
-    console = Console(soft_wrap=True)
+    console = text_console()
     console.print(Markdown(compress.render(compress.compare([network, target], batches))))
     console.print(f"wrote {target}", highlight=False)

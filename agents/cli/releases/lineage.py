@@ -15,7 +15,7 @@ from rich.markup import escape
 
 from agents.cli.options import AsJson, SettingsFile
 from agents.cli.releases.titles import TITLE_HELP, Title, full_title
-from agents.cli.tables import Column, draw
+from agents.cli.tables import Column, draw, text_console
 from agents.rollout.inventory import Here, release_of
 from models.heads.delta import Delta, between
 from models.heads.release import HeadRelease
@@ -43,7 +43,7 @@ def explain(title: Title, as_json: AsJson = False, settings: SettingsFile = None
     if as_json:
         typer.echo(msgspec.json.encode({"name": title, "lineage": here.release.lineage}))
     else:
-        _explain(Console(highlight=False), here)
+        _explain(text_console(), here)
 
 
 def _explain(console: Console, here: Here) -> None:
@@ -61,7 +61,7 @@ def _explain(console: Console, here: Here) -> None:
     console.print(f"[bold]{release.title}[/]")
     for name, fact in facts.items():
         if fact:
-            console.print(f"  {name:<14} {escape(fact)}", soft_wrap=True)
+            console.print(f"  {name:<14} {escape(fact)}")
     cells = (
         (
             site.site,
@@ -75,7 +75,7 @@ def _explain(console: Console, here: Here) -> None:
     )
     console.print(draw(SITE_COLUMNS, cells, console.width, title="events by site"))
     for partition, offsets in sorted(lineage.offsets.items()):
-        console.print(f"  partition {partition}: offsets {offsets}", soft_wrap=True)
+        console.print(f"  partition {partition}: offsets {offsets}")
     for name, figure in sorted(lineage.figures.items()):
         console.print(f"  {name:<36} {figure:g}")
 
@@ -93,7 +93,7 @@ def diff(
     if as_json:
         typer.echo(msgspec.json.encode({"before": before, "after": after, **msgspec.to_builtins(delta)}))
     else:
-        _show_delta(Console(highlight=False), before, after, delta)
+        _show_delta(text_console(), before, after, delta)
 
 
 def _release(settings: Settings, title: str) -> HeadRelease | None:
@@ -107,7 +107,7 @@ def _show_delta(console: Console, before: str, after: str, delta: Delta) -> None
     )
     for change, labels in (("labels gained", delta.gained), ("labels lost", delta.lost)):
         if labels:
-            console.print(f"  {change}: {escape(', '.join(labels))}", soft_wrap=True)
+            console.print(f"  {change}: {escape(', '.join(labels))}")
     if delta.events:
         columns = (Column("events of", grows=True), Column(before, right=True), Column(after, right=True))
         cells = ((escape(label), str(old), str(new)) for label, (old, new) in delta.events.items())

@@ -16,8 +16,10 @@ import typer
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.markup import escape
+from rich.table import Table
 
 from agents.cli.options import EVENT_HELP, AsJson, SettingsFile
+from agents.cli.tables import Column, draw, text_console
 from agents.client import edge_reader, event_ids
 from agents.client.trainings import Forget, Kept, Reports, numbered
 from agents.role import exit_codes
@@ -28,6 +30,15 @@ from pipeline.ids import is_event_id
 from pipeline.settings.settings import Settings
 
 LOOK_EVERY_S: Final = 0.2
+
+COLUMNS: Final = (
+    Column("no", right=True),
+    Column("time"),
+    Column("release"),
+    Column("outcome"),
+    Column("began because", grows=True, wide=True),
+    Column("refused because", grows=True),
+)
 
 
 def train(
@@ -73,11 +84,31 @@ def list_trainings(
     elif number:
         _show(numbered(reports, number), as_json)
     else:
-        console = Console(highlight=False, soft_wrap=True)
-        for report in reports:
-            console.print(f"{report.number:4d}  {escape(report.line)}")
-        if reports.last is None:
+        console = text_console()
+        found = list(reports)
+        if not found:
             console.print("no training yet; `tierwise training now` asks for one")
+        elif console.is_terminal:
+            console.print(table(found, console.width))
+        else:
+            for report in found:
+                console.print(f"{report.number:4d}  {escape(report.line)}")
+
+
+def table(reports: list[Kept], width: int) -> Table:
+    """Draw a row for each training, the newest last."""
+    cells = (
+        (
+            str(report.number),
+            report.time[:16].replace("T", " "),
+            escape(report.title),
+            report.outcome,
+            escape(f"{report.rule}: {report.reason}"),
+            escape("; ".join(report.why)),
+        )
+        for report in reports
+    )
+    return draw(COLUMNS, cells, width, caption="times are UTC")
 
 
 def forget(
@@ -125,6 +156,6 @@ def _show(report: Kept, as_json: bool) -> None:
     if as_json:
         print(msgspec.json.encode(report).decode())
         return
-    console = Console(highlight=False)
-    console.print(escape(report.line), soft_wrap=True)
+    console = text_console()
+    console.print(escape(report.line))
     console.print(Markdown(report.text))

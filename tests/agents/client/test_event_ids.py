@@ -30,7 +30,7 @@ def test_an_ambiguous_part_names_candidates() -> None:
         find(EVENTS[0][:8], EVENTS)
     assert refused.value.reason == "event-ambiguous"
     text = str(refused.value)
-    assert EVENTS[-1] in text
+    assert short(EVENTS[-1]) in text
     assert "20 events" in text
     assert "15 more" in text
 
