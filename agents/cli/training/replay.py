@@ -18,8 +18,8 @@ from rich.progress import Progress
 
 from agents.cli.options import AsJson
 from models.evaluation.frame_sequence import GAP_S, read_sequence
-from models.evaluation.label_value import Summary, render, summary
-from models.evaluation.replay import TRAIN_SHARE, Answered
+from models.evaluation.label_value import ReplaySummary, render, summary
+from models.evaluation.replay import TRAIN_SHARE, ReplayedFrame
 from models.evaluation.replay import replay as replayed
 from models.vision.photo_files import exif_time
 from pipeline import topics
@@ -96,7 +96,7 @@ def replay(
         Console().print(Markdown(render(figures)))
 
 
-def line_of(answer: Answered) -> str:
+def line_of(answer: ReplayedFrame) -> str:
     """Return one frame's answer as one line."""
     now, before = (" > ".join(path) or "unknown" for path in (answer.path, answer.before))
     return f"{answer.file:<28} {now:<44} {answer.probability:4.2f}  before: {before:<44} {answer.rule}"
@@ -112,7 +112,7 @@ def _taken_s(file: Path) -> float | None:
     return None if taken is None else taken.timestamp()
 
 
-def _write(file: Path, figures: Summary) -> None:
+def _write(file: Path, figures: ReplaySummary) -> None:
     try:
         file.write_bytes(msgspec.json.format(msgspec.json.encode(figures), indent=2) + b"\n")
     except OSError as error:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from rich.console import Console
-from sample_labels import TOPIC, ack, answer, refusal
+from sample_label_deliveries import TOPIC, ack, answer, refusal
 from sample_messages import event_id, result, settings
 
 from agents.cli.labels.csv_file import read_labels

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sample_labels import ack, answer, given, refusal
+from sample_label_deliveries import ack, answer, given, refusal
 
 from agents.client.labelling import WINDOW, Labelling, replies_to_labels
 from agents.client.window import REPEAT_AFTER_S, DeliveryState
