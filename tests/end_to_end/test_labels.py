@@ -152,7 +152,7 @@ def test_a_csv_is_taken_row_by_row_and_a_review_line_by_line(shared: Stack, list
     file.write_text("event,label,under\n" + "".join(f"{','.join(row)}\n" for row in rows), encoding="utf-8")
     done = command(shared, "labels", "import", str(file), "--by", "cid")
     assert done.returncode == 2
-    assert "2 labels taken, 1 refused by the edge, 1 rows not sent" in done.stderr
+    assert "2 labels accepted, 1 refused by the edge, 1 rows not sent" in done.stderr
     assert "line 3: refused (unknown-label)" in done.stderr
     assert "line 4: " in done.stderr
     assert corrected(listener, events[2], "Genetta genetta").path == (
