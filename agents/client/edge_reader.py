@@ -116,7 +116,7 @@ class EdgeReader:
 
     def tree(self) -> Taxonomy:
         """Return the label tree with the labels that people brought here."""
-        return grown(load_taxonomy(), self._labels.brought_by_anyone())
+        return grown(load_taxonomy(), self._labels.new_label_votes())
 
 
 @contextmanager
