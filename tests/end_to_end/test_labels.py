@@ -135,7 +135,7 @@ def test_the_command_labels_the_last_event_and_says_what_became_of_it(
     assert "Panthera tigris" in wrong.stderr
     back = command(shared, "label", event, "--withdraw", "--by", "ben")
     assert back.returncode == 0, back.stderr
-    assert "taken back" in back.stdout
+    assert "withdrawn" in back.stdout
 
 
 def test_a_csv_is_taken_row_by_row_and_a_review_line_by_line(shared: Stack, listener: Listener) -> None:
