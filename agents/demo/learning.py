@@ -43,7 +43,7 @@ from pipeline.messages import Label, Result, Tier
 from pipeline.settings.settings import Settings
 
 if TYPE_CHECKING:
-    from models.train.pictures.data import Pack
+    from models.evaluation.photo_pack import Pack
 
 DEVICE: Final = "cam1"
 STREAMS: Final = tuple(f"photos{number}" for number in range(WINDOW))

@@ -1,8 +1,8 @@
 """The photos of `tierwise demo learning`: of species that its first model does not know, and of some that it knows.
 
-The photos are the training packs' (`models.train.pictures.data`: none ships with Tierwise). The first model, `before/`, was trained
-without them (`models.train.studies.without`); of each new species some photos are labelled and others are tests. They are of
-different splits of the packs, so that no burst of one animal is in both.
+The photos are those of the training packs (`models.evaluation.photo_pack`; none ships with Tierwise). The first model,
+`before/`, was trained without the new species (`models.train.studies.without`). Of each new species some photos are
+labelled and others are tests. They are of different splits of the packs, so that no burst of one animal is in both.
 
 Example::
 
@@ -23,7 +23,7 @@ from models.labels.taxonomy import Taxonomy, load_taxonomy
 from pipeline.errors import Stop
 
 if TYPE_CHECKING:
-    from models.train.pictures.data import Pack
+    from models.evaluation.photo_pack import Pack
 
 BEFORE: Final = Path(__file__).parent / "before"
 """A zoo of its own: the released model without the new species."""

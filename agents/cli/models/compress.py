@@ -4,7 +4,7 @@ $ tierwise models compress int8 mine.onnx --photos ~/photos      # a quarter of 
 $ tierwise models compress fp16 mine.onnx --photos ~/photos      # half of it; writes mine.fp16.onnx
 $ tierwise models compress prune --keep 0.75 --keep 0.5          # glimpse with fewer channels, trained a little longer
 
-All three need the `[train]` extra; without it they say so.
+All three need the `[train]` extra. `prune` also needs the training recipes, which only the repository holds.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def prune(
     epochs: Annotated[int, typer.Option(min=1, help="How long each smaller network is trained.")] = 3,
 ) -> None:
     """Train glimpse again with fewer channels: accuracy against size. Needs the data and the checkpoint of its training."""
-    pruning, training = (_needs_train(f"models.train.glimpse.{name}") for name in ("prune", "train"))
+    pruning, training = (_load(f"models.train.glimpse.{name}") for name in ("prune", "train"))
     sizes = pruning.prune(keep or (0.75, 0.5), training.Recipe(epochs, rate=pruning.REPAIR_RATE))
     text_console().print(Markdown(pruning.render(sizes)))
 
@@ -77,7 +77,7 @@ def _compress(
         raise Stop(
             f"--out {target} is the network itself: name another file, since the smaller network cannot be made large again"
         )
-    compress = _needs_train("models.train.compress")
+    compress = _load("models.imported.compress")
     batches = list(compress.calibration(network, photos, compress.Preparation(*preparation)))
     unfinished = target.with_name(f"unfinished.{target.name}")
     try:
@@ -91,16 +91,22 @@ def _compress(
     _report(compress, network, target, batches)
 
 
-def _needs_train(module: str) -> Any:
-    """Import a module of `models.train`. Raises `Stop` if its libraries are not installed."""
+def _load(module: str) -> Any:
+    """Import a module that needs the `[train]` extra, or the recipes. Raises `Stop` if either is missing."""
     import importlib
 
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name not in ("onnx", "torch"):
+        missing = error.name or ""
+        if missing.startswith("models.train"):
+            raise Stop(
+                "this command runs a training recipe, and the installed package holds none: "
+                "run it in a clone of the repository (make setup, then .venv/bin/tierwise)"
+            ) from error
+        if missing not in ("onnx", "torch"):
             raise
-        raise Stop(f"{error.name} is not installed; pip install 'tierwise[train]'") from error
+        raise Stop(f"{missing} is not installed; pip install 'tierwise[train]'") from error
 
 
 def _report(compress: Any, network: Path, target: Path, batches: Any) -> None:
