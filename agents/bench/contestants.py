@@ -1,9 +1,9 @@
 """Four ways to route the same records; `agents.bench.route` starts each of them as a process of its own.
 
-Run as a file, ``python contestants.py NAME JOB``, so that a peer's Python needs nothing but the peer: each imports its own
-library and nothing else. The job is JSON: address, count, input, outputs by privacy, folder. A contestant routes that many
-records by their header ``privacy`` and prints ``{"wall_s", "cpu_s"}`` between its first record and the acknowledgement of
-its last.
+Run as a file, ``python contestants.py NAME JOB``, so that a peer's Python needs nothing but the peer: each imports
+its own library and nothing else. The job is JSON: address, count, input, outputs by privacy, folder. A contestant
+routes that many records by their header ``privacy`` and prints ``{"wall_s", "cpu_s"}`` between its first record and
+the acknowledgement of its last.
 """
 
 from __future__ import annotations

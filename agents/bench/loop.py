@@ -1,10 +1,10 @@
 """The cost of learning: a million features to a head, a federated round's bytes, an edge's increment.
 
-* **Head**: `features` labelled events are summed and solved, beside reading them once: as the trainer reads them (each a `Labelled`
-  record, decoded) and as bare bytes of a file. Processor time of one thread.
-* **Round**: the golden set, dealt to ten sites by species, so that no two sites see the same ones. Ours is one round: each site
-  sends its packed sums. FedAvg (softmax regression, one pass a round) sends weights up and down every round, until it is as accurate,
-  for `ROUNDS` rounds at most.
+* **Head**: `features` labelled events are summed and solved, beside reading them once: as the trainer reads them
+  (each a `Labelled` record, decoded) and as bare bytes of a file. Processor time of one thread.
+* **Round**: the golden set, dealt to ten sites by species, so that no two sites see the same ones. Ours is one round:
+  each site sends its packed sums. FedAvg (softmax regression, one pass a round) sends weights up and down every
+  round, until it is as accurate, for `ROUNDS` rounds at most.
 * **Increment**: `models.site_learning.site_model` learns a label behind its gate, with twenty visits held back.
 
 Source: McMahan et al. 2017 (FedAvg, arXiv:1602.05629).
@@ -63,7 +63,7 @@ def measured(features: int) -> dict[str, Any]:
     return {"head": head(features), "round": federated(), "increment": increment(), "goals": GOALS}
 
 
-# --- a million features ------------------------------------------------------------------------------------------------
+# --- a million features ---------------------------------------------------------------------------------------
 
 
 def head(features: int) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def _record(at: int, data: bytes, space: str) -> bytes:
     return msgspec.msgpack.encode(record)
 
 
-# --- a federated round ---------------------------------------------------------------------------------------------------
+# --- a federated round ----------------------------------------------------------------------------------------
 
 
 def federated() -> dict[str, Any]:
@@ -185,7 +185,7 @@ def _inputs(vectors: NDArray[np.uint8]) -> Floats:
     return np.hstack([x, np.ones((len(x), 1), np.float32)])
 
 
-# --- an edge's increment -------------------------------------------------------------------------------------------------
+# --- an edge's increment --------------------------------------------------------------------------------------
 
 
 def increment() -> dict[str, Any]:

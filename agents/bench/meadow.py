@@ -15,8 +15,8 @@ from agents.up.plan import ROLE_NAMES
 from models.vision import images
 
 DEVICES: Final = 16
-"""Cameras, and frames under way at once: every tier is busy, and no two frames of one camera come so close together that
-they are one sighting."""
+"""Cameras, and frames under way at once: every tier is busy, and frames of one camera come far enough apart to be
+sightings of their own."""
 DISTINCT: Final = 12
 """Different frames of a camera; then they repeat."""
 CAT_PX: Final = 280
@@ -74,7 +74,7 @@ def devices() -> list[str]:
 
 
 def pictures(device: int) -> list[bytes]:
-    """Return JPEGs of one fixed camera: a cat walks through a meadow; each camera sees other moments of the same walk."""
+    """Return JPEGs of one fixed camera: a cat walks through a meadow; each camera sees other moments of the walk."""
     width, height = FRAME_PX
     meadow = cv2.resize(images.decode((photo_folder() / "grass.png").read_bytes()), FRAME_PX)
     cat = images.shrink(images.decode((photo_folder() / "chelsea.png").read_bytes()), CAT_PX)

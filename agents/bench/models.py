@@ -1,8 +1,8 @@
 """The processor time of each model, beside one pass of the backbone, which most of them use.
 
 Processor time of one thread (`time.process_time`), so that a busy machine changes little; models take turns, round by
-round, so that a change of load hits all alike. A frame is 640x480 and grey: the content of a picture changes the time of no
-model but the people detector, which is listed by itself.
+round, so that a change of load hits all alike. A frame is 640x480 and grey: the content of a picture changes the time
+of no model but the people detector, which is listed by itself.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ REGION: Final = Box(0.25, 0.25, 0.75, 0.75)
 
 
 def run(rounds: int = ROUNDS) -> dict[str, Any]:
-    """Measure the median processor time a call, in milliseconds, its ratio to one pass of the backbone, and bytes on disk."""
+    """Measure milliseconds of processor time a call, the ratio to one pass of the backbone, and bytes on disk."""
     cv2.setNumThreads(0)
     calls = contestants()
     times: dict[str, list[float]] = {name: [] for name in calls}

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
 
             sys.exit(print_health(words[1]))
-        # A command reports problems itself; without a handler, Python prints the lines of libraries. Roles set up their own.
+        # A command reports problems itself; without this handler, Python prints the lines of libraries.
         logging.getLogger().addHandler(logging.NullHandler())
         words, notice = renewed(words)
         if notice:

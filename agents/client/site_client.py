@@ -139,7 +139,7 @@ class SiteClient:
         return self._answer(Capture(photo.name, topic, photo.read_bytes()))
 
     def publish_reading(self, value: float, stream: str, unit: str = "") -> Result:
-        """Publish a reading as this sensor (``device/stream``), and return the last answer. Raises as `publish_photo`."""
+        """Publish a reading as this sensor, and return the last answer. Raises as `publish_photo`."""
         device, _, name = stream.partition("/")
         return self._answer(reading(self.settings.site, device, name, value, unit))
 

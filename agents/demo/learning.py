@@ -2,7 +2,7 @@
 
 ::
 
-    photos ──MQTT──> answers (before) ──labels by MQTT──> join ──> trainer ──> signed release ──> edge, cloud ──> answers (after)
+    photos ──MQTT──> answers (before) ──labels──> join ──> trainer ──> signed release ──> edge, cloud ──> answers
 
 Everything is as in production: the roles are the real ones, nothing is started again, and the answers are read from the
 site's broker.
@@ -259,7 +259,7 @@ class LearningDemo:
             f"{self._wanted.folder / 'tierwise.toml'}` and {self.settings.data_dir / 'logs'} show why"
         )
 
-    # --- the worth of the labels ---------------------------------------------------------------------------------------
+    # --- the worth of the labels ---------------------------------------------------------------------------------
 
     def _worth(
         self,

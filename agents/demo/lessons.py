@@ -30,7 +30,7 @@ BEFORE: Final = Path(__file__).parent / "before"
 
 SEED: Final = 20
 SPARE: Final = 1.5
-"""Photos to publish for each label: the device takes some for persons and keeps their features, so they cannot be labelled."""
+"""Photos to publish for each label: the device takes some for persons, and keeps their features to itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """The photos before the demo's cameras: from scikit-image's wheel, panned and zoomed as a camera would see them.
 
-The photos are in the public domain or CC0, as scikit-image's documentation of `skimage.data` says: the cat Chelsea (CC0, Stéfan
-van der Walt), the astronaut Eileen Collins (NASA, public domain), a cup of coffee (CC0, Rachel Michetti). They are read from
-the installed wheel; no photo is part of Tierwise.
+The photos are in the public domain or CC0, as scikit-image's documentation of `skimage.data` says: the cat Chelsea
+(CC0, Stéfan van der Walt), the astronaut Eileen Collins (NASA, public domain), a cup of coffee (CC0, Rachel
+Michetti). They are read from the installed wheel; no photo is part of Tierwise.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ class TrafficTally:
         return not (self._unacknowledged or self._unanswered or self._pending)
 
     def answers(self, event: str) -> list[Result]:
-        """Return the newest answer of each tier about an event, in the order of the tiers; the highest revision counts."""
+        """Return the newest answer of each tier about an event, in the order of the tiers."""
         with self._lock:
             return [self._answers[event][tier] for tier in Tier if tier in self._answers[event]]
 

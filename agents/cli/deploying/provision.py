@@ -126,7 +126,7 @@ def _read(file: Path) -> str:
 
 
 def _write(file: Path, content: str) -> None:
-    """Write a file completely or not at all. All may read it: its folder admits only its service and us, who are two users."""
+    """Write a file completely or not at all. All may read it: its folder admits only its service and us."""
     fresh = file.with_name(f".{file.name}.new")
     try:
         fresh.write_text(content, "utf-8")

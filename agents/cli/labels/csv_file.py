@@ -78,7 +78,9 @@ def import_csv(
 
 
 def read_labels(file: Path, find: Find, by: str) -> tuple[list[LabelDelivery], list[str]]:
-    """Read a file's labels in its order, and a line about each row that cannot be used; `by`: who labels, if no row says.
+    """Read the labels of a file in its order, and a line about each row that cannot be used.
+
+    `by` is the person of rows that name none.
 
     Raises
     ------
@@ -92,7 +94,7 @@ def read_labels(file: Path, find: Find, by: str) -> tuple[list[LabelDelivery], l
     bad: list[str] = []
     for position, (number, row) in enumerate(rows):
         try:
-            # A millisecond apart: of two rows about one event by one person the later counts, however often both are sent.
+            # A millisecond apart: of two rows about one event by one person, the later counts.
             at_s = parse_time(row["time"]) if row["time"] else time.time() - (len(rows) - position) / 1000
             labels.append(_label(number, row, clock.rfc3339(at_s), find, by))
         except (ValueError, OverflowError, OSError):
@@ -123,7 +125,7 @@ def _label(number: int, row: dict[str, str], time: str, find: Find, by: str) -> 
 
 
 def _rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield line numbers and values, stripped. Missing values are empty; values without a column stand under `EXTRA`."""
+    """Yield line numbers and values, stripped. Missing values are empty; `EXTRA` holds values without a column."""
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
             reader = csv.DictReader(lines, restkey=EXTRA, restval="", strict=True)

@@ -8,9 +8,9 @@
       picture: data/device/pictures/0193f0b8-….jpg
     label> red fox
 
-It shows the edge's label requests; without any, the answers that the edge was least sure of. Run it where the edge runs,
-as its user. Pictures are shown if the device agent runs here as the same user. Labels are typed, or come from a file, a
-line each.
+It shows the edge's label requests; without any, the answers that the edge was least sure of. Run it where the edge
+runs, as its user. Pictures are shown if the device agent runs here as the same user. Labels are typed, or come from a
+file, a line each.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ STYLES: Final = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
 def doctor(as_json: AsJson = False, settings: SettingsFile = None) -> None:
-    """Check Python, packages, settings, ports, brokers, models, keys, disk and clock; say how to repair what is wrong."""
+    """Check Python, packages, settings, ports, brokers, models, keys, disk and clock; say how to repair them."""
     console = text_console()
     failed = False
     for check in examine(settings):

@@ -58,7 +58,7 @@ def prune(
     keep: Annotated[list[float] | None, typer.Option(help="Share of the channels to keep.")] = None,
     epochs: Annotated[int, typer.Option(min=1, help="How long each smaller network is trained.")] = 3,
 ) -> None:
-    """Train glimpse again with fewer channels: accuracy against size. Needs the data and the checkpoint of its training."""
+    """Train glimpse again with fewer channels. Needs the data and the checkpoint of its training."""
     pruning, training = (_load(f"models.train.glimpse.{name}") for name in ("prune", "train"))
     sizes = pruning.prune(keep or (0.75, 0.5), training.Recipe(epochs, rate=pruning.REPAIR_RATE))
     text_console().print(Markdown(pruning.render(sizes)))

@@ -155,7 +155,7 @@ def _smoke(folder: Path | None) -> Sequence[Path]:
 
 
 def _intake(mean: str, std: str) -> Intake:
-    """Return the preparation for a mean and a standard deviation of values 0 to 1, as most training code writes them."""
+    """Return the preparation for a mean and a standard deviation of values 0 to 1."""
     return Intake("rgb", _three(mean or "0,0,0", "--mean"), _three(std or "1,1,1", "--std"))
 
 

@@ -5,8 +5,8 @@ cloud, this machine: lite0@3 serves, canary of lite0@4
   why: shadow-over: 12 events compared; alike: kingdom 100% of 12
 edge, home: lite0@4 serves, promoted
 
-It asks the roles of this machine over HTTP, and reads the files of those that do not run. Of sites it reads the status that
-their broker retains.
+It asks the roles of this machine over HTTP, and reads the files of those that do not run. Of sites it reads the
+status that their broker retains.
 """
 
 from __future__ import annotations

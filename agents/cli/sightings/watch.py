@@ -1,7 +1,7 @@
 """`tierwise watch`: what the site sees, refined in place when deeper tiers answer.
 
-Without options a row is a sighting (all frames of one visit) or a sensor; with `--frames` a row is a frame or a reading.
-The id at the end of a row names the event for `tierwise label` and `tierwise sightings picture`.
+Without options a row is a sighting (all frames of one visit) or a sensor; with `--frames` a row is a frame or a
+reading. The id at the end of a row names the event for `tierwise label` and `tierwise sightings picture`.
 """
 
 from __future__ import annotations

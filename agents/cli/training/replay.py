@@ -66,7 +66,7 @@ def replay(
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: as many as cores.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Learn a fixed camera's place from the labels of some visits, and answer the others: a line a frame, then a summary."""
+    """Learn a fixed camera's place from the labels of some visits; answer the others, and sum up."""
     if not topics.is_name(stream):
         raise Stop(
             f"--stream {stream!r}: use a-z, 0-9, - and _, at most 63 characters, first a letter or digit"

@@ -117,7 +117,7 @@ def forget(
     site: Annotated[str, typer.Option(help="All events of a site, and the sums that it sent.")] = "",
     settings: SettingsFile = None,
 ) -> None:
-    """Remove an event, a device or a site from all that was learned, exactly and for good; the next release is without it."""
+    """Remove an event, a device or a site from all that was learned, for good. The next release is without it."""
     named = [(kind, name) for kind, name in (("event", event), ("device", device), ("site", site)) if name]
     if len(named) != 1 or device.count("/") != (1 if device else 0):
         raise Stop("give one of --event ID, --device SITE/DEVICE and --site SITE")
