@@ -25,7 +25,13 @@ from agents.cli.models_status import status
 from agents.cli.models_train import forget, train, trainings
 from agents.cli.options import AsJson, SettingsFile
 from agents.rollout.imported_models import registry_of
-from agents.rollout.inventory import Here, is_release, kept_by, release_of, releases_here
+from agents.rollout.inventory import (
+    LocalRelease,
+    is_release_title,
+    local_release,
+    local_releases,
+    serving_state,
+)
 from models.imported.registry import CARD, Entry
 from models.labels.taxonomy import load_taxonomy
 from models.manifest import Manifest, digest
@@ -49,7 +55,7 @@ def list_models(as_json: AsJson = False, settings: SettingsFile = None) -> None:
     if as_json:
         for manifest, where in _all(loaded):
             typer.echo(msgspec.json.encode(_told(manifest, where)))
-        for here in releases_here(loaded).values():
+        for here in local_releases(loaded).values():
             typer.echo(msgspec.json.encode(_told_release(here)))
     else:
         table = Table()
@@ -65,7 +71,7 @@ def list_models(as_json: AsJson = False, settings: SettingsFile = None) -> None:
                 manifest.space or "",
                 escape(manifest.terms),
             )
-        for here in releases_here(loaded).values():
+        for here in local_releases(loaded).values():
             release = here.release
             roles = [role for role in here.where if _serves(loaded, role) == release.version]
             table.add_row(
@@ -90,7 +96,7 @@ def show(title: Title, as_json: AsJson = False, settings: SettingsFile = None) -
                 manifest.read(file)
             _show(manifest, "zoo", (manifest.folder / CARD).read_text("utf-8"), as_json)
             return
-    if is_release(loaded, title) and (here := release_of(loaded, title)) is not None:
+    if is_release_title(loaded, title) and (here := local_release(loaded, title)) is not None:
         if as_json:
             typer.echo(msgspec.json.encode(_told_release(here)))
         else:
@@ -169,11 +175,11 @@ def _told(manifest: Manifest, where: str) -> dict[str, object]:
 
 def _serves(settings: Settings, role: str) -> int:
     """The release that a role of this machine serves; 0: the shipped model."""
-    kept = kept_by(settings, role)
+    kept = serving_state(settings, role)
     return kept.serving if kept is not None else 0
 
 
-def _told_release(here: Here) -> dict[str, object]:
+def _told_release(here: LocalRelease) -> dict[str, object]:
     release = here.release
     return {
         "name": release.title,

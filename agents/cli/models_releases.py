@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from agents.cli.options import AsJson, SettingsFile
-from agents.rollout.inventory import Here, base_title, release_of, repository_here
+from agents.rollout.inventory import LocalRelease, base_title, local_release, local_repository
 from models.heads.delta import Delta, between
 from models.heads.release import HeadRelease
 from models.releases.targets import CANARY_S, CANARY_SHARE, MODEL, Current
@@ -30,7 +30,7 @@ Why = Annotated[str, typer.Option(help="What people and statuses are told.")]
 
 def explain(title: Title, as_json: AsJson = False, settings: SettingsFile = None) -> None:
     """Which events, labels, code, parent and figures made a release."""
-    here = release_of(Settings.load(settings), title)
+    here = local_release(Settings.load(settings), title)
     if here is None:
         raise Stop(f"{title} was shipped: `tierwise models show {MODEL}` tells how it was made")
     if as_json:
@@ -39,7 +39,7 @@ def explain(title: Title, as_json: AsJson = False, settings: SettingsFile = None
         _explain(Console(highlight=False), here)
 
 
-def _explain(console: Console, here: Here) -> None:
+def _explain(console: Console, here: LocalRelease) -> None:
     release, lineage = here.release, here.release.lineage
     facts = {
         "parent": lineage.parent,
@@ -86,7 +86,7 @@ def diff(
 
 
 def _release(settings: Settings, title: str) -> HeadRelease | None:
-    here = release_of(settings, title)
+    here = local_release(settings, title)
     return here.release if here is not None else None
 
 
@@ -135,7 +135,7 @@ def rollback(
 ) -> None:
     """Sign that an older one is to serve: it takes effect at every tier as soon as that hears of it."""
     loaded = Settings.load(settings)
-    current = repository_here(loaded).current
+    current = local_repository(loaded).current
     if current is None or not current.version:
         raise Stop(f"{base_title(loaded)} is to serve already: there is nothing to go back from")
     target = to or _parent(loaded, current)
@@ -159,7 +159,7 @@ def _serve(
     canary_share: float = CANARY_SHARE,
     canary_s: float = CANARY_S,
 ) -> None:
-    repository = repository_here(settings)
+    repository = local_repository(settings)
     version = _version(settings, title)
     if version and version not in repository.versions:
         there = ", ".join(
@@ -179,12 +179,12 @@ def _serve(
 
 
 def _send(settings: Settings) -> None:
-    from agents.releases.publisher import ReleaseFeed
+    from agents.releases.publisher import ReleasePublisher
     from pipeline.kafka import Producer
 
     producer = Producer(settings.kafka, "tierwise-models")
     try:
-        ReleaseFeed(repository_here(settings), settings.kafka, producer).send()
+        ReleasePublisher(local_repository(settings), settings.kafka, producer).send()
     finally:
         producer.close(1.0)
 

@@ -25,7 +25,7 @@ from rich.table import Table
 from agents.cli.options import AsJson, SettingsFile
 from agents.client.connection import at_site
 from agents.role.run_file import ask_health, running
-from agents.rollout.inventory import TAKERS, base_title, kept_by
+from agents.rollout.inventory import RELEASE_ROLES, base_title, serving_state
 from agents.trainer.reports import Reports
 from models.releases.targets import MODEL
 from pipeline import topics
@@ -71,8 +71,8 @@ def status(as_json: AsJson = False, settings: SettingsFile = None) -> None:
 
 def _here(settings: Settings) -> Iterator[Stand]:
     """The roles of this machine; its edge's own word on its site's broker says the same, and more."""
-    for role in TAKERS:
-        told, kept = running(settings.data_dir, role), kept_by(settings, role)
+    for role in RELEASE_ROLES:
+        told, kept = running(settings.data_dir, role), serving_state(settings, role)
         if told is not None and told.port is not None:
             ready, parts = ask_health(told.port)
             update = Update(

@@ -18,7 +18,7 @@ from rich.markdown import Markdown
 from agents.cli.options import AsJson, SettingsFile
 from agents.role import exit_codes
 from agents.role.run_file import running
-from agents.trainer.reports import Forget, Kept, Reports
+from agents.trainer.reports import ForgetRequest, Reports, TrainingRecord
 from pipeline import topics
 from pipeline.errors import Retry, Stop
 from pipeline.ids import is_event_id
@@ -91,8 +91,8 @@ def forget(
     if wrong or (device and not all(device.split("/"))):
         raise Stop(f"{device or site}: names of sites and devices are of a-z, 0-9, - and _")
     loaded = Settings.load(settings)
-    Reports(loaded.data_dir).ask_to_forget(
-        msgspec.convert({"kind": named[0][0], "name": named[0][1]}, Forget)
+    Reports(loaded.data_dir).request_forgetting(
+        msgspec.convert({"kind": named[0][0], "name": named[0][1]}, ForgetRequest)
     )
     print(f"asked to forget {named[0][0]} {named[0][1]}: the trainer does it and trains without it")
     _say_if_nobody_trains(loaded)
@@ -106,7 +106,7 @@ def _say_if_nobody_trains(settings: Settings) -> None:
         )
 
 
-def _show(kept: Kept, as_json: bool) -> None:
+def _show(kept: TrainingRecord, as_json: bool) -> None:
     if as_json:
         print(msgspec.json.encode(kept).decode())
         return

@@ -27,7 +27,7 @@ from agents.client.publishing import WINDOW, Item, Publishing, State
 from agents.demo.lessons import BEFORE, Amounts, Photo, Photos, chosen
 from agents.demo.run import free_ports
 from agents.demo.worth import LAST, Share, Worth, nearest_mean, share
-from agents.rollout.promoted_store import ServingFiles
+from agents.rollout.promoted_store import PromotedStore
 from agents.up.plan import ROLE_NAMES, plan
 from agents.up.supervisor import News, Supervisor
 from models.heads.release import HeadRelease
@@ -359,7 +359,7 @@ def _shows(species: str, photo: Photo) -> bool:
 
 def serving(settings: Settings, role: str, base: str) -> HeadRelease | None:
     """The release that a role of this machine answers by, as its folder says; None: the first model."""
-    files = ServingFiles(settings.data_dir / role, base)
+    files = PromotedStore(settings.data_dir / role, base)
     version = files.read().serving
     return files.release(version) if version else None
 

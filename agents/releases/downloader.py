@@ -2,7 +2,7 @@
 
 ::
 
-    MQTT release/metadata/{file}  --> Inbox --> Trust (verified, on the disk)
+    MQTT release/metadata/{file}  --> MetadataInbox --> Trust (verified, on the disk)
     Trust names a file that is not here --> Wishes --> MQTT release/want/{site}
     MQTT release/chunk/{site}     --> Blobs (<digest>.part, then <digest>)
 
@@ -49,7 +49,7 @@ LOOK_S: Final = 1.0
 """The same, while there is no connection."""
 
 
-class Inbox:
+class MetadataInbox:
     """Metadata as they came: of anybody, unverified, bounded. They are retained, so that each connect brings them all."""
 
     def __init__(self) -> None:
@@ -88,7 +88,7 @@ class Download:
         self._inner = inner
         self._clock = clock
         self._lock = threading.Lock()
-        self._inbox = Inbox()
+        self._inbox = MetadataInbox()
         self._blobs = Blobs(folder / "files")
         self._wishes = Wishes(settings.releases.bytes_per_s)
         self._connection: Connection | None = None

@@ -76,7 +76,7 @@ class Mirror:
         self.blobs.keep_only({key.partition("/")[0] for key in self._live})
 
     def offered(self) -> dict[str, bytes]:
-        """Metadata that lead to each other, in the order in which to hand them on; none while some are missing."""
+        """Metadata that lead to each other, in the order in which to hand them on; none while some are record_changes."""
         metadata = self._metadata if self._complete else {}
         try:
             snapshot = f"{_version(metadata['timestamp.json'], 'snapshot.json')}.snapshot.json"
@@ -104,7 +104,7 @@ class Mirror:
             self._pending.pop(next(iter(self._pending)))
 
 
-class Following:
+class MirrorFollower:
     """Keeps a mirror up to date, on a thread of its own; `looked` is told there, every second or so, whether anything came."""
 
     def __init__(self, kafka: KafkaSettings, folder: Path, name: str, looked: Callable[[bool], None]) -> None:
@@ -153,7 +153,7 @@ class Following:
         self.state = state
 
 
-def cloud_source(settings: Settings, clock: Clock) -> tuple[Following, VerifiedSource]:
+def cloud_source(settings: Settings, clock: Clock) -> tuple[MirrorFollower, VerifiedSource]:
     """What the cloud's updates ask, and what keeps it up to date: start and stop that with the role."""
     folder = settings.data_dir / "cloud" / "releases"
 
@@ -164,7 +164,7 @@ def cloud_source(settings: Settings, clock: Clock) -> tuple[Following, VerifiedS
         if came:
             source.arrived.set()
 
-    following = Following(settings.kafka, folder / "files", "cloud-releases", looked)
+    following = MirrorFollower(settings.kafka, folder / "files", "cloud-releases", looked)
     trust = Trust(folder, lambda: settings.releases_root, following.mirror.read, clock)
     source = VerifiedSource(trust, following.mirror.blobs, fetch)
     return following, source

@@ -7,7 +7,7 @@
 
 It compares with what is in Kafka, so that a kill in between leaves nothing to repair: call it again::
 
-    feed = ReleaseFeed(repository, settings.kafka, producer)
+    feed = ReleasePublisher(repository, settings.kafka, producer)
     feed.keep_up()       # at the start, after each change, and every minute: it also signs anew what is about to expire
 """
 
@@ -35,7 +35,7 @@ WARN_DAYS: Final = 60
 """A root whose keys are in a drawer is told of from then on."""
 
 
-class ReleaseFeed:
+class ReleasePublisher:
     """One trainer's. It compares with all of Kafka after a start, and after that only when the repository changed."""
 
     def __init__(self, repository: Repository, kafka: KafkaSettings, producer: Producer) -> None:
@@ -75,7 +75,7 @@ class ReleaseFeed:
         if metadata["timestamp.json"] == self._sent:
             return 0
         there = read_all(self._kafka, topics.MODELS)
-        changes = list(missing(metadata, files, {key.decode(): value for key, value in there.items()}))
+        changes = list(record_changes(metadata, files, {key.decode(): value for key, value in there.items()}))
         for start in range(0, len(changes), AT_ONCE):
             batch = changes[start : start + AT_ONCE]
             refused = self._producer.deliver([gate.clear_release(key, value) for key, value in batch])
@@ -87,7 +87,7 @@ class ReleaseFeed:
         return len(changes)
 
 
-def missing(
+def record_changes(
     metadata: Mapping[str, bytes], files: Mapping[str, bytes], there: Mapping[str, bytes]
 ) -> Iterator[tuple[str, bytes | None]]:
     """What Kafka lacks, in an order in which what leads to something comes after it; then what it has too much."""

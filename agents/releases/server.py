@@ -16,7 +16,7 @@ from typing import Final
 
 import structlog
 
-from agents.releases.mirror import Following
+from agents.releases.mirror import MirrorFollower
 from pipeline import messages, topics
 from pipeline.errors import Rejected, Retry
 from pipeline.files.chunk_requests import CHUNK_BYTES
@@ -36,7 +36,7 @@ class ReleaseServer:
     """One gateway's."""
 
     def __init__(self, kafka: KafkaSettings, folder: Path) -> None:
-        self._following = Following(kafka, folder, "gateway-releases", self._retain)
+        self._following = MirrorFollower(kafka, folder, "gateway-releases", self._retain)
         self._connection: Connection | None = None
         self._connects = 0
         self._told: dict[str, bytes] = {}

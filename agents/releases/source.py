@@ -64,7 +64,7 @@ class ReleaseSource(Protocol):
 
 
 Fetch = Callable[[Collection[File]], None]
-"""Called with the files that are missing: asks for them, and raises `Retry` or `Rejected` to say how that goes."""
+"""Called with the files that are record_changes: asks for them, and raises `Retry` or `Rejected` to say how that goes."""
 
 Keep = Callable[[Collection[str]], None]
 """Told the digests of all files that are good now, where a tier's own files are its to remove."""
@@ -103,7 +103,7 @@ class VerifiedSource:
 
     def _gather(self, wanted: Mapping[str, File]) -> dict[str, bytes]:
         found = {name: self._blobs.read(file.digest) for name, file in wanted.items()}
-        if missing := [wanted[name] for name, data in found.items() if data is None]:
-            self._fetch(missing)
-            raise Retry(f"{len(missing)} of {len(wanted)} files are on their way")
+        if record_changes := [wanted[name] for name, data in found.items() if data is None]:
+            self._fetch(record_changes)
+            raise Retry(f"{len(record_changes)} of {len(wanted)} files are on their way")
         return {name: data for name, data in found.items() if data is not None}

@@ -2,7 +2,7 @@
 
 ::
 
-    labelled ──> Fold (sums and offsets, one transaction) ──> trigger? ──> Workshop.train ──> Repository (signed)
+    labelled ──> Fold (sums and offsets, one transaction) ──> trigger? ──> TrainingPipeline.train ──> Repository (signed)
     sums ──────┘                                                                └─> reports         └──> models
 
 One thread reads, one trains, releases and sends. Nothing that serves depends on it: killed at any point, it goes on from
@@ -22,13 +22,13 @@ from typing import Final
 import prometheus_client
 import structlog
 
-from agents.releases.publisher import ReleaseFeed
+from agents.releases.publisher import ReleasePublisher
 from agents.role.kafka_wait import await_topics
 from agents.role.lifecycle import Health
 from agents.role.telemetry import Metrics
 from agents.trainer.reports import FOLDER, Reports
-from agents.trainer.training_run import Workshop
-from agents.trainer.triggers import Seen, Trigger, Wishes, due, is_ripe
+from agents.trainer.training_run import TrainingPipeline
+from agents.trainer.triggers import FoldState, Trigger, TriggerSettings, due, is_ripe
 from models.labels.rank_under import Placing
 from models.releases.repository import Repository
 from models.shipped import load_zoo
@@ -89,7 +89,7 @@ class Trainer:
             self._fold = Fold(path, base.sums.space, base.sums.dimension, Placing(base.tree))
         except SpaceMismatch as error:
             raise Stop(f"{error}; what Kafka still holds is folded anew") from None
-        self._workshop = Workshop(
+        self._workshop = TrainingPipeline(
             base,
             zoo.golden(),
             Repository.open(settings.releases_dir, folder / "keys" / "releases", self._clock),
@@ -98,7 +98,7 @@ class Trainer:
             self._clock,
         )
         self._producer = Producer(settings.kafka, "tierwise-trainer")
-        self._feed = ReleaseFeed(self._workshop.repository, settings.kafka, self._producer)
+        self._feed = ReleasePublisher(self._workshop.repository, settings.kafka, self._producer)
         self._threads = [
             threading.Thread(target=self._read, name="fold", daemon=True),
             threading.Thread(target=self._work, name="training", daemon=True),
@@ -209,7 +209,7 @@ class Trainer:
         self._doing = "stopping"
 
     def _forget(self) -> None:
-        for what, path in self._workshop.reports.to_forget():
+        for what, path in self._workshop.reports.forget_requests():
             try:
                 events = self._fold.forget(**{what.kind: what.name})
                 log.info("forgotten", kind=what.kind, name=what.name, events=events)
@@ -227,10 +227,10 @@ class Trainer:
             return None
         labelled = self._fold.since(last.changes)
         wrong = sum(is_wrong(workshop.base.tree.paths.get(label, (label,)), path) for label, path in labelled)
-        seen = Seen(
+        seen = FoldState(
             changes, self._fold.events(), self._clock.now(), wish.reason if wish else "", len(labelled), wrong
         )
-        wishes = Wishes(workshop.settings.labels, workshop.settings.every_h)
+        wishes = TriggerSettings(workshop.settings.labels, workshop.settings.every_h)
         trigger = due(seen, last, wishes, workshop.base.tree.paths)
         self._doing = f"about to begin: {trigger.reason}" if trigger else self._waiting()
         return trigger

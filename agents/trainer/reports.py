@@ -7,7 +7,7 @@
     <data>/trainer/forget/*.json                   somebody asks that an event, a device or a site be taken out
 
     reports = Reports(settings.data_dir)
-    reports.last                       # Kept(number=7, outcome="released", title="lite0@3", ...)
+    reports.last                       # TrainingRecord(number=7, outcome="released", title="lite0@3", ...)
     reports.ask("before the weekend")  # what `tierwise models train` does
 """
 
@@ -21,30 +21,30 @@ from typing import Final, Literal
 
 import msgspec
 
-from agents.trainer.triggers import Last
+from agents.trainer.triggers import LastTraining
 from models.training.report import TrainingReport, render
 from pipeline import clock
 from pipeline.errors import Stop
 from pipeline.files import private_files
 
 FOLDER: Final = "trainer"
-WISH: Final = "train-now.json"
+REQUEST_FILE: Final = "train-now.json"
 DIGITS: Final = 4
 
 
-class Forget(msgspec.Struct, frozen=True):
+class ForgetRequest(msgspec.Struct, frozen=True):
     """What is to be taken out of all that was learned, for good."""
 
     kind: Literal["event", "device", "site"]
     name: str
 
 
-class Wish(msgspec.Struct, frozen=True):
+class TrainingRequest(msgspec.Struct, frozen=True):
     id: str
     reason: str
 
 
-class Kept(msgspec.Struct, frozen=True, kw_only=True):
+class TrainingRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One training, and what came of it."""
 
     number: int
@@ -87,18 +87,18 @@ class Reports:
 
     def __init__(self, data_dir: Path) -> None:
         self._folder = data_dir / FOLDER / "reports"
-        self._wish = data_dir / FOLDER / WISH
+        self._wish = data_dir / FOLDER / REQUEST_FILE
         self._forget = data_dir / FOLDER / "forget"
 
     # --- reports -----------------------------------------------------------------------------------------------
 
-    def __iter__(self) -> Iterator[Kept]:
+    def __iter__(self) -> Iterator[TrainingRecord]:
         """All of them, the oldest first."""
         for path in self._paths():
             yield _read(path)
 
     @property
-    def last(self) -> Kept | None:
+    def last(self) -> TrainingRecord | None:
         paths = self._paths()
         return _read(paths[-1]) if paths else None
 
@@ -107,17 +107,17 @@ class Reports:
         return sorted(self._folder.glob("[0-9]*.json"), key=lambda path: (len(path.stem), path.stem))
 
     @property
-    def seen(self) -> Last:
+    def seen(self) -> LastTraining:
         """What the last training saw: the triggers count from there."""
         last = self.last
-        return Last(last.changes, last.events, clock.seconds(last.time)) if last else Last()
+        return LastTraining(last.changes, last.events, clock.seconds(last.time)) if last else LastTraining()
 
     @property
     def next_number(self) -> int:
         last = self.last
         return last.number + 1 if last else 1
 
-    def keep(self, kept: Kept) -> None:
+    def keep(self, kept: TrainingRecord) -> None:
         """Write a report, for good; and let go of the wish that it answers."""
         private_files.make_folder(self._folder)
         name = f"{kept.number:0{DIGITS}d}"
@@ -129,41 +129,41 @@ class Reports:
 
     # --- wishes ------------------------------------------------------------------------------------------------
 
-    def ask(self, reason: str) -> Wish:
+    def ask(self, reason: str) -> TrainingRequest:
         """Ask the trainer for a training, now."""
-        wish = Wish(uuid.uuid4().hex, reason)
+        wish = TrainingRequest(uuid.uuid4().hex, reason)
         private_files.make_folder(self._wish.parent)
         _write(self._wish, msgspec.json.encode(wish))
         return wish
 
-    def wish(self) -> Wish | None:
+    def wish(self) -> TrainingRequest | None:
         """What is asked for and not answered yet."""
         try:
-            return msgspec.json.decode(self._wish.read_bytes(), type=Wish)
+            return msgspec.json.decode(self._wish.read_bytes(), type=TrainingRequest)
         except FileNotFoundError:
             return None
         except msgspec.DecodeError:  # somebody's `touch`: that is a wish, too
-            return Wish("", "by hand")
+            return TrainingRequest("", "by hand")
 
-    def ask_to_forget(self, what: Forget) -> None:
+    def request_forgetting(self, what: ForgetRequest) -> None:
         """The trainer does it next, and trains without it."""
         private_files.make_folder(self._forget)
         _write(self._forget / f"{uuid.uuid4().hex}.json", msgspec.json.encode(what))
 
-    def to_forget(self) -> list[tuple[Forget, Path]]:
+    def forget_requests(self) -> list[tuple[ForgetRequest, Path]]:
         """What is to be forgotten, and the file to remove when it is."""
         found = []
         for path in sorted(self._forget.glob("*.json")):
             try:
-                found.append((msgspec.json.decode(path.read_bytes(), type=Forget), path))
+                found.append((msgspec.json.decode(path.read_bytes(), type=ForgetRequest), path))
             except (OSError, msgspec.DecodeError) as error:
                 raise Stop(f"{path} does not say what to forget ({error}): remove it") from None
         return found
 
 
-def _read(path: Path) -> Kept:
+def _read(path: Path) -> TrainingRecord:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Kept)
+        return msgspec.json.decode(path.read_bytes(), type=TrainingRecord)
     except (OSError, msgspec.DecodeError) as error:
         raise Stop(f"{path} is no report of a training ({error}): move it away") from None
 

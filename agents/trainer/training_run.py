@@ -16,7 +16,7 @@ import structlog
 
 from agents.role.dead_letters import INTERNAL_ERROR
 from agents.role.telemetry import version
-from agents.trainer.reports import Kept, Reports
+from agents.trainer.reports import Reports, TrainingRecord
 from agents.trainer.triggers import Trigger
 from models.heads.base import HeadBase
 from models.heads.golden_set import GoldenSet
@@ -41,7 +41,7 @@ SHIPPED = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Workshop:
+class TrainingPipeline:
     """What a training works with."""
 
     base: HeadBase
@@ -51,7 +51,7 @@ class Workshop:
     settings: TrainerSettings
     clock: Clock
 
-    def train(self, snapshot: Snapshot, trigger: Trigger, wish: str = "") -> Kept:
+    def train(self, snapshot: Snapshot, trigger: Trigger, wish: str = "") -> TrainingRecord:
         """Train, release or refuse, and keep the report."""
         started_s = self.clock.monotonic()
         number = max([self.base.manifest.version, *self.repository.versions]) + 1
@@ -82,7 +82,7 @@ class Workshop:
         ) as error:  # else the role would end, start again, and meet the same events first thing
             log.exception("a training met a bug of ours")
             why = (f"{INTERNAL_ERROR}: {type(error).__name__}, see the log",)
-        kept = Kept(
+        kept = TrainingRecord(
             number=self.reports.next_number,
             time=clocks.rfc3339(self.clock.now()),
             rule=trigger.rule,

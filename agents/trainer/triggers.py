@@ -2,8 +2,8 @@
 
 ::
 
-    >>> seen = Seen(changes=31, events={"Felis catus": 25}, now_s=90_000.0)
-    >>> due(seen, Last(changes=0, events={}, time_s=80_000.0), Wishes(labels=30, every_h=0), known={"Felis catus"})
+    >>> seen = FoldState(changes=31, events={"Felis catus": 25}, now_s=90_000.0)
+    >>> due(seen, LastTraining(changes=0, events={}, time_s=80_000.0), TriggerSettings(labels=30, every_h=0), known={"Felis catus"})
     Trigger(rule='new-labels', reason='31 labels since the last training; 30 are asked for')
 
 The first rule that holds is told, in the order of `RULES`. Labels come in bursts, so what was triggered waits until they have
@@ -32,7 +32,7 @@ class Trigger(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class FoldState:
     """What is there now. `changes` and `events` are the fold's; `wrong` of `judged` events since the last training were
     labelled otherwise than they had been answered.
     """
@@ -47,7 +47,7 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Last:
+class LastTraining:
     """What the last training saw; before the first, nothing."""
 
     changes: int = 0
@@ -55,18 +55,18 @@ class Last:
     time_s: float = 0.0
 
 
-class Wishes(NamedTuple):
+class TriggerSettings(NamedTuple):
     """Of the settings."""
 
     labels: int
     every_h: float
 
 
-def _by_hand(seen: Seen, _last: Last, _wishes: Wishes, _known: Collection[str]) -> str:
+def _by_hand(seen: FoldState, _last: LastTraining, _wishes: TriggerSettings, _known: Collection[str]) -> str:
     return seen.asked
 
 
-def _new_class(seen: Seen, last: Last, _wishes: Wishes, known: Collection[str]) -> str:
+def _new_class(seen: FoldState, last: LastTraining, _wishes: TriggerSettings, known: Collection[str]) -> str:
     grown = sorted(
         label
         for label, count in seen.events.items()
@@ -75,13 +75,13 @@ def _new_class(seen: Seen, last: Last, _wishes: Wishes, known: Collection[str]) 
     return f"{', '.join(grown)}: new, and {CLASS_EVENTS} events show it" if grown else ""
 
 
-def _drift(seen: Seen, _last: Last, _wishes: Wishes, _known: Collection[str]) -> str:
+def _drift(seen: FoldState, _last: LastTraining, _wishes: TriggerSettings, _known: Collection[str]) -> str:
     if seen.wrong >= DRIFT_EVENTS and seen.wrong >= DRIFT_SHARE * seen.judged:
         return f"{seen.wrong} of {seen.judged} events labelled since the last training had been answered otherwise"
     return ""
 
 
-def _new_labels(seen: Seen, last: Last, wishes: Wishes, _known: Collection[str]) -> str:
+def _new_labels(seen: FoldState, last: LastTraining, wishes: TriggerSettings, _known: Collection[str]) -> str:
     count = seen.changes - last.changes
     return (
         f"{count} labels since the last training; {wishes.labels} are asked for"
@@ -90,7 +90,7 @@ def _new_labels(seen: Seen, last: Last, wishes: Wishes, _known: Collection[str])
     )
 
 
-def _schedule(seen: Seen, last: Last, wishes: Wishes, _known: Collection[str]) -> str:
+def _schedule(seen: FoldState, last: LastTraining, wishes: TriggerSettings, _known: Collection[str]) -> str:
     if (
         not wishes.every_h
         or seen.changes == last.changes
@@ -101,7 +101,9 @@ def _schedule(seen: Seen, last: Last, wishes: Wishes, _known: Collection[str]) -
     return f"{seen.changes - last.changes} labels, and {wishes.every_h:g} hours since the last training"
 
 
-RULES: Final[tuple[tuple[str, Callable[[Seen, Last, Wishes, Collection[str]], str]], ...]] = (
+RULES: Final[
+    tuple[tuple[str, Callable[[FoldState, LastTraining, TriggerSettings, Collection[str]], str]], ...]
+] = (
     ("by-hand", _by_hand),
     ("new-class", _new_class),
     ("drift", _drift),
@@ -110,7 +112,9 @@ RULES: Final[tuple[tuple[str, Callable[[Seen, Last, Wishes, Collection[str]], st
 )
 
 
-def due(seen: Seen, last: Last, wishes: Wishes, known: Collection[str]) -> Trigger | None:
+def due(
+    seen: FoldState, last: LastTraining, wishes: TriggerSettings, known: Collection[str]
+) -> Trigger | None:
     """Why to train now, or None. `known` are the labels that the shipped model answers."""
     for rule, holds in RULES:
         if reason := holds(seen, last, wishes, known):

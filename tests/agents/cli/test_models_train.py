@@ -9,7 +9,7 @@ import pytest
 
 from agents.cli import main
 from agents.role import exit_codes
-from agents.trainer.reports import Forget, Kept, Reports
+from agents.trainer.reports import ForgetRequest, Reports, TrainingRecord
 
 
 @pytest.fixture
@@ -30,8 +30,8 @@ def run(*words: str) -> int:
     return int(ended.value.code or 0)
 
 
-def kept(number: int) -> Kept:
-    return Kept(
+def kept(number: int) -> TrainingRecord:
+    return TrainingRecord(
         number=number,
         time="2026-05-01T12:00:00.000Z",
         rule="new-labels",
@@ -77,7 +77,7 @@ def test_reports_are_listed_and_shown(
 
 def test_one_thing_is_forgotten_at_a_time(settings: str, reports: Reports) -> None:
     assert run("forget", "--device", "home/cam1", "--settings", settings) == 0
-    assert [what for what, _ in reports.to_forget()] == [Forget("device", "home/cam1")]
+    assert [what for what, _ in reports.forget_requests()] == [ForgetRequest("device", "home/cam1")]
     for wrong in (
         [],
         ["--event", "e", "--site", "s"],
@@ -89,7 +89,7 @@ def test_one_thing_is_forgotten_at_a_time(settings: str, reports: Reports) -> No
         ["--site", "s", "--device", "a/b"],
     ):
         assert run("forget", *wrong, "--settings", settings) == exit_codes.STOP
-    assert len(reports.to_forget()) == 1
+    assert len(reports.forget_requests()) == 1
 
 
 def test_without_a_training_the_list_says_so(settings: str, capsys: pytest.CaptureFixture[str]) -> None:

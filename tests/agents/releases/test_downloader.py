@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sample_releases import FILES, Cloud, current
 
-from agents.releases.downloader import FILES_MAX, Download, Inbox
+from agents.releases.downloader import FILES_MAX, Download, MetadataInbox
 from models.releases.repository import LIFE_S
 from pipeline import messages, topics
 from pipeline.errors import Rejected, Retry
@@ -244,7 +244,7 @@ def test_endless_metadata_are_cut_off_when_they_come_and_refused(edge: Edge, nam
 
 
 def test_more_files_of_metadata_than_there_can_be_are_not_kept() -> None:
-    inbox = Inbox()
+    inbox = MetadataInbox()
     for number in range(1, FILES_MAX + 10):
         inbox.put(f"{number}.root.json", b"{}")
     assert inbox.read(f"{FILES_MAX + 5}.root.json") is None

@@ -10,7 +10,7 @@ import pytest
 from sample_releases import Cloud
 
 from agents.releases.mirror import PENDING_MAX, Mirror
-from agents.releases.publisher import missing
+from agents.releases.publisher import record_changes
 from pipeline.files.blobs import sha256
 from pipeline.files.release_names import PART_BYTES, parts
 
@@ -39,7 +39,7 @@ def feed(mirror: Mirror, records: list[tuple[str, bytes | None]]) -> None:
 
 def test_a_repository_sent_and_taken_in_any_order_is_the_same(mirror: Mirror, cloud: Cloud) -> None:
     metadata, files = cloud.repository.published()
-    records = list(missing(metadata, files, {}))
+    records = list(record_changes(metadata, files, {}))
     random.Random(3).shuffle(records)
     feed(mirror, records)
     assert mirror.offered() == metadata
@@ -68,7 +68,7 @@ def test_while_the_topic_is_read_from_its_beginning_no_older_metadata_are_shown(
     cloud: Cloud, tmp_path: Path
 ) -> None:
     starting = Mirror(tmp_path / "starting")
-    feed(starting, list(missing(*cloud.repository.published(), {})))
+    feed(starting, list(record_changes(*cloud.repository.published(), {})))
     assert (starting.offered(), starting.read("timestamp.json")) == ({}, None)
     starting.tidy()
     assert starting.offered() == cloud.repository.published()[0]
@@ -114,10 +114,10 @@ def test_parts_that_never_become_a_file_do_not_pile_up(mirror: Mirror) -> None:
 
 def test_only_what_kafka_lacks_is_sent_and_what_is_too_much_is_taken_back(cloud: Cloud) -> None:
     metadata, files = cloud.repository.published()
-    there = {key: value for key, value in missing(metadata, files, {}) if value is not None}
-    assert list(missing(metadata, files, there)) == []
+    there = {key: value for key, value in record_changes(metadata, files, {}) if value is not None}
+    assert list(record_changes(metadata, files, there)) == []
     cloud.release(2, {"sums.bin": b"small"})
-    changes = list(missing(*cloud.repository.published(), there))
+    changes = list(record_changes(*cloud.repository.published(), there))
     keys = [key for key, _ in changes]
     gone = [key for key, value in changes if value is None]
     assert keys.index("3.targets.json") < keys.index("3.snapshot.json") < keys.index("timestamp.json")
@@ -131,6 +131,6 @@ def test_versions_are_told_by_the_files_not_by_their_number(mirror: Mirror, clou
     """Ten comes after nine."""
     for version in range(2, 12):
         cloud.repository.release(version, {"sums.bin": b"%d" % version}, cloud.repository.current)  # type: ignore[arg-type]
-    feed(mirror, list(missing(*cloud.repository.published(), {})))
+    feed(mirror, list(record_changes(*cloud.repository.published(), {})))
     snapshot = next(name for name in mirror.offered() if name.endswith("snapshot.json"))
     assert json.loads(mirror.offered()[snapshot])["signed"]["version"] == 12

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from agents.trainer.reports import FOLDER, WISH, Forget, Kept, Reports
-from agents.trainer.triggers import Last
+from agents.trainer.reports import FOLDER, REQUEST_FILE, ForgetRequest, Reports, TrainingRecord
+from agents.trainer.triggers import LastTraining
 from pipeline.errors import Stop
 
 NOON_S = 1_777_636_800.0
 
 
-def kept(number: int, wish: str = "", why: tuple[str, ...] = ()) -> Kept:
-    return Kept(
+def kept(number: int, wish: str = "", why: tuple[str, ...] = ()) -> TrainingRecord:
+    return TrainingRecord(
         number=number,
         time="2026-05-01T12:00:00.000Z",
         rule="new-labels",
@@ -32,11 +32,11 @@ def kept(number: int, wish: str = "", why: tuple[str, ...] = ()) -> Kept:
 
 def test_reports_are_kept_in_order_for_programs_and_for_people(tmp_path: Path) -> None:
     reports = Reports(tmp_path)
-    assert (reports.last, reports.seen, reports.next_number) == (None, Last(), 1)
+    assert (reports.last, reports.seen, reports.next_number) == (None, LastTraining(), 1)
     reports.keep(kept(1, why=("too-few-events: none",)))
     reports.keep(kept(2))
     assert list(Reports(tmp_path)) == [kept(1, why=("too-few-events: none",)), kept(2)]
-    assert reports.seen == Last(60, {"cat": 60}, NOON_S)
+    assert reports.seen == LastTraining(60, {"cat": 60}, NOON_S)
     assert reports.next_number == 3
     folder = tmp_path / FOLDER / "reports"
     assert sorted(path.name for path in folder.iterdir()) == ["0001.json", "0001.md", "0002.json", "0002.md"]
@@ -58,7 +58,7 @@ def test_a_wish_stands_until_its_own_report_is_there(tmp_path: Path) -> None:
 def test_an_empty_file_is_a_wish_too(tmp_path: Path) -> None:
     reports = Reports(tmp_path)
     (tmp_path / FOLDER).mkdir()
-    (tmp_path / FOLDER / WISH).touch()
+    (tmp_path / FOLDER / REQUEST_FILE).touch()
     wish = reports.wish()
     assert wish and wish.reason == "by hand"
     reports.keep(kept(1, wish=wish.id))
@@ -67,13 +67,13 @@ def test_an_empty_file_is_a_wish_too(tmp_path: Path) -> None:
 
 def test_what_is_to_be_forgotten_stands_until_its_file_is_removed(tmp_path: Path) -> None:
     reports = Reports(tmp_path)
-    assert reports.to_forget() == []
-    reports.ask_to_forget(Forget("device", "home/cam1"))
-    ((what, path),) = Reports(tmp_path).to_forget()
-    assert what == Forget("device", "home/cam1")
+    assert reports.forget_requests() == []
+    reports.request_forgetting(ForgetRequest("device", "home/cam1"))
+    ((what, path),) = Reports(tmp_path).forget_requests()
+    assert what == ForgetRequest("device", "home/cam1")
     path.write_text('{"kind": "planet", "name": "x"}')
     with pytest.raises(Stop, match="remove it"):
-        reports.to_forget()
+        reports.forget_requests()
 
 
 def test_a_file_that_is_no_report_is_named(tmp_path: Path) -> None:

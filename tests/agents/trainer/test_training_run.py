@@ -11,7 +11,7 @@ import pytest
 from sample_labelled import NEW, events, labelled, vectors
 
 from agents.trainer.reports import Reports
-from agents.trainer.training_run import Workshop, about_of, held_of, limits_of
+from agents.trainer.training_run import TrainingPipeline, about_of, held_of, limits_of
 from agents.trainer.triggers import Trigger
 from models.labels.rank_under import Placing
 from models.releases.repository import Repository
@@ -28,21 +28,25 @@ BY_HAND = Trigger("by-hand", "to see")
 
 
 @pytest.fixture
-def workshop(tmp_path: Path) -> Workshop:
+def workshop(tmp_path: Path) -> TrainingPipeline:
     zoo = load_zoo()
     repository = Repository.open(tmp_path / "releases", tmp_path / "keys", SystemClock())
-    return Workshop(zoo.base(), zoo.golden(), repository, Reports(tmp_path), TrainerSettings(), SystemClock())
+    return TrainingPipeline(
+        zoo.base(), zoo.golden(), repository, Reports(tmp_path), TrainerSettings(), SystemClock()
+    )
 
 
 @pytest.fixture
-def fold(workshop: Workshop, tmp_path: Path) -> Iterator[Fold]:
+def fold(workshop: TrainingPipeline, tmp_path: Path) -> Iterator[Fold]:
     sums = workshop.base.sums
     fold = Fold(tmp_path / "fold.db", sums.space, sums.dimension, Placing(workshop.base.tree))
     yield fold
     fold.close()
 
 
-def test_nothing_to_learn_from_is_a_failed_training_with_its_report(workshop: Workshop, fold: Fold) -> None:
+def test_nothing_to_learn_from_is_a_failed_training_with_its_report(
+    workshop: TrainingPipeline, fold: Fold
+) -> None:
     kept = workshop.train(fold.snapshot(), BY_HAND, wish="w1")
     assert (kept.outcome, kept.title, kept.wish) == ("failed", "lite0@3", "w1")
     assert kept.why[0].startswith("too-few-events: ")
@@ -58,13 +62,13 @@ def taught(fold: Fold) -> Snapshot:
     return fold.snapshot()
 
 
-def test_a_golden_set_of_another_space_fails_the_training(workshop: Workshop, fold: Fold) -> None:
+def test_a_golden_set_of_another_space_fails_the_training(workshop: TrainingPipeline, fold: Fold) -> None:
     other = replace(workshop, golden=replace(workshop.golden, space="other"))
     kept = other.train(taught(fold), BY_HAND)
     assert (kept.outcome, kept.why[0].partition(":")[0]) == ("failed", "golden-mismatch")
 
 
-def test_a_bug_fails_one_training_and_not_the_role(workshop: Workshop, fold: Fold) -> None:
+def test_a_bug_fails_one_training_and_not_the_role(workshop: TrainingPipeline, fold: Fold) -> None:
     broken = replace(workshop, golden=None)  # type: ignore[arg-type]  # that is the bug
     kept = broken.train(taught(fold), BY_HAND)
     assert (kept.outcome, kept.why[0].partition(":")[0]) == ("failed", "internal-error")
@@ -83,13 +87,13 @@ def test_a_training_is_given_the_judges_and_where_all_of_it_came_from(fold: Fold
     assert about.trigger == "by-hand: to see"
 
 
-def test_margins_of_the_settings_are_the_limits(workshop: Workshop) -> None:
+def test_margins_of_the_settings_are_the_limits(workshop: TrainingPipeline) -> None:
     assert limits_of(TrainerSettings()) == Limits()
     assert limits_of(TrainerSettings(person_margin=0.2)).person == 0.2
 
 
 def test_the_shipped_model_serves_until_something_was_released_and_after_a_rollback_to_it(
-    workshop: Workshop,
+    workshop: TrainingPipeline,
 ) -> None:
     assert workshop.serving() is None
     workshop.repository.serve(Current(version=0, why="back", by="ann"))
