@@ -1,4 +1,4 @@
-"""The trainer keeps Kafka up with its repository: it signs anew in time, and sends what changed and nothing else."""
+"""The publisher keeps Kafka up to date: it renews signatures in time, and sends only changes."""
 
 from __future__ import annotations
 
@@ -93,13 +93,13 @@ def test_after_kafka_was_away_all_of_it_is_sent(cloud: Cloud, feed: ReleasePubli
     assert feed.keep_up() == 4
 
 
-def test_a_record_that_kafka_refuses_is_told_by_its_name(feed: ReleasePublisher, topic: Topic) -> None:
+def test_a_record_that_kafka_refuses_is_reported_with_its_name(feed: ReleasePublisher, topic: Topic) -> None:
     topic.refuses = (Refused(0, "record-too-large", "over the limit"),)
     with pytest.raises(Rejected, match=r"1\.root\.json: over the limit"):
         feed.keep_up()
 
 
-def test_a_root_that_ends_soon_and_whose_keys_are_away_is_told_once(
+def test_a_root_that_ends_soon_and_whose_keys_are_away_is_reported_once(
     cloud: Cloud, feed: ReleasePublisher, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = cloud.repository._shelf.root().signed
@@ -108,4 +108,4 @@ def test_a_root_that_ends_soon_and_whose_keys_are_away_is_told_once(
     cloud.hand.turn(LIFE_S["root"] - WARN_DAYS * DAY_S + DAY_S)
     feed.keep_up()
     feed.keep_up()
-    assert capsys.readouterr().out.count("ends soon") == 1
+    assert capsys.readouterr().out.count("expires soon") == 1
