@@ -38,13 +38,13 @@ def train(
     """Ask the trainer of this data folder for a training. A running one begins at once, another one when it starts."""
     loaded = Settings.load(settings)
     reports = Reports(loaded.data_dir)
-    wish = reports.ask(reason)
+    request = reports.request_training(reason)
     if not wait:
         Console().print("asked; [bold]tierwise models trainings[/] shows what came of it")
         _say_if_nobody_trains(loaded)
         return
     deadline = time.monotonic() + wait
-    while (last := reports.last) is None or last.wish != wish.id:
+    while (last := reports.last) is None or last.wish != request.id:
         if time.monotonic() > deadline:
             raise Retry(
                 f"no report within {wait:g} s: see whether the trainer runs (`tierwise health`); the wish stands"

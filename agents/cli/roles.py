@@ -49,7 +49,7 @@ def trainer(
     if now:
         from agents.trainer.reports import Reports  # what trains imports more than the other roles need
 
-        Reports(Settings.load(settings).data_dir).ask("tierwise trainer --now")
+        Reports(Settings.load(settings).data_dir).request_training("tierwise trainer --now")
     _run("trainer", settings, parent_pid)
 
 

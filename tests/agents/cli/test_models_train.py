@@ -48,9 +48,9 @@ def kept(number: int) -> TrainingRecord:
 
 def test_a_training_is_asked_for_with_its_reason(settings: str, reports: Reports) -> None:
     assert run("train", "--reason", "before the weekend", "--settings", settings) == 0
-    wish = reports.wish()
-    assert wish is not None
-    assert wish.reason == "before the weekend"
+    request = reports.open_request()
+    assert request is not None
+    assert request.reason == "before the weekend"
 
 
 def test_who_waits_and_no_trainer_runs_is_told(
@@ -58,14 +58,14 @@ def test_who_waits_and_no_trainer_runs_is_told(
 ) -> None:
     assert run("train", "--wait", "0.1", "--settings", settings) == exit_codes.FAILED
     assert "the wish stands" in capsys.readouterr().err
-    assert reports.wish() is not None
+    assert reports.open_request() is not None
 
 
 def test_reports_are_listed_and_shown(
     settings: str, reports: Reports, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for number in (1, 2):
-        reports.keep(kept(number))
+        reports.add(kept(number))
     assert run("trainings", "--settings", settings) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
     assert run("trainings", "2", "--settings", settings) == 0
