@@ -6,9 +6,9 @@
     a signed file is missing here --> Wishes --> MQTT release/want/{site}
     MQTT release/chunk/{site}     --> Blobs (<digest>.part, then <digest>)
 
-It handles the messages of releases alone: `takes` names their topics, and the uplink's dispatcher passes them on. Nothing
-here has to be committed: after a kill, the broker still retains the metadata, and chunks are requested again. A message
-that cannot be used is ignored; `refresh` reports it::
+It handles the messages of releases alone: `takes` names their topics, and the uplink's dispatcher passes them on.
+Nothing here has to be committed: after a kill, the broker still retains the metadata, and chunks are requested again.
+A message that cannot be used is ignored; `refresh` reports it::
 
     download = Download(settings, lambda: settings.releases_root, clock)
     uplink = Connection(..., subscriptions=[..., *download.subscriptions], handler=UplinkDispatch(..., download))
@@ -51,7 +51,7 @@ OFFLINE_S: Final = 1.0
 
 
 class MetadataInbox:
-    """Unverified metadata from the broker, bounded in number and size. The broker sends all of it again at each connect."""
+    """Unverified metadata, bounded in number and size. The broker sends all of it again at each connect."""
 
     def __init__(self) -> None:
         self._files: dict[str, bytes] = {}

@@ -71,12 +71,12 @@ class Mirror:
             self._add(part, value)
 
     def tidy(self) -> None:
-        """Show metadata from now on, and remove files that Kafka no longer holds. Call it when all records were read."""
+        """Show metadata from now on, and remove files that Kafka no longer holds. Call it after reading all records."""
         self._complete = True
         self.blobs.keep_only({key.partition("/")[0] for key in self._live})
 
     def offered(self) -> dict[str, bytes]:
-        """Return a consistent set of metadata in the order in which to publish it; empty while a file is missing."""
+        """Return a consistent set of metadata, in the order of publishing; empty while a file is missing."""
         metadata = self._metadata if self._complete else {}
         try:
             snapshot = f"{_version(metadata['timestamp.json'], 'snapshot.json')}.snapshot.json"
@@ -161,7 +161,7 @@ class MirrorFollower:
 
 
 def cloud_source(settings: Settings, clock: Clock) -> tuple[MirrorFollower, VerifiedSource]:
-    """Return the follower that mirrors releases, and the source that reads them. Start and stop the follower with the role."""
+    """Return the follower that mirrors releases, and the source that reads them. The role starts the follower."""
     folder = settings.data_dir / "cloud" / "releases"
 
     def fetch(files: Collection[File]) -> None:

@@ -47,7 +47,7 @@ class ReleasePublisher:
         self._warned = False
 
     def keep_up(self) -> int:
-        """Renew signatures past half of their life, and send all changes, also those of another process. Raises as `send`."""
+        """Renew signatures past half of their life, and send all changes of any process. Raises as `send`."""
         if renewed := self._repository.renew():
             log.info("signatures of release metadata were renewed", roles=renewed)
         left_days = self._repository.root_left_s / DAY_S

@@ -63,7 +63,7 @@ class ReleaseServer:
     # --- metadata ------------------------------------------------------------------------------------------------
 
     def on_retained(self, name: str, data: bytes) -> None:
-        """Record that the broker retains this file, or no longer if `data` is empty. Any gateway may have published it."""
+        """Record that the broker retains this file from any gateway, or no longer if `data` is empty."""
         with self._lock:
             (self._retained.add if data else self._retained.discard)(name)
 

@@ -2,11 +2,11 @@
 
 ::
 
-    repository --> Kafka tierwise.models --> cloud's mirror   ------------------------> the cloud's VerifiedSource
-                                          -> gateway's mirror --MQTT metadata, chunks-> the edge's VerifiedSource
+    repository --> Kafka tierwise.models --> cloud's mirror   -------------------> the cloud's VerifiedSource
+                                          -> gateway's mirror --MQTT, in chunks--> the edge's VerifiedSource
 
-No call waits: a missing file is requested, and `Retry` reports the progress. `arrived` is set as soon as another call may
-return more. The caller waits on it with a timeout, since metadata also expires while nothing arrives::
+No call waits: a missing file is requested, and `Retry` reports the progress. `arrived` is set as soon as another call
+may return more. The caller waits on it with a timeout, since metadata also expires while nothing arrives::
 
     while not stopping:
         try:
@@ -93,7 +93,7 @@ class VerifiedSource:
         return Current.of(self._gather({CURRENT: targets[CURRENT]})[CURRENT])
 
     def files(self, version: int) -> Mapping[str, bytes]:
-        """See `ReleaseSource.files`. Files that were verified once are returned again, even offline and after expiry."""
+        """See `ReleaseSource.files`. Verified files are returned again, even offline and after expiry."""
         targets = self._trust.targets
         names = files_of(version, targets)
         if not names:

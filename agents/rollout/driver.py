@@ -26,7 +26,7 @@ from agents.role.telemetry import Metrics
 from agents.rollout import state as rollout
 from agents.rollout.model_factory import ModelFactory, gained_labels, labels_of
 from agents.rollout.promoted_store import PendingCandidate, PromotedStore, ServingState
-from agents.rollout.rules import TRIALS, WORKING, RolloutStage, StageResult
+from agents.rollout.rules import MOST_TRIES, TRIALS, WORKING, RolloutStage, StageResult
 from agents.rollout.serving import Serving, Trial
 from agents.rollout.shadow import TrialTally
 from agents.rollout.state import RolloutState
@@ -200,7 +200,7 @@ class Updater(Generic[E]):
 
     def _verify(self) -> StageResult:
         assert self._state.candidate is not None
-        if self._state.tries > rollout.MOST_TRIES:
+        if self._state.tries > MOST_TRIES:
             return StageResult()
         version = self._state.candidate.version
         model = self._open_models.get(version)
@@ -259,9 +259,7 @@ class Updater(Generic[E]):
     def _to_store(self, state: RolloutState) -> ServingState:
         pending = None
         if state.candidate is not None:
-            pending = PendingCandidate(
-                rollout.target_key(state.candidate), min(state.tries, rollout.MOST_TRIES + 1)
-            )
+            pending = PendingCandidate(rollout.target_key(state.candidate), min(state.tries, MOST_TRIES + 1))
         return ServingState(
             base=self._factory.base,
             serving=state.serving,

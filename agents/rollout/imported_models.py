@@ -27,7 +27,7 @@ OpenEdgeModel = Callable[[HeadRelease | None], EdgeModel | ImportedFamilyModel]
 
 
 def edge_model_opener(zoo: Zoo, settings: Settings, title: str = "") -> OpenEdgeModel:
-    """Return the function that opens the edge's model: that of `title`, or else of the settings, or else the released one.
+    """Return the opener of the edge's model: the one of `title`, or else of the settings, or else the released one.
 
     Raises `Stop` if the registry cannot provide the model.
     """

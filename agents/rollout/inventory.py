@@ -59,7 +59,7 @@ def local_repository(settings: Settings) -> Repository:
 
 
 def serving_state(settings: Settings, role: str) -> ServingState | None:
-    """Return the state that a role of this machine stored: the serving and the refused releases. None: it never took one."""
+    """Return the serving state that a role of this machine stored, or None if the role never took a release."""
     folder = settings.data_dir / role
     if not (folder / HEADS).is_dir() and not (folder / SERVING).is_file():
         return None
@@ -97,7 +97,7 @@ def local_release(settings: Settings, title: str) -> LocalRelease | None:
 
 
 def is_release_title(settings: Settings, title: str) -> bool:
-    """Return whether a title has the form of a release's: the model's name with another version than the shipped one."""
+    """Return whether a title can be a release's: the model's name with another version than the shipped one."""
     name, _, version = title.partition("@")
     return name == MODEL and version.isdecimal() and title != base_title(settings)
 

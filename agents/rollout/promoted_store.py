@@ -71,7 +71,7 @@ class PromotedStore:
         self._base = base
 
     def read(self) -> ServingState:
-        """Return the last written state; the shipped model if there is none, if it is damaged, or of another base model."""
+        """Return the last written state. If that is absent, damaged or of another base model, version 0 serves."""
         shipped = ServingState(base=self._base)
         path = self._folder / SERVING
         try:
@@ -115,7 +115,7 @@ class PromotedStore:
         return found if found.version == version else None
 
     def keep(self, version: int, files: Mapping[str, bytes]) -> None:
-        """Store a release and return when all files are on the disk. On `Retry`, the disk failed and nothing was added."""
+        """Store a release and return when it is on the disk. On `Retry`, the disk failed and nothing was added."""
         heads = self._folder / HEADS
         try:
             private_files.make_folder(heads)

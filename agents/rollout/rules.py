@@ -290,7 +290,8 @@ RULES: Final[tuple[RolloutRule, ...]] = (
         "slower",
         TRIALS,
         RolloutStage.ROLLED_BACK,
-        f"the candidate's median time is above {LATENCY_FACTOR:g} times the serving model's, plus {LATENCY_SLACK_MS:g} ms",
+        f"the candidate's median time is above {LATENCY_FACTOR:g} times the serving model's, "
+        f"plus {LATENCY_SLACK_MS:g} ms",
         lambda c: c.judged and c.figures.ms_new > LATENCY_FACTOR * c.figures.ms_old + LATENCY_SLACK_MS,
         lambda c: f"median {c.figures.ms_new:.1f} ms, before {c.figures.ms_old:.1f} ms",
     ),

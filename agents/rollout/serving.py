@@ -51,7 +51,7 @@ class Trial(Generic[E]):
 
 @dataclass(frozen=True, slots=True)
 class _Arrangement(Generic[E]):
-    """The models that exist now. Replaced whole, by one assignment."""
+    """The models that exist now. One assignment replaces both."""
 
     model: E
     trial: Trial[E] | None = None
@@ -83,11 +83,6 @@ class Serving(Generic[E]):
     def model(self) -> E:
         """The serving model."""
         return self._now.model
-
-    @property
-    def trial(self) -> Trial[E] | None:
-        """The running trial."""
-        return self._now.trial
 
     # --- the hot path ------------------------------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ TIMES_KEPT: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class AnswerSummary:
-    """The parts of a prediction that are compared. `probability` is that of the most likely label at the tier's own rank."""
+    """The compared parts of a prediction. `probability` is that of the most likely label at the tier's own rank."""
 
     path: tuple[str, ...]
     probability: float

@@ -6,6 +6,7 @@
                         |           |          |          |
                         +--refused--+          +----------+--> rolled-back        the serving release stays
 
+    >>> from agents.rollout.rules import TrialFigures
     >>> state = RolloutState(serving=0)
     >>> target = Current(version=3, canary_s=20, why="9 new species", by="trainer")
     >>> state = named(state, target, now_s=0)
@@ -28,28 +29,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 
-from agents.rollout.rules import (
-    MOST_TRIES,
-    RULES,
-    WORKING,
-    RolloutStage,
-    StageContext,
-    StageResult,
-    TrialFigures,
-)
+from agents.rollout.rules import RULES, WORKING, RolloutStage, StageContext, StageResult
 from models.releases.targets import Current
-
-__all__ = [
-    "MOST_TRIES",
-    "RefusedRelease",
-    "RolloutStage",
-    "RolloutState",
-    "StageResult",
-    "TrialFigures",
-    "advance",
-    "named",
-    "takes",
-]
 
 REFUSED_KEPT = 20
 """The newest refused releases are remembered; no signed target names an older one again."""
@@ -68,7 +49,7 @@ class RefusedRelease:
 
 @dataclass(frozen=True, slots=True)
 class RolloutState:
-    """The serving version, the candidate, and the reason for the stage. Version 0 is the shipped model, without a release."""
+    """The serving version, the candidate, and the reason for the stage. Version 0 is the shipped model."""
 
     serving: int
     previous: int | None = None
@@ -100,7 +81,7 @@ def target_key(target: Current) -> str:
 
 
 def named(state: RolloutState, target: Current | None, now_s: float, tries: int = 0) -> RolloutState:
-    """Return the state after the signed target. `tries` counts the earlier starts that the end of the process cut short."""
+    """Return the state after a signed target. `tries` counts earlier tries during which the process ended."""
     if target is None or target == state.candidate:
         return state
     if target.version == state.serving or state.refusal(target) is not None:

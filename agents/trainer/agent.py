@@ -2,11 +2,11 @@
 
 ::
 
-    labelled ──> Fold (sums and offsets, one transaction) ──> trigger? ──> TrainingPipeline.train ──> Repository (signed)
-    sums ──────┘                                                                └─> records               └──> models
+    labelled ──> Fold (sums and offsets together) ──> trigger? ──> TrainingPipeline.train ──> Repository (signed)
+    sums ──────┘                                                        └─> records               └──> models
 
-One thread reads; another trains, signs and sends. No serving role depends on the trainer. After a kill, it continues from
-its fold and repeats a training without a record. A deployment has one trainer: two would sign conflicting releases.
+One thread reads; another trains, signs and sends. No serving role depends on the trainer. After a kill, it continues
+from its fold and repeats a training without a record. A deployment has one trainer: two would sign conflicting ones.
 
     $ tierwise trainer
     $ tierwise models train --reason "before the weekend"
@@ -281,7 +281,7 @@ class Trainer:
         )
 
     def _send(self, sent: str) -> str:
-        """Send the repository to Kafka if any process changed it since `sent`. Return the mark of the state that Kafka has."""
+        """Send the repository to Kafka if any process changed it since `sent`. Return the mark of the sent state."""
         mark = self._training.repository.mark
         if mark != sent:
             try:

@@ -175,7 +175,7 @@ def _read(path: Path) -> TrainingRecord:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write the complete file or nothing. Each process has its own draft, since several may write a request at a time."""
+    """Write the complete file or nothing. Each process has its own draft, since several may write a request."""
     fresh = path.with_suffix(f".{os.getpid()}")
     with fresh.open("wb") as file:
         file.write(data)

@@ -99,7 +99,7 @@ class TrainingPipeline:
         return record
 
     def serving(self) -> HeadRelease | None:
-        """Return the release that serves now; None for the shipped model, or if the release is of another base model."""
+        """Return the release that serves now; None for the shipped model, or if it is of another base model."""
         current = self.repository.current
         if current is None or current.version == SHIPPED:
             return None
