@@ -32,7 +32,7 @@ from agents.rollout.inventory import (
     local_releases,
     serving_state,
 )
-from models.imported.registry import CARD, Entry
+from models.imported.registry import CARD, ModelEntry
 from models.labels.taxonomy import load_taxonomy
 from models.manifest import Manifest, digest
 from models.shipped import BACKBONE, load_zoo
@@ -151,7 +151,7 @@ app.command()(forget)
 def _all(settings: Settings) -> Iterator[tuple[Manifest, str]]:
     """Manifests, and where each is from."""
     yield from ((manifest, "zoo") for manifest in load_zoo(settings.zoo_dir).manifests)
-    entries: tuple[Entry, ...] = registry_of(settings).entries()
+    entries: tuple[ModelEntry, ...] = registry_of(settings).entries()
     yield from ((entry.manifest, "registry") for entry in entries)
 
 
