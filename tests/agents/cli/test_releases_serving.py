@@ -189,7 +189,7 @@ def test_only_the_machine_with_the_keys_signs(
     words: tuple[str, ...], edges: PromotedStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("releases", *words) == 2
-    assert "no releases are signed here; do this on the machine where `tierwise trainer` runs" in (
+    assert "this machine signs no releases; run the command where `tierwise trainer` runs" in (
         capsys.readouterr().err
     )
 
