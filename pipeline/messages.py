@@ -175,45 +175,67 @@ class Levels(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Forecast(Message, frozen=True):
-    """Expected hourly means from `start` on, with the band that nine of ten hours should fall into."""
+    """Expected hourly means, with the band that nine of ten hours should fall into."""
 
     start: str
+    """Start of the first hour."""
     mean: tuple[float, ...]
+    """Expected mean of each hour."""
     low: tuple[float, ...]
+    """Lower end of the band."""
     high: tuple[float, ...]
+    """Upper end of the band."""
 
 
 class Result(Message, frozen=True, omit_defaults=True):
-    """One tier's answer about an event. Clients keep the highest revision of an event."""
+    """One tier's answer about an event. Clients keep the highest revision of each event."""
 
     event: str
+    """Id of the event (UUIDv7), made once, at capture or at the first agent."""
     time: str
+    """Time of the event."""
     site: str
     device: str
     stream: str
     sighting: str | None
+    """The first event of the frames that belong together. None for readings."""
     task: Task
+    """Question that the stream's models answer."""
     tier: Tier
+    """The tier that answers."""
     revision: int
+    """Number of the answer among those about this event: 1, 2, 3."""
     pending: Tier | None
-    """The tier that may still refine this answer, or None: this is the last word for now."""
+    """The tier that may still refine this answer. None: the answer is final for now."""
     rank: Rank
+    """Depth of the answer."""
     label: str
+    """The answer; `unknown` if the tier will not guess."""
     path: tuple[str, ...]
+    """The answer from the kingdom down."""
     probability: float
+    """Calibrated probability of the label."""
     privacy: Privacy
+    """How far this answer may travel in the clear."""
     rule: str
-    """Name of the rule (see `models.answering.cascade.RULES`) that stopped or forwarded the event here."""
+    """Name of the rule that stopped or forwarded the event here; see
+    [architecture](../architecture.md#the-rules-of-the-cascade)."""
     reason: str
+    """The same decision in words."""
     model: str
+    """Name and version of the model that answered."""
     latency_ms: float
-    """From the event's receipt by the device agent to this answer, by this tier's clock."""
+    """Time from the event's receipt by the device agent to this answer, by this tier's clock."""
     value: float | None = None
+    """Value of a reading, where its level allows it."""
     unit: str | None = None
+    """Unit of the value."""
     room: str | None = None
+    """Room of the sensor."""
     forecast: Forecast | None = None
+    """Expected readings of the next day."""
     flags: tuple[str, ...] = ()
-    """What was odd about the event and did not stop it: ``time-implausible``."""
+    """Oddities that did not stop the event, as `time-implausible`."""
 
     @property
     def source(self) -> str:
@@ -221,24 +243,30 @@ class Result(Message, frozen=True, omit_defaults=True):
 
 
 class SightingReport(Message, frozen=True):
-    """The consensus over a sighting's frames so far; `closed` when no further frame will join it."""
+    """The consensus over the frames of a sighting so far."""
 
     sighting: str
+    """Id of the sighting: its first event."""
     time: str
+    """Time of the first frame."""
     until: str
+    """Time of the last frame so far."""
     site: str
     device: str
     stream: str
     revision: int
+    """Number of this report about the sighting."""
     rank: Rank
     label: str
     path: tuple[str, ...]
     probability: float
     frames: int
+    """Number of frames so far."""
     agree: int
-    """How many frames' deepest answers lie on the consensus' path."""
+    """Number of frames whose deepest answers lie on the path of the consensus."""
     privacy: Privacy
     closed: bool
+    """Whether no further frame will join the sighting."""
     rule: str
     model: str
 
@@ -248,81 +276,110 @@ class SightingReport(Message, frozen=True):
 
 
 class Ack(Message, frozen=True):
-    """The device agent committed these events: nothing will lose them."""
+    """Acknowledgement: the agent committed these events to its disk, so they cannot get lost.
+
+    If no acknowledgement arrives within some seconds, publish again. Also the edge's answer to a label.
+    """
 
     ids: tuple[str, ...]
+    """Ids of the committed events."""
     topic: str
+    """Topic of the acknowledged message."""
     sha256: str = ""
-    """Of the payload, so that a publisher who sent no id recognises its own message."""
+    """Digest of the payload: a publisher that sent no id recognises its message by it."""
 
 
 class Refusal(Message, frozen=True):
-    """What bad input gets. Never its content."""
+    """Reason why an input was refused. It never holds content.
+
+    Inputs under an invalid device name are refused under the device `_`.
+    """
 
     reason: str
+    """Short name of the reason, as `image-truncated`."""
     detail: str
+    """What is wrong and what to do now."""
     topic: str
+    """Topic of the refused message."""
     size_bytes: int
+    """Size of its payload."""
     sha256: str
+    """Digest of its payload."""
     time: str
+    """Time of the refusal."""
 
 
 class Update(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Where a tier stands with a release of the heads: which one it tries, how far that is, and which rule said so."""
+    """State of a release at one tier: which release it tries, how far it got, and which rule decided."""
 
     stage: str
-    """``idle``, ``verifying``, ``smoke``, ``shadow``, ``canary``, ``promoted``, ``rolled-back``, ``refused``."""
+    """``idle``, ``verifying``, ``smoke``, ``shadow``, ``canary``, ``promoted``, ``rolled-back`` or ``refused``."""
     candidate: str = ""
-    """What is tried: ``lite0@3``."""
+    """The release that is tried, as ``lite0@3``."""
     since: str = ""
+    """Time at which this stage began."""
     rule: str = ""
-    """Name of the rule (see `agents.rollout.rules.RULES`) that led here."""
+    """Name of the rule that led here; see [releases](../explanation/taking-effect.md#the-rules)."""
     reason: str = ""
+    """The same decision in words."""
     previous: str = ""
-    """What is gone back to, if it must be."""
+    """The release that a rollback would return to."""
     refused: str = ""
     """The release that was refused or rolled back last, and why."""
     trouble: str = ""
-    """Why nothing newer is heard of, where that is not as it should be: ``expired-metadata: …``."""
+    """Why no newer release can arrive, as ``expired-metadata: …``. Empty if all is well."""
 
 
 class Status(Message, frozen=True):
-    """Retained; the last will says `offline`."""
+    """State of a role, published at each connection and retained. Its last will is `offline`."""
 
     state: str
+    """`online` or `offline`."""
     role: str
+    """The role that reports."""
     version: str
+    """Version of Tierwise."""
     time: str
+    """Time of this status."""
     models: tuple[str, ...] = ()
+    """Models that serve now."""
     backlog: int = 0
     """Records that wait for the next hop's acknowledgement."""
     update: Update | None = None
-    """Of a tier that takes releases: `models` says what serves, this what may serve next."""
+    """State of the next release, of tiers that take releases."""
 
 
 # --- labels, and what is asked of people ---------------------------------------------------------------------
 
 
 class Label(Message, frozen=True, omit_defaults=True):
-    """A person's word about an event. The last one by the same person counts; other persons' stand beside it."""
+    """A person's label of an event. The latest label of each person counts; labels of several persons coexist.
+
+    It is as private as the event's result. It leaves the site only if the event's feature may leave, too.
+    """
 
     event: str
+    """Id of the labelled event."""
     label: str | None
-    """Any label of the tree; None takes this person's earlier word back."""
+    """Any label of the tree. None withdraws this person's label."""
     by: str = ""
-    """Empty: anonymous, who is one person with all who give no name."""
+    """Name of the person. Empty: anonymous; all who give no name count as one person."""
     time: str = ""
-    """When it was said, RFC 3339; empty: when it was received. Of one person's words the latest counts."""
+    """Time of the label. Empty: time of receipt. Of one person's labels the latest counts."""
     under: str = ""
-    """Of a label that the tree lacks, where it belongs: ``Felidae``, or ``animal/Herpestidae`` for a family that is new."""
+    """Place of a label that the tree lacks: ``Felidae``, or ``animal/Herpestidae`` for a new family."""
     english: str = ""
-    """Its common name, if it is new."""
+    """Common name of a new label."""
 
 
 class Ask(Message, frozen=True):
-    """An event whose label would teach most: what the site's people are asked about, within a daily budget."""
+    """Request for the label of an event, within a daily budget: the events whose labels would teach most.
+
+    Sent when the sighting is over. A label of any of its frames answers it. Persons are never asked about.
+    """
 
     event: str
+    """Id of the event to label."""
     time: str
     site: str
     device: str
@@ -333,24 +390,30 @@ class Ask(Message, frozen=True):
     probability: float
     privacy: Privacy
     rule: str
+    """`unsure-and-new` or `drifting`."""
     reason: str
+    """The same in words."""
     budget_left: int
+    """Requests left today."""
 
 
 class Drift(Message, frozen=True):
-    """A stream, a class or a tier that is no longer what it was, and what was done about it."""
+    """A stream that changed, or a camera that is broken. It holds numbers only."""
 
     time: str
     site: str
     device: str
     stream: str
     rule: str
-    """``confidence-fell``, ``unknown-rose``, ``feature-moved``, ``labels-disagree``; ``camera-dark``, ``-blurred``, ``-frozen``,
-    ``-moved``: a broken camera is no drift of what it sees."""
+    """Name of the change or of the camera fault; see [drift](../explanation/drift.md)."""
     signal: str
+    """The number that changed."""
     before: float
+    """Its usual value."""
     now: float
+    """Its value now."""
     reason: str
+    """The same in words."""
     privacy: Privacy
 
 
@@ -358,7 +421,7 @@ class Drift(Message, frozen=True):
 
 
 class DiscoveryDevice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What an entity belongs to, as Home Assistant shows it."""
+    """The device that an entity belongs to, as Home Assistant shows it."""
 
     identifiers: tuple[str, ...]
     name: str
@@ -367,15 +430,18 @@ class DiscoveryDevice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 
 
 class DiscoveryOrigin(msgspec.Struct, frozen=True, kw_only=True):
-    """Who says so."""
+    """The program that announces the entity."""
 
     name: str = "Tierwise"
     sw_version: str = ""
 
 
 class Discovery(Message, frozen=True, omit_defaults=True):
-    """One entity of Home Assistant's MQTT discovery: where its state stands, and how to read it there. Retained; it holds
-    names and topics, and nothing that was observed. Fields as Home Assistant documents them."""
+    """One entity of Home Assistant's MQTT discovery: its state topic, and how to read it. Retained.
+
+    It holds names and topics, no observations. Fields as Home Assistant documents them. A stream whose answers are
+    user-private has no entity.
+    """
 
     name: str
     unique_id: str
@@ -389,7 +455,7 @@ class Discovery(Message, frozen=True, omit_defaults=True):
     payload_on: str = ""
     payload_off: str = ""
     off_delay: int = 0
-    """Seconds after which a binary sensor turns off by itself; 0: never."""
+    """Seconds after which a binary sensor turns off by itself. 0: never."""
     device_class: str = ""
     state_class: str = ""
     unit_of_measurement: str = ""
@@ -401,55 +467,74 @@ class Discovery(Message, frozen=True, omit_defaults=True):
 
 
 class Crop(msgspec.Struct, frozen=True, tag="crop"):
-    """Pixels around what moved."""
+    """Pixels around the movement."""
 
     jpeg: bytes
+    """The pixels."""
     box: tuple[float, float, float, float]
-    """left, top, right, bottom as shares of the frame's width and height."""
+    """Left, top, right and bottom as shares of the frame's width and height."""
 
 
 class Vector(msgspec.Struct, frozen=True, tag="vector"):
     """A feature in place of pixels: uint8 components of the named space."""
 
     space: str
+    """Name of the feature space. Vectors of two spaces are never compared."""
     data: bytes
+    """One byte a component."""
 
 
 class Report(msgspec.Struct, frozen=True, tag="report"):
-    """A sensor's report by exception: the value that changed, and the count and sums of all readings since the
-    last report (this one included), so that hourly means stay exact."""
+    """A sensor's report by exception: the changed value, with count and sums of all readings since the last report.
+
+    The sums keep hourly means exact.
+    """
 
     value: float
+    """The value that changed."""
     unit: str
+    """Unit of all values."""
     count: int
+    """Number of readings since the last report."""
     total: float
+    """Their sum."""
     low: float
+    """Their minimum."""
     high: float
+    """Their maximum."""
 
 
 class Event(Packed, frozen=True):
-    """The device's answer about one event, and what the edge needs to refine it."""
+    """The device's answer about one event, with what the edge needs to refine it."""
 
     result: Result
+    """The device's answer."""
     boot: int
+    """Number of the device agent's start."""
     sequence: int
+    """Number of the event since that start; both order the events of a stream."""
     received_s: float
-    """When the device agent received it, UTC seconds: latencies are counted from here, by each tier's own clock."""
+    """Time of receipt by the device agent, UTC seconds. Each tier counts its latency from here by its own clock."""
     wants: Rank
+    """Deepest rank that the stream's owner needs."""
     levels: Levels
+    """Level of each kind of record."""
     person: float = 0.0
     """Probability that a person is anywhere in the frame."""
     room: str | None = None
+    """Room of the sensor."""
     body: Crop | Vector | Report | None = None
+    """Pixels, vector or sensor report. None: nothing that may reach the edge."""
     sealed: tuple[Envelope, ...] = ()
     """Records above the edge's level that their user lets travel, sealed on the device."""
     v: int = VERSION
 
 
 class EventAck(Packed, frozen=True):
-    """The edge committed these events."""
+    """The edge committed these events; the device may forget them."""
 
     ids: tuple[str, ...]
+    """Event and revision of each, as `0193…/1`."""
     v: int = VERSION
 
 
@@ -457,23 +542,32 @@ class EventAck(Packed, frozen=True):
 
 
 class Envelope(Packed, frozen=True):
-    """A record with all that routing needs to know; the payload is not looked at on the way.
+    """A record with the facts that routing needs. Nobody on the way reads the payload.
 
-    Of a user-private record `source`, `time` and `space` are empty and `key` is an HMAC: the cloud learns
+    Of a user-private record `source`, `time` and `space` are empty, `event` and `key` are HMACs: the cloud learns
     neither device nor time.
     """
 
     event: str
+    """Id of the event. An HMAC if user-private."""
     kind: Kind
+    """Kind of the record."""
     privacy: Privacy
+    """Its level."""
     key: str
+    """Kafka key: site and device. An HMAC if user-private."""
     payload: bytes
+    """The record itself, as `kind` says."""
     source: str = ""
+    """Site, device and stream."""
     time: str = ""
+    """Time of the event."""
     space: str = ""
+    """Feature space."""
     revision: int = 1
+    """Revision of the record."""
     sealed_by: str = ""
-    """Id of the key that opens the payload; empty: the payload is in the clear."""
+    """Id of the key that opens the payload. Empty: the payload is in the clear."""
 
     @property
     def id(self) -> str:
@@ -482,32 +576,44 @@ class Envelope(Packed, frozen=True):
 
 
 class Feature(msgspec.Struct, frozen=True, array_like=True):
-    """Payload of a feature envelope, as small as it gets: it is what a metered link pays for."""
+    """Payload of a feature envelope. It is small, since a metered link pays for it."""
 
     data: bytes
+    """The vector, one byte a component."""
     sighting: str
-    """Empty: the event is its sighting's first."""
+    """Id of the sighting. Empty: the event is its first."""
     wants: Rank
+    """Deepest rank that the stream's owner needs."""
     revision: int
+    """Revision of the edge's answer."""
     path: tuple[str, ...]
+    """The edge's answer from the kingdom down."""
     probability: float
+    """Probability of that answer."""
     latency_ms: float
+    """Time from the event's receipt to the edge's answer."""
 
 
 class Summary(msgspec.Struct, frozen=True, array_like=True):
     """Payload of a summary envelope: one stream's readings in one hour."""
 
     hour: str
-    """Start of the hour, RFC 3339, UTC."""
+    """Start of the hour."""
     task: Task
     unit: str
+    """Unit of all values."""
     count: int
+    """Number of readings."""
     total: float
+    """Their sum."""
     low: float
+    """Their minimum."""
     high: float
+    """Their maximum."""
     revision: int = 1
-    """Raised when late readings change an hour that was already told."""
+    """Raised when late readings change an hour that was already published."""
     room: str | None = None
+    """Room of the sensor."""
 
     @property
     def mean(self) -> float:
@@ -515,75 +621,93 @@ class Summary(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Vote(msgspec.Struct, frozen=True, array_like=True):
-    """Payload of a label envelope: one person's standing word about an event. `by` is a pseudonym of the site's."""
+    """Payload of a label envelope: one person's latest label of an event.
+
+    The envelope's revision counts the changes of an event's labels.
+    """
 
     label: str | None
+    """The label. None: it was withdrawn."""
     by: str
+    """Pseudonym of the person: 12 hex digits of an HMAC by the site's key."""
     under: str = ""
+    """Place of a label that the tree lacks."""
     english: str = ""
+    """Its common name."""
     time: str = ""
+    """Time of the label."""
 
 
 class Labelled(msgspec.Struct, frozen=True):
-    """Value on the labelled topic: a feature and all that people say of its event."""
+    """A feature with all labels of its event."""
 
     event: str
     source: str
+    """Site, device and stream."""
     time: str
+    """Time of the event."""
     space: str
+    """Feature space."""
     data: bytes
-    """The vector, uint8."""
+    """The vector, one byte a component."""
     votes: tuple[Vote, ...]
+    """The latest label of each person. Empty: all were withdrawn."""
     revision: int
-    """Grows with each change; the highest one of an event counts."""
+    """Grows with each change. The highest one of an event counts."""
     path: tuple[str, ...] = ()
-    """What the site's edge answered, when the feature left it."""
+    """The edge's answer when the feature left it."""
     v: int = VERSION
 
 
 class SumIncrement(msgspec.Struct, frozen=True):
-    """Payload of a sum envelope: what a site adds to the sums, and how many events of each label that is."""
+    """Payload of a sum envelope: statistics that a site adds, over at least 20 events of each label."""
 
     space: str
+    """Feature space."""
     number: int
-    """Counts a site's increments from 1; each is taken once."""
+    """Number of the increment, counted by the site from 1. Each is taken once."""
     counts: tuple[tuple[str, int], ...]
-    """Label to events: the gate's rule reads these, and the fold checks them against the sums."""
+    """Number of events of each label. The gate's rule reads these, and the fold checks them against the sums."""
     sums: bytes
-    """`pipeline.sums.sums` snapshot, deflated."""
+    """`pipeline.sums` snapshot, deflated."""
     under: tuple[tuple[str, str], ...] = ()
-    """Of labels that the tree lacks: where they belong."""
+    """Place of each label that the tree lacks."""
     v: int = VERSION
 
 
 class UplinkBatch(Packed, frozen=True):
-    """Edge to gateway."""
+    """Records from an edge to the gateway."""
 
     site: str
+    """The sending site."""
     envelopes: tuple[Envelope, ...]
+    """The records."""
     v: int = VERSION
 
 
 class UplinkAck(Packed, frozen=True):
-    """Kafka acknowledged these records (`Envelope.id`)."""
+    """Kafka acknowledged these records."""
 
     ids: tuple[str, ...]
+    """Event, kind and revision of each record, as `0193…/feature/1`."""
     refused: tuple[str, ...] = ()
-    """Records that will never be taken; they are told on the rejected topic, not sent again."""
+    """Records that will never be accepted: reported on the rejected topic, not sent again."""
     v: int = VERSION
 
 
 class Downlink(Packed, frozen=True):
-    """Gateway to edge: the cloud's answers for one site."""
+    """The cloud's answers for one site, from the gateway to its edge."""
 
     results: tuple[Result, ...]
+    """The cloud's answers."""
     v: int = VERSION
 
 
 class DownlinkAck(Packed, frozen=True):
-    """The edge committed these answers (`downlink_id`)."""
+    """The edge committed these answers."""
 
     ids: tuple[str, ...]
+    """Event and revision of each answer, as `0193…/3`."""
     v: int = VERSION
 
 
@@ -591,21 +715,26 @@ class DownlinkAck(Packed, frozen=True):
 
 
 class ChunkWanted(Packed, frozen=True):
-    """Edge to gateway: a part of a release's file."""
+    """Request for a part of a release's file, from an edge to the gateway. It asks only for missing bytes."""
 
     digest: str
     """SHA-256 of the whole file, hex."""
     offset: int
+    """First byte wanted."""
     length: int
+    """Number of bytes wanted."""
     v: int = VERSION
 
 
 class Chunk(Packed, frozen=True):
-    """Gateway to edge: that part, or less at the file's end; none: there is no such file here."""
+    """A part of a release's file, from the gateway to an edge."""
 
     digest: str
+    """SHA-256 of the whole file, hex."""
     offset: int
+    """First byte sent."""
     data: bytes
+    """The bytes; fewer than wanted at the file's end. Empty: the gateway has no such file."""
     v: int = VERSION
 
 

@@ -254,7 +254,7 @@ def answer(value: bytes) -> Result | SightingReport:
 
 
 class HourlySummary(Message, frozen=True):
-    """Value on the summaries topic, JSON: one stream's readings in one hour. The highest revision counts."""
+    """One stream's readings in one hour, JSON. Key `source|hour`; the highest revision counts."""
 
     source: str
     hour: str
