@@ -34,8 +34,8 @@ CONFINED = {
     "matplotlib": ("models/evaluation/plots.py",),
     "iotcore": ("pipeline/brokers/mqtt.py",),
     "quixstreams": BENCH_PEERS,
-    "tuf": ("models/release_",),
-    "securesystemslib": ("models/release_",),
+    "tuf": ("models/releases/",),
+    "securesystemslib": ("models/releases/",),
     "cryptography": ("pipeline/privacy/seal.py", "agents/deploy/certificates.py"),
 }
 """Each library is known in one place: it can be replaced there, and its errors are mapped there."""

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from agents.bench.meadow import DEVICES, SITE, WARM, devices, pictures
-from agents.cloud.agent import species_answer
-from agents.rollout.serving import Fixed
+from models.answering.cloud import species_answer
 from models.answering.device import Frames
 from models.answering.edge import Families
 from models.answering.frame_gate import Scene
 from models.answering.sightings import Visit
+from models.answering.tier_eye import Fixed
 from models.labels.taxonomy import load_taxonomy
 from models.shipped import load_zoo
 from pipeline import ids

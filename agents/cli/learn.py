@@ -17,10 +17,10 @@ from rich.markdown import Markdown
 from rich.progress import Progress
 
 from agents.cli.options import AsJson
-from agents.device.camera_sources import exif_time
 from models.evaluation.frame_sequence import GAP_S, read_sequence
 from models.evaluation.label_value import Summary, render, summary
 from models.evaluation.replay import TRAIN_SHARE, Answered, replay
+from models.vision.photo_files import exif_time
 from pipeline import topics
 from pipeline.errors import Stop
 

@@ -17,7 +17,6 @@ from rich.console import Console
 from rich.progress import Progress
 
 from agents.cli.options import SettingsFile
-from agents.device.camera_sources import photos_of
 from agents.rollout.imported_models import registry_of, signature
 from models.evaluation.photo_set import read_photos
 from models.evaluation.report import interval
@@ -28,6 +27,7 @@ from models.imported.importing import Wanted, prepare
 from models.imported.trial_run import spread
 from models.labels.taxonomy import load_taxonomy
 from models.shipped import load_zoo
+from models.vision.photo_files import photos_of
 from pipeline import topics
 from pipeline.errors import Stop
 from pipeline.settings.settings import Settings

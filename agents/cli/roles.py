@@ -56,5 +56,5 @@ def trainer(
 def _run(name: str, settings: SettingsFile, parent_pid: ParentPid) -> None:
     spare_memory()
     loaded = Settings.load(settings)
-    build = importlib.import_module(f"agents.{name}").build
+    build = importlib.import_module(f"agents.{name}.agent").build
     raise typer.Exit(run_role(name, build, loaded, parent_pid=parent_pid))

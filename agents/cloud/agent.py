@@ -13,9 +13,8 @@ and the edge takes each once. Several cloud agents share the partitions.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
-import numpy as np
 import structlog
 
 from agents.cloud.hourly_patterns import Patterns
@@ -26,16 +25,15 @@ from agents.role.lifecycle import Health
 from agents.role.presence import update_parts
 from agents.role.telemetry import Metrics
 from agents.rollout.cloud import cloud_updates
-from agents.rollout.serving import Looker
-from models.answering import cascade
-from models.labels.calibration import answer
+from models.answering.cloud import species_answer
+from models.answering.tier_eye import Looker
 from models.shipped import load_zoo
-from models.vision.tier_models import CloudEye, CloudSight
+from models.vision.tier_models import CloudEye
 from pipeline import messages, records, topics
 from pipeline.clock import Clock, SystemClock
 from pipeline.errors import Rejected, Retry, Stop
 from pipeline.kafka import Consumer, Fetched, Producer, read_all
-from pipeline.messages import UNKNOWN, Envelope, Feature, Malformed, Privacy, Result, Task, Tier
+from pipeline.messages import Malformed, Privacy, Result
 from pipeline.privacy import gate
 from pipeline.records import HourlySummary
 from pipeline.settings.settings import KafkaSettings, Settings
@@ -184,63 +182,6 @@ class Cloud:
             except Malformed as error:
                 log.warning("an hour of the past is not understood", error=str(error))
         self._filled_s = now_s
-
-
-def species_answer(
-    eyes: Looker[CloudEye], envelope: Envelope, started_s: float, now: Callable[[], float]
-) -> Result:
-    """Name the species of one public feature. `eyes` says which one answers a stream.
-
-    Raises
-    ------
-    Rejected
-        The envelope holds no feature, or one of a space that this release's head was not made for.
-    """
-
-    def see(eye: CloudEye) -> CloudSight:
-        if envelope.space != eye.space:
-            raise Rejected(
-                "other-space",
-                f"{envelope.id}: a feature of space {envelope.space}; this cloud answers {eye.space}",
-            )
-        return eye.see(np.frombuffer(messages.decode(Feature, envelope.payload).data, np.uint8))
-
-    eye, seen = eyes.look(envelope.source, see)
-    feature = messages.decode(Feature, envelope.payload)
-    found = answer(eye.tree, (seen.species, seen.family, seen.kingdom), seen.thresholds)
-    path = cascade.deeper(feature.path, tuple(found.path))
-    probability = found.probability if path == tuple(found.path) else feature.probability
-    decision = cascade.decide(
-        cascade.Situation(
-            tier=Tier.CLOUD,
-            wants=feature.wants,
-            path=path,
-            probability=probability,
-            margin=seen.species.margin,
-        )
-    )
-    site, device, stream = envelope.source.split("/")
-    return Result(
-        event=envelope.event,
-        time=envelope.time,
-        site=site,
-        device=device,
-        stream=stream,
-        sighting=feature.sighting or envelope.event,
-        task=Task.WILDLIFE,
-        tier=Tier.CLOUD,
-        revision=feature.revision + 1,
-        pending=None,
-        rank=cascade.rank_of(path),
-        label=path[-1] if path else UNKNOWN,
-        path=path,
-        probability=round(probability, 4),
-        privacy=envelope.privacy,
-        rule=decision.rule,
-        reason=decision.reason,
-        model=eye.name,
-        latency_ms=round(feature.latency_ms + (now() - started_s) * 1000, 1),
-    )
 
 
 def build(settings: Settings, clock: Clock | None = None) -> Cloud:

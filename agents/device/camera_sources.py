@@ -9,8 +9,6 @@ since a frame that shows nothing new is not an event; a folder yields every phot
 
 from __future__ import annotations
 
-import datetime as dt
-import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +19,7 @@ import numpy as np
 import structlog
 
 from models.vision import images, motion
+from models.vision.photo_files import PHOTO_SUFFIXES, photos_of, taken_s
 from pipeline.clock import Clock
 from pipeline.errors import Stop
 
@@ -32,7 +31,6 @@ FRAMES_PER_S = 2.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 """Between tries to open a source that is away: doubled from the first to the longest."""
 
-PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 JPEG_QUALITY = 90
 
 
@@ -69,13 +67,6 @@ def open_source(source: str, *, stop: threading.Event, clock: Clock) -> Iterator
 # --- photos ----------------------------------------------------------------------------------------------------
 
 
-def photos_of(path: Path) -> list[Path]:
-    """The photos of a folder and its subfolders, or the one that was named, by name."""
-    if path.is_file():
-        return [path]
-    return sorted(p for p in path.rglob("*") if p.suffix.lower() in PHOTO_SUFFIXES and p.is_file())
-
-
 def _photos(path: Path, stop: threading.Event) -> Iterator[Shot]:
     files = photos_of(path)
     if not files:
@@ -84,50 +75,6 @@ def _photos(path: Path, stop: threading.Event) -> Iterator[Shot]:
         if stop.is_set():
             return
         yield Shot(file.read_bytes(), time_s, file.name)
-
-
-def taken_s(file: Path) -> float:
-    """When a photo was taken, UTC seconds: EXIF's DateTimeOriginal (local time is taken as UTC where no offset stands
-    beside it), else the file's own time."""
-    with file.open("rb") as stream:
-        text = exif_time(stream.read(64 << 10))
-    if text is None:
-        return file.stat().st_mtime
-    return text.timestamp()
-
-
-_DATE_TIME, _DATE_TIME_ORIGINAL, _EXIF_IFD = 0x0132, 0x9003, 0x8769
-
-
-def exif_time(head: bytes) -> dt.datetime | None:
-    """DateTimeOriginal, or DateTime, of a JPEG's EXIF block (CIPA DC-008), read from the file's first 64 KiB."""
-    start = head.find(b"Exif\0\0")
-    if head[:2] != b"\xff\xd8" or start < 0:
-        return None
-    tiff = head[start + 6 :]
-    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
-    if order is None:
-        return None
-    try:
-        found = _ascii_tags(tiff, order, struct.unpack_from(order + "I", tiff, 4)[0])
-        text = found.get(_DATE_TIME_ORIGINAL) or found.get(_DATE_TIME)
-        return (
-            None if text is None else dt.datetime.strptime(text, "%Y:%m:%d %H:%M:%S").replace(tzinfo=dt.UTC)
-        )
-    except (struct.error, ValueError):
-        return None
-
-
-def _ascii_tags(tiff: bytes, order: str, ifd: int) -> dict[int, str]:
-    """The date tags of an image file directory and of the EXIF directory that it points to."""
-    found: dict[int, str] = {}
-    for index in range(struct.unpack_from(order + "H", tiff, ifd)[0]):
-        tag, _, count, value = struct.unpack_from(order + "HHII", tiff, ifd + 2 + 12 * index)
-        if tag == _EXIF_IFD and value != ifd:
-            found |= {t: s for t, s in _ascii_tags(tiff, order, value).items() if t != _EXIF_IFD}
-        elif tag in (_DATE_TIME, _DATE_TIME_ORIGINAL) and count == 20:
-            found[tag] = tiff[value : value + 19].decode("ascii")
-    return found
 
 
 # --- moving sources --------------------------------------------------------------------------------------------
@@ -153,7 +100,8 @@ def _moving_frames(
     capture: cv2.VideoCapture, live: bool, stop: threading.Event, clock: Clock
 ) -> Iterator[Shot]:
     """Frames in which something moved. A live source is read as fast as it sends, so that what is looked at is always
-    the newest frame; a file is stepped through by its own frame rate."""
+    the newest frame; a file is stepped through by its own frame rate.
+    """
     started_s = clock.now()
     rate = capture.get(cv2.CAP_PROP_FPS) or 25.0
     background: motion.Background | None = None

@@ -9,8 +9,8 @@ from __future__ import annotations
 import structlog
 
 from agents.device.store import EDGE, SITE, DeviceStore
-from agents.refusals import refusal
 from agents.role import outbox
+from agents.role.dead_letters import refusal
 from agents.role.telemetry import Metrics
 from models.vision import images
 from pipeline import messages, readings, topics

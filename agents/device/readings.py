@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import msgspec
 
-from agents.edge.room_windows import hour_of
 from models.series import statistics as series
 from pipeline import clock
+from pipeline.clock import hour_of
 from pipeline.messages import RANKS, Event, Levels, Report, Result, Task, Tier
 from pipeline.privacy.policy import Policy, within
 from pipeline.readings import Reading

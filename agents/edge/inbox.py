@@ -15,8 +15,7 @@ import structlog
 
 from agents.edge.label_rules import LABEL_MAX_BYTES
 from agents.edge.store import SITE, UPLINK, EdgeStore
-from agents.refusals import refusal
-from agents.role.dead_letters import INTERNAL_ERROR
+from agents.role.dead_letters import INTERNAL_ERROR, refusal
 from agents.role.telemetry import Metrics
 from pipeline import messages, topics
 from pipeline.clock import Clock

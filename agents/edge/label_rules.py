@@ -25,8 +25,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from models.answering.cascade import rank_of
-from models.evaluation.frame_sequence import EMPTY
-from models.labels.taxonomy import Species, Taxonomy, UnknownLabel, build
+from models.labels.taxonomy import EMPTY, Species, Taxonomy, UnknownLabel, build
 from pipeline import clock
 from pipeline.errors import Rejected
 from pipeline.messages import Label, Levels, Result, Tier
@@ -68,21 +67,6 @@ class Word(NamedTuple):
     """When it was said, UTC seconds."""
     revision: int
     """Counts the changes of the event's words, whoever made them, from 1."""
-
-
-class KeptFeature(NamedTuple):
-    """An event's feature, kept at the edge where its level allows that."""
-
-    event: str
-    sighting: str
-    source: str
-    time: str
-    space: str
-    payload: bytes
-    """`Feature`, as it travels."""
-    vector: bytes
-    """uint8 of this space."""
-    levels: Levels
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from agents.edge.label_rules import KeptFeature, LabelledEvent, Word, agreed_among
+from agents.edge.label_rules import LabelledEvent, Word, agreed_among
+from models.answering.kept_feature import KeptFeature
 from pipeline import messages
 from pipeline.messages import Feature, Levels, Tier
 from pipeline.privacy.gate import may_see
@@ -103,7 +104,8 @@ class LabelStore:
 
     def words(self, event: str, tx: Transaction) -> tuple[Word, ...]:
         """Each person's last word about an event as this transaction sees it, the oldest first; also those that were
-        taken back."""
+        taken back.
+        """
         rows = tx.db.execute(f"SELECT {_WORD} FROM edge_labels WHERE event = ? ORDER BY at, by", (event,))  # noqa: S608 - fixed
         return tuple(_word(*row) for row in rows.fetchall())
 

@@ -23,9 +23,8 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
+from pipeline.clock import HOUR_S, hour_of
 from pipeline.messages import Report, Summary, Task
-
-HOUR_S = 3600.0
 
 HOUR_GRACE_S = 120.0
 """An hour that nothing came after is told this long after its end: devices that lost their edge for a minute are in."""
@@ -74,18 +73,14 @@ def due(room: Room, streams: frozenset[str], *, now_s: float) -> bool:
 def advance(room: Room, window_s: float, *, first_later_s: float | None) -> Room:
     """The window was told: the next one runs. Windows without any report in them are skipped; `first_later_s` is the time
     of the first report past the told window's end. What was waited for once is not waited for again: where reports
-    already reach past the next window, too, its grace began when that of the told one did."""
+    already reach past the next window, too, its grace began when that of the told one did.
+    """
     end_s = first_end(first_later_s, window_s) if first_later_s is not None else room.end_s + window_s
     past = room.past_since_s if any(t >= end_s for t in room.newest_s.values()) else None
     return Room(end_s, room.newest_s, past)
 
 
 # --- hours of a stream -----------------------------------------------------------------------------------------
-
-
-def hour_of(time_s: float) -> float:
-    """Start of the hour (UTC seconds) that this moment lies in."""
-    return math.floor(time_s / HOUR_S) * HOUR_S
 
 
 class Hour(msgspec.Struct, frozen=True):

@@ -14,16 +14,11 @@ A terminal gets readable lines, anything else one JSON object a line.
 from __future__ import annotations
 
 import functools
-import http.server
 import importlib.metadata
-import json
-import logging
-import sys
 import threading
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
 
-import structlog
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -33,13 +28,9 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
-
-from pipeline.errors import Stop
 
 if TYPE_CHECKING:
     from pipeline.messages import Result
-    from pipeline.settings.settings import LogSettings
 
 STREAMS_MAX: Final = 256
 """Streams that are counted by name. Every site has fewer; a flood of invented names must not grow a registry."""
@@ -52,23 +43,6 @@ CAMERA_FAULTS: Final = ("dark", "frozen", "blurred")
 
 LATENCY_BUCKETS_MS: Final = (2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 30_000, 60_000)
 
-LIBRARY_LEVELS: Final = {
-    "tuf": logging.WARNING,  # it tells which of a role's keys have not signed, as if that were wrong
-    "kafka": logging.WARNING,  # tells each socket that it opens
-    "kafka.net.selector": logging.ERROR,  # warns when its own loop was slow for 0.1 s, as on any busy machine
-    "kafka.net.sasl": logging.ERROR,  # warns at each connection of what the settings say: no TLS below it
-    "aiokafka.conn": logging.ERROR,  # the same
-    "aiokafka": logging.WARNING,  # tells each step of each rebalance
-    "faust": logging.WARNING,  # tells each of its dozen services that it starts and stops
-    "mode": logging.WARNING,  # the same, of Faust's own frame
-}
-"""Loggers of libraries that cry wolf."""
-
-LOOPBACK: Final = "127.0.0.1"
-
-CLIENT_TIMEOUT_S: Final = 5
-"""A client that connects to the HTTP port and says nothing holds a thread no longer than this."""
-
 
 @functools.cache
 def version() -> str:
@@ -77,57 +51,6 @@ def version() -> str:
 
 
 # --- logs ------------------------------------------------------------------------------------------------------
-
-
-def configure_logs(log: LogSettings, role: str) -> None:
-    """Send structlog's and the standard library's lines to stderr, in one format."""
-    text = log.format == "text" or (log.format == "auto" and sys.stderr.isatty())
-    before: list[Any] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-        functools.partial(_name_role, role=role),
-    ]
-    render: list[Any] = (
-        [
-            structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(),
-                timestamp_key="time",
-                # The default shows each frame's variables: payloads and keys.
-                exception_formatter=structlog.dev.plain_traceback,
-            )
-        ]
-        if text
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
-    )
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            structlog.stdlib.PositionalArgumentsFormatter(),
-            *before,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=before,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
-        )
-    )
-    for name, level in LIBRARY_LEVELS.items():
-        logging.getLogger(name).setLevel(level)
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(log.level.upper())
-
-
-def _name_role(_logger: object, _method: str, line: dict[str, Any], *, role: str) -> dict[str, Any]:
-    return line | {"role": role}
 
 
 # --- metrics ---------------------------------------------------------------------------------------------------
@@ -288,73 +211,3 @@ def _measured(measure: Callable[[], float]) -> float:
 
 
 # --- HTTP ------------------------------------------------------------------------------------------------------
-
-
-class HealthServer:
-    """`/health` and `/metrics` of one role, on loopback."""
-
-    def __init__(self, health: Callable[[], tuple[bool, Mapping[str, Any]]], metrics: Metrics) -> None:
-        self._health = health
-        self._metrics = metrics
-        self._server: http.server.ThreadingHTTPServer | None = None
-
-    def open(self, port: int, key: str) -> int:
-        """Listen on this port (0: any free one); the port taken. `key` names the setting in the error.
-
-        Raises
-        ------
-        Stop
-            The port is in use.
-        """
-        try:
-            server = http.server.ThreadingHTTPServer(
-                (LOOPBACK, port), functools.partial(_Handler, self._health, self._metrics)
-            )
-        except OSError as error:
-            raise Stop(
-                f"cannot listen on {LOOPBACK}:{port} for /health and /metrics: {error.strerror}. "
-                f"End what uses the port, or set `{key}` to another one (0: any free port, -1: none)"
-            ) from None
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, args=(0.1,), name="http", daemon=True).start()
-        self._server = server
-        return int(server.server_address[1])
-
-    def close(self) -> None:
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
-            self._server = None
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    timeout = CLIENT_TIMEOUT_S
-    server_version = "tierwise"
-    sys_version = ""
-
-    def __init__(
-        self, health: Callable[[], tuple[bool, Mapping[str, Any]]], metrics: Metrics, *request: Any
-    ) -> None:
-        self._health = health
-        self._metrics = metrics
-        super().__init__(*request)
-
-    def do_GET(self) -> None:
-        match self.path.partition("?")[0]:
-            case "/health":
-                ready, body = self._health()
-                self._answer(200 if ready else 503, "application/json", json.dumps(body).encode() + b"\n")
-            case "/metrics":
-                self._answer(200, CONTENT_TYPE_LATEST, self._metrics.exposition())
-            case _:
-                self._answer(404, "text/plain", b"there are /health and /metrics here\n")
-
-    def _answer(self, status: int, kind: str, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Requests are not logged: a scrape each few seconds would drown what matters."""

@@ -27,9 +27,10 @@ from agents.rollout import state as updates
 from agents.rollout.model_factory import Kit, gained, labels_of
 from agents.rollout.promoted_store import Kept, ServingFiles, Trying
 from agents.rollout.rules import TRIALS, WORKING, Found, Stage
-from agents.rollout.serving import Eye, Serving, Trial
+from agents.rollout.serving import Serving, Trial
 from agents.rollout.shadow import Tally
 from agents.rollout.state import State
+from models.answering.tier_eye import Eye
 from models.heads.release import HeadRelease
 from models.releases.targets import MODEL, Current
 from pipeline import clock

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from agents.rollout.serving import Eye
+from models.answering.tier_eye import Eye
 from models.heads.base import HeadBase
 from models.heads.release import HeadRelease
 from models.labels.taxonomy import Taxonomy

@@ -17,7 +17,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from agents.role.telemetry import LOOPBACK
+from agents.role.health_server import LOOPBACK
 from agents.up.plan import Part
 from pipeline.mqtt import probe
 

@@ -20,8 +20,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.edge.label_rules import KeptFeature
 from models.answering import cascade
+from models.answering.kept_feature import KeptFeature
 from models.heads.pooled import Witnesses
 from models.labels.calibration import answer
 from models.labels.taxonomy import Taxonomy

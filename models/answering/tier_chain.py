@@ -11,11 +11,11 @@ from typing import Final
 
 import msgspec
 
-from agents.cloud.agent import species_answer
-from agents.rollout.serving import Fixed
+from models.answering.cloud import species_answer
 from models.answering.device import Frames
 from models.answering.edge import Families, FamilyEye
 from models.answering.frame_gate import Scene
+from models.answering.tier_eye import Fixed
 from models.labels.taxonomy import load_taxonomy
 from models.shipped import BACKBONE, load_zoo
 from models.vision.tier_models import CloudEye

@@ -28,15 +28,15 @@ from dataclasses import dataclass, field, replace
 
 import cv2
 
+from models.answering.edge import FamilyEye
 from models.answering.frame_gate import EYE_PX, Scene, Seen, look, part_to_send, seen_of
 from models.evaluation.photo_set import Photo
-from models.imported.family_model import OwnEye
 from models.labels.calibration import DEFAULT_THRESHOLDS, answer
 from models.labels.scores import Scores
 from models.labels.taxonomy import RANKS, Taxonomy, load_taxonomy
 from models.shipped import load_zoo
 from models.vision import images
-from models.vision.tier_models import CloudEye, DeviceEye, EdgeEye
+from models.vision.tier_models import CloudEye, DeviceEye
 from pipeline.errors import Rejected, Stop
 from pipeline.settings.keys import DeviceSettings
 
@@ -102,7 +102,7 @@ class Eyes:
     """The eyes that are asked, and which share of missed persons lets pixels leave by the device's word."""
 
     device: DeviceEye
-    edge: EdgeEye | OwnEye
+    edge: FamilyEye
     cloud: CloudEye
     person_miss_rate_accepted: float = DeviceSettings().person_miss_rate
 

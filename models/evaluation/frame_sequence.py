@@ -31,13 +31,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.evaluation.photo_set import SUFFIXES, read_rows
-from models.labels.taxonomy import Species, Taxonomy, UnknownLabel, build, load_taxonomy
+from models.labels.taxonomy import EMPTY, Species, Taxonomy, UnknownLabel, build, load_taxonomy
 from pipeline.errors import Stop
 
 GAP_S = 30.0
 """Frames further apart are two visits."""
 
-EMPTY = frozenset({"empty", "nothing", "blank"})
 COMPLAINTS_SHOWN = 20
 HOW_TO = "give a CSV with the columns path and label, and time or event if they are known; frames without a label are answered"
 # What camera traps call their files: year, month, day, hours, minutes and seconds, with or without signs between.

@@ -31,6 +31,7 @@ import numpy as np
 
 from models.answering.frame_gate import EYE_PX
 from models.evaluation.frame_sequence import Event, Frame, FrameSequence
+from models.evaluation.place_model import PlaceEye, View
 from models.heads.linear import Floats
 from models.labels.calibration import answer
 from models.labels.scores import Scores
@@ -40,7 +41,7 @@ from models.site_learning.site_head import Lesson, LocalHead, extended
 from models.site_learning.site_model import STANDS_FROM, Local, Verdict
 from models.vision import images, motion
 from models.vision.boxes import Box
-from models.vision.night_background import Glimpse, PlaceEye, View, background, glimpsed
+from models.vision.night_background import Glimpse, background, glimpsed
 from pipeline.errors import Rejected, Stop
 
 TRAIN_SHARE = 0.2

@@ -37,7 +37,11 @@ from pipeline.errors import Rejected
 KINGDOMS = ("animal", "plant", "person", "other")
 RANKS = ("kingdom", "family", "species")
 IMAGENET_CLASSES = 1000
-TABLE = Path(__file__).parent / "zoo" / "taxonomy.tsv"
+
+EMPTY = frozenset({"empty", "nothing", "blank"})
+"""Labels that people give a frame without any living thing."""
+
+TABLE = Path(__file__).parents[1] / "zoo" / "taxonomy.tsv"
 
 
 class UnknownLabel(Rejected):

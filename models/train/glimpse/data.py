@@ -36,7 +36,7 @@ from models.train.lite0.features import (
 from models.train.lite0.heads import SHARES
 from models.vision.glimpse import shrink
 
-BUILD = Path(__file__).parents[2] / "build" / "train" / "glimpse"
+BUILD = Path(__file__).parents[3] / "build" / "train" / "glimpse"
 # Of wild64's animals every other is enough beside the other kingdoms: they are three quarters of it.
 ANIMALS_KEPT = 0.5
 # A network that starts from nothing needs more views than a linear head: there are 662 photos of people to learn from.

@@ -34,8 +34,8 @@ from models.vision.glimpse import INPUT_PX, read, served
 
 Floats = NDArray[np.float32]
 
-BUILD = Path(__file__).parents[2] / "build" / "train" / "glimpse"
-ZOO = Path(__file__).parents[1] / "zoo" / "glimpse"
+BUILD = Path(__file__).parents[3] / "build" / "train" / "glimpse"
+ZOO = Path(__file__).parents[2] / "zoo" / "glimpse"
 
 VERSION = 1
 TERMS = "Apache-2.0; learned from the packs, taught by lite0 (CARD.md)"

@@ -38,7 +38,7 @@ from torch import nn
 from models.train.glimpse.augment import augment
 from models.train.glimpse.net import KINGDOMS, Glimpse, centred, export
 
-BUILD = Path(__file__).parents[2] / "build" / "train" / "glimpse"
+BUILD = Path(__file__).parents[3] / "build" / "train" / "glimpse"
 PERSON = 2  # in `models.labels.taxonomy.KINGDOMS`, which this file, run where only PyTorch is installed, does not import
 SEED = 0
 BATCH, EPOCH_PICTURES = 192, 24_576

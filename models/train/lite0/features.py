@@ -28,9 +28,9 @@ from models.train.lite0.lite0 import as_floats
 from models.train.pictures.data import Pack, open_pack
 from models.train.pictures.views import Picture, compose, random_view, trapped
 
-ZOO = Path(__file__).parents[1] / "zoo" / "lite0" / "backbone.onnx"
-FLOAT = Path(__file__).parents[2] / "build" / "train" / "lite0" / "float.onnx"
-FEATURES = Path(__file__).parents[2] / "build" / "train" / "features"
+ZOO = Path(__file__).parents[2] / "zoo" / "lite0" / "backbone.onnx"
+FLOAT = Path(__file__).parents[3] / "build" / "train" / "lite0" / "float.onnx"
+FEATURES = Path(__file__).parents[3] / "build" / "train" / "features"
 
 SIZE_PX = 224
 CHOICE_SIZES_PX = (160, 192, 256)

@@ -44,8 +44,8 @@ from models.train.lite0.measure import families, fit_temperatures, right, thresh
 from models.train.pictures.data import Pack, open_pack
 from pipeline.sums.sums import Sums
 
-BUILD = Path(__file__).parents[2] / "build" / "train" / "lite0"
-ZOO = Path(__file__).parents[1] / "zoo" / "lite0"
+BUILD = Path(__file__).parents[3] / "build" / "train" / "lite0"
+ZOO = Path(__file__).parents[2] / "zoo" / "lite0"
 
 VERSION = 2
 FILES = ("backbone.onnx", "frame.npz", "tree.npz", "projection.npz", "vector.npz", "sums.gz")

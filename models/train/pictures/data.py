@@ -56,7 +56,7 @@ class Pack:
 
 def data_root() -> Path:
     """The folder of the packs, by ``TIERWISE_DATASETS`` or beside the repository."""
-    return Path(os.environ.get("TIERWISE_DATASETS") or Path(__file__).parents[3] / "shared" / "data")
+    return Path(os.environ.get("TIERWISE_DATASETS") or Path(__file__).parents[4] / "shared" / "data")
 
 
 def open_pack(name: str) -> Pack:

@@ -36,7 +36,7 @@ from models.train.pictures.data import Pack, open_pack
 from pipeline.messages import Rank, Tier
 from pipeline.sums.sums import Sums
 
-PICTURE = Path(__file__).parents[2] / "docs" / "pictures" / "forwarding.svg"
+PICTURE = Path(__file__).parents[3] / "docs" / "pictures" / "forwarding.svg"
 KINDS = {"wild256-whole": "wild256, photos", "wild64": "wild64, 64x64 pictures"}
 # How near to the cloud alone an answer has to stay.
 WITHIN = 0.005

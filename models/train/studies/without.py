@@ -28,7 +28,7 @@ from models.train.lite0.golden import add_golden
 from models.train.lite0.heads import TERMS, ZOO, in_half, make, save
 from models.train.pictures.data import Pack, open_pack
 
-BEFORE = Path(__file__).parents[2] / "agents" / "demo" / "before"
+BEFORE = Path(__file__).parents[3] / "agents" / "demo" / "before"
 VERSION = 1
 
 FAMILIES = ("Araceae", "Passifloraceae")
