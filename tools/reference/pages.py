@@ -38,7 +38,7 @@ BLOCKS: Final[Mapping[str, Callable[[], str]]] = {
 }
 """Tables within pages, by the name in their opening comment."""
 
-_BLOCK: Final = re.compile(r"<!-- ([a-z0-9_. -]+) -->\n(.*?)\n<!-- end -->", re.DOTALL)
+_BLOCK: Final = re.compile(r"<!-- ([a-z0-9_. -]+) -->\n(.*?)<!-- end -->", re.DOTALL)
 
 
 def generated() -> dict[Path, str]:
