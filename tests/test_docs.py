@@ -37,7 +37,7 @@ RULES = re.compile(r"<!-- cascade rules -->\n(.*?)\n<!-- end -->", re.DOTALL)
 LINK = re.compile(r"\]\((?!https?://|mailto:)([^)#\s]*)(#[^)\s]*)?\)")
 OWN_URL = re.compile(r"https://github\.com/tierwise/tierwise/(?:blob|tree)/main/([^)#\s]+)")
 SHELL = frozenset({"sh", "console", "shell", "bash"})
-COMMAND = re.compile(r"(?:^|[\s$;|&`(])tierwise ((?:[a-z][a-z-]*)(?: [a-z][a-z-]*)*)")
+COMMAND = re.compile(r"(?:^|[\s$;|&`(])tierwise ((?:[a-z][a-z0-9-]*)(?: [a-z][a-z0-9-]*)*)")
 CODE_SPAN = re.compile(r"`([^`\n]+)`")
 
 
