@@ -19,7 +19,7 @@
     >>> named(state, word, now_s=6) is state                        # not tried again by the same word
     True
 
-Pure: no clock, no file, no eye. What decides is one table, `update_rules.RULES`, which docs/learning.md prints.
+Pure: no clock, no file, no eye. What decides is one table, `update_rules.RULES`, which docs/explanation/taking-effect.md prints.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ are made of it, and each is held against its own past by a Page-Hinkley test::
 A camera's nights are not its days, and dusk is no drift: the past of each quarter of the day is learned apart, and while it is,
 nothing of that quarter is told. Of feature vectors only the mean, the spread and the recent deviation of each component are kept
 (3 KB). That deviations are uncorrelated while nothing changes, and all go one way once something did, is what `along` hears; it
-tells a change of the mean far sooner than distances do. Another model starts anew: that its confidence is another is no drift. docs/learning.md tells the delays and false alarms.
+tells a change of the mean far sooner than distances do. Another model starts anew: that its confidence is another is no drift. docs/explanation/drift.md tells the delays and false alarms.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ USUAL: Final = 80
 
 ALLOWANCE: Final = 0.25
 THRESHOLD: Final = 18.0
-"""Of the Page-Hinkley tests, in spreads. A lower threshold tells earlier and more often for nothing: see docs/learning.md."""
+"""Of the Page-Hinkley tests, in spreads. A lower threshold tells earlier and more often for nothing: see docs/explanation/drift.md."""
 
 OUTLIER: Final = 4.0
 """In spreads: one odd sighting counts no more than that."""

@@ -45,7 +45,7 @@ START_TEMPERATURE = 1.4
 
 BACKGROUND_WEIGHT = 4.0
 """So many events the background counts for each event of the site's own. On held-out photos, with labels of five to seven species and
-of no others, those others lose 1 to 2.5 points at 4, 6 to 8 at 2, and without a background all: docs/learning.md."""
+of no others, those others lose 1 to 2.5 points at 4, 6 to 8 at 2, and without a background all: docs/explanation/site-learning.md."""
 
 FAINTEST = 1e-6
 UNSEEN = "unseen"

@@ -5,7 +5,7 @@ head has never heard (imitated by taking their columns away). Twenty sightings a
 day; each is answered rightly, and the site's head (`models.site_learning.site_model`) learns it at once. Asked by chance, by doubt, by novelty, or by
 both, all at the same pace (`models.site_learning.active_learning`); tested on pictures that never come, as many of each family.
 
-Printed: a Markdown table, as in docs/learning.md. Takes some minutes.
+Printed: a Markdown table, as in docs/explanation/label-requests.md. Takes some minutes.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ A camera is a window into a photo of a scene, in frames of 640x480 every six min
 of an infrared lamp (or of nothing, where there is none), noise, and an animal in every tenth frame. After three days it breaks, at
 an hour of its own.
 
-Printed: a Markdown table, as in docs/learning.md. Takes a quarter of an hour.
+Printed: a Markdown table, as in docs/explanation/drift.md. Takes a quarter of an hour.
 """
 
 from __future__ import annotations

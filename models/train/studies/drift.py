@@ -5,7 +5,7 @@ answers it. After some hundred sightings something changes: other kinds come, th
 night's, or a kind comes that the model does not know. (That is imitated: the species' columns are taken from the heads'
 probabilities, and the others scaled up to one, as heads would answer that never heard of it.)
 
-Printed: a Markdown table, as in docs/learning.md. Takes a minute for the pictures, and some seconds a row.
+Printed: a Markdown table, as in docs/explanation/drift.md. Takes a minute for the pictures, and some seconds a row.
 """
 
 from __future__ import annotations

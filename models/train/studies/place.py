@@ -12,7 +12,7 @@ Example::
     for frame in place("test", seed=1, events=120, residents=True):
         frame.jpeg, frame.label, frame.event, frame.time_s
 
-``python -m models.train.studies.place`` prints the table of docs/learning.md.
+``python -m models.train.studies.place`` prints the table of docs/explanation/fixed-camera.md.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ def write(folder: Path, frames: Iterable[PlaceFrame]) -> Path:
 
 
 def main() -> None:
-    """The streams of docs/learning.md: one that choices were made on, two that they never saw; each with its figures."""
+    """The streams of docs/explanation/fixed-camera.md: one that choices were made on, two that they never saw; each with its figures."""
     for residents in (True, False):
         for split, seed in (("test", 1), ("test", 2), ("val", 0)):
             name = f"{split}-{seed}-{'residents' if residents else 'strangers'}"
