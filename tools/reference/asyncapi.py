@@ -13,7 +13,7 @@ import msgspec
 from pipeline import messages, topics
 from tools.reference.channels import KAFKA, OUTSIDE, SITE, UPLINK, Channel
 from tools.reference.examples import examples
-from tools.reference.struct_docs import field_docs, summary
+from tools.reference.struct_docs import field_docs, meaning, summary
 
 HEAD: Final = (
     "# Generated from the code by `make reference`. It describes the same channels as docs/topics.md.\n"
@@ -146,9 +146,10 @@ def _schemas(structs: list[type[msgspec.Struct]]) -> dict[str, Any]:
         if isinstance(thing, type) and issubclass(thing, msgspec.Struct)
     }
     for name, schema in found.items():
-        for field, text in field_docs(known[name]).items() if name in known else ():
-            if field in schema.get("properties", {}) and "$ref" not in schema["properties"][field]:
-                schema["properties"][field]["description"] = text
+        docs = field_docs(known[name]) if name in known else {}
+        for field, described in schema.get("properties", {}).items():
+            if "$ref" not in described and (text := meaning(docs.get(field, ""), field)):
+                described["description"] = text
     return {name: _draft_7(schema) for name, schema in sorted(found.items())}
 
 

@@ -14,7 +14,7 @@ from pipeline.records import HourlySummary
 from pipeline.stream.counts import Count
 from tools.reference.channels import KAFKA, SITE, UPLINK
 from tools.reference.examples import examples, pretty
-from tools.reference.struct_docs import fields, summary, table, type_name
+from tools.reference.struct_docs import fields, meaning, summary, table, type_name
 
 HEAD: Final = """\
 # Messages
@@ -46,7 +46,7 @@ def page() -> str:
 
 def _message(struct: type[msgspec.Struct]) -> str:
     rows = [
-        (f"`{field.name}`", type_name(field.type), _default(field.default), field.doc)
+        (f"`{field.name}`", type_name(field.type), _default(field.default), meaning(field.doc, field.name))
         for field in fields(struct)
     ]
     parts = [f"## {struct.__name__}", summary(struct), _topics(struct)]

@@ -29,6 +29,26 @@ class Field(NamedTuple):
     doc: str
 
 
+COMMON: Final = {
+    "event": "Id of the event.",
+    "time": "Time of the event.",
+    "site": "Name of the site.",
+    "device": "Name of the device.",
+    "stream": "Name of the stream.",
+    "rank": "Depth of the answer.",
+    "label": "The answer.",
+    "path": "The answer from the kingdom down.",
+    "probability": "Probability of the answer.",
+    "privacy": "How far this record may travel in the clear.",
+    "rule": "Name of the rule that decided.",
+    "reason": "The same decision in words.",
+    "model": "Name and version of the model that answered.",
+    "room": "Room of the sensor.",
+    "v": "Version of the message.",
+}
+"""Meanings of fields that several messages share, where a struct says nothing else."""
+
+
 def plain(text: str) -> str:
     """Return a docstring's text as one line of Markdown."""
     return _CODE.sub(r"`\1`", " ".join(text.split()))
@@ -38,6 +58,11 @@ def summary(struct: type) -> str:
     """Return a class's docstring as Markdown, its paragraphs kept."""
     paragraphs = inspect.cleandoc(struct.__doc__ or "").split("\n\n")
     return "\n\n".join(plain(paragraph) for paragraph in paragraphs)
+
+
+def meaning(doc: str, name: str) -> str:
+    """Return what a message's field means, for a reader of JSON."""
+    return re.sub(r"\bNone\b", "`null`", doc or COMMON.get(name, ""))
 
 
 def fields(struct: type[msgspec.Struct]) -> Iterator[Field]:
@@ -71,7 +96,7 @@ def type_name(hint: Any) -> str:
     """Return a type as a reader of JSON would name it.
 
     >>> type_name(tuple[str, ...]), type_name(int | None), type_name(dict[str, float])
-    ('list of text', 'integer or null', 'table of number')
+    ('list of texts', 'integer or null', 'table of numbers')
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
@@ -82,10 +107,10 @@ def type_name(hint: Any) -> str:
         return " or ".join(f"`{each}`" for each in arguments)
     if origin is tuple:
         if arguments[-1] is Ellipsis:
-            return f"list of {type_name(arguments[0])}"
+            return f"list of {_plural(type_name(arguments[0]))}"
         return f"[{', '.join(type_name(each) for each in arguments)}]"
     if origin is dict:
-        return f"table of {type_name(arguments[1])}"
+        return f"table of {_plural(type_name(arguments[1]))}"
     simple = {str: "text", int: "integer", float: "number", bool: "true or false", bytes: "bytes"}
     if hint in simple:
         return simple[hint]
@@ -94,6 +119,10 @@ def type_name(hint: Any) -> str:
     if isinstance(hint, type) and issubclass(hint, Enum):
         return f"one of {', '.join(f'`{each.value}`' for each in hint)}"
     return f"[{hint.__name__}](#{hint.__name__.lower()})"
+
+
+def _plural(name: str) -> str:
+    return f"{name}s" if name.isalpha() and not name.endswith("s") else name
 
 
 def table(*rows: tuple[str, ...]) -> str:
