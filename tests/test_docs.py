@@ -7,6 +7,7 @@ import functools
 import importlib
 import pkgutil
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -188,6 +189,21 @@ def test_commands_named_in_the_docs_exist(page: Path) -> None:
     shown = [match["text"] for match in FENCE.finditer(text) if match["info"].strip() in SHELL]
     shown += CODE_SPAN.findall(FENCE.sub("", text))
     assert [bad for each in shown for bad in unknown_commands(re.sub(r"#.*", "", each))] == []
+
+
+def test_every_page_is_in_the_sites_navigation() -> None:
+    site = tomllib.loads((ROOT / "zensical.toml").read_text("utf-8"))
+    listed = set(entries(site["project"]["nav"]))
+    assert listed == {page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")}
+
+
+def entries(nav: Any) -> Iterator[str]:
+    """The files that a part of the navigation names, whatever their depth."""
+    if isinstance(nav, str):
+        yield nav
+    else:
+        for part in nav.values() if isinstance(nav, dict) else nav:
+            yield from entries(part)
 
 
 # --- form ------------------------------------------------------------------------------------------------------
