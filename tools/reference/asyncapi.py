@@ -146,6 +146,8 @@ def _schemas(structs: list[type[msgspec.Struct]]) -> dict[str, Any]:
         if isinstance(thing, type) and issubclass(thing, msgspec.Struct)
     }
     for name, schema in found.items():
+        if name in known and "description" in schema:
+            schema["description"] = summary(known[name])  # Python 3.13 indents docstrings otherwise than 3.11
         docs = field_docs(known[name]) if name in known else {}
         for field, described in schema.get("properties", {}).items():
             if "$ref" not in described and (text := meaning(docs.get(field, ""), field)):
