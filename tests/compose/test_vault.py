@@ -18,7 +18,7 @@ from agents.cli import application
 from agents.deploy import mosquitto
 from agents.deploy.certificates import Authority, check, is_current
 from agents.deploy.logins import AT_KAFKA, AT_SITE_LOGINS, AT_UPLINK, at_site
-from agents.deploy.vault import MASTER, ROOMS, Request, Vault, invitation
+from agents.deploy.vault import MASTER, FOLDERS, Request, Vault, invitation
 from pipeline import topics
 from pipeline.errors import Stop
 from pipeline.messages import Privacy
@@ -71,7 +71,7 @@ def test_a_room_holds_no_secret_of_a_service_that_is_not_its_own(tmp_path: Path)
 
 def test_everything_in_it_is_its_owners_alone(tmp_path: Path) -> None:
     Vault(tmp_path).make(Request(site="home", tls=True), NOW)
-    assert {path.name for path in tmp_path.iterdir()} == set(ROOMS)
+    assert {path.name for path in tmp_path.iterdir()} == set(FOLDERS)
     for path in tmp_path.rglob("*"):
         assert not stat.S_IMODE(path.stat().st_mode) & 0o007, path
 
