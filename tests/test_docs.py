@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 import pytest
-import typer
 
-from agents.cli import COMMANDS, application
+from agents.cli import COMMANDS
 from agents.up.plan import EXTRAS
 from models.answering import cascade
 from pipeline import messages, readings, records
 from pipeline.settings.settings import Settings
+from tools.reference.command_line import loaded
 from tools.reference.examples import examples as message_examples
 from tools.reference.pages import PAGES as GENERATED
 from tools.reference.pages import generated
@@ -161,10 +161,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@functools.cache
-def command_tree(name: str) -> Any:
-    group: Any = typer.main.get_command(application([name]))
-    return group.commands[name]
+command = functools.cache(loaded)
 
 
 def unknown_commands(text: str) -> Iterator[str]:
@@ -173,7 +170,7 @@ def unknown_commands(text: str) -> Iterator[str]:
         if first not in {entry.name for entry in COMMANDS}:
             yield words
             continue
-        at = command_tree(first)
+        at = command(first)
         for word in rest:
             if not getattr(at, "commands", None):
                 break  # what follows is an argument

@@ -30,9 +30,21 @@ def page() -> str:
     for panel in dict.fromkeys(entry.panel for entry in COMMANDS):
         parts.append(f"## {panel}\n")
         for entry in (each for each in COMMANDS if each.panel == panel):
-            group: Any = typer.main.get_command(application([entry.name]))
-            parts += _command(group.commands[entry.name], f"{PROGRAM} {entry.name}")
+            parts += _command(loaded(entry.name), f"{PROGRAM} {entry.name}")
     return "\n".join(parts)
+
+
+def loaded(name: str) -> Any:
+    """Return a command with all commands below it; the command line loads only what its words name."""
+    (entry,) = (each for each in COMMANDS if each.name == name)
+    group: Any = typer.main.get_command(application([name, *_names(entry)]))
+    return group.commands[name]
+
+
+def _names(entry: Any) -> Iterator[str]:
+    for each in getattr(entry, "commands", ()):
+        yield each.name
+        yield from _names(each)
 
 
 def _exits() -> str:
