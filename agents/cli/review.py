@@ -75,7 +75,7 @@ def review(
         if view is None:
             raise Stop(f"no edge ran on this machine ({loaded.data_dir / 'edge'}): run this where it does")
         pages = list(_pages(view, loaded, limit))
-        tree = grown(load_taxonomy(), view.labels.brought_by_anyone())
+        tree = grown(load_taxonomy(), view.labels.new_label_votes())
     if not pages:
         console.print("nothing to ask about: no frame that could be learned from is without a label")
         return

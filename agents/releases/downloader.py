@@ -6,11 +6,12 @@
     Trust names a file that is not here --> Wishes --> MQTT release/want/{site}
     MQTT release/chunk/{site}     --> Blobs (<digest>.part, then <digest>)
 
-It stands before the uplink's own handler and takes what is about releases out of each batch. Nothing here has to be
-committed: what a kill loses is retained or asked for again. What cannot be used is ignored, and told by `refresh`::
+It handles the messages of releases alone: `takes` names their topics, and the uplink's dispatcher passes them on. Nothing
+here has to be committed: after a kill, the broker still retains the metadata, and chunks are requested again. A message
+that cannot be used is ignored; `refresh` reports it::
 
-    download = Download(settings, lambda: settings.releases_root, Ingest(...), clock)
-    uplink = Connection(..., subscriptions=[..., *download.subscriptions], handler=download)
+    download = Download(settings, lambda: settings.releases_root, clock)
+    uplink = Connection(..., subscriptions=[..., *download.subscriptions], handler=UplinkDispatch(..., download))
     download.start(uplink)
     updates = Updates(source=download.source, ...)
 """
@@ -33,7 +34,7 @@ from pipeline.files.blobs import Blobs, File
 from pipeline.files.chunk_requests import Wishes
 from pipeline.files.release_names import METADATA_MAX_BYTES, metadata_file
 from pipeline.messages import Chunk, Malformed, Tier
-from pipeline.mqtt import Connection, Handler, Message
+from pipeline.mqtt import Connection, Message
 from pipeline.privacy import gate
 from pipeline.settings.settings import Settings
 
@@ -80,12 +81,9 @@ class Inbox:
 class Download:
     """An edge's side. Any thread may ask; the connection's own thread stores."""
 
-    def __init__(
-        self, settings: Settings, root: Path | Callable[[], Path], inner: Handler, clock: Clock
-    ) -> None:
+    def __init__(self, settings: Settings, root: Path | Callable[[], Path], clock: Clock) -> None:
         folder = settings.data_dir / "edge" / "releases"
         self._site = settings.site
-        self._inner = inner
         self._clock = clock
         self._lock = threading.Lock()
         self._inbox = Inbox()
@@ -152,36 +150,36 @@ class Download:
 
     # --- the connection's handler ------------------------------------------------------------------------------------
 
-    def connected(self, session_present: bool) -> int:
+    def takes(self, topic: str) -> bool:
+        """Return whether messages under this topic are about releases."""
+        return topics.metadata_file(topic) is not None or topic == topics.release_chunk(self._site)
+
+    def connected(self, session_present: bool) -> int:  # noqa: ARG002 - the handler's signature
         """See `mqtt.Handler`."""
         self._inbox.clear()
         with self._lock:
             self._wishes.cut(self._clock.monotonic())
-        return self._inner.connected(session_present)
+        return 0
 
     def received(self, batch: Sequence[Message]) -> int:
-        """See `mqtt.Handler`. What is about releases is taken here, the rest is handed on."""
-        rest = [message for message in batch if not self._take(message)]
+        """See `mqtt.Handler`. Nothing is committed, so there is no mark."""
+        for message in batch:
+            self._take(message)
         self._bell.set()  # also: there is a connection now
-        return self._inner.received(rest)
+        return 0
 
     def confirmed(self, mark: int) -> None:
-        """See `mqtt.Handler`."""
-        self._inner.confirmed(mark)
+        """See `mqtt.Handler`. Nothing was committed."""
 
-    def _take(self, message: Message) -> bool:
-        """Whether it was about releases."""
+    def _take(self, message: Message) -> None:
         if (name := topics.metadata_file(message.topic)) is not None:
             if self._inbox.put(name, message.payload):
                 self.source.arrived.set()
-        elif message.topic == topics.release_chunk(self._site):
+        else:
             try:
                 self._store(messages.decode(Chunk, message.payload))
             except (Malformed, Rejected, Retry) as error:
                 log.warning("a part of a release was not taken; it is asked for again", error=str(error))
-        else:
-            return False
-        return True
 
     def _store(self, chunk: Chunk) -> None:
         now_s = self._clock.monotonic()

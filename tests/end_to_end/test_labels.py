@@ -84,8 +84,8 @@ def test_a_label_corrects_the_answer_and_goes_to_kafka_under_a_pseudonym(
         "the models' answer once more",
     )
     assert (again.path, again.tier, again.rule) == (last.path, Tier.CLOUD, last.rule)
-    told = eventually(lambda: len(found := votes(shared, event)) == 2 and found, PATIENCE_S)
-    assert [each.label for each in told] == ["Vulpes vulpes", None]
+    published = eventually(lambda: len(found := votes(shared, event)) == 2 and found, PATIENCE_S)
+    assert [each.label for each in published] == ["Vulpes vulpes", None]
 
 
 def test_a_label_of_a_persons_event_stays_at_the_site(shared: Stack, listener: Listener) -> None:
@@ -128,8 +128,8 @@ def test_the_command_labels_the_last_event_and_says_what_became_of_it(
     assert done.returncode == 0, done.stderr
     assert "labelled by ben" in done.stdout
     again = command(shared, "label", event[-8:], "Panthera tigris", "--by", "ben", "--json")
-    told = json.loads(again.stdout)
-    assert (told["state"], told["label"]["event"], "result" in told) == ("taken", event, False)
+    published = json.loads(again.stdout)
+    assert (published["state"], published["label"]["event"], "result" in published) == ("taken", event, False)
     wrong = command(shared, "label", event, "Panthera tigerr")
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert "Panthera tigris" in wrong.stderr

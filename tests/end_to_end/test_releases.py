@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,24 +31,11 @@ from pipeline.settings.settings import KafkaSettings, MqttSettings, ReleaseSetti
 BIG = {"sums.bin": bytes(range(256)) * 3000}
 
 
-class Ignoring:
-    """The uplink's own handler."""
-
-    def connected(self, session_present: bool) -> int:
-        return 0
-
-    def received(self, batch: Sequence[Message]) -> int:
-        return 0
-
-    def confirmed(self, mark: int) -> None:
-        """Nothing is kept."""
-
-
 class EdgeSide:
     """An edge's uplink, and nothing else of it."""
 
     def __init__(self, settings: Settings, clock: SystemClock) -> None:
-        self.download = Download(settings, settings.releases_root, Ignoring(), clock)
+        self.download = Download(settings, settings.releases_root, clock)
         self.connection = Connection(
             endpoint(settings.uplink_mqtt),
             f"test-{settings.site}-uplink",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -20,23 +19,6 @@ from pipeline.privacy import gate
 from pipeline.settings.settings import ReleaseSettings, Settings
 
 BIG = {"sums.bin": bytes(range(256)) * 1000}
-
-
-class Inner:
-    """The uplink's own handler."""
-
-    def __init__(self) -> None:
-        self.heard: list[Message] = []
-
-    def connected(self, session_present: bool) -> int:
-        return 7
-
-    def received(self, batch: Sequence[Message]) -> int:
-        self.heard += batch
-        return 8
-
-    def confirmed(self, mark: int) -> None:
-        self.mark = mark
 
 
 class Link:
@@ -60,9 +42,9 @@ class Edge:
         self.root.parent.mkdir(parents=True, exist_ok=True)
         if not self.root.exists():
             self.root.write_bytes(cloud.first_root)
-        self.inner, self.link = Inner(), Link()
+        self.link = Link()
         told = Settings(data=str(folder), releases=ReleaseSettings(bytes_per_s=1 << 30))
-        self.download = Download(told, self.root, self.inner, cloud.clock)
+        self.download = Download(told, self.root, cloud.clock)
         self.download._connection = self.link  # type: ignore[assignment]
         self.source = self.download.source
         self.served_bytes = 0
@@ -146,13 +128,10 @@ def test_while_it_is_on_its_way_it_is_said_how_much_is_here(edge: Edge, cloud: C
         edge.source.files(2)
 
 
-def test_the_rest_of_a_batch_goes_to_the_uplinks_own_handler(edge: Edge) -> None:
-    other = Message(topics.downlink("home"), b"...", False)
-    assert edge.download.received([other, Message(topics.release_chunk("home"), b"junk", False)]) == 8
-    assert edge.inner.heard[-1] == other
-    assert edge.download.connected(session_present=False) == 7
-    edge.download.confirmed(3)
-    assert edge.inner.mark == 3
+def test_a_part_that_cannot_be_read_changes_nothing(edge: Edge) -> None:
+    edge.download.received([Message(topics.release_chunk("home"), b"junk", False)])
+    edge.update()
+    assert edge.source.refresh() == current(1)
 
 
 def test_nothing_was_ever_released_is_an_answer(tmp_path: Path) -> None:
