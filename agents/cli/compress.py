@@ -1,10 +1,10 @@
-"""`tierwise models compress`: makes a float ONNX network smaller, and says what that costs on one's own photos.
+"""`tierwise models compress`: make a float ONNX network smaller, and measure the cost on your own photos.
 
 $ tierwise models compress int8 mine.onnx --photos ~/photos      # a quarter of the size; writes mine.int8.onnx
 $ tierwise models compress fp16 mine.onnx --photos ~/photos      # half of it; writes mine.fp16.onnx
 $ tierwise models compress prune --keep 0.75 --keep 0.5          # glimpse with fewer channels, trained on for a little
 
-All three need the `[train]` extra; without it they say so.
+All three need the `[train]` extra. `prune` also needs the training recipes, which only the repository holds.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def prune(
     epochs: Annotated[int, typer.Option(min=1, help="How long each smaller network is trained on.")] = 3,
 ) -> None:
     """Glimpse with fewer channels: accuracy against size. Needs its training's data and checkpoint."""
-    pruning, training = (_needs_train(f"models.train.{name}") for name in ("prune", "glimpse"))
+    pruning, training = (_load(f"models.train.glimpse.{name}") for name in ("prune", "train"))
     sizes = pruning.prune(keep or (0.75, 0.5), training.Recipe(epochs, rate=pruning.REPAIR_RATE))
     Console().print(Markdown(pruning.render(sizes)))
 
@@ -76,13 +76,13 @@ def _compress(
     out: Path | None,
     preparation: tuple[float, float, int | None],
 ) -> None:
-    """Writes the smaller network, the whole of it or nothing, and says what it costs. Raises `Stop`."""
+    """Write the smaller network, or nothing, and print what it costs. Raises `Stop`."""
     target = out or network.with_suffix(f".{kind}.onnx")
     if target.resolve() == network.resolve():
         raise Stop(
             f"--out {target} is the network itself, which cannot be made from the smaller one again: name another file"
         )
-    compress = _needs_train("models.train.compress")
+    compress = _load("models.imported.compress")
     batches = list(compress.calibration(network, photos, compress.Preparation(*preparation)))
     unfinished = target.with_name(f"unfinished.{target.name}")
     try:
@@ -93,23 +93,29 @@ def _compress(
         unfinished.replace(target)
     finally:
         unfinished.unlink(missing_ok=True)
-    _told(compress, network, target, batches)
+    _report(compress, network, target, batches)
 
 
-def _needs_train(module: str) -> Any:
-    """A module of `models.train`, which this command alone brings. Raises `Stop` where its libraries are not."""
+def _load(module: str) -> Any:
+    """Import a module that needs the `[train]` extra, or the recipes. Raises `Stop` where either is missing."""
     import importlib
 
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name not in ("onnx", "torch"):
+        missing = error.name or ""
+        if missing.startswith("models.train"):
+            raise Stop(
+                "this command runs a training recipe, and the installed package holds none: "
+                "run it in a clone of the repository (make setup, then .venv/bin/tierwise)"
+            ) from error
+        if missing not in ("onnx", "torch"):
             raise
-        raise Stop(f"{error.name} is not installed; pip install 'tierwise[train]'") from error
+        raise Stop(f"{missing} is not installed; pip install 'tierwise[train]'") from error
 
 
-def _told(compress: Any, network: Path, target: Path, batches: Any) -> None:
-    """What was written, and how it differs."""
+def _report(compress: Any, network: Path, target: Path, batches: Any) -> None:
+    """Print the comparison and the path of the written file."""
     console = Console(soft_wrap=True)
     console.print(Markdown(compress.render(compress.compare([network, target], batches))))
     console.print(f"wrote {target}", highlight=False)

@@ -39,7 +39,7 @@ def learning(
     ] = FOLDER,
 ) -> None:
     """Show the loop: photos of new species, labels over MQTT, a signed release, and the same photos again."""
-    from models.train.pictures.data import (
+    from models.evaluation.photo_pack import (
         open_pack,  # not in every installation, and `tierwise demo` does not need it
     )
 

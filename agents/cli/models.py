@@ -26,7 +26,7 @@ from agents.cli.models_train import forget, train, trainings
 from agents.cli.options import AsJson, SettingsFile
 from agents.rollout.imported_models import registry_of
 from agents.rollout.inventory import Here, is_release, kept_by, release_of, releases_here
-from models.imported.registry import CARD, Entry
+from models.imported.registry import CARD, ModelEntry
 from models.labels.taxonomy import load_taxonomy
 from models.manifest import Manifest, digest
 from models.shipped import BACKBONE, load_zoo
@@ -145,7 +145,7 @@ app.command()(forget)
 def _all(settings: Settings) -> Iterator[tuple[Manifest, str]]:
     """Manifests, and where each is from."""
     yield from ((manifest, "zoo") for manifest in load_zoo(settings.zoo_dir).manifests)
-    entries: tuple[Entry, ...] = registry_of(settings).entries()
+    entries: tuple[ModelEntry, ...] = registry_of(settings).entries()
     yield from ((entry.manifest, "registry") for entry in entries)
 
 

@@ -24,12 +24,12 @@ from agents.rollout.imported_models import open_edge_model
 from models.answering.tier_chain import SETTINGS, TierChain
 from models.evaluation.evaluate import evaluate as evaluated
 from models.evaluation.metrics import measure
+from models.evaluation.photo_pack import data_root, open_pack
 from models.evaluation.photo_set import HOW_TO_LABEL, LabelledPhotos, Photo, read_photos
 from models.evaluation.plots import draw, require_matplotlib
 from models.evaluation.report import render
 from models.labels.taxonomy import load_taxonomy
 from models.shipped import BACKBONE, load_zoo
-from models.train.pictures.data import data_root, open_pack
 from pipeline.errors import Rejected, Stop
 from pipeline.settings.settings import Settings
 

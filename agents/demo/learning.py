@@ -42,7 +42,7 @@ from pipeline.privacy import gate
 from pipeline.settings.settings import Settings
 
 if TYPE_CHECKING:
-    from models.train.pictures.data import Pack
+    from models.evaluation.photo_pack import Pack
 
 DEVICE: Final = "cam1"
 STREAMS: Final = tuple(f"photos{number}" for number in range(WINDOW))

@@ -1,6 +1,6 @@
 """What `tierwise demo learning` shows the tiers: photos of species that its first model never met, and of some that it knows.
 
-The photos are the training packs' (`models.train.pictures.data`: none ships with Tierwise). The first model, `before/`, was made without
+The photos are the training packs' (`models.evaluation.photo_pack`: none ships with Tierwise). The first model, `before/`, was made without
 them (`models.train.studies.without`); of each new species some photos are labelled and others only asked about, all from the packs' rows of
 different splits, so that no burst of one animal stands on both sides.
 
@@ -23,7 +23,7 @@ from models.labels.taxonomy import Taxonomy, load_taxonomy
 from pipeline.errors import Stop
 
 if TYPE_CHECKING:
-    from models.train.pictures.data import Pack
+    from models.evaluation.photo_pack import Pack
 
 BEFORE: Final = Path(__file__).parent / "before"
 """A zoo of its own: the released model as it would be without the new species."""

@@ -106,7 +106,7 @@ def _moving_frames(
     """
     started_s = clock.now()
     rate = capture.get(cv2.CAP_PROP_FPS) or 25.0
-    background: motion.Background | None = None
+    background: motion.BackgroundModel | None = None
     next_s = 0.0
     index = 0
     while not stop.is_set() and capture.grab():

@@ -31,7 +31,7 @@ from agents.rollout.state import Refused, State
 from models.heads.release import FILES, HeadRelease
 from pipeline.errors import Rejected, Retry
 from pipeline.files import private_files
-from pipeline.files.fsync import directory_to_disk, replace_file, to_disk
+from pipeline.files.fsync import replace_file, write_folder
 
 log = structlog.get_logger(__name__)
 
@@ -116,15 +116,8 @@ class ServingFiles:
             private_files.make_folder(heads)
             fresh = Path(tempfile.mkdtemp(prefix=_NEW, dir=heads))
             try:
-                for name, data in files.items():
-                    with (fresh / name).open("wb") as file:
-                        file.write(data)
-                        file.flush()
-                        to_disk(file.fileno())
-                directory_to_disk(fresh)
-                shutil.rmtree(heads / str(version), ignore_errors=True)  # there only if damaged
-                fresh.rename(heads / str(version))
-                directory_to_disk(heads)
+                shutil.rmtree(heads / str(version), ignore_errors=True)  # exists only if damaged
+                write_folder(fresh, heads / str(version), files)
             except BaseException:
                 shutil.rmtree(fresh, ignore_errors=True)
                 raise

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.heads.base import HeadBase
-from models.heads.pooled import witnessed
+from models.heads.pooled import pooled_species
 from models.heads.release import FEW, Calibration, HeadRelease, Lineage, SiteShare, Smoke
 from models.labels.taxonomy import Species, Taxonomy
 from models.labels.taxonomy_growth import grown
@@ -192,7 +192,7 @@ class Training:
         def after(photos: LabelledVectors) -> TrainingFigures:
             logits = solved.logits(photos.vectors)
             its = calibration
-            species = witnessed(tree, photos.tuned, logits, its.cloud, its.solved_share, its.novelty)
+            species = pooled_species(tree, photos.tuned, logits, its.cloud, its.solved_share, its.novelty)
             return figures(tree, species, photos.labels, self.tree)
 
         golden, of_held = after(self.golden[1]), after(held)
@@ -217,7 +217,7 @@ class Training:
         """What the serving model makes of them."""
         grown_ = self.base.grown(self.serving)
         its = grown_.calibration
-        species = witnessed(
+        species = pooled_species(
             grown_.tree,
             photos.tuned,
             grown_.solved.logits(photos.vectors),
@@ -318,7 +318,7 @@ class Training:
         learned = with_few_joined(self.merged(best.sites), best.few, best.tree)
         its = best.calibration
         logits = self.base.solved(best.tree, learned, its).logits(photos.vectors)
-        species = witnessed(best.tree, photos.tuned, logits, its.cloud, its.solved_share, its.novelty)
+        species = pooled_species(best.tree, photos.tuned, logits, its.cloud, its.solved_share, its.novelty)
         after = figures(best.tree, species, photos.labels, self.tree)
         return OfSite(self.sites[site].events, self.before(photos).labels, after.labels, spoils)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -33,12 +34,29 @@ def directory_to_disk(directory: Path) -> None:
         os.close(descriptor)
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a small file so that after a crash either the old or the new content stands there."""
-    draft = path.with_name(path.name + ".draft")
-    with draft.open("wb") as file:
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file and return when its bytes are on the disk. Raises `OSError`."""
+    with path.open("wb") as file:
         file.write(content)
         file.flush()
         to_disk(file.fileno())
+
+
+def write_folder(fresh: Path, target: Path, files: Mapping[str, bytes]) -> None:
+    """Fill an empty folder, then rename it to `target`, so that after a crash `target` is whole or absent.
+
+    Raises `OSError`, also where `target` holds files already.
+    """
+    for name, content in files.items():
+        write_file(fresh / name, content)
+    directory_to_disk(fresh)
+    fresh.rename(target)
+    directory_to_disk(target.parent)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a small file so that after a crash either the old or the new content stands there."""
+    draft = path.with_name(path.name + ".draft")
+    write_file(draft, content)
     draft.replace(path)
     directory_to_disk(path.parent)

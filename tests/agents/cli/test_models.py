@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 from sample_messages import photo_jpeg
-from sample_onnx import GREEN, RED, coloured, colours, features, save
+from sample_onnx import GREEN, RED, coloured, colours, features, png, save
 
 from agents.cli import main
 from agents.cli.doctor import examine
-from models.vision.images import encode_png
 
 
 def run(*words: str) -> int:
@@ -45,7 +44,7 @@ def labelled(home: Path) -> Path:
     for label, colour in (("cat", RED), ("wolf", GREEN)):
         (home / "train" / label).mkdir(parents=True)
         for seed in range(6):
-            (home / "train" / label / f"{seed}.png").write_bytes(encode_png(coloured(colour, seed)))
+            (home / "train" / label / f"{seed}.png").write_bytes(png(coloured(colour, seed)))
     return home / "train"
 
 
@@ -135,7 +134,7 @@ def test_a_released_model_that_names_no_families_is_told_by_the_doctor_and_not_l
 ) -> None:
     (home / "tierwise.toml").write_text('[edge]\nmodel = "glimpse@1"\n')
     found = next(its for its in examine(None) if its.what == "models")
-    assert (found.status, "edge.model: glimpse@1 names no families" in found.text) == ("fail", True)
+    assert (found.status, "edge.model: glimpse@1 answers no families" in found.text) == ("fail", True)
     assert run("models", "list") == 0
     assert "serves" not in capsys.readouterr().out
     assert run("models", "remove", "glimpse@1") == 2
@@ -176,7 +175,7 @@ def test_of_many_photos_of_ones_own_fifty_are_tried_and_named(
 ) -> None:
     (home / "many").mkdir()
     for at in range(100):
-        (home / "many" / f"{at:02}.png").write_bytes(encode_png(coloured(RED, at, side=32)))
+        (home / "many" / f"{at:02}.png").write_bytes(png(coloured(RED, at, side=32)))
     words = ("--labels", "labels.txt", "--preprocess", "unit", "--smoke", "many")
     assert run("models", "import", str(classifier), *words) == 0
     told = capsys.readouterr().err

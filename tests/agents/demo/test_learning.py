@@ -11,9 +11,9 @@ from sample_messages import event_id, result
 from agents.demo.learning import Asked, Learning
 from agents.demo.lessons import BEFORE, Amounts, Photo, chosen
 from agents.demo.worth import LAST, share, truth_path
+from models.evaluation.photo_pack import Pack, data_root, open_pack
 from models.labels.taxonomy import load_taxonomy
 from models.shipped import load_zoo
-from models.train.pictures.data import Pack, data_root, open_pack
 from pipeline.errors import Stop
 from pipeline.messages import Result
 

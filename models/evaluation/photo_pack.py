@@ -1,8 +1,8 @@
-"""Where the training pictures come from: the packs `wild256` and `wild64`, read one picture at a time.
+"""Read the photo packs `wild256` and `wild64`, one picture at a time.
 
-A pack is one npz of JPEG bytes with labels (its SOURCE.txt tells terms and defects). It never ships with Tierwise:
-only what was learned from it does, with a model card that says so. Set ``TIERWISE_DATASETS`` to the folder that holds
-the packs; without it ``../shared/data`` beside the repository is tried.
+A pack is one npz of JPEG bytes with labels (its SOURCE.txt states terms and defects). The packs never ship with Tierwise; the
+model cards state which models were trained on them. Set ``TIERWISE_DATASETS`` to the folder that holds the packs; the default is
+``../shared/data`` beside the repository.
 
 Example::
 
@@ -28,7 +28,7 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """One data set. `species`, `split` and `source` are parallel to the pictures; `jpeg` holds all their bytes."""
+    """One data set. `species`, `split`, `source` and `path` are parallel to the pictures; `jpeg` holds all their bytes."""
 
     name: str
     jpeg: NDArray[np.uint8]
@@ -39,15 +39,15 @@ class Pack:
     path: tuple[str, ...]
 
     def rows(self, split: str) -> list[int]:
-        """Row numbers of one split (`train`, `val`, `test`)."""
-        return [row for row, its in enumerate(self.split) if its == split]
+        """Return the row numbers of one split (`train`, `val`, `test`)."""
+        return [row for row, part in enumerate(self.split) if part == split]
 
     def bytes(self, row: int) -> NDArray[np.uint8]:
-        """The JPEG bytes of one picture."""
+        """Return the JPEG bytes of a picture."""
         return self.jpeg[self.offset[row] : self.offset[row + 1]]
 
     def picture(self, row: int) -> NDArray[np.uint8]:
-        """One picture, BGR, (height, width, 3)."""
+        """Decode a picture to BGR (height, width, 3)."""
         image = cv2.imdecode(self.bytes(row), cv2.IMREAD_COLOR)
         if image is None:
             raise Stop(f"{self.name}: picture {row} ({self.path[row]}) does not decode; fetch the pack again")
@@ -55,12 +55,12 @@ class Pack:
 
 
 def data_root() -> Path:
-    """The folder of the packs, by ``TIERWISE_DATASETS`` or beside the repository."""
-    return Path(os.environ.get("TIERWISE_DATASETS") or Path(__file__).parents[4] / "shared" / "data")
+    """Return the folder of the packs, by ``TIERWISE_DATASETS`` or beside the repository."""
+    return Path(os.environ.get("TIERWISE_DATASETS") or Path(__file__).parents[3] / "shared" / "data")
 
 
 def open_pack(name: str) -> Pack:
-    """Opens ``<data>/<name>/<name>_pack.npz``. Raises `Stop` where it is absent."""
+    """Open ``<data>/<name>/<name>_pack.npz``. Raises `Stop` if it is absent."""
     file = data_root() / name / f"{name}_pack.npz"
     if not file.is_file():
         raise Stop(f"{file} is not there; set TIERWISE_DATASETS to the folder that holds {name}/")

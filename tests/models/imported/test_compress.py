@@ -13,8 +13,8 @@ pytest.importorskip("onnx", reason="compressing needs onnx: pip install 'tierwis
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from models.imported.compress import CENTRED, Preparation, calibration, compare, halve, quantise, render
 from models.onnx_session import Network
-from models.train.compress import CENTRED, Preparation, calibration, compare, halve, quantise, render
 from pipeline.errors import Stop
 
 
@@ -91,7 +91,7 @@ def test_fp16_keeps_its_inputs_and_outputs(tmp_path: Path, photos: Path) -> None
 
 def test_a_network_of_any_size_is_calibrated_at_the_size_that_is_said(tmp_path: Path, photos: Path) -> None:
     file = network(tmp_path / "float.onnx", side="side")
-    with pytest.raises(Stop, match="pictures of any size; say which: --size 224"):
+    with pytest.raises(Stop, match="pictures of any size; choose one: --size 224"):
         list(calibration(file, photos, CENTRED))
     (first, *_) = calibration(file, photos, Preparation(size_px=40))
     assert first["x"].shape == (1, 3, 40, 40)

@@ -1,8 +1,7 @@
-"""Makes a float ONNX network smaller: int8 by photos, or float16; and says what that costs. Needs the `[train]` extra.
+"""Make a float ONNX network smaller, as int8 by photos or as float16, and measure the cost. Needs the `[train]` extra.
 
-int8 is static (QDQ, per channel, uint8 activations by MinMax over calibration photos): on a CPU it is a quarter of the
-size and some twice as fast. float16 halves the size and is for accelerators: most CPUs compute it no faster.
-`models.train.glimpse.prune` takes whole channels out of `glimpse`.
+int8 is static (QDQ, per channel, uint8 activations by MinMax over calibration photos): on a CPU it has a quarter of the size
+and is about twice as fast. float16 halves the size and is for accelerators: most CPUs do not compute it faster.
 
 Example::
 
@@ -10,7 +9,7 @@ Example::
     quantise(Path("float.onnx"), Path("int8.onnx"), photos)
     print(render(compare([Path("float.onnx"), Path("int8.onnx")], photos)))
 
-What stands behind it is ONNX Runtime's own quantiser; the integer arithmetic is Jacob et al. 2018 (arXiv:1712.05877).
+The quantiser is ONNX Runtime's own; the integer arithmetic is Jacob et al. 2018 (arXiv:1712.05877).
 """
 
 from __future__ import annotations
@@ -35,17 +34,17 @@ from pipeline.errors import Rejected, Stop
 Batch = dict[str, NDArray[Any]]
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png")
-# Enough to see the range of every activation; more only takes longer.
+# Enough to measure the range of every activation; more only takes longer.
 CALIBRATION_PHOTOS = 200
 COMPARED_PHOTOS = 100
-INPUT_ZERO_POINT, INPUT_SCALE = 127, 1 / 128  # of the zoo's networks: (x - 127) / 128
-# Older ones quantise no channel by itself.
+INPUT_ZERO_POINT, INPUT_SCALE = 127, 1 / 128  # the shipped networks take (x - 127) / 128
+# Older opsets cannot quantise per channel.
 OPSET_LEAST = 13
 
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """How a network wants its pictures: RGB, (x - subtract) / divide, squeezed to its input's size or `size_px`."""
+    """How pictures are prepared: RGB, (x - subtract) / divide, squeezed to the input's size or `size_px`."""
 
     subtract: float = INPUT_ZERO_POINT
     divide: float = 1 / INPUT_SCALE
@@ -57,8 +56,9 @@ CENTRED = Preparation()
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One network beside the first: `same_top` is how often its largest output is the same one, `cosine` how much its
-    outputs point the same way (mean); milliseconds on one thread.
+    """A network compared with the first: `same_top` is how often both have the same largest output.
+
+    `cosine` is the mean cosine of the outputs; `ms` is on one thread.
     """
 
     file: str
@@ -69,17 +69,17 @@ class Compared:
 
 
 def load(file: Path) -> Any:
-    """A float network that can be compressed. Raises `Stop`."""
+    """Load a float network that can be compressed. Raises `Stop`."""
     try:
         model = onnx.load(str(file))
         onnx.checker.check_model(model)
     except Exception as error:  # protobuf's, onnx's and the system's errors share no base class
         raise Stop(f"{file} is no ONNX network: {error}") from error
     if len(model.graph.input) != 1 or model.graph.input[0].type.tensor_type.elem_type != TensorProto.FLOAT:
-        raise Stop(f"{file} does not take one float tensor; compress the float network it was made from")
+        raise Stop(f"{file} does not take one float tensor; compress the float network that it was made from")
     if any(node.op_type in ("QuantizeLinear", "QLinearConv") for node in model.graph.node):
         raise Stop(f"{file} is quantised already; compress the float network it was made from")
-    opset = max(its.version for its in model.opset_import if its.domain in ("", "ai.onnx"))
+    opset = max(each.version for each in model.opset_import if each.domain in ("", "ai.onnx"))
     if opset < OPSET_LEAST:
         raise Stop(f"{file} has opset {opset}; export it again with opset {OPSET_LEAST} or newer")
     return model
@@ -88,7 +88,7 @@ def load(file: Path) -> Any:
 def calibration(
     file: Path, folder: Path, preparation: Preparation, count: int = CALIBRATION_PHOTOS
 ) -> Iterator[Batch]:
-    """Photos of a folder, spread evenly over it, as the network takes them. Raises `Stop` where there are none."""
+    """Yield photos, spread evenly over a folder, as network inputs. Raises `Stop` if there are none."""
     entry = load(file).graph.input[0]
     height, width = _input_size(file, entry, preparation.size_px)
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES)
@@ -104,17 +104,19 @@ def calibration(
         tensor = small[:, :, ::-1].transpose(2, 0, 1)[None].astype(np.float32)
         yield {entry.name: (tensor - np.float32(preparation.subtract)) / np.float32(preparation.divide)}
     if not read:
-        raise Stop(f"{folder}: no photo there can be read; calibration needs some ({CALIBRATION_PHOTOS} do)")
+        raise Stop(
+            f"{folder}: no photo there can be read; calibration needs some ({CALIBRATION_PHOTOS} are enough)"
+        )
 
 
 def _input_size(file: Path, entry: Any, size_px: int | None) -> tuple[int, int]:
-    """Height and width that the network's input (n, 3, height, width) has, or is to be given."""
+    """Return height and width of the network's input (n, 3, height, width); `size_px` replaces free sides."""
     sides = [dim.dim_value for dim in entry.type.tensor_type.shape.dim]
     if len(sides) != 4 or sides[1] not in (0, 3):
         raise Stop(f"{file} takes no pictures (n, 3, height, width) but {sides}: photos cannot calibrate it")
     height, width = (side or size_px or 0 for side in sides[2:])
     if not height or not width:
-        raise Stop(f"{file} takes pictures of any size; say which: --size 224")
+        raise Stop(f"{file} takes pictures of any size; choose one: --size 224")
     return height, width
 
 
@@ -126,13 +128,13 @@ def quantise(
     leave_float: Sequence[str] = (),
     bytes_input: bool = False,
 ) -> None:
-    """Static int8 by the ranges that `batches` show. `leave_float` names kinds of nodes to leave as they are.
+    """Quantise to static int8 by the ranges of `batches`. Nodes of the kinds in `leave_float` stay float.
 
-    With `bytes_input` the network takes uint8 afterwards: the quantised input of (x - 127) / 128 is x itself.
+    With `bytes_input` the new network takes uint8: the quantised input of (x - 127) / 128 is x itself.
     """
     from onnxruntime import quantization
 
-    class Photos(quantization.CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types for it
+    class CalibrationPhotos(quantization.CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types for it
         def __init__(self) -> None:
             self.photos = iter(batches)
 
@@ -146,7 +148,7 @@ def quantise(
         quantization.quantize_static(
             str(prepared),
             str(target),
-            Photos(),
+            CalibrationPhotos(),
             quant_format=quantization.QuantFormat.QDQ,
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
@@ -159,16 +161,18 @@ def quantise(
 
 
 def eat_bytes(model: Any) -> Any:
-    """Drops the quantiser of the input: the picture's bytes are its output already. Raises `Stop` if they are not."""
+    """Remove the input's quantiser, since its output is the picture's bytes. Raises `Stop` if it is not."""
     graph = model.graph
     name = graph.input[0].name
     (entry,) = [node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] == name]
     constants = {constant.name: numpy_helper.to_array(constant) for constant in graph.initializer}
     scale, zero_point = float(constants[entry.input[1]]), int(constants[entry.input[2]])
     if zero_point != INPUT_ZERO_POINT or abs(scale / INPUT_SCALE - 1) > 1e-3:
-        raise Stop(f"calibration saw scale {scale}, zero point {zero_point}: too few photos to span 0 to 255")
+        raise Stop(
+            f"calibration measured scale {scale}, zero point {zero_point}: too few photos to span 0 to 255"
+        )
     for node in graph.node:
-        node.input[:] = [name if its == entry.output[0] else its for its in node.input]
+        node.input[:] = [name if each == entry.output[0] else each for each in node.input]
     graph.node.remove(entry)
     graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
     onnx.checker.check_model(model)
@@ -176,14 +180,14 @@ def eat_bytes(model: Any) -> Any:
 
 
 def halve(source: Path, target: Path) -> None:
-    """float16 weights and arithmetic; inputs and outputs stay float32."""
+    """Convert weights and arithmetic to float16; inputs and outputs stay float32."""
     from onnxruntime.transformers import float16
 
     onnx.save(float16.convert_float_to_float16(load(source), keep_io_types=True), str(target))
 
 
 def compare(files: Sequence[Path], batches: Sequence[Batch]) -> tuple[Compared, ...]:
-    """All networks on the same pictures in turn, so that a busy moment of the machine meets each of them."""
+    """Run all networks on the same pictures in turn, so that other work of the machine slows all alike."""
     sessions = [open_session(file) for file in files]
     outputs: list[list[NDArray[np.float32]]] = [[] for _ in files]
     seconds: list[list[float]] = [[] for _ in files]
@@ -206,13 +210,13 @@ def compare(files: Sequence[Path], batches: Sequence[Batch]) -> tuple[Compared, 
     )
 
 
-def _cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
-    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
-    return np.asarray((one * other).sum(1) / np.maximum(lengths, 1e-12), np.float32)
+def _cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return np.asarray((a * b).sum(1) / np.maximum(lengths, 1e-12), np.float32)
 
 
 def render(rows: Sequence[Compared]) -> str:
-    """A Markdown table, the first network as the measure of the others."""
+    """Return a Markdown table that compares the networks with the first."""
     lines = ["| network | bytes | ms | same top | cosine |", "| --- | ---: | ---: | ---: | ---: |"]
     lines += [
         f"| {row.file} | {row.size_bytes:,} ({row.size_bytes / rows[0].size_bytes:.0%}) "

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from models.evaluation.forwarding import (
+from models.labels.scores import Scores
+from models.train.studies.forwarding import (
     MINERS,
     certainty,
     cheapest,
     curve,
+    draw,
     likeliest,
     margin,
     right,
 )
-from models.labels.scores import Scores
 
 PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.4, 0.35, 0.25], [1.0, 0.0, 0.0]])
 verdicts = st.integers(1, 40).flatmap(
@@ -77,3 +80,18 @@ def test_miners_measure_what_they_say() -> None:
 def test_the_margin_is_the_one_that_the_cascade_sees() -> None:
     row = PROBABILITIES[0].astype(np.float32)
     assert margin(row[None])[0] == pytest.approx(Scores("family", ("a", "b", "c"), row).margin)
+
+
+def test_a_forwarding_chart_has_a_line_a_miner_and_the_rule_s_point_and_is_the_same_every_time(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("matplotlib")
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(4), 30)
+    near, far = np.arange(30) % 3 > 0, np.arange(30) % 4 > 0
+    lines = {name: curve(miner(probabilities), near, far) for name, miner in MINERS.items()}
+    charts = []
+    for name in ("first.svg", "second.svg"):
+        draw({"photos": (lines, (0.1, 0.8)), "night": (lines, (0.2, 0.7))}, tmp_path / name)
+        charts.append((tmp_path / name).read_text("utf-8"))
+    assert charts[0] == charts[1]
+    assert all(word in charts[0] for word in (*MINERS, "photos", "night", "the cascade's rule"))
