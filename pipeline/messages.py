@@ -1,6 +1,6 @@
-"""Every message of Tierwise: frozen structs, their wire form, their limits.
+"""Every message of Tierwise: frozen structs, their wire form and their limits.
 
-What a photo of a cat causes, from left to right (`>` is MQTT, `#` is Kafka)::
+A photo of a cat causes these messages (`>` is MQTT, `#` is Kafka)::
 
     camera    device            edge                 gateway        router          cloud
       | frame > |                 |                     |              |              |
@@ -14,13 +14,13 @@ What a photo of a cat causes, from left to right (`>` is MQTT, `#` is Kafka)::
       |         |                 | DownlinkAck >       |              |              |
       |         |                 | result >            |              |              |
 
-What people read and write is JSON (`Result`, `SightingReport`, `Ack`, `Refusal`, `Status`); what agents say to each
-other is msgpack and carries a version. `encode` and `decode` know which::
+Messages that people read or write are JSON (`Result`, `SightingReport`, `Ack`, `Refusal`, `Status`). Messages between
+agents are msgpack and have a version. `encode` and `decode` choose the form by the type::
 
     >>> decode(EventAck, encode(EventAck(ids=("0193",))))
     EventAck(ids=('0193',), v=1)
 
-This module imports nothing of ours.
+This module imports no other module of ours.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ from typing import ClassVar, Final, TypeVar
 import msgspec
 
 VERSION = 1
-"""Of the msgpack messages. A reader refuses any other: agents of one site are upgraded edge first."""
+"""Version of the msgpack messages. A reader refuses any other version: upgrade the edge of a site first."""
 
 FRAME_MAX_BYTES = 16 << 20
 READING_MAX_BYTES = 64 << 10
 UPLINK_MAX_BYTES = 128 << 10
-"""A batch stays below this: it is repeated whole when a link drops, and brokers' defaults accept it."""
+"""Largest uplink batch: a batch is repeated as a whole after a cut, and brokers take this size by default."""
 
 
 class Malformed(ValueError):
-    """A payload that is not the message it should be; `reason` is the counter's name for it."""
+    """A payload is not the expected message; `reason` is the name for counters."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
 
 
-# --- words -----------------------------------------------------------------------------------------------------
+# --- vocabulary ------------------------------------------------------------------------------------------------
 
 
 class Tier(enum.StrEnum):
@@ -60,6 +60,7 @@ class Tier(enum.StrEnum):
 
     @property
     def depth(self) -> int:
+        """The position in this order: 0 for the device, 2 for the cloud."""
         return _TIERS.index(self)
 
 
@@ -67,7 +68,7 @@ _TIERS = tuple(Tier)
 
 
 class Privacy(enum.StrEnum):
-    """How far a record may travel in the clear: the higher, the less far. A lattice under `join`."""
+    """How far a record may travel in the clear: a higher level stays nearer. A lattice under `join`."""
 
     PUBLIC = "public"
     EDGE_PRIVATE = "edge-private"
@@ -75,6 +76,7 @@ class Privacy(enum.StrEnum):
 
     @property
     def height(self) -> int:
+        """The position among the levels: 0 for public, 2 for user-private."""
         return _LEVELS.index(self)
 
     @property
@@ -82,8 +84,8 @@ class Privacy(enum.StrEnum):
         """The last tier that may hold the record in the clear."""
         return _TIERS[len(_TIERS) - 1 - self.height]
 
-    def join(self, other: Privacy) -> Privacy:  # type: ignore[override]  # the lattice's word; no text is joined
-        """The higher of the two: levels are only ever raised."""
+    def join(self, other: Privacy) -> Privacy:  # type: ignore[override]  # the lattice's join, not that of str
+        """Return the higher of the two levels: a level is never lowered."""
         return self if self.height >= other.height else other
 
 
@@ -91,7 +93,7 @@ _LEVELS = tuple(Privacy)
 
 
 class Kind(enum.StrEnum):
-    """What a record carries."""
+    """The kind of data in a record."""
 
     PIXELS = "pixels"
     FEATURE = "feature"
@@ -99,17 +101,17 @@ class Kind(enum.StrEnum):
     READING = "reading"
     SUMMARY = "summary"
     LABEL = "label"
-    """A person's word about an event: as private as the event's result."""
+    """A person's label of an event: as private as the event's result."""
     SUM = "sum"
-    """Statistics that a site learned: as private as what they are of, but for a named rule of the gate."""
+    """Statistics that a site learned: as private as their events, unless a named rule of the gate lets them out."""
 
 
 LEVELLED = (Kind.PIXELS, Kind.FEATURE, Kind.RESULT, Kind.READING, Kind.SUMMARY)
-"""Kinds that the settings give a level; the others follow from these."""
+"""Kinds that have a level in the settings; the levels of the other kinds follow from these."""
 
 
 class Task(enum.StrEnum):
-    """What is asked of a stream."""
+    """The question that a stream answers."""
 
     WILDLIFE = "wildlife"
     OCCUPANCY = "occupancy"
@@ -117,7 +119,7 @@ class Task(enum.StrEnum):
 
 
 class Rank(enum.StrEnum):
-    """Depth of an answer; `RANKS` orders them by task."""
+    """The depth of an answer; `RANKS` orders the ranks of each task."""
 
     KINGDOM = "kingdom"
     FAMILY = "family"
@@ -134,23 +136,23 @@ RANKS: dict[Task, tuple[Rank, ...]] = {
 }
 
 UNKNOWN = "unknown"
-"""The label of a tier that will not guess."""
+"""The label of a tier that does not guess."""
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """What people read: JSON."""
+class JsonMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of the messages that people read: JSON."""
 
     WIRE: ClassVar[str] = "json"
 
 
-class Packed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What agents say to each other: msgpack, versioned."""
+class MsgpackMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of the messages between agents: msgpack, with a version."""
 
     WIRE: ClassVar[str] = "msgpack"
 
 
 class Levels(msgspec.Struct, frozen=True, array_like=True):
-    """The level of each kind of record of one event."""
+    """The privacy level of each kind of record of one event."""
 
     pixels: Privacy = Privacy.USER_PRIVATE
     feature: Privacy = Privacy.USER_PRIVATE
@@ -159,6 +161,7 @@ class Levels(msgspec.Struct, frozen=True, array_like=True):
     summary: Privacy = Privacy.USER_PRIVATE
 
     def of(self, kind: Kind) -> Privacy:
+        """Return the level of a kind of record."""
         if kind is Kind.LABEL:
             return self.result
         if kind is Kind.SUM:
@@ -167,14 +170,14 @@ class Levels(msgspec.Struct, frozen=True, array_like=True):
         return level
 
     def join(self, other: Levels) -> Levels:
-        """Raise each kind to the higher of both."""
+        """Return the higher of both levels for each kind."""
         return Levels(*(self.of(kind).join(other.of(kind)) for kind in LEVELLED))
 
 
 # --- for people ------------------------------------------------------------------------------------------------
 
 
-class Forecast(Message, frozen=True):
+class Forecast(JsonMessage, frozen=True):
     """Expected hourly means, with the band that nine of ten hours should fall into."""
 
     start: str
@@ -187,7 +190,7 @@ class Forecast(Message, frozen=True):
     """Upper end of the band."""
 
 
-class Result(Message, frozen=True, omit_defaults=True):
+class Result(JsonMessage, frozen=True, omit_defaults=True):
     """One tier's answer about an event. Clients keep the highest revision of each event."""
 
     event: str
@@ -239,10 +242,11 @@ class Result(Message, frozen=True, omit_defaults=True):
 
     @property
     def source(self) -> str:
+        """The stream's full name, ``site/device/stream``."""
         return f"{self.site}/{self.device}/{self.stream}"
 
 
-class SightingReport(Message, frozen=True):
+class SightingReport(JsonMessage, frozen=True):
     """The consensus over the frames of a sighting so far."""
 
     sighting: str
@@ -272,10 +276,11 @@ class SightingReport(Message, frozen=True):
 
     @property
     def source(self) -> str:
+        """The stream's full name, ``site/device/stream``."""
         return f"{self.site}/{self.device}/{self.stream}"
 
 
-class Ack(Message, frozen=True):
+class Ack(JsonMessage, frozen=True):
     """Acknowledgement: the agent committed these events to its disk, so they cannot get lost.
 
     If no acknowledgement arrives within some seconds, publish again. Also the edge's answer to a label.
@@ -289,7 +294,7 @@ class Ack(Message, frozen=True):
     """Digest of the payload: a publisher that sent no id recognises its message by it."""
 
 
-class Refusal(Message, frozen=True):
+class Refusal(JsonMessage, frozen=True):
     """Reason why an input was refused. It never holds content.
 
     Inputs under an invalid device name are refused under the device `_`.
@@ -325,12 +330,12 @@ class Update(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     previous: str = ""
     """The release that a rollback would return to."""
     refused: str = ""
-    """The release that was refused or rolled back last, and why."""
+    """The release that was refused or rolled back last, and the reason."""
     trouble: str = ""
     """Why no newer release can arrive, as ``expired-metadata: …``. Empty if all is well."""
 
 
-class Status(Message, frozen=True):
+class Status(JsonMessage, frozen=True):
     """State of a role, published at each connection and retained. Its last will is `offline`."""
 
     state: str
@@ -349,10 +354,10 @@ class Status(Message, frozen=True):
     """State of the next release, of tiers that take releases."""
 
 
-# --- labels, and what is asked of people ---------------------------------------------------------------------
+# --- labels and label requests -------------------------------------------------------------------------------
 
 
-class Label(Message, frozen=True, omit_defaults=True):
+class Label(JsonMessage, frozen=True, omit_defaults=True):
     """A person's label of an event. The latest label of each person counts; labels of several persons coexist.
 
     It is as private as the event's result. It leaves the site only if the event's feature may leave, too.
@@ -372,7 +377,7 @@ class Label(Message, frozen=True, omit_defaults=True):
     """Common name of a new label."""
 
 
-class Ask(Message, frozen=True):
+class Ask(JsonMessage, frozen=True):
     """Request for the label of an event, within a daily budget: the events whose labels would teach most.
 
     Sent when the sighting is over. A label of any of its frames answers it. Persons are never asked about.
@@ -397,7 +402,7 @@ class Ask(Message, frozen=True):
     """Requests left today."""
 
 
-class Drift(Message, frozen=True):
+class Drift(JsonMessage, frozen=True):
     """A stream that changed, or a camera that is broken. It holds numbers only."""
 
     time: str
@@ -436,7 +441,7 @@ class DiscoveryOrigin(msgspec.Struct, frozen=True, kw_only=True):
     sw_version: str = ""
 
 
-class Discovery(Message, frozen=True, omit_defaults=True):
+class Discovery(JsonMessage, frozen=True, omit_defaults=True):
     """One entity of Home Assistant's MQTT discovery: its state topic, and how to read it. Retained.
 
     It holds names and topics, no observations. Fields as Home Assistant documents them. A stream whose answers are
@@ -476,7 +481,7 @@ class Crop(msgspec.Struct, frozen=True, tag="crop"):
 
 
 class Vector(msgspec.Struct, frozen=True, tag="vector"):
-    """A feature in place of pixels: uint8 components of the named space."""
+    """A feature instead of pixels: uint8 components in the named feature space."""
 
     space: str
     """Name of the feature space. Vectors of two spaces are never compared."""
@@ -504,7 +509,7 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     """Their maximum."""
 
 
-class Event(Packed, frozen=True):
+class Event(MsgpackMessage, frozen=True):
     """The device's answer about one event, with what the edge needs to refine it."""
 
     result: Result
@@ -520,17 +525,17 @@ class Event(Packed, frozen=True):
     levels: Levels
     """Level of each kind of record."""
     person: float = 0.0
-    """Probability that a person is anywhere in the frame."""
+    """Probability that a person is in the frame."""
     room: str | None = None
     """Room of the sensor."""
     body: Crop | Vector | Report | None = None
     """Pixels, vector or sensor report. None: nothing that may reach the edge."""
     sealed: tuple[Envelope, ...] = ()
-    """Records above the edge's level that their user lets travel, sealed on the device."""
+    """Records that the edge may not read; their user lets them travel, so the device has sealed them."""
     v: int = VERSION
 
 
-class EventAck(Packed, frozen=True):
+class EventAck(MsgpackMessage, frozen=True):
     """The edge committed these events; the device may forget them."""
 
     ids: tuple[str, ...]
@@ -541,7 +546,7 @@ class EventAck(Packed, frozen=True):
 # --- edge <-> cloud --------------------------------------------------------------------------------------------
 
 
-class Envelope(Packed, frozen=True):
+class Envelope(MsgpackMessage, frozen=True):
     """A record with the facts that routing needs. Nobody on the way reads the payload.
 
     Of a user-private record `source`, `time` and `space` are empty, `event` and `key` are HMACs: the cloud learns
@@ -571,7 +576,7 @@ class Envelope(Packed, frozen=True):
 
     @property
     def id(self) -> str:
-        """Names this record for acknowledgements and deduplication."""
+        """The record's name in acknowledgements and for deduplication."""
         return f"{self.event}/{self.kind}/{self.revision}"
 
 
@@ -617,6 +622,7 @@ class Summary(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def mean(self) -> float:
+        """The mean of the hour's readings."""
         return self.total / self.count
 
 
@@ -675,7 +681,7 @@ class SumIncrement(msgspec.Struct, frozen=True):
     v: int = VERSION
 
 
-class UplinkBatch(Packed, frozen=True):
+class UplinkBatch(MsgpackMessage, frozen=True):
     """Records from an edge to the gateway."""
 
     site: str
@@ -685,7 +691,7 @@ class UplinkBatch(Packed, frozen=True):
     v: int = VERSION
 
 
-class UplinkAck(Packed, frozen=True):
+class UplinkAck(MsgpackMessage, frozen=True):
     """Kafka acknowledged these records."""
 
     ids: tuple[str, ...]
@@ -695,7 +701,7 @@ class UplinkAck(Packed, frozen=True):
     v: int = VERSION
 
 
-class Downlink(Packed, frozen=True):
+class Downlink(MsgpackMessage, frozen=True):
     """The cloud's answers for one site, from the gateway to its edge."""
 
     results: tuple[Result, ...]
@@ -703,7 +709,7 @@ class Downlink(Packed, frozen=True):
     v: int = VERSION
 
 
-class DownlinkAck(Packed, frozen=True):
+class DownlinkAck(MsgpackMessage, frozen=True):
     """The edge committed these answers."""
 
     ids: tuple[str, ...]
@@ -714,7 +720,7 @@ class DownlinkAck(Packed, frozen=True):
 # --- releases ------------------------------------------------------------------------------------------------
 
 
-class ChunkWanted(Packed, frozen=True):
+class ChunkWanted(MsgpackMessage, frozen=True):
     """Request for a part of a release's file, from an edge to the gateway. It asks only for missing bytes."""
 
     digest: str
@@ -726,7 +732,7 @@ class ChunkWanted(Packed, frozen=True):
     v: int = VERSION
 
 
-class Chunk(Packed, frozen=True):
+class Chunk(MsgpackMessage, frozen=True):
     """A part of a release's file, from the gateway to an edge."""
 
     digest: str
@@ -739,7 +745,7 @@ class Chunk(Packed, frozen=True):
 
 
 def downlink_id(result: Result) -> str:
-    """Names a cloud's answer between gateway and edge."""
+    """Return the name of a cloud's answer between gateway and edge."""
     return f"{result.event}/{result.revision}"
 
 
@@ -749,7 +755,7 @@ M = TypeVar("M", bound=msgspec.Struct)
 
 
 def encode(message: msgspec.Struct) -> bytes:
-    """The message's wire form: JSON where people read it, msgpack elsewhere."""
+    """Return the message's wire form: JSON if people read it, else msgpack."""
     if getattr(message, "WIRE", "msgpack") == "json":
         return msgspec.json.encode(message)
     return msgspec.msgpack.encode(message)
@@ -761,7 +767,7 @@ def decode(kind: type[M], payload: bytes) -> M:
     Raises
     ------
     Malformed
-        The bytes are no such message, or one of a version that this release does not speak.
+        The bytes are not such a message, or have a version that this release does not know.
     """
     try:
         if getattr(kind, "WIRE", "msgpack") == "json":
@@ -773,7 +779,7 @@ def decode(kind: type[M], payload: bytes) -> M:
     if version != VERSION:
         raise Malformed(
             "unknown-version",
-            f"{kind.__name__} of version {version}; this release speaks version {VERSION}: upgrade the older agent",
+            f"{kind.__name__} has version {version}, this release speaks version {VERSION}: upgrade the older agent",
         )
     return message
 
@@ -784,12 +790,12 @@ _PLAIN: Final = (
     "Input data was truncated",
     "JSON is malformed",
 )
-"""How msgspec begins what it says of our own types; all else that it says may quote the content."""
+"""The beginnings of msgspec's messages that name only our own types. Its other messages may quote the content."""
 _PATH: Final = re.compile(r" - at (`\$[\w.\[\]]*`)$")
 
 
 def _where(error: str) -> str:
-    """What is wrong and in which field, without a word of the content: what is refused is told to others.
+    """Return the problem and its field without any of the content, since refusals are published.
 
     >>> _where("Invalid enum value 'the diary' - at `$.privacy`")
     ': at `$.privacy`'

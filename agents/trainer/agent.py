@@ -39,7 +39,7 @@ from pipeline.kafka import Fetched, Producer, Seeker
 from pipeline.messages import Kind, Labelled, Malformed, Privacy, SumIncrement
 from pipeline.settings.settings import Settings
 from pipeline.sums.fold import Fold
-from pipeline.sums.fold_records import Entry
+from pipeline.sums.fold_records import FoldRecord
 from pipeline.sums.sums import SpaceMismatch
 
 log = structlog.get_logger("trainer")
@@ -145,7 +145,7 @@ class Trainer:
                     self._found("connected")
                     if fetched:
                         self._take(fetched)
-                        seeker.tell()
+                        seeker.commit()
                     elif seeker.caught_up:
                         self._caught_up.set()
                 except Retry as error:
@@ -156,12 +156,12 @@ class Trainer:
     def _take(self, fetched: Sequence[Fetched]) -> None:
         before = self._fold.changes()
         for refused in self._fold.take([self._entry(one) for one in fetched]):
-            self._refuse(refused.entry, refused.reason, refused.message)
+            self._refuse(refused.record, refused.reason, refused.message)
         if self._fold.changes() != before:
             self._changed_s = self._clock.monotonic()
 
-    def _entry(self, record: Fetched) -> Entry:
-        place = Entry(record.topic, record.partition, record.offset, None)
+    def _entry(self, record: Fetched) -> FoldRecord:
+        place = FoldRecord(record.topic, record.partition, record.offset, None)
         if record.value is None:
             return place
         try:
@@ -179,7 +179,7 @@ class Trainer:
             self._refuse(place, error.reason, str(error))
             return place
 
-    def _refuse(self, entry: Entry, reason: str, message: str) -> None:
+    def _refuse(self, entry: FoldRecord, reason: str, message: str) -> None:
         self.metrics.refused(reason)
         where = {"topic": entry.source, "partition": entry.partition, "offset": entry.offset}
         log.warning("refused", **where, reason=reason, error=message)

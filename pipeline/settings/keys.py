@@ -1,4 +1,4 @@
-"""The keys of the settings, section by section: type, bounds, default, and what follows from them.
+"""The keys of the settings, section by section: types, bounds, defaults and derived values.
 
 Frozen structs. `settings.py` fills them from a file, `checks.py` refuses impossible combinations. docs/settings.md prints
 the docstring below each key, so write it for a person who edits the file. Every key has a default::
@@ -39,8 +39,10 @@ PositiveSeconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all sections."""
+
     def __repr__(self) -> str:
-        """Without secrets: settings get logged."""
+        """Return the section without its secrets, since settings are logged."""
         shown = (
             (name, "***" if name in _SECRETS and value else value)
             for name, value in msgspec.structs.asdict(self).items()
@@ -67,18 +69,22 @@ class MqttSettings(Section, frozen=True, kw_only=True):
 
     @property
     def is_embedded(self) -> bool:
+        """Whether `tierwise up` starts this broker."""
         return self.address == EMBEDDED
 
     @property
     def tls(self) -> bool:
+        """Whether the connection uses TLS."""
         return self.address.startswith(TLS_SCHEME)
 
     @property
     def host(self) -> str:
+        """The broker's host name or address."""
         return LOOPBACK if self.is_embedded else host_port(self.address, MQTT_PORT)[0]
 
     @property
     def port_number(self) -> int:
+        """The broker's port."""
         if self.is_embedded:
             return self.port
         return host_port(self.address, MQTT_TLS_PORT if self.tls else MQTT_PORT)[1]
@@ -103,6 +109,8 @@ class UplinkSettings(Section, frozen=True, kw_only=True):
 
 
 class KafkaSettings(Section, frozen=True, kw_only=True):
+    """The Kafka brokers of gateway, stream role, cloud and trainer."""
+
     address: str = EMBEDDED
     """`"embedded"`, or one or more `"host:port"` with commas between. Default port: 9092."""
     port: Port = KAFKA_PORT
@@ -126,11 +134,12 @@ class KafkaSettings(Section, frozen=True, kw_only=True):
 
     @property
     def is_embedded(self) -> bool:
+        """Whether `tierwise up` starts this broker."""
         return self.address == EMBEDDED
 
     @property
     def servers(self) -> tuple[str, ...]:
-        """``host:port`` of each broker to ask first."""
+        """``host:port`` of each broker to connect to first."""
         if self.is_embedded:
             return (f"{LOOPBACK}:{self.port}",)
         pairs = (host_port(part.strip(), KAFKA_PORT) for part in self.address.split(","))
@@ -151,6 +160,8 @@ class InfluxSettings(Section, frozen=True, kw_only=True):
 
 
 class DeviceSettings(Section, frozen=True, kw_only=True):
+    """The device agent."""
+
     names: tuple[str, ...] = ()
     """Devices that this agent answers for. Empty: every device of the site."""
     backbone: Literal["auto", "on", "off"] = "auto"
@@ -189,6 +200,8 @@ class DeviceSettings(Section, frozen=True, kw_only=True):
 
 
 class EdgeSettings(Section, frozen=True, kw_only=True):
+    """The edge agent."""
+
     model: str = ""
     """Model that names families, as `"mine@2"`: one that [`tierwise models import`](models.md#your-own-model)
     brought. Empty: the released model."""
@@ -214,6 +227,8 @@ class EdgeSettings(Section, frozen=True, kw_only=True):
 
 
 class ReleaseSettings(Section, frozen=True, kw_only=True):
+    """How releases are verified and downloaded."""
+
     root: str = ""
     """File of the root metadata that edge and cloud verify releases against. Empty: `releases-root.json` in the
     data folder; without that file, the root of a trainer on the same data folder. See
@@ -223,6 +238,8 @@ class ReleaseSettings(Section, frozen=True, kw_only=True):
 
 
 class TrainerSettings(Section, frozen=True, kw_only=True):
+    """When the trainer trains, and how much worse a release may be than the one before."""
+
     labels: Positive = 50
     """Number of new or changed labels that starts a training."""
     every_h: Annotated[float, msgspec.Meta(ge=0)] = 24
@@ -244,7 +261,7 @@ class TrainerSettings(Section, frozen=True, kw_only=True):
 
 
 class HttpSettings(Section, frozen=True, kw_only=True):
-    """Loopback ports of each role's `/health` and `/metrics`; 0: any free one, -1: none."""
+    """The loopback port of each role's `/health` and `/metrics`; 0 takes any free port, -1 opens none."""
 
     device: HttpPort = 8701
     """Port of `tierwise device`."""
@@ -261,6 +278,8 @@ class HttpSettings(Section, frozen=True, kw_only=True):
 
 
 class LogSettings(Section, frozen=True, kw_only=True):
+    """The form of the log lines, and the lowest level to log."""
+
     format: Literal["auto", "json", "text"] = "auto"
     """`"json"` (one object a line), `"text"`, or `"auto"`: text on a terminal, JSON elsewhere."""
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -268,7 +287,7 @@ class LogSettings(Section, frozen=True, kw_only=True):
 
 
 class StreamSettings(Section, frozen=True, kw_only=True):
-    """What is asked of one stream, and the level of each kind of its records before any rule raises it."""
+    """A stream's task, and the level of each kind of its records before any rule raises it."""
 
     task: Task = Task.WILDLIFE
     """`"wildlife"` (frames), `"occupancy"` or `"meter"` (readings)."""
@@ -301,11 +320,12 @@ class StreamSettings(Section, frozen=True, kw_only=True):
 
     @property
     def levels(self) -> Levels:
+        """The levels of all kinds."""
         return Levels(*(getattr(self, kind.value) for kind in LEVELLED))
 
 
 class RuleSettings(Section, frozen=True, kw_only=True):
-    """Raises levels of events that match everything it names."""
+    """A rule: raises the levels of events that meet all its conditions."""
 
     name: str
     """Unique name. Results that the rule raised carry it."""
@@ -316,21 +336,21 @@ class RuleSettings(Section, frozen=True, kw_only=True):
     weekdays: tuple[Weekday, ...] = ()
     """`"mon"` to `"sun"`. Empty: every day."""
     label: str | None = None
-    """Anything on the answer's path: a kingdom, a family, a species."""
+    """A label on the answer's path: a kingdom, a family or a species."""
     person: bool = False
-    """Only events with a person in the frame."""
+    """Whether the rule is only for events with a person in the frame."""
     raise_: dict[Kind, Privacy] = msgspec.field(name="raise")
     """Levels to raise to: `{ pixels = "user-private", result = "edge-private" }`."""
     reason: str
     """Why the rule exists."""
 
     def names_stream(self, source: str) -> bool:
-        """Whether the rule is about this stream (``site/device/stream``)."""
+        """Return whether the rule is about this stream (``site/device/stream``)."""
         return fnmatchcase(source, self.stream) or fnmatchcase(source.partition("/")[2], self.stream)
 
 
 class Keys(Section, frozen=True, kw_only=True):
-    """All of the file; `pipeline.settings.settings.Settings` is what the roles hold."""
+    """All keys of the file; the roles hold a `pipeline.settings.settings.Settings`."""
 
     site: str = DEFAULT_SITE
     """Name of the site in every topic and result: a-z, 0-9, `-` and `_`, at most 63 characters."""
@@ -359,34 +379,36 @@ class Keys(Section, frozen=True, kw_only=True):
 
     @property
     def data_dir(self) -> Path:
+        """The data folder."""
         return Path(self.data)
 
     @property
     def releases_dir(self) -> Path:
-        """The trainer's repository of signed releases, where one runs on this data folder."""
+        """The trainer's repository of signed releases, if a trainer runs on this data folder."""
         return self.data_dir / "releases"
 
     @property
     def releases_root(self) -> Path:
-        """The root metadata to trust: the file that was named or brought here; else the trainer's own, of this machine."""
+        """The root metadata to trust: the named file, a copied ``releases-root.json``, or this machine's trainer's."""
         if self.releases.root:
             return Path(self.releases.root)
-        brought = self.data_dir / "releases-root.json"
+        copied = self.data_dir / "releases-root.json"
         own = self.releases_dir / "metadata" / "1.root.json"
-        return own if own.exists() and not brought.exists() else brought
+        return own if own.exists() and not copied.exists() else copied
 
     @property
     def zoo_dir(self) -> Path | None:
+        """The folder of replacing models, if there is one."""
         return Path(self.zoo) if self.zoo else None
 
     @property
     def zone(self) -> ZoneInfo:
-        """Of schedules, of the hour of the week, of the days of counts."""
+        """The time zone of rules, of the usual hours of readings and of the days of counts."""
         return ZoneInfo(self.timezone)
 
     @property
     def uplink_mqtt(self) -> MqttSettings:
-        """The broker that edge and gateway really meet at."""
+        """The broker between edge and gateway: the uplink's, or the site's if the uplink has none."""
         uplink = self.uplink
         if not uplink.address:
             return self.mqtt
@@ -395,5 +417,5 @@ class Keys(Section, frozen=True, kw_only=True):
         )
 
     def stream(self, source: str) -> StreamSettings | None:
-        """The settings of ``site/device/stream``; None of a stream that the file does not name."""
+        """Return the settings of ``site/device/stream``, or None if the file does not name the stream."""
         return self.streams.get(source)
