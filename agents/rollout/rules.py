@@ -1,7 +1,7 @@
 """The rules by which a release takes effect, goes back, or is refused: one table, printed in docs/explanation/taking-effect.md.
 
 The first rule of the candidate's stage that applies decides; its name and reason go to the status topic, the log and
-`tierwise models status`. Rules that roll back stand before those that go on, so that nothing is promoted by its time alone
+`tierwise releases status`. Rules that roll back stand before those that go on, so that nothing is promoted by its time alone
 while its figures speak against it.
 """
 

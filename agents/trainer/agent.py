@@ -9,7 +9,7 @@ One thread reads, one trains, releases and sends. Nothing that serves depends on
 its fold, and trains again what has no report. One trainer a deployment: two would sign against each other.
 
     $ tierwise trainer
-    $ tierwise models train --reason "before the weekend"
+    $ tierwise training now --reason "before the weekend"
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@
 
     reports = Reports(settings.data_dir)
     reports.last                       # Kept(number=7, outcome="released", title="lite0@3", ...)
-    reports.ask("before the weekend")  # what `tierwise models train` does
+    reports.ask("before the weekend")  # what `tierwise training now` does
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         start(options.port, options.dir)
     except Stop as stop:
-        print(stop, file=sys.stderr)
+        print(f"tierwise mqtt: {stop}", file=sys.stderr)
         return 2
     print(json.dumps({"ready": "mqtt", "port": options.port}), flush=True)
     while True:
@@ -151,7 +151,10 @@ def main(arguments: list[str] | None = None) -> int:
             done.get(timeout=CHECK_EVERY_S)
             return 0
         if probe(LOOPBACK, options.port, CHECK_TIMEOUT_S) != "mqtt" and done.empty():
-            print("the embedded MQTT broker no longer answers: it ends, to be started again", file=sys.stderr)
+            print(
+                "tierwise mqtt: the embedded MQTT broker does not answer any more; it ends and is started again",
+                file=sys.stderr,
+            )
             return 1
 
 

@@ -2,7 +2,7 @@
 
 These functions join no group and commit nothing, so they change nothing for the roles::
 
-    counts = read_all(settings.kafka, topics.COUNTS)        # what `tierwise counts` shows
+    counts = read_all(settings.kafka, topics.COUNTS)        # what `tierwise sightings list` shows
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def main() -> int:
     try:
         asyncio.run(_run(arguments))
     except Stop as problem:
-        print(f"kafka: {problem}", file=sys.stderr)
+        print(f"tierwise kafka: {problem}", file=sys.stderr)
         return 2
     return 0
 
