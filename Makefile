@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 ARGS ?=
 
-.PHONY: help setup demo test test-real lint bench lock clean
+.PHONY: help setup demo test test-real lint bench docs reference lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -45,10 +45,23 @@ bench: $(VENV)/.demo ## every benchmark of docs/benchmarks.md, in one run
 	$(VENV)-peers/bin/python -m pip --disable-pip-version-check install --quiet 'quixstreams>=3'
 	$(BIN)/tierwise bench all --quixstreams $(VENV)-peers/bin/python $(ARGS)
 
+$(VENV)-docs/.installed: requirements-docs.lock
+	$(PYTHON) -m venv $(VENV)-docs
+	$(VENV)-docs/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements-docs.lock
+	@touch $@
+
+docs: $(VENV)-docs/.installed ## build the docs site in build/site; broken links and loads from other hosts fail
+	$(VENV)-docs/bin/zensical build --clean --strict
+	$(PYTHON) tools/site/check.py build/site
+
+reference: $(VENV)/.installed ## write the generated parts of docs/ anew, from the code
+	$(BIN)/python -m tools.reference
+
 lock: ## resolve pyproject.toml into the lock files anew (needs uv)
 	uv pip compile pyproject.toml --extra all --group dev --universal --generate-hashes --python-version 3.11 --no-header --no-emit-index-url -q --upgrade -o requirements.lock
 	uv pip compile - --universal --generate-hashes --python-version 3.11 --no-deps --no-header --no-emit-index-url -q --upgrade -o requirements-demo.lock <<< "scikit-image"
+	uv pip compile --group docs --universal --generate-hashes --python-version 3.11 --no-header --no-emit-index-url -q --upgrade -o requirements-docs.lock
 	for image in cloud edge; do uv pip compile pyproject.toml --extra $$image --group image -c requirements.lock --universal --generate-hashes --python-version 3.11 --no-header --no-emit-index-url -q -o compose/requirements-$$image.lock; done
 
 clean: ## remove what the targets above made
-	rm -rf $(VENV) $(VENV)-peers build dist .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-peers $(VENV)-docs build dist .mypy_cache .ruff_cache
