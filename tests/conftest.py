@@ -9,7 +9,7 @@ from hypothesis import settings
 settings.register_profile("tierwise", deadline=None)
 settings.load_profile("tierwise")
 
-pytest_plugins = ("kafka_brokers",)
+pytest_plugins = ("kafka_brokers", "run_guard")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
