@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 ARGS ?=
 
-.PHONY: help setup demo test test-real lint bench lock clean
+.PHONY: help setup demo test test-fast test-real lint bench sbom audit lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 setup: $(VENV)/.installed ## make .venv, which holds the `tierwise` command
 
@@ -31,6 +31,9 @@ demo: $(VENV)/.demo ## start everything on this machine and watch photos being a
 test: $(VENV)/.demo ## every test that needs neither Docker nor Java nor Debian packages
 	$(BIN)/python -m pytest $(ARGS)
 
+test-fast: $(VENV)/.demo ## the unit tests alone, in under a minute on two cores
+	$(BIN)/python -m pytest -m "not slow and not e2e" $(ARGS)
+
 test-real: $(VENV)/.demo ## the contract suites on Mosquitto and Apache Kafka (Java 11+, Maven, mosquitto)
 	$(BIN)/python -m pytest -m real --real $(ARGS)
 
@@ -45,10 +48,21 @@ bench: $(VENV)/.demo ## every benchmark of docs/benchmarks.md, in one run
 	$(VENV)-peers/bin/python -m pip --disable-pip-version-check install --quiet 'quixstreams>=3'
 	$(BIN)/tierwise bench all --quixstreams $(VENV)-peers/bin/python $(ARGS)
 
+$(VENV)-audit: # apart from .venv: what these tools bring is none of our dependencies
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip --disable-pip-version-check install --quiet cyclonedx-bom==7.5.0 pip-audit==2.10.1
+
+sbom: $(VENV)/.installed | $(VENV)-audit ## build/sbom.cdx.json: everything that `make setup` installs, with licences (CycloneDX)
+	@mkdir -p build
+	$(VENV)-audit/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o build/sbom.cdx.json $(BIN)/python
+
+audit: | $(VENV)-audit ## ask whether a locked dependency has a known vulnerability
+	$(VENV)-audit/bin/python .ci/audit.py $(VENV)-audit/bin/pip-audit requirements.lock
+
 lock: ## resolve pyproject.toml into the lock files anew (needs uv)
 	uv pip compile pyproject.toml --extra all --group dev --universal --generate-hashes --python-version 3.11 --no-header --no-emit-index-url -q --upgrade -o requirements.lock
 	uv pip compile - --universal --generate-hashes --python-version 3.11 --no-deps --no-header --no-emit-index-url -q --upgrade -o requirements-demo.lock <<< "scikit-image"
 	for image in cloud edge; do uv pip compile pyproject.toml --extra $$image --group image -c requirements.lock --universal --generate-hashes --python-version 3.11 --no-header --no-emit-index-url -q -o compose/requirements-$$image.lock; done
 
 clean: ## remove what the targets above made
-	rm -rf $(VENV) $(VENV)-peers build dist .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-peers $(VENV)-audit build dist .mypy_cache .ruff_cache
