@@ -12,6 +12,7 @@ and travel as RFC 3339 text with a `Z`::
 from __future__ import annotations
 
 import datetime as dt
+import math
 import time
 from typing import Protocol
 
@@ -67,3 +68,11 @@ def seconds(text: str) -> float:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=dt.UTC)
     return moment.timestamp()
+
+
+HOUR_S = 3600.0
+
+
+def hour_of(time_s: float) -> float:
+    """Start of the hour (UTC seconds) that this moment lies in."""
+    return math.floor(time_s / HOUR_S) * HOUR_S

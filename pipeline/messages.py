@@ -203,7 +203,7 @@ class Result(Message, frozen=True, omit_defaults=True):
     probability: float
     privacy: Privacy
     rule: str
-    """Name of the rule (see `models.cascade.RULES`) that stopped or forwarded the event here."""
+    """Name of the rule (see `models.answering.cascade.RULES`) that stopped or forwarded the event here."""
     reason: str
     model: str
     latency_ms: float
@@ -276,7 +276,7 @@ class Update(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is tried: ``lite0@3``."""
     since: str = ""
     rule: str = ""
-    """Name of the rule (see `agents.update_rules.RULES`) that led here."""
+    """Name of the rule (see `agents.rollout.rules.RULES`) that led here."""
     reason: str = ""
     previous: str = ""
     """What is gone back to, if it must be."""
@@ -550,7 +550,7 @@ class SumIncrement(msgspec.Struct, frozen=True):
     counts: tuple[tuple[str, int], ...]
     """Label to events: the gate's rule reads these, and the fold checks them against the sums."""
     sums: bytes
-    """`pipeline.sums` snapshot, deflated."""
+    """`pipeline.sums.sums` snapshot, deflated."""
     under: tuple[tuple[str, str], ...] = ()
     """Of labels that the tree lacks: where they belong."""
     v: int = VERSION

@@ -1,9 +1,15 @@
-"""What all tests share: the option that adds the real brokers, and the fixtures of the contract suites."""
+"""Options and fixtures of all tests: the real brokers, the contract suites, one running system for the end-to-end tests."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from stack import Listener, Stack, Stage
 
 # No test depends on timing: on a busy machine an example may take any time.
 settings.register_profile("tierwise", deadline=None)
@@ -29,3 +35,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("real"):
             item.add_marker(pytest.mark.skip(reason="needs the real brokers: make test-real"))
+
+
+@pytest.fixture(scope="session")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    # Imported here: kafka-python warns at its import, and `pytest_configure` above allows that first.
+    from stack import Stage
+
+    stage = Stage(lambda: tmp_path_factory.mktemp("stack"))
+    yield stage
+    stage.clear()
+
+
+@pytest.fixture
+def shared(stage: Stage) -> Stack:
+    """The running system, which every test leaves as it was."""
+    return stage.shared()
+
+
+@pytest.fixture
+def listener(shared: Stack) -> Iterator[Listener]:
+    """A client that hears everything, from before the test's first message."""
+    with shared.listen() as listener:
+        yield listener

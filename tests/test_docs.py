@@ -14,10 +14,10 @@ import msgspec
 import pytest
 
 from agents.cli import COMMANDS
-from agents.plan import EXTRAS
-from models import cascade
+from agents.up.plan import EXTRAS
+from models.answering import cascade
 from pipeline import messages, readings, records
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("pipeline", "models", "agents")

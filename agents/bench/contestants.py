@@ -39,7 +39,7 @@ class Stopwatch:
 def tierwise(job: dict[str, Any]) -> None:
     """Ours: the whole app of `tierwise stream`, as it runs in production."""
     from pipeline.clock import SystemClock
-    from pipeline.settings import KafkaSettings, Settings
+    from pipeline.settings.settings import KafkaSettings, Settings
     from pipeline.stream.app import Listeners, build_app
 
     async def main() -> None:

@@ -29,15 +29,15 @@ from typing import Any, Final
 
 from agents.bench.meadow import DEVICES, SITE, WARM, devices, pictures, write_settings
 from agents.bench.parts import Parts, measure_parts
-from agents.cli.site import Inbox, at_site
-from agents.plan import plan
-from agents.supervisor import Supervisor
+from agents.client.connection import Inbox, at_site
+from agents.up.plan import plan
+from agents.up.supervisor import Supervisor
 from pipeline import messages, topics
 from pipeline.errors import Stop
 from pipeline.messages import Malformed, Result, Tier
 from pipeline.mqtt import Connection
 from pipeline.privacy.gate import clear_capture
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 GOAL: Final = 0.8
 

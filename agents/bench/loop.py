@@ -5,7 +5,7 @@
 * **Round**: the golden set, dealt to ten sites by species, so that no two sites see the same ones. Ours is one round: each site
   sends its packed sums. FedAvg (softmax regression, one pass a round) sends weights up and down every round, until it is as accurate,
   for `ROUNDS` rounds at most.
-* **Increment**: `models.local` learns a label behind its gate, with twenty visits held back.
+* **Increment**: `models.site_learning.site_model` learns a label behind its gate, with twenty visits held back.
 
 Source: McMahan et al. 2017 (FedAvg, arXiv:1602.05629).
 """
@@ -25,17 +25,17 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.eye_heads import LEVELS_PER_SIGMA, ZERO_LEVEL, Floats
-from models.golden import GoldenSet
-from models.heads import discriminants
-from models.local import Local
-from models.local_head import Lesson
-from models.registry import load_zoo
-from models.scores import softmax
-from models.taxonomy import load_taxonomy
+from models.heads.golden_set import GoldenSet
+from models.heads.linear import LEVELS_PER_SIGMA, ZERO_LEVEL, Floats
+from models.heads.solve import discriminants
+from models.labels.scores import softmax
+from models.labels.taxonomy import load_taxonomy
+from models.shipped import load_zoo
+from models.site_learning.site_head import Lesson
+from models.site_learning.site_model import Local
 from pipeline.messages import Labelled, Vote
-from pipeline.sum_bytes import pack
-from pipeline.sums import Sums
+from pipeline.sums.packing import pack
+from pipeline.sums.sums import Sums
 
 FEATURES: Final = 1_000_000
 SAMPLE: Final = 20_000
@@ -50,7 +50,7 @@ SITE_LABELS: Final = ("Vulpes vulpes", "Canis lupus", "Puma concolor", "person",
 
 
 def run(features: int = FEATURES) -> dict[str, Any]:
-    """All three, with their goals, in a process of its own with one BLAS thread, as roles have it (`agents.memory`)."""
+    """All three, with their goals, in a process of its own with one BLAS thread, as roles have it (`agents.role.memory_limits`)."""
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-m", __name__, str(features)]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)

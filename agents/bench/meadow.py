@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 
 from agents.demo.scenes import FRAME_PX, photo_folder
-from agents.plan import ROLE_NAMES
-from models import images
+from agents.up.plan import ROLE_NAMES
+from models.vision import images
 
 DEVICES: Final = 16
 """Cameras, and frames under way at once: every tier has something to do, and no two frames of one camera come so close

@@ -15,10 +15,10 @@ from typing import Any, Final
 import cv2
 import numpy as np
 
-from models import people
-from models.boxes import Box
-from models.occupancy import UNITS
-from models.registry import GLIMPSE, load_zoo
+from models.series.occupancy import UNITS
+from models.shipped import GLIMPSE, load_zoo
+from models.vision import hog_people as people
+from models.vision.boxes import Box
 
 BACKBONE: Final = "lite0, one pass at 224 px"
 ROUNDS, CALLS = 15, 3

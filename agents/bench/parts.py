@@ -16,21 +16,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from agents.bench.meadow import DEVICES, SITE, WARM, devices, pictures
-from agents.cloud import species_answer
-from agents.device_frames import Frames
-from agents.edge_frames import Families
-from agents.serving import Fixed
-from agents.sightings import Visit
-from models.registry import load_zoo
-from models.scene import Scene
-from models.taxonomy import load_taxonomy
+from models.answering.cloud import species_answer
+from models.answering.device import Frames
+from models.answering.edge import Families
+from models.answering.frame_gate import Scene
+from models.answering.sightings import Visit
+from models.answering.tier_eye import Fixed
+from models.labels.taxonomy import load_taxonomy
+from models.shipped import load_zoo
 from pipeline import ids
 from pipeline.clock import SystemClock
 from pipeline.errors import Stop
 from pipeline.messages import Tier
 from pipeline.privacy.policy import Policy
 from pipeline.privacy.seal import Keyring
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 from pipeline.topics import Parsed
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from pipeline import clock, kafka, topics
 from pipeline.errors import Stop
 from pipeline.messages import Envelope, Kind, Privacy
 from pipeline.privacy import gate
-from pipeline.settings import KafkaSettings
+from pipeline.settings.settings import KafkaSettings
 
 OURS: Final = "tierwise"
 GOALS: Final = {"faust": 20.0, "quixstreams": 2.4}

@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from agents import exits
-from agents.plan import EXTRAS
+from agents.role import exit_codes as exits
+from agents.up.plan import EXTRAS
 from pipeline.errors import Retry, TierwiseError
 
 if TYPE_CHECKING:
@@ -112,7 +112,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if len(words) == 2 and words[0] == "health" and not words[1].startswith("-"):
-            from agents.health import tell  # what a container's health check runs: typer alone takes longer
+            from agents.up.health_probe import (
+                tell,  # what a container's health check runs: typer alone takes longer
+            )
 
             sys.exit(tell(words[1]))
         application(words)(words, prog_name=PROGRAM)

@@ -19,13 +19,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from agents import telemetry
 from agents.bench import frames as frames_bench
 from agents.bench import ingest as ingest_bench
 from agents.bench import loop as loop_bench
 from agents.bench import models as models_bench
 from agents.bench import route as route_bench
 from agents.cli.options import AsJson
+from agents.role import telemetry
 
 app = typer.Typer(no_args_is_help=True)
 

@@ -16,16 +16,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
 
-from agents import exits
-from agents.cameras import PHOTO_SUFFIXES, photos_of
-from agents.classify import Classified, Tiers
 from agents.cli.device_model import DeviceModel, SeesWith
 from agents.cli.options import AsJson, EdgeModel, SettingsFile
-from agents.own_models import edge_eye
-from models.registry import load_zoo
-from models.taxonomy import UnknownLabel, load_taxonomy
+from agents.role import exit_codes as exits
+from agents.rollout.imported_models import edge_eye
+from models.answering.tier_chain import Classified, Tiers
+from models.labels.taxonomy import UnknownLabel, load_taxonomy
+from models.shipped import load_zoo
+from models.vision.photo_files import PHOTO_SUFFIXES, photos_of
 from pipeline.errors import Rejected, Stop
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 FEW = 3
 """So many photos need no progress bar."""

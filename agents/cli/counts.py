@@ -12,7 +12,7 @@ from rich.table import Table
 
 from agents.cli.options import AsJson, SettingsFile
 from pipeline import kafka, topics
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 from pipeline.stream.counts import Total, totals
 
 TIME_OF_DAY: Final = slice(len("2026-01-01T"), len("2026-01-01T12:30"))

@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 
-from agents import exits
 from agents.cli.demo_learning import learning
 from agents.demo.run import Demo, Plan, settings_for
 from agents.demo.scenes import photo_folder
 from agents.demo.view import View, ending, plain
-from agents.supervisor import Event, News
+from agents.role import exit_codes as exits
+from agents.up.supervisor import Event, News
 from pipeline.messages import Result
 
 FOLDER: Final = Path("tierwise-demo")

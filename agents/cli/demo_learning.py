@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from agents import exits
 from agents.demo.learning import Asked, Learning
 from agents.demo.lessons import Amounts
 from agents.demo.worth import LAST, Share, Worth
-from agents.supervisor import Event, News
+from agents.role import exit_codes as exits
+from agents.up.supervisor import Event, News
 
 FOLDER: Final = Path("tierwise-learning")
 
@@ -39,7 +39,9 @@ def learning(
     ] = FOLDER,
 ) -> None:
     """Show the loop: photos of new species, labels over MQTT, a signed release, and the same photos again."""
-    from models.train.data import open_pack  # not in every installation, and `tierwise demo` does not need it
+    from models.train.pictures.data import (
+        open_pack,  # not in every installation, and `tierwise demo` does not need it
+    )
 
     console = Console(highlight=False)
 

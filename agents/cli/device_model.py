@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from models.registry import BACKBONE, GLIMPSE
+from models.shipped import BACKBONE, GLIMPSE
 
 
 class DeviceModel(StrEnum):

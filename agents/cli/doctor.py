@@ -24,14 +24,15 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from agents import exits, ports
 from agents.cli.options import AsJson, SettingsFile
-from agents.plan import ROLE_ROWS, is_installed, plan
-from agents.running import ask_health, running
+from agents.role import exit_codes as exits
+from agents.role.run_file import ask_health, running
+from agents.up import ports
+from agents.up.plan import ROLE_ROWS, is_installed, plan
 from pipeline.errors import Stop, TierwiseError
 from pipeline.mqtt import probe
 from pipeline.privacy.seal import Keyring
-from pipeline.settings import FILE, FILE_VARIABLE, Settings
+from pipeline.settings.settings import FILE, FILE_VARIABLE, Settings
 
 MIB: Final = 1 << 20
 GIB: Final = 1 << 30
@@ -168,13 +169,13 @@ def _keys(settings: Settings) -> Finding:
 
 def _models(settings: Settings) -> Finding:
     # Without ONNX Runtime every other check still runs.
-    from models.registry import BACKBONE, load_zoo
+    from models.shipped import BACKBONE, load_zoo
 
     try:
         zoo = load_zoo(settings.zoo_dir)
         titles = [manifest.title for manifest in zoo.manifests]
         if settings.edge.model not in ("", zoo.manifest(BACKBONE).title):
-            from agents.own_models import edge_eye
+            from agents.rollout.imported_models import edge_eye
 
             edge_eye(zoo, settings)
             titles.append(settings.edge.model)

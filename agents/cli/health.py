@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from agents.cli.options import AsJson, SettingsFile
-from agents.health import tell
+from agents.up.health_probe import tell
 
 
 def health(

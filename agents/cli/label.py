@@ -20,17 +20,18 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from agents import edge_view, exits
-from agents.cli.board import line
 from agents.cli.label_csv import read_labels
-from agents.cli.labelling import Given, Labelling, State, drive, now_text, subscriptions, whoever
 from agents.cli.options import AsJson, SettingsFile
-from agents.cli.site import at_site
-from agents.edge_view import EdgeView
+from agents.client.answer_text import line
+from agents.client.connection import at_site
+from agents.client.labelling import Given, Labelling, State, drive, now_text, subscriptions, whoever
+from agents.edge import store_reader as edge_view
+from agents.edge.store_reader import EdgeView
+from agents.role import exit_codes as exits
 from pipeline import ids, topics
 from pipeline.errors import Stop
 from pipeline.messages import Label
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 By = Annotated[
     str | None, typer.Option("--by", metavar="NAME", help="Who says so; otherwise who is logged in here.")

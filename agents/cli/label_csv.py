@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from agents.cli.labelling import Given
-from agents.labels import LABEL_MAX_BYTES
-from models.sequence import parse_time
+from agents.client.labelling import Given
+from agents.edge.label_rules import LABEL_MAX_BYTES
+from models.evaluation.frame_sequence import parse_time
 from pipeline import clock, messages
 from pipeline.errors import Rejected, Stop
 from pipeline.messages import Label

@@ -16,11 +16,11 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import Progress
 
-from agents.cameras import exif_time
 from agents.cli.options import AsJson
-from models.learned import Summary, render, summary
-from models.replay import TRAIN_SHARE, Answered, replay
-from models.sequence import GAP_S, read_sequence
+from models.evaluation.frame_sequence import GAP_S, read_sequence
+from models.evaluation.label_value import Summary, render, summary
+from models.evaluation.replay import TRAIN_SHARE, Answered, replay
+from models.vision.photo_files import exif_time
 from pipeline import topics
 from pipeline.errors import Stop
 

@@ -24,14 +24,14 @@ from agents.cli.models_releases import diff, explain, promote, rollback
 from agents.cli.models_status import status
 from agents.cli.models_train import forget, train, trainings
 from agents.cli.options import AsJson, SettingsFile
-from agents.own_models import registry_of
-from agents.releases_here import Here, is_release, kept_by, release_of, releases_here
-from models.entries import CARD, Entry
+from agents.rollout.imported_models import registry_of
+from agents.rollout.inventory import Here, is_release, kept_by, release_of, releases_here
+from models.imported.registry import CARD, Entry
+from models.labels.taxonomy import load_taxonomy
 from models.manifest import Manifest, digest
-from models.registry import BACKBONE, load_zoo
-from models.taxonomy import load_taxonomy
+from models.shipped import BACKBONE, load_zoo
 from pipeline.errors import Stop
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 app = typer.Typer(no_args_is_help=True)
 app.add_typer(compress.app, name="compress", help="Make a float network smaller, and see what that costs.")

@@ -20,18 +20,18 @@ from rich.progress import Progress
 
 from agents.cli.device_model import DeviceModel, SeesWith
 from agents.cli.options import AsJson, EdgeModel, SettingsFile
-from agents.own_models import edge_eye
-from models.evaluate import Eyes
-from models.evaluate import evaluate as evaluated
-from models.labelled import HOW_TO_LABEL, Labelled, Photo, read_photos
-from models.measures import measure
-from models.plots import draw, require_matplotlib
-from models.registry import BACKBONE, load_zoo
-from models.report import render
-from models.taxonomy import load_taxonomy
-from models.train.data import data_root, open_pack
+from agents.rollout.imported_models import edge_eye
+from models.evaluation.evaluate import Eyes
+from models.evaluation.evaluate import evaluate as evaluated
+from models.evaluation.metrics import measure
+from models.evaluation.photo_set import HOW_TO_LABEL, Labelled, Photo, read_photos
+from models.evaluation.plots import draw, require_matplotlib
+from models.evaluation.report import render
+from models.labels.taxonomy import load_taxonomy
+from models.shipped import BACKBONE, load_zoo
+from models.train.pictures.data import data_root, open_pack
 from pipeline.errors import Rejected, Stop
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 Pack = Literal["wild256", "wild64"]
 SPLIT: Final = "test"

@@ -16,21 +16,21 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from agents.cameras import photos_of
 from agents.cli.options import SettingsFile
-from agents.own_models import registry_of, signature
-from models.fitting import backbone_of, next_version
-from models.fitting import fit as fitted_to
-from models.importing import Wanted, prepare
-from models.labelled import read_photos
-from models.own_model import PRESETS, Intake
-from models.registry import load_zoo
-from models.report import interval
-from models.taxonomy import load_taxonomy
-from models.trial import spread
+from agents.rollout.imported_models import registry_of, signature
+from models.evaluation.photo_set import read_photos
+from models.evaluation.report import interval
+from models.imported.fit_head import backbone_of, next_version
+from models.imported.fit_head import fit as fitted_to
+from models.imported.imported_model import PRESETS, Intake
+from models.imported.importing import Wanted, prepare
+from models.imported.trial_run import spread
+from models.labels.taxonomy import load_taxonomy
+from models.shipped import load_zoo
+from models.vision.photo_files import photos_of
 from pipeline import topics
 from pipeline.errors import Stop
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 Kind = Literal["classifier", "backbone"]
 Preset = Literal["imagenet", "inception", "unit", "raw", "caffe"]

@@ -17,12 +17,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from agents.cli.options import AsJson, SettingsFile
-from agents.releases_here import Here, base_title, release_of, repository_here
-from models.head_release import HeadRelease
-from models.release import CANARY_S, CANARY_SHARE, MODEL, Current
-from models.release_delta import Delta, between
+from agents.rollout.inventory import Here, base_title, release_of, repository_here
+from models.heads.delta import Delta, between
+from models.heads.release import HeadRelease
+from models.releases.targets import CANARY_S, CANARY_SHARE, MODEL, Current
 from pipeline.errors import Retry, Stop
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 Title = Annotated[str, typer.Argument(metavar="NAME@VERSION", help="A release, as lite0@3.")]
 Why = Annotated[str, typer.Option(help="What people and statuses are told.")]
@@ -179,7 +179,7 @@ def _serve(
 
 
 def _send(settings: Settings) -> None:
-    from agents.release_feed import ReleaseFeed
+    from agents.releases.publisher import ReleaseFeed
     from pipeline.kafka import Producer
 
     producer = Producer(settings.kafka, "tierwise-models")

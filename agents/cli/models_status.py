@@ -23,15 +23,15 @@ from rich.padding import Padding
 from rich.table import Table
 
 from agents.cli.options import AsJson, SettingsFile
-from agents.cli.site import at_site
-from agents.releases_here import TAKERS, base_title, kept_by
-from agents.running import ask_health, running
-from agents.trainer_reports import Reports
-from models.release import MODEL
+from agents.client.connection import at_site
+from agents.role.run_file import ask_health, running
+from agents.rollout.inventory import TAKERS, base_title, kept_by
+from agents.trainer.reports import Reports
+from models.releases.targets import MODEL
 from pipeline import topics
 from pipeline.errors import Retry
 from pipeline.messages import Malformed, Status, Update, decode
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 LISTEN_S: Final = 1.0
 """What is retained comes at once."""

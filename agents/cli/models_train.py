@@ -15,14 +15,14 @@ import typer
 from rich.console import Console
 from rich.markdown import Markdown
 
-from agents import exits
 from agents.cli.options import AsJson, SettingsFile
-from agents.running import running
-from agents.trainer_reports import Forget, Kept, Reports
+from agents.role import exit_codes as exits
+from agents.role.run_file import running
+from agents.trainer.reports import Forget, Kept, Reports
 from pipeline import topics
 from pipeline.errors import Retry, Stop
 from pipeline.ids import is_event_id
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 LOOK_EVERY_S: Final = 0.2
 

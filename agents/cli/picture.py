@@ -13,9 +13,9 @@ from typing import Annotated, Final
 import typer
 
 from agents.cli.options import SettingsFile
-from agents.pictures import Pictures
+from agents.device.picture_ring import Pictures
 from pipeline.errors import Rejected, Stop
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 EVENT: Final = re.compile(r"[0-9a-f-]{8,36}")
 """An event's id, or as much of its end as `watch` shows."""

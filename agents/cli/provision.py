@@ -20,7 +20,7 @@ from agents.cli.options import SettingsFile
 from agents.deploy.influx import Influx
 from agents.deploy.logins import AT_KAFKA
 from pipeline.errors import Retry, Stop
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 app = typer.Typer(no_args_is_help=True)
 

@@ -18,17 +18,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from agents import exits
-from agents.cli.board import line
 from agents.cli.options import AsJson, SettingsFile
-from agents.cli.publishing import Item, Publishing, State
-from agents.cli.site import Inbox, at_site
+from agents.client.answer_text import line
+from agents.client.connection import Inbox, at_site
+from agents.client.publishing import Item, Publishing, State
+from agents.role import exit_codes as exits
 from pipeline import clock, ids, topics
 from pipeline.errors import Rejected, Retry, Stop
 from pipeline.messages import FRAME_MAX_BYTES, Result, Task, Tier
 from pipeline.mqtt import Connection
 from pipeline.privacy.gate import clear_capture
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 PHOTO_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png"})
 

@@ -16,7 +16,7 @@ import typer
 from agents.cli.options import SettingsFile
 from pipeline.clock import SystemClock
 from pipeline.errors import Stop
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -27,7 +27,7 @@ def root(
     line: Annotated[bool, typer.Option("--line", help="As a line for .env.")] = False,
 ) -> None:
     """Print the root metadata that tiers trust releases by: public keys, nothing secret."""
-    from models.release_shelf import Shelf
+    from models.releases.repository_files import Shelf
 
     folder = Settings.load(settings).releases_dir
     data = Shelf(folder).newest_root()
@@ -44,7 +44,7 @@ def rotate(
     keys: Annotated[int | None, typer.Option(help="How many keys it gets.")] = None,
 ) -> None:
     """Give a role new keys; tiers follow by themselves, from the root that they trust now."""
-    from models.release_repository import Repository
+    from models.releases.repository import Repository
 
     loaded = Settings.load(settings)
     Repository.of(loaded, SystemClock()).rotate(role, keys=keys, threshold=threshold)

@@ -26,20 +26,20 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from agents import edge_view
-from agents.cli.board import line, local_time
 from agents.cli.label import By
-from agents.cli.labelling import Given, Labelling, State, drive, now_text, subscriptions, whoever
 from agents.cli.options import SettingsFile
-from agents.cli.site import at_site
-from agents.edge_view import EdgeView
-from agents.labels import grown
-from agents.pictures import Pictures
-from models.taxonomy import Taxonomy, load_taxonomy
+from agents.client.answer_text import line, local_time
+from agents.client.connection import at_site
+from agents.client.labelling import Given, Labelling, State, drive, now_text, subscriptions, whoever
+from agents.device.picture_ring import Pictures
+from agents.edge import store_reader as edge_view
+from agents.edge.label_rules import grown
+from agents.edge.store_reader import EdgeView
+from models.labels.taxonomy import Taxonomy, load_taxonomy
 from pipeline import topics
 from pipeline.errors import Rejected, Stop
 from pipeline.messages import Label, Result
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 QUIT, HELP, BACK, SKIP = "q", "?", "-", ""
 

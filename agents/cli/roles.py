@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from agents.cli.options import ParentPid, SettingsFile
-from agents.memory import spare_memory
-from agents.role import run_role
-from pipeline.settings import Settings
+from agents.role.lifecycle import run_role
+from agents.role.memory_limits import spare_memory
+from pipeline.settings.settings import Settings
 
 
 def device(settings: SettingsFile = None, parent_pid: ParentPid = None) -> None:
@@ -47,7 +47,7 @@ def trainer(
 ) -> None:
     """Fold labelled features into sums, train when there is reason to, and release what passes, signed."""
     if now:
-        from agents.trainer_reports import Reports  # what trains imports more than the other roles need
+        from agents.trainer.reports import Reports  # what trains imports more than the other roles need
 
         Reports(Settings.load(settings).data_dir).ask("tierwise trainer --now")
     _run("trainer", settings, parent_pid)
@@ -56,5 +56,5 @@ def trainer(
 def _run(name: str, settings: SettingsFile, parent_pid: ParentPid) -> None:
     spare_memory()
     loaded = Settings.load(settings)
-    build = importlib.import_module(f"agents.{name}").build
+    build = importlib.import_module(f"agents.{name}.agent").build
     raise typer.Exit(run_role(name, build, loaded, parent_pid=parent_pid))

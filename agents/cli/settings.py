@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from agents.cli.options import SettingsFile
-from pipeline.settings import STARTER, Settings
+from pipeline.settings.settings import STARTER, Settings
 
 app = typer.Typer(no_args_is_help=True)
 

@@ -8,7 +8,7 @@ from typing import Final
 import cv2
 from rich.text import Text
 
-from models import images
+from models.vision import images
 from pipeline.errors import Rejected
 
 COLUMNS: Final = 64

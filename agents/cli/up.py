@@ -11,14 +11,15 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from agents import exits, telemetry
 from agents.cli.options import SettingsFile
-from agents.plan import plan
-from agents.role import Ending, Endings
-from agents.supervisor import Event, News, Supervisor
+from agents.role import exit_codes as exits
+from agents.role import telemetry
+from agents.role.lifecycle import Ending, Endings
+from agents.up.plan import plan
+from agents.up.supervisor import Event, News, Supervisor
 from pipeline import topics
 from pipeline.messages import Task
-from pipeline.settings import FILE, FILE_VARIABLE, STARTER, Settings
+from pipeline.settings.settings import FILE, FILE_VARIABLE, STARTER, Settings
 
 NAME_WIDTH: Final = 8
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from agents import telemetry
+from agents.role import telemetry
 
 
 def version() -> None:

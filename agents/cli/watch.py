@@ -10,13 +10,13 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from agents.cli.board import Board, line, local_time, wording
 from agents.cli.options import AsJson, SettingsFile
-from agents.cli.site import Inbox, at_site
+from agents.client.answer_text import Board, line, local_time, wording
+from agents.client.connection import Inbox, at_site
 from pipeline import topics
 from pipeline.messages import Malformed, Privacy, Result, Tier, decode
 from pipeline.mqtt import Connection
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 TICK_S = 0.25
 FRAME_ROWS = 6

@@ -22,27 +22,27 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.cli.publishing import WINDOW, Item, Publishing, State
-from agents.cli.site import Inbox, at_site
+from agents.client.connection import Inbox, at_site
+from agents.client.publishing import WINDOW, Item, Publishing, State
 from agents.demo.lessons import BEFORE, Amounts, Photo, Photos, chosen
 from agents.demo.run import free_ports
 from agents.demo.worth import LAST, Share, Worth, nearest_mean, share
-from agents.plan import ROLE_NAMES, plan
-from agents.serving_files import ServingFiles
-from agents.supervisor import News, Supervisor
-from models import images
-from models.head_release import HeadRelease
-from models.registry import load_zoo
-from models.release import MODEL
+from agents.rollout.promoted_store import ServingFiles
+from agents.up.plan import ROLE_NAMES, plan
+from agents.up.supervisor import News, Supervisor
+from models.heads.release import HeadRelease
+from models.releases.targets import MODEL
+from models.shipped import load_zoo
+from models.vision import images
 from pipeline import messages, topics
 from pipeline.errors import Stop
 from pipeline.messages import Ack, Label, Malformed, Result, Tier
 from pipeline.mqtt import Connection
 from pipeline.privacy import gate
-from pipeline.settings import Settings
+from pipeline.settings.settings import Settings
 
 if TYPE_CHECKING:
-    from models.train.data import Pack
+    from models.train.pictures.data import Pack
 
 DEVICE: Final = "cam1"
 STREAMS: Final = tuple(f"photos{number}" for number in range(WINDOW))

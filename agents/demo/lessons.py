@@ -1,7 +1,7 @@
 """What `tierwise demo learning` shows the tiers: photos of species that its first model never met, and of some that it knows.
 
-The photos are the training packs' (`models.train.data`: none ships with Tierwise). The first model, `before/`, was made without
-them (`models.train.without`); of each new species some photos are labelled and others only asked about, all from the packs' rows of
+The photos are the training packs' (`models.train.pictures.data`: none ships with Tierwise). The first model, `before/`, was made without
+them (`models.train.studies.without`); of each new species some photos are labelled and others only asked about, all from the packs' rows of
 different splits, so that no burst of one animal stands on both sides.
 
 Example::
@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from models.taxonomy import Taxonomy, load_taxonomy
+from models.labels.taxonomy import Taxonomy, load_taxonomy
 from pipeline.errors import Stop
 
 if TYPE_CHECKING:
-    from models.train.data import Pack
+    from models.train.pictures.data import Pack
 
 BEFORE: Final = Path(__file__).parent / "before"
 """A zoo of its own: the released model as it would be without the new species."""

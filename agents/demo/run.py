@@ -17,21 +17,21 @@ from typing import Final
 
 import msgspec
 
-from agents.cli.site import Inbox, at_site
+from agents.client.connection import Inbox, at_site
 from agents.demo.scenes import SCENES, Scene, jpegs
 from agents.demo.sensors import DAYS, past
 from agents.demo.tally import Percentiles, Tally
-from agents.plan import ROLE_NAMES, plan
-from agents.ports import is_free
-from agents.running import running
-from agents.supervisor import News, Supervisor
+from agents.role.run_file import running
+from agents.up.plan import ROLE_NAMES, plan
+from agents.up.ports import is_free
+from agents.up.supervisor import News, Supervisor
 from pipeline import clock, ids, kafka, topics
 from pipeline.errors import Retry, Stop
 from pipeline.messages import Privacy, Result
 from pipeline.mqtt import Connection
 from pipeline.privacy.gate import clear_capture
-from pipeline.settings import Settings
-from pipeline.starter import STARTER
+from pipeline.settings.settings import Settings
+from pipeline.settings.starter import STARTER
 from pipeline.stream.counts import Total, totals
 
 FRAMES_A_VISIT: Final = 4

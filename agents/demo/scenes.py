@@ -17,7 +17,7 @@ from typing import Final
 import cv2
 import numpy as np
 
-from models import images
+from models.vision import images
 from pipeline.errors import Stop
 
 FRAME_PX: Final = (640, 480)

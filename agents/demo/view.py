@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from agents.cli.board import line, local_time, wording
+from agents.client.answer_text import line, local_time, wording
 from agents.demo.run import SIMULATED, Demo, Report
 from agents.demo.scenes import SCENES
 from pipeline.messages import Privacy, Rank, Result, Task

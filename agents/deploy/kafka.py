@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from agents.deploy.logins import KAFKA_ADMIN
-from pipeline.addresses import KAFKA_PORT, LOOPBACK
+from pipeline.settings.addresses import KAFKA_PORT, LOOPBACK
 
 PUBLIC_PORT: Final = 9094
 """With TLS: for clients outside of the stack."""

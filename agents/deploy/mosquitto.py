@@ -19,7 +19,7 @@ from itertools import groupby
 from typing import Final
 
 from agents.deploy.logins import EVERYBODY, Rule
-from pipeline.addresses import MQTT_PORT, MQTT_TLS_PORT
+from pipeline.settings.addresses import MQTT_PORT, MQTT_TLS_PORT
 
 PACKET_MAX_BYTES: Final = 17 << 20
 """A frame of 16 MiB, and what an event says about it."""

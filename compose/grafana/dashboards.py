@@ -3,7 +3,7 @@
 $ python compose/grafana/dashboards.py
 
 A panel is a row of `CLOUD` or `SITE`: title, kind, unit, width and Flux. What the Flux names (measurements, tags, fields)
-is what `pipeline/points.py` and `agents/pulse.py` write; a test holds them together, and has each query parsed.
+is what `pipeline/series/points.py` and `agents/role/self_metrics.py` write; a test holds them together, and has each query parsed.
 """
 
 from __future__ import annotations

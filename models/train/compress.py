@@ -2,7 +2,7 @@
 
 int8 is static (QDQ, per channel, uint8 activations by MinMax over calibration photos): on a CPU it is a quarter of the
 size and some twice as fast. float16 halves the size and is for accelerators: most CPUs compute it no faster.
-`models.train.prune` takes whole channels out of `glimpse`.
+`models.train.glimpse.prune` takes whole channels out of `glimpse`.
 
 Example::
 
@@ -28,8 +28,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from models import images
-from models.runtime import open_session
+from models.onnx_session import open_session
+from models.vision import images
 from pipeline.errors import Rejected, Stop
 
 Batch = dict[str, NDArray[Any]]

@@ -22,12 +22,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from models.calibrate import expected_calibration_error, fit_temperature
+from models.labels.calibration import expected_calibration_error, fit_temperature
+from models.labels.scores import softmax
 from models.manifest import make_manifest, write_manifest
-from models.occupancy import LABELS, STALE_S, TELLING, UNITS, VALUES_PER_STREAM, features
-from models.scores import softmax
-from models.series import default_dead_band, worth_sending
-from models.train.data import data_root
+from models.series.occupancy import LABELS, STALE_S, TELLING, UNITS, VALUES_PER_STREAM, features
+from models.series.statistics import default_dead_band, worth_sending
+from models.train.pictures.data import data_root
 from pipeline.errors import Stop
 
 ZOO = Path(__file__).parents[1] / "zoo" / "occupancy"

@@ -27,7 +27,7 @@ from kafka.admin import (
 from pipeline.errors import Retry
 from pipeline.kafka.connection import address, errors_mapped, opened
 from pipeline.rights import Right
-from pipeline.settings import KafkaSettings
+from pipeline.settings.settings import KafkaSettings
 
 IN_FORCE_WITHIN_S: Final = 15.0
 """A broker takes what its controller wrote within a second or so; a role that asks earlier would be refused for good."""

@@ -20,7 +20,7 @@ from kafka import errors as kafka_errors
 from pipeline import topics
 from pipeline.errors import Retry, Stop
 from pipeline.kafka.connection import REQUEST_TIMEOUT_MS, address, errors_mapped, opened
-from pipeline.settings import KafkaSettings
+from pipeline.settings.settings import KafkaSettings
 
 TOPIC_POLL_S: Final = 0.5
 POLICY_COMPACT: Final = {"cleanup.policy": "compact"}

@@ -19,7 +19,7 @@ from kafka.net.compat import KafkaNetClient
 from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 
 from pipeline.errors import Retry, Stop
-from pipeline.settings import KafkaSettings
+from pipeline.settings.settings import KafkaSettings
 
 CONNECT_TIMEOUT_MS: Final = 3_000
 """A broker that takes longer is as good as away: the caller keeps what it has and comes back."""

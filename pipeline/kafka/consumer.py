@@ -24,7 +24,7 @@ from kafka import errors as kafka_errors
 from pipeline import topics
 from pipeline.errors import Retry
 from pipeline.kafka.connection import REQUEST_TIMEOUT_MS, Fenced, address, errors_mapped, opened
-from pipeline.settings import KafkaSettings
+from pipeline.settings.settings import KafkaSettings
 
 SESSION_TIMEOUT_MS: Final = 10_000
 HEARTBEAT_MS: Final = 1_000

@@ -21,7 +21,7 @@ from kafka import errors as kafka_errors
 from pipeline.errors import Retry
 from pipeline.kafka.connection import address, errors_mapped, opened
 from pipeline.kafka.consumer import FETCH_MAX_BYTES, Fetched, flat
-from pipeline.settings import KafkaSettings
+from pipeline.settings.settings import KafkaSettings
 
 
 class Follower:

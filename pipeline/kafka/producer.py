@@ -21,7 +21,7 @@ from kafka import errors as kafka_errors
 from pipeline.errors import Retry, Stop
 from pipeline.kafka.connection import REQUEST_TIMEOUT_MS, errors_mapped, opened
 from pipeline.privacy.gate import ClearedRecord
-from pipeline.settings import KafkaSettings
+from pipeline.settings.settings import KafkaSettings
 
 DELIVERY_TIMEOUT_MS: Final = 10_000
 """Two requests' time: one may die with a broker's leader, the next finds its successor."""

@@ -24,7 +24,7 @@ from kafka import errors as kafka_errors
 from pipeline.errors import Retry
 from pipeline.kafka.connection import REQUEST_TIMEOUT_MS, address, errors_mapped, opened
 from pipeline.kafka.consumer import FETCH_MAX_BYTES, Fetched, flat
-from pipeline.settings import KafkaSettings
+from pipeline.settings.settings import KafkaSettings
 
 log = structlog.get_logger(__name__)
 

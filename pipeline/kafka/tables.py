@@ -17,7 +17,7 @@ from kafka import KafkaConsumer, TopicPartition
 from pipeline.errors import Retry, Stop
 from pipeline.kafka.connection import address, errors_mapped, opened
 from pipeline.kafka.consumer import FETCH_MAX_BYTES, flat
-from pipeline.settings import KafkaSettings
+from pipeline.settings.settings import KafkaSettings
 
 
 def read_all(settings: KafkaSettings, topic: str, timeout_s: float = 10.0) -> dict[bytes, bytes]:

@@ -22,9 +22,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from pipeline.hours import ALL_DAY, Hours, holds
 from pipeline.messages import LEVELLED, Levels, Privacy, Result, Task
-from pipeline.settings import RuleSettings, Settings, StreamSettings
+from pipeline.settings.hours import ALL_DAY, Hours, holds
+from pipeline.settings.settings import RuleSettings, Settings, StreamSettings
 
 PERSON: Final = "person"
 """The label that raises by itself, also where no threshold was asked."""

@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from pipeline.blobs import sha256
 from pipeline.errors import Withheld
-from pipeline.release_files import METADATA_MAX_BYTES, PART_BYTES, metadata_file, part_of
+from pipeline.files.blobs import sha256
+from pipeline.files.release_names import METADATA_MAX_BYTES, PART_BYTES, metadata_file, part_of
 
 
 class _Signed(msgspec.Struct):

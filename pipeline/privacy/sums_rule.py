@@ -8,7 +8,7 @@ bytes, with the counts that the increment states::
     'it holds no events'
 
 What one such increment does reveal is told in docs/privacy.md. That each event is in one increment at most is its maker's to keep
-(`agents.edge_sums`): two that differ in one event would tell that event, and no gate that sees one at a time can know.
+(`agents.edge.sum_sharing`): two that differ in one event would tell that event, and no gate that sees one at a time can know.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Final
 from pipeline import messages
 from pipeline.errors import Rejected
 from pipeline.messages import Envelope, Malformed, SumIncrement
-from pipeline.sum_bytes import pack, unpack
-from pipeline.sums import Sums
+from pipeline.sums.packing import pack, unpack
+from pipeline.sums.sums import Sums
 
 RULE: Final = "sums-of-many"
 

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-from pipeline import private_files
 from pipeline.errors import Retry, Stop
+from pipeline.files import private as private_files
 
 MIGRATIONS = (
     """

@@ -25,7 +25,7 @@ from aiokafka.helpers import create_ssl_context
 from pipeline import topics
 from pipeline.clock import Clock
 from pipeline.records import HourlySummary
-from pipeline.settings import KafkaSettings, Settings
+from pipeline.settings.settings import KafkaSettings, Settings
 from pipeline.stream.batches import handle_batches
 from pipeline.stream.delivery import Delivery, Outgoing
 from pipeline.stream.labelled import FEATURES_TOPIC, Labels

@@ -1,7 +1,7 @@
 """Is the group moving? A worker that is well in its own eyes may idle for ever after a failed rebalance.
 
 So the role looks at Kafka itself (`kafka.Progress`), every few seconds: where records wait and the committed offset has
-not moved for `PATIENCE_S`, the group is stuck, and a fresh worker is what unsticks it. Pure; `agents.stream` asks::
+not moved for `PATIENCE_S`, the group is stuck, and a fresh worker is what unsticks it. Pure; `agents.stream.agent` asks::
 
     >>> dog = Watchdog(patience_s=30.0)
     >>> dog.stuck(0.0, {("ingest", 0): Place(committed=5, end=9)})

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agents.deploy.vault import ROOMS
-from pipeline.settings import STARTER, Settings
+from pipeline.settings.settings import STARTER, Settings
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "compose"

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from agents import pulse
-from agents.telemetry import Metrics
+from agents.role import self_metrics as pulse
+from agents.role.telemetry import Metrics
 from pipeline.messages import Privacy, Rank, Result, SightingReport, Summary, Task, Tier
-from pipeline.points import Point, reading_point, result_point, sighting_point, summary_point
+from pipeline.series.points import Point, reading_point, result_point, sighting_point, summary_point
 
 ROOT = Path(__file__).parents[2]
 GRAFANA = ROOT / "compose" / "grafana"

@@ -16,10 +16,10 @@ import pytest
 from kafka_brokers import eventually, free_port
 
 from pipeline.errors import Rejected, Retry
-from pipeline.influx import InfluxStore
-from pipeline.points import Point, reading_point
-from pipeline.settings import InfluxSettings
-from pipeline.timeseries import Writer
+from pipeline.series.influx import InfluxStore
+from pipeline.series.points import Point, reading_point
+from pipeline.series.writer import Writer
+from pipeline.settings.settings import InfluxSettings
 
 pytestmark = pytest.mark.real
 

@@ -19,13 +19,13 @@ from kafka_brokers import ApacheKafka, eventually, free_port
 from agents.deploy import kafka as stack
 from agents.deploy.logins import AT_KAFKA, KAFKA_LOGINS
 from agents.deploy.vault import KAFKA_MOUNTED, Request, Vault
-from agents.running import ask_health, running
+from agents.role.run_file import ask_health, running
 from pipeline import clock, ids, kafka, topics
 from pipeline.errors import Retry, Stop
 from pipeline.kafka import Consumer, Producer
 from pipeline.messages import Envelope, Kind, Privacy
 from pipeline.privacy import gate
-from pipeline.settings import KafkaSettings
+from pipeline.settings.settings import KafkaSettings
 
 pytestmark = [
     pytest.mark.real,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from models.manifest import digest_of_labels, make_manifest, read_manifest, write_manifest
-from models.registry import ZOO, load_zoo
+from models.shipped import ZOO, load_zoo
 from pipeline.errors import Stop
 
 

@@ -29,7 +29,7 @@ from pathlib import Path
 
 from pipeline.brokers.kafka.batch import Record, rebuilt, records_of
 from pipeline.brokers.kafka.log import LogLimits, PartitionLog, walk
-from pipeline.disk import directory_to_disk, to_disk
+from pipeline.files.fsync import directory_to_disk, to_disk
 
 # 100,000 keys are 18 MB.
 KEYS_A_PASS = 100_000

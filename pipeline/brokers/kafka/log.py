@@ -31,7 +31,7 @@ import msgspec
 from pipeline.brokers.kafka.batch import HEADER, Header, header_at, place, records_of, verify
 from pipeline.brokers.kafka.errors import Code, Refused
 from pipeline.brokers.kafka.producers import ProducerWindows
-from pipeline.disk import directory_to_disk, to_disk
+from pipeline.files.fsync import directory_to_disk, to_disk
 
 logger = logging.getLogger(__name__)
 

@@ -37,8 +37,8 @@ from pipeline.brokers.kafka.compact import compacted, plan_for
 from pipeline.brokers.kafka.errors import Code, Refused
 from pipeline.brokers.kafka.log import LogLimits, PartitionLog, Unsynced, walk
 from pipeline.brokers.kafka.topics import Catalog, Topic, check_new, limits_of
-from pipeline.disk import replace_file, to_disk
 from pipeline.errors import Stop
+from pipeline.files.fsync import replace_file, to_disk
 
 logger = logging.getLogger(__name__)
 

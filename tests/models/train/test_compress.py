@@ -13,7 +13,7 @@ pytest.importorskip("onnx", reason="compressing needs onnx: pip install 'tierwis
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from models.runtime import Network
+from models.onnx_session import Network
 from models.train.compress import CENTRED, Preparation, calibration, compare, halve, quantise, render
 from pipeline.errors import Stop
 

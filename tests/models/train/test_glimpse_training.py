@@ -13,12 +13,12 @@ pytest.importorskip("torch", reason="training glimpse needs PyTorch: pip install
 
 import torch
 
-from models.glimpse import read
-from models.runtime import Network
-from models.train import glimpse
-from models.train.glimpse import Recipe, loss_of, rate_at, train
-from models.train.glimpse_augment import augment
-from models.train.glimpse_net import Glimpse, centred, export
+from models.onnx_session import Network
+from models.train.glimpse import train as glimpse
+from models.train.glimpse.augment import augment
+from models.train.glimpse.net import Glimpse, centred, export
+from models.train.glimpse.train import Recipe, loss_of, rate_at, train
+from models.vision.glimpse import read
 
 SMALL = ((8, 2), (8, 2), (8, 2))
 
@@ -70,7 +70,7 @@ def test_an_int8_network_says_what_the_trained_one_says_and_raises_for_as_many_a
     data: Path,
 ) -> None:
     pytest.importorskip("onnx", reason="releasing glimpse needs onnx: pip install 'tierwise[train]'")
-    from models.train.glimpse_release import Split, compressed, figures, outputs_of, person_threshold
+    from models.train.glimpse.release import Split, compressed, figures, outputs_of, person_threshold
 
     export(train(Recipe(epochs=2, steps=4, replicas=1), data, data, Glimpse(SMALL)), data / "float.onnx")
     shown, held = Split.load(data, "train"), Split.load(data, "val")
@@ -85,7 +85,7 @@ def test_an_int8_network_says_what_the_trained_one_says_and_raises_for_as_many_a
 
 def test_fewer_channels_are_trained_on_and_told_by_size(data: Path) -> None:
     pytest.importorskip("onnx", reason="releasing glimpse needs onnx: pip install 'tierwise[train]'")
-    from models.train.prune import prune, render
+    from models.train.glimpse.prune import prune, render
 
     train(Recipe(epochs=1, steps=1, replicas=1), data, data)
     whole, half = prune((0.5,), Recipe(epochs=1, steps=1, replicas=1), data)
@@ -129,7 +129,7 @@ def test_each_picture_is_changed_by_itself_and_by_the_seed_alone() -> None:
 
 
 def test_pruned_channels_change_nothing_that_the_others_say() -> None:
-    from models.train.prune import kept_channels, pruned
+    from models.train.glimpse.prune import kept_channels, pruned
 
     torch.manual_seed(0)
     model = Glimpse(((16, 2), (16, 2))).eval()

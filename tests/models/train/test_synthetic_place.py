@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from models import images
-from models.place import glimpsed
-from models.train.data import data_root
-from models.train.place import CLASSES, HEIGHT_PX, WIDTH_PX, place
-from models.train.traps import SHARES
+from models.train.pictures.data import data_root
+from models.train.pictures.traps import SHARES
+from models.train.studies.place import CLASSES, HEIGHT_PX, WIDTH_PX, place
+from models.vision import images
+from models.vision.night_background import glimpsed
 
 pytestmark = pytest.mark.skipif(not (data_root() / "wild256").is_dir(), reason="needs the pack wild256")
 

@@ -1,0 +1,124 @@
+"""What the device agent lets in: the cheap part of checking, before the commit that its acknowledgement stands for.
+
+Runs inside the transaction of a batch of messages: a frame or reading is stored, an acknowledgement of the edge settles
+what waited for it, and bad input gets its refusal, all or nothing.
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from agents.device.store import EDGE, SITE, DeviceStore
+from agents.role import outbox
+from agents.role.dead_letters import refusal
+from agents.role.telemetry import Metrics
+from models.vision import images
+from pipeline import messages, readings, topics
+from pipeline.clock import Clock
+from pipeline.errors import Rejected
+from pipeline.messages import Ack, EventAck, Malformed, Result, Task
+from pipeline.mqtt import Message
+from pipeline.settings.settings import Settings
+from pipeline.spool import Arrival, Receipt, Spool, Transaction
+from pipeline.topics import Parsed
+
+log = structlog.get_logger("device")
+
+
+class Admission:
+    """The device's `admit` and `committed`, as `pipeline.delivery.Ingest` calls them."""
+
+    def __init__(
+        self, settings: Settings, spool: Spool, store: DeviceStore, metrics: Metrics, clock: Clock
+    ) -> None:
+        self._settings = settings
+        self._spool = spool
+        self._store = store
+        self._metrics = metrics
+        self._clock = clock
+
+    def admit(self, message: Message, tx: Transaction) -> Arrival | None:
+        """Store a message, settle by it, or refuse it."""
+        parsed = topics.parse(message.topic)
+        if parsed is None:
+            return None
+        try:
+            if parsed.channel == "event-ack":
+                tx.settle(EDGE, messages.decode(EventAck, message.payload).ids)
+                return None
+            if parsed.channel in ("result", "private"):
+                self._store.answered(messages.decode(Result, message.payload).event, tx)
+                return None
+        except Malformed as error:
+            log.warning("an agent's message is not understood", topic=message.topic, error=str(error))
+            self._metrics.refused(error.reason)
+            return None
+        self._metrics.received(f"{parsed.site}/{parsed.device}/{parsed.name}", parsed.channel)
+        try:
+            return self._checked(parsed, message)
+        except Rejected as error:
+            self._refuse(error, message.topic, message.payload, tx)
+            return None
+
+    def committed(self, receipts: list[Receipt], tx: Transaction) -> None:
+        """Acknowledgements leave by the outbox: a kill between commit and publish only delays them."""
+        now_s = self._clock.now()
+        for receipt in receipts:
+            parsed = topics.parse(receipt.topic)
+            if receipt.conflict:
+                error = Rejected(
+                    "id-reused", "its id names another event already: give each event an id of its own"
+                )
+                self._refuse(error, receipt.topic, receipt.payload, tx)
+            elif parsed is not None:
+                ack = Ack(ids=(receipt.id,), topic=receipt.topic, sha256=receipt.sha256)
+                topic = topics.ack(parsed.site, parsed.device)
+                tx.send(outbox.letter(ack, hop=SITE, topic=topic, id=f"ack/{receipt.id}", now_s=now_s))
+
+    def _refuse(self, error: Rejected, topic: str, payload: bytes, tx: Transaction) -> None:
+        now_s = self._clock.now()
+        tx.send(refusal(error, topic, payload, site=self._settings.site, hop=SITE, now_s=now_s))
+        self._metrics.refused(error.reason)
+
+    def readings_of(self, parsed: Parsed, payload: bytes, received_s: float) -> list[readings.Reading]:
+        """The readings in a payload, in the stream's unit. Raises `Rejected`."""
+        stream = self._settings.stream(f"{parsed.site}/{parsed.device}/{parsed.name}")
+        expected = stream.unit if stream else None
+        return [readings.check_unit(r, expected) for r in readings.parse(payload, received_s=received_s)]
+
+    def _check_task(self, parsed: Parsed) -> None:
+        """A camera takes no readings, and a sensor no frames."""
+        stream = self._settings.stream(f"{parsed.site}/{parsed.device}/{parsed.name}")
+        if stream is not None and (stream.task is Task.WILDLIFE) is not (parsed.channel == "frame"):
+            raise Rejected(
+                "wrong-task",
+                f"{parsed.device}/{parsed.name} is a stream of task {stream.task}: it takes "
+                f"{'frames' if stream.task is Task.WILDLIFE else 'readings'}; publish this under another stream",
+            )
+
+    def _checked(self, parsed: Parsed, message: Message) -> Arrival:
+        for word in (parsed.device, parsed.name):
+            if not topics.is_name(word):
+                raise Rejected(
+                    "odd-name",
+                    f"{word!r} is no name: use a-z, 0-9, _ and -, at most 63, none of our own words",
+                )
+        self._check_task(parsed)
+        if message.retain:
+            raise Rejected(
+                "retained",
+                "a retained frame or reading would come again at every connect: publish without -r",
+            )
+        if self._spool.full:
+            raise Rejected(
+                "store-full",
+                f"{self._settings.device.spool_mib} MiB wait for answers or for the edge: "
+                "send it again later, or raise device.spool_mib",
+            )
+        now_s = self._clock.now()
+        if parsed.channel == "frame":
+            images.inspect(message.payload)
+            return Arrival(message.topic, message.payload, now_s, None)
+        return Arrival(
+            message.topic, message.payload, now_s, self.readings_of(parsed, message.payload, now_s)[0].id
+        )

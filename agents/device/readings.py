@@ -1,0 +1,180 @@
+"""How the device answers a reading: is it normal for this stream, and is it worth telling the edge?
+
+Every reading gets a `state` (normal, unusual) by robust online statistics. What goes on is a report by exception: a
+value that left the dead-band, or a heartbeat; it carries count, sum and extremes of all readings since the last report,
+so that hourly means stay exact although most readings never leave the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from models.series import statistics as series
+from pipeline import clock
+from pipeline.clock import hour_of
+from pipeline.messages import RANKS, Event, Levels, Report, Result, Task, Tier
+from pipeline.privacy.policy import Policy, within
+from pipeline.readings import Reading
+from pipeline.settings.settings import Settings, StreamSettings
+from pipeline.topics import Parsed
+
+MODEL = "robust-state@1"
+"""Name of the statistics in `models.series.statistics.observe`, as results carry it."""
+
+
+class Meter(msgspec.Struct, frozen=True):
+    """What the device remembers of a stream of readings."""
+
+    track: series.Track | None = None
+    sent_value: float | None = None
+    sent_s: float = 0.0
+    unsent: Report | None = None
+    """Readings that no report told yet; its value is the last one's."""
+    last: Result | None = None
+    """Answer about the last reading."""
+    last_s: float = 0.0
+    last_order: tuple[int, int] = (0, 0)
+    levels: Levels = Levels()
+    """Of the readings in `unsent`: a report never mixes levels."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingAnswer:
+    """What one reading leads to: an answer, and up to two reports (the rest of an hour that ended, and this one)."""
+
+    result: Result
+    events: tuple[Event, ...]
+    meter: Meter
+
+
+class Readings:
+    """Answers readings of all streams."""
+
+    def __init__(self, settings: Settings, policy: Policy) -> None:
+        self._settings = settings
+        self._policy = policy
+
+    def answer(
+        self,
+        event: str,
+        origin: Parsed,
+        reading: Reading,
+        *,
+        received_s: float,
+        now: Callable[[], float],
+        order: tuple[int, int],
+        meter: Meter,
+    ) -> ReadingAnswer:
+        """Answer one reading whose unit was checked.
+
+        Parameters
+        ----------
+        received_s, now
+            When the device agent received it, and the clock for the latency (UTC seconds).
+        order
+            The device's (boot, sequence).
+        """
+        source = f"{origin.site}/{origin.device}/{origin.name}"
+        stream = self._settings.stream(source)
+        task = stream.task if stream and stream.task is not Task.WILDLIFE else Task.METER
+        unit = reading.unit or (stream.unit if stream else None) or "1"
+        track, verdict = series.observe(meter.track, reading.value, reading.time_s)
+        levels = self._policy.levels(source, reading.time_s, path=(verdict.state,))
+        band = _band(stream, unit)
+        worth, why = series.worth_sending(meter.sent_value, meter.sent_s, reading.value, reading.time_s, band)
+        rule: str = why
+        may_leave = levels.levels.reading.reach.depth >= Tier.EDGE.depth
+        if not may_leave:
+            advice = "" if stream else f"; {self._policy.advice(source, task)}"
+            rule, reason = "policy-keeps-reading", f"policy keeps these readings on the device{advice}"
+        elif worth:
+            reason = f"{rule}: reported to the edge"
+        else:
+            reason = f"within {band.absolute:g} {unit} of the last report: not reported"
+        result = Result(
+            event=event,
+            time=clock.rfc3339(reading.time_s),
+            site=origin.site,
+            device=origin.device,
+            stream=origin.name,
+            sighting=None,
+            task=task,
+            tier=Tier.DEVICE,
+            revision=1,
+            pending=None,
+            rank=RANKS[task][0],
+            label=verdict.state,
+            path=(verdict.state,),
+            probability=round(verdict.scores.best[1], 4),
+            privacy=levels.levels.result,
+            rule=rule,
+            reason=f"{reason} ({verdict.score:.1f} deviations from the usual)" if verdict.warm else reason,
+            model=MODEL,
+            latency_ms=round((now() - received_s) * 1000, 1),
+            value=reading.value,
+            unit=unit,
+            room=stream.room if stream else None,
+            flags=reading.flags,
+        )
+
+        result = within(result, levels.levels)
+
+        def onward(told: Result, at: tuple[int, int], report: Report, of: Levels) -> Event:
+            return Event(
+                result=told,
+                boot=at[0],
+                sequence=at[1],
+                received_s=received_s,
+                wants=stream.wants if stream else RANKS[task][-1],
+                levels=of,
+                room=told.room,
+                body=report,
+            )
+
+        events: list[Event] = []
+        unsent = meter.unsent
+        over = hour_of(meter.last_s) != hour_of(reading.time_s) or meter.levels != levels.levels
+        if unsent and meter.last and (over or unsent.unit != unit):
+            events.append(onward(meter.last, meter.last_order, unsent, meter.levels))
+            unsent = None
+        unsent = _counted(unsent, reading.value, unit)
+        sent_value, sent_s = meter.sent_value, meter.sent_s
+        if may_leave and worth:
+            events.append(onward(result, order, unsent, levels.levels))
+            unsent, sent_value, sent_s = None, reading.value, reading.time_s
+        kept = Meter(
+            track=track,
+            sent_value=sent_value,
+            sent_s=sent_s,
+            unsent=unsent if may_leave else None,
+            last=result,
+            last_s=reading.time_s,
+            last_order=order,
+            levels=levels.levels,
+        )
+        return ReadingAnswer(result, tuple(events), kept)
+
+
+def _band(stream: StreamSettings | None, unit: str) -> series.DeadBand:
+    """The stream's own dead-band, or the usual one for its unit."""
+    usual = series.default_dead_band(unit)
+    if stream is None or stream.deadband is None:
+        return usual
+    return series.DeadBand(absolute=stream.deadband, relative=0.0, heartbeat_s=usual.heartbeat_s)
+
+
+def _counted(unsent: Report | None, value: float, unit: str) -> Report:
+    """One more reading in the report to come."""
+    if unsent is None:
+        return Report(value=value, unit=unit, count=1, total=value, low=value, high=value)
+    return Report(
+        value=value,
+        unit=unit,
+        count=unsent.count + 1,
+        total=unsent.total + value,
+        low=min(unsent.low, value),
+        high=max(unsent.high, value),
+    )

@@ -1,0 +1,224 @@
+"""What Home Assistant is told so that it finds a site's devices by itself (its MQTT discovery); pure.
+
+Each stream that the settings name becomes entities of its device, and each agent a device of its own::
+
+    camera   last sighting (its consensus as attributes), online
+    sensor   value, unusual readings
+    room     occupied
+    agent    online, by its retained status and last will
+
+Nothing new is published for them: an entity reads the topics that people read, through a template. So it never knows more
+than the site's people do, and of a stream whose answers are user-private there is no entity at all; a person's answer
+that a rule makes user-private goes to the private branch, which Home Assistant's login does not read.
+
+    >>> from pipeline.settings.settings import Settings
+    >>> [topic for topic, _ in announcements(Settings(), "1.0")]
+    ['homeassistant/binary_sensor/tierwise_home_device/online/config', 'homeassistant/binary_sensor/tierwise_home_edge/online/config']
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from pipeline import topics
+from pipeline.messages import Discovery, DiscoveryDevice, DiscoveryOrigin, Kind, Privacy, Task, Tier
+from pipeline.privacy.gate import may_see
+from pipeline.settings.settings import Settings, StreamSettings
+
+OFFLINE_AFTER_S: Final = 300
+"""A camera that nothing was heard of for so long is called offline: its agent looks at a still picture every 30 s."""
+
+STATE: Final = "{{ value_json.state }}"
+ONLINE: Final = "{{ 'on' if value_json.state == 'online' else 'off' }}"
+LABEL: Final = "{{ value_json.label }}"
+AGENTS: Final = ("device", "edge")
+
+
+class Measure(NamedTuple):
+    """How Home Assistant calls what a unit measures; an empty class is none of its own."""
+
+    device_class: str
+    unit: str
+
+
+MEASURES: Final = {
+    "Cel": Measure("temperature", "°C"),
+    "%RH": Measure("humidity", "%"),
+    "lx": Measure("illuminance", "lx"),
+    "ppm": Measure("carbon_dioxide", "ppm"),
+    "W": Measure("power", "W"),
+    "kW": Measure("power", "kW"),
+    "Wh": Measure("energy", "Wh"),
+    "kWh": Measure("energy", "kWh"),
+    "V": Measure("voltage", "V"),
+    "A": Measure("current", "A"),
+    "Pa": Measure("pressure", "Pa"),
+    "hPa": Measure("pressure", "hPa"),
+    "dB": Measure("sound_pressure", "dB"),
+}
+"""Our units (UCUM) as Home Assistant spells them."""
+
+Announcement = tuple[str, Discovery]
+
+
+def announcements(settings: Settings, version: str) -> list[Announcement]:
+    """All entities of this site: under which topic, and what. Sent once a connection, retained."""
+    return [
+        *(_agent(settings.site, role, version) for role in AGENTS),
+        *(
+            announcement
+            for source, stream in settings.streams.items()
+            if may_see(Tier.EDGE, stream.result)
+            for announcement in _stream(source, stream, version)
+        ),
+        *_rooms(settings, version),
+    ]
+
+
+def _agent(site: str, role: str, version: str) -> Announcement:
+    status = topics.status(site, role)
+    return _announcement(
+        "binary_sensor",
+        f"{site}_{role}",
+        "online",
+        Discovery(
+            name="Online",
+            unique_id=f"tierwise_{site}_{role}_online",
+            state_topic=status,
+            value_template=ONLINE,
+            payload_on="on",
+            payload_off="off",
+            device_class="connectivity",
+            entity_category="diagnostic",
+            json_attributes_topic=status,
+            device=DiscoveryDevice(
+                identifiers=(f"tierwise_{site}_{role}",), name=f"Tierwise {role} ({site})", sw_version=version
+            ),
+            origin=DiscoveryOrigin(sw_version=version),
+        ),
+    )
+
+
+def _stream(source: str, stream: StreamSettings, version: str) -> Iterator[Announcement]:
+    site, device, name = source.split("/")
+    here = _Place(site, device, name, version)
+    if stream.task is Task.WILDLIFE:
+        yield here.entity(
+            "sensor",
+            "last_sighting",
+            f"{_title(name)}: last sighting",
+            state_topic=topics.sighting(site, device, name),
+            value_template=LABEL,
+            json_attributes_topic=topics.sighting(site, device, name),
+            icon="mdi:paw",
+            told_by="edge",
+        )
+        yield here.entity(
+            "binary_sensor",
+            "online",
+            f"{_title(name)}: online",
+            value_template=here.only("'on'"),
+            payload_on="on",
+            payload_off="off",
+            off_delay=OFFLINE_AFTER_S,
+            device_class="connectivity",
+        )
+        return
+    yield here.entity(
+        "binary_sensor",
+        "unusual",
+        f"{_title(name)}: unusual",
+        value_template=here.only("'on' if value_json.label == 'unusual' else 'off'"),
+        payload_on="on",
+        payload_off="off",
+        device_class="problem",
+    )
+    if stream.result.join(stream.reading) is stream.result and stream.unit is not None:
+        measure = MEASURES.get(stream.unit, Measure("", stream.unit))
+        yield here.entity(
+            "sensor",
+            "value",
+            _title(name),
+            value_template=here.only("value_json.value"),
+            device_class=measure.device_class,
+            unit_of_measurement=measure.unit,
+            state_class="measurement" if measure.device_class != "energy" else "total_increasing",
+        )
+
+
+def _rooms(settings: Settings, version: str) -> Iterator[Announcement]:
+    """A window over a room is told under its first stream's device, as private as the most private of its streams."""
+    rooms: dict[str, list[tuple[str, StreamSettings]]] = {}
+    for source, stream in settings.streams.items():
+        if stream.room is not None and stream.task is Task.OCCUPANCY:
+            rooms.setdefault(stream.room, []).append((source, stream))
+    for room, members in rooms.items():
+        level = Privacy.PUBLIC
+        for _, stream in members:
+            level = level.join(stream.levels.of(Kind.RESULT))
+        if not may_see(Tier.EDGE, level):
+            continue
+        site, device, _ = min(source for source, _ in members).split("/")
+        here = _Place(site, device, room, version)
+        yield here.entity(
+            "binary_sensor",
+            "occupied",
+            f"{_title(room)}: occupied",
+            state_topic=topics.result(site, device, Tier.EDGE, Privacy.EDGE_PRIVATE),
+            value_template=here.only("'on' if value_json.label == 'occupied' else 'off'"),
+            payload_on="on",
+            payload_off="off",
+            device_class="occupancy",
+            told_by="edge",
+        )
+
+
+class _Place(NamedTuple):
+    """A stream or a room, and the entities that it becomes."""
+
+    site: str
+    device: str
+    name: str
+    version: str
+
+    def only(self, value: str) -> str:
+        """A template: the value of answers about this stream; other streams' answers under the topic change nothing."""
+        return f"{{{{ ({value}) if value_json.stream == '{self.name}' else this.state }}}}"
+
+    def entity(
+        self,
+        component: str,
+        what: str,
+        name: str,
+        *,
+        told_by: str = "device",
+        state_topic: str = "",
+        **more: object,
+    ) -> Announcement:
+        device = f"tierwise_{self.site}_{self.device}"
+        entity = Discovery(
+            name=name,
+            unique_id=f"{device}_{self.name}_{what}",
+            state_topic=state_topic
+            or topics.result(self.site, self.device, Tier.DEVICE, Privacy.EDGE_PRIVATE),
+            availability_topic=topics.status(self.site, told_by),
+            availability_template=STATE,
+            device=DiscoveryDevice(
+                identifiers=(device,),
+                name=f"{_title(self.device)} ({self.site})",
+                via_device=f"tierwise_{self.site}_device",
+                sw_version=self.version,
+            ),
+            origin=DiscoveryOrigin(sw_version=self.version),
+            **more,  # type: ignore[arg-type]  # fields of Discovery
+        )
+        return _announcement(component, f"{self.site}_{self.device}", f"{self.name}_{what}", entity)
+
+
+def _announcement(component: str, node: str, what: str, entity: Discovery) -> Announcement:
+    return topics.discovery(component, f"tierwise_{node}", what), entity
+
+
+def _title(name: str) -> str:
+    return name.replace("_", " ").replace("-", " ").capitalize()

@@ -1,0 +1,148 @@
+"""What a site learned from, and how far it is: tables in the edge's spool, written with each change in one transaction.
+
+A lesson outlives its answer (`edge.keep_days`): what was learned is not forgotten with the months. It goes when its label is taken
+back, or when its event turns out to be nobody's business but its device's. Which events were told to the cloud as sums stays for ever:
+none is told twice.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from models.site_learning.lesson_log import Standing, Step, Taught
+from models.site_learning.site_head import Weighing
+from models.site_learning.site_model import Judged, Rule
+from pipeline.messages import Privacy
+from pipeline.spool import Spool, Transaction
+
+MIGRATIONS = (
+    """
+CREATE TABLE IF NOT EXISTS edge_lessons(
+    event TEXT PRIMARY KEY, visit TEXT NOT NULL, path TEXT NOT NULL, english TEXT NOT NULL, space TEXT NOT NULL,
+    vector BLOB NOT NULL, level TEXT NOT NULL, rule TEXT NOT NULL, place INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS edge_learning(
+    one INTEGER PRIMARY KEY CHECK(one = 1), general TEXT NOT NULL, taken INTEGER NOT NULL, named_right INTEGER NOT NULL,
+    loss REAL NOT NULL, share REAL NOT NULL, temperature REAL NOT NULL, weighed_at INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS edge_told_sums(event TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS edge_sum_increments(number INTEGER PRIMARY KEY, at REAL NOT NULL);
+""",
+)
+"""One script a version of its tables; only ever append."""
+
+
+class About(NamedTuple):
+    """What is kept of an event that was just labelled, beside what is learned from it."""
+
+    event: str
+    space: str
+    level: Privacy
+    """The higher one of its feature's and its label's."""
+
+
+class Tellable(NamedTuple):
+    """An event whose sum may become public, if enough others are with it."""
+
+    event: str
+    visit: str
+    path: tuple[str, ...]
+    vector: bytes
+
+
+class LearningStore:
+    """The tables of what a site learns."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+
+    # --- lessons ------------------------------------------------------------------------------------------------
+
+    def lessons(self, space: str) -> list[Taught]:
+        """All of this space, in their places."""
+        rows = self._spool.query(
+            "SELECT event, visit, path, english, vector, rule, place FROM edge_lessons WHERE space = ? ORDER BY place, event",
+            (space,),
+        )
+        return [_taught(*row) for row in rows]
+
+    def events(self) -> list[str]:
+        """All that was ever learned from and stands, of every space."""
+        return [event for (event,) in self._spool.query("SELECT event FROM edge_lessons ORDER BY event")]
+
+    def drop(self, event: str, tx: Transaction) -> None:
+        """Forget a lesson, whatever its space."""
+        tx.db.execute("DELETE FROM edge_lessons WHERE event = ?", (event,))
+
+    def standing(self) -> Standing | None:
+        """How far the learning was; None before the first label."""
+        rows = self._spool.query(
+            "SELECT general, taken, named_right, loss, share, temperature, weighed_at FROM edge_learning"
+        )
+        if not rows:
+            return None
+        general, taken, right, loss, share, temperature, weighed_at = rows[0]
+        return Standing(general, taken, Judged(right, loss), Weighing(share, temperature), weighed_at)
+
+    def write(self, step: Step, standing: Standing, about: About | None, tx: Transaction) -> None:
+        """One change, whole. `about`: the event whose label is new; of all others only how they were judged changes."""
+        tx.db.executemany("DELETE FROM edge_lessons WHERE event = ?", [(event,) for event in step.deleted])
+        for its in step.written:
+            if about is not None and its.event == about.event:
+                tx.db.execute(
+                    "INSERT OR REPLACE INTO edge_lessons VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        its.event,
+                        its.visit,
+                        "/".join(its.path),
+                        its.english,
+                        about.space,
+                        its.vector.tobytes(),
+                        about.level.value,
+                        its.rule,
+                        its.place,
+                    ),
+                )
+            else:
+                tx.db.execute(
+                    "UPDATE edge_lessons SET rule = ?, place = ? WHERE event = ?",
+                    (its.rule, its.place, its.event),
+                )
+        tx.db.execute(
+            "INSERT OR REPLACE INTO edge_learning VALUES (1, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                standing.general,
+                standing.taken,
+                standing.best.right,
+                standing.best.loss,
+                standing.weighing.share,
+                standing.weighing.temperature,
+                standing.weighed_at,
+            ),
+        )
+
+    # --- sums ---------------------------------------------------------------------------------------------------
+
+    def tellable(self, space: str, tx: Transaction) -> list[Tellable]:
+        """Edge-private events that were learned from and are in no increment yet, the oldest lesson first."""
+        rows = tx.db.execute(
+            "SELECT event, visit, path, vector FROM edge_lessons WHERE space = ? AND level = ? AND rule <> 'refused'"
+            " AND event NOT IN (SELECT event FROM edge_told_sums) ORDER BY place, event",
+            (space, Privacy.EDGE_PRIVATE.value),
+        )
+        return [Tellable(event, visit, tuple(path.split("/")), vector) for event, visit, path, vector in rows]
+
+    def last_increment(self, tx: Transaction) -> tuple[int, float]:
+        """Number and time of the last increment; 0 and 0 before the first."""
+        row = tx.db.execute(
+            "SELECT number, at FROM edge_sum_increments ORDER BY number DESC LIMIT 1"
+        ).fetchone()
+        return (int(row[0]), float(row[1])) if row else (0, 0.0)
+
+    def note_increment(self, number: int, events: list[str], now_s: float, tx: Transaction) -> None:
+        tx.db.execute("INSERT INTO edge_sum_increments VALUES (?, ?)", (number, now_s))
+        tx.db.executemany("INSERT INTO edge_told_sums VALUES (?, ?)", [(event, number) for event in events])
+
+
+def _taught(event: str, visit: str, path: str, english: str, vector: bytes, rule: Rule, place: int) -> Taught:
+    return Taught(event, visit, tuple(path.split("/")), english, np.frombuffer(vector, np.uint8), rule, place)

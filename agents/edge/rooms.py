@@ -1,0 +1,195 @@
+"""What the edge makes of its sensors' reports: hours for the cloud, and windows over a room that say who is in it.
+
+When to tell is decided in `agents.edge.room_windows`; here the reports are kept and the answers made.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from agents.edge import room_windows as rooms
+from agents.edge.store import Context, EdgeStore
+from models.series.occupancy import OccupancyModel
+from pipeline import clock, ids, messages
+from pipeline.clock import Clock
+from pipeline.errors import Rejected
+from pipeline.messages import (
+    UNKNOWN,
+    Envelope,
+    Event,
+    Kind,
+    Privacy,
+    Rank,
+    Report,
+    Result,
+    Task,
+    Tier,
+)
+from pipeline.privacy.policy import Policy
+from pipeline.privacy.seal import Keyring, seal
+from pipeline.settings.settings import Settings
+from pipeline.spool import Spool, Transaction
+
+
+class Rooms:
+    """Hours and windows of one site."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        policy: Policy,
+        store: EdgeStore,
+        model: OccupancyModel,
+        keyring: Keyring,
+        time: Clock,
+    ) -> None:
+        self._settings = settings
+        self._policy = policy
+        self._store = store
+        self._model = model
+        self._keyring = keyring
+        self._clock = time
+        self._rooms: dict[str, rooms.Room] = {}
+        self._newest_s: dict[str, float] = {}
+
+    def open(self) -> None:
+        """Go on where the store says that the rooms' windows stand."""
+        for name, end_s in self._store.rooms.ends().items():
+            room = rooms.Room(end_s)
+            for source, newest_s in self._store.rooms.newest(name).items():
+                room = rooms.saw(room, source, newest_s, received_s=self._clock.now())
+            self._rooms[name] = room
+
+    def take(self, event: Event, report: Report, tx: Transaction) -> None:
+        """Count a report into its hour and its room."""
+        result = event.result
+        time_s = clock.seconds(result.time)
+        self._newest_s[result.source] = max(time_s, self._newest_s.get(result.source, time_s))
+        before = self._store.rooms.hour(result.source, clock.hour_of(time_s), tx)
+        hour = rooms.tally(before.hour if before else None, report, time_s)
+        levels = event.levels.join(before.levels) if before else event.levels
+        self._store.rooms.keep_hour(result.source, hour, levels, tx, changed=True)
+        if event.room is not None and report.unit in self._model.units:
+            self._store.rooms.add_sample(
+                event.room, result.source, report.unit, time_s, report.value, event.levels, tx
+            )
+            room = self._rooms.get(event.room)
+            if room is None:
+                room = rooms.Room(rooms.first_end(time_s, self._settings.edge.window_s))
+                self._store.rooms.keep_end(event.room, room.end_s, tx)
+            self._rooms[event.room] = rooms.saw(room, result.source, time_s, received_s=self._clock.now())
+
+    # --- windows ---------------------------------------------------------------------------------------------
+
+    def answer_windows(self, spool: Spool) -> list[Result]:
+        """Answer each window that can be answered now."""
+        told = []
+        for name in list(self._rooms):
+            while rooms.due(self._rooms[name], self._streams(name), now_s=self._clock.now()):
+                told.append(self._answer_window(name, self._rooms[name], spool))
+        return told
+
+    def _answer_window(self, name: str, room: rooms.Room, spool: Spool) -> Result:
+        """Vacant or occupied: an event of its own, whose id follows from room and window, as private as any report that it
+        was made of, and as policy wants it at the window's start or end."""
+        settings, end_s = self._settings, room.end_s
+        started_s = self._clock.now()
+        sources = sorted(self._streams(name))
+        samples, levels = self._store.rooms.window(name, end_s, self._model.window_s)
+        for source in sources:
+            for moment_s in (end_s - settings.edge.window_s, end_s):
+                levels = levels.join(self._policy.levels(source, moment_s).levels)
+        told = ", ".join(sorted(samples))
+        try:
+            scores = self._model.see(samples, end_s)
+            label, probability = scores.best
+            rule, reason = "window-answered", f"{settings.edge.window_s:g} s of {told}"
+        except Rejected as error:
+            label, probability, rule, reason = UNKNOWN, 0.0, error.reason, str(error)
+        result = Result(
+            event=ids.derived(end_s, settings.site, name, f"{end_s:.0f}"),
+            time=clock.rfc3339(end_s),
+            site=settings.site,
+            device=sources[0].split("/")[1],
+            stream=name,
+            sighting=None,
+            task=Task.OCCUPANCY,
+            tier=Tier.EDGE,
+            revision=1,
+            pending=None,
+            rank=Rank.ACTIVITY,
+            label=label,
+            path=(label,) if label != UNKNOWN else (),
+            probability=round(probability, 4),
+            privacy=levels.result,
+            rule=rule,
+            reason=reason,
+            model=self._model.name,
+            latency_ms=round((self._clock.now() - started_s) * 1000, 1),
+            room=name,
+        )
+        with spool.transaction() as tx:
+            # Within the transaction, as `take` is: no report slips in between.
+            first_later_s = self._store.rooms.first_sample(name, end_s, tx)
+            after = rooms.advance(self._rooms[name], settings.edge.window_s, first_later_s=first_later_s)
+            self._rooms[name] = after
+            self._store.send_result(result, tx)
+            self._store.keep(result, Context(started_s, levels, Rank.ACTIVITY), tx)
+            self._store.rooms.keep_end(name, after.end_s, tx)
+            self._store.rooms.forget_samples(name, end_s - self._model.window_s, tx)
+        return result
+
+    def _streams(self, name: str) -> frozenset[str]:
+        """The streams that the room's windows are made of; where this edge's settings name none, those that reported."""
+        units = self._model.units
+        named = frozenset(
+            source
+            for source, stream in self._settings.streams.items()
+            if stream.room == name
+            and stream.task is Task.OCCUPANCY
+            and (stream.unit is None or stream.unit in units)
+        )
+        return named or frozenset(self._rooms[name].newest_s)
+
+    # --- hours -----------------------------------------------------------------------------------------------
+
+    def tell_hours(self, spool: Spool) -> None:
+        """Put hours that are over into the outbox, where policy lets their summary leave."""
+        now_s = self._clock.now()
+        for seen in self._store.rooms.changed_hours():
+            start_s = seen.hour.start_s
+            if not rooms.hour_is_over(start_s, self._newest_s.get(seen.source, start_s), now_s):
+                continue
+            with spool.transaction() as tx:
+                # Once more: a report may have been counted in since.
+                source, hour, levels = self._store.rooms.hour(seen.source, start_s, tx) or seen
+                envelope = self._summary(source, hour, levels.summary)
+                told = msgspec.structs.replace(hour, told=hour.told + 1)
+                if envelope is not None:
+                    self._store.send_up(envelope, self._settings.site, tx)
+                self._store.rooms.keep_hour(source, told, levels, tx, changed=False)
+
+    def _summary(self, source: str, hour: rooms.Hour, level: Privacy) -> Envelope | None:
+        """The hour as the cloud may have it: in the clear, sealed, or not at all."""
+        stream = self._settings.stream(source)
+        text = clock.rfc3339(hour.start_s)
+        task = stream.task if stream else Task.METER
+        envelope = Envelope(
+            event=ids.derived(hour.start_s, source, "hour"),
+            kind=Kind.SUMMARY,
+            privacy=level,
+            key="/".join(source.split("/")[:2]),
+            payload=messages.encode(rooms.summary(hour, text, task, stream.room if stream else None)),
+            source=source,
+            time=text,
+            revision=hour.told + 1,
+        )
+        if level is Privacy.PUBLIC:
+            return envelope
+        if (
+            level is Privacy.EDGE_PRIVATE
+            and level in self._settings.uplink.sealed
+            and self._keyring.site is not None
+        ):
+            return seal(envelope, self._keyring.site)
+        return None

@@ -1,0 +1,367 @@
+"""The gateway: where sites meet the cloud. It takes uplink batches from MQTT into Kafka, and the cloud's answers back.
+
+::
+
+    MQTT uplink ──> checked, cleared ──> Kafka tierwise.features.ingest ──(acknowledged)──> MQTT uplink-ack
+    Kafka tierwise.results (cloud's) ──> outbox ──> MQTT downlink ──(downlink-ack)──> gone
+    Kafka tierwise.models (releases) ──> folder ──> MQTT release/metadata (retained), release/chunk (on request)
+
+A batch is acknowledged to its edge, and to the broker, after Kafka acknowledged every record of it. Several gateways
+share the sites: the uplink is a shared subscription, the results are read as one consumer group.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from functools import partial
+
+import structlog
+
+from agents.gateway import outbox_claim as gateway_outbox
+from agents.releases.server import ReleaseServer
+from agents.role import outbox
+from agents.role.dead_letters import INTERNAL_ERROR, refusal_of
+from agents.role.kafka_wait import await_topics
+from agents.role.lifecycle import Health
+from agents.role.presence import broker_parts, endpoint
+from agents.role.telemetry import Metrics
+from pipeline import messages, records, topics
+from pipeline.clock import Clock, SystemClock
+from pipeline.delivery import BatchSender
+from pipeline.errors import Rejected, Retry, Stop
+from pipeline.kafka import Consumer, Fetched, Producer, Refused
+from pipeline.messages import (
+    Downlink,
+    DownlinkAck,
+    Envelope,
+    Kind,
+    Malformed,
+    Result,
+    SightingReport,
+    Tier,
+    UplinkAck,
+    UplinkBatch,
+)
+from pipeline.mqtt import Connection, Message
+from pipeline.privacy import gate
+from pipeline.settings.settings import Settings
+from pipeline.spool import Outgoing
+
+log = structlog.get_logger("gateway")
+
+DOWN = "down"
+"""Hop of the outbox: answers that the site's edge has not acknowledged."""
+
+GROUP = topics.Group.GATEWAY
+SHARE = "$share/tierwise-gateway/"
+SHARE_RELEASES = "$share/tierwise-gateway-releases/"
+"""A group of its own: in one group with another filter, the embedded broker stops to deliver this one's messages."""
+SPOOL_MIB = 1024
+"""Answers that wait for sites that are away; an answer takes under a kilobyte."""
+
+RETRY_S = 1.0
+"""Pause after Kafka could not be reached."""
+
+KEEP_S = 7 * 86_400.0
+"""How long an answer waits for a site that is away: after a week its users have long stopped to wait for it."""
+
+EXPIRE_EVERY_S = 3600.0
+
+ADOPT_EVERY_S = 30.0
+"""How often outboxes that nobody holds are looked for: fewer gateways than before are no reason to lose an answer."""
+
+
+class Gateway:
+    """One gateway, for all sites."""
+
+    name = "gateway"
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self.metrics = Metrics()
+        self._settings = settings
+        self._clock = clock
+        self._stop = threading.Event()
+        self._kafka = "connecting"
+        self._expired_s = 0.0
+        self._adopted_s = 0.0
+        self._ready = False
+
+    # --- life ----------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Open the outbox; connect in the background."""
+        settings, folder = self._settings, self._settings.data_dir / "gateway"
+        self._spool, instance = gateway_outbox.claim(folder, limit_bytes=SPOOL_MIB << 20)
+        self._producer = Producer(settings.kafka, "tierwise-gateway")
+        self._releases = ReleaseServer(settings.kafka, folder / f"releases-{instance}")
+        self._mqtt = Connection(
+            endpoint(settings.uplink_mqtt),
+            f"tierwise-gateway-{instance}",
+            subscriptions=[
+                SHARE + topics.uplink("+"),
+                topics.downlink_ack("+"),
+                SHARE_RELEASES + topics.release_want("+"),
+                topics.release_metadata("+"),
+            ],
+            handler=self,
+            # Edges repeat what was not acknowledged to them. Of a shared subscription a kept session helps nobody:
+            # Mosquitto goes on to give it its share while its client is away (5 of 10 messages waited there), and
+            # rumqttd ends where it holds unacknowledged messages.
+            persistent=False,
+        )
+        self._sender = BatchSender(
+            self._spool, self._mqtt, DOWN, self._wrap, refused=self._undelivered, clock=self._clock
+        )
+        self.metrics.backlog(DOWN, partial(self._spool.backlog, DOWN))
+        self._reader = threading.Thread(target=self._read_results, name="results", daemon=True)
+        self._reader.start()
+        self._releases.start(self._mqtt)
+        self._ready = True
+
+    def health(self) -> Health:
+        if not self._ready:
+            return Health(False, {"gateway": "starting"})
+        parts = {**broker_parts(self._mqtt, "uplink"), "kafka": self._kafka, "releases": self._releases.state}
+        return Health(self._mqtt.connected and self._kafka == "connected", parts)
+
+    def stop(self, deadline_s: float) -> None:
+        self._stop.set()
+        if not self._ready:
+            return
+        self._sender.stop(0.5)
+        self._releases.stop(deadline_s / 6)
+        self._mqtt.stop(deadline_s / 3)
+        self._reader.join(deadline_s / 3)
+        self._producer.close(deadline_s / 3)
+        self._spool.close()
+
+    # --- up: a connection's handler ------------------------------------------------------------------------------
+
+    def connected(self, session_present: bool) -> int:  # noqa: ARG002 - the handler's signature
+        """See `mqtt.Handler`. What an edge sends again is delivered to Kafka again: repeats are harmless."""
+        return 0
+
+    def confirmed(self, mark: int) -> None:
+        """See `mqtt.Handler`. There is nothing to remember: every site repeats what was not acknowledged to it."""
+
+    def received(self, batch: Sequence[Message]) -> int:
+        """Deliver uplink batches to Kafka, then acknowledge them; settle answers that edges acknowledged.
+
+        Raises
+        ------
+        Retry
+            Kafka did not take them: nothing is acknowledged, their edges send them again.
+        """
+        for message in batch:
+            try:
+                if topics.is_uplink(message.topic):
+                    self._take(message)
+                elif site := topics.wanting_site(message.topic):
+                    self._hand_out(message, site)
+                elif file := topics.metadata_file(message.topic):
+                    self._releases.saw(file, message.payload)
+                else:
+                    self._settle(message)
+            except (Retry, Stop, MemoryError):
+                raise
+            except Exception as error:  # else its edge would send it again, and end this gateway again
+                log.exception("a message met a bug of ours", topic=message.topic)
+                why = Rejected(
+                    INTERNAL_ERROR, f"a bug of ours ({type(error).__name__}): please report it with the log"
+                )
+                self._refuse(why, message, topics.site_of(message.topic) or topics.NO_DEVICE)
+        return 0
+
+    def _take(self, message: Message) -> None:
+        site = topics.site_of(message.topic) or topics.NO_DEVICE
+        self.metrics.hop("edge-cloud", len(message.payload))
+        try:
+            batch = messages.decode(UplinkBatch, message.payload)
+        except Malformed as error:
+            self._refuse(Rejected(error.reason, str(error)), message, site)
+            return
+        taken, refused = self._checked(batch, site)
+        failed = self._deliver([cleared for _, cleared in taken])
+        for record in failed:
+            refused[taken[record.index][0].id] = Rejected(record.reason, record.message)
+        for reason in {why.reason: why for why in refused.values()}.values():
+            self._refuse(reason, message, site)
+        ids = tuple(envelope.id for envelope, _ in taken if envelope.id not in refused)
+        ack = UplinkAck(ids=ids, refused=tuple(refused))
+        try:
+            self._mqtt.publish(gate.clear(ack, topics.uplink_ack(site), to=Tier.CLOUD))
+        except Retry as error:
+            log.info("an acknowledgement did not leave; the edge will repeat", site=site, error=str(error))
+
+    def _deliver(self, cleared: list[gate.ClearedRecord]) -> Sequence[Refused]:
+        if not cleared:
+            return ()
+        try:
+            return self._producer.deliver(cleared)
+        except Retry as error:
+            self._kafka = str(error)
+            raise
+
+    def _checked(
+        self, batch: UplinkBatch, site: str
+    ) -> tuple[list[tuple[Envelope, gate.ClearedRecord]], dict[str, Rejected]]:
+        """What of a batch may go to Kafka, and why the rest may not, by the envelope's id."""
+        taken: list[tuple[Envelope, gate.ClearedRecord]] = []
+        refused: dict[str, Rejected] = {}
+        for envelope in batch.envelopes:
+            try:
+                check_site(envelope, batch.site, site)
+                taken.append((envelope, gate.clear_record(envelope)))
+            except Rejected as error:
+                refused[envelope.id] = error
+        return taken, refused
+
+    def _refuse(self, error: Rejected, message: Message, site: str) -> None:
+        """Told to the site on MQTT and to the operator on Kafka's rejected topic; never with content."""
+        self.metrics.refused(error.reason)
+        told = refusal_of(error, message.topic, message.payload, self._clock.now())
+        log.warning("refused", site=site, reason=error.reason, error=str(error))
+        self._deliver([gate.clear_refusal(told)])
+        try:
+            self._mqtt.publish(gate.clear(told, topics.rejected(site, topics.NO_DEVICE), to=Tier.EDGE))
+        except Retry as busy:
+            log.info("a refusal did not leave", site=site, error=str(busy))
+
+    # --- down ------------------------------------------------------------------------------------------------
+
+    def _read_results(self) -> None:
+        """Kafka to outbox: an answer's offset is committed after the answer is."""
+        settings = self._settings
+        if not await_topics(settings.kafka, [topics.INGEST, topics.RESULTS], self._stop, self._found):
+            return
+        self._kafka = "connected"
+        self._mqtt.start()
+        self._sender.start()
+        consumer = Consumer(settings.kafka, [topics.RESULTS], GROUP, "tierwise-gateway")
+        fetched: Sequence[Fetched] = ()
+        while not self._stop.is_set():
+            try:
+                self._expire()
+                fetched = fetched or self._poll(consumer)
+                if fetched:
+                    self._queue([record.value or b"" for record in fetched])
+                    fetched = ()
+                    consumer.commit()
+            except Retry as error:  # of Kafka or of the outbox; what was fetched is queued later
+                self._kafka = str(error)
+                self._stop.wait(RETRY_S)
+        consumer.close()
+
+    def _poll(self, consumer: Consumer) -> Sequence[Fetched]:
+        """The next answers. Raises `Retry` while more than enough wait for their sites already."""
+        if self._spool.full:
+            raise Retry(f"not read: {SPOOL_MIB} MiB of answers wait for sites that are away")
+        fetched = consumer.poll()
+        self._kafka = "connected"
+        return fetched
+
+    def _expire(self) -> None:
+        """What is done now and then: take over what nobody sends any more, give up what nobody waits for any more."""
+        now_s = self._clock.now()
+        if now_s - self._adopted_s > ADOPT_EVERY_S:
+            folder = self._settings.data_dir / "gateway"
+            if count := gateway_outbox.adopt(folder, self._spool, DOWN, now_s):
+                log.info("answers of a gateway that is gone were taken over", count=count)
+            self._adopted_s = now_s
+        if now_s - self._expired_s > EXPIRE_EVERY_S:
+            with self._spool.transaction() as tx:
+                count = tx.expire(DOWN, now_s - KEEP_S)
+            self._expired_s = now_s
+            if count:
+                log.warning("answers were given up: their sites stayed away", count=count)
+
+    def _found(self, state: str) -> None:
+        self._kafka = state
+
+    def _queue(self, values: Sequence[bytes]) -> None:
+        now_s = self._clock.now()
+        with self._spool.transaction() as tx:
+            for value in values:
+                try:
+                    answer = records.answer(value)
+                except Rejected as error:
+                    self.metrics.refused(error.reason)
+                    continue
+                if isinstance(answer, Result):
+                    topic = topics.downlink(answer.site)
+                    name = f"{answer.site}/{messages.downlink_id(answer)}"
+                    tx.send(
+                        outbox.letter(answer, hop=DOWN, topic=topic, id=name, now_s=now_s, event=answer.event)
+                    )
+
+    def _wrap(self, batch: Sequence[Outgoing]) -> gate.Cleared:
+        """One downlink message, through the gate."""
+        results = tuple(outbox.opened_as(Result, record) for record in batch)
+        cleared = gate.clear(Downlink(results=results), batch[0].topic, to=Tier.CLOUD)
+        self.metrics.hop("cloud-edge", len(cleared.payload))
+        return cleared
+
+    def _settle(self, message: Message) -> None:
+        """An edge's acknowledgement settles its own site's answers, and no other's."""
+        site = topics.site_of(message.topic)
+        try:
+            ids = messages.decode(DownlinkAck, message.payload).ids
+            self._spool.settle(DOWN, [f"{site}/{name}" for name in ids])
+        except Malformed as error:
+            self.metrics.refused(error.reason)
+
+    def _hand_out(self, message: Message, site: str) -> None:
+        """A part of a release's file, to the site that asked for it; what goes wrong, it asks for again."""
+        try:
+            cleared = self._releases.answer(message, site)
+            self._mqtt.publish(cleared)
+            self.metrics.hop("cloud-edge", len(cleared.payload))
+        except (Malformed, Rejected) as error:
+            self.metrics.refused(error.reason)
+            log.warning("refused", site=site, reason=error.reason, error=str(error))
+        except Retry as error:
+            log.info("a part of a release did not leave", site=site, error=str(error))
+
+    def _undelivered(self, outgoing: Outgoing, error: Rejected) -> None:
+        self.metrics.refused(error.reason)
+        log.error("an answer was not sent", of=outgoing.event, reason=error.reason, error=str(error))
+
+
+def check_site(envelope: Envelope, batch_site: str, topic_site: str) -> None:
+    """A site speaks for itself alone, also within what it sends.
+
+    Raises
+    ------
+    Rejected
+        ``other-site``: the batch, the envelope or its answer names another one; ``odd-name``: what it names is no
+        name; ``wrong-key``: its key is not its source's; ``not-a-sighting``: an edge tells sightings, and no answers
+        of other tiers.
+    """
+    if batch_site != topic_site:
+        raise Rejected("other-site", f"a batch of another site came on the uplink of site {topic_site}")
+    if not envelope.source:
+        return
+    names = envelope.source.split("/")
+    if len(names) != 3 or not all(map(topics.is_name, names)):
+        raise Rejected("odd-name", f"{envelope.event}: its source is not site/device/stream, of our names")
+    if names[0] != topic_site:
+        raise Rejected(
+            "other-site", f"{envelope.event} of another site came on the uplink of site {topic_site}"
+        )
+    if envelope.key != "/".join(names[:2]):
+        raise Rejected("wrong-key", f"{envelope.event}: its key is not site/device of its source")
+    if envelope.kind is Kind.RESULT and not envelope.sealed_by:
+        told = records.answer(envelope.payload)
+        if not isinstance(told, SightingReport):
+            raise Rejected(
+                "not-a-sighting",
+                f"{envelope.event}: an edge sends its sightings' consensus, and no other answer",
+            )
+        if told.source != envelope.source:
+            raise Rejected("other-site", f"{envelope.event}: the sighting inside is of another source")
+
+
+def build(settings: Settings, clock: Clock | None = None) -> Gateway:
+    """The gateway role; opens nothing yet."""
+    return Gateway(settings, clock or SystemClock())

@@ -1,0 +1,224 @@
+"""How every role starts, tells how it is, and stops.
+
+A role (`device.py`, `edge.py`, ...) offers `build(settings)`; this frame does the rest, the same for all::
+
+    build ──> HTTP (503) ──> start ──> HTTP (200 when ready) ──> wait ──> stop ──> exit code
+                                                                  ^
+                        SIGTERM, SIGINT, the parent's death ──────┤ 0
+                        Stop raised in any thread ────────────────┤ 2: a person must change something
+                        any other exception in any thread ────────┘ 1: the supervisor starts it anew
+
+So a watchdog that wants a fresh process just raises. What does not stop in time is ended hard: everything that was
+acknowledged is committed already.
+
+    $ tierwise device
+    $ curl -s http://127.0.0.1:8701/health
+    {"role": "device", "ready": true, "version": "0.1.0", "parts": {"mqtt": "connected"}}
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import msgspec
+import structlog
+
+from agents.role import exit_codes as exits
+from agents.role.health_server import HealthServer
+from agents.role.logs import configure_logs
+from agents.role.run_file import Running, running_path
+from agents.role.self_metrics import pulse_of
+from agents.role.telemetry import Metrics, version
+from pipeline.brokers import parent
+from pipeline.clock import SystemClock
+from pipeline.errors import Stop
+from pipeline.files import private as private_files
+
+if TYPE_CHECKING:
+    from pipeline.settings.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+STOP_WITHIN_S: Final = 3.5
+"""What a role gets for stopping in order: connections closed, files flushed."""
+
+END_AFTER_S: Final = 4.5
+"""After this much stopping the process is ended hard; service managers commonly kill at 5 s or later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether a role may be given work, and a word about each part that it depends on."""
+
+    ready: bool
+    parts: Mapping[str, str]
+
+
+class Role(Protocol):
+    """What the frame drives."""
+
+    name: str
+    metrics: Metrics
+
+    def start(self) -> None:
+        """Open stores, start threads; return quickly. May raise `Stop`."""
+
+    def health(self) -> Health:
+        """Cheap, from any thread, at any time, also before `start` returned."""
+
+    def stop(self, deadline_s: float) -> None:
+        """Stop within the deadline, also when brokers are dead and when `start` failed."""
+
+
+Build = Callable[["Settings"], Role]
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Why a role ends."""
+
+    code: int
+    why: str
+
+
+@dataclass(slots=True)
+class Endings:
+    """The first reason to end, from any thread or signal handler; from then on, time is short.
+
+    `SimpleQueue.put` is the one hand-over that a signal handler may safely use.
+    """
+
+    _reasons: queue.SimpleQueue[Ending] = field(default_factory=queue.SimpleQueue)
+    _alarm: queue.SimpleQueue[Ending] = field(default_factory=queue.SimpleQueue)
+
+    def report(self, ending: Ending) -> None:
+        self._reasons.put(ending)
+        self._alarm.put(ending)
+
+    def wait(self) -> Ending:
+        return self._reasons.get()
+
+    def end_hard_when_late(self) -> None:
+        """Body of a thread: after the first reason, end the process if it has not ended by itself."""
+        ending = self._alarm.get()
+        time.sleep(END_AFTER_S)
+        log.error("ended hard", after_s=END_AFTER_S, why=ending.why)
+        logging.shutdown()
+        sys.stderr.flush()
+        os._exit(ending.code)
+
+
+def run_role(name: str, build: Build, settings: Settings, *, parent_pid: int | None = None) -> int:
+    """Run a role until it is asked to stop or fails; its exit code. Call it from the main thread.
+
+    Parameters
+    ----------
+    parent_pid
+        The process that started this one and must not be survived: when it is gone, the role stops.
+    """
+    os.umask(private_files.UMASK)
+    configure_logs(settings.log, name)
+    endings = Endings()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(
+            number,
+            lambda n, _frame: endings.report(
+                Ending(exits.ASKED, f"asked to stop by {signal.Signals(n).name}")
+            ),
+        )
+    threading.excepthook = lambda args: endings.report(_failure(args.exc_value, _thread_name(args.thread)))
+    threading.Thread(target=endings.end_hard_when_late, name="end-when-late", daemon=True).start()
+    if parent_pid is not None:
+        gone = Ending(exits.ASKED, f"its parent {parent_pid} is gone")
+        parent.watch(parent_pid, lambda: endings.report(gone))
+    with contextlib.ExitStack() as cleanup:
+        try:
+            _make_folders(settings.data_dir, name)
+            role = build(settings)
+            cleanup.callback(_stop, role)
+            cleanup.enter_context(_served(role, settings))
+            role.start()
+            if pulse := pulse_of(role.metrics, name, settings, SystemClock()):
+                cleanup.callback(pulse.stop)
+                pulse.start()
+            log.info("started", version=version(), pid=os.getpid())
+        except Exception as error:  # the frame is where every failure of a role becomes its exit code
+            endings.report(_failure(error, "start"))
+        ending = endings.wait()
+        log.info("stopping", why=ending.why)
+        if ending.code == exits.STOP:
+            print(f"tierwise {name}: {ending.why}", file=sys.stderr, flush=True)
+    log.info("stopped", code=ending.code)
+    return ending.code
+
+
+def _make_folders(data_dir: Path, role: str) -> None:
+    """What a role keeps is its user's alone. The data folder, if it is there, is left as somebody made it."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        private_files.make_folder(data_dir / role)
+    except OSError as error:
+        raise Stop(
+            f"cannot write to {data_dir} ({error.strerror}): make it writable, or change `data` in the settings"
+        ) from None
+
+
+def _failure(error: BaseException | None, where: str) -> Ending:
+    if isinstance(error, Stop):
+        return Ending(exits.STOP, str(error))
+    log.error("failed", where=where, exc_info=error)
+    return Ending(exits.FAILED, f"{type(error).__name__} in {where}")
+
+
+def _thread_name(thread: threading.Thread | None) -> str:
+    return thread.name if thread is not None else "a thread that has ended"
+
+
+def _stop(role: Role) -> None:
+    try:
+        role.stop(STOP_WITHIN_S)
+    except Exception:  # stopping goes on whatever one part says; the records are committed already
+        log.exception("stopping failed")
+
+
+# --- /health, /metrics and where to find them ------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _served(role: Role, settings: Settings) -> Iterator[None]:
+    def health() -> tuple[bool, dict[str, Any]]:
+        try:
+            told = role.health()
+        except Exception as error:  # a part that is just opening or closing; told as it is
+            told = Health(ready=False, parts={"health": f"{type(error).__name__}: {error}"})
+        return told.ready, {
+            "role": role.name,
+            "ready": told.ready,
+            "version": version(),
+            "parts": dict(told.parts),
+        }
+
+    wanted: int = getattr(settings.http, role.name)
+    server = HealthServer(health, role.metrics)
+    port = server.open(wanted, f"http.{role.name}") if wanted >= 0 else None
+    path = running_path(settings.data_dir, role.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(f".{os.getpid()}")
+    fresh.write_bytes(msgspec.json.encode(Running(pid=os.getpid(), port=port)))
+    fresh.replace(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        server.close()

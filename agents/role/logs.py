@@ -1,0 +1,76 @@
+"""Structured logs of a role: readable lines on a terminal, one JSON object a line elsewhere."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+
+if TYPE_CHECKING:
+    from pipeline.settings.settings import LogSettings
+
+LIBRARY_LEVELS: Final = {
+    "tuf": logging.WARNING,  # it tells which of a role's keys have not signed, as if that were wrong
+    "kafka": logging.WARNING,  # tells each socket that it opens
+    "kafka.net.selector": logging.ERROR,  # warns when its own loop was slow for 0.1 s, as on any busy machine
+    "kafka.net.sasl": logging.ERROR,  # warns at each connection of what the settings say: no TLS below it
+    "aiokafka.conn": logging.ERROR,  # the same
+    "aiokafka": logging.WARNING,  # tells each step of each rebalance
+    "faust": logging.WARNING,  # tells each of its dozen services that it starts and stops
+    "mode": logging.WARNING,  # the same, of Faust's own frame
+}
+"""Loggers of libraries that cry wolf."""
+
+
+def configure_logs(log: LogSettings, role: str) -> None:
+    """Send structlog's and the standard library's lines to stderr, in one format."""
+    text = log.format == "text" or (log.format == "auto" and sys.stderr.isatty())
+    before: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+        functools.partial(_name_role, role=role),
+    ]
+    render: list[Any] = (
+        [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(),
+                timestamp_key="time",
+                # The default shows each frame's variables: payloads and keys.
+                exception_formatter=structlog.dev.plain_traceback,
+            )
+        ]
+        if text
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+    )
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            *before,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=before,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
+        )
+    )
+    for name, level in LIBRARY_LEVELS.items():
+        logging.getLogger(name).setLevel(level)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(log.level.upper())
+
+
+def _name_role(_logger: object, _method: str, line: dict[str, Any], *, role: str) -> dict[str, Any]:
+    return line | {"role": role}

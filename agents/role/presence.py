@@ -1,0 +1,80 @@
+"""How an agent meets a broker: where it is, how to say that one is there, and what to tell `/health` about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from models.shipped import BACKBONE, Zoo
+from pipeline import clock, topics
+from pipeline.clock import Clock
+from pipeline.messages import Status, Tier, Update
+from pipeline.mqtt import Connection, Endpoint
+from pipeline.privacy import gate
+from pipeline.privacy.gate import Cleared
+from pipeline.settings.settings import MqttSettings
+
+
+def endpoint(mqtt: MqttSettings) -> Endpoint:
+    """The broker that these settings name."""
+    return Endpoint(
+        host=mqtt.host,
+        port=mqtt.port_number,
+        username=mqtt.username,
+        password=mqtt.password,
+        tls=mqtt.tls,
+        ca=Path(mqtt.ca) if mqtt.ca else None,
+    )
+
+
+def presence(
+    site: str,
+    role: str,
+    time: Clock,
+    *,
+    models: Callable[[], Sequence[str]] = tuple,
+    backlog: Callable[[], int] = lambda: 0,
+    update: Callable[[], Update | None] = lambda: None,
+) -> tuple[Callable[[], Cleared], Cleared]:
+    """The retained status that a role publishes at each connect and change, and the last will that replaces it."""
+    topic = topics.status(site, role)
+
+    def status(state: str, serves: Sequence[str], waiting: int, now: Update | None) -> Cleared:
+        message = Status(
+            state=state,
+            role=role,
+            version=version("tierwise"),
+            time=clock.rfc3339(time.now()),
+            models=tuple(serves),
+            backlog=waiting,
+            update=now,
+        )
+        return gate.clear(message, topic, to=Tier.EDGE)
+
+    return lambda: status("online", models(), backlog(), update()), status("offline", (), 0, None)
+
+
+def model_names(zoo: Zoo, *more: str, heads: str = "") -> tuple[str, ...]:
+    """The models that a role serves, as its status tells them: ``lite0@2``.
+
+    `heads` is the release whose heads serve in place of the shipped ones; `more` are models beside the zoo's.
+    """
+    titles = (heads if heads and its.name == BACKBONE else its.title for its in zoo.manifests)
+    return tuple(dict.fromkeys((*titles, *more)))
+
+
+def broker_parts(connection: Connection, name: str = "mqtt") -> dict[str, str]:
+    """One line for `/health`."""
+    return {name: "connected" if connection.connected else connection.problem or "connecting"}
+
+
+def update_parts(serves: str, update: Update) -> dict[str, str]:
+    """What serves and what may serve next, in lines for `/health`."""
+    words = [update.stage, update.candidate, update.rule, update.reason]
+    parts = {"model": serves, "update": " ".join(word for word in words if word)}
+    if update.refused:
+        parts["refused"] = update.refused
+    if update.trouble:
+        parts["releases"] = update.trouble
+    return parts

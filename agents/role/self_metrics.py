@@ -1,0 +1,94 @@
+"""How a role does, as points of a time series: what waits, what went over each hop, what was answered and refused.
+
+Beside `/metrics`, which only this machine reads: a dashboard sees the whole deployment. The frame (`role.py`) starts it
+where the settings name an InfluxDB for the role's tier; it reads the role's own counters, in which no content is::
+
+    Metrics ──(every 15 s)──> pulse points ──> Writer ──> InfluxDB
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from agents.role.telemetry import Metrics
+from pipeline.clock import Clock
+from pipeline.series.points import Point, Value
+from pipeline.series.writer import Writer, open_writer
+from pipeline.settings.settings import InfluxSettings, Settings
+
+BEAT_S: Final = 15.0
+
+AT_SITE: Final = frozenset({"device", "edge"})
+"""Roles whose series are the site's; the others' are the cloud's."""
+
+FIELDS: Final = {
+    "tierwise_backlog": ("hop", "backlog"),
+    "tierwise_hop_bytes_total": ("hop", "bytes"),
+    "tierwise_hop_records_total": ("hop", "records"),
+    "tierwise_delivered_records_total": ("topic", "records"),
+    "tierwise_delivered_bytes_total": ("topic", "bytes"),
+    "tierwise_refused_total": ("reason", "refused"),
+    "tierwise_withheld_total": ("", "withheld"),
+    "process_resident_memory_bytes": ("", "memory_bytes"),
+    "process_cpu_seconds_total": ("", "cpu_seconds"),
+}
+"""Which samples become fields: the label that becomes a tag, and the field's name."""
+
+
+def points(metrics: Metrics, role: str, site: str, instance: str, now_s: float) -> Iterator[Point]:
+    """One point for each set of tags. Counters are told as they stand: a dashboard takes their difference."""
+    found: dict[tuple[tuple[str, str], ...], dict[str, Value]] = {}
+    for family in metrics.registry.collect():
+        for sample in family.samples:
+            if sample.name not in FIELDS or not math.isfinite(sample.value):
+                continue
+            label, field = FIELDS[sample.name]
+            tags: tuple[tuple[str, str], ...] = ((label, sample.labels[label]),) if label else ()
+            found.setdefault(tags, {})[field] = float(sample.value)
+    for tags, fields in found.items():
+        place = {"role": role, "instance": instance} | ({"site": site} if role in AT_SITE else {})
+        yield Point("pulse", place | dict(tags), fields, now_s)
+
+
+class Pulse:
+    """Beats on a thread of its own, and never holds anything up."""
+
+    def __init__(self, metrics: Metrics, role: str, settings: Settings, clock: Clock, writer: Writer) -> None:
+        self._metrics = metrics
+        self._role = role
+        self._site = settings.site
+        self._instance = socket.gethostname()
+        self._clock = clock
+        self._writer = writer
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
+
+    def start(self) -> None:
+        self._writer.start()
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._writer.close(0.5)
+
+    def beat(self) -> None:
+        now_s = self._clock.now()
+        self._writer.write(list(points(self._metrics, self._role, self._site, self._instance, now_s)))
+
+    def _run(self) -> None:
+        while not self._stopping.wait(BEAT_S):
+            self.beat()
+
+
+def pulse_of(metrics: Metrics, role: str, settings: Settings, clock: Clock) -> Pulse | None:
+    """The pulse of a role; None where the settings name no InfluxDB for its tier. Raises `Stop` without its client."""
+    influx: InfluxSettings = settings.influx if role in AT_SITE else settings.cloud_influx
+    if not influx.url:
+        return None
+    return Pulse(metrics, role, settings, clock, open_writer(influx, Path(os.devnull), keep_days=1))

@@ -1,0 +1,213 @@
+"""What a role tells about itself: structured logs, Prometheus metrics, and `/health` and `/metrics` on loopback.
+
+It stands beside the way of the data and never on it: nothing here sees the content of a record. A role counts into
+its own `Metrics`, whose registry the frame (`role.py`) serves; log lines are an event with facts beside it::
+
+    >>> metrics = Metrics()
+    >>> metrics.received("home/cam1/garden", "frame")
+    >>> metrics.value("tierwise_events_received_total", stream="home/cam1/garden", channel="frame")
+    1.0
+
+A terminal gets readable lines, anything else one JSON object a line.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    generate_latest,
+)
+
+if TYPE_CHECKING:
+    from pipeline.messages import Result
+
+STREAMS_MAX: Final = 256
+"""Streams that are counted by name. Every site has fewer; a flood of invented names must not grow a registry."""
+
+OTHER_LABELS_MAX: Final = 64
+"""Of reasons, hops and rules: our own words, so that this is only ever reached by mistake."""
+
+CAMERA_FAULTS: Final = ("dark", "frozen", "blurred")
+"""Faults of cameras that last until somebody sees to them."""
+
+LATENCY_BUCKETS_MS: Final = (2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 30_000, 60_000)
+
+
+@functools.cache
+def version() -> str:
+    """The installed version of Tierwise."""
+    return importlib.metadata.version("tierwise")
+
+
+# --- logs ------------------------------------------------------------------------------------------------------
+
+
+# --- metrics ---------------------------------------------------------------------------------------------------
+
+
+class _Names:
+    """Label values as they come, up to a bound; then `other`."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._seen: set[str] = set()
+        self._lock = threading.Lock()
+
+    def __call__(self, name: str) -> str:
+        with self._lock:
+            if name in self._seen:
+                return name
+            if len(self._seen) >= self._most:
+                return "other"
+            self._seen.add(name)
+            return name
+
+
+class Metrics:
+    """What every role counts, in a registry of its own. All methods may be called from any thread."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._streams = _Names(STREAMS_MAX)
+        self._words = _Names(OTHER_LABELS_MAX)
+        self._received = Counter(
+            "tierwise_events_received_total",
+            "Frames and readings committed, by stream.",
+            ["stream", "channel"],
+            registry=self.registry,
+        )
+        self._answered = Counter(
+            "tierwise_answered_total",
+            "Answers published, by the rule that stopped or forwarded the event.",
+            ["tier", "rank", "rule"],
+            registry=self.registry,
+        )
+        self._latency = Histogram(
+            "tierwise_latency_ms",
+            "Milliseconds from an event's receipt by the device agent to this tier's answer.",
+            ["tier"],
+            buckets=LATENCY_BUCKETS_MS,
+            registry=self.registry,
+        )
+        self._refused = Counter(
+            "tierwise_refused_total",
+            "Input refused for good, by reason.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self._withheld = Counter(
+            "tierwise_withheld_total", "Records that the privacy gate kept.", registry=self.registry
+        )
+        self._hop_bytes = Counter(
+            "tierwise_hop_bytes_total", "Payload bytes sent over a hop.", ["hop"], registry=self.registry
+        )
+        self._hop_records = Counter(
+            "tierwise_hop_records_total", "Records sent over a hop.", ["hop"], registry=self.registry
+        )
+        self._drifted = Counter(
+            "tierwise_drift_total",
+            "Times that a stream left its past, by rule.",
+            ["stream", "rule"],
+            registry=self.registry,
+        )
+        self._asked = Counter(
+            "tierwise_asks_total", "Labels asked for, by rule.", ["rule"], registry=self.registry
+        )
+        self._fault = Gauge(
+            "tierwise_camera_fault",
+            "1 while a camera is dark, frozen or blurred.",
+            ["stream", "fault"],
+            registry=self.registry,
+        )
+        self._backlog = Gauge(
+            "tierwise_backlog",
+            "Records that wait for the next hop's acknowledgement.",
+            ["hop"],
+            registry=self.registry,
+        )
+
+        self._updates = Counter(
+            "tierwise_updates_total",
+            "Steps of releases towards taking effect, by the stage that was reached and the rule that led there.",
+            ["stage", "rule"],
+            registry=self.registry,
+        )
+        self._model = Info("tierwise_model", "The model whose heads serve.", registry=self.registry)
+
+    def received(self, stream: str, channel: str, count: int = 1) -> None:
+        """Count committed events of a stream (`home/cam1/garden`) on a channel (`frame`, `reading`)."""
+        self._received.labels(self._streams(stream), self._words(channel)).inc(count)
+
+    def answered(self, result: Result) -> None:
+        """Count one published answer, and how long it took."""
+        self._answered.labels(result.tier, result.rank, self._words(result.rule)).inc()
+        self._latency.labels(result.tier).observe(result.latency_ms)
+
+    def refused(self, reason: str, count: int = 1) -> None:
+        self._refused.labels(self._words(reason)).inc(count)
+
+    def withheld(self, count: int = 1) -> None:
+        self._withheld.inc(count)
+
+    def hop(self, hop: str, size_bytes: int) -> None:
+        """Count one record sent over a hop (`device-edge`)."""
+        name = self._words(hop)
+        self._hop_bytes.labels(name).inc(size_bytes)
+        self._hop_records.labels(name).inc()
+
+    def update(self, stage: str, rule: str) -> None:
+        """Count a step of a release towards taking effect, or back."""
+        self._updates.labels(self._words(stage), self._words(rule)).inc()
+
+    def serves(self, model: str) -> None:
+        """Name the model that serves from now on."""
+        self._model.info({"model": model})
+
+    def drifted(self, stream: str, rule: str) -> None:
+        """Count a drift, or a broken camera, of a stream (`home/cam1/garden`)."""
+        self._drifted.labels(self._streams(stream), self._words(rule)).inc()
+
+    def asked(self, rule: str) -> None:
+        self._asked.labels(self._words(rule)).inc()
+
+    def camera(self, stream: str, fault: str) -> None:
+        """Set what is wrong with a camera; nothing, where `fault` is empty."""
+        name = self._streams(stream)
+        for each in CAMERA_FAULTS:
+            self._fault.labels(name, each).set(each == fault)
+
+    def backlog(self, hop: str, measure: Callable[[], float]) -> None:
+        """Let every scrape measure how much waits for a hop."""
+        self._backlog.labels(hop).set_function(functools.partial(_measured, measure))
+
+    def value(self, name: str, **labels: str) -> float:
+        """One sample, 0.0 where there is none."""
+        return self.registry.get_sample_value(name, labels) or 0.0
+
+    def exposition(self) -> bytes:
+        """All samples in the Prometheus text format."""
+        return generate_latest(self.registry)
+
+
+def _measured(measure: Callable[[], float]) -> float:
+    try:
+        return measure()
+    except (
+        Exception
+    ):  # whatever a store that is just closing raises: one gauge must not fail the whole scrape
+        return float("nan")
+
+
+# --- HTTP ------------------------------------------------------------------------------------------------------

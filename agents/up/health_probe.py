@@ -1,0 +1,53 @@
+"""What the roles that run on this machine say about themselves, as lines for people or machines: `tierwise health`.
+
+Apart from its command, so that a container's health check (`tierwise health device`, every few seconds) loads neither the
+command line's library nor anything of a role: 0.15 s of processor time instead of 0.45.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Final
+
+from agents.role import exit_codes as exits
+from agents.role.run_file import ask_health, running
+from agents.up.plan import ROLE_NAMES
+from pipeline.errors import Stop
+from pipeline.settings.settings import Settings
+
+PATIENCE_S: Final = 5.0
+"""A machine that is very busy is slow, and not ill."""
+
+
+def tell(role: str, *, as_json: bool = False, settings: Path | None = None) -> int:
+    """Print a line a role (empty: of all that run here); the exit code: 0 if all of them are ready.
+
+    Raises
+    ------
+    Stop
+        There is no such role, or the settings cannot be read.
+    """
+    if role and role not in ROLE_NAMES:
+        raise Stop(f'there is no role "{role}"; there are {", ".join(ROLE_NAMES)}')
+    data_dir = Settings.load(settings).data_dir
+    all_ready = True
+    found = 0
+    for name in (role,) if role else ROLE_NAMES:
+        told = running(data_dir, name)
+        if told is None:
+            continue
+        found += 1
+        ready, parts = (
+            ask_health(told.port, PATIENCE_S) if told.port is not None else (True, {"http": "switched off"})
+        )
+        all_ready &= ready
+        if as_json:
+            print(json.dumps({"role": name, "ready": ready, "pid": told.pid, "parts": parts}))
+        else:
+            state = "ready" if ready else "NOT READY"
+            print(f"{name:<8} {state:<9} {', '.join(f'{part}: {how}' for part, how in parts.items())}")
+    if not found:
+        print(f"{role or 'no role'} runs on {data_dir}; `tierwise up` starts all of them", file=sys.stderr)
+    return exits.ASKED if found and all_ready else exits.FAILED

@@ -1,0 +1,296 @@
+"""`tierwise up`: one machine's brokers and roles as child processes, looked after until told to end.
+
+    lock the data folder ─> ports free? extras there? ─> brokers ─> roles ─> (all ready) ─> restart what ends
+                                                                                   └─ stop: roles, then brokers
+
+What to start and when is decided in `plan.py`; this file holds the processes and the one thread that drives them::
+
+    supervisor = Supervisor(settings, Path("tierwise.toml"), plan(settings, Path("tierwise.toml")), print)
+    supervisor.start()
+    supervisor.wait_ready(timeout_s=30)
+    ...
+    supervisor.stop()
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import fcntl
+import functools
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TextIO
+
+import structlog
+
+from agents.role import exit_codes as exits
+from agents.role.health_server import LOOPBACK
+from agents.role.run_file import PROBE_TIMEOUT_S, ask_health, running
+from agents.up import ports
+from agents.up.child import Child
+from agents.up.plan import BROKERS, EXTRAS, ROLES, Part, Phase, Watched, due, is_installed, pause_s
+from pipeline.errors import Stop
+from pipeline.files import private as private_files
+
+if TYPE_CHECKING:
+    from pipeline.settings.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+LOOK_EVERY_S: Final = 0.05
+"""How often the children are looked at: 20 cheap system calls a second buy a start without waiting."""
+
+STILL_WAITING_AFTER_S: Final = 10.0
+"""When a part is not ready by then, say so, and what it waits for."""
+
+ROLES_END_WITHIN_S: Final = 5.5
+"""A role ends itself after 4.5 s; then it is killed."""
+BROKERS_END_WITHIN_S: Final = 3.0
+
+
+class Event(enum.Enum):
+    STARTING = enum.auto()
+    READY = enum.auto()
+    ALL_READY = enum.auto()
+    SLOW = enum.auto()
+    SAID = enum.auto()
+    """A line of the part's own that a person should see."""
+    DIED = enum.auto()
+    GAVE_UP = enum.auto()
+    """A part cannot be helped by another start; `part` is empty when everything ends for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What happened to a part, for whoever watches."""
+
+    event: Event
+    part: str
+    text: str = ""
+    seconds: float = 0.0
+
+
+class Supervisor:
+    """Starts parts, keeps them alive, ends them in order."""
+
+    def __init__(
+        self, settings: Settings, settings_file: Path, parts: Sequence[Part], tell: Callable[[News], None]
+    ) -> None:
+        self._settings = settings
+        self._settings_file = settings_file
+        self._tell = tell
+        self._watched = {part.name: Watched(part) for part in parts}
+        self._children: dict[str, Child] = {}
+        self._slow: set[str] = set()
+        self._began_s = 0.0
+        self._all_ready = threading.Event()
+        self._finish = threading.Event()
+        self._failure: Stop | None = None
+        self._thread = threading.Thread(target=self._drive, name="supervisor", daemon=True)
+        self._lock: TextIO | None = None
+
+    def start(self) -> None:
+        """Check what can be checked, then start everything in the background.
+
+        Raises
+        ------
+        Stop
+            Another instance uses the data folder, a port is in use, or an extra is missing.
+        """
+        data_dir = self._settings.data_dir
+        logs = data_dir / "logs"
+        try:
+            if not data_dir.exists():  # else it is left as somebody made it
+                private_files.make_folder(data_dir)
+            private_files.make_folder(logs)
+        except OSError as error:
+            raise Stop(
+                f"{logs}: cannot be made: {error.strerror}; change `data` in {self._settings_file}"
+            ) from None
+        self._lock = _lock(data_dir)
+        parts = [watched.part for watched in self._watched.values()]
+        _check_modules(parts)
+        problems = [text for part in parts if (text := ports.problem(part, self._settings_file))]
+        if problems:
+            raise Stop("\n".join(problems))
+        for part in parts:
+            self._children[part.name] = Child(part, logs, functools.partial(self._say, Event.SAID, part.name))
+        self._began_s = time.monotonic()
+        self._thread.start()
+
+    def wait_ready(self, timeout_s: float | None = None) -> bool:
+        """Whether all parts were ready once, within the timeout.
+
+        Raises
+        ------
+        Stop
+            A part cannot be started at all; everything has been ended.
+        """
+        ready = self._all_ready.wait(timeout_s)
+        if self._failure is not None:
+            raise self._failure
+        return ready
+
+    def stop(self) -> None:
+        """End the roles, then the brokers; nothing is left when this returns."""
+        self._finish.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        if self._lock is not None:
+            self._lock.close()
+
+    # --- the supervisor's thread -------------------------------------------------------------------------------
+
+    def _drive(self) -> None:
+        try:
+            while not self._finish.wait(LOOK_EVERY_S):
+                self._look()
+        except Exception as error:  # nobody else would end the children in order
+            log.exception("supervisor failed")
+            self._give_up(Stop(f"the supervisor failed: {type(error).__name__}: {error}"))
+        finally:
+            self._end(ROLES, ROLES_END_WITHIN_S)
+            self._end(BROKERS, BROKERS_END_WITHIN_S)
+            for child in self._children.values():
+                child.close()
+            self._all_ready.set()  # wakes `wait_ready`, which then finds the failure, if there was one
+
+    def _look(self) -> None:
+        for name, watched in self._watched.items():
+            if watched.phase in (Phase.STARTING, Phase.READY):
+                self._watched[name] = self._observe(watched)
+        if not self._all_ready.is_set() and all(w.was_ready for w in self._watched.values()):
+            self._all_ready.set()
+            self._say(Event.ALL_READY, "", seconds=time.monotonic() - self._began_s)
+        for part in due(list(self._watched.values()), time.monotonic()):
+            self._watched[part.name] = self._start(part)
+
+    def _start(self, part: Part) -> Watched:
+        watched = self._watched[part.name].started(time.monotonic())
+        self._slow.discard(part.name)
+        try:
+            self._children[part.name].start()
+        except OSError as error:  # no memory or no process left for now
+            watched = watched.found_ended(exits.FAILED, time.monotonic())
+            pause = pause_s(watched.quick_ends)
+            self._say(Event.DIED, part.name, f"did not start ({error.strerror}), tries again in {pause:g} s")
+        else:
+            self._say(Event.STARTING, part.name)
+        return watched
+
+    def _observe(self, watched: Watched) -> Watched:
+        name, now_s = watched.part.name, time.monotonic()
+        code = self._children[name].exit_code()
+        if code is not None:
+            after = watched.found_ended(code, now_s)
+            if after.phase is Phase.ENDED:
+                self._say(Event.GAVE_UP, name, "ended and is not started again: see what it said above")
+                if not self._all_ready.is_set():
+                    self._give_up(Stop(f"{name} cannot start: see what it said above"))
+            else:
+                pause = pause_s(after.quick_ends)
+                self._say(
+                    Event.DIED,
+                    name,
+                    f"ended ({_how(code)}), starts again in {pause:g} s",
+                    now_s - watched.started_s,
+                )
+            return after
+        if watched.phase is Phase.STARTING:
+            ready, waits_for = readiness(watched.part, self._children[name].pid, self._settings.data_dir)
+            if ready:
+                self._say(Event.READY, name, waits_for, now_s - watched.started_s)
+                return watched.found_ready()
+            if name not in self._slow and now_s - watched.started_s > STILL_WAITING_AFTER_S:
+                self._slow.add(name)
+                self._say(Event.SLOW, name, waits_for, now_s - watched.started_s)
+        return watched
+
+    def _give_up(self, why: Stop) -> None:
+        self._failure = why
+        self._finish.set()
+        self._say(Event.GAVE_UP, "", str(why))
+
+    def _say(self, event: Event, part: str, text: str = "", seconds: float = 0.0) -> None:
+        self._tell(News(event, part, text, seconds))
+
+    def _end(self, stage: int, within_s: float) -> None:
+        children = [self._children[w.part.name] for w in self._watched.values() if w.part.stage == stage]
+        children = [child for child in children if child.pid]
+        for child in children:
+            child.ask_to_end()
+        deadline = time.monotonic() + within_s
+        while any(child.exit_code() is None for child in children) and time.monotonic() < deadline:
+            time.sleep(LOOK_EVERY_S)
+        for child in children:
+            child.end_hard()
+
+
+def _how(exit_code: int) -> str:
+    return f"signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
+
+
+# --- before anything starts ------------------------------------------------------------------------------------
+
+
+def _lock(data_dir: Path) -> TextIO:
+    """Hold the data folder; the kernel lets go of it when this process ends, however it ends."""
+    path = data_dir / "up.lock"
+    with contextlib.ExitStack() as undo:
+        file = undo.enter_context(path.open("a+"))
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise Stop(
+                f"another `tierwise up` (pid {file.read().strip() or 'unknown'}) runs on {data_dir}: stop it, or give "
+                "this one a settings file with another `data` folder and other ports"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        undo.pop_all()
+    return file
+
+
+def _check_modules(parts: Sequence[Part]) -> None:
+    """Say before the start which extra of the package is missing."""
+    missing = {EXTRAS[module] for part in parts for module in part.modules if not is_installed(module)}
+    if missing:
+        needs = ", ".join(part.name for part in parts if any(EXTRAS[m] in missing for m in part.modules))
+        raise Stop(
+            f"{needs} need more than the plain package: pip install 'tierwise[{','.join(sorted(missing))}]', "
+            "or start the others alone: tierwise up --only device,edge"
+        )
+
+
+# --- is it ready? ----------------------------------------------------------------------------------------------
+
+
+def readiness(part: Part, pid: int, data_dir: Path) -> tuple[bool, str]:
+    """Whether a started part does its work, and where it is or what it waits for."""
+    if part.stage == BROKERS:
+        return _accepts(part.port), f"{LOOPBACK}:{part.port}"
+    told = running(data_dir, part.name)
+    if told is None or told.pid != pid:
+        return False, "is starting"
+    if told.port is None:
+        return True, f"its HTTP port is off ({part.port_key} = -1), so nobody sees how it is"
+    ready, parts = ask_health(told.port)
+    if ready:
+        return True, f"http://{LOOPBACK}:{told.port}/health"
+    return False, ", ".join(f"{name}: {state}" for name, state in parts.items()) or "is starting"
+
+
+def _accepts(port: int) -> bool:
+    try:
+        socket.create_connection((LOOPBACK, port), timeout=PROBE_TIMEOUT_S).close()
+    except OSError:
+        return False
+    return True

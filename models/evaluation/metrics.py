@@ -1,0 +1,333 @@
+"""Figures of an evaluation: right when answered, share answered, honesty of the probabilities, what it costs.
+
+Pure: outcomes (`models.evaluation.evaluate`) in, a `Report` out, which is what ``--json`` prints, what `models.evaluation.report` renders and
+what `models.evaluation.plots` draws. Rates carry their 95% interval (Clopper & Pearson 1934), so that a figure over twenty photos
+is not read as one over twenty thousand.
+
+Example::
+
+    report = measure(evaluate(photos))
+    report.at("edge", "family").right.share      # 0.974 of what was answered
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+
+import msgspec
+import numpy as np
+
+from models.answering import cascade
+from models.evaluation.evaluate import HOPS, TIERS, Evaluation, Outcome, Told
+from models.labels.calibration import UNKNOWN, error_bound, expected_calibration_error
+from models.labels.taxonomy import KINGDOMS, RANKS, Taxonomy, load_taxonomy
+from pipeline.messages import Rank, Tier
+
+CERTAINTY = 0.95
+# Nothing lies below these: they answer every rank.
+LEAVES = (("person",), ("other",))
+# Points of a curve and bins of a reliability diagram, enough for a picture.
+CURVE_POINTS, BINS = 60, 15
+# What each tier is there to name.
+OWN_RANK = {"device": "kingdom", "edge": "family", "cloud": "species"}
+
+
+class Rate(msgspec.Struct, frozen=True):
+    """`count` of `of`, as a share with its 95% interval."""
+
+    count: int
+    of: int
+    share: float
+    low: float
+    high: float
+
+
+class AtRank(msgspec.Struct, frozen=True):
+    """Over the photos whose truth reaches a rank: `answered` at it or deeper, `right` of those, `likeliest` right of all.
+
+    `calibration_error` is the expected gap between probability and accuracy; `reliability` its bins (mean probability,
+    share right, photos); `curve` is (share answered, share right of those), the surest photos first.
+    """
+
+    tier: str
+    rank: str
+    photos: int
+    answered: Rate
+    right: Rate
+    likeliest: Rate
+    calibration_error: float
+    reliability: tuple[tuple[float, float, int], ...]
+    curve: tuple[tuple[float, float], ...]
+
+
+class Confusion(msgspec.Struct, frozen=True):
+    """How many photos of a family the edge answered as what: a family, a kingdom where it rolled up, or `unknown`."""
+
+    true: str
+    answered: str
+    photos: int
+
+
+class Recall(msgspec.Struct, frozen=True):
+    """Of the photos of one label: `answered` rightly at its rank, and the `likeliest` label right."""
+
+    label: str
+    photos: int
+    answered: Rate
+    likeliest: Rate
+
+
+class Persons(msgspec.Struct, frozen=True):
+    """Photos with a person that raise the level at a tier, and photos without one that do; None where there is none such.
+
+    The edge is asked about every photo here, though a device sends it none in which it saw a person itself.
+    """
+
+    tier: str
+    recall: Rate | None
+    false_alarms: Rate | None
+
+
+class Spread(msgspec.Struct, frozen=True):
+    """Median and 95th percentile."""
+
+    p50: float
+    p95: float
+
+
+class Forwards(msgspec.Struct, frozen=True):
+    """Share of all events that each tier hands to the next one under a stream's `wants`, where policy lets it."""
+
+    wants: str
+    device: Rate
+    edge: Rate
+
+
+class Motion(msgspec.Struct, frozen=True):
+    """Of a fixed camera's frames: those in which nothing moved, so that an earlier answer stands."""
+
+    apart_s: float
+    stands: Rate
+
+
+class Report(msgspec.Struct, frozen=True):
+    """Everything that was measured. `families` is the whole confusion matrix, most frequent first; `species` of the group
+    that was asked for, worst first."""
+
+    photos: int
+    models: Mapping[str, str]
+    ranks: tuple[AtRank, ...]
+    kingdoms: tuple[Recall, ...]
+    persons: tuple[Persons, ...]
+    species: tuple[Recall, ...]
+    group: Recall | None
+    families: tuple[Confusion, ...]
+    forwards: tuple[Forwards, ...]
+    ms: Mapping[str, Spread]
+    bytes: Mapping[str, Spread]
+    motion: Motion | None
+    left_out: tuple[str, ...]
+
+    def at(self, tier: str, rank: str) -> AtRank:
+        """One row."""
+        return next(row for row in self.ranks if (row.tier, row.rank) == (tier, rank))
+
+
+def measure(
+    done: Evaluation, *, group: Sequence[str] = (), left_out: Sequence[str] = (), tree: Taxonomy | None = None
+) -> Report:
+    """Count. `group` are labels of any rank whose species are told one by one (none: all that occur)."""
+    tree, outcomes = tree or load_taxonomy(), done.outcomes
+    named = _of_group(tree, outcomes, group)
+    return Report(
+        photos=len(outcomes),
+        models=done.models,
+        ranks=tuple(
+            _at_rank(tree, outcomes, tier, rank)
+            for depth, tier in enumerate(TIERS, 1)
+            for rank in RANKS[:depth]
+        ),
+        kingdoms=tuple(
+            _recall(tree, kingdom, its, "device", 0)
+            for kingdom in KINGDOMS
+            if (its := [each for each in outcomes if each.truth[0] == kingdom])
+        ),
+        persons=(
+            _persons("device", outcomes, [its.person_raised for its in outcomes]),
+            _persons("edge", outcomes, [its.edge_person_raised for its in outcomes]),
+        ),
+        species=tuple(
+            sorted(
+                (_recall(tree, label, its, "cloud", 2) for label, its in named.items()),
+                key=lambda its: (its.likeliest.share, its.label),
+            )
+        ),
+        group=_recall(tree, ", ".join(group), [each for its in named.values() for each in its], "cloud", 2)
+        if group
+        else None,
+        families=_families(outcomes),
+        forwards=tuple(_forwards(done, wants) for wants in (Rank.KINGDOM, Rank.FAMILY, Rank.SPECIES)),
+        ms={tier: _spread(its.ms[tier] for its in outcomes if its.ms) for tier in TIERS},
+        bytes={hop: _spread(its.sent[hop] for its in outcomes if its.sent) for hop in HOPS},
+        motion=None
+        if done.apart_s is None
+        else Motion(done.apart_s, rate(sum(its.stands for its in outcomes), len(outcomes))),
+        left_out=(*left_out, *done.left_out),
+    )
+
+
+@cache
+def rate(count: int, of: int) -> Rate:
+    """A share with its two-sided Clopper-Pearson interval; of nothing: 0, between 0 and 1.
+
+    >>> its = rate(188, 190)
+    >>> round(its.share, 3), round(its.low, 3), round(its.high, 3)
+    (0.989, 0.962, 0.999)
+    """
+    sided = 1 - (1 - CERTAINTY) / 2
+    low = 1 - error_bound(of - count, of, sided) if of else 0.0
+    return Rate(count, of, count / of if of else 0.0, low, error_bound(count, of, sided))
+
+
+def _agree(path: Sequence[str], truth: Sequence[str], depth: int) -> bool:
+    return tuple(path[: depth + 1]) == tuple(truth[: depth + 1])
+
+
+def _reaches(path: tuple[str, ...], depth: int) -> bool:
+    """Whether a path says something at a rank: it is that long, or a leaf."""
+    return len(path) > depth or path in LEAVES
+
+
+def _at_rank(tree: Taxonomy, outcomes: Sequence[Outcome], tier: str, rank: str) -> AtRank:
+    depth = RANKS.index(rank)
+    known = [(each, each.told[tier]) for each in outcomes if _reaches(each.truth, depth)]
+    answered = [(each, told) for each, told in known if _reaches(told.path, depth)]
+    confidence = np.array([told.likeliest[rank][1] for _, told in known])
+    correct = np.array([_likeliest_right(tree, each, told, depth) for each, told in known], bool)
+    return AtRank(
+        tier,
+        rank,
+        len(known),
+        rate(len(answered), len(known)),
+        rate(sum(_agree(told.path, each.truth, depth) for each, told in answered), len(answered)),
+        rate(int(correct.sum()), len(known)),
+        round(expected_calibration_error(confidence, correct), 4) if known else 0.0,
+        _reliability(confidence, correct),
+        _curve(confidence, correct),
+    )
+
+
+def _likeliest_right(tree: Taxonomy, each: Outcome, told: Told, depth: int) -> bool:
+    return _agree(tree.path(told.likeliest[RANKS[depth]][0]), each.truth, depth)
+
+
+def _reliability(confidence: np.ndarray, correct: np.ndarray) -> tuple[tuple[float, float, int], ...]:
+    at = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    return tuple(
+        (
+            round(float(confidence[at == b].mean()), 4),
+            round(float(correct[at == b].mean()), 4),
+            int((at == b).sum()),
+        )
+        for b in range(BINS)
+        if (at == b).any()
+    )
+
+
+def _curve(confidence: np.ndarray, correct: np.ndarray) -> tuple[tuple[float, float], ...]:
+    if not len(correct):
+        return ()
+    right = np.cumsum(correct[np.argsort(-confidence, kind="stable")])
+    answered = np.unique(np.linspace(1, len(correct), CURVE_POINTS).round().astype(int))
+    return tuple((round(n / len(correct), 4), round(float(right[n - 1]) / n, 4)) for n in answered.tolist())
+
+
+def _recall(tree: Taxonomy, label: str, outcomes: Sequence[Outcome], tier: str, depth: int) -> Recall:
+    right = sum(
+        _reaches(its.told[tier].path, depth) and _agree(its.told[tier].path, its.truth, depth)
+        for its in outcomes
+    )
+    likeliest = sum(_likeliest_right(tree, its, its.told[tier], depth) for its in outcomes)
+    return Recall(label, len(outcomes), rate(right, len(outcomes)), rate(likeliest, len(outcomes)))
+
+
+def _of_group(
+    tree: Taxonomy, outcomes: Sequence[Outcome], group: Sequence[str]
+) -> Mapping[str, list[Outcome]]:
+    """Photos with a known species, by it; of the group's alone, if one is asked for. Raises `UnknownLabel`."""
+    wanted = {tree.path(tree.find(label)) for label in group}
+    found: dict[str, list[Outcome]] = defaultdict(list)
+    for each in outcomes:
+        if len(each.truth) == len(RANKS) and (
+            not wanted or any(each.truth[: len(path)] == path for path in wanted)
+        ):
+            found[each.truth[-1]].append(each)
+    return found
+
+
+def _persons(tier: str, outcomes: Sequence[Outcome], raised: Sequence[bool]) -> Persons:
+    with_one = [up for its, up in zip(outcomes, raised, strict=True) if its.truth[0] == "person"]
+    without = [up for its, up in zip(outcomes, raised, strict=True) if its.truth[0] != "person"]
+    return Persons(
+        tier,
+        rate(sum(with_one), len(with_one)) if with_one else None,
+        rate(sum(without), len(without)) if without else None,
+    )
+
+
+def _families(outcomes: Sequence[Outcome]) -> tuple[Confusion, ...]:
+    """Of photos with a known family; a leaf stands for itself."""
+    pairs = Counter(
+        (_at_family(its.truth), _at_family(its.told["edge"].path))
+        for its in outcomes
+        if _reaches(its.truth, 1)
+    )
+    return tuple(Confusion(true, answered, count) for (true, answered), count in pairs.most_common())
+
+
+def _at_family(path: tuple[str, ...]) -> str:
+    return path[min(1, len(path) - 1)] if path else UNKNOWN
+
+
+def _forwards(done: Evaluation, wants: Rank) -> Forwards:
+    outcomes = done.outcomes
+    at_edge = [its for its in outcomes if cascade.decide(_device_situation(done, its, wants)).forward]
+    at_cloud = [its for its in at_edge if cascade.decide(_edge_situation(its, wants)).forward]
+    return Forwards(wants.value, rate(len(at_edge), len(outcomes)), rate(len(at_cloud), len(outcomes)))
+
+
+def _device_situation(done: Evaluation, its: Outcome, wants: Rank) -> cascade.Situation:
+    told = its.told["device"]
+    return cascade.Situation(
+        tier=Tier.DEVICE,
+        wants=wants,
+        path=told.path,
+        probability=told.probability,
+        margin=told.margin,
+        person=its.person,
+        person_raised=its.person_raised,
+        person_ago_s=its.person_ago_s,
+        person_miss_rate=done.person_miss_rate,
+        person_miss_rate_accepted=done.person_miss_rate_accepted,
+        stands=its.name if its.stands else None,
+    )
+
+
+def _edge_situation(its: Outcome, wants: Rank) -> cascade.Situation:
+    told, before = its.told["edge"], its.told["device"]
+    path = cascade.deeper(before.path, told.path)
+    return cascade.Situation(
+        tier=Tier.EDGE,
+        wants=wants,
+        path=path,
+        probability=told.probability if path == told.path else before.probability,
+        margin=told.margin,
+        person_raised=its.edge_person_raised,
+    )
+
+
+def _spread(values: Iterable[float]) -> Spread:
+    p50, p95 = np.percentile(np.fromiter(values, float), (50, 95))
+    return Spread(round(float(p50), 2), round(float(p95), 2))

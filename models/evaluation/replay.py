@@ -1,0 +1,333 @@
+"""Replays a fixed camera's frames: learns from the visits that have labels and answers the rest, with what it was worth.
+
+The way of a site in one go: every frame is looked at once (in several processes), labelled visits become lessons in the
+order of their time, each behind the gate of `models.site_learning.site_model`, and the last head answers what nobody labelled::
+
+    FrameSequence --glimpsed, PlaceEye--> Views --Local.learn, visit by visit--> Local --> Answered, one a frame
+
+Where every frame has a label, the first share of the visits is learned from and the rest is answered as if it had none: then
+the labels tell what they were worth (`Replay.truths`).
+
+Example::
+
+    done = replay(read_sequence(Path("frames"), Path("labels.csv")), stream="garden")
+    done.answers[0].path        # ("animal", "Felidae")
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import msgspec
+import numpy as np
+
+from models.answering.frame_gate import EYE_PX
+from models.evaluation.frame_sequence import Event, Frame, FrameSequence
+from models.evaluation.place_model import PlaceEye, View
+from models.heads.linear import Floats
+from models.labels.calibration import answer
+from models.labels.scores import Scores
+from models.labels.taxonomy import Taxonomy, roll_up
+from models.shipped import load_zoo
+from models.site_learning.site_head import Lesson, LocalHead, extended
+from models.site_learning.site_model import STANDS_FROM, Local, Verdict
+from models.vision import images, motion
+from models.vision.boxes import Box
+from models.vision.night_background import Glimpse, background, glimpsed
+from pipeline.errors import Rejected, Stop
+
+TRAIN_SHARE = 0.2
+FRAMES_A_TURN = 16
+# A process more has to load all eyes: worth it from so many frames on.
+FRAMES_A_WORKER = 64
+LABELS_LEAST = 2
+
+Rule = Literal["nothing-moved", "site-head", "general-head"]
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """One frame's line of ``--json``.
+
+    `path` is what stands: labels from the kingdom down as far as they are likelier than not, with the last one's `probability`. `likeliest` goes on down to the species, or to the label that was learned, with `likeliest_probability`. `before` is the
+    `path` without any label of this camera: what device, edge and cloud say.
+    """
+
+    file: str
+    event: str
+    path: tuple[str, ...]
+    probability: float
+    likeliest: tuple[str, ...]
+    likeliest_probability: float
+    before: tuple[str, ...]
+    model: str
+    rule: Rule
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ways:
+    """Species (s,) over the sequence's tree of one frame, by the general head on the whole frame, on what moved, and as learned."""
+
+    whole: Floats
+    moved: Floats
+    learned: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Replay:
+    """Answers in time order; `truths` and `ways` of each where all frames had labels; what became of the lessons, and their ms."""
+
+    answers: tuple[Answered, ...]
+    local: Local
+    verdicts: tuple[Verdict, ...]
+    ms: tuple[float, ...]
+    left_out: tuple[str, ...]
+    truths: tuple[str, ...] = ()
+    ways: tuple[Ways, ...] = ()
+
+
+def replay(
+    sequence: FrameSequence,
+    *,
+    stream: str,
+    train_share: float = TRAIN_SHARE,
+    workers: int | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Replay:
+    """Looks, learns, answers. `progress` is told how many frames more were looked at.
+
+    Raises `Stop` where the labelled visits show fewer than two labels, nothing is left to be answered, no frame decodes, or a model
+    is damaged.
+    """
+    taught, asked, measured = _dealt(sequence.events, train_share)
+    views, left_out = look(sequence, workers, progress)
+    zoo = load_zoo()
+    manifest = zoo.manifest("lite0")
+    some = next(iter(views.values()))
+    local = Local.start(
+        sequence.tree,
+        general=manifest.title,
+        site=stream,
+        space=str(manifest.space),
+        dimension=len(some.vector),
+    )
+    verdicts, ms = [], []
+    for event in taught:
+        for lesson in _lessons(event, views):
+            start = time.perf_counter()
+            local, verdict = local.learn(lesson)
+            ms.append((time.perf_counter() - start) * 1e3)
+            verdicts.append(verdict)
+    local = local.calibrated()
+    answering = _Answering(sequence.tree, local.head(), local, zoo.thresholds())
+    said = [its for event in asked for its in answering.event(event, views, everything=measured)]
+    return Replay(
+        tuple(answered for _, answered, _ in said),
+        local,
+        tuple(verdicts),
+        tuple(ms),
+        left_out,
+        tuple(str(frame.label) for frame, _, _ in said) if measured else (),
+        tuple(ways for _, _, ways in said) if measured else (),
+    )
+
+
+def _dealt(events: Sequence[Event], train_share: float) -> tuple[list[Event], list[Event], bool]:
+    """Visits to learn from and visits to answer; whether the labels of those are known, to measure by."""
+    measured = all(frame.label for event in events for frame in event.frames)
+    if measured:
+        first = max(1, round(train_share * len(events)))
+        taught, asked = list(events[:first]), list(events[first:])
+    else:
+        taught = [event for event in events if any(frame.label for frame in event.frames)]
+        asked = [event for event in events if not all(frame.label for frame in event.frames)]
+    labels = {frame.label for event in taught for frame in event.frames if frame.label}
+    if len(labels) < LABELS_LEAST:
+        has = f"are all {min(labels)}" if labels else "have no label"
+        raise Stop(
+            f"a head tells labels apart: label visits of at least two; the {len(taught):,} to learn from {has}"
+        )
+    if not asked:
+        raise Stop(
+            f"all {len(events):,} visits are to be learned from and none is left to be answered; lower --train-share"
+        )
+    return taught, asked, measured
+
+
+def _lessons(event: Event, views: Mapping[str, View]) -> Iterator[Lesson]:
+    """A visit's labelled frames, a lesson a label: where the animal has left, the last frames are `other`."""
+    by_label: dict[str, list[View]] = {}
+    for frame in event.frames:
+        if frame.label and frame.name in views:
+            by_label.setdefault(frame.label, []).append(views[frame.name])
+    for label, its in by_label.items():
+        yield Lesson(label, np.stack([v.vector for v in its]), np.stack([v.general for v in its]))
+
+
+class _Answering:
+    """The last head, asked about visits."""
+
+    def __init__(
+        self, tree: Taxonomy, head: LocalHead, local: Local, thresholds: Mapping[str, float]
+    ) -> None:
+        self._tree = tree
+        self._head = head
+        self._name = local.name
+        self._thresholds = thresholds
+
+    def event(
+        self, event: Event, views: Mapping[str, View], *, everything: bool
+    ) -> Iterator[tuple[Frame, Answered, Ways]]:
+        """Each frame that is to be answered: alone where nothing is to be seen, otherwise by what its visit's frames say together."""
+        frames = [frame for frame in event.frames if frame.name in views]
+        shown = [views[frame.name] for frame in frames if not _nothing(views[frame.name])]
+        together = (
+            self._head.consensus(np.stack([v.vector for v in shown]), np.stack([v.general for v in shown]))
+            if shown
+            else None
+        )
+        for frame in frames:
+            if frame.label and not everything:
+                continue
+            view = views[frame.name]
+            species = self._nobody() if _nothing(view) or together is None else together
+            whole, moved = (
+                extended(self._tree, its[None])[0].astype(np.float32) for its in (view.whole, view.general)
+            )
+            yield frame, self._answered(frame, event, view, species, moved), Ways(whole, moved, species)
+
+    def _answered(self, frame: Frame, event: Event, view: View, species: Floats, before: Floats) -> Answered:
+        path, probability = self._stands(species, STANDS_FROM)
+        likeliest, sure = self._likeliest(species)
+        rule: Rule = "site-head" if self._head.solved is not None else "general-head"
+        return Answered(
+            file=frame.name,
+            event=event.name,
+            path=path,
+            probability=round(probability, 4),
+            likeliest=likeliest,
+            likeliest_probability=round(sure, 4),
+            before=self._stands(before, self._thresholds)[0],
+            model=self._name,
+            rule="nothing-moved" if _nothing(view) else rule,
+        )
+
+    def _stands(self, species: Floats, thresholds: Mapping[str, float]) -> tuple[tuple[str, ...], float]:
+        scores = Scores("species", self._tree.species, species)
+        found = answer(self._tree, (scores, *roll_up(self._tree, scores)), thresholds)
+        return tuple(found.path), found.probability
+
+    def _likeliest(self, species: Floats) -> tuple[tuple[str, ...], float]:
+        """Down from the likeliest kingdom, each time to the likeliest child; no deeper than what was learned there."""
+        scores = Scores("species", self._tree.species, species)
+        _, kingdoms = roll_up(self._tree, scores)
+        path: tuple[str, ...] = (kingdoms.best[0],)
+        probability = kingdoms.best[1]
+        learned = self._head.labels
+        while path[-1] not in learned:
+            children: dict[str, float] = {}
+            for name, p in zip(self._tree.species, species.tolist(), strict=True):
+                its = self._tree.path(name)
+                if len(its) > len(path) and its[: len(path)] == path:
+                    children[its[len(path)]] = children.get(its[len(path)], 0.0) + p
+            if not children or path[0] == "other":
+                break
+            child = max(children, key=lambda its: children[its])
+            path, probability = (*path, child), children[child]
+        return path, probability
+
+    def _nobody(self) -> Floats:
+        species = np.zeros(len(self._tree.species), np.float32)
+        species[self._tree.species.index("other")] = 1
+        return species
+
+
+def _nothing(view: View) -> bool:
+    return not view.moved and not view.seen
+
+
+# --- looking -------------------------------------------------------------------------------------------------------
+
+
+def look(
+    sequence: FrameSequence, workers: int | None, progress: Callable[[int], None]
+) -> tuple[dict[str, View], tuple[str, ...]]:
+    """A view of each frame by its name, and a line about each that does not decode."""
+    frames = [(frame, event.name) for event in sequence.events for frame in event.frames]
+    glimpses: list[Glimpse] = []
+    kept: list[tuple[Frame, str]] = []
+    left_out = []
+    for frame, event in frames:
+        try:
+            glimpses.append(glimpsed(decoded(frame)))
+            kept.append((frame, event))
+        except Rejected as error:
+            left_out.append(f"{frame.name}: {error}")
+            progress(1)
+    if not kept:
+        raise Stop(f"not one of these {len(frames):,} frames can be decoded; the first: {left_out[0]}")
+    events = [event for _, event in kept]
+    asked = [(frame, _moving(glimpses, events, at), glimpses[at].night) for at, (frame, _) in enumerate(kept)]
+    turns = [asked[at : at + FRAMES_A_TURN] for at in range(0, len(asked), FRAMES_A_TURN)]
+    worth = min(os.cpu_count() or 1, max(1, len(asked) // FRAMES_A_WORKER))
+    views: dict[str, View] = {}
+    for done in _in_turn(turns, min(workers or worth, len(turns))):
+        views |= done
+        progress(len(done))
+    return views, tuple(left_out)
+
+
+def decoded(frame: Frame) -> images.Picture:
+    """Raises `Rejected`."""
+    try:
+        data = frame.file.read_bytes()
+    except OSError as error:
+        raise Rejected("unreadable", f"it cannot be read: {error.strerror}") from error
+    return images.decode(data, at_least_px=EYE_PX)
+
+
+def _moving(glimpses: Sequence[Glimpse], events: Sequence[str], at: int) -> tuple[Box, ...]:
+    """The whole frame where there is nothing to compare it with."""
+    place = background(glimpses, events, at)
+    return (Box.WHOLE,) if place is None else motion.parts(place, glimpses[at].grey)
+
+
+Turn = Sequence[tuple[Frame, tuple[Box, ...], bool]]
+
+
+def _in_turn(turns: Sequence[Turn], count: int) -> Iterator[dict[str, View]]:
+    if count <= 1:
+        eye = PlaceEye.open(load_zoo())
+        yield from (_seen(eye, turn) for turn in turns)
+        return
+    # Spawned, not forked: ONNX Runtime's and OpenCV's threads do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    try:
+        with ProcessPoolExecutor(count, context, _open_eye) as pool:
+            yield from pool.map(_look, turns)
+    except BrokenProcessPool as error:
+        raise Stop(f"one of {count} processes was killed, perhaps for memory: try --workers 1") from error
+
+
+_eye: list[PlaceEye] = []
+"""Of a process of the pool: its one eye."""
+
+
+def _open_eye() -> None:
+    cv2.setNumThreads(0)
+    _eye.append(PlaceEye.open(load_zoo()))
+
+
+def _look(turn: Turn) -> dict[str, View]:
+    return _seen(_eye[0], turn)
+
+
+def _seen(eye: PlaceEye, turn: Turn) -> dict[str, View]:
+    return {frame.name: eye.see(decoded(frame), moving, night) for frame, moving, night in turn}

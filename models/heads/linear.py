@@ -1,0 +1,172 @@
+"""The linear heads that the eyes read features with, as the zoo's files hold them; numpy only.
+
+::
+
+    feature (1280,) --FrameHead--> kingdom, person        (device)
+                    --TreeHead---> species                (edge)
+                    --Projection-> 256 bytes --TreeHead--> species   (cloud)
+
+`Evidence` stands before each kingdom head: what ImageNet's own classifier makes of the same input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.labels.scores import softmax
+from models.labels.taxonomy import KINGDOMS, Taxonomy
+from pipeline.errors import Rejected
+
+Floats = NDArray[np.float32]
+Arrays = Mapping[str, NDArray[np.generic]]
+
+# A whitened component of +-4 standard deviations spans a byte.
+LEVELS_PER_SIGMA, ZERO_LEVEL = 32.0, 128
+# How a head's input and the evidence beside it are weighed, chosen on held-out photos and species.
+INPUT_WEIGHT, EVIDENCE_WEIGHT = 0.25, 2.0
+SOFTENED = (1.0, 2.0)
+GROUPS = 5
+LEAST_PROBABILITY = 1e-4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """What ImageNet's own classifier makes of an input, as ten more numbers for a head to weigh.
+
+    Its thousand classes are summed into five groups (animals, plants, fungi, people with what they wear or hold, other
+    things), once as they are and once softened: it has seen far more of the world than the packs show.
+    """
+
+    weights: Floats
+    bias: Floats
+    group: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, arrays: Arrays) -> Evidence:
+        """From the zoo's ``frame.npz`` or ``vector.npz``."""
+        return cls(
+            arrays["imagenet_weights"].astype(np.float32),
+            arrays["imagenet_bias"].astype(np.float32),
+            arrays["imagenet_group"].astype(np.intp),
+        )
+
+    def beside(self, x: Floats) -> Floats:
+        """Inputs (..., d) -> (..., d + 10): the input, scaled down, and the groups' log probabilities."""
+        logits = x @ self.weights + self.bias
+        groups = np.eye(GROUPS, dtype=np.float32)[self.group]
+        logs = [np.log(softmax(logits / soft) @ groups + LEAST_PROBABILITY) for soft in SOFTENED]
+        return np.concatenate([INPUT_WEIGHT * x, *(EVIDENCE_WEIGHT * log for log in logs)], axis=-1).astype(
+            np.float32
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameHead:
+    """Kingdom and person from the backbone's feature (1280,) and the evidence beside it."""
+
+    evidence: Evidence
+    kingdom_weights: Floats
+    kingdom_bias: Floats
+    kingdom_temperature: float
+    person_weights: Floats
+    person_bias: float
+    person_threshold: float
+
+    @classmethod
+    def of(cls, arrays: Arrays) -> FrameHead:
+        """From the zoo's ``frame.npz``."""
+        return cls(
+            Evidence.of(arrays),
+            arrays["kingdom_weights"].astype(np.float32),
+            arrays["kingdom_bias"].astype(np.float32),
+            float(arrays["kingdom_temperature"]),
+            arrays["person_weights"].astype(np.float32),
+            float(arrays["person_bias"]),
+            float(arrays["person_threshold"]),
+        )
+
+    def judge(self, features: Floats) -> tuple[Floats, Floats]:
+        """Features (n, 1280) -> calibrated logits over `KINGDOMS` (n, 4) and scores of a person (n,).
+
+        Of the person score only the order and the threshold are meant.
+        """
+        x = self.evidence.beside(features)
+        logits = (x @ self.kingdom_weights + self.kingdom_bias) / self.kingdom_temperature
+        person = 1 / (1 + np.exp(-(x @ self.person_weights + self.person_bias)))
+        return logits.astype(np.float32), person.astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TreeHead:
+    """P(species) = P(kingdom) * P(species | kingdom): the kingdom by a head of its own, the rest by classes that sum.
+
+    `to` says which species each class stands for, sorted, so that a sum over a species is one slice.
+    """
+
+    evidence: Evidence
+    kingdom_weights: Floats
+    kingdom_bias: Floats
+    tree_weights: Floats
+    tree_bias: Floats
+    starts: NDArray[np.intp]
+    kingdom_of: NDArray[np.intp]
+    kingdom_temperature: float
+    tree_temperature: float
+
+    @classmethod
+    def of(cls, arrays: Arrays, evidence: Evidence, tree: Taxonomy) -> TreeHead:
+        """From the zoo's ``tree.npz`` or ``vector.npz``; classes are brought into the order of their species."""
+        to = arrays["tree_to"].astype(np.intp)
+        order = np.argsort(to, kind="stable")
+        return cls(
+            evidence,
+            arrays["kingdom_weights"].astype(np.float32),
+            arrays["kingdom_bias"].astype(np.float32),
+            arrays["tree_weights"].astype(np.float32)[:, order],
+            arrays["tree_bias"].astype(np.float32)[order],
+            np.searchsorted(to[order], np.arange(len(tree.species))),
+            tree.kingdom_of[tree.family_of],
+            float(arrays["kingdom_temperature"]),
+            float(arrays["tree_temperature"]),
+        )
+
+    def species(self, x: Floats) -> Floats:
+        """Probabilities (..., s) over the tree's species, from inputs (..., d) that the head was made for."""
+        beside = self.evidence.beside(x)
+        kingdoms = softmax((beside @ self.kingdom_weights + self.kingdom_bias) / self.kingdom_temperature)
+        classes = softmax(x @ self.tree_weights + self.tree_bias)
+        sums = np.log(np.maximum(np.add.reduceat(classes, self.starts, axis=-1), 1e-30))
+        species = softmax(sums / self.tree_temperature)
+        within = species @ np.eye(len(KINGDOMS))[self.kingdom_of] + 1e-12
+        joint: Floats = (species * (kingdoms / within)[..., self.kingdom_of]).astype(np.float32)
+        return joint
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Projection:
+    """Feature (1280,) -> vector uint8 (k,), and the vector as heads take it."""
+
+    mean: Floats
+    matrix: Floats
+
+    @classmethod
+    def of(cls, arrays: Arrays) -> Projection:
+        """From the zoo's ``projection.npz``."""
+        return cls(arrays["mean"].astype(np.float32), arrays["matrix"].astype(np.float32))
+
+    def bytes(self, feature: Floats) -> NDArray[np.uint8]:
+        levels = np.rint((feature - self.mean) @ self.matrix * LEVELS_PER_SIGMA + ZERO_LEVEL)
+        return np.clip(levels, 0, 255).astype(np.uint8)
+
+
+def components(vector: NDArray[np.uint8], length: int) -> Floats:
+    """A vector as its heads take it. Raises `Rejected` where its length is another than the space's."""
+    if vector.dtype != np.uint8 or vector.shape != (length,):
+        raise Rejected(
+            "space-mismatch", f"a vector of {vector.dtype} {vector.shape}; this space has uint8 ({length},)"
+        )
+    return (vector.astype(np.float32) - ZERO_LEVEL) / np.float32(LEVELS_PER_SIGMA)

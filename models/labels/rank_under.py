@@ -1,0 +1,48 @@
+"""Where new labels belong, for `pipeline.sums.fold`, which knows no label tree.
+
+::
+
+    placing = Placing(load_taxonomy())
+    placing("Felis catus", "", "", ())                                    # None: the tree has it
+    placing("Herpestes edwardsi", "animal/Herpestidae", "mongoose", ())   # the row that it gets
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from models.labels.taxonomy import Species, Taxonomy, UnknownLabel
+from models.labels.taxonomy_growth import grown, row_under
+from pipeline.sums.new_labels import NewLabel
+
+
+class Placing:
+    """`pipeline.sums.new_labels.Place` over one tree."""
+
+    def __init__(self, tree: Taxonomy) -> None:
+        self._tree = tree
+        self._grown: tuple[tuple[NewLabel, ...], Taxonomy] = ((), tree)
+
+    def knows(self, label: str) -> bool:
+        """Whether the tree has it, as it ships."""
+        return label in self._tree.paths
+
+    def __call__(self, label: str, under: str, english: str, rows: Sequence[NewLabel]) -> NewLabel | None:
+        """The row that the label gets; None: it needs none. Raises `Rejected`: ``unknown-label``, ``bad-label``."""
+        tree = self._with(tuple(rows))
+        if label in tree.paths:
+            return None
+        if not under:
+            raise UnknownLabel(label, tree.nearest(label))
+        row = row_under(tree, label, under, english)
+        return NewLabel(row.label, row.kingdom, row.family, row.english)
+
+    def _with(self, rows: tuple[NewLabel, ...]) -> Taxonomy:
+        if rows != self._grown[0]:
+            self._grown = (rows, grown(self._tree, species_of(rows)))
+        return self._grown[1]
+
+
+def species_of(rows: Iterable[NewLabel]) -> tuple[Species, ...]:
+    """Rows as the label tree has them."""
+    return tuple(Species(row.kingdom, row.family, row.label, row.english, (), ()) for row in rows)

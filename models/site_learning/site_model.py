@@ -1,0 +1,316 @@
+"""A site's own learning: what one camera's or one site's labels add to what the cloud knows. Pure: lessons in, a head out.
+
+Three stages: the cloud's general head arrives; the site transfers it by its own labelled visits, which are added to integer
+sums, solved into a ridge head and pooled with it (`models.site_learning.site_head`); and every further label is added behind a gate, in
+milliseconds::
+
+    Lesson --learn--> Sums --gate: the visits held back--> taken, held back, or refused --head()--> LocalHead
+
+Of each label the third visit of every five is held back from the head that is judged, or the next that this head names right without it:
+a wrong label is no judge. Once there are `HELD_LEAST` of them, an
+increment is not taken if that head, with it, names fewer of them right than the best head before, by more than `FORGIVEN`; or if its
+mean log-loss on them lies above the best by more than `SLACK`. A visit to be held back has to pass, too. Then the last good head goes on. What is served is solved from all visits taken,
+held back or not: sums add up. And they subtract: a visit that is `forgotten` has never been in them.
+
+Example::
+
+    site = Local.start(tree, general="lite0@3", site="garden", space=space, dimension=256)
+    site, verdict = site.learn(Lesson("Felidae", vectors, general))
+    site.name                               # "lite0@3+garden.1"
+    site.head().consensus(vectors, general) # float32 (species,): of one visit
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+
+from models.labels.calibration import fit_temperature
+from models.labels.scores import softmax
+from models.labels.taxonomy import RANKS, Taxonomy
+from models.site_learning.site_head import (
+    FAINTEST,
+    UNWEIGHED,
+    Background,
+    Floats64,
+    Lesson,
+    LocalHead,
+    Visits,
+    Weighing,
+    truths,
+)
+from pipeline.sums.sums import Sums
+
+GENERAL_SHARES = (0.0, 0.1, 0.2, 0.4, 0.8)
+"""How much the general head may count beside the site's; which of these is measured on the site's own visits."""
+
+HELD_OF, HELD_AT = 5, 2
+"""Of each label's visits, in groups of so many, one is held back, from this place on."""
+
+HELD_LEAST = 5
+"""With fewer visits held back there is nothing to judge by, and labels are taken as they come."""
+
+FORGIVEN = 0.1
+"""The share of the visits held back, but one at least, by which a head may fall behind the best before it: two labels that look
+alike win and lose a visit of each other while both are learned."""
+
+SLACK = 0.1
+"""By so many nats the mean log-loss of the visits held back may lie above the best: a new label makes a head less sure of all others."""
+
+CALIBRATED_FROM, CALIBRATED_ON = 10, 60
+"""A temperature needs so many visits, and is fitted on the last of so many."""
+
+STANDS_FROM: Mapping[str, float] = MappingProxyType(dict.fromkeys(RANKS, 0.5))
+"""A site's answer stands where it is likelier than not, by probabilities that its own visits have calibrated. A threshold with a
+stated risk needs more visits than a site has labelled: 45 without an error for 5%."""
+
+LEAST_TEMPERATURE = 0.5
+"""Where every visit was named right, no temperature is too low."""
+
+Rule = Literal["taken", "held-back", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """How a head does on the visits held back: how many it names right, and the mean log-loss in nats."""
+
+    right: int
+    loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a lesson: `before` and `after` are the head's figures without and with it."""
+
+    rule: Rule
+    before: Judged
+    after: Judged
+
+
+NOTHING_JUDGED = Judged(0, 0.0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Local:
+    """A site's learning so far: what was taken, and the visits held back; both are as private as the frames they are of.
+
+    `learned` are the sums without the visits held back, `everything` with them. `best` are the best figures of any head so far on the
+    visits held back, the loss since one was added to them. `taken` counts the changes: two heads never share a name.
+    """
+
+    general: str
+    site: str
+    tree: Taxonomy
+    learned: Sums
+    everything: Sums
+    held: tuple[Lesson, ...] = ()
+    exam: Visits | None = None
+    lessons: tuple[Lesson, ...] = ()
+    taken: int = 0
+    best: Judged = Judged(0, math.inf)
+    weighing: Weighing = UNWEIGHED
+    background: Background | None = None
+    judged: LocalHead | None = None
+    """The head of `learned`, as it was last solved."""
+
+    @classmethod
+    def start(
+        cls,
+        tree: Taxonomy,
+        *,
+        general: str,
+        site: str,
+        space: str,
+        dimension: int,
+        background: Background | None = None,
+    ) -> Local:
+        """Before the first label: the general head answers."""
+        nothing = Sums.empty(space, dimension, ())
+        return cls(general, site, tree, nothing, nothing, background=background)
+
+    @property
+    def name(self) -> str:
+        """The general model and how many increments of this site's were taken: `lite0@3+garden.17`."""
+        return f"{self.general}+{self.site}.{self.taken}" if self.taken else self.general
+
+    def learn(self, lesson: Lesson) -> tuple[Local, Verdict]:
+        """Adds one visit, if the visits held back do not speak against it."""
+        nth = sum(its.label == lesson.label for its in self.lessons)
+        learned = added(self.learned, lesson)
+        head, grown = self._head_of_learned(), self._headed(learned)
+        before, after = self.judge(head), self.judge(grown)
+        if len(self.held) >= HELD_LEAST:
+            least = self.best.right - max(1, int(FORGIVEN * len(self.held)))
+            if after.right < least or after.loss > self.best.loss + SLACK:
+                return replace(self, judged=head), Verdict("refused", before, after)
+        if self._is_due(lesson.label, nth) and self._names(head, lesson):
+            held = replace(self._holding(lesson), judged=head)
+            now = held.judge(held._head_of_learned())
+            best = Judged(self.best.right + now.right - before.right, now.loss)
+            return replace(held, best=best), Verdict("held-back", before, after)
+        best = Judged(max(self.best.right, after.right), min(self.best.loss, after.loss))
+        taken = replace(self._taking(lesson, learned), judged=grown)
+        return replace(taken, best=best), Verdict("taken", before, after)
+
+    def restored(
+        self, lessons: Iterable[tuple[Lesson, Rule]], *, taken: int, best: Judged, weighing: Weighing
+    ) -> Local:
+        """As it was when these lessons had been judged so, in this order: nothing is judged again."""
+        learned, everything = self.learned, self.everything
+        held, kept = list(self.held), list(self.lessons)
+        for lesson, rule in lessons:
+            if rule == "refused":
+                continue
+            kept.append(lesson)
+            everything = added(everything, lesson)
+            if rule == "held-back":
+                held.append(lesson)
+            else:
+                learned = added(learned, lesson)
+        return replace(
+            self,
+            learned=learned,
+            everything=everything,
+            held=tuple(held),
+            exam=Visits.of(self.tree, held) if held else None,
+            lessons=tuple(kept),
+            taken=taken,
+            best=best,
+            weighing=weighing,
+            judged=None,
+        )
+
+    def forgotten(self, key: str) -> Local:
+        """Without the lesson of this name, exactly: the sums are what they were before it. Unchanged where there is none."""
+        its = next((lesson for lesson in self.lessons if lesson.key == key), None)
+        if its is None:
+            return self
+        one = added(Sums.empty(self.everything.space, self.everything.dimension, ()), its)
+        held = tuple(lesson for lesson in self.held if lesson is not its)
+        was_held = len(held) < len(self.held)
+        without = replace(
+            self,
+            everything=_subtracted(self.everything, one),
+            learned=self.learned if was_held else _subtracted(self.learned, one),
+            held=held,
+            exam=Visits.of(self.tree, held) if held else None,
+            lessons=tuple(lesson for lesson in self.lessons if lesson is not its),
+            taken=self.taken + 1,
+            judged=None,
+        )
+        # No head that is left need be as good as the best one was: those that come are measured against what there is.
+        return replace(
+            without, best=without.judge(without._head_of_learned()) if held else Judged(0, math.inf)
+        )
+
+    def grown(self, tree: Taxonomy) -> Local:
+        """Over a tree that has more species at its end."""
+        return replace(self, tree=tree, exam=Visits.of(tree, self.held) if self.held else None, judged=None)
+
+    def judge(self, head: LocalHead) -> Judged:
+        """A head on the visits held back."""
+        if self.exam is None:
+            return NOTHING_JUDGED
+        species = head.answers(self.exam)
+        sure = truths(self.tree, species, [its.label for its in self.held])
+        return Judged(sum(best for _, best in sure), float(-np.mean(np.log([p + FAINTEST for p, _ in sure]))))
+
+    def head(self) -> LocalHead:
+        """What is served: of all visits taken."""
+        return self._headed(self.everything)
+
+    def calibrated(self) -> Local:
+        """With the share and the temperature that fit the visits taken best.
+
+        Each is asked about by a head that has forgotten it, exactly: sums subtract. Fewer than `CALIBRATED_FROM` change nothing.
+        """
+        asked = self.left_out()
+        if len(asked) < CALIBRATED_FROM:
+            return self
+        labels = max(len(site) for site, _, _ in asked)
+        site, known = (np.full((len(asked), labels), np.log(FAINTEST)) for _ in range(2))
+        for row, its in enumerate(asked):
+            site[row, : len(its[0])], known[row, : len(its[1])] = its[0], its[1]
+        right = np.array([truth for _, _, truth in asked], np.intp)
+
+        def fitted(share: float) -> tuple[float, Weighing]:
+            logits = (site + share * known).astype(np.float32)
+            weighing = Weighing(share, max(LEAST_TEMPERATURE, fit_temperature(logits, right)))
+            sure = softmax(logits / weighing.temperature)[np.arange(len(right)), right]
+            return float(np.log(sure + FAINTEST).mean()), weighing
+
+        _, best = max(map(fitted, GENERAL_SHARES), key=lambda its: its[0])
+        return replace(self, weighing=best)
+
+    def left_out(self) -> list[tuple[Floats64, Floats64, int]]:
+        """Of the last `CALIBRATED_ON` visits: what heads that have forgotten them say (`LocalHead.witnesses`), and the truth."""
+        asked = []
+        for lesson in self.lessons[-CALIBRATED_ON:]:
+            nothing = Sums.empty(self.everything.space, self.everything.dimension, ())
+            without = _subtracted(self.everything, added(nothing, lesson))
+            if without.counts[without.labels.index(lesson.label)]:
+                head = self._headed(without)
+                site, known = head.witnesses(Visits.of(self.tree, [lesson]))
+                asked.append((site[0], known[0], head.labels.index(lesson.label)))
+        return asked
+
+    def _is_due(self, label: str, nth: int) -> bool:
+        """Whether of a label's visits, of which this is the `nth`, fewer are held back than are to be."""
+        return sum(its.label == label for its in self.held) < (nth - HELD_AT) // HELD_OF + 1
+
+    def _names(self, head: LocalHead, lesson: Lesson) -> bool:
+        species = head.answers(Visits.of(self.tree, [lesson]))
+        return truths(self.tree, species, [lesson.label])[0][1]
+
+    def _taking(self, lesson: Lesson, learned: Sums) -> Local:
+        return replace(
+            self,
+            learned=learned,
+            everything=added(self.everything, lesson),
+            lessons=(*self.lessons, lesson),
+            taken=self.taken + 1,
+        )
+
+    def _holding(self, lesson: Lesson) -> Local:
+        held = (*self.held, lesson)
+        return replace(
+            self,
+            everything=added(self.everything, lesson),
+            held=held,
+            exam=Visits.of(self.tree, held),
+            lessons=(*self.lessons, lesson),
+            taken=self.taken + 1,
+        )
+
+    def _headed(self, sums: Sums) -> LocalHead:
+        unseen = self._unseen(label for label, count in zip(sums.labels, sums.counts, strict=True) if count)
+        return LocalHead.of(self.tree, sums, unseen, self.weighing, self.background)
+
+    def _head_of_learned(self) -> LocalHead:
+        """Solved anew only where its sums have changed."""
+        if self.judged is None:
+            return self._headed(self.learned)
+        return replace(self.judged, unseen=self._unseen(self.judged.labels), weighing=self.weighing)
+
+    def _unseen(self, labels: Iterable[str]) -> float:
+        solved = set(labels)
+        visits = Counter(lesson.label for lesson in self.lessons if lesson.label in solved)
+        once = sum(count == 1 for count in visits.values())
+        return (once + 0.5) / (visits.total() + 1)
+
+
+def added(sums: Sums, lesson: Lesson) -> Sums:
+    """The sums with one visit more, and a column for its label where they had none."""
+    if lesson.label not in sums.labels:
+        sums = sums.with_labels((*sums.labels, lesson.label))
+    return sums.add(lesson.vectors, np.full(len(lesson.vectors), sums.labels.index(lesson.label)))
+
+
+def _subtracted(sums: Sums, one: Sums) -> Sums:
+    return sums.subtract(one.with_labels(sums.labels))

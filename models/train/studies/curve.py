@@ -1,0 +1,170 @@
+"""Accuracy against forwarding: ``python -m models.train.studies.curve``, from the zoo's heads and held-out features.
+
+A stream that wants a family asks the cloud only in doubt. This draws what that costs and saves (`models.evaluation.forwarding`): for
+every miner how right the families are against the share of events that reach the cloud, and where the cascade's own rule
+lies. Twice: as released, where edge and cloud know the same and the cloud reads 256 bytes of the edge's 1280 numbers;
+and with an edge from before a quarter of the families was learned, which is what asking is for.
+
+Printed: a Markdown table a split. Written: ``docs/pictures/forwarding.svg`` (needs matplotlib).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.answering.cascade import RISK_MARGIN, Situation, decide
+from models.evaluation.forwarding import MINERS, Curve, cheapest, curve, right
+from models.evaluation.plots import draw_forwarding
+from models.heads.linear import Floats, components
+from models.heads.pooled import pooled, tempered
+from models.heads.solve import discriminants
+from models.labels.calibration import answer
+from models.labels.scores import Scores, softmax
+from models.labels.taxonomy import KINGDOMS, Taxonomy, load_taxonomy, roll_up
+from models.shipped import Zoo, feature_head, frame_head, load_zoo, projection, shipped_sums
+from models.train.lite0.events import TIMES, add_views, imagined
+from models.train.lite0.heads import BUILD, TREE_SHARES, Labelled, load, make_tree_heads, together, tree_start
+from models.train.lite0.measure import families, fit_temperatures
+from models.train.pictures.data import Pack, open_pack
+from pipeline.messages import Rank, Tier
+from pipeline.sums.sums import Sums
+
+PICTURE = Path(__file__).parents[3] / "docs" / "pictures" / "forwarding.svg"
+KINDS = {"wild256-whole": "wild256, photos", "wild64": "wild64, 64x64 pictures"}
+# How near to the cloud alone an answer has to stay.
+WITHIN = 0.005
+# The edge of before knew three quarters of the families.
+UNLEARNED_SHARE = 0.25
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Events:
+    """Held-out events as both tiers answered them: species (n, s) each, true families and whether a person raised (n,)."""
+
+    edge: Floats
+    cloud: Floats
+    truths: NDArray[np.intp]
+    person: NDArray[np.bool_]
+
+
+def as_released(tree: Taxonomy, zoo: Zoo, photos: Labelled) -> Events:
+    """What the zoo's heads answer."""
+    manifest, grown, far = zoo.manifest("lite0"), zoo.base().grown(), zoo.base().head()
+    frame = frame_head(manifest)
+    near = grown.witnesses(feature_head(manifest, tree, frame.evidence), grown.calibration.edge)
+    vectors = projection(manifest).bytes(photos.feature)
+    return Events(
+        np.stack([near.species(x, vector) for x, vector in zip(photos.feature, vectors, strict=True)]),
+        np.stack([far.species(components(vector, far.dimension), vector) for vector in vectors]),
+        tree.family_of[photos.species],
+        frame.judge(photos.feature)[1] >= frame.person_threshold,
+    )
+
+
+class EdgeOfBefore:
+    """The release's recipe on three quarters of the families: what an edge knows before it is pushed the newest model."""
+
+    def __init__(self, tree: Taxonomy, zoo: Zoo, packs: Mapping[str, Pack]) -> None:
+        with np.load(BUILD / "classifier.npz") as file:
+            imagenet = tree_start(tree, file["weights"], file["bias"])
+        sets = {kind: load(tree, packs, kind, "train", share) for kind, share in TREE_SHARES.items()}
+        known = _known_families(tree, sets)
+        data = {kind: views.chosen(known[tree.family_of[views.species]]) for kind, views in sets.items()}
+        held = load(tree, packs, "wild256-whole", "val")
+        held = held.chosen(known[tree.family_of[held.species]])
+        manifest = zoo.manifest("lite0")
+        self._tree, self._projection = tree, projection(manifest)
+        self._heads = make_tree_heads(tree, imagenet, together(list(data.values())), held)
+        sums = shipped_sums(manifest)
+        seen = Sums.empty(sums.space, sums.dimension, sums.labels)
+        for kind, views in data.items():
+            vectors = self._projection.bytes(views.feature)
+            seen = add_views(seen, vectors, views.species, TIMES.get(kind, 1))
+        of_vectors = zoo.base().tuned.evidence.weights
+        self._solved = discriminants(seen.merge(imagined(seen, tree, of_vectors)))
+        self._temperatures = fit_temperatures(tree, self._pooled(held.feature), held.species)
+
+    def species(self, feature: Floats) -> Floats:
+        """Features (n, 1280) -> (n, species)."""
+        return tempered(self._tree, self._pooled(feature), self._temperatures)
+
+    def _pooled(self, feature: Floats) -> Floats:
+        solved = softmax(self._solved.logits(self._projection.bytes(feature)))
+        return pooled(self._tree, self._heads.species(self._tree, feature), solved)
+
+
+def _known_families(tree: Taxonomy, sets: Mapping[str, Labelled]) -> NDArray[np.bool_]:
+    """Which families an edge of before knows, (families,): of those with photos, all but a quarter; never the leaves."""
+    shown = np.unique(np.concatenate([tree.family_of[views.species] for views in sets.values()]))
+    shown = shown[[tree.families[at] not in KINGDOMS for at in shown.tolist()]]
+    known = np.ones(len(tree.families), np.bool_)
+    known[np.random.default_rng(0).permutation(shown)[: round(UNLEARNED_SHARE * len(shown))]] = False
+    return known
+
+
+def by_the_rule(tree: Taxonomy, thresholds: Mapping[str, float], events: Events) -> NDArray[np.bool_]:
+    """Which events the cascade forwards where a family is wanted, (n,)."""
+    forwarded = []
+    for species, person in zip(events.edge, events.person.tolist(), strict=True):
+        family, kingdom = roll_up(tree, Scores("species", tree.species, species))
+        found = answer(tree, (family, kingdom), thresholds)
+        situation = Situation(
+            Tier.EDGE, Rank.FAMILY, found.path, found.probability, family.margin, person_raised=person
+        )
+        forwarded.append(decide(situation).forward)
+    return np.array(forwarded, np.bool_)
+
+
+def told(tree: Taxonomy, zoo: Zoo, events: Events) -> tuple[Mapping[str, Curve], tuple[float, float], str]:
+    """Curves by miner, the rule's point (share, accuracy), and both as a Markdown table."""
+    edge, cloud = families(tree, events.edge), families(tree, events.cloud)
+    near, far = right(edge, events.truths), right(cloud, events.truths)
+    lines = {name: curve(miner(edge), near, far) for name, miner in MINERS.items()}
+    forwarded = by_the_rule(tree, zoo.thresholds(), events)
+    point = float(forwarded.mean()), float(np.where(forwarded, far, near).mean())
+    shares = (0.0, 0.1, 0.25, 0.5, 1.0)
+    text = f"| forwarded by | {' | '.join(f'{share:.0%}' for share in shares)} | within {WITHIN:.1%} of the cloud at |\n"
+    text += "| --- |" + " ---: |" * (len(shares) + 1) + "\n"
+    for name, line in lines.items():
+        at = [line.accuracy[round(share * len(near))] for share in shares]
+        least = line.share[cheapest(line, WITHIN)]
+        text += f"| {name} | {' | '.join(f'{accuracy:.1%}' for accuracy in at)} | {least:.1%} |\n"
+    text += f"\nThe cascade's rule (margin below {RISK_MARGIN}): {point[0]:.1%} forwarded, {point[1]:.1%} right.\n"
+    return lines, point, text
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument(
+        "--split", choices=("val", "test"), default="test", help="val to choose by, test to tell"
+    )
+    given = options.parse_args()
+    tree, zoo = load_taxonomy(), load_zoo()
+    packs = {name: open_pack(name) for name in ("wild256", "wild64")}
+    before = EdgeOfBefore(tree, zoo, packs)
+    panels = {}
+    for kind, name in KINDS.items():
+        photos = load(tree, packs, kind, given.split)
+        released = as_released(tree, zoo, photos)
+        behind = replace(released, edge=before.species(photos.feature))
+        for title, events in ((f"{name}: as released", released), (f"{name}: an edge of before", behind)):
+            lines, point, text = told(tree, zoo, events)
+            sys.stdout.write(
+                f"\n**{title}** ({len(events.truths)} events of the {given.split} split)\n\n{text}"
+            )
+            panels[title] = lines, point
+    if given.split == "test":
+        draw_forwarding(panels, PICTURE)
+
+
+if __name__ == "__main__":
+    main()

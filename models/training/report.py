@@ -1,0 +1,222 @@
+"""What a training did, in figures: before and after, by rank, class, label and site, and what speaks against a release. Pure.
+
+Example::
+
+    before, after = figures(tree, old_species, truths), figures(grown, new_species, truths)
+    complaints(before, after, LIMITS)   # ("golden set: Felidae 91.2% -> 84.0% of 150",)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from models.heads.linear import Floats
+from models.heads.pooled import sums_over
+from models.labels.taxonomy import KINGDOMS, RANKS, Taxonomy
+
+PERSON: Final = "person"
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What a release may cost. A class is large from so many golden photos or held-out events on."""
+
+    rank: float = 0.01
+    """Of all photos at any rank: twice what chance moves among a thousand."""
+    large: int = 25
+    large_class: float = 0.05
+    person: float = 0.01
+    held_out: float = 0.05
+    """Of held-out events at any rank, but one event at least."""
+
+
+class Share(msgspec.Struct, frozen=True):
+    """So many of so many are right."""
+
+    right: int
+    of: int
+
+    @property
+    def rate(self) -> float:
+        """0 where there are none."""
+        return self.right / self.of if self.of else 0.0
+
+    def __str__(self) -> str:
+        return f"{100 * self.rate:.1f}% of {self.of:,}"
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """Of some photos, how many are named right: at each rank, by label and family; `persons` is their recall.
+
+    `labels` counts each photo once, at the rank of its label.
+    """
+
+    ranks: dict[str, Share]
+    classes: dict[str, Share]
+    persons: Share
+    labels: Share
+
+
+class OfSite(msgspec.Struct, frozen=True):
+    """One site: events that taught, and its held-out events, named right by the serving model and by the new one.
+
+    `spoils`: why it was left out, if it was.
+    """
+
+    events: int
+    before: Share
+    after: Share
+    spoils: str = ""
+
+
+class TrainingReport(msgspec.Struct, frozen=True):
+    """A training's outcome. `refused` says what speaks against it: empty for a release."""
+
+    title: str
+    serving: str
+    trigger: str
+    events: dict[str, int]
+    golden_before: Figures
+    golden_after: Figures
+    held_before: Figures
+    held_after: Figures
+    sites: dict[str, OfSite]
+    new_labels: tuple[str, ...]
+    few: dict[str, int]
+    calibration: dict[str, float]
+    refused: tuple[str, ...] = ()
+
+    @property
+    def flat(self) -> dict[str, float]:
+        """Rates by name, for a lineage: ``golden.species.after``."""
+        return {
+            f"{where}.{rank}.{when}": round(share.rate, 4)
+            for where, both in (
+                ("golden", (self.golden_before, self.golden_after)),
+                ("held-out", (self.held_before, self.held_after)),
+            )
+            for when, its in zip(("before", "after"), both, strict=True)
+            for rank, share in (*its.ranks.items(), ("persons", its.persons))
+            if share.of
+        }
+
+
+def truth_at(tree: Taxonomy, label: str, rank: str) -> str | None:
+    """What a label is at a rank; None where it does not reach it. The leaves `person` and `other` reach all."""
+    path, depth = tree.path(label), RANKS.index(rank)
+    if len(path) == 1 and label in tree.species:
+        return label
+    return path[depth] if depth < len(path) else None
+
+
+def likeliest(tree: Taxonomy, species: Floats) -> dict[str, list[str]]:
+    """Probabilities (n, s) over a tree's species -> by rank the likeliest label of each."""
+    families = sums_over(species.astype(np.float64), tree.family_of, len(tree.families))
+    kingdoms = sums_over(families, tree.kingdom_of, len(KINGDOMS))
+    return {
+        "kingdom": [KINGDOMS[at] for at in kingdoms.argmax(1).tolist()],
+        "family": [tree.families[at] for at in families.argmax(1).tolist()],
+        "species": [tree.species[at] for at in species.argmax(1).tolist()],
+    }
+
+
+def figures(
+    tree: Taxonomy, species: Floats, labels: Sequence[str], truths_in: Taxonomy | None = None
+) -> Figures:
+    """How probabilities (n, s) over a tree do on labels (n) of any rank.
+
+    `truths_in` is the tree that knows all labels, where `tree` is one that had not grown yet: it names those wrong.
+    """
+    known = truths_in or tree
+    said = likeliest(tree, species) if labels else {rank: [] for rank in RANKS}
+    ranks: dict[str, Share] = {}
+    by_class: dict[str, list[bool]] = {}
+    for rank in RANKS:
+        pairs = [
+            (truth, truth == answer)
+            for label, answer in zip(labels, said[rank], strict=True)
+            if (truth := truth_at(known, label, rank)) is not None
+        ]
+        ranks[rank] = Share(sum(right for _, right in pairs), len(pairs))
+        if rank != "kingdom":
+            for truth, right in pairs:
+                by_class.setdefault(truth, []).append(right)
+    persons = [
+        answer == PERSON for label, answer in zip(labels, said["kingdom"], strict=True) if label == PERSON
+    ]
+    classes = {
+        name: Share(sum(rights), len(rights))
+        for name, rights in sorted(by_class.items())
+        if name not in KINGDOMS
+    }
+    at_label = [said[_rank(known, label)][at] == label for at, label in enumerate(labels)]
+    return Figures(ranks, classes, Share(sum(persons), len(persons)), Share(sum(at_label), len(at_label)))
+
+
+def _rank(tree: Taxonomy, label: str) -> str:
+    return "species" if label in tree.species else tree.rank(label)
+
+
+def complaints(where: str, before: Figures, after: Figures, limits: Limits) -> Iterator[str]:
+    """What was lost on the golden set beyond the limits."""
+    for rank in RANKS:
+        yield from _lost(f"{where}, {rank}", before.ranks[rank], after.ranks[rank], limits.rank)
+    yield from _lost(f"{where}, persons", before.persons, after.persons, limits.person)
+    for name, its in before.classes.items():
+        if its.of >= limits.large:
+            yield from _lost(f"{where}, {name}", its, after.classes[name], limits.large_class)
+
+
+def held_complaints(before: Figures, after: Figures, limits: Limits) -> Iterator[str]:
+    """What was lost on held-out events beyond the limits: they are few, so one event is always forgiven."""
+    for rank in RANKS:
+        its = before.ranks[rank]
+        if its.of:
+            yield from _lost(
+                f"held-out events, {rank}", its, after.ranks[rank], max(limits.held_out, 1 / its.of)
+            )
+
+
+def _lost(what: str, before: Share, after: Share, margin: float) -> Iterator[str]:
+    if before.rate - after.rate > margin + 1e-9:
+        yield f"{what}: {100 * before.rate:.1f}% -> {after}, more than {100 * margin:.1f} points lost"
+
+
+def render(report: TrainingReport) -> str:
+    """The report as Markdown: a release's card, or why there is none."""
+    return "\n".join(_lines(report)) + "\n"
+
+
+def _lines(its: TrainingReport) -> Iterator[str]:
+    yield f"# {its.title}" + (" (refused)" if its.refused else "")
+    yield ""
+    yield f"Learned from {sum(its.events.values()):,} labelled events; served before: {its.serving}. Trigger: {its.trigger}."
+    for line in its.refused:
+        yield f"* refused: {line}"
+    yield from ("", "| | before | after |", "| --- | ---: | ---: |")
+    for where, before, after in (
+        ("golden set", its.golden_before, its.golden_after),
+        ("held-out events", its.held_before, its.held_after),
+    ):
+        for name, one, other in (
+            *((rank, before.ranks[rank], after.ranks[rank]) for rank in RANKS),
+            ("persons", before.persons, after.persons),
+        ):
+            if one.of:
+                yield f"| {where}, {name} | {one} | {other} |"
+    for label in its.new_labels:
+        if after_share := its.held_after.classes.get(label):
+            yield f"| held-out events, {label} (new) | {its.held_before.classes[label]} | {after_share} |"
+    yield from (
+        "",
+        "| site | events | held-out right before | after | |",
+        "| --- | ---: | ---: | ---: | --- |",
+    )
+    for site, of in its.sites.items():
+        yield f"| {site} | {of.events:,} | {of.before} | {of.after} | {of.spoils and 'left out: ' + of.spoils} |"
+    if its.few:
+        waiting = ", ".join(f"{label} ({count})" for label, count in its.few.items())
+        yield from ("", f"Labels with too few events to be answered yet: {waiting}.")

@@ -1,0 +1,242 @@
+"""Pictures from bytes and back, with limits: nothing is decoded before its header has said how large it will be.
+
+The first thing that touches what a camera sent. A picture that is refused raises `ImageRefused`, whose reason goes to
+the rejected topic; a picture that passes is BGR, three channels, upright, whatever it was (grey, alpha, CMYK, rotated
+by EXIF). A truncated JPEG is refused: OpenCV would paint the missing part grey and say nothing.
+
+Example::
+
+    header = inspect(data)                # Header(format="jpeg", width=4000, height=3000, orientation=1)
+    small = decode(data, at_least_px=64)  # (375, 500, 3): decoded at an eighth, in an eighth of the time
+    full = decode(data)                   # (3000, 4000, 3)
+
+The way through::
+
+    bytes -> inspect (size, format, end marker) -> decode (reduced where asked) -> Box -> crop -> encode_jpeg -> bytes
+
+Sources: JPEG is ITU-T T.81 (markers, annex B), its EXIF orientation JEITA CP-3451 (tag 0x0112), PNG is RFC 2083.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from models.vision.boxes import crop as crop
+from pipeline.errors import Rejected
+
+Picture = NDArray[np.uint8]
+
+MAX_BYTES = 16 * 1024 * 1024  # the frame limit of the topics
+MAX_PIXELS = 50_000_000  # the largest consumer cameras; decoded, it takes 150 MB for a moment
+MIN_SIDE_PX = 16  # below that nothing can be recognised
+
+_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+_PNG_END = b"IEND\xaeB`\x82"
+# Start-of-frame markers: all of C0 to CF but DHT (C4), JPG (C8) and DAC (CC).
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
+_REDUCTIONS = (
+    (8, cv2.IMREAD_REDUCED_COLOR_8),
+    (4, cv2.IMREAD_REDUCED_COLOR_4),
+    (2, cv2.IMREAD_REDUCED_COLOR_2),
+    (1, cv2.IMREAD_COLOR),
+)
+
+Reason = Literal[
+    "image-empty",
+    "image-too-large",
+    "image-unknown-format",
+    "image-truncated",
+    "image-damaged",
+    "image-too-small",
+    "image-too-many-pixels",
+]
+
+
+class ImageRefused(Rejected):
+    """This picture is refused; `reason` is one of `Reason`."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(reason, message)
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a picture says about itself. Width and height are as stored, before `orientation` (EXIF, 1 to 8)."""
+
+    format: Literal["jpeg", "png"]
+    width: int
+    height: int
+    channels: int
+    orientation: int = 1
+
+    @property
+    def pixels(self) -> int:
+        return self.width * self.height
+
+
+def inspect(data: bytes) -> Header:
+    """Reads the header and checks every limit. Raises `ImageRefused`; decodes nothing."""
+    if not data:
+        raise ImageRefused("image-empty", "the frame has 0 bytes; the camera sent nothing")
+    if len(data) > MAX_BYTES:
+        raise ImageRefused(
+            "image-too-large",
+            f"the frame has {len(data):,} bytes, the limit is {MAX_BYTES:,}; lower the camera's resolution or quality",
+        )
+    if data.startswith(_JPEG_START):
+        header = _jpeg_header(data)
+    elif data.startswith(_PNG_START):
+        header = _png_header(data)
+    else:
+        raise ImageRefused(
+            "image-unknown-format",
+            f"the frame is neither JPEG nor PNG (it starts with {data[:4].hex(' ')}); send one of these",
+        )
+    if header.pixels > MAX_PIXELS:
+        raise ImageRefused(
+            "image-too-many-pixels",
+            f"the picture says {header.width}x{header.height}, the limit is {MAX_PIXELS:,} pixels; send a smaller one",
+        )
+    if min(header.width, header.height) < MIN_SIDE_PX:
+        raise ImageRefused(
+            "image-too-small",
+            f"the picture is {header.width}x{header.height}; each side needs at least {MIN_SIDE_PX} pixels",
+        )
+    return header
+
+
+def _jpeg_header(data: bytes) -> Header:
+    """Walks the marker segments up to the frame header."""
+    at, orientation = 2, 1
+    while at + 4 <= len(data):
+        if data[at] != 0xFF:
+            raise ImageRefused(
+                "image-damaged", f"the JPEG has no marker at byte {at}; it was damaged on its way"
+            )
+        marker = data[at + 1]
+        if marker == 0xFF:  # fill byte
+            at += 1
+            continue
+        if marker == 0x01 or 0xD0 <= marker <= 0xD8:  # stand-alone markers
+            at += 2
+            continue
+        if marker in (0xD9, 0xDA):
+            raise ImageRefused("image-damaged", "the JPEG has no frame header; it was damaged on its way")
+        (length,) = struct.unpack_from(">H", data, at + 2)
+        if length < 2:
+            raise ImageRefused("image-damaged", f"the JPEG has an empty segment at byte {at}")
+        body = data[at + 4 : at + 2 + length]
+        if marker == 0xE1 and body.startswith(b"Exif\0\0"):
+            orientation = _exif_orientation(body[6:])
+        if marker in _JPEG_FRAMES:
+            if len(body) < 6:
+                break
+            _, height, width, channels = struct.unpack_from(">BHHB", body)
+            # Anywhere after the frame header: cameras append padding, previews, even films to the end marker.
+            if data.find(_JPEG_END, at) < 0:
+                break
+            return Header("jpeg", width, height, channels, orientation)
+        at += 2 + length
+    raise ImageRefused(
+        "image-truncated", f"the JPEG ends after {len(data):,} bytes, before its end marker; send it again"
+    )
+
+
+def _exif_orientation(tiff: bytes) -> int:
+    """The orientation tag of the first directory; 1 (upright) where it is absent or makes no sense."""
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
+    if order is None or len(tiff) < 10:
+        return 1
+    (directory,) = struct.unpack_from(order + "I", tiff, 4)
+    if directory + 2 > len(tiff):
+        return 1
+    (count,) = struct.unpack_from(order + "H", tiff, directory)
+    for entry in range(directory + 2, min(directory + 2 + 12 * count, len(tiff) - 11), 12):
+        tag, kind = struct.unpack_from(order + "HH", tiff, entry)
+        if tag == 0x0112 and kind == 3:
+            (value,) = struct.unpack_from(order + "H", tiff, entry + 8)
+            return value if 1 <= value <= 8 else 1
+    return 1
+
+
+def _png_header(data: bytes) -> Header:
+    if len(data) < 33 or data[12:16] != b"IHDR":
+        raise ImageRefused(
+            "image-truncated", f"the PNG ends after {len(data)} bytes, within its header; send it again"
+        )
+    width, height, _, colour = struct.unpack_from(">IIBB", data, 16)
+    if colour not in _PNG_CHANNELS:
+        raise ImageRefused("image-damaged", f"the PNG names colour type {colour}, which does not exist")
+    if data.rfind(_PNG_END) < 0:
+        raise ImageRefused(
+            "image-truncated", f"the PNG ends after {len(data):,} bytes, before its end; send it again"
+        )
+    return Header("png", width, height, _PNG_CHANNELS[colour])
+
+
+def decode(data: bytes, at_least_px: int | None = None) -> Picture:
+    """Bytes -> BGR uint8 (height, width, 3), upright. Raises `ImageRefused`.
+
+    With `at_least_px` a JPEG is decoded at 1/8, 1/4 or 1/2, the smallest whose short side still has so many pixels:
+    the decoder skips the work, which is most of it. Alpha is dropped, grey and CMYK become BGR.
+    """
+    header = inspect(data)
+    short = min(header.width, header.height)
+    flag = next(flag for by, flag in _REDUCTIONS if by == 1 or (at_least_px and short // by >= at_least_px))
+    try:
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+    except cv2.error as error:
+        raise ImageRefused(
+            "image-damaged", f"the {header.format.upper()} does not decode: {error.err}"
+        ) from error
+    if picture is None:
+        raise ImageRefused(
+            "image-damaged",
+            f"the {header.format.upper()} of {header.width}x{header.height} does not decode; it was damaged on its way",
+        )
+    return picture.astype(np.uint8, copy=False)
+
+
+def shrink(picture: Picture, longest_px: int) -> Picture:
+    """Brings the longer side down to `longest_px` by area averaging; never enlarges."""
+    height, width = picture.shape[:2]
+    scale = longest_px / max(height, width)
+    if scale >= 1:
+        return picture
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+
+
+def pad(picture: Picture, least_px: int = MIN_SIDE_PX) -> Picture:
+    """Brings a short side up to `least_px` by repeating the border: a crop of a very thin frame is a picture as well."""
+    high, wide = (max(0, least_px - side) for side in picture.shape[:2])
+    if not high and not wide:
+        return picture
+    return cv2.copyMakeBorder(picture, 0, high, 0, wide, cv2.BORDER_REPLICATE).astype(np.uint8, copy=False)
+
+
+def encode_jpeg(picture: Picture, quality: int = 85) -> bytes:
+    """BGR -> JPEG. At quality 85 a 256-pixel crop takes some 15 kB and loses no accuracy."""
+    return _encode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
+
+
+def encode_png(picture: Picture) -> bytes:
+    """BGR -> PNG, lossless."""
+    return _encode(".png", picture, [])
+
+
+def _encode(suffix: str, picture: Picture, parameters: list[int]) -> bytes:
+    done, data = cv2.imencode(suffix, picture, parameters)
+    if not done:
+        raise ImageRefused(
+            "image-damaged", f"a picture of shape {picture.shape} cannot be encoded as {suffix}"
+        )
+    return data.tobytes()

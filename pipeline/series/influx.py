@@ -1,0 +1,82 @@
+"""The time-series store of production: InfluxDB 2, through its own client. The only file that imports it.
+
+`timeseries.Writer` calls it from its thread; the client's own batching, which drops silently, is not used. InfluxDB's
+answers become our errors: 400, 413 and 422 say that a point is bad (`Rejected`; the writer finds which), 401, 403 and
+404 that token, organisation or bucket are (`Stop`), everything else that it is away or busy (`Retry`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import urllib3
+from influxdb_client import InfluxDBClient, WritePrecision
+from influxdb_client import Point as Line
+from influxdb_client.client.write_api import SYNCHRONOUS
+from influxdb_client.rest import ApiException
+
+from pipeline.errors import Rejected, Retry, Stop
+from pipeline.series.points import Point
+from pipeline.settings.settings import InfluxSettings
+
+TIMEOUT_MS: Final = 5_000
+_BAD_POINT: Final = frozenset({400, 413, 422})
+_BAD_SETTINGS: Final = frozenset({401, 403, 404})
+
+
+class InfluxStore:
+    """Connects when it is first used."""
+
+    def __init__(self, settings: InfluxSettings) -> None:
+        self._settings = settings
+        self._client: Any = None
+
+    def write(self, points: Sequence[Point]) -> None:
+        """Write these points; answered means stored.
+
+        Raises
+        ------
+        Retry, Rejected, Stop
+            As `points.Store`.
+        """
+        settings = self._settings
+        if self._client is None:
+            self._client = InfluxDBClient(
+                url=settings.url, token=settings.token, org=settings.org, timeout=TIMEOUT_MS, retries=False
+            )
+        try:
+            self._client.write_api(write_options=SYNCHRONOUS).write(
+                bucket=settings.bucket,
+                org=settings.org,
+                record=[line(point) for point in points],
+                write_precision=WritePrecision.MS,
+            )
+        except ApiException as error:
+            said = f"InfluxDB at {settings.url}: {error.status} {error.reason}: {_message(error)}"
+            if error.status in _BAD_POINT:
+                raise Rejected("influx-refused", said) from error
+            if error.status in _BAD_SETTINGS:
+                raise Stop(f"{said}. Check token, org and bucket in the settings") from error
+            raise Retry(said) from error
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise Retry(f"InfluxDB at {settings.url}: {error}") from error
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+
+def line(point: Point) -> str:
+    """The point in line protocol, escaped; empty tags are left out, as InfluxDB demands."""
+    made = Line(point.measurement)
+    for name, text in point.tags.items():
+        made.tag(name, text.replace("\n", " "))
+    for name, value in point.fields.items():
+        made.field(name, value)
+    return str(made.time(round(point.time_s * 1000), WritePrecision.MS).to_line_protocol())
+
+
+def _message(error: ApiException) -> str:
+    return str(error.body or "")[:300]

@@ -1,0 +1,121 @@
+"""What each key of the settings may say by itself, and still cannot be meant.
+
+Types and unknown keys are `pipeline.settings.strict`'s; this is what remains, one function a subject. Each problem is told as
+``key: what is wrong; what to do``, and `Settings.load` puts the file's name before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from zoneinfo import ZoneInfoNotFoundError
+
+from pipeline import topics
+from pipeline.messages import LEVELLED, RANKS, Privacy, Task
+from pipeline.settings.addresses import EMBEDDED, MQTT_PORT, TLS_SCHEME, host_port
+from pipeline.settings.hours import Hours
+from pipeline.settings.keys import Keys
+
+
+def problems(settings: Keys) -> Iterator[str]:
+    """All that cannot be meant, in the order of the file."""
+    yield from _names(settings)
+    yield from _timezone(settings)
+    yield from _addresses(settings)
+    yield from _passwords(settings)
+    yield from _device(settings)
+    yield from _edge_model(settings.edge.model)
+    yield from _streams(settings)
+    yield from _rules(settings)
+
+
+def _names(settings: Keys) -> Iterator[str]:
+    for key, name in (("site", settings.site), *(("device.names", name) for name in settings.device.names)):
+        if not topics.is_name(name):
+            yield f'{key}: "{name}" is no name; use a-z, 0-9, - and _, at most 63, and none of our own words'
+
+
+def _timezone(settings: Keys) -> Iterator[str]:
+    try:
+        _ = settings.zone
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        yield f'timezone: "{settings.timezone}" is not known here; use a name like "Europe/Berlin" or "UTC"'
+
+
+def _addresses(settings: Keys) -> Iterator[str]:
+    if settings.uplink.address == EMBEDDED:
+        yield 'uplink.address: leave it empty ("") to use the site\'s broker'
+    written = [("mqtt", settings.mqtt.address)]
+    written += [("uplink", settings.uplink.address)] if settings.uplink.address else []
+    written += [("kafka", part.strip()) for part in settings.kafka.address.split(",")]
+    for section, address in written:
+        if address != EMBEDDED and not _is_address(address, tls=section != "kafka"):
+            forms = '"embedded" or "host:port"' + ("" if section == "kafka" else ' or "mqtts://host:port"')
+            yield f'{section}.address: "{address}" is no address; use {forms}'
+    uplink = settings.uplink
+    if not uplink.address and (uplink.username or uplink.ca):
+        yield "uplink.address: is empty, so login and certificates are [mqtt]'s; write them there"
+    for section, mqtt in (("mqtt", settings.mqtt), ("uplink", settings.uplink_mqtt)):
+        if mqtt.ca and not mqtt.tls:
+            yield f'{section}.ca: only used with TLS; write the address as "{TLS_SCHEME}host:port"'
+
+
+def _is_address(address: str, *, tls: bool) -> bool:
+    try:
+        host_port(address, MQTT_PORT)
+    except ValueError:
+        return False
+    return tls or not address.startswith(TLS_SCHEME)
+
+
+def _passwords(settings: Keys) -> Iterator[str]:
+    for section, login in (("mqtt", settings.mqtt), ("uplink", settings.uplink), ("kafka", settings.kafka)):
+        if login.password and not login.username:
+            yield f"{section}.username: a password without a name logs nobody in"
+
+
+def _edge_model(title: str) -> Iterator[str]:
+    name, _, version = title.partition("@")
+    if title and not (topics.is_name(name) and version.isdecimal()):
+        yield f'edge.model: "{title}" is no model; name one and its version, as "mine@2" (`tierwise models list`)'
+
+
+def _device(settings: Keys) -> Iterator[str]:
+    if settings.device.backbone != "off":
+        return
+    if settings.device.send == "vector":
+        yield 'device.send: "vector" is made by the backbone; write backbone = "on", or send = "crop"'
+    if Privacy.USER_PRIVATE in settings.uplink.sealed:
+        yield (
+            'uplink.sealed: the sealed copy of a "user-private" feature is made by the backbone on the device; '
+            'write device.backbone = "on", or leave it out'
+        )
+
+
+def _streams(settings: Keys) -> Iterator[str]:
+    for source, stream in settings.streams.items():
+        where = f'streams."{source}"'
+        if stream.wants not in RANKS[stream.task]:
+            ranks = ", ".join(RANKS[stream.task])
+            yield f'{where}.wants: a {stream.task} stream has no "{stream.wants}"; it has {ranks}'
+        if stream.source and stream.task is not Task.WILDLIFE:
+            yield f"{where}.source: only cameras have one; readings are published over MQTT"
+        if stream.room is not None and topics.NAME.fullmatch(stream.room) is None:
+            yield f'{where}.room: "{stream.room}" is no name; use a-z, 0-9, - and _'
+
+
+def _rules(settings: Keys) -> Iterator[str]:
+    names = [rule.name for rule in settings.rules]
+    for number, rule in enumerate(settings.rules):
+        where = f"rules[{number}] ({rule.name})"
+        if names.count(rule.name) > 1:
+            yield f"{where}: two rules of this name; results name the rule that decided, so give each its own"
+        if not rule.raise_:
+            yield f'{where}.raise: raises nothing; say which kind to which level, as {{ pixels = "user-private" }}'
+        for kind in rule.raise_:
+            if kind not in LEVELLED:
+                yield f"{where}.raise: a {kind} has no level of its own, it follows its event's; raise result or feature"
+        if rule.hours is not None:
+            try:
+                Hours.parse(rule.hours)
+            except ValueError as error:
+                yield f"{where}.hours: {error}"

@@ -1,0 +1,226 @@
+"""What the device agent lets in, and what it says of the rest: all within one commit."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import pytest
+from sample_messages import NOW_S, event, event_id, result, settings
+
+from agents.device.inbox import Admission
+from agents.device.readings import Meter
+from agents.device.store import EDGE, SITE, DeviceStore
+from agents.role import outbox
+from agents.role.telemetry import Metrics
+from models.answering.sightings import Visit
+from models.vision import images
+from pipeline import messages, topics
+from pipeline.clock import HandClock
+from pipeline.delivery import Ingest
+from pipeline.messages import Ack, EventAck, Privacy, Rank, Refusal, Task, Tier
+from pipeline.mqtt import Message
+from pipeline.settings.settings import DeviceSettings, StreamSettings
+from pipeline.spool import Arrival, Spool
+
+FRAME = topics.frame("home", "cam1", "garden")
+READING = topics.reading("home", "room1", "temperature")
+JPEG = images.encode_jpeg(np.full((32, 32, 3), 90, np.uint8))
+
+
+class Inbox(NamedTuple):
+    """A device's inbox with all that belongs to it."""
+
+    spool: Spool
+    store: DeviceStore
+    metrics: Metrics
+    ingest: Ingest
+
+    def receive(self, *received: Message) -> None:
+        self.ingest.received(received)
+
+    def sent(self, hop: str = SITE) -> list[msgspec.Struct]:
+        return [outbox.opened(out) for out in self.spool.outgoing(hop, 100, NOW_S)]
+
+    def refusals(self) -> list[Refusal]:
+        return [told for told in self.sent() if isinstance(told, Refusal)]
+
+    def acks(self) -> list[Ack]:
+        return [told for told in self.sent() if isinstance(told, Ack)]
+
+
+@pytest.fixture
+def inbox(tmp_path: Path) -> Iterator[Inbox]:
+    temperature = StreamSettings(
+        task=Task.OCCUPANCY, wants=Rank.PATTERN, reading=Privacy.EDGE_PRIVATE, unit="Cel"
+    )
+    told = settings(streams={"home/room1/temperature": temperature}, device=DeviceSettings(spool_mib=1))
+    spool = Spool.open(tmp_path / "spool.db", limit_bytes=1 << 20)
+    clock = HandClock(NOW_S)
+    store, metrics = DeviceStore(spool, clock), Metrics()
+    store.open()
+    admission = Admission(told, spool, store, metrics, clock)
+    yield Inbox(spool, store, metrics, Ingest(spool, SITE, admission.admit, admission.committed))
+    spool.close()
+
+
+def test_a_frame_is_stored_and_acknowledged_by_its_digest(inbox: Inbox) -> None:
+    inbox.receive(Message(FRAME, JPEG, False))
+    (item,) = inbox.spool.waiting(10)
+    assert (item.topic, item.payload, item.received_at) == (FRAME, JPEG, NOW_S)
+    assert inbox.acks() == [Ack(ids=(item.id,), topic=FRAME, sha256=hashlib.sha256(JPEG).hexdigest())]
+    assert (
+        inbox.metrics.value("tierwise_events_received_total", stream="home/cam1/garden", channel="frame") == 1
+    )
+
+
+def test_a_reading_keeps_the_id_that_its_publisher_gave_it_and_comes_once(inbox: Inbox) -> None:
+    payload = msgspec.json.encode({"value": 21.5, "unit": "Cel", "id": event_id(7)})
+    inbox.receive(Message(READING, payload, False), Message(READING, payload, False))
+    assert [item.id for item in inbox.spool.waiting(10)] == [event_id(7)]
+    assert [ack.ids for ack in inbox.acks()] == [(event_id(7),)]
+
+
+def test_an_id_that_names_another_event_is_refused_and_not_acknowledged(inbox: Inbox) -> None:
+    reading = b'{"value": %%d, "id": "%s"}' % event_id(1).encode()
+    inbox.receive(Message(READING, reading % 21, False))
+    inbox.receive(Message(READING, reading % 22, False), Message(READING, reading % 21, False))
+    elsewhere = topics.reading("home", "room1", "humidity")
+    inbox.receive(Message(elsewhere, reading % 21, False))
+    assert [(told.reason, told.topic) for told in inbox.refusals()] == [
+        ("id-reused", READING),
+        ("id-reused", elsewhere),
+    ]
+    assert [item.payload for item in inbox.spool.waiting(9)] == [reading % 21]
+    assert {ack.topic for ack in inbox.acks()} == {READING}
+    assert inbox.metrics.value("tierwise_refused_total", reason="id-reused") == 2
+
+
+def test_two_equal_readings_without_ids_are_two_events(inbox: Inbox) -> None:
+    inbox.receive(Message(READING, b"21.5", False), Message(READING, b"21.5", False))
+    assert len({item.id for item in inbox.spool.waiting(10)}) == 2
+    assert len(inbox.acks()) == 2
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload", "retain", "reason"),
+    [
+        (FRAME, b"", False, "image-empty"),
+        (FRAME, b"not a picture", False, "image-unknown-format"),
+        (FRAME, JPEG[:20], False, "image-truncated"),
+        (FRAME, JPEG, True, "retained"),
+        (topics.frame("home", "Käfig", "garden"), JPEG, False, "odd-name"),
+        (topics.frame("home", "cam1", "uplink"), JPEG, False, "odd-name"),
+        (READING, b"21.5", True, "retained"),
+        (READING, b'{"value": 3, "unit": "lx"}', False, "wrong-unit"),
+    ],
+)
+def test_bad_input_is_refused_with_its_reason_and_nothing_is_stored(
+    inbox: Inbox, topic: str, payload: bytes, retain: bool, reason: str
+) -> None:
+    inbox.receive(Message(topic, payload, retain))
+    (told,) = inbox.refusals()
+    assert (told.reason, told.topic, told.size_bytes) == (reason, topic, len(payload))
+    assert told.detail
+    assert inbox.spool.waiting(10) == []
+    assert inbox.metrics.value("tierwise_refused_total", reason=reason) == 1
+
+
+def test_bad_input_holds_up_nothing_beside_it(inbox: Inbox) -> None:
+    inbox.receive(Message(FRAME, b"bad", False), Message(FRAME, JPEG, False), Message(READING, b"x", False))
+    assert [item.payload for item in inbox.spool.waiting(10)] == [JPEG]
+    assert len(inbox.refusals()) == 2
+
+
+def test_a_full_store_refuses_what_is_new_and_says_what_to_do(inbox: Inbox) -> None:
+    inbox.spool.receive([Arrival(FRAME, b"x" * (2 << 20), NOW_S)])
+    inbox.receive(Message(FRAME, JPEG, False))
+    (told,) = inbox.refusals()
+    assert told.reason == "store-full"
+    assert "device.spool_mib" in told.detail
+
+
+def test_an_acknowledgement_of_the_edge_settles_what_waited_for_it(inbox: Inbox) -> None:
+    sent = [event(result(event_id(number))) for number in (1, 2)]
+    with inbox.spool.transaction() as tx:
+        for each in sent:
+            inbox.store.send_event(each, tx)
+    ack = messages.encode(EventAck(ids=(f"{event_id(1)}/1", "of nobody")))
+    inbox.receive(Message(topics.event_ack("home", "cam1"), ack, False))
+    assert inbox.sent(EDGE) == [sent[1]]
+
+
+@pytest.mark.parametrize("privacy", list(Privacy))
+def test_an_answer_of_the_edge_ends_the_wait_for_it(inbox: Inbox, privacy: Privacy) -> None:
+    with inbox.spool.transaction() as tx:
+        inbox.store.await_answer(event(result(event_id())), NOW_S + 10, tx)
+    assert [late.result.event for late in inbox.store.overdue(NOW_S + 10)] == [event_id()]
+    told = result(event_id(), tier=Tier.EDGE, revision=2, privacy=privacy)
+    inbox.receive(Message(topics.result("home", "cam1", Tier.EDGE, privacy), messages.encode(told), False))
+    assert inbox.store.overdue(NOW_S + 10) == []
+
+
+@pytest.mark.parametrize(
+    "topic", [topics.event_ack("home", "cam1"), topics.result("home", "cam1", Tier.EDGE, Privacy.PUBLIC)]
+)
+def test_an_agents_message_that_is_not_understood_is_counted_and_told_to_nobody(
+    inbox: Inbox, topic: str
+) -> None:
+    inbox.receive(Message(topic, b"\xff\xff", False))
+    assert inbox.sent() == []
+    assert inbox.metrics.value("tierwise_refused_total", reason="malformed") == 1
+
+
+def test_a_topic_of_another_form_is_let_pass_by(inbox: Inbox) -> None:
+    inbox.receive(Message("elsewhere", b"x", False))
+    assert inbox.sent() == []
+    assert inbox.spool.waiting(10) == []
+
+
+def test_a_user_private_answer_goes_to_its_user_and_not_to_the_edge(inbox: Inbox) -> None:
+    told = result(event_id(), privacy=Privacy.USER_PRIVATE)
+    with inbox.spool.transaction() as tx:
+        inbox.store.send_result(told, tx)
+        inbox.store.send_event(event(told), tx)
+    assert [out.topic for out in inbox.spool.outgoing(SITE, 10, NOW_S)] == [
+        topics.result("home", "cam1", Tier.DEVICE, Privacy.USER_PRIVATE)
+    ]
+    assert inbox.spool.backlog(EDGE) == 0
+
+
+def test_each_start_has_a_higher_number_than_the_one_before(inbox: Inbox) -> None:
+    assert inbox.store.open() < inbox.store.open()
+
+
+def test_a_sensor_takes_no_frames(inbox: Inbox) -> None:
+    inbox.receive(Message(topics.frame("home", "room1", "temperature"), JPEG, False))
+    assert [refusal.reason for refusal in inbox.refusals()] == ["wrong-task"]
+
+
+def test_frames_and_readings_under_one_name_are_remembered_apart(inbox: Inbox) -> None:
+    camera, sensor = (topics.Parsed("home", "cam9", channel, "yard") for channel in ("frame", "reading"))
+    visit = Visit(id=event_id(1), label="animal", last_s=NOW_S)
+    with inbox.spool.transaction() as tx:
+        inbox.store.remember(camera, 5, visit, NOW_S, tx)
+        inbox.store.remember(sensor, 7, Meter(), NOW_S, tx)
+    assert inbox.store.recall(camera, Visit) == (5, visit)
+    assert inbox.store.recall(sensor, Meter) == (7, Meter())
+
+
+def test_what_another_release_remembered_is_forgotten_and_the_order_goes_on(inbox: Inbox) -> None:
+    stream = topics.Parsed("home", "cam9", "frame", "yard")
+    with inbox.spool.transaction() as tx:
+        inbox.store.remember(stream, 5, Meter(), NOW_S, tx)
+    assert inbox.store.recall(stream, Visit) == (5, None)
+
+
+def test_streams_that_said_nothing_for_long_are_forgotten(inbox: Inbox) -> None:
+    stream = topics.Parsed("home", "cam9", "frame", "yard")
+    with inbox.spool.transaction() as tx:
+        inbox.store.remember(stream, 5, Meter(), NOW_S, tx)
+    inbox.store.forget(NOW_S + 1)
+    assert inbox.store.recall(stream, Meter) == (0, None)

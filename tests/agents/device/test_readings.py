@@ -1,0 +1,208 @@
+"""Readings on the device: every one is answered, few are reported, and the reports add up hour by hour."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sample_messages import NOW_S, event_id
+
+from agents.device.readings import MODEL, Meter, ReadingAnswer, Readings
+from pipeline import clock
+from pipeline.clock import hour_of
+from pipeline.messages import Event, Kind, Privacy, Rank, Report, Task, Tier
+from pipeline.privacy.policy import Policy
+from pipeline.readings import Reading
+from pipeline.settings.settings import RuleSettings, Settings, StreamSettings
+from pipeline.topics import Parsed
+
+TEMPERATURE = Parsed("home", "room1", "reading", "temperature")
+NAMED = Settings(
+    streams={
+        "home/room1/temperature": StreamSettings(
+            task=Task.OCCUPANCY,
+            wants=Rank.PATTERN,
+            reading=Privacy.EDGE_PRIVATE,
+            summary=Privacy.PUBLIC,
+            result=Privacy.EDGE_PRIVATE,
+            room="office",
+            unit="Cel",
+            deadband=0.5,
+        )
+    }
+)
+
+
+class Sensor:
+    """One stream's readings, answered one after the other."""
+
+    def __init__(self, told: Settings = NAMED, origin: Parsed = TEMPERATURE) -> None:
+        self._readings = Readings(told, Policy(told))
+        self._origin = origin
+        self._number = 0
+        self.meter = Meter()
+        self.events: list[Event] = []
+
+    def read(self, value: float, time_s: float, unit: str | None = "Cel") -> ReadingAnswer:
+        self._number += 1
+        told = self._readings.answer(
+            event_id(self._number, time_s),
+            self._origin,
+            Reading(value, unit, time_s),
+            received_s=time_s,
+            now=lambda: time_s + 0.002,
+            order=(1, self._number),
+            meter=self.meter,
+        )
+        self.meter = told.meter
+        self.events += told.events
+        return told
+
+
+def report(event: Event) -> Report:
+    assert isinstance(event.body, Report)
+    return event.body
+
+
+def test_a_reading_is_answered_with_its_state_value_and_room() -> None:
+    told = Sensor().read(21.5, NOW_S).result
+    assert (told.rank, told.label, told.path, told.tier) == (Rank.STATE, "normal", ("normal",), Tier.DEVICE)
+    assert (told.revision, told.pending, told.sighting, told.room) == (1, None, None, "office")
+    assert (told.privacy, told.model, told.latency_ms) == (Privacy.EDGE_PRIVATE, MODEL, 2.0)
+
+
+def test_only_the_first_reading_a_change_and_a_heartbeat_are_reported() -> None:
+    sensor = Sensor()
+    rules = [
+        sensor.read(value, NOW_S + after_s).result.rule
+        for value, after_s in ((21.0, 0), (21.2, 60), (21.4, 120), (21.6, 180), (21.5, 240), (21.5, 780))
+    ]
+    assert rules == [
+        "first",
+        "within-dead-band",
+        "within-dead-band",
+        "changed",
+        "within-dead-band",
+        "heartbeat",
+    ]
+    assert [(report(event).value, report(event).count) for event in sensor.events] == [
+        (21.0, 1),
+        (21.6, 3),
+        (21.5, 2),
+    ]
+
+
+def test_a_report_carries_what_was_read_since_the_last_one() -> None:
+    sensor = Sensor()
+    for value, after_s in ((21.0, 0), (21.25, 1), (20.75, 2), (22.0, 3)):
+        sensor.read(value, NOW_S + after_s)
+    assert report(sensor.events[-1]) == Report(
+        value=22.0, unit="Cel", count=3, total=64.0, low=20.75, high=22.0
+    )
+
+
+steps = st.lists(
+    st.tuples(st.integers(-40, 40).map(lambda n: n / 8), st.sampled_from((1.0, 30.0, 600.0, 1800.0, 4000.0))),
+    min_size=1,
+    max_size=40,
+)
+
+
+@settings(max_examples=60)
+@given(steps)
+def test_reports_add_up_hour_by_hour_to_all_readings_but_the_ones_that_still_wait(
+    history: list[tuple[float, float]],
+) -> None:
+    sensor, time_s = Sensor(), NOW_S
+    read: dict[float, list[float]] = defaultdict(list)
+    for value, later_s in history:
+        time_s += later_s
+        read[hour_of(time_s)].append(value)
+        sensor.read(value, time_s)
+    reported: dict[float, list[Report]] = defaultdict(list)
+    for event in sensor.events:
+        reported[hour_of(clock.seconds(event.result.time))].append(report(event))
+    if sensor.meter.unsent is not None:
+        reported[hour_of(time_s)].append(sensor.meter.unsent)
+    assert reported.keys() == read.keys()
+    for hour_s, values in read.items():
+        of_hour = reported[hour_s]
+        assert sum(each.count for each in of_hour) == len(values)
+        assert math.fsum(each.total for each in of_hour) == math.fsum(values)
+        assert min(each.low for each in of_hour) == min(values)
+        assert max(each.high for each in of_hour) == max(values)
+
+
+@settings(max_examples=30)
+@given(steps)
+def test_no_event_is_reported_twice(history: list[tuple[float, float]]) -> None:
+    sensor, time_s = Sensor(), NOW_S
+    for value, later_s in history:
+        time_s += later_s
+        sensor.read(value, time_s)
+    names = [(event.result.event, event.result.revision) for event in sensor.events]
+    assert len(set(names)) == len(names)
+    orders = [(event.boot, event.sequence) for event in sensor.events]
+    assert orders == sorted(orders)
+
+
+def test_what_is_unusual_is_told_so() -> None:
+    sensor = Sensor()
+    for number in range(60):
+        sensor.read(21.0 + 0.1 * (number % 3), NOW_S + 60 * number)
+    told = sensor.read(60.0, NOW_S + 3600).result
+    assert (told.label, told.path) == ("unusual", ("unusual",))
+    assert "deviations from the usual" in told.reason
+
+
+def test_readings_of_a_stream_that_is_not_named_stay_on_the_device_and_say_how_to_name_it() -> None:
+    sensor = Sensor(Settings())
+    told = sensor.read(21.5, NOW_S)
+    assert told.events == ()
+    assert (told.result.rule, told.result.task) == ("policy-keeps-reading", Task.METER)
+    assert '[streams."room1/temperature"]' in told.result.reason
+    assert told.result.value is None  # the answer may be seen at the site, the reading not
+    assert told.meter.unsent is None
+
+
+def test_a_private_reading_is_no_part_of_an_answer_that_travels_further() -> None:
+    told = Sensor().read(21.5, NOW_S).result
+    assert told.value == 21.5  # both edge-private
+    open_results = Settings(
+        streams={
+            "home/room1/temperature": StreamSettings(reading=Privacy.EDGE_PRIVATE, result=Privacy.PUBLIC)
+        }
+    )
+    assert Sensor(open_results).read(21.5, NOW_S).result.value is None
+
+
+def test_a_meter_without_a_unit_counts_in_one() -> None:
+    assert Sensor(
+        Settings(streams={"home/room1/temperature": StreamSettings(reading=Privacy.EDGE_PRIVATE)})
+    ).read(3.0, NOW_S, None).events[0].body == Report(
+        value=3.0, unit="1", count=1, total=3.0, low=3.0, high=3.0
+    )
+
+
+def test_a_report_never_mixes_levels_the_private_hour_stays_private() -> None:
+    rule = RuleSettings(
+        name="dinner",
+        hours="19:00-20:00",
+        raise_={Kind.SUMMARY: Privacy.USER_PRIVATE},
+        reason="we are at table",
+    )
+    sensor = Sensor(msgspec.structs.replace(NAMED, rules=(rule,)))
+    seven_s = clock.seconds("2026-05-01T19:00:00Z")
+    for second, value in ((0.0, 20.0), (60.0, 20.1), (120.0, 20.2), (3610.0, 20.3)):
+        sensor.read(value, seven_s + second)
+    told = [
+        (event.body.count, event.levels.summary, clock.seconds(event.result.time) < seven_s + 3600)
+        for event in sensor.events
+        if isinstance(event.body, Report)
+    ]
+    assert told[0] == (1, Privacy.USER_PRIVATE, True)
+    assert told[1] == (2, Privacy.USER_PRIVATE, True)
+    assert all(level is Privacy.PUBLIC for _, level, private_hour in told if not private_hour)

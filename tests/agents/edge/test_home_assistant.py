@@ -1,0 +1,186 @@
+"""What Home Assistant is told: as it documents its discovery, and nothing that a level keeps from the site."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agents.edge.home_assistant import MEASURES, announcements
+from pipeline import messages, topics
+from pipeline.messages import Discovery, Privacy, Task, Tier
+from pipeline.privacy import gate
+from pipeline.settings.settings import STARTER, Settings, StreamSettings
+
+COMMON = {
+    "name",
+    "unique_id",
+    "state_topic",
+    "value_template",
+    "device",
+    "origin",
+    "json_attributes_topic",
+    "availability_topic",
+    "availability_template",
+    "device_class",
+    "entity_category",
+    "icon",
+}
+DOCUMENTED = {
+    "sensor": COMMON | {"state_class", "unit_of_measurement"},
+    "binary_sensor": COMMON | {"payload_on", "payload_off", "off_delay"},
+}
+"""Of the variables that home-assistant.io/integrations/{sensor,binary_sensor}.mqtt documents, those that we use."""
+
+CLASSES = {
+    "sensor": {
+        "temperature",
+        "humidity",
+        "illuminance",
+        "carbon_dioxide",
+        "power",
+        "energy",
+        "voltage",
+        "current",
+        "pressure",
+        "sound_pressure",
+    },
+    "binary_sensor": {"connectivity", "problem", "occupancy"},
+}
+UNITS = {
+    "temperature": {"°C", "°F", "K"},
+    "humidity": {"%"},
+    "illuminance": {"lx"},
+    "carbon_dioxide": {"ppm"},
+    "power": {"mW", "W", "kW", "MW"},
+    "energy": {"Wh", "kWh", "MWh"},
+    "voltage": {"V", "mV"},
+    "current": {"A", "mA"},
+    "pressure": {"Pa", "hPa", "kPa", "bar"},
+    "sound_pressure": {"dB", "dBA"},
+}
+"""Device classes and their units, as home-assistant.io/integrations/sensor/#device-class lists them."""
+
+OBJECT = re.compile(r"[a-zA-Z0-9_-]+")
+"""What Home Assistant takes as node and object id."""
+
+
+@pytest.fixture(scope="module")
+def starter(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    file = tmp_path_factory.mktemp("starter") / "tierwise.toml"
+    file.write_text(STARTER)
+    return Settings.load(file, {})
+
+
+def test_the_starters_devices_become_these_entities(starter: Settings) -> None:
+    told = {
+        topic.removeprefix("homeassistant/").removesuffix("/config")
+        for topic, _ in announcements(starter, "1")
+    }
+    assert {
+        "binary_sensor/tierwise_home_device/online",
+        "binary_sensor/tierwise_home_edge/online",
+        "sensor/tierwise_home_cam1/garden_last_sighting",
+        "binary_sensor/tierwise_home_cam1/garden_online",
+        "binary_sensor/tierwise_home_room1/office_occupied",
+        "binary_sensor/tierwise_home_room1/co2_unusual",
+        "sensor/tierwise_home_room1/co2_value",
+        "sensor/tierwise_home_meter/power_value",
+    } <= told
+    assert len(told) == 2 + 2 + 4 * 2 + 1 + 2
+
+
+def test_every_message_is_as_home_assistant_documents_it(starter: Settings) -> None:
+    told = announcements(starter, "1")
+    for topic, entity in told:
+        prefix, component, node, name, config = topic.split("/")
+        assert (prefix, config) == ("homeassistant", "config")
+        assert OBJECT.fullmatch(node) and OBJECT.fullmatch(name)
+        sent = json.loads(messages.encode(entity))
+        assert sent.keys() <= DOCUMENTED[component]
+        assert {"state_topic", "unique_id", "device", "origin"} <= sent.keys()
+        assert sent["device"]["identifiers"] and sent["origin"]["name"]
+        assert sent.get("device_class", next(iter(CLASSES[component]))) in CLASSES[component]
+        if "unit_of_measurement" in sent and "device_class" in sent:
+            assert sent["unit_of_measurement"] in UNITS[sent["device_class"]]
+        if component == "binary_sensor":
+            assert (sent["payload_on"], sent["payload_off"]) == ("on", "off")
+    assert len({entity.unique_id for _, entity in told}) == len(told)
+    assert len({topic for topic, _ in told}) == len(told)
+
+
+def test_each_reads_a_topic_that_somebody_publishes_and_follows_its_agents_last_will(
+    starter: Settings,
+) -> None:
+    for topic, entity in announcements(starter, "1"):
+        parsed = topics.parse(entity.state_topic)
+        assert parsed is not None
+        assert parsed.channel in ("result", "sighting", "status")
+        if not topic.endswith("/online/config") or "cam1" in topic:
+            assert entity.availability_topic in {topics.status("home", role) for role in ("device", "edge")}
+
+
+def test_every_unit_of_ours_is_one_that_its_class_has() -> None:
+    assert all(measure.unit in UNITS[measure.device_class] for measure in MEASURES.values())
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["home/a/x", "home/a/y", "home/b/x"]),
+        st.builds(
+            StreamSettings,
+            task=st.sampled_from(Task),
+            result=st.sampled_from(Privacy),
+            reading=st.sampled_from(Privacy),
+            room=st.sampled_from([None, "office", "hall"]),
+            unit=st.sampled_from([None, "Cel", "ppm", "strange"]),
+        ),
+    )
+)
+def test_no_entity_is_told_of_a_stream_whose_answers_stay_on_its_device(
+    streams: dict[str, StreamSettings],
+) -> None:
+    told = announcements(Settings(streams=streams), "1")
+    for source, stream in streams.items():
+        name = source.replace("home/", "tierwise_home_").replace("/", "_")
+        entities = [entity for _, entity in told if entity.unique_id.startswith(f"{name}_")]
+        assert not entities or stream.result is not Privacy.USER_PRIVATE
+        if stream.reading.height > stream.result.height:
+            assert not [entity for entity in entities if entity.unique_id.endswith("_value")]
+    for topic, entity in told:
+        cleared = gate.clear(entity, topic, to=Tier.EDGE)
+        assert cleared.retain
+        assert msgspec.json.decode(cleared.payload, type=Discovery) == entity
+
+
+def test_home_assistants_branch_belongs_to_the_site() -> None:
+    assert gate.reach(topics.discovery("sensor", "a", "b")) is Tier.EDGE
+
+
+def test_templates_give_a_state_for_their_own_stream_and_keep_it_for_others(
+    starter: Settings, tmp_path: Path
+) -> None:
+    """With the engine that Home Assistant uses, where it is installed."""
+    jinja2 = pytest.importorskip("jinja2")
+    by_id = {entity.unique_id: entity for _, entity in announcements(starter, "1")}
+
+    class This:
+        state = "before"
+
+    def state(entity: str, **answer: object) -> str:
+        template = jinja2.Template(by_id[f"tierwise_home_{entity}"].value_template)
+        return str(template.render(value_json=answer, this=This))
+
+    assert state("room1_co2_value", stream="co2", value=640.0) == "640.0"
+    assert state("room1_co2_value", stream="light", value=3.0) == "before"
+    assert state("room1_co2_unusual", stream="co2", label="unusual") == "on"
+    assert state("room1_co2_unusual", stream="co2", label="normal") == "off"
+    assert state("room1_office_occupied", stream="office", label="occupied") == "on"
+    assert state("cam1_garden_online", stream="garden") == "on"
+    assert state("cam1_garden_last_sighting", label="Felidae") == "Felidae"
+    assert state("edge_online", state="offline") == "off"

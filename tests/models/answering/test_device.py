@@ -1,0 +1,270 @@
+"""Frames on the device, with the real eye: what is answered, what goes on, and what stays."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from sample_messages import (
+    CAMERA,
+    GARDEN,
+    NOW_S,
+    SOURCE,
+    device_eye,
+    edge_eye,
+    event_id,
+    photo_jpeg,
+    settings,
+)
+
+from models.answering.device import FrameAnswer, Frames, capture_time
+from models.answering.frame_gate import Scene
+from models.answering.sightings import Visit
+from models.labels.taxonomy import KINGDOMS, load_taxonomy
+from models.vision import images
+from models.vision.boxes import Box
+from models.vision.region_search import Found
+from models.vision.tier_models import DeviceEye
+from pipeline import messages
+from pipeline.errors import Rejected
+from pipeline.messages import Crop, Feature, Kind, Privacy, Rank, Tier, Vector
+from pipeline.privacy.policy import Policy
+from pipeline.privacy.seal import Keyring, open_private
+from pipeline.settings.settings import DeviceSettings, RuleSettings, Settings, StreamSettings, UplinkSettings
+
+CAT = photo_jpeg("chelsea.png")
+PERSON = photo_jpeg("astronaut.png")
+
+
+def changed(stream: StreamSettings, **changes: Any) -> StreamSettings:
+    return msgspec.structs.replace(stream, **changes)
+
+
+def camera(told: Settings | None = None, keyring: Keyring | None = None) -> Frames:
+    told = told or settings()
+    return Frames(told, Policy(told), load_taxonomy(), device_eye(), keyring or Keyring(), edge_eye)
+
+
+def look(
+    frames: Frames, data: bytes, number: int = 1, *, after_s: float = 0.0, before: FrameAnswer | None = None
+) -> FrameAnswer:
+    now_s = NOW_S + after_s
+    return frames.answer(
+        event_id(number, now_s),
+        GARDEN,
+        data,
+        received_s=now_s,
+        now=lambda: now_s + 0.03,
+        order=(1, number),
+        visit=before.visit if before else None,
+        scene=before.scene if before else Scene(),
+    )
+
+
+def test_a_cat_is_an_animal_and_its_crop_goes_to_the_edge() -> None:
+    told = look(camera(), CAT)
+    assert (told.result.path, told.result.tier, told.result.revision) == (("animal",), Tier.DEVICE, 1)
+    assert (told.result.pending, told.result.rule) == (Tier.EDGE, "ask-the-edge")
+    assert told.result.sighting == told.result.event == told.visit.id
+    assert (told.result.privacy, told.result.model, told.result.latency_ms) == (
+        Privacy.PUBLIC,
+        device_eye().name,
+        30.0,
+    )
+    assert isinstance(told.event.body, Crop)
+    assert max(images.decode(told.event.body.jpeg).shape) <= 320
+    assert (told.event.wants, told.event.boot, told.event.sequence) == (Rank.SPECIES, 1, 1)
+    assert told.event.result == told.result
+
+
+def test_a_persons_picture_stays_and_even_its_answer_goes_no_further_than_the_site() -> None:
+    told = look(camera(), PERSON)
+    assert (told.result.rule, told.result.pending) == ("person-in-frame", None)
+    assert told.event.body is None
+    assert told.event.levels.pixels is told.event.levels.feature is Privacy.USER_PRIVATE
+    assert told.result.privacy is Privacy.EDGE_PRIVATE
+    assert told.event.person > device_eye().person_threshold - 1e-3
+
+
+def test_a_stream_that_is_not_named_is_answered_and_says_how_to_name_it() -> None:
+    told = look(camera(Settings()), CAT)
+    assert told.result.path == ("animal",)
+    assert (told.result.rule, told.event.body) == ("policy-keeps-pixels", None)
+    assert '[streams."cam1/garden"]' in told.result.reason
+
+
+def test_while_nothing_moves_the_last_answer_stands() -> None:
+    frames = camera()
+    first = look(frames, CAT)
+    second = look(frames, CAT, 2, after_s=1, before=first)
+    assert (second.result.rule, second.result.pending, second.event.body) == ("nothing-moved", None, None)
+    assert first.result.event in second.result.reason
+    assert second.result.path == first.result.path
+    assert second.result.sighting == first.result.sighting
+    assert second.result.event != first.result.event
+
+
+def test_an_answer_does_not_stand_for_ever() -> None:
+    frames = camera()
+    first = look(frames, CAT)
+    later = look(frames, CAT, 2, after_s=settings().device.still_s + 1, before=first)
+    assert later.result.rule == "ask-the-edge"
+
+
+def test_a_person_who_stands_still_stays_private() -> None:
+    frames = camera()
+    first = look(frames, PERSON)
+    second = look(frames, PERSON, 2, after_s=1, before=first)
+    assert second.event.body is None
+    assert second.event.levels.pixels is Privacy.USER_PRIVATE
+
+
+def test_frames_of_another_kingdom_are_another_sighting() -> None:
+    frames = camera()
+    cat = look(frames, CAT)
+    rocket = look(frames, photo_jpeg("rocket.jpg"), 2, after_s=2, before=cat)
+    assert (cat.result.label, rocket.result.label) == ("animal", "other")
+    assert rocket.result.sighting == rocket.result.event != cat.result.event
+
+
+def test_after_a_restart_the_running_sighting_goes_on() -> None:
+    """The scene is lost with the process; the visit is in the store."""
+    visit = Visit(id=event_id(99), label="animal", last_s=NOW_S - 5)
+    told = camera().answer(
+        event_id(),
+        GARDEN,
+        CAT,
+        received_s=NOW_S,
+        now=lambda: NOW_S,
+        order=(2, 1),
+        visit=visit,
+        scene=Scene(),
+    )
+    assert told.result.sighting == event_id(99)
+
+
+def test_with_send_vector_no_pixels_leave() -> None:
+    told = look(camera(settings(device=DeviceSettings(send="vector"))), CAT)
+    assert isinstance(told.event.body, Vector)
+    assert told.event.body.space == edge_eye().space
+    seen = edge_eye().see_vector(np.frombuffer(told.event.body.data, np.uint8))
+    assert seen.family.best[0] == "Felidae"
+
+
+def test_with_send_vector_a_private_feature_stays_where_public_pixels_would_go() -> None:
+    closed = changed(CAMERA, feature=Privacy.USER_PRIVATE)
+    told = look(camera(settings(device=DeviceSettings(send="vector"), streams={SOURCE: closed})), CAT)
+    assert (told.result.rule, told.event.body) == ("policy-keeps-pixels", None)
+
+
+def test_with_send_vector_a_person_whom_the_edge_would_find_stays_on_the_device() -> None:
+    told = msgspec.structs.replace(settings(), device=DeviceSettings(send="vector"))
+    frames = Frames(told, Policy(told), load_taxonomy(), nobody_seen(), Keyring(), edge_eye)
+    assert edge_eye().see(images.decode(PERSON)).person_raised
+    answer = look(frames, PERSON)
+    assert answer.event.body is None
+    assert answer.result.rule == "person-in-frame"
+    assert answer.event.levels.feature is Privacy.USER_PRIVATE
+    assert look(frames, CAT, 2, after_s=1, before=answer).result.rule == "person-a-moment-ago"
+
+
+def test_what_is_answered_person_counts_as_one_however_low_its_score() -> None:
+    told = settings()
+    frames = Frames(told, Policy(told), load_taxonomy(), nobody_seen("person"), Keyring(), edge_eye)
+    answer = look(frames, CAT)
+    assert answer.result.label == "person"
+    assert answer.event.body is None
+    assert answer.scene.person_s == NOW_S
+
+
+def nobody_seen(kingdom: str = "animal") -> DeviceEye:
+    """An eye that is sure of a kingdom, and of there being nobody."""
+    found = Found(np.array([float(name == kingdom) for name in KINGDOMS], np.float32), 0.0, Box.WHOLE)
+    return DeviceEye("blind@1", lambda frame, region: found, 0.5)
+
+
+def test_a_stream_that_wants_the_kingdom_keeps_its_pictures() -> None:
+    told = look(camera(settings(streams={SOURCE: changed(CAMERA, wants=Rank.KINGDOM)})), CAT)
+    assert (told.result.rule, told.result.pending, told.event.body) == ("wants-no-deeper", None, None)
+
+
+def test_only_where_the_settings_ask_a_persons_feature_travels_sealed_for_its_user(tmp_path: Path) -> None:
+    keyring = Keyring.open(tmp_path, create=True)
+    assert look(camera(keyring=keyring), PERSON).event.sealed == ()
+    asked = settings(uplink=UplinkSettings(sealed=(Privacy.USER_PRIVATE,)))
+    told = look(camera(asked, keyring), PERSON)
+    (envelope,) = told.event.sealed
+    assert (envelope.privacy, envelope.kind) == (Privacy.USER_PRIVATE, Kind.FEATURE)
+    assert (envelope.source, envelope.time, envelope.space) == ("", "", "")
+    assert envelope.event != told.result.event
+    hidden = open_private(envelope, keyring)
+    assert (hidden.event, hidden.source, hidden.space) == (told.result.event, SOURCE, edge_eye().space)
+    assert messages.decode(Feature, hidden.payload).path == told.result.path
+
+
+def test_a_rule_that_raised_a_level_is_named_in_the_reason() -> None:
+    evening = RuleSettings(
+        name="our-evenings",
+        stream="cam1/*",
+        raise_={Kind.PIXELS: Privacy.USER_PRIVATE},
+        reason="we sit there then",
+    )
+    told = look(camera(settings(rules=(evening,))), CAT)
+    assert told.result.rule == "policy-keeps-pixels"
+    assert "raised by: our-evenings" in told.result.reason
+
+
+def test_bytes_that_are_no_picture_after_all_are_refused() -> None:
+    with pytest.raises(Rejected):
+        look(camera(), CAT[: len(CAT) // 2][:600])
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (2000, 40), (40, 2000)])
+def test_pictures_of_any_shape_are_answered(shape: tuple[int, int]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    assert look(camera(), images.encode_jpeg(noise)).result.task == "wildlife"
+
+
+# --- times -----------------------------------------------------------------------------------------------------
+
+
+def test_a_frame_was_captured_at_the_time_in_its_id() -> None:
+    assert capture_time(event_id(1, NOW_S - 1e8), NOW_S) == (NOW_S - 1e8, ())
+
+
+def test_a_time_that_is_yet_to_come_is_flagged_and_replaced_by_the_receipts() -> None:
+    assert capture_time(event_id(1, NOW_S + 1e6), NOW_S) == (NOW_S, ("time-implausible",))
+    told = camera().answer(
+        event_id(1, NOW_S + 1e6),
+        GARDEN,
+        CAT,
+        received_s=NOW_S,
+        now=lambda: NOW_S,
+        order=(1, 1),
+        visit=None,
+        scene=Scene(),
+    )
+    assert (told.result.time, told.result.flags) == ("2023-11-14T22:13:20.000Z", ("time-implausible",))
+
+
+def test_an_id_that_tells_no_time_takes_the_receipts() -> None:
+    assert capture_time("00000000-0000-4000-8000-000000000000", NOW_S) == (NOW_S, ())
+
+
+def test_the_scene_is_a_value_and_the_same_frame_answers_the_same() -> None:
+    frames = camera()
+    one, other = look(frames, CAT), look(frames, CAT)
+    assert dataclasses.replace(one, scene=other.scene) == other
+
+
+def test_after_a_person_all_frames_of_the_stream_stay_for_a_while() -> None:
+    frames = camera()
+    person = look(frames, PERSON)
+    soon = look(frames, CAT, 2, after_s=9.0, before=person)
+    assert (soon.result.rule, soon.event.body) == ("person-a-moment-ago", None)
+    assert soon.event.levels.feature is Privacy.USER_PRIVATE
+    assert look(frames, CAT, 3, after_s=11.0, before=person).event.body is not None

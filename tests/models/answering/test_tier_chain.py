@@ -1,0 +1,66 @@
+"""All tiers in one process: the same stops as in the running system."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from sample_messages import NOW_S
+
+from agents.demo.scenes import photo_folder
+from models.answering.tier_chain import Classified, Tiers
+from models.shipped import GLIMPSE
+from pipeline.clock import HandClock
+from pipeline.errors import Rejected
+from pipeline.messages import Privacy, Tier
+
+
+@pytest.fixture(scope="module")
+def tiers() -> Tiers:
+    return Tiers.open(HandClock(NOW_S))
+
+
+def test_a_cat_is_answered_by_three_tiers_each_deeper_than_the_one_before(tiers: Tiers) -> None:
+    told = tiers.classify(photo_folder() / "chelsea.png")
+    assert [(each.tier, each.rank) for each in told.answers] == [
+        (Tier.DEVICE, "kingdom"),
+        (Tier.EDGE, "family"),
+        (Tier.CLOUD, "species"),
+    ]
+    assert told.final.path == ("animal", "Felidae", "Felis catus")
+    assert told.privacy is Privacy.PUBLIC
+    assert set(told.ms) == {"device", "edge", "cloud"}
+
+
+def test_a_person_is_answered_by_the_device_alone(tiers: Tiers) -> None:
+    told = tiers.classify(photo_folder() / "astronaut.png")
+    assert [(each.tier, each.rule) for each in told.answers] == [(Tier.DEVICE, "person-in-frame")]
+    assert told.privacy is Privacy.USER_PRIVATE
+
+
+def test_a_weak_device_answers_by_its_own_network_and_keeps_its_pixels() -> None:
+    told = Tiers.open(HandClock(NOW_S), device_model=GLIMPSE).classify(photo_folder() / "chelsea.png")
+    (answer,) = told.answers
+    assert (answer.label, answer.rule) == ("animal", "person-check-too-weak")
+    assert answer.model.startswith("glimpse@")
+
+
+def test_one_photo_does_not_colour_the_next(tiers: Tiers) -> None:
+    """Each is a first frame: no motion, no sighting goes on."""
+    first = tiers.classify(photo_folder() / "chelsea.png")
+    tiers.classify(photo_folder() / "astronaut.png")
+    assert tiers.classify(photo_folder() / "chelsea.png") == first
+
+
+def test_what_is_no_picture_is_refused(tiers: Tiers, tmp_path: Path) -> None:
+    file = tmp_path / "cat.jpg"
+    file.write_bytes(b"no picture")
+    with pytest.raises(Rejected) as caught:
+        tiers.classify(file)
+    assert caught.value.reason == "image-unknown-format"
+
+
+def test_an_answer_survives_as_a_line_of_json(tiers: Tiers) -> None:
+    told = tiers.classify(photo_folder() / "chelsea.png")
+    assert msgspec.json.decode(msgspec.json.encode(told), type=Classified) == told

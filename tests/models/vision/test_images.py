@@ -1,0 +1,162 @@
+"""Pictures from outside: every kind that is refused, with its reason; every kind that is handled, handled right."""
+
+from __future__ import annotations
+
+import base64
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.vision import images
+from models.vision.images import ImageRefused, decode, encode_jpeg, encode_png, inspect
+from models.vision.motion import Box
+
+# A 24x16 CMYK JPEG of one colour (no cyan, much magenta and yellow: red).
+CMYK = base64.b64decode(
+    "/9j/7gAOQWRvYmUAZAAAAAAA/9sAQwAQCwwODAoQDg0OEhEQExgoGhgWFhgxIyUdKDozPTw5Mzg3QEhcTkBEV0U3OFBtUVdfYmdoZz5NcXlwZHhcZWdj"
+    "/8AAFAgAEAAYBEMRAE0RAFkRAEsRAP/EABYAAQEBAAAAAAAAAAAAAAAAAAAGB//EABQQAQAAAAAAAAAAAAAAAAAAAAD/2gAOBEMATQBZAEsAAD8A0BNJ"
+    "poAAAAAAAP/Z"
+)
+
+
+def photo(height: int = 300, width: int = 400) -> np.ndarray:
+    """Left half dark, right half bright blue; the upper left corner red."""
+    picture = np.zeros((height, width, 3), np.uint8)
+    picture[:, width // 2 :] = (220, 60, 40)
+    picture[: height // 4, : width // 4] = (20, 20, 230)
+    return picture
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A valid PNG header with next to nothing behind it."""
+    body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body))
+    return b"\x89PNG\r\n\x1a\n" + chunk + b"\0\0\0\0IEND\xaeB`\x82"
+
+
+def with_orientation(jpeg: bytes, orientation: int, order: str = "<") -> bytes:
+    """The same JPEG with an EXIF segment that says how the camera was held."""
+    mark = b"II*\0" if order == "<" else b"MM\0*"
+    tiff = mark + struct.pack(order + "IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
+    body = b"Exif\0\0" + tiff
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + jpeg[2:]
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "image-empty"),
+        (b"GIF89a" + bytes(100), "image-unknown-format"),
+        (b"hello", "image-unknown-format"),
+        (b"\xff\xd8" + bytes(images.MAX_BYTES), "image-too-large"),
+        (png_header(30_000, 30_000), "image-too-many-pixels"),
+        (png_header(0xFFFFFFFF, 0xFFFFFFFF), "image-too-many-pixels"),
+        (encode_png(photo(1, 1)), "image-too-small"),
+        (encode_jpeg(photo(15, 400)), "image-too-small"),
+        (encode_jpeg(photo())[:-2], "image-truncated"),
+        (encode_jpeg(photo())[: len(encode_jpeg(photo())) // 2], "image-truncated"),
+        (encode_jpeg(photo())[:40], "image-truncated"),
+        (encode_png(photo())[:-8], "image-truncated"),
+        (encode_png(photo())[:20], "image-truncated"),
+        (b"\xff\xd8\xff\xe0\x00\x00", "image-damaged"),
+        (b"\xff\xd8\x00\x00\x00\x00", "image-damaged"),
+        (b"\xff\xd8\xff\xd9\x00\x00", "image-damaged"),
+    ],
+)
+def test_bad_pictures_are_refused_with_their_reason(data: bytes, reason: str) -> None:
+    with pytest.raises(ImageRefused) as refused:
+        decode(data)
+    assert refused.value.reason == reason
+
+
+def test_a_truncated_jpeg_with_a_whole_thumbnail_in_its_exif_is_refused() -> None:
+    thumbnail = encode_jpeg(photo(60, 80))
+    jpeg = encode_jpeg(photo())
+    segment = b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 8) + b"Exif\0\0" + thumbnail
+    whole = jpeg[:2] + segment + jpeg[2:]
+    assert inspect(whole).width == 400
+    with pytest.raises(ImageRefused, match="before its end marker"):
+        inspect(whole[:-200])
+
+
+def test_bytes_after_the_end_marker_are_no_damage() -> None:
+    assert decode(encode_jpeg(photo()) + bytes(64)).shape == (300, 400, 3)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_grey_and_alpha_become_three_channels(channels: int) -> None:
+    picture = photo()[:, :, 0] if channels == 1 else cv2.cvtColor(photo(), cv2.COLOR_BGR2BGRA)
+    assert inspect(encode_png(picture)).channels == channels
+    assert decode(encode_png(picture)).shape == (300, 400, 3)
+
+
+def test_sixteen_bits_a_channel_become_eight() -> None:
+    decoded = decode(encode_png(photo().astype(np.uint16) * 257))  # type: ignore[arg-type]
+    assert decoded.dtype == np.uint8
+    np.testing.assert_allclose(decoded, photo(), atol=1)
+
+
+def test_a_cmyk_jpeg_becomes_bgr() -> None:
+    assert inspect(CMYK).channels == 4
+    blue, green, red = decode(CMYK).mean((0, 1))
+    assert red > 150 and blue < 90 and green < 90
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("at_least_px", [None, 64])
+def test_a_picture_from_a_turned_camera_is_upright(order: str, at_least_px: int | None) -> None:
+    turned = cv2.rotate(photo(), cv2.ROTATE_90_COUNTERCLOCKWISE)
+    data = with_orientation(encode_jpeg(turned), 6, order)
+    assert inspect(data).orientation == 6
+    upright = decode(data, at_least_px)
+    height, width = upright.shape[:2]
+    assert width > height
+    assert upright[height // 8, width // 8, 2] > 180  # the red corner is at the upper left again
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 40_000])
+def test_an_orientation_that_makes_no_sense_is_upright(orientation: int) -> None:
+    assert inspect(with_orientation(encode_jpeg(photo()), orientation)).orientation == 1
+
+
+@pytest.mark.parametrize(
+    ("at_least_px", "height"),
+    [(None, 1200), (1200, 1200), (601, 1200), (600, 600), (224, 300), (64, 150), (1, 150)],
+)
+def test_the_smallest_decode_with_enough_pixels_is_taken(at_least_px: int | None, height: int) -> None:
+    assert decode(encode_jpeg(photo(1200, 1600)), at_least_px).shape[0] == height
+
+
+def test_a_crop_is_never_empty() -> None:
+    picture = photo()
+    assert images.crop(picture, Box(0.25, 0.25, 0.75, 0.75)).shape == (150, 200, 3)
+    assert images.crop(picture, Box(1.0, 1.0, 1.0, 1.0)).shape == (1, 1, 3)
+    assert images.crop(picture, Box.WHOLE).shape == picture.shape
+
+
+def test_shrinking_keeps_the_shape_and_never_enlarges() -> None:
+    assert images.shrink(photo(), 200).shape == (150, 200, 3)
+    assert images.shrink(photo(), 4000).shape == (300, 400, 3)
+
+
+@given(st.integers(0, 4000), st.binary(min_size=1, max_size=8))
+@settings(deadline=None, max_examples=150)
+def test_a_damaged_jpeg_is_decoded_or_refused_never_anything_else(at: int, noise: bytes) -> None:
+    whole = encode_jpeg(photo(64, 96))
+    at %= len(whole)
+    try:
+        assert decode(whole[:at] + noise + whole[at + len(noise) :]).ndim == 3
+    except ImageRefused as refused:
+        assert str(refused)
+
+
+@given(st.binary(max_size=200))
+@settings(deadline=None)
+def test_arbitrary_bytes_behind_a_jpeg_start_are_refused_clearly(data: bytes) -> None:
+    with pytest.raises(ImageRefused):
+        decode(b"\xff\xd8" + data)

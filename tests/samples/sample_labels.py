@@ -1,0 +1,81 @@
+"""Labels for tests: frames of a cat, what people say of them, and what leaves because of it."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import msgspec
+from sample_edge import SampleEdge
+from sample_messages import (
+    NOW_S,
+    cloud_eye,
+    edge_eye,
+    event,
+    event_id,
+    photo,
+    result,
+)
+
+from models.answering.cloud import species_answer
+from models.answering.tier_eye import Fixed
+from pipeline import clock, topics
+from pipeline.messages import (
+    Ack,
+    Envelope,
+    Event,
+    Label,
+    Refusal,
+    Result,
+    Vector,
+)
+
+CAT = ("animal", "Felidae", "Felis catus")
+WOLF = ("animal", "Canidae", "Canis lupus")
+TOPIC = topics.label("home", "cam1")
+
+
+@functools.cache
+def cat_vector() -> bytes:
+    return edge_eye().see(photo("chelsea.png")).vector.tobytes()
+
+
+def cat(number: int = 1, **changes: Any) -> Event:
+    told = result(event_id(number), sighting=event_id(1))
+    fields: dict[str, Any] = {"sequence": number, "body": Vector(space=edge_eye().space, data=cat_vector())}
+    return event(told, **(fields | changes))
+
+
+def still(number: int = 1) -> Event:
+    """An event that the device answers alone."""
+    return event(result(event_id(number), sighting=event_id(number), pending=None, rule="nothing-moved"))
+
+
+def label(
+    text: str | None, by: str = "ann", number: int = 1, at_s: float | None = None, **more: str
+) -> Label:
+    time = clock.rfc3339(at_s) if at_s is not None else ""
+    return Label(event=event_id(number), label=text, by=by, time=time, **more)
+
+
+def seen(edge: SampleEdge, *events: Event) -> Result:
+    """Events answered, and all of it out of the way; the last answer."""
+    edge.deliver(*(events or (cat(),)))
+    edge.take_up()
+    return edge.take_results()[-1]
+
+
+def refusals(told: list[msgspec.Struct]) -> list[str]:
+    return [each.reason for each in told if isinstance(each, Refusal)]
+
+
+def acks(told: list[msgspec.Struct]) -> list[Ack]:
+    return [each for each in told if isinstance(each, Ack)]
+
+
+def results(told: list[msgspec.Struct]) -> list[Result]:
+    return [each for each in told if isinstance(each, Result)]
+
+
+def answer_of_cloud(envelope: Envelope) -> Result:
+    return species_answer(Fixed(cloud_eye()), envelope, NOW_S, lambda: NOW_S + 0.001)
