@@ -62,12 +62,12 @@ class Zoo:
         """Kingdom and person, by the backbone or by `GLIMPSE`."""
         if model == GLIMPSE:
             return self._glimpse_eye()
-        from models.vision import hog_people as people  # OpenCV: the cloud must stay free of it
+        from models.vision import hog_people  # OpenCV: the cloud must stay free of it
 
         manifest = self._vision(model)
         head = frame_head(manifest)
         parts = PartsHead.of(_arrays(manifest, "parts.npz"))
-        look = searching(_backbone(manifest), head, parts, people.outline)
+        look = searching(_backbone(manifest), head, parts, hog_people.outline)
         return DeviceEye(manifest.title, look, parts.person_threshold)
 
     def backbone(self) -> Backbone:

@@ -375,7 +375,8 @@ class DiscoveryOrigin(msgspec.Struct, frozen=True, kw_only=True):
 
 class Discovery(Message, frozen=True, omit_defaults=True):
     """One entity of Home Assistant's MQTT discovery: where its state stands, and how to read it there. Retained; it holds
-    names and topics, and nothing that was observed. Fields as Home Assistant documents them."""
+    names and topics, and nothing that was observed. Fields as Home Assistant documents them.
+    """
 
     name: str
     unique_id: str
@@ -417,7 +418,8 @@ class Vector(msgspec.Struct, frozen=True, tag="vector"):
 
 class Report(msgspec.Struct, frozen=True, tag="report"):
     """A sensor's report by exception: the value that changed, and the count and sums of all readings since the
-    last report (this one included), so that hourly means stay exact."""
+    last report (this one included), so that hourly means stay exact.
+    """
 
     value: float
     unit: str

@@ -17,7 +17,7 @@ import numpy as np
 
 from models.series.occupancy import UNITS
 from models.shipped import GLIMPSE, load_zoo
-from models.vision import hog_people as people
+from models.vision import hog_people
 from models.vision.boxes import Box
 
 BACKBONE: Final = "lite0, one pass at 224 px"
@@ -68,7 +68,7 @@ def contestants() -> dict[str, Callable[[], object]]:
         "lite0, the map of a frame at 448 px": lambda: backbone.map(frame, 448),
         "lite0 on the device, something moved": lambda: device.see(frame, REGION),
         "lite0 on the device, a still frame": lambda: device.see(frame),
-        "OpenCV's people detector, asked in doubt": lambda: people.outline(frame),
+        "OpenCV's people detector, asked in doubt": lambda: hog_people.outline(frame),
         "glimpse on the device, something moved": lambda: small.see(frame, REGION),
         "glimpse on the device, a still frame": lambda: small.see(frame),
         "lite0 at the edge, a crop": lambda: edge.see(crop),

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from agents.role import exit_codes as exits
+from agents.role import exit_codes
 from agents.up.plan import EXTRAS
 from pipeline.errors import Retry, TierwiseError
 
@@ -120,13 +120,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         application(words)(words, prog_name=PROGRAM)
     except TierwiseError as error:
         _complain(str(error))
-        sys.exit(exits.FAILED if isinstance(error, Retry) else exits.STOP)
+        sys.exit(exit_codes.FAILED if isinstance(error, Retry) else exit_codes.STOP)
     except ModuleNotFoundError as error:
         extra = EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None:
             raise
         _complain(f"this needs {error.name}, which is not installed: pip install 'tierwise[{extra}]'")
-        sys.exit(exits.STOP)
+        sys.exit(exit_codes.STOP)
 
 
 def application(words: Sequence[str]) -> typer.Typer:

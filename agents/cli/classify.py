@@ -18,7 +18,7 @@ from rich.progress import track
 
 from agents.cli.device_model import DeviceModel, SeesWith
 from agents.cli.options import AsJson, EdgeModel, SettingsFile
-from agents.role import exit_codes as exits
+from agents.role import exit_codes
 from agents.rollout.imported_models import edge_eye
 from models.answering.tier_chain import Classified, Tiers
 from models.labels.taxonomy import UnknownLabel, load_taxonomy
@@ -64,7 +64,7 @@ def classify(
         else:
             console.print(escape(line(answer)))
     if refused == len(files):
-        raise typer.Exit(exits.STOP)
+        raise typer.Exit(exit_codes.STOP)
 
 
 def line(answer: Classified) -> str:

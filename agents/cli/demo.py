@@ -17,7 +17,7 @@ from agents.cli.demo_learning import learning
 from agents.demo.run import Demo, Plan, settings_for
 from agents.demo.scenes import photo_folder
 from agents.demo.view import View, ending, plain
-from agents.role import exit_codes as exits
+from agents.role import exit_codes
 from agents.up.supervisor import Event, News
 from pipeline.messages import Result
 
@@ -83,7 +83,7 @@ def demo(
         report.write_bytes(msgspec.json.format(msgspec.json.encode(told)))
     console.print(ending(running, told), soft_wrap=True)
     if told.lost or told.duplicated or told.person_pictures_that_left:
-        raise typer.Exit(exits.FAILED)
+        raise typer.Exit(exit_codes.FAILED)
 
 
 def _screen(view: View, console: Console) -> Live:

@@ -14,7 +14,7 @@ from rich.table import Table
 from agents.demo.learning import Asked, Learning
 from agents.demo.lessons import Amounts
 from agents.demo.worth import LAST, Share, Worth
-from agents.role import exit_codes as exits
+from agents.role import exit_codes
 from agents.up.supervisor import Event, News
 
 FOLDER: Final = Path("tierwise-learning")
@@ -69,7 +69,7 @@ def learning(
     console.print(table(worth))
     console.print(summary(worth), soft_wrap=True)
     if worth.new[LAST][1].species <= worth.new[LAST][0].species:
-        raise typer.Exit(exits.FAILED)
+        raise typer.Exit(exit_codes.FAILED)
 
 
 def table(worth: Worth) -> Table:

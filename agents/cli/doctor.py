@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from agents.cli.options import AsJson, SettingsFile
-from agents.role import exit_codes as exits
+from agents.role import exit_codes
 from agents.role.run_file import ask_health, running
 from agents.up import ports
 from agents.up.plan import ROLE_ROWS, is_installed, plan
@@ -80,7 +80,7 @@ def doctor(as_json: AsJson = False, settings: SettingsFile = None) -> None:
                 f"[{STYLES[finding.status]}]{finding.status:<5}[/] {finding.what:<9} {escape(finding.text)}"
             )
     if failed:
-        raise typer.Exit(exits.STOP)
+        raise typer.Exit(exit_codes.STOP)
 
 
 def examine(file: Path | None) -> Iterator[Finding]:

@@ -25,9 +25,9 @@ from agents.cli.options import AsJson, SettingsFile
 from agents.client.answer_text import line
 from agents.client.connection import at_site
 from agents.client.labelling import Given, Labelling, State, drive, now_text, subscriptions, whoever
-from agents.edge import store_reader as edge_view
+from agents.edge import store_reader
 from agents.edge.store_reader import EdgeView
-from agents.role import exit_codes as exits
+from agents.role import exit_codes
 from pipeline import ids, topics
 from pipeline.errors import Stop
 from pipeline.messages import Label
@@ -79,7 +79,7 @@ def label(
     loaded = Settings.load(settings)
     _check_words(event, text, csv, withdraw=withdraw)
     teller = _json if as_json else _line
-    with edge_view.opened(loaded.data_dir) as view:
+    with store_reader.opened(loaded.data_dir) as view:
         if csv is not None:
             given, bad = read_labels(
                 csv, lambda name, its: find(view, loaded, name, its or device), whoever(by)
@@ -104,7 +104,7 @@ def label(
         taken = len(given) - refused
         errors.print(f"{taken} labels taken, {refused} refused by the edge, {len(bad)} rows not sent")
     if refused or bad:
-        raise typer.Exit(exits.STOP)
+        raise typer.Exit(exit_codes.STOP)
 
 
 def publish(settings: Settings, given: list[Given], tell: Callable[[Given], None]) -> None:

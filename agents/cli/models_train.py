@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from agents.cli.options import AsJson, SettingsFile
-from agents.role import exit_codes as exits
+from agents.role import exit_codes
 from agents.role.run_file import running
 from agents.trainer.reports import Forget, Kept, Reports
 from pipeline import topics
@@ -52,7 +52,7 @@ def train(
         time.sleep(LOOK_EVERY_S)
     _show(last, as_json)
     if last.outcome != "released":
-        raise typer.Exit(exits.FAILED)
+        raise typer.Exit(exit_codes.FAILED)
 
 
 def trainings(

@@ -22,7 +22,7 @@ from agents.cli.options import AsJson, SettingsFile
 from agents.client.answer_text import line
 from agents.client.connection import Inbox, at_site
 from agents.client.publishing import Item, Publishing, State
-from agents.role import exit_codes as exits
+from agents.role import exit_codes
 from pipeline import clock, ids, topics
 from pipeline.errors import Rejected, Retry, Stop
 from pipeline.messages import FRAME_MAX_BYTES, Result, Task, Tier
@@ -64,7 +64,7 @@ def publish(
         publishing = Publishing(items)
         _drive(publishing, connection, inbox, teller)
     if any(item.state is State.REFUSED for item in items):
-        raise typer.Exit(exits.STOP)
+        raise typer.Exit(exit_codes.STOP)
 
 
 # --- what to publish -------------------------------------------------------------------------------------------

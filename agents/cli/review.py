@@ -32,7 +32,7 @@ from agents.client.answer_text import line, local_time
 from agents.client.connection import at_site
 from agents.client.labelling import Given, Labelling, State, drive, now_text, subscriptions, whoever
 from agents.device.picture_ring import Pictures
-from agents.edge import store_reader as edge_view
+from agents.edge import store_reader
 from agents.edge.label_rules import grown
 from agents.edge.store_reader import EdgeView
 from models.labels.taxonomy import Taxonomy, load_taxonomy
@@ -71,7 +71,7 @@ def review(
     """Go through the events whose labels would teach most, with their pictures where they are yours to see."""
     loaded = Settings.load(settings)
     console = Console(highlight=False, soft_wrap=True)
-    with edge_view.opened(loaded.data_dir) as view:
+    with store_reader.opened(loaded.data_dir) as view:
         if view is None:
             raise Stop(f"no edge ran on this machine ({loaded.data_dir / 'edge'}): run this where it does")
         pages = list(_pages(view, loaded, limit))

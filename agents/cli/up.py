@@ -12,8 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from agents.cli.options import SettingsFile
-from agents.role import exit_codes as exits
-from agents.role import telemetry
+from agents.role import exit_codes, telemetry
 from agents.role.lifecycle import Ending, Endings
 from agents.up.plan import plan
 from agents.up.supervisor import Event, News, Supervisor
@@ -56,13 +55,15 @@ def up(
     parts = plan(loaded, file, names)
     endings = Endings()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda n, _frame: endings.report(Ending(exits.ASKED, signal.Signals(n).name)))
+        signal.signal(
+            number, lambda n, _frame: endings.report(Ending(exit_codes.ASKED, signal.Signals(n).name))
+        )
 
     def tell(news: News) -> None:
         if news.event is Event.ALL_READY:
             console.print(_all_ready(loaded, news.seconds))
         elif news.event is Event.GAVE_UP and not news.part:
-            endings.report(Ending(exits.STOP, news.text))
+            endings.report(Ending(exit_codes.STOP, news.text))
         elif line := LINES[news.event]:
             console.print(
                 line.format(part=f"{news.part:<{NAME_WIDTH}}", text=escape(news.text), seconds=news.seconds)

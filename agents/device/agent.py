@@ -21,7 +21,7 @@ from itertools import groupby
 import msgspec
 import structlog
 
-from agents.device import camera_sources as cameras
+from agents.device import camera_sources
 from agents.device.camera_faults import Cameras
 from agents.device.inbox import Admission
 from agents.device.model_choice import open_eye
@@ -197,7 +197,7 @@ class Device:
         """Commit what one of the device's own cameras sees. A photo that was seen before is not seen again."""
         site, device, stream = source.split("/")
         topic = topics.frame(site, device, stream)
-        for shot in cameras.open_source(address, stop=self._stop, clock=self._clock):
+        for shot in camera_sources.open_source(address, stop=self._stop, clock=self._clock):
             event = ids.derived(shot.time_s, source, shot.name, str(shot.time_s))
             arrival = Arrival(topic, shot.data, self._clock.now(), event)
             self.metrics.received(source, "camera")

@@ -100,7 +100,8 @@ def _moving_frames(
     capture: cv2.VideoCapture, live: bool, stop: threading.Event, clock: Clock
 ) -> Iterator[Shot]:
     """Frames in which something moved. A live source is read as fast as it sends, so that what is looked at is always
-    the newest frame; a file is stepped through by its own frame rate."""
+    the newest frame; a file is stepped through by its own frame rate.
+    """
     started_s = clock.now()
     rate = capture.get(cv2.CAP_PROP_FPS) or 25.0
     background: motion.Background | None = None

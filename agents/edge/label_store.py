@@ -104,7 +104,8 @@ class LabelStore:
 
     def words(self, event: str, tx: Transaction) -> tuple[Word, ...]:
         """Each person's last word about an event as this transaction sees it, the oldest first; also those that were
-        taken back."""
+        taken back.
+        """
         rows = tx.db.execute(f"SELECT {_WORD} FROM edge_labels WHERE event = ? ORDER BY at, by", (event,))  # noqa: S608 - fixed
         return tuple(_word(*row) for row in rows.fetchall())
 

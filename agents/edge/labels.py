@@ -87,7 +87,8 @@ class Labels:
 
     def listen(self, listener: OnLabel) -> None:
         """Be told of each event with a feature whose label changes, after the commit, one at a time. After a crash, what
-        was not told is in `LabelStore.all_labelled`."""
+        was not told is in `LabelStore.all_labelled`.
+        """
         self._listeners.append(listener)
 
     def tell_changes(self) -> None:
@@ -303,7 +304,8 @@ class Labels:
 
     def raised(self, event: str, levels: Levels, tx: Transaction, new: Word | None = None) -> None:
         """An event's levels rose, by a new word or without one: what may no longer leave is taken out of the outbox, what left
-        is withdrawn, what may not rest here is dropped."""
+        is withdrawn, what may not rest here is dropped.
+        """
         feature = self._store.labels.feature_in(event, tx)
         if levels.of(Kind.LABEL).join(levels.feature) is not Privacy.PUBLIC:
             waiting = self._store.unsent_ids(event, tx)
@@ -321,7 +323,8 @@ class Labels:
         self, feature: KeptFeature, waiting: Collection[str], new: Word | None, tx: Transaction
     ) -> None:
         """What the cloud has of an event that is public no more is withdrawn there, so that it learns from none of it. `new` is
-        the word by which this became known; it never left. Where nothing did, nothing does now."""
+        the word by which this became known; it never left. Where nothing did, nothing does now.
+        """
         was = feature.levels
         if not may_see(Tier.CLOUD, was.of(Kind.LABEL).join(was.feature)):
             return

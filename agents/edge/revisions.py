@@ -178,7 +178,8 @@ class Answers:
 
     def supersede(self, answer: Result, tx: Transaction) -> None:
         """Refine an event in place with what the cloud said; what it said before changes nothing, nor does what it says
-        of an event that is forgotten here."""
+        of an event that is forgotten here.
+        """
         known = self._store.answer_in(answer.event, tx)
         levels = self._levels_here(answer, known, tx)
         if levels is None and clock.seconds(answer.time) < self._clock.now() - self._keep_s:
@@ -245,7 +246,8 @@ class Answers:
 
     def _raised(self, result: Result, levels: Levels | None) -> Levels:
         """Policy's word about what the cloud found. A stream that only its devices know keeps the levels that they gave
-        it; one that nobody knows has an unnamed stream's."""
+        it; one that nobody knows has an unnamed stream's.
+        """
         if levels is not None and not self._policy.knows(result.source):
             return levels
         asked = self._policy.levels(result.source, clock.seconds(result.time), path=result.path).levels
@@ -255,7 +257,8 @@ class Answers:
 
     def expire(self, event: str) -> None:
         """The cloud did not answer in time: say so. Its answer supersedes whenever it comes. Where the question was sent
-        and may be lost, the sighting's next frame asks again; one that waits for its link will be answered."""
+        and may be lost, the sighting's next frame asks again; one that waits for its link will be answered.
+        """
         with self._spool.transaction() as tx:
             known = self._store.answer_in(event, tx)
             if not self._store.stop_waiting(event, tx) or known is None:
@@ -294,7 +297,8 @@ def says_the_same(one: Result, other: Result) -> bool:
 
 def is_news(answer: Result, context: Context) -> bool:
     """Whether the cloud has not said this before, or something newer: its answers come again, and in any order. Of one
-    revision each model is heard once."""
+    revision each model is heard once.
+    """
     if answer.revision != context.cloud_revision:
         return answer.revision > context.cloud_revision
     return answer.model not in context.cloud_models

@@ -71,7 +71,8 @@ class RoomStore:
 
     def window(self, room: str, until_s: float, span_s: float) -> Window:
         """A room's reports in the span before `until_s`, and of each stream the last one before that: it holds until the
-        next report."""
+        next report.
+        """
         rows = self._spool.query(
             "SELECT unit, time, value, levels FROM edge_samples WHERE room = ? AND time < ? AND (time >= ? OR time = ("
             "SELECT MAX(time) FROM edge_samples AS s WHERE s.room = edge_samples.room AND s.source = edge_samples.source "

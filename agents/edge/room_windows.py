@@ -73,7 +73,8 @@ def due(room: Room, streams: frozenset[str], *, now_s: float) -> bool:
 def advance(room: Room, window_s: float, *, first_later_s: float | None) -> Room:
     """The window was told: the next one runs. Windows without any report in them are skipped; `first_later_s` is the time
     of the first report past the told window's end. What was waited for once is not waited for again: where reports
-    already reach past the next window, too, its grace began when that of the told one did."""
+    already reach past the next window, too, its grace began when that of the told one did.
+    """
     end_s = first_end(first_later_s, window_s) if first_later_s is not None else room.end_s + window_s
     past = room.past_since_s if any(t >= end_s for t in room.newest_s.values()) else None
     return Room(end_s, room.newest_s, past)

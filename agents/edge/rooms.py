@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from agents.edge import room_windows as rooms
+from agents.edge import room_windows
 from agents.edge.store import Context, EdgeStore
 from models.series.occupancy import OccupancyModel
 from pipeline import clock, ids, messages
@@ -49,15 +49,15 @@ class Rooms:
         self._model = model
         self._keyring = keyring
         self._clock = time
-        self._rooms: dict[str, rooms.Room] = {}
+        self._rooms: dict[str, room_windows.Room] = {}
         self._newest_s: dict[str, float] = {}
 
     def open(self) -> None:
         """Go on where the store says that the rooms' windows stand."""
         for name, end_s in self._store.rooms.ends().items():
-            room = rooms.Room(end_s)
+            room = room_windows.Room(end_s)
             for source, newest_s in self._store.rooms.newest(name).items():
-                room = rooms.saw(room, source, newest_s, received_s=self._clock.now())
+                room = room_windows.saw(room, source, newest_s, received_s=self._clock.now())
             self._rooms[name] = room
 
     def take(self, event: Event, report: Report, tx: Transaction) -> None:
@@ -66,7 +66,7 @@ class Rooms:
         time_s = clock.seconds(result.time)
         self._newest_s[result.source] = max(time_s, self._newest_s.get(result.source, time_s))
         before = self._store.rooms.hour(result.source, clock.hour_of(time_s), tx)
-        hour = rooms.tally(before.hour if before else None, report, time_s)
+        hour = room_windows.tally(before.hour if before else None, report, time_s)
         levels = event.levels.join(before.levels) if before else event.levels
         self._store.rooms.keep_hour(result.source, hour, levels, tx, changed=True)
         if event.room is not None and report.unit in self._model.units:
@@ -75,9 +75,11 @@ class Rooms:
             )
             room = self._rooms.get(event.room)
             if room is None:
-                room = rooms.Room(rooms.first_end(time_s, self._settings.edge.window_s))
+                room = room_windows.Room(room_windows.first_end(time_s, self._settings.edge.window_s))
                 self._store.rooms.keep_end(event.room, room.end_s, tx)
-            self._rooms[event.room] = rooms.saw(room, result.source, time_s, received_s=self._clock.now())
+            self._rooms[event.room] = room_windows.saw(
+                room, result.source, time_s, received_s=self._clock.now()
+            )
 
     # --- windows ---------------------------------------------------------------------------------------------
 
@@ -85,13 +87,14 @@ class Rooms:
         """Answer each window that can be answered now."""
         told = []
         for name in list(self._rooms):
-            while rooms.due(self._rooms[name], self._streams(name), now_s=self._clock.now()):
+            while room_windows.due(self._rooms[name], self._streams(name), now_s=self._clock.now()):
                 told.append(self._answer_window(name, self._rooms[name], spool))
         return told
 
-    def _answer_window(self, name: str, room: rooms.Room, spool: Spool) -> Result:
+    def _answer_window(self, name: str, room: room_windows.Room, spool: Spool) -> Result:
         """Vacant or occupied: an event of its own, whose id follows from room and window, as private as any report that it
-        was made of, and as policy wants it at the window's start or end."""
+        was made of, and as policy wants it at the window's start or end.
+        """
         settings, end_s = self._settings, room.end_s
         started_s = self._clock.now()
         sources = sorted(self._streams(name))
@@ -131,7 +134,9 @@ class Rooms:
         with spool.transaction() as tx:
             # Within the transaction, as `take` is: no report slips in between.
             first_later_s = self._store.rooms.first_sample(name, end_s, tx)
-            after = rooms.advance(self._rooms[name], settings.edge.window_s, first_later_s=first_later_s)
+            after = room_windows.advance(
+                self._rooms[name], settings.edge.window_s, first_later_s=first_later_s
+            )
             self._rooms[name] = after
             self._store.send_result(result, tx)
             self._store.keep(result, Context(started_s, levels, Rank.ACTIVITY), tx)
@@ -158,7 +163,7 @@ class Rooms:
         now_s = self._clock.now()
         for seen in self._store.rooms.changed_hours():
             start_s = seen.hour.start_s
-            if not rooms.hour_is_over(start_s, self._newest_s.get(seen.source, start_s), now_s):
+            if not room_windows.hour_is_over(start_s, self._newest_s.get(seen.source, start_s), now_s):
                 continue
             with spool.transaction() as tx:
                 # Once more: a report may have been counted in since.
@@ -169,7 +174,7 @@ class Rooms:
                     self._store.send_up(envelope, self._settings.site, tx)
                 self._store.rooms.keep_hour(source, told, levels, tx, changed=False)
 
-    def _summary(self, source: str, hour: rooms.Hour, level: Privacy) -> Envelope | None:
+    def _summary(self, source: str, hour: room_windows.Hour, level: Privacy) -> Envelope | None:
         """The hour as the cloud may have it: in the clear, sealed, or not at all."""
         stream = self._settings.stream(source)
         text = clock.rfc3339(hour.start_s)
@@ -179,7 +184,7 @@ class Rooms:
             kind=Kind.SUMMARY,
             privacy=level,
             key="/".join(source.split("/")[:2]),
-            payload=messages.encode(rooms.summary(hour, text, task, stream.room if stream else None)),
+            payload=messages.encode(room_windows.summary(hour, text, task, stream.room if stream else None)),
             source=source,
             time=text,
             revision=hour.told + 1,

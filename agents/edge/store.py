@@ -10,11 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from agents.edge import label_request_store as edge_ask_store
-from agents.edge import label_store
-from agents.edge import learning_store as edge_learning_store
-from agents.edge import room_store as edge_room_store
-from agents.edge import sighting_store as edge_sighting_store
+from agents.edge import label_request_store, label_store, learning_store, room_store, sighting_store
 from agents.edge.label_request_store import AskStore
 from agents.edge.label_store import LabelStore
 from agents.edge.learning_store import LearningStore
@@ -99,11 +95,11 @@ class EdgeStore:
     def open(self) -> None:
         """Make the tables where there are none."""
         self._spool.migrate("edge", MIGRATIONS)
-        self._spool.migrate("sightings", edge_sighting_store.MIGRATIONS)
-        self._spool.migrate("rooms", edge_room_store.MIGRATIONS)
+        self._spool.migrate("sightings", sighting_store.MIGRATIONS)
+        self._spool.migrate("rooms", room_store.MIGRATIONS)
         self._spool.migrate("labels", label_store.MIGRATIONS)
-        self._spool.migrate("learning", edge_learning_store.MIGRATIONS)
-        self._spool.migrate("asks", edge_ask_store.MIGRATIONS)
+        self._spool.migrate("learning", learning_store.MIGRATIONS)
+        self._spool.migrate("asks", label_request_store.MIGRATIONS)
 
     # --- answers -----------------------------------------------------------------------------------------------
 

@@ -95,7 +95,8 @@ def together(waiting: Sequence[Tellable]) -> list[Tellable]:
 
 def fitting(space: str, chosen: Sequence[Tellable]) -> tuple[Sums, list[Tellable]]:
     """The sums of these events; where they are too large for one increment, without the labels that have fewest: those wait for the
-    next."""
+    next.
+    """
     kept = list(chosen)
     while True:
         sums = sums_of(space, kept)

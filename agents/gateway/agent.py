@@ -18,7 +18,7 @@ from functools import partial
 
 import structlog
 
-from agents.gateway import outbox_claim as gateway_outbox
+from agents.gateway import outbox_claim
 from agents.releases.server import ReleaseServer
 from agents.role import outbox
 from agents.role.dead_letters import INTERNAL_ERROR, refusal_of
@@ -92,7 +92,7 @@ class Gateway:
     def start(self) -> None:
         """Open the outbox; connect in the background."""
         settings, folder = self._settings, self._settings.data_dir / "gateway"
-        self._spool, instance = gateway_outbox.claim(folder, limit_bytes=SPOOL_MIB << 20)
+        self._spool, instance = outbox_claim.claim(folder, limit_bytes=SPOOL_MIB << 20)
         self._producer = Producer(settings.kafka, "tierwise-gateway")
         self._releases = ReleaseServer(settings.kafka, folder / f"releases-{instance}")
         self._mqtt = Connection(
@@ -266,7 +266,7 @@ class Gateway:
         now_s = self._clock.now()
         if now_s - self._adopted_s > ADOPT_EVERY_S:
             folder = self._settings.data_dir / "gateway"
-            if count := gateway_outbox.adopt(folder, self._spool, DOWN, now_s):
+            if count := outbox_claim.adopt(folder, self._spool, DOWN, now_s):
                 log.info("answers of a gateway that is gone were taken over", count=count)
             self._adopted_s = now_s
         if now_s - self._expired_s > EXPIRE_EVERY_S:

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import msgspec
 import structlog
 
-from agents.role import exit_codes as exits
+from agents.role import exit_codes
 from agents.role.health_server import HealthServer
 from agents.role.logs import configure_logs
 from agents.role.run_file import Running, running_path
@@ -43,7 +43,7 @@ from agents.role.telemetry import Metrics, version
 from pipeline.brokers import parent
 from pipeline.clock import SystemClock
 from pipeline.errors import Stop
-from pipeline.files import private as private_files
+from pipeline.files import private_files
 
 if TYPE_CHECKING:
     from pipeline.settings.settings import Settings
@@ -134,13 +134,13 @@ def run_role(name: str, build: Build, settings: Settings, *, parent_pid: int | N
         signal.signal(
             number,
             lambda n, _frame: endings.report(
-                Ending(exits.ASKED, f"asked to stop by {signal.Signals(n).name}")
+                Ending(exit_codes.ASKED, f"asked to stop by {signal.Signals(n).name}")
             ),
         )
     threading.excepthook = lambda args: endings.report(_failure(args.exc_value, _thread_name(args.thread)))
     threading.Thread(target=endings.end_hard_when_late, name="end-when-late", daemon=True).start()
     if parent_pid is not None:
-        gone = Ending(exits.ASKED, f"its parent {parent_pid} is gone")
+        gone = Ending(exit_codes.ASKED, f"its parent {parent_pid} is gone")
         parent.watch(parent_pid, lambda: endings.report(gone))
     with contextlib.ExitStack() as cleanup:
         try:
@@ -157,7 +157,7 @@ def run_role(name: str, build: Build, settings: Settings, *, parent_pid: int | N
             endings.report(_failure(error, "start"))
         ending = endings.wait()
         log.info("stopping", why=ending.why)
-        if ending.code == exits.STOP:
+        if ending.code == exit_codes.STOP:
             print(f"tierwise {name}: {ending.why}", file=sys.stderr, flush=True)
     log.info("stopped", code=ending.code)
     return ending.code
@@ -176,9 +176,9 @@ def _make_folders(data_dir: Path, role: str) -> None:
 
 def _failure(error: BaseException | None, where: str) -> Ending:
     if isinstance(error, Stop):
-        return Ending(exits.STOP, str(error))
+        return Ending(exit_codes.STOP, str(error))
     log.error("failed", where=where, exc_info=error)
-    return Ending(exits.FAILED, f"{type(error).__name__} in {where}")
+    return Ending(exit_codes.FAILED, f"{type(error).__name__} in {where}")
 
 
 def _thread_name(thread: threading.Thread | None) -> str:

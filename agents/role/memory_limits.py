@@ -23,7 +23,8 @@ SPARE_BYTES: Final = 128 << 10
 
 def spare_memory() -> None:
     """Ask allocator and BLAS to keep little. To be called before NumPy is imported and threads are started; elsewhere
-    than on glibc only the BLAS is asked."""
+    than on glibc only the BLAS is asked.
+    """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from models.heads.release import HeadRelease
-from models.imported import family_model as own_eye
+from models.imported import family_model
 from models.imported.family_model import OwnEye
 from models.imported.registry import MODELS, Registry
 from models.shipped import Zoo
@@ -32,7 +32,7 @@ def edge_eyes(zoo: Zoo, settings: Settings, title: str = "") -> OpenEdgeEye:
     Raises `Stop`.
     """
     try:
-        return own_eye.edge_eyes(zoo, registry_of(settings), title or settings.edge.model)
+        return family_model.edge_eyes(zoo, registry_of(settings), title or settings.edge.model)
     except Stop as error:
         if title or not settings.edge.model:
             raise

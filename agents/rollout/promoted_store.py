@@ -30,7 +30,7 @@ import structlog
 from agents.rollout.state import Refused, State
 from models.heads.release import FILES, HeadRelease
 from pipeline.errors import Rejected, Retry
-from pipeline.files import private as private_files
+from pipeline.files import private_files
 from pipeline.files.fsync import directory_to_disk, replace_file, to_disk
 
 log = structlog.get_logger(__name__)

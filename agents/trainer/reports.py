@@ -25,7 +25,7 @@ from agents.trainer.triggers import Last
 from models.training.report import TrainingReport, render
 from pipeline import clock
 from pipeline.errors import Stop
-from pipeline.files import private as private_files
+from pipeline.files import private_files
 
 FOLDER: Final = "trainer"
 WISH: Final = "train-now.json"

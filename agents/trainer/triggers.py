@@ -34,7 +34,8 @@ class Trigger(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What is there now. `changes` and `events` are the fold's; `wrong` of `judged` events since the last training were
-    labelled otherwise than they had been answered."""
+    labelled otherwise than they had been answered.
+    """
 
     changes: int
     events: Mapping[str, int]

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from agents.up.plan import Part
-from pipeline.files import private as private_files
+from pipeline.files import private_files
 
 LOG_MAX_BYTES: Final = 5 << 20
 LOGS_KEPT: Final = 3

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from agents.role import exit_codes as exits
+from agents.role import exit_codes
 from agents.role.run_file import ask_health, running
 from agents.up.plan import ROLE_NAMES
 from pipeline.errors import Stop
@@ -50,4 +50,4 @@ def tell(role: str, *, as_json: bool = False, settings: Path | None = None) -> i
             print(f"{name:<8} {state:<9} {', '.join(f'{part}: {how}' for part, how in parts.items())}")
     if not found:
         print(f"{role or 'no role'} runs on {data_dir}; `tierwise up` starts all of them", file=sys.stderr)
-    return exits.ASKED if found and all_ready else exits.FAILED
+    return exit_codes.ASKED if found and all_ready else exit_codes.FAILED

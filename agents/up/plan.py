@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from agents.role import exit_codes as exits
+from agents.role import exit_codes
 from pipeline.errors import Stop
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ class Watched:
 
     def found_ended(self, exit_code: int, now_s: float) -> Watched:
         """After its end: rest and try again, unless a person must change something first."""
-        if exit_code == exits.STOP:
+        if exit_code == exit_codes.STOP:
             return replace(self, phase=Phase.ENDED)
         quick_ends = 1 if now_s - self.started_s >= STEADY_AFTER_S else self.quick_ends + 1
         return replace(

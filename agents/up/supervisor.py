@@ -29,14 +29,14 @@ from typing import TYPE_CHECKING, Final, TextIO
 
 import structlog
 
-from agents.role import exit_codes as exits
+from agents.role import exit_codes
 from agents.role.health_server import LOOPBACK
 from agents.role.run_file import PROBE_TIMEOUT_S, ask_health, running
 from agents.up import ports
 from agents.up.child import Child
 from agents.up.plan import BROKERS, EXTRAS, ROLES, Part, Phase, Watched, due, is_installed, pause_s
 from pipeline.errors import Stop
-from pipeline.files import private as private_files
+from pipeline.files import private_files
 
 if TYPE_CHECKING:
     from pipeline.settings.settings import Settings
@@ -177,7 +177,7 @@ class Supervisor:
         try:
             self._children[part.name].start()
         except OSError as error:  # no memory or no process left for now
-            watched = watched.found_ended(exits.FAILED, time.monotonic())
+            watched = watched.found_ended(exit_codes.FAILED, time.monotonic())
             pause = pause_s(watched.quick_ends)
             self._say(Event.DIED, part.name, f"did not start ({error.strerror}), tries again in {pause:g} s")
         else:

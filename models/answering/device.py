@@ -236,7 +236,8 @@ class Frames:
 
 def capture_time(event: str, received_s: float) -> tuple[float, tuple[str, ...]]:
     """When a frame was captured (UTC seconds: the time in its id), and what is odd about that. A time that is yet to
-    come keeps the event, takes the receipt time, and is flagged; old photos are as good as new ones."""
+    come keeps the event, takes the receipt time, and is flagged; old photos are as good as new ones.
+    """
     time_s = ids.time_s(event)
     if time_s is None:
         return received_s, ()

@@ -52,7 +52,8 @@ class Visit(msgspec.Struct, frozen=True):
 
 def join(visit: Visit | None, *, event: str, time_s: float, label: str, gap_s: float) -> Visit:
     """The sighting that this frame belongs to: the running one, unless it paused for longer than `gap_s` seconds, lasts
-    longer than `LONGEST_S` or shows another kingdom. A frame whose kingdom is unknown joins whatever is running."""
+    longer than `LONGEST_S` or shows another kingdom. A frame whose kingdom is unknown joins whatever is running.
+    """
     if visit is None or not _goes_on(visit, time_s, gap_s) or not _alike(visit.label, label):
         return Visit(id=event, label=label, last_s=time_s, first_s=time_s)
     known = label if visit.label == UNKNOWN else visit.label

@@ -114,7 +114,8 @@ class Motion(msgspec.Struct, frozen=True):
 
 class Report(msgspec.Struct, frozen=True):
     """Everything that was measured. `families` is the whole confusion matrix, most frequent first; `species` of the group
-    that was asked for, worst first."""
+    that was asked for, worst first.
+    """
 
     photos: int
     models: Mapping[str, str]

@@ -32,7 +32,7 @@ from models import manifest
 from models.manifest import Manifest, digest, make_manifest, read_manifest, write_manifest
 from pipeline import topics
 from pipeline.errors import Stop
-from pipeline.files import private as private_files
+from pipeline.files import private_files
 
 MODELS: Final = "models"
 """The registry's folder within a site's data."""

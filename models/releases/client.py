@@ -31,7 +31,7 @@ from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
 from pipeline.clock import Clock
 from pipeline.errors import Rejected, Retry
-from pipeline.files import private as private_files
+from pipeline.files import private_files
 from pipeline.files.blobs import File
 from pipeline.files.release_names import METADATA_MAX_BYTES
 

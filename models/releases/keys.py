@@ -17,7 +17,7 @@ from pathlib import Path
 from securesystemslib.signer import CryptoSigner, Key, Signer
 
 from pipeline.errors import Stop
-from pipeline.files import private as private_files
+from pipeline.files import private_files
 
 
 def make_key(folder: Path) -> CryptoSigner:

@@ -22,7 +22,7 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Targets, Timestamp
 from tuf.api.serialization.json import JSONSerializer
 
-from pipeline.files import private as private_files
+from pipeline.files import private_files
 from pipeline.files.fsync import replace_file
 from pipeline.files.release_names import metadata_file
 

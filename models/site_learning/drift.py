@@ -132,7 +132,8 @@ class Usual(msgspec.Struct, frozen=True, array_like=True):
 
     def look(self, vector: NDArray[np.uint8]) -> tuple[Usual, float, float]:
         """With one vector held against it: how far off it is (root mean square of its components' deviations, in their own
-        spreads: about 1 for what is usual), and how much it deviates the way that the newest ones did (about 0)."""
+        spreads: about 1 for what is usual), and how much it deviates the way that the newest ones did (about 0).
+        """
         mean, squares = self._arrays()
         off = (vector - mean) / np.sqrt(squares / max(1, self.count - 1) + 1.0)
         lately = np.frombuffer(self.lately, np.float32) if self.lately else np.zeros_like(mean)

@@ -74,7 +74,8 @@ class General:
 @dataclass(frozen=True, slots=True, eq=False)
 class Taught:
     """One labelled event: its visit, its label's path from the kingdom down, its vector uint8 (d,); how its lesson was judged, and
-    the lesson's place among the others."""
+    the lesson's place among the others.
+    """
 
     event: str
     visit: str
@@ -204,7 +205,8 @@ class Learning:
 
     def restored(self, events: Iterable[Taught], standing: Standing) -> Learning:
         """From a start: as it was when this was written down. Nothing is judged again; lessons of another general model are
-        transferred."""
+        transferred.
+        """
         known = {its.event: its for its in sorted(events, key=lambda its: (its.place, its.event))}
         learning = replace(self, events=MappingProxyType(known))
         if standing.general != self.general.name:

@@ -54,7 +54,8 @@ class GeneralEyes(Protocol[E_co]):
 @dataclass(frozen=True, slots=True, eq=False)
 class Served:
     """A site's head as it answers: under `name`, for sights of the model `general`. `own` are labels that its tree lacks; `weighed`
-    says whether the site had visits enough to calibrate its probabilities by."""
+    says whether the site had visits enough to calibrate its probabilities by.
+    """
 
     name: str
     general: str

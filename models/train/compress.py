@@ -58,7 +58,8 @@ CENTRED = Preparation()
 @dataclass(frozen=True, slots=True)
 class Compared:
     """One network beside the first: `same_top` is how often its largest output is the same one, `cosine` how much its
-    outputs point the same way (mean); milliseconds on one thread."""
+    outputs point the same way (mean); milliseconds on one thread.
+    """
 
     file: str
     size_bytes: int

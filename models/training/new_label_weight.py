@@ -98,7 +98,8 @@ def _novelties(base: HeadBase, tree: Taxonomy, held: Photos) -> Iterator[Novelty
 @dataclass(frozen=True, slots=True, eq=False)
 class _Side:
     """Of some photos' species on one side, known before or new: how likely the likeliest is and whether it is right (n,),
-    the kingdoms' shares (n, 4), and the truth's (n,)."""
+    the kingdoms' shares (n, 4), and the truth's (n,).
+    """
 
     best: Floats64
     is_right: NDArray[np.bool_]

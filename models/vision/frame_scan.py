@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from models.heads.linear import Floats, FrameHead
 from models.labels.scores import softmax
-from models.vision import region_search as search
+from models.vision import region_search
 from models.vision.boxes import Box, crop
 from models.vision.region_search import Found
 
@@ -35,12 +35,14 @@ Outline = Callable[[Picture], float]
 Judge = Callable[[Sequence[Picture]], tuple[Floats, Floats]]
 
 
-def searching(backbone: search.Backbone, head: FrameHead, parts: search.PartsHead, outline: Outline) -> Look:
+def searching(
+    backbone: region_search.Backbone, head: FrameHead, parts: region_search.PartsHead, outline: Outline
+) -> Look:
     """By the backbone, which finds what is small by itself (`models.vision.region_search`); `outline` is asked where it doubts."""
 
     def look(frame: Picture, region: Box | None) -> Found:
-        evidence = search.search(frame, region, backbone, head)
-        answered = search.of_still if region is None else search.of_moved
+        evidence = region_search.search(frame, region, backbone, head)
+        answered = region_search.of_still if region is None else region_search.of_moved
         found = answered(evidence, parts, head.person_threshold)
         if found.doubtful and outline(frame) >= OUTLINE_CLEAR:
             return replace(found, person=parts.person_threshold)
@@ -60,7 +62,7 @@ def judging(judge: Judge) -> Look:
         boxes = (Box.WHOLE,) if region is None else (Box.WHOLE, region)
         logits, persons = judge([crop(frame, box) for box in boxes])
         kingdoms = softmax(logits)
-        chosen = int(kingdoms[:, [search.ANIMAL, search.PERSON]].max(1).argmax())
+        chosen = int(kingdoms[:, [region_search.ANIMAL, region_search.PERSON]].max(1).argmax())
         return Found(kingdoms[chosen], float(persons.max()), boxes[chosen])
 
     return look

@@ -18,7 +18,8 @@ def photos_of(path: Path) -> list[Path]:
 
 def taken_s(file: Path) -> float:
     """When a photo was taken, UTC seconds: EXIF's DateTimeOriginal (local time is taken as UTC where no offset stands
-    beside it), else the file's own time."""
+    beside it), else the file's own time.
+    """
     with file.open("rb") as stream:
         text = exif_time(stream.read(64 << 10))
     if text is None:

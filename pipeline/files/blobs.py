@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from pipeline.errors import Rejected, Retry
-from pipeline.files import private as private_files
+from pipeline.files import private_files
 from pipeline.files.fsync import directory_to_disk, replace_file, to_disk
 
 DIGEST: Final = re.compile(r"[0-9a-f]{64}")

@@ -167,5 +167,5 @@ def _from_text(text: str, kind: Any, variable: str) -> Any:
 
 
 def _reason(error: msgspec.ValidationError) -> str:
-    """msgspec's text without its own path, which knows no names."""
+    """Msgspec's text without its own path, which knows no names."""
     return str(error).partition(" - at ")[0].replace("`", "").lower()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from pipeline.errors import Retry, Stop
-from pipeline.files import private as private_files
+from pipeline.files import private_files
 
 MIGRATIONS = (
     """

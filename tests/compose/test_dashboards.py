@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from agents.role import self_metrics as pulse
+from agents.role import self_metrics
 from agents.role.telemetry import Metrics
 from pipeline.messages import Privacy, Rank, Result, SightingReport, Summary, Task, Tier
 from pipeline.series.points import Point, reading_point, result_point, sighting_point, summary_point
@@ -114,7 +114,7 @@ def written() -> list[Point]:
     metrics.hop("edge-cloud", 1)
     metrics.backlog("uplink", lambda: 1)
     metrics.refused("reason")
-    made += pulse.points(metrics, "edge", "home", "host", 0.0)
+    made += self_metrics.points(metrics, "edge", "home", "host", 0.0)
     # What `stream` counts beside, as its own counters say: see `pulse.FIELDS`.
     made.append(
         Point("pulse", {"role": "stream", "instance": "i", "topic": "t"}, {"records": 1.0, "bytes": 1.0}, 0.0)

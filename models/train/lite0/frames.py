@@ -34,8 +34,7 @@ from models.train.lite0.tiles import tiling
 from models.train.pictures.data import open_pack
 from models.train.pictures.traps import traps
 from models.vision import hog_people as people
-from models.vision import images
-from models.vision import region_search as search
+from models.vision import images, region_search
 from models.vision.boxes import Box
 from models.vision.frame_scan import OUTLINE_CLEAR
 from models.vision.motion import MARGIN
@@ -119,7 +118,7 @@ def _looked_at(item: Item) -> tuple[Floats, ...]:
     def judge(pictures: object) -> tuple[Floats, Floats]:
         return head.judge(np.stack([backbone.feature(picture) for picture in pictures]))  # type: ignore[attr-defined]
 
-    evidence = search.search(frame, item[3], backbone, head)
+    evidence = region_search.search(frame, item[3], backbone, head)
     logits, odds = judge([frame])
     tiled = tiling(judge, head.person_threshold)(frame, item[3])
     return (
@@ -130,7 +129,7 @@ def _looked_at(item: Item) -> tuple[Floats, ...]:
         tiled.kingdoms,
         np.array([tiled.person], np.float32),
         np.array([people.outline(frame)], np.float32),
-        evidence.parts[int(evidence.parts[:2, [search.ANIMAL, search.PERSON]].max(1).argmax())],
+        evidence.parts[int(evidence.parts[:2, [region_search.ANIMAL, region_search.PERSON]].max(1).argmax())],
         evidence.persons[:2].max(keepdims=True),
     )
 
@@ -158,11 +157,11 @@ def collect(split: str, workers: ProcessPoolExecutor) -> Held:
     return held
 
 
-def fit(held: Held) -> search.PartsHead:
+def fit(held: Held) -> region_search.PartsHead:
     """Both regressions, from nothing, and the thresholds."""
     kinds = [str(kind).removesuffix(CCTV) for kind in held.kind]
     weight = np.array([WEIGHTS[kind] for kind in kinds], np.float32)
-    is_person = (held.truth == search.PERSON).astype(np.intp)
+    is_person = (held.truth == region_search.PERSON).astype(np.intp)
 
     def regression(x: Floats, y: NDArray[np.intp], classes: int, hold: float) -> Linear:
         start = flat(x.shape[1], classes)
@@ -177,28 +176,28 @@ def fit(held: Held) -> search.PartsHead:
     threshold, doubt = (
         float(np.quantile(scores, 1 - share)) for share in (PERSON_FALSE_ALARMS, PERSON_DOUBTS)
     )
-    return search.PartsHead(kingdom.weights, kingdom.bias, weights, bias, threshold, doubt)
+    return region_search.PartsHead(kingdom.weights, kingdom.bias, weights, bias, threshold, doubt)
 
 
 def _sigmoid(x: Floats) -> Floats:
     return np.asarray(1 / (1 + np.exp(-x)), np.float32)
 
 
-def report(name: str, held: Held, head: search.PartsHead, frame: FrameHead) -> None:
+def report(name: str, held: Held, head: region_search.PartsHead, frame: FrameHead) -> None:
     """A table by kind of frame: kingdom, persons raised, false alarms."""
-    person = search.PERSON
+    person = region_search.PERSON
     weighed = softmax(held.kingdom @ head.kingdom_weights + head.kingdom_bias)
     pairs = zip(held.whole, weighed, strict=True)
-    searched = np.array([search.overruled(whole, its).argmax() for whole, its in pairs])
+    searched = np.array([region_search.overruled(whole, its).argmax() for whole, its in pairs])
     scores = _sigmoid(held.person @ head.person_weights + head.person_bias)
     moved = held.kind == MOVED
     searched = np.where(moved, held.moved.argmax(1), searched)
     small = np.char.startswith(held.kind, "small")
-    placed = small | (held.person[:, 2] >= search.PLACE_MARGIN)
-    placed |= held.whole_person >= search.CROP_PERSON
+    placed = small | (held.person[:, 2] >= region_search.PLACE_MARGIN)
+    placed |= held.whole_person >= region_search.CROP_PERSON
     raised = (scores >= head.person_threshold) | (placed & (held.whole_person >= frame.person_threshold))
-    raised |= moved & (held.moved_person >= search.CROP_PERSON)
-    doubtful = (scores >= head.person_doubt) | (held.moved_person >= search.CROP_DOUBT)
+    raised |= moved & (held.moved_person >= region_search.CROP_PERSON)
+    doubtful = (scores >= head.person_doubt) | (held.moved_person >= region_search.CROP_DOUBT)
     seconded = raised | (doubtful & (held.outline >= OUTLINE_CLEAR))
     ways = (
         ("whole", held.whole.argmax(1), held.whole_person >= frame.person_threshold),
@@ -223,7 +222,7 @@ def report(name: str, held: Held, head: search.PartsHead, frame: FrameHead) -> N
             )
 
 
-def save(head: search.PartsHead) -> None:
+def save(head: region_search.PartsHead) -> None:
     """Writes the head and brings the manifest up to date."""
     np.savez(
         ZOO / "parts.npz",

@@ -25,7 +25,7 @@ from agents.cli.up import write_starter
 from agents.cli.watch import table
 from agents.client.answer_text import Board, line
 from agents.client.publishing import REPEAT_AFTER_S, WINDOW, Item, Publishing, State
-from agents.role import exit_codes as exits
+from agents.role import exit_codes
 from pipeline import topics
 from pipeline.errors import Retry, Stop
 from pipeline.messages import Ack, Privacy, Rank, Refusal, Result, Task, Tier, encode
@@ -105,7 +105,7 @@ def test_every_command_of_the_table_is_there_and_helps(entry: Entry, run: Callab
 
 
 @pytest.mark.parametrize(
-    ("error", "code"), [(Stop("change it"), exits.STOP), (Retry("kafka is away"), exits.FAILED)]
+    ("error", "code"), [(Stop("change it"), exit_codes.STOP), (Retry("kafka is away"), exit_codes.FAILED)]
 )
 def test_an_error_is_one_line_and_an_exit_code_that_says_who_must_act(
     error: Exception, code: int, run: Callable[..., object], monkeypatch: pytest.MonkeyPatch
@@ -125,7 +125,7 @@ def test_a_missing_extra_is_named_with_the_line_that_installs_it(
 
     monkeypatch.setattr(cli, "_load", missing)
     text = "tierwise: this needs faust.app, which is not installed: pip install 'tierwise[cloud]'\n"
-    assert run("stream") == (exits.STOP, "", text)
+    assert run("stream") == (exit_codes.STOP, "", text)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_what_a_person_gets_wrong_is_said_in_a_line(
     words: Sequence[str], said: str, run: Callable[..., tuple[int, str, str]]
 ) -> None:
     code, _, err = run(*words)
-    assert (code, err.count("\n")) == (exits.STOP, 1)
+    assert (code, err.count("\n")) == (exit_codes.STOP, 1)
     assert said in err
 
 
@@ -167,7 +167,7 @@ def test_a_settings_key_that_is_not_known_ends_the_check_with_its_name(
 ) -> None:
     (tmp_path / "tierwise.toml").write_text("[mqtt]\nadress = 'x'\n")
     code, _, err = run("settings", "check")
-    assert code == exits.STOP
+    assert code == exit_codes.STOP
     assert "adress" in err and "address" in err
 
 
@@ -185,7 +185,7 @@ def test_health_asks_the_role_that_runs_and_says_when_none_does(
     run: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
     code, _, err = run("health")
-    assert (code, "`tierwise up`" in err) == (exits.FAILED, True)
+    assert (code, "`tierwise up`" in err) == (exit_codes.FAILED, True)
     role = [sys.executable, SAMPLE_ROLE, "well", tmp_path / "tierwise-data"]
     with subprocess.Popen(role, stderr=subprocess.PIPE) as process:
         try:
@@ -208,7 +208,7 @@ def test_the_doctor_names_the_cure_of_a_port_in_use_and_of_a_broken_setting(
     (tmp_path / "tierwise.toml").write_text("site = 'Not A Name'\n")
     code, out, _ = run("doctor", "--json")
     last = json.loads(out.splitlines()[-1])
-    assert (code, last["status"], last["what"]) == (exits.STOP, "fail", "settings")
+    assert (code, last["status"], last["what"]) == (exit_codes.STOP, "fail", "settings")
 
 
 # --- answers ---------------------------------------------------------------------------------------------------
@@ -436,7 +436,7 @@ def test_publish_says_why_a_photo_was_refused(
 ) -> None:
     (tmp_path / "empty.png").touch()
     code, _, err = run("publish", "empty.png")
-    assert (code, err) == (exits.STOP, "empty.png: refused (image-empty): 0 bytes\n")
+    assert (code, err) == (exit_codes.STOP, "empty.png: refused (image-empty): 0 bytes\n")
 
 
 def test_publish_says_that_no_broker_answers(
@@ -446,5 +446,5 @@ def test_publish_says_that_no_broker_answers(
     (tmp_path / "tierwise.toml").write_text("[mqtt]\naddress = '127.0.0.1:9'\n")
     (tmp_path / "cat.jpg").write_bytes(b"jpeg")
     code, _, err = run("publish", "cat.jpg", "--stream", "cam1/garden")
-    assert code == exits.FAILED
+    assert code == exit_codes.FAILED
     assert "127.0.0.1:9" in err and "`tierwise up`" in err

@@ -19,7 +19,7 @@ from agents.cli.label_csv import read_labels
 from agents.cli.review import Page, _through
 from agents.cli.thumbnail import COLUMNS, thumbnail
 from agents.client.labelling import REPEAT_AFTER_S, WINDOW, Given, Labelling, State, subscriptions
-from agents.edge import store_reader as edge_view
+from agents.edge import store_reader
 from models.labels.taxonomy import load_taxonomy
 from pipeline import clock, messages, topics
 from pipeline.errors import Rejected, Stop
@@ -207,7 +207,7 @@ def frame(edge: SampleEdge, number: int, sighting: int | None = None) -> None:
 def test_an_event_is_found_by_its_id_a_part_of_it_or_as_the_last(edge: SampleEdge, tmp_path: Path) -> None:
     frame(edge, 1)
     frame(edge, 2)
-    with edge_view.opened(tmp_path) as view:
+    with store_reader.opened(tmp_path) as view:
         assert view is not None
         for text in (event_id(1), event_id(1)[-8:]):
             assert view.event(text).event == event_id(1)
@@ -232,7 +232,7 @@ def test_what_names_no_event_or_several_is_refused(
 ) -> None:
     frame(edge, 1)
     frame(edge, 2)
-    with edge_view.opened(tmp_path) as view, pytest.raises(Rejected) as refused:
+    with store_reader.opened(tmp_path) as view, pytest.raises(Rejected) as refused:
         assert view is not None
         view.event(text)
     assert refused.value.reason == reason
@@ -240,7 +240,7 @@ def test_what_names_no_event_or_several_is_refused(
 
 def test_without_an_edge_here_an_event_is_named_in_full_with_its_device(tmp_path: Path) -> None:
     told = settings(tmp_path)
-    with edge_view.opened(tmp_path) as view:
+    with store_reader.opened(tmp_path) as view:
         assert view is None
         assert find(view, told, event_id(1), "cam9") == (event_id(1), topics.label("home", "cam9"))
         for name, device in ((event_id(1), ""), ("last", "cam9"), (event_id(1)[:8], "cam9")):
@@ -251,7 +251,7 @@ def test_without_an_edge_here_an_event_is_named_in_full_with_its_device(tmp_path
 
 
 def test_an_edge_that_told_nothing_has_no_last_event(edge: SampleEdge, tmp_path: Path) -> None:
-    with edge_view.opened(tmp_path) as view, pytest.raises(Rejected, match="no last event"):
+    with store_reader.opened(tmp_path) as view, pytest.raises(Rejected, match="no last event"):
         assert view is not None
         view.event("last")
 
@@ -265,7 +265,7 @@ def test_the_least_sure_of_each_sighting_comes_first_and_what_has_a_label_not_at
     for number in range(1, 9):
         frame(edge, number, sighting=1 if number < 4 else None)
     edge.label(Label(event=event_id(8), label="Felis catus", by="ann"))
-    with edge_view.opened(tmp_path) as view:
+    with store_reader.opened(tmp_path) as view:
         assert view is not None
         unsure = view.unsure()
         assert view.asks() == []
@@ -301,7 +301,7 @@ def test_what_the_edge_asks_about_is_read_from_its_table_without_what_has_a_labe
                 (ask.event, ask.event, number, messages.encode(ask), settled),
             )
     edge.label(Label(event=event_id(2), label="Felis catus", by="ann"))
-    with edge_view.opened(tmp_path) as view:
+    with store_reader.opened(tmp_path) as view:
         assert view is not None
         assert [ask.event for ask in view.asks()] == [event_id(1)]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agents.cli import main
-from agents.role import exit_codes as exits
+from agents.role import exit_codes
 from agents.trainer.reports import Forget, Kept, Reports
 
 
@@ -56,7 +56,7 @@ def test_a_training_is_asked_for_with_its_reason(settings: str, reports: Reports
 def test_who_waits_and_no_trainer_runs_is_told(
     settings: str, reports: Reports, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("train", "--wait", "0.1", "--settings", settings) == exits.FAILED
+    assert run("train", "--wait", "0.1", "--settings", settings) == exit_codes.FAILED
     assert "the wish stands" in capsys.readouterr().err
     assert reports.wish() is not None
 
@@ -72,7 +72,7 @@ def test_reports_are_listed_and_shown(
     assert "too-few-events" in capsys.readouterr().out
     assert run("trainings", "--json", "--settings", settings) == 0
     assert [one["number"] for one in json.loads(capsys.readouterr().out)] == [1, 2]
-    assert run("trainings", "7", "--settings", settings) == exits.STOP
+    assert run("trainings", "7", "--settings", settings) == exit_codes.STOP
 
 
 def test_one_thing_is_forgotten_at_a_time(settings: str, reports: Reports) -> None:
@@ -88,7 +88,7 @@ def test_one_thing_is_forgotten_at_a_time(settings: str, reports: Reports) -> No
         ["--site", "a/b"],
         ["--site", "s", "--device", "a/b"],
     ):
-        assert run("forget", *wrong, "--settings", settings) == exits.STOP
+        assert run("forget", *wrong, "--settings", settings) == exit_codes.STOP
     assert len(reports.to_forget()) == 1
 
 

@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.edge import room_windows as rooms
+from agents.edge import room_windows
 from agents.edge.room_windows import GRACE_S, HOUR_GRACE_S, Hour, Room
 from pipeline import clock
 from pipeline.clock import HOUR_S
@@ -33,20 +33,20 @@ class Driver:
     """Drives the decisions as the edge does: it looks whenever something was reported, or time passed."""
 
     def __init__(self, first_s: float) -> None:
-        self.room = Room(rooms.first_end(first_s, WINDOW_S))
+        self.room = Room(room_windows.first_end(first_s, WINDOW_S))
         self.reports: list[float] = []
         self.told: list[float] = []
 
     def report(self, stream: str, time_s: float, *, now_s: float) -> None:
         self.reports.append(time_s)
-        self.room = rooms.saw(self.room, stream, time_s, received_s=now_s)
+        self.room = room_windows.saw(self.room, stream, time_s, received_s=now_s)
 
     def look(self, now_s: float) -> None:
-        while rooms.due(self.room, STREAMS, now_s=now_s):
+        while room_windows.due(self.room, STREAMS, now_s=now_s):
             end_s = self.room.end_s
             self.told.append(end_s)
             later = [time_s for time_s in self.reports if time_s >= end_s]
-            self.room = rooms.advance(self.room, WINDOW_S, first_later_s=min(later, default=None))
+            self.room = room_windows.advance(self.room, WINDOW_S, first_later_s=min(later, default=None))
 
 
 @given(histories, st.booleans())
@@ -77,7 +77,7 @@ def test_a_window_is_never_due_before_a_report_is_past_its_end(history: list[tup
         time_s += later_s
         driver.report(stream, time_s, now_s=time_s)
         if time_s < driver.room.end_s:
-            assert not rooms.due(driver.room, STREAMS, now_s=time_s + 1e6)
+            assert not room_windows.due(driver.room, STREAMS, now_s=time_s + 1e6)
         driver.look(time_s)
         assert all(end_s <= time_s for end_s in driver.told)
 
@@ -85,32 +85,34 @@ def test_a_window_is_never_due_before_a_report_is_past_its_end(history: list[tup
 def test_a_window_waits_for_its_other_streams_but_not_for_ever() -> None:
     room = Room(600.0)
     for stream in STREAMS:
-        room = rooms.saw(room, stream, 500.0, received_s=500.0)
-    assert not rooms.due(room, STREAMS, now_s=10_000.0)
-    room = rooms.saw(room, "co2", 601.0, received_s=605.0)
-    assert not rooms.due(room, STREAMS, now_s=605.0 + GRACE_S - 0.1)
-    assert rooms.due(room, STREAMS, now_s=605.0 + GRACE_S)
+        room = room_windows.saw(room, stream, 500.0, received_s=500.0)
+    assert not room_windows.due(room, STREAMS, now_s=10_000.0)
+    room = room_windows.saw(room, "co2", 601.0, received_s=605.0)
+    assert not room_windows.due(room, STREAMS, now_s=605.0 + GRACE_S - 0.1)
+    assert room_windows.due(room, STREAMS, now_s=605.0 + GRACE_S)
 
 
 def test_a_window_is_due_at_once_when_every_stream_is_past_it() -> None:
     room = Room(600.0)
     for stream in STREAMS:
-        room = rooms.saw(room, stream, 600.0, received_s=600.0)
-    assert rooms.due(room, STREAMS, now_s=600.0)
+        room = room_windows.saw(room, stream, 600.0, received_s=600.0)
+    assert room_windows.due(room, STREAMS, now_s=600.0)
 
 
 def test_windows_in_which_nothing_was_reported_are_skipped() -> None:
-    room = rooms.saw(Room(600.0), "co2", 2000.0, received_s=2000.0)
-    assert rooms.advance(room, WINDOW_S, first_later_s=2000.0).end_s == 2100.0
+    room = room_windows.saw(Room(600.0), "co2", 2000.0, received_s=2000.0)
+    assert room_windows.advance(room, WINDOW_S, first_later_s=2000.0).end_s == 2100.0
 
 
 @given(st.floats(0, 2e9))
 def test_a_moment_lies_before_its_windows_end_and_at_most_a_window_before(time_s: float) -> None:
-    assert time_s < rooms.first_end(time_s, WINDOW_S) <= time_s + WINDOW_S
+    assert time_s < room_windows.first_end(time_s, WINDOW_S) <= time_s + WINDOW_S
 
 
 def test_a_late_report_does_not_turn_back_the_stream() -> None:
-    room = rooms.saw(rooms.saw(Room(600.0), "co2", 610.0, received_s=1.0), "co2", 10.0, received_s=2.0)
+    room = room_windows.saw(
+        room_windows.saw(Room(600.0), "co2", 610.0, received_s=1.0), "co2", 10.0, received_s=2.0
+    )
     assert room.newest_s == {"co2": 610.0}
 
 
@@ -142,14 +144,14 @@ def test_an_hour_adds_up_whatever_the_partition_into_reports(
         left = left[size:]
     hour: Hour | None = None
     for each in data.draw(st.permutations(reports)):
-        hour = rooms.tally(hour, each, 7200.0 + 10)
+        hour = room_windows.tally(hour, each, 7200.0 + 10)
     assert hour == Hour(7200.0, "W", len(values), math.fsum(values), min(values), max(values))
 
 
 def test_a_late_report_raises_the_revision_of_an_hour_that_was_told() -> None:
-    first = rooms.tally(None, report([1.0, 2.0]), 0.0)
+    first = room_windows.tally(None, report([1.0, 2.0]), 0.0)
     assert told(first).revision == 1
-    late = rooms.tally(_after_telling(first), report([6.0]), 30.0)
+    late = room_windows.tally(_after_telling(first), report([6.0]), 30.0)
     assert told(late) == Summary(
         hour="1970-01-01T00:00:00.000Z",
         task=Task.METER,
@@ -169,16 +171,16 @@ def _after_telling(hour: Hour) -> Hour:
 
 
 def told(hour: Hour) -> Summary:
-    return rooms.summary(hour, clock.rfc3339(hour.start_s), Task.METER, None)
+    return room_windows.summary(hour, clock.rfc3339(hour.start_s), Task.METER, None)
 
 
 def test_an_hour_is_over_when_its_stream_went_on_or_the_clock_did() -> None:
-    assert not rooms.hour_is_over(0.0, newest_s=HOUR_S - 1, now_s=HOUR_S + HOUR_GRACE_S - 1)
-    assert rooms.hour_is_over(0.0, newest_s=HOUR_S, now_s=0.0)
-    assert rooms.hour_is_over(0.0, newest_s=0.0, now_s=HOUR_S + HOUR_GRACE_S)
+    assert not room_windows.hour_is_over(0.0, newest_s=HOUR_S - 1, now_s=HOUR_S + HOUR_GRACE_S - 1)
+    assert room_windows.hour_is_over(0.0, newest_s=HOUR_S, now_s=0.0)
+    assert room_windows.hour_is_over(0.0, newest_s=0.0, now_s=HOUR_S + HOUR_GRACE_S)
 
 
 @given(st.floats(0, 2e9))
 def test_a_moment_lies_in_its_hour(time_s: float) -> None:
-    assert rooms.hour_of(time_s) <= time_s < rooms.hour_of(time_s) + HOUR_S
-    assert rooms.hour_of(time_s) % HOUR_S == 0
+    assert room_windows.hour_of(time_s) <= time_s < room_windows.hour_of(time_s) + HOUR_S
+    assert room_windows.hour_of(time_s) % HOUR_S == 0

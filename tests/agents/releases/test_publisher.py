@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sample_releases import FILES, Cloud, current
 
-from agents.releases import publisher as release_feed
+from agents.releases import publisher
 from agents.releases.publisher import WARN_DAYS, ReleaseFeed
 from models.releases.repository import DAY_S, LIFE_S
 from pipeline.errors import Rejected, Retry
@@ -43,7 +43,7 @@ class Topic:
 @pytest.fixture
 def topic(monkeypatch: pytest.MonkeyPatch) -> Topic:
     topic = Topic()
-    monkeypatch.setattr(release_feed, "read_all", topic.read_all)
+    monkeypatch.setattr(publisher, "read_all", topic.read_all)
     return topic
 
 

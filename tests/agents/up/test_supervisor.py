@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.role import exit_codes as exits
+from agents.role import exit_codes
 from agents.up import ports
 from agents.up.child import heard
 from agents.up.plan import (
@@ -99,7 +99,7 @@ def test_roles_do_not_wait_for_a_broker_that_was_ready_and_died() -> None:
 def test_a_part_that_keeps_ending_rests_longer_each_time_up_to_a_bound() -> None:
     watched, now_s, pauses = Watched(part("edge", ROLES)), 0.0, []
     for _ in range(12):
-        watched = watched.started(now_s).found_ended(exits.FAILED, now_s + 1)
+        watched = watched.started(now_s).found_ended(exit_codes.FAILED, now_s + 1)
         pauses.append(watched.rest_until_s - (now_s + 1))
         now_s = watched.rest_until_s
     assert pauses[:4] == [0.5, 1, 2, 4]
@@ -120,7 +120,7 @@ def test_pauses_never_shrink_and_never_pass_the_bound(quick_ends: int) -> None:
 
 
 def test_a_part_that_says_a_person_must_help_is_not_started_again() -> None:
-    watched = Watched(part("edge", ROLES)).started(0).found_ended(exits.STOP, 1)
+    watched = Watched(part("edge", ROLES)).started(0).found_ended(exit_codes.STOP, 1)
     assert watched.phase is Phase.ENDED
     assert due([watched], 1e9) == []
 

@@ -10,7 +10,7 @@ import pytest
 from sample_releases import FILES, Cloud, Tier, current
 
 from models.releases import keys as release_keys
-from models.releases import repository_files as release_shelf
+from models.releases import repository_files
 from models.releases.repository import KEEP_RELEASES, LIFE_S, Repository
 from models.releases.targets import CURRENT, Current
 from pipeline.clock import HandClock
@@ -182,8 +182,8 @@ class Killer:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.left = 0
         self.after = False
-        replace, unlink, make = release_shelf.replace_file, Path.unlink, release_keys.make_key
-        monkeypatch.setattr(release_shelf, "replace_file", self._fatal(replace))
+        replace, unlink, make = repository_files.replace_file, Path.unlink, release_keys.make_key
+        monkeypatch.setattr(repository_files, "replace_file", self._fatal(replace))
         monkeypatch.setattr(release_keys, "make_key", self._fatal(make))
         monkeypatch.setattr(Path, "unlink", self._fatal(unlink))
 

@@ -14,7 +14,7 @@ from sample_lessons import DIMENSION, NEW, PATHS, SPACE, TREE, general, taught, 
 from models.labels.scores import Scores
 from models.labels.taxonomy import roll_up
 from models.labels.taxonomy_growth import grown, row_under
-from models.site_learning import site_model as local
+from models.site_learning import site_model
 from models.site_learning.lesson_log import General, Learning, Taught
 from models.site_learning.site_head import Background, Lesson, Visits
 from models.site_learning.site_model import CALIBRATED_FROM, HELD_LEAST, added
@@ -160,7 +160,7 @@ def test_wrong_labels_are_refused_by_the_gate_before_they_do_harm() -> None:
     named, refused = {}, {}
     for held_least in (HELD_LEAST, 10**9):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(local, "HELD_LEAST", held_least)
+            patch.setattr(site_model, "HELD_LEAST", held_least)
             learning = learned(60)
             for number in range(100, 140):
                 learning, _ = learning.taught(taught(number, PATHS[0], looks_like="Vulpes vulpes"))

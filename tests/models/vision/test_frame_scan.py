@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from models.labels.taxonomy import KINGDOMS
-from models.vision import region_search as search
+from models.vision import region_search
 from models.vision.boxes import Box
 from models.vision.frame_scan import OUTLINE_CLEAR, Judge, Picture, judging, searching
 
@@ -65,7 +65,7 @@ def person_of(threshold: float, doubt: float, outline: float) -> tuple[float, li
         return outline
 
     nothing = np.zeros(4, np.float32)
-    head = search.PartsHead(np.zeros((16, 4), np.float32), nothing, nothing, 0.0, threshold, doubt)
+    head = region_search.PartsHead(np.zeros((16, 4), np.float32), nothing, nothing, 0.0, threshold, doubt)
     look = searching(Grey(), Undecided(), head, seen)  # type: ignore[arg-type]
     return look(FRAME, None).person, asked
 

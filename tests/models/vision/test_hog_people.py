@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from models.train.pictures.data import data_root, open_pack
-from models.vision import hog_people as people
+from models.vision import hog_people
 from models.vision.frame_scan import OUTLINE_CLEAR
 
 
 def test_a_plain_wall_has_no_outline() -> None:
-    assert people.outline(np.full((480, 640, 3), 90, np.uint8)) == 0.0
+    assert hog_people.outline(np.full((480, 640, 3), 90, np.uint8)) == 0.0
 
 
 def figure(height: int, width: int, size: int) -> np.ndarray:
@@ -34,13 +34,13 @@ def figure(height: int, width: int, size: int) -> np.ndarray:
 
 @pytest.mark.parametrize(("height", "width", "size"), [(480, 640, 200), (1200, 1600, 500), (700, 300, 400)])
 def test_somebody_upright_has_an_outline_in_frames_of_any_size(height: int, width: int, size: int) -> None:
-    assert people.outline(figure(height, width, size)) >= OUTLINE_CLEAR
+    assert hog_people.outline(figure(height, width, size)) >= OUTLINE_CLEAR
 
 
 @pytest.mark.parametrize("shape", [(16, 16, 3), (16, 2000, 3), (2000, 70, 3)])
 def test_frames_too_narrow_for_the_detector_have_no_outline(shape: tuple[int, int, int]) -> None:
     noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    assert people.outline(noise) == 0.0
+    assert hog_people.outline(noise) == 0.0
 
 
 @pytest.mark.skipif(not (data_root() / "wild256").is_dir(), reason="needs the pack wild256")
@@ -49,7 +49,7 @@ def test_pedestrians_have_outlines_more_often_than_flowers() -> None:
 
     def share(source: str) -> float:
         rows = [row for row in pack.rows("val") if pack.source[row] == source][:30]
-        return float(np.mean([people.outline(pack.picture(row)) >= OUTLINE_CLEAR for row in rows]))
+        return float(np.mean([hog_people.outline(pack.picture(row)) >= OUTLINE_CLEAR for row in rows]))
 
     cv2.setNumThreads(1)
     assert share("pennfudan") > share("oxford102") + 0.15

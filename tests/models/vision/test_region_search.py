@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.labels.scores import softmax
-from models.vision import region_search as search
+from models.vision import region_search
 from models.vision.boxes import Box
 
 DIMENSION = 8
@@ -47,39 +47,41 @@ def frame_with(colour: tuple[int, int, int], box: Box, shape: tuple[int, int] = 
     return frame
 
 
-def look(frame: np.ndarray, region: Box | None = None) -> search.Evidence:
-    return search.search(frame, region, PaintedBackbone(), ColourHead())  # type: ignore[arg-type]
+def look(frame: np.ndarray, region: Box | None = None) -> region_search.Evidence:
+    return region_search.search(frame, region, PaintedBackbone(), ColourHead())  # type: ignore[arg-type]
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1))
 def test_each_window_is_the_mean_of_its_cells(high: int, wide: int, seed: int) -> None:
     cells = np.random.default_rng(seed).random((DIMENSION, high, wide), np.float32)
-    windows, places = search.windows_of(cells)
+    windows, places = region_search.windows_of(cells)
     assert len(windows) == len(places)
     for window, place in zip(windows, places, strict=True):
         top, bottom = round(place.top * high), round(place.bottom * high)
         left, right = round(place.left * wide), round(place.right * wide)
-        assert 0 < bottom - top <= search.WINDOW_CELLS and 0 < right - left <= search.WINDOW_CELLS
+        assert (
+            0 < bottom - top <= region_search.WINDOW_CELLS and 0 < right - left <= region_search.WINDOW_CELLS
+        )
         np.testing.assert_allclose(
             window, cells[:, top:bottom, left:right].mean((1, 2)), rtol=1e-4, atol=1e-6
         )
 
 
 def test_peaks_are_apart_and_the_clearest_comes_first() -> None:
-    _, places = search.windows_of(np.zeros((DIMENSION, 14, 14), np.float32))
+    _, places = region_search.windows_of(np.zeros((DIMENSION, 14, 14), np.float32))
     scores = np.zeros(len(places), np.float32)
     scores[[0, 1, 100]] = [3, 2.9, 2]
-    first, second = search.clearest(scores, places)
-    assert first == places[0].with_margin(search.WINDOW_MARGIN)
-    assert second == places[100].with_margin(search.WINDOW_MARGIN), "place 1 overlaps place 0"
+    first, second = region_search.clearest(scores, places)
+    assert first == places[0].with_margin(region_search.WINDOW_MARGIN)
+    assert second == places[100].with_margin(region_search.WINDOW_MARGIN), "place 1 overlaps place 0"
 
 
 def test_an_animal_in_a_corner_is_found_and_looked_at_closer() -> None:
     animal = Box(0.8, 0.75, 0.95, 0.9)
     evidence = look(frame_with((255, 0, 0), animal))
-    best = evidence.boxes[int(evidence.parts[:, search.ANIMAL].argmax())]
+    best = evidence.boxes[int(evidence.parts[:, region_search.ANIMAL].argmax())]
     assert best.left < 0.875 < best.right and best.top < 0.825 < best.bottom
-    assert search.of_still(evidence, says(search.ANIMAL), 0.3).box == best
+    assert region_search.of_still(evidence, says(region_search.ANIMAL), 0.3).box == best
 
 
 def test_a_person_is_searched_for_also_where_something_else_moved() -> None:
@@ -90,10 +92,10 @@ def test_a_person_is_searched_for_also_where_something_else_moved() -> None:
     assert region in look(frame, region).boxes
 
 
-def says(kingdom: int) -> search.PartsHead:
+def says(kingdom: int) -> region_search.PartsHead:
     """A weighing head that answers one kingdom, whatever it is shown, and nobody."""
     bias = 9 * np.eye(4, dtype=np.float32)[kingdom]
-    return search.PartsHead(
+    return region_search.PartsHead(
         np.zeros((16, 4), np.float32),
         bias,
         np.zeros(4, np.float32),
@@ -103,80 +105,80 @@ def says(kingdom: int) -> search.PartsHead:
     )
 
 
-@pytest.mark.parametrize("kingdom", [search.PLANT, search.OTHER])
+@pytest.mark.parametrize("kingdom", [region_search.PLANT, region_search.OTHER])
 def test_plants_and_scenes_are_sent_whole(kingdom: int) -> None:
     evidence = look(frame_with((255, 0, 0), Box(0.1, 0.1, 0.3, 0.3)))
-    assert search.of_still(evidence, says(kingdom), 0.3).box == Box.WHOLE
+    assert region_search.of_still(evidence, says(kingdom), 0.3).box == Box.WHOLE
 
 
 def test_a_whole_frame_that_shows_it_as_clearly_is_sent_whole() -> None:
     evidence = look(frame_with((255, 0, 0), Box.WHOLE))
-    assert search.of_still(evidence, says(search.ANIMAL), 0.3).box == Box.WHOLE
+    assert region_search.of_still(evidence, says(region_search.ANIMAL), 0.3).box == Box.WHOLE
 
 
 def test_what_moved_answers_if_it_shows_something_living_more_clearly() -> None:
     region, elsewhere = Box(0.1, 0.1, 0.3, 0.3), Box(0.6, 0.6, 0.9, 0.9)
     frame = frame_with((255, 0, 0), region)
-    found = search.of_moved(look(frame, region), says(search.OTHER), 0.3)
-    assert found.box == region and int(found.kingdoms.argmax()) == search.ANIMAL
-    assert search.of_moved(look(frame, elsewhere), says(search.OTHER), 0.3).box == Box.WHOLE
+    found = region_search.of_moved(look(frame, region), says(region_search.OTHER), 0.3)
+    assert found.box == region and int(found.kingdoms.argmax()) == region_search.ANIMAL
+    assert region_search.of_moved(look(frame, elsewhere), says(region_search.OTHER), 0.3).box == Box.WHOLE
 
 
 def test_a_part_that_shows_a_person_does_not_leave_whatever_the_weighing_says() -> None:
-    nobody = says(search.PERSON)
+    nobody = says(region_search.PERSON)
     evidence = look(frame_with((0, 0, 255), Box(0.1, 0.1, 0.3, 0.3)))
-    found = search.of_still(evidence, nobody, 0.99)
+    found = region_search.of_still(evidence, nobody, 0.99)
     sent = evidence.persons[evidence.boxes.index(found.box)]
-    assert found.box != Box.WHOLE and sent >= search.CROP_PERSON
+    assert found.box != Box.WHOLE and sent >= region_search.CROP_PERSON
     assert found.person >= nobody.person_threshold
 
 
 def test_who_fills_the_frame_counts_also_where_the_map_shows_no_place() -> None:
-    nobody = says(search.OTHER)
+    nobody = says(region_search.OTHER)
     near = look(frame_with((0, 0, 255), Box.WHOLE))
     nowhere = replace(near, person=np.where(np.arange(4) == 2, -1, near.person).astype(np.float32))
-    assert near.persons[0] >= search.CROP_PERSON
-    assert search.person_in(nowhere, nobody, 0.3) >= nobody.person_threshold
+    assert near.persons[0] >= region_search.CROP_PERSON
+    assert region_search.person_in(nowhere, nobody, 0.3) >= nobody.person_threshold
 
 
 @pytest.mark.parametrize(
     ("whole", "weighed", "answer"),
     [
-        ([0.1, 0.7, 0.1, 0.1], [0.65, 0.25, 0.05, 0.05], search.ANIMAL),
-        ([0.1, 0.7, 0.1, 0.1], [0.55, 0.35, 0.05, 0.05], search.PLANT),
-        ([0.1, 0.1, 0.7, 0.1], [0.05, 0.05, 0.2, 0.7], search.PERSON),
-        ([0.1, 0.1, 0.7, 0.1], [0.05, 0.05, 0.1, 0.8], search.OTHER),
+        ([0.1, 0.7, 0.1, 0.1], [0.65, 0.25, 0.05, 0.05], region_search.ANIMAL),
+        ([0.1, 0.7, 0.1, 0.1], [0.55, 0.35, 0.05, 0.05], region_search.PLANT),
+        ([0.1, 0.1, 0.7, 0.1], [0.05, 0.05, 0.2, 0.7], region_search.PERSON),
+        ([0.1, 0.1, 0.7, 0.1], [0.05, 0.05, 0.1, 0.8], region_search.OTHER),
     ],
 )
 def test_the_whole_frame_is_overruled_by_what_is_sure(
     whole: list[float], weighed: list[float], answer: int
 ) -> None:
-    kingdoms = search.overruled(np.array(whole, np.float32), np.array(weighed, np.float32))
+    kingdoms = region_search.overruled(np.array(whole, np.float32), np.array(weighed, np.float32))
     assert int(kingdoms.argmax()) == answer
 
 
 def test_a_person_who_moved_raises_whatever_the_weighing_says() -> None:
-    region, nobody = Box(0.1, 0.1, 0.3, 0.3), says(search.OTHER)
+    region, nobody = Box(0.1, 0.1, 0.3, 0.3), says(region_search.OTHER)
     assert (
-        search.of_moved(look(frame_with((0, 0, 255), region), region), nobody, 0.3).person
+        region_search.of_moved(look(frame_with((0, 0, 255), region), region), nobody, 0.3).person
         >= nobody.person_threshold
     )
     assert (
-        search.of_moved(look(frame_with((255, 0, 0), region), region), nobody, 0.3).person
+        region_search.of_moved(look(frame_with((255, 0, 0), region), region), nobody, 0.3).person
         < nobody.person_threshold
     )
 
 
 def test_a_whole_frame_that_looks_like_a_person_counts_where_the_map_shows_a_place_for_one() -> None:
-    nobody = says(search.OTHER)
+    nobody = says(region_search.OTHER)
     near = look(frame_with((0, 0, 255), Box.WHOLE))
-    assert search.person_in(near, nobody, 0.3) >= nobody.person_threshold
+    assert region_search.person_in(near, nobody, 0.3) >= nobody.person_threshold
     tiny = look(frame_with((0, 0, 255), Box.WHOLE, (64, 64)))
-    assert search.person_in(tiny, nobody, 0.3) >= nobody.person_threshold
-    doubtful = replace(near, persons=np.full_like(near.persons, search.CROP_PERSON - 0.1))
+    assert region_search.person_in(tiny, nobody, 0.3) >= nobody.person_threshold
+    doubtful = replace(near, persons=np.full_like(near.persons, region_search.CROP_PERSON - 0.1))
     nowhere = replace(doubtful, person=np.where(np.arange(4) == 2, -1, near.person).astype(np.float32))
-    assert search.person_in(doubtful, nobody, 0.3) >= nobody.person_threshold
-    assert search.person_in(nowhere, nobody, 0.3) < nobody.person_threshold
+    assert region_search.person_in(doubtful, nobody, 0.3) >= nobody.person_threshold
+    assert region_search.person_in(nowhere, nobody, 0.3) < nobody.person_threshold
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (95, 500), (16, 900)])
@@ -189,7 +191,7 @@ def test_a_frame_without_detail_counts_whole(shape: tuple[int, int]) -> None:
 
 def test_the_head_answers_probabilities() -> None:
     rng = np.random.default_rng(0)
-    head = search.PartsHead(
+    head = region_search.PartsHead(
         rng.normal(size=(16, 4)).astype(np.float32),
         np.zeros(4, np.float32),
         np.ones(4, np.float32),
