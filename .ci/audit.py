@@ -25,6 +25,7 @@ def audit(pip_audit: str, requirements: str) -> list[dict[str, Any]] | None:
         try:
             done = subprocess.run(
                 [*command, "--progress-spinner", "off", "--timeout", "10"],
+                check=False,  # 1 where it found something
                 capture_output=True,
                 text=True,
                 timeout=TIMEOUT_S,

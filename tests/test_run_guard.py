@@ -46,5 +46,5 @@ def test_an_interrupted_run_leaves_no_process_behind(how: signal.Signals, tmp_pa
 
 def mark_of(pid: int) -> str:
     environ = (run_guard.PROCESSES / str(pid) / "environ").read_bytes().split(b"\0")
-    name, _, mark = next(each for each in environ if each.startswith(run_guard.MARK.encode())).partition(b"=")
-    return mark.decode()
+    prefix = f"{run_guard.MARK}=".encode()
+    return next(each.removeprefix(prefix) for each in environ if each.startswith(prefix)).decode()
