@@ -1,0 +1,1 @@
+"""Run the cloud agent: name species of public features, and forecast meters."""

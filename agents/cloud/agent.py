@@ -1,13 +1,13 @@
-"""The cloud agent: species from public features, patterns from public summaries. It reads nothing else.
+"""Answer in the cloud: species from public features, hourly patterns from public summaries. It reads nothing else.
 
 ::
 
     Kafka features.public ──> CloudEye ──> Kafka results ──> (gateway) ──> the site
     Kafka summaries ──────> Patterns ──────────┘
-    Kafka models ─────────> another CloudEye, once it did well beside the one that serves
+    Kafka models ─────────> another CloudEye, after a trial beside the one that serves
 
-Offsets are committed after Kafka acknowledged the answers: a kill answers some events again, with the same revision,
-and the edge takes each once. Several cloud agents share the partitions.
+Offsets are committed after Kafka acknowledged the results. After a kill some events are answered again with the same
+revision, and the edge takes each result once. Several cloud agents share the partitions.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ GROUP = topics.Group.CLOUD
 FEATURES = topics.ROUTED[Privacy.PUBLIC]
 
 BATCH = 50
-"""Records answered at once: small, so that a species does not wait for an hour's worth of summaries."""
+"""Records answered at once. Small, so that a species does not wait behind many summaries."""
 
 RETRY_S = 1.0
 """Pause after Kafka could not be reached."""
 
 REFILL_S = 60.0
-"""At most so often the summaries are read from their beginning, after other agents had the partitions."""
+"""Shortest interval between two readings of all summaries, after other agents had the partitions."""
 
 
 class Cloud:
-    """One cloud agent."""
+    """A cloud agent. Several may run."""
 
     name = "cloud"
 
@@ -86,12 +86,14 @@ class Cloud:
         self._ready = True
 
     def health(self) -> Health:
+        """Ready while connected to Kafka."""
         if not self._ready:
             return Health(False, {"cloud": "starting"})
         update = update_parts(self._updates.title, self._updates.update)
         return Health(self._kafka == "connected", {"kafka": self._kafka, **update})
 
     def stop(self, deadline_s: float) -> None:
+        """Stop the readers and close the producer."""
         self._stop.set()
         if not self._ready:
             return
@@ -105,7 +107,7 @@ class Cloud:
     def _read(self) -> None:
         kafka = self._settings.kafka
         names = [FEATURES, topics.SUMMARIES, topics.RESULTS]
-        if not await_topics(kafka, names, self._stop, self._found):
+        if not await_topics(kafka, names, self._stop, self._set_kafka_state):
             return
         consumer = Consumer(kafka, [FEATURES, topics.SUMMARIES], GROUP, "tierwise-cloud")
         while not self._stop.is_set():
@@ -118,37 +120,37 @@ class Cloud:
                 continue
             if fetched:
                 try:
-                    self._answer_until_told(fetched, kafka)
+                    self._answer_until_delivered(fetched, kafka)
                     consumer.commit()
                 except Retry as error:
                     self._kafka = str(error)
-                    # What was fetched and not answered comes again from the committed offset, in a new membership.
+                    # Records without a delivered answer come again from the committed offset, in a new membership.
                     consumer.close()
         consumer.close()
 
-    def _found(self, state: str) -> None:
+    def _set_kafka_state(self, state: str) -> None:
         self._kafka = state
 
-    def _answer_until_told(self, fetched: Sequence[Fetched], kafka: KafkaSettings) -> None:
-        """Answer a batch; come back when Kafka has the answers, however long that takes."""
+    def _answer_until_delivered(self, fetched: Sequence[Fetched], kafka: KafkaSettings) -> None:
+        """Answer a batch, and return when Kafka has the results, however long that takes."""
         answers = [answer for record in fetched for answer in self._answers(record, kafka)]
         results, cleared = [result for result, _ in answers], [record for _, record in answers]
         while cleared and not self._stop.is_set():
             try:
                 for refused in self._producer.deliver(cleared):
                     self.metrics.refused(refused.reason)
-                    log.error("an answer was refused", reason=refused.reason, error=refused.message)
+                    log.error("Kafka refused a result", reason=refused.reason, error=refused.message)
                 break
             except Retry as error:
                 self._kafka = str(error)
                 self._stop.wait(RETRY_S)
         if self._stop.is_set():
-            raise Retry("stopping: what was not told is answered again")
+            raise Retry("stopping; undelivered answers are repeated after the next start")
         for result in results:
             self.metrics.answered(result)
 
     def _answers(self, record: Fetched, kafka: KafkaSettings) -> Iterator[tuple[Result, gate.ClearedRecord]]:
-        """The answer to one record, cleared; none where it is refused."""
+        """Yield the result of one record with its cleared form, or nothing if the record is refused."""
         started_s = self._clock.now()
         try:
             if record.topic == FEATURES:
@@ -167,12 +169,12 @@ class Cloud:
             log.warning("refused", **where, reason=error.reason, error=str(error))
         except (Retry, Stop, MemoryError):
             raise
-        except Exception:  # else the role would end, start again, and meet the same record first thing
+        except Exception:  # otherwise the role would end, start again, and meet the same record first
             self.metrics.refused(INTERNAL_ERROR)
-            log.exception("a record met a bug of ours", topic=record.topic, offset=record.offset)
+            log.exception("a record caused an internal error", topic=record.topic, offset=record.offset)
 
     def _fill(self, summary: HourlySummary, kafka: KafkaSettings) -> None:
-        """Read the summaries of the past where hours are missing: at the start, and after a rebalance."""
+        """Read all past summaries if hours are missing: at the start, and after a rebalance."""
         now_s = self._clock.monotonic()
         if self._patterns.follows(summary) or (self._filled_s and now_s - self._filled_s < REFILL_S):
             return
@@ -180,10 +182,10 @@ class Cloud:
             try:
                 self._patterns.fill([messages.decode(HourlySummary, value)])
             except Malformed as error:
-                log.warning("an hour of the past is not understood", error=str(error))
+                log.warning("a past summary cannot be read", error=str(error))
         self._filled_s = now_s
 
 
 def build(settings: Settings, clock: Clock | None = None) -> Cloud:
-    """The cloud role; opens nothing yet."""
+    """Return the cloud role. Opens nothing yet."""
     return Cloud(settings, clock or SystemClock())

@@ -1,7 +1,7 @@
-"""What the cloud makes of public hourly summaries: is this hour usual for its weekday and time, and what comes tomorrow?
+"""Judge public hourly summaries against the usual course of their weekday, and forecast the next day.
 
-The truth is the compacted topic of summaries; this keeps what was read of it and can be filled again at any time, so a
-cloud agent needs no database. Hours that come again, revised or repeated, replace themselves.
+The compacted topic of summaries is the only store; `Patterns` holds a copy in memory that can be filled again at any
+time, so a cloud agent needs no database. A revised or repeated hour replaces the earlier one.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from pipeline.messages import UNKNOWN, Forecast, Privacy, Rank, Result, Tier
 from pipeline.records import HourlySummary
 
 MODEL = "hour-of-week@1"
-"""Name of the method in `models.series.statistics`, as results carry it."""
+"""Name of the method in `models.series.statistics`, carried by each result."""
 
 HOUR_S = 3600.0
 WEEKS_KEPT = 12
-"""Older hours say little about today: seasons turn."""
+"""Older hours are forgotten, since seasons change."""
 
 
 @dataclass(slots=True)
 class History:
-    """One stream's hours, and the profile learned from those before `until_s`."""
+    """The hourly means of one stream, and the profile learned from the hours before `until_s`."""
 
     means: dict[float, float] = field(default_factory=dict)
     profile: series.Profile = field(default_factory=series.Profile.empty)
@@ -35,30 +35,30 @@ class History:
 
 
 class Patterns:
-    """Profiles of all streams whose summaries this agent reads."""
+    """The profiles of all streams whose summaries this agent reads."""
 
     def __init__(self, zone: ZoneInfo) -> None:
         self._zone = zone
         self._histories: dict[str, History] = {}
 
     def fill(self, summaries: Iterable[HourlySummary]) -> None:
-        """Take in what was told before, in any order."""
+        """Add past summaries, in any order."""
         for summary in summaries:
             self._keep(summary)
 
     def follows(self, summary: HourlySummary) -> bool:
-        """Whether the hour before this one is known, or this is the stream's first: else some were read by others."""
+        """Return whether the hour before this one is known. If not, another agent may have read earlier hours."""
         history = self._histories.get(summary.source)
         start_s = clock.seconds(summary.hour)
         return history is not None and start_s - HOUR_S in history.means
 
     def answer(self, summary: HourlySummary, started_s: float, now_s: float) -> Result:
-        """Judge one hour by the hours before it; the day's last hour brings tomorrow's forecast.
+        """Judge one hour by the hours before it. The last hour of a day carries tomorrow's forecast.
 
         Parameters
         ----------
         started_s, now_s
-            When the summary was received, and now (UTC seconds), for the latency.
+            Receipt of the summary, and now, in UTC seconds; for the latency.
         """
         start_s = clock.seconds(summary.hour)
         history = self._keep(summary)
@@ -106,7 +106,7 @@ class Patterns:
         return history
 
     def _profile_before(self, history: History, start_s: float) -> series.Profile:
-        """What the hours before this one teach; goes on from what was learned so far where it can."""
+        """Return the profile of the hours before this one, continuing from the stored profile where possible."""
         if history.until_s > start_s:
             history.profile, history.until_s = series.Profile.empty(), 0.0
         for hour_s in sorted(s for s in history.means if history.until_s <= s < start_s):
@@ -117,20 +117,20 @@ class Patterns:
         return history.profile
 
     def _forecast(self, history: History, start_s: float) -> Forecast | None:
-        """Tomorrow's hours, once a day: with the local day's last hour."""
+        """Return tomorrow's forecast for the last hour of a local day, else None."""
         next_s = start_s + HOUR_S
         if dt.datetime.fromtimestamp(next_s, self._zone).hour != 0:
             return None
         profile = self._profile_before(history, next_s)
         try:
-            told = series.forecast(profile, int(next_s), 24, self._offset_s(next_s))
-        except Rejected:  # a stream's first day tells nothing of the next one yet
+            tomorrow = series.forecast(profile, int(next_s), 24, self._offset_s(next_s))
+        except Rejected:  # one day is too little for a forecast
             return None
         return Forecast(
             start=clock.rfc3339(next_s),
-            mean=tuple(round(float(v), 3) for v in told.values),
-            low=tuple(round(float(v), 3) for v in told.low),
-            high=tuple(round(float(v), 3) for v in told.high),
+            mean=tuple(round(float(v), 3) for v in tomorrow.values),
+            low=tuple(round(float(v), 3) for v in tomorrow.low),
+            high=tuple(round(float(v), 3) for v in tomorrow.high),
         )
 
     def _offset_s(self, moment_s: float) -> int:
@@ -140,7 +140,7 @@ class Patterns:
 
 def _reason(verdict: series.PatternVerdict, summary: HourlySummary) -> str:
     if verdict.pattern == UNKNOWN:
-        return f"{verdict.weeks} weeks of this hour are too few to tell"
+        return f"{verdict.weeks} weeks of this hour are too few for a pattern"
     return (
         f"mean {summary.mean:.4g} {summary.unit}, usually {verdict.low:.4g} to {verdict.high:.4g} "
         f"at this hour ({verdict.weeks} weeks)"

@@ -114,7 +114,7 @@ class Cameras:
             privacy=level,
         )
         tx.send(
-            outbox.letter(
+            outbox.outgoing(
                 drift,
                 hop=SITE,
                 topic=topics.drift(stream.site, stream.device),

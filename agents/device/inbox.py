@@ -73,7 +73,7 @@ class Admission:
             elif parsed is not None:
                 ack = Ack(ids=(receipt.id,), topic=receipt.topic, sha256=receipt.sha256)
                 topic = topics.ack(parsed.site, parsed.device)
-                tx.send(outbox.letter(ack, hop=SITE, topic=topic, id=f"ack/{receipt.id}", now_s=now_s))
+                tx.send(outbox.outgoing(ack, hop=SITE, topic=topic, id=f"ack/{receipt.id}", now_s=now_s))
 
     def _refuse(self, error: Rejected, topic: str, payload: bytes, tx: Transaction) -> None:
         now_s = self._clock.now()

@@ -87,7 +87,7 @@ class DeviceStore:
     def send_result(self, result: Result, tx: Transaction) -> None:
         """To the users of this site."""
         tx.send(
-            outbox.letter(
+            outbox.outgoing(
                 result,
                 hop=SITE,
                 topic=topics.result(result.site, result.device, Tier.DEVICE, result.privacy),
@@ -104,7 +104,7 @@ class DeviceStore:
         if result.privacy.reach is Tier.DEVICE:
             return
         tx.send(
-            outbox.letter(
+            outbox.outgoing(
                 event,
                 hop=EDGE,
                 topic=topics.event(result.site, result.device, result.stream),

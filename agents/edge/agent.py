@@ -290,7 +290,7 @@ class Edge:
         """At each connection: a broker that was set up anew has forgotten what it retained."""
         with self._spool.transaction() as tx:
             for topic, entity in home_assistant.announcements(self._settings, version("tierwise")):
-                tx.send(outbox.letter(entity, hop=SITE, topic=topic, id=topic, now_s=now_s))
+                tx.send(outbox.outgoing(entity, hop=SITE, topic=topic, id=topic, now_s=now_s))
 
     # --- out ---------------------------------------------------------------------------------------------------
 

@@ -234,7 +234,7 @@ class EdgeStore:
     ) -> None:
         now_s = self._clock.now()
         tx.send(
-            outbox.letter(message, hop=hop, topic=topic, id=id, now_s=now_s, event=event, privacy=privacy)
+            outbox.outgoing(message, hop=hop, topic=topic, id=id, now_s=now_s, event=event, privacy=privacy)
         )
 
     # --- tidying -------------------------------------------------------------------------------------------------

@@ -1,13 +1,13 @@
-"""The gateway: where sites meet the cloud. It takes uplink batches from MQTT into Kafka, and the cloud's answers back.
+"""Connect sites to the cloud: deliver uplink batches from MQTT to Kafka, and send the cloud's results back to sites.
 
 ::
 
     MQTT uplink ──> checked, cleared ──> Kafka tierwise.features.ingest ──(acknowledged)──> MQTT uplink-ack
-    Kafka tierwise.results (cloud's) ──> outbox ──> MQTT downlink ──(downlink-ack)──> gone
+    Kafka tierwise.results (cloud's) ──> outbox ──> MQTT downlink ──(downlink-ack)──> removed
     Kafka tierwise.models (releases) ──> folder ──> MQTT release/metadata (retained), release/chunk (on request)
 
-A batch is acknowledged to its edge, and to the broker, after Kafka acknowledged every record of it. Several gateways
-share the sites: the uplink is a shared subscription, the results are read as one consumer group.
+The gateway acknowledges a batch to its edge, and to the broker, after Kafka acknowledged every record of it. Several
+gateways share the sites: the uplink is a shared subscription, and the results are read as one consumer group.
 """
 
 from __future__ import annotations
@@ -51,29 +51,30 @@ from pipeline.spool import Outgoing
 log = structlog.get_logger("gateway")
 
 DOWN = "down"
-"""Hop of the outbox: answers that the site's edge has not acknowledged."""
+"""Hop of the outbox: results that the site's edge has not acknowledged."""
 
 GROUP = topics.Group.GATEWAY
 SHARE = "$share/tierwise-gateway/"
 SHARE_RELEASES = "$share/tierwise-gateway-releases/"
-"""A group of its own: in one group with another filter, the embedded broker stops to deliver this one's messages."""
+"""A share group of its own: with two filters in one group, the embedded broker stops delivering one of them."""
 SPOOL_MIB = 1024
-"""Answers that wait for sites that are away; an answer takes under a kilobyte."""
+"""Room for results whose sites are away; a result takes less than a kilobyte."""
 
 RETRY_S = 1.0
 """Pause after Kafka could not be reached."""
 
 KEEP_S = 7 * 86_400.0
-"""How long an answer waits for a site that is away: after a week its users have long stopped to wait for it."""
+"""A result waits this long for a site that is away; then it is dropped."""
 
-EXPIRE_EVERY_S = 3600.0
+DROP_EVERY_S = 3600.0
+"""Interval between checks for results that are older than `KEEP_S`."""
 
 ADOPT_EVERY_S = 30.0
-"""How often outboxes that nobody holds are looked for: fewer gateways than before are no reason to lose an answer."""
+"""Interval between checks for outboxes of gateways that are gone; a live gateway adopts their results."""
 
 
 class Gateway:
-    """One gateway, for all sites."""
+    """A gateway for all sites. Several may run."""
 
     name = "gateway"
 
@@ -83,7 +84,7 @@ class Gateway:
         self._clock = clock
         self._stop = threading.Event()
         self._kafka = "connecting"
-        self._expired_s = 0.0
+        self._dropped_s = 0.0
         self._adopted_s = 0.0
         self._ready = False
 
@@ -105,9 +106,9 @@ class Gateway:
                 topics.release_metadata("+"),
             ],
             handler=self,
-            # Edges repeat what was not acknowledged to them. Of a shared subscription a kept session helps nobody:
-            # Mosquitto goes on to give it its share while its client is away (5 of 10 messages waited there), and
-            # rumqttd ends where it holds unacknowledged messages.
+            # A clean session: edges repeat every message that was not acknowledged. With a kept session on a shared
+            # subscription, Mosquitto holds messages back for a client that is away (5 of 10 waited), and rumqttd
+            # crashes when such a session has unacknowledged messages.
             persistent=False,
         )
         self._sender = BatchSender(
@@ -120,12 +121,14 @@ class Gateway:
         self._ready = True
 
     def health(self) -> Health:
+        """Ready while connected to MQTT and Kafka."""
         if not self._ready:
             return Health(False, {"gateway": "starting"})
         parts = {**broker_parts(self._mqtt, "uplink"), "kafka": self._kafka, "releases": self._releases.state}
         return Health(self._mqtt.connected and self._kafka == "connected", parts)
 
     def stop(self, deadline_s: float) -> None:
+        """Stop senders and readers, then close the connections and the outbox."""
         self._stop.set()
         if not self._ready:
             return
@@ -136,44 +139,44 @@ class Gateway:
         self._producer.close(deadline_s / 3)
         self._spool.close()
 
-    # --- up: a connection's handler ------------------------------------------------------------------------------
+    # --- uplink: the handler of the connection ------------------------------------------------------------------------------
 
     def connected(self, session_present: bool) -> int:  # noqa: ARG002 - the handler's signature
-        """See `mqtt.Handler`. What an edge sends again is delivered to Kafka again: repeats are harmless."""
+        """See `mqtt.Handler`. Batches that an edge repeats are delivered to Kafka again; repeats are harmless."""
         return 0
 
     def confirmed(self, mark: int) -> None:
-        """See `mqtt.Handler`. There is nothing to remember: every site repeats what was not acknowledged to it."""
+        """See `mqtt.Handler`. Nothing to store: sites repeat messages that were not acknowledged."""
 
     def received(self, batch: Sequence[Message]) -> int:
-        """Deliver uplink batches to Kafka, then acknowledge them; settle answers that edges acknowledged.
+        """Deliver uplink batches to Kafka, then acknowledge them. Remove results that edges acknowledged.
 
         Raises
         ------
         Retry
-            Kafka did not take them: nothing is acknowledged, their edges send them again.
+            Kafka did not take them. Nothing is acknowledged; the edges send the batches again.
         """
         for message in batch:
             try:
                 if topics.is_uplink(message.topic):
-                    self._take(message)
+                    self._deliver_batch(message)
                 elif site := topics.wanting_site(message.topic):
-                    self._hand_out(message, site)
+                    self._send_release_chunk(message, site)
                 elif file := topics.metadata_file(message.topic):
                     self._releases.saw(file, message.payload)
                 else:
                     self._settle(message)
             except (Retry, Stop, MemoryError):
                 raise
-            except Exception as error:  # else its edge would send it again, and end this gateway again
-                log.exception("a message met a bug of ours", topic=message.topic)
+            except Exception as error:  # otherwise the edge would repeat it, and end this gateway again
+                log.exception("a message caused an internal error", topic=message.topic)
                 why = Rejected(
-                    INTERNAL_ERROR, f"a bug of ours ({type(error).__name__}): please report it with the log"
+                    INTERNAL_ERROR, f"internal error ({type(error).__name__}); please report it with the log"
                 )
                 self._refuse(why, message, topics.site_of(message.topic) or topics.NO_DEVICE)
         return 0
 
-    def _take(self, message: Message) -> None:
+    def _deliver_batch(self, message: Message) -> None:
         site = topics.site_of(message.topic) or topics.NO_DEVICE
         self.metrics.hop("edge-cloud", len(message.payload))
         try:
@@ -181,13 +184,13 @@ class Gateway:
         except Malformed as error:
             self._refuse(Rejected(error.reason, str(error)), message, site)
             return
-        taken, refused = self._checked(batch, site)
-        failed = self._deliver([cleared for _, cleared in taken])
+        accepted, refused = self._checked(batch, site)
+        failed = self._deliver([cleared for _, cleared in accepted])
         for record in failed:
-            refused[taken[record.index][0].id] = Rejected(record.reason, record.message)
+            refused[accepted[record.index][0].id] = Rejected(record.reason, record.message)
         for reason in {why.reason: why for why in refused.values()}.values():
             self._refuse(reason, message, site)
-        ids = tuple(envelope.id for envelope, _ in taken if envelope.id not in refused)
+        ids = tuple(envelope.id for envelope, _ in accepted if envelope.id not in refused)
         ack = UplinkAck(ids=ids, refused=tuple(refused))
         try:
             self._mqtt.publish(gate.clear(ack, topics.uplink_ack(site), to=Tier.CLOUD))
@@ -206,34 +209,36 @@ class Gateway:
     def _checked(
         self, batch: UplinkBatch, site: str
     ) -> tuple[list[tuple[Envelope, gate.ClearedRecord]], dict[str, Rejected]]:
-        """What of a batch may go to Kafka, and why the rest may not, by the envelope's id."""
-        taken: list[tuple[Envelope, gate.ClearedRecord]] = []
+        """Return the cleared envelopes of a batch, and the reasons for the refused ones by envelope id."""
+        accepted: list[tuple[Envelope, gate.ClearedRecord]] = []
         refused: dict[str, Rejected] = {}
         for envelope in batch.envelopes:
             try:
                 check_site(envelope, batch.site, site)
-                taken.append((envelope, gate.clear_record(envelope)))
+                accepted.append((envelope, gate.clear_record(envelope)))
             except Rejected as error:
                 refused[envelope.id] = error
-        return taken, refused
+        return accepted, refused
 
     def _refuse(self, error: Rejected, message: Message, site: str) -> None:
-        """Told to the site on MQTT and to the operator on Kafka's rejected topic; never with content."""
+        """Publish a refusal, without content, to the site on MQTT and to the operator on Kafka's rejected topic."""
         self.metrics.refused(error.reason)
-        told = refusal_of(error, message.topic, message.payload, self._clock.now())
+        refusal = refusal_of(error, message.topic, message.payload, self._clock.now())
         log.warning("refused", site=site, reason=error.reason, error=str(error))
-        self._deliver([gate.clear_refusal(told)])
+        self._deliver([gate.clear_refusal(refusal)])
         try:
-            self._mqtt.publish(gate.clear(told, topics.rejected(site, topics.NO_DEVICE), to=Tier.EDGE))
+            self._mqtt.publish(gate.clear(refusal, topics.rejected(site, topics.NO_DEVICE), to=Tier.EDGE))
         except Retry as busy:
             log.info("a refusal did not leave", site=site, error=str(busy))
 
-    # --- down ------------------------------------------------------------------------------------------------
+    # --- downlink ---------------------------------------------------------------------------------------------
 
     def _read_results(self) -> None:
-        """Kafka to outbox: an answer's offset is committed after the answer is."""
+        """Move results from Kafka to the outbox. A result's offset is committed after the result itself."""
         settings = self._settings
-        if not await_topics(settings.kafka, [topics.INGEST, topics.RESULTS], self._stop, self._found):
+        if not await_topics(
+            settings.kafka, [topics.INGEST, topics.RESULTS], self._stop, self._set_kafka_state
+        ):
             return
         self._kafka = "connected"
         self._mqtt.start()
@@ -242,41 +247,41 @@ class Gateway:
         fetched: Sequence[Fetched] = ()
         while not self._stop.is_set():
             try:
-                self._expire()
+                self._maintain()
                 fetched = fetched or self._poll(consumer)
                 if fetched:
                     self._queue([record.value or b"" for record in fetched])
                     fetched = ()
                     consumer.commit()
-            except Retry as error:  # of Kafka or of the outbox; what was fetched is queued later
+            except Retry as error:  # Kafka or the outbox is busy; the fetched records are queued later
                 self._kafka = str(error)
                 self._stop.wait(RETRY_S)
         consumer.close()
 
     def _poll(self, consumer: Consumer) -> Sequence[Fetched]:
-        """The next answers. Raises `Retry` while more than enough wait for their sites already."""
+        """Return the next results. Raises `Retry` while the outbox is full."""
         if self._spool.full:
-            raise Retry(f"not read: {SPOOL_MIB} MiB of answers wait for sites that are away")
+            raise Retry(f"not reading: {SPOOL_MIB} MiB of results wait for sites that are away")
         fetched = consumer.poll()
         self._kafka = "connected"
         return fetched
 
-    def _expire(self) -> None:
-        """What is done now and then: take over what nobody sends any more, give up what nobody waits for any more."""
+    def _maintain(self) -> None:
+        """Adopt abandoned outboxes; drop results older than a week."""
         now_s = self._clock.now()
         if now_s - self._adopted_s > ADOPT_EVERY_S:
             folder = self._settings.data_dir / "gateway"
             if count := outbox_claim.adopt(folder, self._spool, DOWN, now_s):
-                log.info("answers of a gateway that is gone were taken over", count=count)
+                log.info("adopted the results of a gateway that is gone", count=count)
             self._adopted_s = now_s
-        if now_s - self._expired_s > EXPIRE_EVERY_S:
+        if now_s - self._dropped_s > DROP_EVERY_S:
             with self._spool.transaction() as tx:
                 count = tx.expire(DOWN, now_s - KEEP_S)
-            self._expired_s = now_s
+            self._dropped_s = now_s
             if count:
-                log.warning("answers were given up: their sites stayed away", count=count)
+                log.warning("dropped results whose sites stayed away for a week", count=count)
 
-    def _found(self, state: str) -> None:
+    def _set_kafka_state(self, state: str) -> None:
         self._kafka = state
 
     def _queue(self, values: Sequence[bytes]) -> None:
@@ -292,18 +297,20 @@ class Gateway:
                     topic = topics.downlink(answer.site)
                     name = f"{answer.site}/{messages.downlink_id(answer)}"
                     tx.send(
-                        outbox.letter(answer, hop=DOWN, topic=topic, id=name, now_s=now_s, event=answer.event)
+                        outbox.outgoing(
+                            answer, hop=DOWN, topic=topic, id=name, now_s=now_s, event=answer.event
+                        )
                     )
 
     def _wrap(self, batch: Sequence[Outgoing]) -> gate.Cleared:
-        """One downlink message, through the gate."""
+        """Return one downlink message, cleared by the gate."""
         results = tuple(outbox.opened_as(Result, record) for record in batch)
         cleared = gate.clear(Downlink(results=results), batch[0].topic, to=Tier.CLOUD)
         self.metrics.hop("cloud-edge", len(cleared.payload))
         return cleared
 
     def _settle(self, message: Message) -> None:
-        """An edge's acknowledgement settles its own site's answers, and no other's."""
+        """Remove the results that an edge acknowledged. An edge can acknowledge only its own site's results."""
         site = topics.site_of(message.topic)
         try:
             ids = messages.decode(DownlinkAck, message.payload).ids
@@ -311,8 +318,8 @@ class Gateway:
         except Malformed as error:
             self.metrics.refused(error.reason)
 
-    def _hand_out(self, message: Message, site: str) -> None:
-        """A part of a release's file, to the site that asked for it; what goes wrong, it asks for again."""
+    def _send_release_chunk(self, message: Message, site: str) -> None:
+        """Send a chunk of a release file to the site that requested it. The site repeats a request that failed."""
         try:
             cleared = self._releases.answer(message, site)
             self._mqtt.publish(cleared)
@@ -325,43 +332,45 @@ class Gateway:
 
     def _undelivered(self, outgoing: Outgoing, error: Rejected) -> None:
         self.metrics.refused(error.reason)
-        log.error("an answer was not sent", of=outgoing.event, reason=error.reason, error=str(error))
+        log.error("a result was not sent", of=outgoing.event, reason=error.reason, error=str(error))
 
 
 def check_site(envelope: Envelope, batch_site: str, topic_site: str) -> None:
-    """A site speaks for itself alone, also within what it sends.
+    """Check that an envelope speaks only for the site whose uplink topic carried it.
 
     Raises
     ------
     Rejected
-        ``other-site``: the batch, the envelope or its answer names another one; ``odd-name``: what it names is no
-        name; ``wrong-key``: its key is not its source's; ``not-a-sighting``: an edge tells sightings, and no answers
-        of other tiers.
+        ``other-site``: the batch, the envelope or its result names another site; ``odd-name``: the source has invalid
+        names; ``wrong-key``: the key does not belong to the source; ``not-a-sighting``: an edge may send sightings
+        only, not results of other tiers.
     """
     if batch_site != topic_site:
-        raise Rejected("other-site", f"a batch of another site came on the uplink of site {topic_site}")
+        raise Rejected("other-site", f"the uplink of site {topic_site} carried a batch of another site")
     if not envelope.source:
         return
     names = envelope.source.split("/")
     if len(names) != 3 or not all(map(topics.is_name, names)):
-        raise Rejected("odd-name", f"{envelope.event}: its source is not site/device/stream, of our names")
+        raise Rejected(
+            "odd-name", f"{envelope.event}: the source must be site/device/stream, each a valid name"
+        )
     if names[0] != topic_site:
         raise Rejected(
-            "other-site", f"{envelope.event} of another site came on the uplink of site {topic_site}"
+            "other-site", f"the uplink of site {topic_site} carried {envelope.event} of another site"
         )
     if envelope.key != "/".join(names[:2]):
-        raise Rejected("wrong-key", f"{envelope.event}: its key is not site/device of its source")
+        raise Rejected("wrong-key", f"{envelope.event}: the key must be site/device of the source")
     if envelope.kind is Kind.RESULT and not envelope.sealed_by:
-        told = records.answer(envelope.payload)
-        if not isinstance(told, SightingReport):
+        sighting = records.answer(envelope.payload)
+        if not isinstance(sighting, SightingReport):
             raise Rejected(
                 "not-a-sighting",
-                f"{envelope.event}: an edge sends its sightings' consensus, and no other answer",
+                f"{envelope.event}: an edge may send the consensus of its sightings, and no other result",
             )
-        if told.source != envelope.source:
-            raise Rejected("other-site", f"{envelope.event}: the sighting inside is of another source")
+        if sighting.source != envelope.source:
+            raise Rejected("other-site", f"{envelope.event}: the sighting belongs to another source")
 
 
 def build(settings: Settings, clock: Clock | None = None) -> Gateway:
-    """The gateway role; opens nothing yet."""
+    """Return the gateway role. Opens nothing yet."""
     return Gateway(settings, clock or SystemClock())

@@ -1,10 +1,10 @@
-"""Which outbox is this gateway's, where several share a data folder, and what becomes of one that nobody holds any more.
+"""Claim an outbox for each gateway that shares a data folder, and adopt outboxes that no process holds.
 
-Replicas of a container share its volume. Each takes the first file that no other process holds, by the spool's own
-lock; a gateway that is taken away for good leaves its file behind, and another moves what still waits there into its own::
+Replicas of a container share its volume. Each claims the first file that no other process has locked. A gateway that is
+removed leaves its file behind, and another gateway moves the waiting records into its own::
 
     spool.db      held by gateway 1
-    spool-2.db    held by gateway 2    (after `--scale gateway=1`: taken over by gateway 1)
+    spool-2.db    held by gateway 2    (after `--scale gateway=1`: adopted by gateway 1)
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from typing import Final, NamedTuple
 from pipeline.spool import InUse, Spool
 
 SLOTS: Final = 64
-"""More gateways than anybody starts on one volume."""
+"""Most gateways on one volume."""
 
 MOVED_AT_ONCE: Final = 500
 
 
 class Slot(NamedTuple):
-    """One gateway's place in a folder."""
+    """A claimed outbox."""
 
     spool: Spool
     name: str
-    """Survives restarts, so that a broker ends what is left of the connection before."""
+    """Client name on MQTT. It survives restarts, so that a broker ends the previous connection of the same gateway."""
 
 
 def claim(folder: Path, *, limit_bytes: int) -> Slot:
-    """Take the first outbox that is free, made on first use.
+    """Claim the first free outbox; create it on first use.
 
     Raises
     ------
     Stop
-        Every one is in use, or a file cannot be used: see `Spool.open`.
+        All are in use, or a file cannot be used: see `Spool.open`.
     """
     for number in range(1, SLOTS):
         try:
@@ -48,14 +48,14 @@ def claim(folder: Path, *, limit_bytes: int) -> Slot:
 
 
 def adopt(folder: Path, own: Spool, hop: str, now_s: float) -> int:
-    """Move what waits in outboxes that nobody holds into our own; returns how many records that were.
+    """Move the waiting records of abandoned outboxes into our own, and return their number.
 
-    A kill in between leaves a record in both: it is sent twice, which is harmless.
+    A kill in between leaves a record in both outboxes: it is sent twice, which is harmless.
 
     Raises
     ------
     Retry
-        A file is locked or the disk is full; what was moved so far is moved.
+        A file is locked or the disk is full. Records moved so far stay moved.
     """
     moved = 0
     for left in _left_behind(folder, own):

@@ -1,0 +1,1 @@
+"""Carry signed model releases: publish, mirror, serve, download."""

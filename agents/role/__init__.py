@@ -1,0 +1,1 @@
+"""Provide every role with its lifecycle, logs, metrics, health server, presence and outbox."""

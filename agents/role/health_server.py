@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 LOOPBACK: Final = "127.0.0.1"
 
 CLIENT_TIMEOUT_S: Final = 5
-"""A client that connects to the HTTP port and says nothing holds a thread no longer than this."""
+"""A connection without a request is closed after this time, since it holds a thread."""
 
 
 class HealthServer:
-    """`/health` and `/metrics` of one role, on loopback."""
+    """Serve `/health` and `/metrics` of one role, on loopback."""
 
     def __init__(self, health: Callable[[], tuple[bool, Mapping[str, Any]]], metrics: Metrics) -> None:
         self._health = health
@@ -31,7 +31,7 @@ class HealthServer:
         self._server: http.server.ThreadingHTTPServer | None = None
 
     def open(self, port: int, key: str) -> int:
-        """Listen on this port (0: any free one); the port taken. `key` names the setting in the error.
+        """Listen on this port (0: any free one) and return the port. `key` names the setting in the error.
 
         Raises
         ------
@@ -53,6 +53,7 @@ class HealthServer:
         return int(server.server_address[1])
 
     def close(self) -> None:
+        """Stop serving and close the port."""
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
@@ -72,6 +73,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         super().__init__(*request)
 
     def do_GET(self) -> None:
+        """Answer one request."""
         match self.path.partition("?")[0]:
             case "/health":
                 ready, body = self._health()
@@ -79,7 +81,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             case "/metrics":
                 self._answer(200, CONTENT_TYPE_LATEST, self._metrics.exposition())
             case _:
-                self._answer(404, "text/plain", b"there are /health and /metrics here\n")
+                self._answer(404, "text/plain", b"not found; this server has /health and /metrics\n")
 
     def _answer(self, status: int, kind: str, body: bytes) -> None:
         self.send_response(status)
@@ -89,4 +91,4 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Requests are not logged: a scrape each few seconds would drown what matters."""
+        """Log no requests: a scrape every few seconds would hide the lines that matter."""

@@ -1,6 +1,6 @@
-"""How the cloud's roles meet Kafka: they wait for the topics that `tierwise stream` makes, however long that takes.
+"""Wait for Kafka's topics, which `tierwise stream` makes, however long that takes.
 
-Apart from `links.py`, so that a device or an edge imports no Kafka client.
+A module of its own, so that a device or an edge imports no Kafka client.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ RETRY_S: Final = 1.0
 
 
 def await_topics(
-    kafka: KafkaSettings, names: Sequence[str], stop: threading.Event, tell: Callable[[str], None]
+    kafka: KafkaSettings, names: Sequence[str], stop: threading.Event, on_state: Callable[[str], None]
 ) -> bool:
-    """Wait until all of these topics are there; `tell` gets a word about it for `/health`. False: `stop` was set."""
+    """Wait until all topics exist. Return False if `stop` was set first. `on_state` gets a text for `/health`."""
     while not stop.is_set():
         try:
             if wait_for_topics(kafka, names, stop, timeout_s=LOOK_FOR_S):
-                tell("connected")
+                on_state("connected")
                 return True
         except Retry as error:
-            tell(str(error))
+            on_state(str(error))
             stop.wait(RETRY_S)
     return False

@@ -1,6 +1,6 @@
-"""How every role starts, tells how it is, and stops.
+"""Run a role: start it, serve its health, wait, and stop it in time.
 
-A role (`device.py`, `edge.py`, ...) offers `build(settings)`; this frame does the rest, the same for all::
+A role's package has an `agent.py` with `build(settings)`. This module does the rest, the same for every role::
 
     build ──> HTTP (503) ──> start ──> HTTP (200 when ready) ──> wait ──> stop ──> exit code
                                                                   ^
@@ -8,8 +8,8 @@ A role (`device.py`, `edge.py`, ...) offers `build(settings)`; this frame does t
                         Stop raised in any thread ────────────────┤ 2: a person must change something
                         any other exception in any thread ────────┘ 1: the supervisor starts it anew
 
-So a watchdog that wants a fresh process just raises. What does not stop in time is ended hard: everything that was
-acknowledged is committed already.
+A watchdog that needs a fresh process raises an exception. A role that does not stop in time is ended hard; nothing is
+lost, since every acknowledged record is committed.
 
     $ tierwise device
     $ curl -s http://127.0.0.1:8701/health
@@ -38,7 +38,7 @@ from agents.role import exit_codes
 from agents.role.health_server import HealthServer
 from agents.role.logs import configure_logs
 from agents.role.run_file import Running, running_path
-from agents.role.self_metrics import pulse_of
+from agents.role.self_metrics import self_metrics_of
 from agents.role.telemetry import Metrics, version
 from pipeline.brokers import parent
 from pipeline.clock import SystemClock
@@ -51,22 +51,22 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 STOP_WITHIN_S: Final = 3.5
-"""What a role gets for stopping in order: connections closed, files flushed."""
+"""Time for a role to close connections and flush files."""
 
 END_AFTER_S: Final = 4.5
-"""After this much stopping the process is ended hard; service managers commonly kill at 5 s or later."""
+"""A stop that takes longer ends the process hard. Service managers commonly kill at 5 s or later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Whether a role may be given work, and a word about each part that it depends on."""
+    """Readiness of a role, and a short text about each part that it depends on."""
 
     ready: bool
     parts: Mapping[str, str]
 
 
 class Role(Protocol):
-    """What the frame drives."""
+    """The interface that `run_role` drives."""
 
     name: str
     metrics: Metrics
@@ -75,10 +75,10 @@ class Role(Protocol):
         """Open stores, start threads; return quickly. May raise `Stop`."""
 
     def health(self) -> Health:
-        """Cheap, from any thread, at any time, also before `start` returned."""
+        """Return the current health. Cheap; any thread may call it at any time, also before `start` returned."""
 
     def stop(self, deadline_s: float) -> None:
-        """Stop within the deadline, also when brokers are dead and when `start` failed."""
+        """Stop within the deadline, even if brokers are dead or `start` failed."""
 
 
 Build = Callable[["Settings"], Role]
@@ -86,7 +86,7 @@ Build = Callable[["Settings"], Role]
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Why a role ends."""
+    """An exit code and its reason."""
 
     code: int
     why: str
@@ -94,23 +94,25 @@ class Ending:
 
 @dataclass(slots=True)
 class Endings:
-    """The first reason to end, from any thread or signal handler; from then on, time is short.
+    """Collect reasons to end from all threads and signal handlers; the first one counts.
 
-    `SimpleQueue.put` is the one hand-over that a signal handler may safely use.
+    `SimpleQueue.put` is safe in a signal handler.
     """
 
     _reasons: queue.SimpleQueue[Ending] = field(default_factory=queue.SimpleQueue)
     _alarm: queue.SimpleQueue[Ending] = field(default_factory=queue.SimpleQueue)
 
     def report(self, ending: Ending) -> None:
+        """Add a reason to end."""
         self._reasons.put(ending)
         self._alarm.put(ending)
 
     def wait(self) -> Ending:
+        """Wait for the first reason and return it."""
         return self._reasons.get()
 
     def end_hard_when_late(self) -> None:
-        """Body of a thread: after the first reason, end the process if it has not ended by itself."""
+        """Wait for the first reason, then end the process hard if it is still there after `END_AFTER_S`."""
         ending = self._alarm.get()
         time.sleep(END_AFTER_S)
         log.error("ended hard", after_s=END_AFTER_S, why=ending.why)
@@ -120,12 +122,12 @@ class Endings:
 
 
 def run_role(name: str, build: Build, settings: Settings, *, parent_pid: int | None = None) -> int:
-    """Run a role until it is asked to stop or fails; its exit code. Call it from the main thread.
+    """Run a role until it is asked to stop or fails, and return its exit code. Call it from the main thread.
 
     Parameters
     ----------
     parent_pid
-        The process that started this one and must not be survived: when it is gone, the role stops.
+        The process that started this one. The role stops when that process is gone.
     """
     os.umask(private_files.UMASK)
     configure_logs(settings.log, name)
@@ -140,7 +142,7 @@ def run_role(name: str, build: Build, settings: Settings, *, parent_pid: int | N
     threading.excepthook = lambda args: endings.report(_failure(args.exc_value, _thread_name(args.thread)))
     threading.Thread(target=endings.end_hard_when_late, name="end-when-late", daemon=True).start()
     if parent_pid is not None:
-        gone = Ending(exit_codes.ASKED, f"its parent {parent_pid} is gone")
+        gone = Ending(exit_codes.ASKED, f"the parent process {parent_pid} is gone")
         parent.watch(parent_pid, lambda: endings.report(gone))
     with contextlib.ExitStack() as cleanup:
         try:
@@ -149,11 +151,11 @@ def run_role(name: str, build: Build, settings: Settings, *, parent_pid: int | N
             cleanup.callback(_stop, role)
             cleanup.enter_context(_served(role, settings))
             role.start()
-            if pulse := pulse_of(role.metrics, name, settings, SystemClock()):
-                cleanup.callback(pulse.stop)
-                pulse.start()
+            if reporter := self_metrics_of(role.metrics, name, settings, SystemClock()):
+                cleanup.callback(reporter.stop)
+                reporter.start()
             log.info("started", version=version(), pid=os.getpid())
-        except Exception as error:  # the frame is where every failure of a role becomes its exit code
+        except Exception as error:  # every failure of a role becomes an exit code here
             endings.report(_failure(error, "start"))
         ending = endings.wait()
         log.info("stopping", why=ending.why)
@@ -164,7 +166,7 @@ def run_role(name: str, build: Build, settings: Settings, *, parent_pid: int | N
 
 
 def _make_folders(data_dir: Path, role: str) -> None:
-    """What a role keeps is its user's alone. The data folder, if it is there, is left as somebody made it."""
+    """Make the role's folder, readable by its user alone. The mode of an existing data folder stays as it is."""
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         private_files.make_folder(data_dir / role)
@@ -188,25 +190,25 @@ def _thread_name(thread: threading.Thread | None) -> str:
 def _stop(role: Role) -> None:
     try:
         role.stop(STOP_WITHIN_S)
-    except Exception:  # stopping goes on whatever one part says; the records are committed already
+    except Exception:  # the other parts must still be stopped; the records are committed already
         log.exception("stopping failed")
 
 
-# --- /health, /metrics and where to find them ------------------------------------------------------------------
+# --- /health, /metrics and the run file ------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def _served(role: Role, settings: Settings) -> Iterator[None]:
     def health() -> tuple[bool, dict[str, Any]]:
         try:
-            told = role.health()
-        except Exception as error:  # a part that is just opening or closing; told as it is
-            told = Health(ready=False, parts={"health": f"{type(error).__name__}: {error}"})
-        return told.ready, {
+            current = role.health()
+        except Exception as error:  # a part that is just opening or closing
+            current = Health(ready=False, parts={"health": f"{type(error).__name__}: {error}"})
+        return current.ready, {
             "role": role.name,
-            "ready": told.ready,
+            "ready": current.ready,
             "version": version(),
-            "parts": dict(told.parts),
+            "parts": dict(current.parts),
         }
 
     wanted: int = getattr(settings.http, role.name)

@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from pipeline.settings.settings import LogSettings
 
 LIBRARY_LEVELS: Final = {
-    "tuf": logging.WARNING,  # it tells which of a role's keys have not signed, as if that were wrong
-    "kafka": logging.WARNING,  # tells each socket that it opens
-    "kafka.net.selector": logging.ERROR,  # warns when its own loop was slow for 0.1 s, as on any busy machine
-    "kafka.net.sasl": logging.ERROR,  # warns at each connection of what the settings say: no TLS below it
+    "tuf": logging.WARNING,  # reports each key that has not signed, although a threshold of keys suffices
+    "kafka": logging.WARNING,  # reports each socket that it opens
+    "kafka.net.selector": logging.ERROR,  # warns whenever its loop was 0.1 s late, as on any busy machine
+    "kafka.net.sasl": logging.ERROR,  # warns at each connection without TLS, which the settings chose
     "aiokafka.conn": logging.ERROR,  # the same
-    "aiokafka": logging.WARNING,  # tells each step of each rebalance
-    "faust": logging.WARNING,  # tells each of its dozen services that it starts and stops
-    "mode": logging.WARNING,  # the same, of Faust's own frame
+    "aiokafka": logging.WARNING,  # reports each step of each rebalance
+    "faust": logging.WARNING,  # reports the start and stop of each of its dozen services
+    "mode": logging.WARNING,  # the same, for Faust's service framework
 }
-"""Loggers of libraries that cry wolf."""
+"""Levels for loggers of libraries that report normal events as problems."""
 
 
 def configure_logs(log: LogSettings, role: str) -> None:

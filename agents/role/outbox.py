@@ -1,10 +1,10 @@
-"""What an agent wants to send, on its way through the outbox: written with its type, read back and cleared at each send.
+"""Put messages into the outbox with their type, and read them back and clear them at the privacy gate when they leave.
 
-A record is put into the outbox in the transaction that finishes its cause; the gate looks at the message itself when it
-leaves, so that what was withdrawn or raised in between does not::
+A record enters the outbox in the transaction that finishes its cause. The gate reads the message itself when it leaves,
+so that a message withdrawn or raised in between stays::
 
-    tx.send(letter(result, hop="site", topic=..., id=..., now_s=...))      # agent
-    Sender(..., clear=partial(cleared, to=Tier.EDGE))                      # on its way out
+    tx.send(outgoing(result, hop="site", topic=..., id=..., now_s=...))    # agent
+    Sender(..., clear=partial(cleared, to=Tier.EDGE))                      # when it leaves
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ _TYPES: Final[dict[str, type[msgspec.Struct]]] = {
         SightingReport,
     )
 }
-"""What may wait in an outbox, by the word that stands beside it."""
+"""Types of messages that may wait in an outbox, by the name that is stored with each record."""
 
 M = TypeVar("M", bound=msgspec.Struct)
 
 
-def letter(
+def outgoing(
     message: msgspec.Struct,
     *,
     hop: str,
@@ -66,7 +66,7 @@ def letter(
     event: str = "",
     privacy: Privacy = Privacy.PUBLIC,
 ) -> Outgoing:
-    """A record for the outbox; `id` is its name within the hop, `event` what a withdrawal cancels it by."""
+    """Return a record for the outbox. `id` is unique within the hop; a withdrawal of `event` cancels the record."""
     return Outgoing(
         id=id,
         hop=hop,
@@ -79,29 +79,32 @@ def letter(
     )
 
 
-def opened(outgoing: Outgoing) -> msgspec.Struct:
-    """The message that a record of the outbox holds. Raises `Rejected` (``outdated``) if another release wrote it."""
-    kind = _TYPES.get(outgoing.kind)
+def opened(record: Outgoing) -> msgspec.Struct:
+    """Return the message of an outbox record. Raises `Rejected` (``outdated``) if another release wrote it."""
+    kind = _TYPES.get(record.kind)
     if kind is None:
-        raise _outdated(outgoing, "no message of this release")
-    return opened_as(kind, outgoing)
+        raise _outdated(record, "this release has no such message")
+    return opened_as(kind, record)
 
 
-def opened_as(kind: type[M], outgoing: Outgoing) -> M:
-    """The same, where only one kind can be there. Raises `Rejected` as `opened` does."""
+def opened_as(kind: type[M], record: Outgoing) -> M:
+    """Return the message of a record that can only be of one kind. Raises `Rejected` as `opened` does."""
     try:
-        return messages.decode(kind, outgoing.payload)
+        return messages.decode(kind, record.payload)
     except Malformed as error:
-        raise _outdated(outgoing, str(error)) from None
+        raise _outdated(record, str(error)) from None
 
 
-def _outdated(outgoing: Outgoing, why: str) -> Rejected:
+def _outdated(record: Outgoing, why: str) -> Rejected:
     return Rejected(
         "outdated",
-        f"{outgoing.id} for {outgoing.hop} waited in the outbox as {outgoing.kind}, which another release wrote: {why}",
+        f"{record.id} for {record.hop} waited in the outbox as {record.kind}, written by another release: {why}",
     )
 
 
-def cleared(outgoing: Outgoing, *, to: Tier) -> Cleared:
-    """Pass the gate. Raises `Withheld` where the message may not travel to that tier, `Rejected` as `opened` does."""
-    return gate.clear(opened(outgoing), outgoing.topic, to=to)
+def cleared(record: Outgoing, *, to: Tier) -> Cleared:
+    """Pass a record through the gate.
+
+    Raises `Withheld` if the message may not travel to that tier, and `Rejected` as `opened` does.
+    """
+    return gate.clear(opened(record), record.topic, to=to)

@@ -1,4 +1,4 @@
-"""How an agent meets a broker: where it is, how to say that one is there, and what to tell `/health` about it."""
+"""Connect an agent to its broker: the endpoint, the retained status with its last will, and lines for `/health`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.settings.settings import MqttSettings
 
 
 def endpoint(mqtt: MqttSettings) -> Endpoint:
-    """The broker that these settings name."""
+    """Return the broker that these settings name."""
     return Endpoint(
         host=mqtt.host,
         port=mqtt.port_number,
@@ -37,7 +37,7 @@ def presence(
     backlog: Callable[[], int] = lambda: 0,
     update: Callable[[], Update | None] = lambda: None,
 ) -> tuple[Callable[[], Cleared], Cleared]:
-    """The retained status that a role publishes at each connect and change, and the last will that replaces it."""
+    """Return the status that a role publishes, retained, at each connect and change, and the last will that replaces it."""
     topic = topics.status(site, role)
 
     def status(state: str, serves: Sequence[str], waiting: int, now: Update | None) -> Cleared:
@@ -56,21 +56,21 @@ def presence(
 
 
 def model_names(zoo: Zoo, *more: str, heads: str = "") -> tuple[str, ...]:
-    """The models that a role serves, as its status tells them: ``lite0@2``.
+    """Return the titles of the models that a role serves, as its status lists them: ``lite0@2``.
 
     `heads` is the release whose heads serve in place of the shipped ones; `more` are models beside the zoo's.
     """
-    titles = (heads if heads and its.name == BACKBONE else its.title for its in zoo.manifests)
+    titles = (heads if heads and manifest.name == BACKBONE else manifest.title for manifest in zoo.manifests)
     return tuple(dict.fromkeys((*titles, *more)))
 
 
 def broker_parts(connection: Connection, name: str = "mqtt") -> dict[str, str]:
-    """One line for `/health`."""
+    """Return the state of the broker connection, as a part for `/health`."""
     return {name: "connected" if connection.connected else connection.problem or "connecting"}
 
 
 def update_parts(serves: str, update: Update) -> dict[str, str]:
-    """What serves and what may serve next, in lines for `/health`."""
+    """Return the model that serves and the candidate that may follow, as parts for `/health`."""
     words = [update.stage, update.candidate, update.rule, update.reason]
     parts = {"model": serves, "update": " ".join(word for word in words if word)}
     if update.refused:

@@ -1,9 +1,9 @@
-"""Where a role of this machine runs, as it wrote itself, and how it is, as it says over HTTP.
+"""Find a role that runs on this machine, and ask its health over HTTP.
 
-Light, since a container's health check runs it every few seconds: neither logs nor the role's frame are imported here::
+A container's health check runs this every few seconds, so it imports little::
 
-    told = running(settings.data_dir, "device")
-    ready, parts = ask_health(told.port)
+    found = running(settings.data_dir, "device")
+    ready, parts = ask_health(found.port)
 """
 
 from __future__ import annotations
@@ -22,30 +22,31 @@ PROBE_TIMEOUT_S: Final = 1.0
 
 
 class Running(msgspec.Struct, frozen=True):
-    """`<data>/run/<role>.json` while a role runs: who it is, and where its HTTP port is (None: switched off)."""
+    """Content of `<data>/run/<role>.json` while a role runs. `port` is its HTTP port, None if switched off."""
 
     pid: int
     port: int | None
 
 
 def running_path(data_dir: Path, role: str) -> Path:
+    """Return the path of a role's run file."""
     return data_dir / "run" / f"{role}.json"
 
 
 def running(data_dir: Path, role: str) -> Running | None:
-    """Where this role runs, as it wrote itself; None if it does not, or is just starting."""
+    """Return the run file of a role, or None if the role does not run or is just starting."""
     try:
-        told = msgspec.json.decode(running_path(data_dir, role).read_bytes(), type=Running)
-        os.kill(told.pid, 0)
+        found = msgspec.json.decode(running_path(data_dir, role).read_bytes(), type=Running)
+        os.kill(found.pid, 0)
     except (FileNotFoundError, ProcessLookupError, msgspec.DecodeError):
         return None
-    except PermissionError:  # it lives, and is another user's
+    except PermissionError:  # it runs as another user
         pass
-    return told
+    return found
 
 
 def ask_health(port: int, timeout_s: float = PROBE_TIMEOUT_S) -> tuple[bool, dict[str, str]]:
-    """A role's `/health`: whether it is ready, and its parts; (False, {}) where nothing answers."""
+    """Ask `/health` of a role. Return its readiness and parts, or (False, {}) if nothing answers."""
     connection = http.client.HTTPConnection(LOOPBACK, port, timeout=timeout_s)
     try:
         connection.request("GET", "/health")

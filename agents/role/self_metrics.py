@@ -1,9 +1,9 @@
-"""How a role does, as points of a time series: what waits, what went over each hop, what was answered and refused.
+"""Write a role's own metrics as a time series: backlog, traffic over each hop, answers, refusals.
 
-Beside `/metrics`, which only this machine reads: a dashboard sees the whole deployment. The frame (`role.py`) starts it
-where the settings name an InfluxDB for the role's tier; it reads the role's own counters, in which no content is::
+`/metrics` is read on this machine only; from the series, a dashboard sees the whole deployment. `lifecycle` starts this
+where the settings name an InfluxDB for the role's tier. It reads the role's counters, which hold no content::
 
-    Metrics ──(every 15 s)──> pulse points ──> Writer ──> InfluxDB
+    Metrics ──(every 15 s)──> points ──> Writer ──> InfluxDB
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pipeline.settings.settings import InfluxSettings, Settings
 BEAT_S: Final = 15.0
 
 AT_SITE: Final = frozenset({"device", "edge"})
-"""Roles whose series are the site's; the others' are the cloud's."""
+"""Roles whose series go to the site's InfluxDB. The others' go to the cloud's."""
 
 FIELDS: Final = {
     "tierwise_backlog": ("hop", "backlog"),
@@ -38,11 +38,11 @@ FIELDS: Final = {
     "process_resident_memory_bytes": ("", "memory_bytes"),
     "process_cpu_seconds_total": ("", "cpu_seconds"),
 }
-"""Which samples become fields: the label that becomes a tag, and the field's name."""
+"""Samples that become fields: by sample name, the label that becomes a tag, and the field's name."""
 
 
 def points(metrics: Metrics, role: str, site: str, instance: str, now_s: float) -> Iterator[Point]:
-    """One point for each set of tags. Counters are told as they stand: a dashboard takes their difference."""
+    """Yield one point for each set of tags. Counters are written as they stand; a dashboard takes the differences."""
     found: dict[tuple[tuple[str, str], ...], dict[str, Value]] = {}
     for family in metrics.registry.collect():
         for sample in family.samples:
@@ -56,8 +56,8 @@ def points(metrics: Metrics, role: str, site: str, instance: str, now_s: float) 
         yield Point("pulse", place | dict(tags), fields, now_s)
 
 
-class Pulse:
-    """Beats on a thread of its own, and never holds anything up."""
+class SelfMetrics:
+    """Write the metrics every 15 s, on a thread of its own."""
 
     def __init__(self, metrics: Metrics, role: str, settings: Settings, clock: Clock, writer: Writer) -> None:
         self._metrics = metrics
@@ -67,28 +67,34 @@ class Pulse:
         self._clock = clock
         self._writer = writer
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="self-metrics", daemon=True)
 
     def start(self) -> None:
+        """Start the writer and the thread."""
         self._writer.start()
         self._thread.start()
 
     def stop(self) -> None:
+        """Stop, and wait half a second for the writer to flush."""
         self._stopping.set()
         self._writer.close(0.5)
 
-    def beat(self) -> None:
+    def write(self) -> None:
+        """Write the metrics as they are now."""
         now_s = self._clock.now()
         self._writer.write(list(points(self._metrics, self._role, self._site, self._instance, now_s)))
 
     def _run(self) -> None:
         while not self._stopping.wait(BEAT_S):
-            self.beat()
+            self.write()
 
 
-def pulse_of(metrics: Metrics, role: str, settings: Settings, clock: Clock) -> Pulse | None:
-    """The pulse of a role; None where the settings name no InfluxDB for its tier. Raises `Stop` without its client."""
+def self_metrics_of(metrics: Metrics, role: str, settings: Settings, clock: Clock) -> SelfMetrics | None:
+    """Return the reporter of a role, or None if the settings name no InfluxDB for its tier.
+
+    Raises `Stop` if the client library of InfluxDB is missing.
+    """
     influx: InfluxSettings = settings.influx if role in AT_SITE else settings.cloud_influx
     if not influx.url:
         return None
-    return Pulse(metrics, role, settings, clock, open_writer(influx, Path(os.devnull), keep_days=1))
+    return SelfMetrics(metrics, role, settings, clock, open_writer(influx, Path(os.devnull), keep_days=1))

@@ -1,14 +1,11 @@
-"""What a role tells about itself: structured logs, Prometheus metrics, and `/health` and `/metrics` on loopback.
+"""Count what a role does, as Prometheus metrics.
 
-It stands beside the way of the data and never on it: nothing here sees the content of a record. A role counts into
-its own `Metrics`, whose registry the frame (`role.py`) serves; log lines are an event with facts beside it::
+Nothing here sees the content of a record. Each role counts into its own `Metrics`, whose registry `/metrics` serves::
 
     >>> metrics = Metrics()
     >>> metrics.received("home/cam1/garden", "frame")
     >>> metrics.value("tierwise_events_received_total", stream="home/cam1/garden", channel="frame")
     1.0
-
-A terminal gets readable lines, anything else one JSON object a line.
 """
 
 from __future__ import annotations
@@ -33,20 +30,20 @@ if TYPE_CHECKING:
     from pipeline.messages import Result
 
 STREAMS_MAX: Final = 256
-"""Streams that are counted by name. Every site has fewer; a flood of invented names must not grow a registry."""
+"""Streams that are counted by name. Sites have fewer; invented names must not let the registry grow for ever."""
 
 OTHER_LABELS_MAX: Final = 64
-"""Of reasons, hops and rules: our own words, so that this is only ever reached by mistake."""
+"""Bound on the values of every other label. Reasons, hops and rules are ours, so it is never reached in practice."""
 
 CAMERA_FAULTS: Final = ("dark", "frozen", "blurred")
-"""Faults of cameras that last until somebody sees to them."""
+"""Camera faults that last until a person repairs them."""
 
 LATENCY_BUCKETS_MS: Final = (2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 30_000, 60_000)
 
 
 @functools.cache
 def version() -> str:
-    """The installed version of Tierwise."""
+    """Return the installed version of Tierwise."""
     return importlib.metadata.version("tierwise")
 
 
@@ -57,7 +54,7 @@ def version() -> str:
 
 
 class _Names:
-    """Label values as they come, up to a bound; then `other`."""
+    """Pass label values through up to a bound, then replace new ones by `other`."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -75,7 +72,7 @@ class _Names:
 
 
 class Metrics:
-    """What every role counts, in a registry of its own. All methods may be called from any thread."""
+    """The counters of one role, in a registry of its own. Any thread may call any method."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -151,14 +148,16 @@ class Metrics:
         self._received.labels(self._streams(stream), self._words(channel)).inc(count)
 
     def answered(self, result: Result) -> None:
-        """Count one published answer, and how long it took."""
+        """Count one published result and its latency."""
         self._answered.labels(result.tier, result.rank, self._words(result.rule)).inc()
         self._latency.labels(result.tier).observe(result.latency_ms)
 
     def refused(self, reason: str, count: int = 1) -> None:
+        """Count refused input."""
         self._refused.labels(self._words(reason)).inc(count)
 
     def withheld(self, count: int = 1) -> None:
+        """Count records that the privacy gate kept."""
         self._withheld.inc(count)
 
     def hop(self, hop: str, size_bytes: int) -> None:
@@ -168,18 +167,19 @@ class Metrics:
         self._hop_records.labels(name).inc()
 
     def update(self, stage: str, rule: str) -> None:
-        """Count a step of a release towards taking effect, or back."""
+        """Count a release's step to a rollout stage, forward or back."""
         self._updates.labels(self._words(stage), self._words(rule)).inc()
 
     def serves(self, model: str) -> None:
-        """Name the model that serves from now on."""
+        """Record the model that serves from now on."""
         self._model.info({"model": model})
 
     def drifted(self, stream: str, rule: str) -> None:
-        """Count a drift, or a broken camera, of a stream (`home/cam1/garden`)."""
+        """Count a drift or a camera fault of a stream (`home/cam1/garden`)."""
         self._drifted.labels(self._streams(stream), self._words(rule)).inc()
 
     def asked(self, rule: str) -> None:
+        """Count a label request."""
         self._asked.labels(self._words(rule)).inc()
 
     def camera(self, stream: str, fault: str) -> None:
@@ -193,21 +193,16 @@ class Metrics:
         self._backlog.labels(hop).set_function(functools.partial(_measured, measure))
 
     def value(self, name: str, **labels: str) -> float:
-        """One sample, 0.0 where there is none."""
+        """Return one sample, or 0.0 if there is none."""
         return self.registry.get_sample_value(name, labels) or 0.0
 
     def exposition(self) -> bytes:
-        """All samples in the Prometheus text format."""
+        """Return all samples in the Prometheus text format."""
         return generate_latest(self.registry)
 
 
 def _measured(measure: Callable[[], float]) -> float:
     try:
         return measure()
-    except (
-        Exception
-    ):  # whatever a store that is just closing raises: one gauge must not fail the whole scrape
+    except Exception:  # a store that is just closing may raise; one gauge must not fail the whole scrape
         return float("nan")
-
-
-# --- HTTP ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""Decide which model release serves on this machine, try candidates beside it, and swap."""

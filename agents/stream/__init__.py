@@ -1,0 +1,1 @@
+"""Run the stream role: Faust routes records by privacy and folds labels."""

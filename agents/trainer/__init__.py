@@ -1,0 +1,1 @@
+"""Run the trainer: fit heads from sums, test them, and sign releases."""

@@ -129,7 +129,7 @@ def summary(mean: float) -> Fetched:
 
 
 def told_by(cloud: Cloud, *batch: Fetched) -> list[Result]:
-    cloud._answer_until_told(batch, cloud._settings.kafka)
+    cloud._answer_until_delivered(batch, cloud._settings.kafka)
     return cloud._producer.delivered  # type: ignore[attr-defined,no-any-return]
 
 

@@ -322,8 +322,8 @@ def test_an_answer_is_given_up_when_its_site_stayed_away_for_a_week(reader: Gate
     for age_s in (gateway.KEEP_S + 1, gateway.KEEP_S - 1):
         with reader._spool.transaction() as tx:
             told = result(event_id(int(age_s)))
-            tx.send(outbox.letter(told, hop=gateway.DOWN, topic="t", id=told.event, now_s=NOW_S - age_s))
-    reader._expire()
+            tx.send(outbox.outgoing(told, hop=gateway.DOWN, topic="t", id=told.event, now_s=NOW_S - age_s))
+    reader._maintain()
     assert reader._spool.backlog(gateway.DOWN) == 1
 
 

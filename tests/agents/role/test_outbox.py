@@ -15,7 +15,7 @@ ACK = EventAck(ids=("1",))
 
 
 def waiting() -> Outgoing:
-    return outbox.letter(ACK, hop="edge", topic="t", id="1", now_s=NOW_S)
+    return outbox.outgoing(ACK, hop="edge", topic="t", id="1", now_s=NOW_S)
 
 
 def test_a_message_is_read_back_as_it_was_put() -> None:
@@ -42,7 +42,7 @@ def test_what_another_release_put_there_is_refused_by_name(changed: dict[str, ob
 
 
 def test_a_message_of_another_kind_than_expected_is_refused() -> None:
-    told = outbox.letter(result(event_id(1)), hop="edge", topic="t", id="1", now_s=NOW_S)
+    told = outbox.outgoing(result(event_id(1)), hop="edge", topic="t", id="1", now_s=NOW_S)
     with pytest.raises(Rejected) as caught:
         outbox.opened_as(EventAck, told)
     assert caught.value.reason == "outdated"

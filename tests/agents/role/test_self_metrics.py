@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sample_messages import NOW_S, event_id, result
 
-from agents.role.self_metrics import points, pulse_of
+from agents.role.self_metrics import points, self_metrics_of
 from agents.role.telemetry import Metrics
 from pipeline.clock import HandClock
 from pipeline.settings.settings import InfluxSettings, Settings
@@ -54,7 +54,7 @@ def test_there_is_a_pulse_only_where_an_influxdb_is_named_for_the_tier(tmp_path:
     )
     found = {
         role: [
-            pulse_of(Metrics(), role, settings, HandClock(NOW_S)) is not None
+            self_metrics_of(Metrics(), role, settings, HandClock(NOW_S)) is not None
             for settings in (site, cloud, Settings())
         ]
         for role in ("device", "edge", "gateway", "stream", "cloud", "trainer")

@@ -105,7 +105,7 @@ def _status(port: int, path: str) -> int:
 
 LOGS = """
 import logging, structlog
-from agents.role.telemetry import configure_logs
+from agents.role.logs import configure_logs
 from pipeline.settings.settings import LogSettings
 configure_logs(LogSettings(format=%r, level="info"), "edge")
 structlog.get_logger("ours").info("released", model="lite0@3", path=__import__("pathlib").Path("x"))
@@ -139,7 +139,7 @@ def test_logs_are_readable_lines_on_request() -> None:
 
 PLANTED = """
 import structlog
-from agents.role.telemetry import configure_logs
+from agents.role.logs import configure_logs
 from pipeline.settings.settings import LogSettings
 configure_logs(LogSettings(format=%r, level="info"), "edge")
 def answer(payload):
