@@ -49,7 +49,7 @@ from pipeline.privacy import gate
 from pipeline.privacy.gate import Cleared, ClearedRecord, clear, clear_capture, clear_record, clear_refusal
 from pipeline.privacy.seal import Key, build_private, pseudonym, seal
 
-EVENT = ids.event_id(1_780_000_000.0)
+EVENT = "019e7044-8800-7755-bf2f-5d787826c264"
 SITE_KEY = Key.of(Privacy.EDGE_PRIVATE, b"s" * 32)
 USER_KEY = Key.of(Privacy.USER_PRIVATE, b"u" * 32)
 REACHES = {
