@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pipeline
-from pipeline import ids, messages, records, topics
+from pipeline import messages, records, topics
 from pipeline.errors import Withheld
 from pipeline.messages import (
     LEVELLED,
