@@ -113,10 +113,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         if len(words) == 2 and words[0] == "health" and not words[1].startswith("-"):
             from agents.up.health_probe import (
-                tell,  # what a container's health check runs: typer alone takes longer
+                print_health,  # what a container's health check runs: typer alone takes longer
             )
 
-            sys.exit(tell(words[1]))
+            sys.exit(print_health(words[1]))
         application(words)(words, prog_name=PROGRAM)
     except TierwiseError as error:
         _complain(str(error))

@@ -18,7 +18,7 @@ from agents.demo.run import Demo, Plan, settings_for
 from agents.demo.scenes import photo_folder
 from agents.demo.view import View, ending, plain
 from agents.role import exit_codes
-from agents.up.supervisor import Event, News
+from agents.up.supervisor import News, UpEvent
 from pipeline.messages import Result
 
 FOLDER: Final = Path("tierwise-demo")
@@ -54,9 +54,9 @@ def demo(
     lively = console.is_terminal
 
     def starting(news: News) -> None:
-        if news.event in (Event.READY, Event.SLOW, Event.DIED, Event.GAVE_UP):
+        if news.event in (UpEvent.READY, UpEvent.SLOW, UpEvent.DIED, UpEvent.GAVE_UP):
             text = f"{news.part:<8} {escape(news.text)}" if news.part else escape(news.text)
-            mark = "[green]✓[/]" if news.event is Event.READY else "[yellow]…[/]"
+            mark = "[green]✓[/]" if news.event is UpEvent.READY else "[yellow]…[/]"
             view.starting(f"{mark} {text}")
             if not lively:
                 console.print(f"{mark} {text}", soft_wrap=True)

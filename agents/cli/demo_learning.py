@@ -15,7 +15,7 @@ from agents.demo.learning import Asked, Learning
 from agents.demo.lessons import Amounts
 from agents.demo.worth import LAST, Share, Worth
 from agents.role import exit_codes
-from agents.up.supervisor import Event, News
+from agents.up.supervisor import News, UpEvent
 
 FOLDER: Final = Path("tierwise-learning")
 
@@ -46,7 +46,7 @@ def learning(
     console = Console(highlight=False)
 
     def starting(news: News) -> None:
-        if news.event in (Event.SLOW, Event.DIED, Event.GAVE_UP):
+        if news.event in (UpEvent.SLOW, UpEvent.DIED, UpEvent.GAVE_UP):
             console.print(f"{news.part:<8} {escape(news.text)}", soft_wrap=True)
 
     def stage(text: str) -> None:

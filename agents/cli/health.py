@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from agents.cli.options import AsJson, SettingsFile
-from agents.up.health_probe import tell
+from agents.up.health_probe import print_health
 
 
 def health(
@@ -16,4 +16,4 @@ def health(
     settings: SettingsFile = None,
 ) -> None:
     """Ask the roles of this machine how they are. Exit code 0: all of them are ready."""
-    raise typer.Exit(tell(role, as_json=as_json, settings=settings))
+    raise typer.Exit(print_health(role, as_json=as_json, settings=settings))

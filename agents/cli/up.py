@@ -15,7 +15,7 @@ from agents.cli.options import SettingsFile
 from agents.role import exit_codes, telemetry
 from agents.role.lifecycle import Ending, Endings
 from agents.up.plan import plan
-from agents.up.supervisor import Event, News, Supervisor
+from agents.up.supervisor import News, Supervisor, UpEvent
 from pipeline import topics
 from pipeline.messages import Task
 from pipeline.settings.settings import FILE, FILE_VARIABLE, STARTER, Settings
@@ -23,12 +23,12 @@ from pipeline.settings.settings import FILE, FILE_VARIABLE, STARTER, Settings
 NAME_WIDTH: Final = 8
 
 LINES: Final = {
-    Event.STARTING: None,
-    Event.READY: "[green]✓[/] {part} {text}  [dim]{seconds:.1f} s[/]",
-    Event.SLOW: "[yellow]…[/] {part} not ready after {seconds:.0f} s: {text}",
-    Event.SAID: "  {part} {text}",
-    Event.DIED: "[red]✗[/] {part} {text}",
-    Event.GAVE_UP: "[red]✗[/] {part} {text}",
+    UpEvent.STARTING: None,
+    UpEvent.READY: "[green]✓[/] {part} {text}  [dim]{seconds:.1f} s[/]",
+    UpEvent.SLOW: "[yellow]…[/] {part} not ready after {seconds:.0f} s: {text}",
+    UpEvent.LINE: "  {part} {text}",
+    UpEvent.DIED: "[red]✗[/] {part} {text}",
+    UpEvent.GAVE_UP: "[red]✗[/] {part} {text}",
 }
 """How each kind of news is told; None: not at all."""
 
@@ -60,9 +60,9 @@ def up(
         )
 
     def tell(news: News) -> None:
-        if news.event is Event.ALL_READY:
+        if news.event is UpEvent.ALL_READY:
             console.print(_all_ready(loaded, news.seconds))
-        elif news.event is Event.GAVE_UP and not news.part:
+        elif news.event is UpEvent.GAVE_UP and not news.part:
             endings.report(Ending(exit_codes.STOP, news.text))
         elif line := LINES[news.event]:
             console.print(

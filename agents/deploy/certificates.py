@@ -1,7 +1,8 @@
-"""An authority of a deployment's own, and the server certificates that it signs; or the operator's own, checked.
+"""Make a certificate authority for a deployment and sign its servers, or check the operator's own certificates.
 
-What a browser or a camera has to trust is one file, ``ca.pem``. ECDSA on P-256, as every MQTT library speaks it; the
-authority lasts ten years, what it signs for 800 days at most, renewed by `tierwise init` in its last month (RFC 5280)::
+A browser or a camera has to trust one file, ``ca.pem``. Keys are ECDSA on P-256, which every MQTT library supports. The
+authority is valid for ten years, server certificates for 800 days; `tierwise init` renews them in their last month
+(RFC 5280)::
 
     authority = Authority.make("tierwise home", now)
     server = authority.sign(("localhost", "mosquitto", "192.168.1.5"), now)
@@ -25,15 +26,15 @@ from pipeline.errors import Stop
 
 AUTHORITY_DAYS: Final = 3650
 SERVER_DAYS: Final = 800
-"""Apple's systems trust no server certificate for longer than 825 days."""
+"""Apple's systems refuse server certificates that are valid for more than 825 days."""
 RENEW_BEFORE: Final = dt.timedelta(days=30)
 BACKDATED: Final = dt.timedelta(hours=1)
-"""For clocks that are behind."""
+"""Validity begins earlier, for clients whose clock is behind."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A certificate (with what it takes to check it) and its key, both PEM."""
+    """A certificate with its chain, and its key, both PEM."""
 
     certificate: bytes
     key: bytes = field(repr=False)
@@ -41,12 +42,13 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """Signs the servers of one deployment."""
+    """The certificate authority of one deployment."""
 
     pair: Pair
 
     @classmethod
     def make(cls, name: str, now: dt.datetime) -> Authority:
+        """Make a new authority with a new key."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         usage = x509.KeyUsage(
@@ -69,7 +71,7 @@ class Authority:
         return cls(Pair(_pem(certificate), _key_pem(key)))
 
     def sign(self, names: Sequence[str], now: dt.datetime) -> Pair:
-        """A certificate for a server that is reached under all of these names and addresses."""
+        """Return a certificate and key for a server with these host names and addresses."""
         issuer = x509.load_pem_x509_certificate(self.pair.certificate)
         signer = serialization.load_pem_private_key(self.pair.key, None)
         assert isinstance(signer, ec.EllipticCurvePrivateKey)
@@ -86,22 +88,22 @@ class Authority:
 
 
 def is_current(pair: Pair, names: Sequence[str], now: dt.datetime) -> bool:
-    """Whether a server's certificate still says these names and is not in its last month."""
+    """Return whether a server's certificate has exactly these names and is not in its last month."""
     certificate = x509.load_pem_x509_certificate(pair.certificate)
-    told = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    names_in_it = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     return (
-        set(told) == {_general(name) for name in names}
+        set(names_in_it) == {_general(name) for name in names}
         and certificate.not_valid_after_utc - now > RENEW_BEFORE
     )
 
 
 def check(pair: Pair, where: str, now: dt.datetime) -> None:
-    """Refuse an operator's own pair that no client would accept.
+    """Check the operator's own certificate and key.
 
     Raises
     ------
     Stop
-        One of the two is no PEM, they do not belong together, or the certificate is not valid now.
+        A file is not in PEM form, the key does not belong to the certificate, or the certificate is not valid now.
     """
     try:
         certificate = x509.load_pem_x509_certificate(pair.certificate)

@@ -1,7 +1,7 @@
-"""Apache Kafka's ``server.properties`` for the compose stack: one KRaft node with logins and an authorizer.
+"""Write Apache Kafka's ``server.properties`` for the compose stack: one KRaft node with logins and an authorizer.
 
-Every listener demands a login, also the controller's, so that nobody is anonymous. What each login may do is told to
-the running broker by `tierwise provision kafka`, from the table in `logins.py`::
+Every listener requires a login, also the controller's, so no client is anonymous. `tierwise provision kafka` gives each
+login its rights at the running broker, from the table in `logins.py`::
 
     >>> print(jaas({"admin": "a", "cloud": "c"}))
     org.apache.kafka.common.security.plain.PlainLoginModule required username="admin" password="a" user_admin="a" user_cloud="c";
@@ -16,12 +16,15 @@ from agents.deploy.logins import KAFKA_ADMIN
 from pipeline.settings.addresses import KAFKA_PORT, LOOPBACK
 
 PUBLIC_PORT: Final = 9094
-"""With TLS: for clients outside of the stack."""
+"""Port with TLS, for clients outside the stack."""
 CONTROLLER_PORT: Final = 9093
 
 
 def properties(logins: Mapping[str, str], host: str, public_name: str, folder: str, *, tls: bool) -> str:
-    """The text of server.properties; `host` is its name within the stack, `folder` where it finds the files of its vault."""
+    """Return the text of server.properties.
+
+    `host` is the broker's name within the stack, `folder` the mounted folder of its secrets.
+    """
     listeners = {
         "ROLES": f"ROLES://:{KAFKA_PORT}",
         "CONTROLLER": f"CONTROLLER://{LOOPBACK}:{CONTROLLER_PORT}",
@@ -77,7 +80,7 @@ group.min.session.timeout.ms=1000
 
 
 def jaas(logins: Mapping[str, str]) -> str:
-    """The login module's line: who the broker itself is, and everybody whom it lets in."""
+    """Return the line of the login module: the broker's own login, and all logins that it accepts."""
     users = " ".join(f'user_{name}="{secret}"' for name, secret in logins.items())
     own = f'username="{KAFKA_ADMIN}" password="{logins[KAFKA_ADMIN]}"'
     return f"org.apache.kafka.common.security.plain.PlainLoginModule required {own} {users};"

@@ -1,12 +1,12 @@
-"""Who logs in where, and what each may do there: the tables that brokers are configured from.
+"""List all logins and their rights: the tables from which brokers are configured.
 
-A login that is not in a table does not exist, and each may do what its role does and nothing else::
+Every login stands in a table here, and has exactly the rights that its role needs::
 
     >>> [rule.topic for rule in AT_UPLINK if rule.login == GATEWAY and rule.access == "read"]
     ['tierwise/v1/uplink/+', 'tierwise/v1/downlink-ack/+', 'tierwise/v1/release/want/+']
 
-At the uplink a site's login is called as the site, so that one pattern of Mosquitto's (``%u``) keeps every site to
-itself. Names of roles have a dot in front, which no site can have.
+At the uplink a site's login has the site's name, so that one pattern of Mosquitto (``%u``) limits every site to its own
+topics. Logins of roles begin with a dot, which no site's name can.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ DEVICE: Final = ".device"
 EDGE: Final = ".edge"
 GATEWAY: Final = ".gateway"
 HEALTH: Final = ".health"
-"""Asks a broker whether it lives."""
+"""Login of the broker's health check."""
 
 CAMERA: Final = "camera"
-"""Publishes frames and readings, and hears what became of them."""
+"""Publishes frames and readings, and reads their acks and refusals."""
 VIEWER: Final = "viewer"
-"""Reads what the site's people may read."""
+"""Reads the results that every person of the site may read."""
 OWNER: Final = "owner"
-"""The user whose private answers these are."""
+"""The user whose private results these are. Also publishes and labels."""
 HOME_ASSISTANT: Final = "homeassistant"
 
 PEOPLE: Final = (CAMERA, VIEWER, OWNER, HOME_ASSISTANT)
 AT_SITE_LOGINS: Final = (DEVICE, EDGE, HEALTH, *PEOPLE)
 
 EVERYBODY: Final = "*"
-"""A rule for each login, in which ``%u`` stands for its name."""
+"""A rule for every login; ``%u`` stands for the login's name."""
 
 UPTIME: Final = "$SYS/broker/uptime"
 
 
-class Rule(NamedTuple):
+class AccessRule(NamedTuple):
     """One line of a broker's access rules."""
 
     login: str
@@ -49,18 +49,21 @@ class Rule(NamedTuple):
     topic: str
 
 
-def at_site(site: str) -> tuple[Rule, ...]:
-    """The site's broker. Frames, readings and private answers belong to the device's agent and the user's own clients."""
+def at_site(site: str) -> tuple[AccessRule, ...]:
+    """Return the rules of a site's broker.
+
+    Frames, readings and private results belong to the device agent and the owner's own clients.
+    """
 
     def of(channel: str) -> str:
         return f"{topics.ROOT}/{site}/+/{channel}"
 
-    def rules(login: str, access: Literal["read", "write"], *channels: str) -> list[Rule]:
-        return [Rule(login, access, of(channel)) for channel in channels]
+    def rules(login: str, access: Literal["read", "write"], *channels: str) -> list[AccessRule]:
+        return [AccessRule(login, access, of(channel)) for channel in channels]
 
     answers = [f"{branch}/{Tier.EDGE}" for branch in ("result", "private")]
-    told = ("result/+", "sighting/+", "status", "rejected", "ask", "drift")
-    device_tells = (
+    for_people = ("result/+", "sighting/+", "status", "rejected", "ask", "drift")
+    from_device = (
         "ack",
         "event/+",
         f"result/{Tier.DEVICE}",
@@ -74,7 +77,7 @@ def at_site(site: str) -> tuple[Rule, ...]:
     ]
     return (
         *rules(DEVICE, "read", "frame/+", "reading/+", "event-ack", *answers),
-        *rules(DEVICE, "write", *device_tells),
+        *rules(DEVICE, "write", *from_device),
         *rules(EDGE, "read", "event/+", "status", "label"),
         *rules(
             EDGE,
@@ -88,45 +91,45 @@ def at_site(site: str) -> tuple[Rule, ...]:
             "ask",
             "drift",
         ),
-        Rule(EDGE, "write", f"{topics.DISCOVERY}/#"),
+        AccessRule(EDGE, "write", f"{topics.DISCOVERY}/#"),
         *rules(CAMERA, "write", "frame/+", "reading/+"),
         *rules(CAMERA, "read", "ack", "rejected"),
-        *rules(VIEWER, "read", *told),
+        *rules(VIEWER, "read", *for_people),
         *rules(OWNER, "write", "frame/+", "reading/+", "label"),
-        *rules(OWNER, "read", *told, "ack", "private/+"),
-        *rules(HOME_ASSISTANT, "read", *told),
-        Rule(HOME_ASSISTANT, "readwrite", f"{topics.DISCOVERY}/#"),
-        Rule(HEALTH, "read", UPTIME),
+        *rules(OWNER, "read", *for_people, "ack", "private/+"),
+        *rules(HOME_ASSISTANT, "read", *for_people),
+        AccessRule(HOME_ASSISTANT, "readwrite", f"{topics.DISCOVERY}/#"),
+        AccessRule(HEALTH, "read", UPTIME),
     )
 
 
 AT_UPLINK: Final = (
-    Rule(GATEWAY, "read", topics.uplink("+")),
-    Rule(GATEWAY, "read", topics.downlink_ack("+")),
-    Rule(GATEWAY, "write", topics.uplink_ack("+")),
-    Rule(GATEWAY, "write", topics.downlink("+")),
-    Rule(GATEWAY, "write", topics.rejected("+", topics.NO_DEVICE)),
-    Rule(GATEWAY, "write", topics.release_metadata("+")),
-    Rule(GATEWAY, "read", topics.release_want("+")),
-    Rule(GATEWAY, "write", topics.release_chunk("+")),
-    Rule(HEALTH, "read", UPTIME),
-    Rule(EVERYBODY, "read", topics.release_metadata("+")),
-    Rule(EVERYBODY, "write", topics.release_want("%u")),
-    Rule(EVERYBODY, "read", topics.release_chunk("%u")),
-    Rule(EVERYBODY, "write", topics.uplink("%u")),
-    Rule(EVERYBODY, "write", topics.downlink_ack("%u")),
-    Rule(EVERYBODY, "read", topics.uplink_ack("%u")),
-    Rule(EVERYBODY, "read", topics.downlink("%u")),
-    Rule(EVERYBODY, "read", topics.rejected("%u", topics.NO_DEVICE)),
+    AccessRule(GATEWAY, "read", topics.uplink("+")),
+    AccessRule(GATEWAY, "read", topics.downlink_ack("+")),
+    AccessRule(GATEWAY, "write", topics.uplink_ack("+")),
+    AccessRule(GATEWAY, "write", topics.downlink("+")),
+    AccessRule(GATEWAY, "write", topics.rejected("+", topics.NO_DEVICE)),
+    AccessRule(GATEWAY, "write", topics.release_metadata("+")),
+    AccessRule(GATEWAY, "read", topics.release_want("+")),
+    AccessRule(GATEWAY, "write", topics.release_chunk("+")),
+    AccessRule(HEALTH, "read", UPTIME),
+    AccessRule(EVERYBODY, "read", topics.release_metadata("+")),
+    AccessRule(EVERYBODY, "write", topics.release_want("%u")),
+    AccessRule(EVERYBODY, "read", topics.release_chunk("%u")),
+    AccessRule(EVERYBODY, "write", topics.uplink("%u")),
+    AccessRule(EVERYBODY, "write", topics.downlink_ack("%u")),
+    AccessRule(EVERYBODY, "read", topics.uplink_ack("%u")),
+    AccessRule(EVERYBODY, "read", topics.downlink("%u")),
+    AccessRule(EVERYBODY, "read", topics.rejected("%u", topics.NO_DEVICE)),
 )
-"""The broker between sites and cloud: a site speaks and hears for itself alone."""
+"""Rules of the broker between sites and cloud: a site reads and writes its own topics only."""
 
 
 # --- Kafka -----------------------------------------------------------------------------------------------------
 
 KAFKA_ADMIN: Final = "admin"
 KAFKA_READER: Final = "reader"
-"""A person's: reads every topic, joins no group of ours."""
+"""Login of a person: reads every topic, joins none of our groups."""
 KAFKA_LOGINS: Final = (KAFKA_ADMIN, "gateway", "stream", "cloud", "trainer", KAFKA_READER)
 
 
@@ -158,9 +161,9 @@ AT_KAFKA: Final = (
             topics.SUMS,
         )
     ),
-    # It makes all topics, and waits until they are there.
+    # It creates all topics, and waits until they exist.
     Right("stream", "TOPIC", topics.MODELS, ("DESCRIBE",)),
-    # Faust's changelogs are called as its group, and it makes them itself.
+    # Faust names its changelogs after its group, and creates them itself.
     Right("stream", "TOPIC", Group.STREAM, ("READ", "WRITE", "DESCRIBE", "CREATE", "DESCRIBE_CONFIGS"), True),
     Right("stream", "GROUP", Group.STREAM, READ, True),
     Right("cloud", "TOPIC", PUBLIC_FEATURES, READ),
@@ -174,4 +177,4 @@ AT_KAFKA: Final = (
     Right("trainer", "GROUP", Group.TRAINER, READ),
     Right(KAFKA_READER, "TOPIC", topics.KAFKA_ROOT, READ, True),
 )
-"""Nobody but `stream` writes the topics that it routes to, and the cloud's agent reads what is public and nothing else."""
+"""Only `stream` writes the topics that it routes to. The cloud agent reads public topics only."""

@@ -1,8 +1,8 @@
-"""Mosquitto's configuration from the tables of `logins.py`: listeners, passwords, access rules.
+"""Write Mosquitto's configuration from the tables of `logins.py`: listeners, passwords, access rules.
 
-Pure: text in, text out. Mosquitto reads a file that its own user owns; `vault.py` sees to that::
+Pure: text in, text out. `vault.py` writes the files with the owner that Mosquitto requires::
 
-    >>> print(access_rules([Rule("camera", "write", "a/+"), Rule("*", "read", "b/%u")]))
+    >>> print(access_rules([AccessRule("camera", "write", "a/+"), AccessRule("*", "read", "b/%u")]))
     user camera
     topic write a/+
     <BLANKLINE>
@@ -18,24 +18,24 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Final
 
-from agents.deploy.logins import EVERYBODY, Rule
+from agents.deploy.logins import EVERYBODY, AccessRule
 from pipeline.settings.addresses import MQTT_PORT, MQTT_TLS_PORT
 
 PACKET_MAX_BYTES: Final = 17 << 20
-"""A frame of 16 MiB, and what an event says about it."""
+"""A frame of 16 MiB, and the rest of its event."""
 
 QUEUED_MAX_BYTES: Final = 256 << 20
-"""Kept for one client that is away, say an agent that restarts. Publishers that care wait for the agent's own ack."""
+"""Queue for one client that is away, such as a restarting agent. Publishers wait for the agent's own ack."""
 
 ITERATIONS: Final = 101
-"""Mosquitto's own. More would only slow every login: our passwords are random, with 192 bits."""
+"""Mosquitto's default. More would slow every login without need: passwords have 192 random bits."""
 
 SALT_BYTES: Final = 12
-"""Of a digest of the password itself, so that the file is the same each time it is written."""
+"""The salt is derived from the password, so that the file is the same each time it is written."""
 
 
 def configuration(folder: str, *, tls: bool) -> str:
-    """The text of mosquitto.conf; `folder` is where the broker finds the files of its vault."""
+    """Return the text of mosquitto.conf. `folder` is the mounted folder of the broker's secrets."""
     encrypted = f"""
 listener {MQTT_TLS_PORT}
 certfile {folder}/server.pem
@@ -69,18 +69,19 @@ connection_messages false
 
 
 def passwords(logins: Mapping[str, str]) -> str:
-    """The password file: PBKDF2 with SHA-512, as ``mosquitto_passwd`` writes it."""
+    """Return the password file: PBKDF2 with SHA-512, as ``mosquitto_passwd`` writes it."""
     return "".join(f"{name}:{hashed(secret)}\n" for name, secret in logins.items())
 
 
 def hashed(secret: str) -> str:
+    """Return the hash of one password in Mosquitto's form."""
     salt = hashlib.sha256(f"salt of {secret}".encode()).digest()[:SALT_BYTES]
     digest = hashlib.pbkdf2_hmac("sha512", secret.encode(), salt, ITERATIONS)
     return f"$7${ITERATIONS}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"
 
 
-def access_rules(rules: Sequence[Rule]) -> str:
-    """The access file. What no rule names is refused."""
+def access_rules(rules: Sequence[AccessRule]) -> str:
+    """Return the access file. Mosquitto refuses every access without a rule."""
     blocks = []
     for login, group in groupby(rules, key=lambda rule: rule.login):
         if login == EVERYBODY:

@@ -1,8 +1,8 @@
-"""The folder of a deployment's secrets: made once, kept for ever, a room in it for each service.
+"""Make and keep the secrets of a deployment, in one folder for each service.
 
-Only `tierwise init` and `tierwise credentials` see all of it; a service sees its own room, which belongs to that
-service's user. Running it again changes nothing but what the request changed (another site, TLS, names), and renews what
-is about to end::
+Only `tierwise init` and `tierwise credentials` see the whole vault. A service sees its own folder, which belongs to the
+service's user. Running `init` again changes only what the request changed (another site, TLS, names), and renews
+certificates that are about to expire::
 
     vault/      every password, the authority's key     (init, credentials)
     device/     mqtt-password                            (the device agent)
@@ -40,9 +40,9 @@ from pipeline.errors import Stop
 
 MASTER: Final = "vault"
 ROLES_UID: Final = 10001
-"""Of our own image."""
+"""User of our own image."""
 
-ROOMS: Final[Mapping[str, int]] = {
+FOLDERS: Final[Mapping[str, int]] = {
     MASTER: ROLES_UID,
     "device": ROLES_UID,
     "edge": ROLES_UID,
@@ -61,18 +61,18 @@ ROOMS: Final[Mapping[str, int]] = {
     "grafana": 472,
     "site-grafana": 472,
 }
-"""The rooms, and who owns each: users as the images of these services have them."""
+"""The folders and the user id that owns each, as in the images of these services."""
 
 SHARED: Final = frozenset({"grafana", "site-grafana"})
-"""Rooms into which `tierwise provision influx` puts a token later: writable for the group of our image."""
+"""Folders into which `tierwise provision influx` later writes a token; writable for the group of our image."""
 
 MOUNTED: Final = "/run/tierwise"
-"""Where every service finds its room."""
+"""Mount point of a service's folder."""
 KAFKA_MOUNTED: Final = "/mnt/shared/config"
-"""Where Kafka's image looks for server.properties."""
+"""Folder in which Kafka's image expects server.properties."""
 
 STACK_NAMES: Final = ("localhost", "127.0.0.1", "mosquitto", "uplink", "kafka", "grafana")
-"""What the servers of a stack are called by those who are on the same machine."""
+"""Names of the stack's servers for clients on the same machine."""
 
 PASSWORD_BYTES: Final = 24
 
@@ -82,75 +82,75 @@ ROOT: Final = "releases-root.json"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a deployment wants of its secrets."""
+    """The settings of a deployment that its secrets depend on."""
 
     site: str
     other_sites: tuple[str, ...] = ()
-    """Sites elsewhere that may use this deployment's uplink."""
+    """Sites on other machines that may use this deployment's uplink."""
     tls: bool = False
     names: tuple[str, ...] = ()
-    """Under which servers are reached from elsewhere."""
+    """Names and addresses under which clients elsewhere reach the servers."""
     uplink_password: str = ""
-    """Of an invitation to another deployment's uplink; empty: this deployment's own."""
+    """Password from an invitation to another deployment's uplink; empty for this deployment's own."""
     uplink_ca: str = ""
-    """That uplink's authority: its PEM file in Base64, one line as an environment file takes it."""
+    """Certificate authority of that uplink: its PEM file as one line of Base64."""
     releases_root: str = ""
-    """What edges and cloud trust releases by, as `tierwise releases root` prints it; nothing secret."""
+    """Trusted root of model releases, as `tierwise releases root` prints it; not secret."""
     site_influx_token: str = ""
-    """Of an InfluxDB of the operator's own, for this site; empty: the stack's own gives one."""
+    """Token of the operator's own InfluxDB for this site; empty for the stack's InfluxDB."""
     influx_token: str = ""
-    """The same, for the cloud's roles."""
+    """The same for the cloud's roles."""
     own_certificates: Path | None = None
-    """A folder that may hold ``server.pem`` and ``server-key.pem`` (and ``ca.pem``) of the operator's own."""
+    """A folder with the operator's own ``server.pem`` and ``server-key.pem``, and possibly ``ca.pem``."""
 
 
 class Vault:
-    """Reads and makes secrets under one folder."""
+    """The secrets under one folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def password(self, name: str) -> str:
-        """The password of this name, made now if there is none."""
+        """Return the password of this name. Make it if it is missing."""
         path = self._folder / MASTER / name
         if not path.exists():
             self._put(MASTER, name, secrets.token_urlsafe(PASSWORD_BYTES))
         return path.read_text("ascii").strip()
 
     def known(self, name: str) -> str | None:
-        """The password of this name, if there is one."""
+        """Return the password of this name, or None."""
         path = self._folder / MASTER / name
         return path.read_text("ascii").strip() if path.exists() else None
 
     def authority(self) -> bytes:
-        """The certificate that clients have to trust, PEM; empty without TLS."""
+        """Return the certificate that clients have to trust, PEM; empty without TLS."""
         path = self._folder / MASTER / "ca.pem"
         return path.read_bytes() if path.exists() else b""
 
     def releases_root(self) -> bytes:
-        """What releases are trusted by, as it was given; empty: it was not yet."""
+        """Return the trusted root of releases, or empty bytes if none was given yet."""
         path = self._folder / MASTER / ROOT
         return path.read_bytes() if path.exists() else b""
 
     def sites(self) -> list[str]:
-        """Sites that may use the uplink, by name."""
+        """Return the sites that may use the uplink, sorted by name."""
         found = (path.name.removeprefix("uplink.") for path in (self._folder / MASTER).glob("uplink.*"))
         return sorted(name for name in found if topics.is_name(name))
 
     # --- making ----------------------------------------------------------------------------------------------
 
     def make(self, request: Request, now: dt.datetime) -> None:
-        """Bring every room up to what the request asks for.
+        """Make or update every folder as the request asks.
 
         Raises
         ------
         Stop
-            A name in it is none, a certificate of the operator's cannot be used, or the folder cannot be written.
+            A name is invalid, a certificate of the operator cannot be used, or the folder cannot be written.
         """
         _check(request)
         try:
-            for room, owner in ROOMS.items():
-                self._open(room, owner)
+            for name, owner in FOLDERS.items():
+                self._make_folder(name, owner)
             self._make(request, now)
         except OSError as error:
             raise Stop(
@@ -173,8 +173,8 @@ class Vault:
         if request.uplink_ca:
             self._put("edge", "uplink-ca.pem", _decoded("UPLINK_CA", request.uplink_ca, b"BEGIN CERTIFICATE"))
         if request.releases_root:
-            for room in (MASTER, "edge", "cloud"):
-                self._put(room, ROOT, _decoded("RELEASES_ROOT", request.releases_root, b'"_type":"root"'))
+            for service in (MASTER, "edge", "cloud"):
+                self._put(service, ROOT, _decoded("RELEASES_ROOT", request.releases_root, b'"_type":"root"'))
         self._put("gateway", "uplink-password", uplink[GATEWAY])
         for role in ("gateway", "stream", "cloud", "trainer"):
             self._put(role, "kafka-password", cluster[role])
@@ -185,12 +185,12 @@ class Vault:
             "server.properties",
             kafka.properties(cluster, "kafka", public, KAFKA_MOUNTED, tls=request.tls),
         )
-        for rooms, token in (
+        for services, token in (
             (("device", "edge"), request.site_influx_token),
             (("gateway", "stream", "cloud", "trainer"), request.influx_token),
         ):
-            for room in rooms if token else ():
-                self._put(room, "influx-token", token)
+            for service in services if token else ():
+                self._put(service, "influx-token", token)
         for server, keeper in (("influxdb", "series"), ("site-influxdb", "site-series")):
             token = self.password(f"{server}.token")
             self._put(server, "password", self.password(f"{server}.admin"))
@@ -199,24 +199,24 @@ class Vault:
         for server in ("grafana", "site-grafana"):
             self._put(server, "password", self.password(f"{server}.admin"))
 
-    def _broker(self, room: str, logins: Mapping[str, str], access: str, request: Request) -> None:
-        self._put(room, "mosquitto.conf", mosquitto.configuration(MOUNTED, tls=request.tls))
-        self._put(room, "passwords", mosquitto.passwords(logins))
-        self._put(room, "access", access)
-        self._put(room, "health-password", logins[HEALTH])
+    def _broker(self, service: str, logins: Mapping[str, str], access: str, request: Request) -> None:
+        self._put(service, "mosquitto.conf", mosquitto.configuration(MOUNTED, tls=request.tls))
+        self._put(service, "passwords", mosquitto.passwords(logins))
+        self._put(service, "access", access)
+        self._put(service, "health-password", logins[HEALTH])
 
     def _certify(self, request: Request, now: dt.datetime) -> None:
         if not request.tls:
             return
         server, authority = _own_pair(request.own_certificates, now) or self._signed(request.names, now)
         self._put(MASTER, "ca.pem", authority)
-        for room in ("mosquitto", "uplink", "grafana", "site-grafana"):
-            self._put(room, "server.pem", server.certificate)
-            self._put(room, "server-key.pem", server.key)
+        for service in ("mosquitto", "uplink", "grafana", "site-grafana"):
+            self._put(service, "server.pem", server.certificate)
+            self._put(service, "server-key.pem", server.key)
         self._put("kafka", "keystore.pem", server.key + server.certificate)
 
     def _signed(self, names: Iterable[str], now: dt.datetime) -> tuple[Pair, bytes]:
-        """Our own authority's pair; made anew where names changed or its end is near."""
+        """Return a pair signed by our own authority; a new one if names changed or it expires soon."""
         master, wanted = self._folder / MASTER, (*STACK_NAMES, *names)
         if not (master / "own-ca-key.pem").exists():
             made = Authority.make("Tierwise, this deployment", now)
@@ -232,22 +232,22 @@ class Vault:
 
     # --- files -----------------------------------------------------------------------------------------------
 
-    def _open(self, room: str, owner: int) -> None:
-        folder = self._folder / room
+    def _make_folder(self, name: str, owner: int) -> None:
+        folder = self._folder / name
         folder.mkdir(parents=True, exist_ok=True)
         if os.geteuid() == 0:
             os.chown(folder, owner, ROLES_UID)
-        folder.chmod(0o770 if room in SHARED else 0o700)
+        folder.chmod(0o770 if name in SHARED else 0o700)
 
-    def _put(self, room: str, name: str, content: str | bytes) -> None:
-        """Write a file for its room's owner alone; whole or not at all."""
-        path = self._folder / room / name
+    def _put(self, service: str, name: str, content: str | bytes) -> None:
+        """Write a file that only the service's user may read; atomically."""
+        path = self._folder / service / name
         fresh = path.with_name(f".{name}.new")
         fresh.unlink(missing_ok=True)
         with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             if os.geteuid() == 0:
-                os.fchown(file.fileno(), ROOMS[room], ROOMS[room])
+                os.fchown(file.fileno(), FOLDERS[service], FOLDERS[service])
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(path)
@@ -257,7 +257,7 @@ def _check(request: Request) -> None:
     for name in (request.site, *request.other_sites):
         if not topics.is_name(name):
             raise Stop(
-                f'site "{name}" is no name; use a-z, 0-9, - and _, at most 63, and none of our own words'
+                f'site "{name}" is not a valid name; use up to 63 of a-z, 0-9, - and _, and no reserved word'
             )
     for name in request.names:
         if not name.isascii() or any(letter.isspace() or letter in "/:," for letter in name.replace(":", "")):
@@ -265,7 +265,7 @@ def _check(request: Request) -> None:
 
 
 def _own_pair(folder: Path | None, now: dt.datetime) -> tuple[Pair, bytes] | None:
-    """The operator's own server certificate and what its clients have to trust; None where there is none."""
+    """Return the operator's own server certificate and its authority, or None if there is none."""
     if folder is None:
         return None
     server, key, authority = (folder / name for name in ("server.pem", "server-key.pem", "ca.pem"))
@@ -274,7 +274,7 @@ def _own_pair(folder: Path | None, now: dt.datetime) -> tuple[Pair, bytes] | Non
     for path in (server, key):
         if not path.exists():
             raise Stop(
-                f"{folder}: {path.name} is missing: a certificate and its key are needed, server.pem and server-key.pem"
+                f"{folder}: {path.name} is missing; a certificate and its key are needed, server.pem and server-key.pem"
             )
     pair = _pair(server, key)
     certificates.check(pair, str(folder), now)
@@ -291,12 +291,12 @@ def _decoded(key: str, text: str, mark: bytes) -> bytes:
     except ValueError:
         content = b""
     if mark not in content:
-        raise Stop(f"{key}: is not what it should be, in Base64: copy the whole line as it was printed")
+        raise Stop(f"{key}: not a valid value in Base64; copy the whole line as it was printed")
     return content
 
 
 def invitation(vault: Vault, site: str, address: str) -> list[str]:
-    """What another site writes into its ``.env`` to use this deployment's uplink.
+    """Return the lines that another site writes into its ``.env`` to use this deployment's uplink.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""The stream role: Faust between the gateway and whoever may read, in the cloud.
+"""Run the stream role: Faust, between the gateway and the readers in the cloud.
 
-It creates Kafka's topics, runs the app of `pipeline.stream.app` in a thread of its own, hands what it saw to the cloud's
-time series, and watches from outside whether its group moves::
+The role creates Kafka's topics, runs the app of `pipeline.stream.app` in a thread of its own, writes the results into the
+cloud's time series, and checks with a second connection that the group's offsets move::
 
     features.ingest ──> [router, results, summaries, labels] ──> features.*, results, summaries, counts, labelled
                                       └────────────────> time series (InfluxDB or SQLite)
@@ -10,7 +10,7 @@ time series, and watches from outside whether its group moves::
     $ curl -s http://127.0.0.1:8704/health
     {"role": "stream", "ready": true, "parts": {"kafka": "96 partitions", "behind": "0 records", "time series": "fine"}}
 
-It holds no state that a restart would miss: whatever goes wrong, the thread raises and the role's frame starts it anew.
+A restart loses no state. On any failure the thread raises, and the role is started again.
 """
 
 from __future__ import annotations
@@ -46,24 +46,25 @@ from pipeline.topics import Header
 
 SERIES_FILE: Final = "cloud-series.db"
 SERIES_KEEP_DAYS: Final = 365
-"""Public answers are small and few: a year of them shows a place's seasons."""
+"""Public results are small and few, so a year of them is kept."""
 WATCH_EVERY_S: Final = 5.0
-LOOK_EVERY_S: Final = 0.25
-"""How soon health tells that the worker is ready."""
+CHECK_READY_EVERY_S: Final = 0.25
+"""Interval between checks whether the worker has its partitions."""
 RETRY_EVERY_S: Final = 1.0
 APP_STOP_WITHIN_S: Final = 3.0
-"""With a dead broker Faust's stop() waits for ever; what is not committed comes again."""
+"""Limit for Faust's stop(), which waits for ever for a dead broker. Uncommitted records come again."""
 CONSUMED: Final = (topics.INGEST, topics.RESULTS, topics.SUMMARIES_INGEST, topics.LABELS, FEATURES_TOPIC)
 
 log = structlog.get_logger(__name__)
 
 
 def build(settings: Settings, clock: Clock | None = None) -> StreamRole:
+    """Return the stream role. Opens nothing yet."""
     return StreamRole(settings, clock or SystemClock())
 
 
 class StreamRole:
-    """Driven by `agents.role.lifecycle`."""
+    """The stream role. `agents.role.lifecycle` drives it."""
 
     name = "stream"
 
@@ -72,7 +73,7 @@ class StreamRole:
         self._clock = clock
         self.metrics = Metrics()
         self._stopping = threading.Event()
-        self._wake: Callable[[], object] = self._stopping.set
+        self._request_stop: Callable[[], object] = self._stopping.set
         self._threads = [
             threading.Thread(target=self._serve, name="faust", daemon=True),
             threading.Thread(target=self._watch, name="watchdog", daemon=True),
@@ -85,7 +86,7 @@ class StreamRole:
         )
         self._delivered_bytes = prometheus_client.Counter(
             "tierwise_delivered_bytes_total",
-            "Bytes of their values.",
+            "Bytes of the values of these records.",
             ["topic"],
             registry=self.metrics.registry,
         )
@@ -95,9 +96,10 @@ class StreamRole:
         self._behind = 0
         self._trouble = "starting"
         self._away = ""
-        """Why Kafka cannot be seen from outside; a worker that lost it believes itself well."""
+        """Problem of the watchdog's own connection to Kafka. A worker that lost Kafka does not notice it."""
 
     def start(self) -> None:
+        """Open the time series and start the Faust thread and the watchdog."""
         folder = self._settings.data_dir
         (folder / "stream").mkdir(parents=True, exist_ok=True)  # Faust's datadir
         self._writer = open_writer(self._settings.cloud_influx, folder / SERIES_FILE, SERIES_KEEP_DAYS)
@@ -107,6 +109,7 @@ class StreamRole:
             thread.start()
 
     def health(self) -> Health:
+        """Ready while partitions are assigned and Kafka answers."""
         writer, trouble = self._writer, self._away or self._trouble
         return Health(
             ready=not trouble and self._partitions > 0,
@@ -118,9 +121,10 @@ class StreamRole:
         )
 
     def stop(self, deadline_s: float) -> None:
+        """Stop Faust, then flush the time series."""
         end = self._clock.monotonic() + deadline_s
         self._stopping.set()
-        self._wake()
+        self._request_stop()
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join(max(0.0, end - self._clock.monotonic()))
@@ -144,17 +148,20 @@ class StreamRole:
             asyncio.run(self._run())
 
     async def _run(self) -> None:
-        asked = asyncio.Event()
+        stop_requested = asyncio.Event()
         loop = asyncio.get_running_loop()
-        self._wake = lambda: loop.call_soon_threadsafe(asked.set)
+        self._request_stop = lambda: loop.call_soon_threadsafe(stop_requested.set)
         if self._stopping.is_set():
             return
         app = build_app(
-            self._settings, self._clock, Listeners(self._tell_answers, self._tell_hours, self._count)
+            self._settings, self._clock, Listeners(self._write_results, self._write_hours, self._count)
         )
-        tasks = [asyncio.create_task(work) for work in (_live(app), self._look(app), asked.wait())]
+        tasks = [
+            asyncio.create_task(work)
+            for work in (_run_app(app), self._watch_readiness(app), stop_requested.wait())
+        ]
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        self._wake = self._stopping.set
+        self._request_stop = self._stopping.set
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(app.stop(), APP_STOP_WITHIN_S)
         for task in tasks:
@@ -163,25 +170,25 @@ class StreamRole:
             else:
                 task.cancel()
 
-    async def _look(self, app: faust.App) -> None:
+    async def _watch_readiness(self, app: faust.App) -> None:
         while True:
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(CHECK_READY_EVERY_S)
             consumer = app.consumer
             try:
                 self._partitions = len(consumer.assignment())
-            except faust.exceptions.ConsumerNotStarted:  # a busy machine: it is still starting
+            except faust.exceptions.ConsumerNotStarted:  # still starting, as on a busy machine
                 continue
             ready = self._partitions and consumer.flow_active and not app.rebalancing
             self._trouble = "" if ready else "waiting for partitions"
 
-    # --- called in the app's loop: nothing here blocks ---------------------------------------------------------
+    # --- called in the app's loop; must not block ------------------------------------------------------------
 
-    def _tell_answers(self, answers: Sequence[Answer]) -> None:
+    def _write_results(self, results: Sequence[Answer]) -> None:
         self._write(
-            [result_point(one) if isinstance(one, Result) else sighting_point(one) for one in answers]
+            [result_point(each) if isinstance(each, Result) else sighting_point(each) for each in results]
         )
 
-    def _tell_hours(self, hours: Sequence[HourlySummary]) -> None:
+    def _write_hours(self, hours: Sequence[HourlySummary]) -> None:
         self._write([summary_point(hour.source, hour) for hour in hours])
 
     def _count(self, topic: str, records: Sequence[Outgoing]) -> None:
@@ -199,7 +206,7 @@ class StreamRole:
     # --- the watchdog's thread ---------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        dog = Watchdog()
+        watchdog = Watchdog()
         with contextlib.closing(kafka.Progress(self._settings.kafka, CONSUMED, GROUP)) as progress:
             while not self._stopping.wait(WATCH_EVERY_S):
                 if not self._topics_there.is_set():
@@ -207,17 +214,17 @@ class StreamRole:
                 try:
                     places = progress.measure()
                 except Retry as error:
-                    log.warning("progress cannot be seen", reason=str(error))
+                    log.warning("cannot read the group's progress", reason=str(error))
                     self._away = str(error)
-                    dog.excuse()
+                    watchdog.excuse()
                     continue
                 self._away = ""
                 self._behind = sum(place.end - place.committed for place in places.values())
-                if stuck := dog.stuck(self._clock.monotonic(), places):
-                    raise RuntimeError(f"group {GROUP} does not move: {stuck}")
+                if stuck := watchdog.stuck(self._clock.monotonic(), places):
+                    raise RuntimeError(f"group {GROUP} commits no offsets: {stuck}")
 
 
-async def _live(app: faust.App) -> None:
+async def _run_app(app: faust.App) -> None:
     await app.start()
     await app.wait_until_stopped()
     if app.crash_reason:

@@ -1,16 +1,15 @@
-"""One process of `tierwise up`: started, listened to, ended.
+"""Start one process of `tierwise up`, read its output, and end it.
 
-What it writes goes to `<data>/logs/<name>.log`, rotated by size; what a person should know goes to the terminal too:
-log lines of warning and above, and whatever is no log line at all on stderr (the one clear line of a role that must
-be helped)::
+All output goes to `<data>/logs/<name>.log`, rotated by size. The terminal shows log lines of warning and above, and
+every line on stderr that is no log line (such as the line of a role that needs a person's help)::
 
-    >>> heard('{"event": "connected", "level": "info"}', from_stderr=True)
-    >>> heard('{"event": "reconnecting", "level": "warning", "after_s": 2}', from_stderr=True)
+    >>> for_terminal('{"event": "connected", "level": "info"}', from_stderr=True)
+    >>> for_terminal('{"event": "reconnecting", "level": "warning", "after_s": 2}', from_stderr=True)
     'warning: reconnecting (after_s=2)'
-    >>> heard("port 1883 is in use", from_stderr=True)
+    >>> for_terminal("port 1883 is in use", from_stderr=True)
     'port 1883 is in use'
 
-The process is told this one's id and ends when it is gone: nothing survives, whatever is killed.
+The process gets our process id and ends when we are gone, so no process is left over, whatever is killed.
 """
 
 from __future__ import annotations
@@ -35,27 +34,27 @@ LOG_MAX_BYTES: Final = 5 << 20
 LOGS_KEPT: Final = 3
 
 LINE_MAX_BYTES: Final = 64 << 10
-"""A longer line is logged in pieces: one process's mistake must not fill the memory of this one."""
+"""A longer line is logged in pieces, so that no child can fill our memory."""
 
 LAST_WORDS_WITHIN_S: Final = 1.0
-"""For reading what an ended process left in its pipes; longer only if a process of its own holds them open."""
+"""Time to read the last output of an ended process."""
 
 SHOWN_LEVELS: Final = frozenset({"warning", "error", "critical"})
 
 QUIET_LINE: Final = re.compile(r"[\d:., T-]+ \S+ (?:DEBUG|INFO) ")
-"""A log line of the standard library's form that only tells what goes on: `2026-01-01 00:00:00,000 kafka INFO ...`."""
+"""A line of the standard library's logging at DEBUG or INFO: `2026-01-01 00:00:00,000 kafka INFO ...`."""
 
-FRAME_FIELDS: Final = frozenset({"event", "level", "time", "role", "logger", "exception"})
-"""Of a log line: not shown in the terminal, which names the part already; tracebacks are in the file."""
+HIDDEN_FIELDS: Final = frozenset({"event", "level", "time", "role", "logger", "exception"})
+"""Fields of a log line that the terminal does not show: it names the part already, and tracebacks are in the file."""
 
 
 class Child:
-    """A part's process, which may be started again after each end. `tell` gets the lines for the terminal."""
+    """The process of a part. It may be started again after each end. `show` gets the lines for the terminal."""
 
-    def __init__(self, part: Part, log_dir: Path, tell: Callable[[str], None]) -> None:
+    def __init__(self, part: Part, log_dir: Path, show: Callable[[str], None]) -> None:
         self.part = part
         self.log_path = log_dir / f"{part.name}.log"
-        self._tell = tell
+        self._show = show
         self._process: subprocess.Popen[bytes] | None = None
         self._listeners: list[threading.Thread] = []
         self._log = _Log(
@@ -64,9 +63,11 @@ class Child:
 
     @property
     def pid(self) -> int:
+        """The process id, or 0 before the first start."""
         return self._process.pid if self._process is not None else 0
 
     def start(self) -> None:
+        """Start the process and read its output on two threads."""
         self._process = subprocess.Popen(
             [sys.executable, "-m", *self.part.arguments, "--parent-pid", str(os.getpid())],
             stdin=subprocess.DEVNULL,
@@ -87,30 +88,32 @@ class Child:
             listener.start()
 
     def exit_code(self) -> int | None:
-        """None while it runs, or was not started. After an end everything that it said has been told."""
+        """Return the exit code, or None while the process runs or before its start. All output has been read by then."""
         if self._process is None:
             return None
         code = self._process.poll()
         if code is not None:
-            self._hear_out()
+            self._read_rest()
         return code
 
     def ask_to_end(self) -> None:
+        """Send SIGTERM if the process runs."""
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
 
     def end_hard(self) -> None:
+        """Send SIGKILL if the process runs."""
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
 
     def close(self) -> None:
-        """After its end: collect it and close its log."""
+        """Wait for the end of the process and close its log."""
         if self._process is not None:
             self._process.wait()
-        self._hear_out()
+        self._read_rest()
         self._log.close()
 
-    def _hear_out(self) -> None:
+    def _read_rest(self) -> None:
         for listener in self._listeners:
             listener.join(LAST_WORDS_WITHIN_S)
 
@@ -119,20 +122,20 @@ class Child:
             while raw := stream.readline(LINE_MAX_BYTES):
                 line = raw.decode("utf-8", "replace").rstrip()
                 self._log.handle(logging.makeLogRecord({"msg": line}))
-                if text := heard(line, from_stderr=from_stderr):
-                    self._tell(text)
+                if text := for_terminal(line, from_stderr=from_stderr):
+                    self._show(text)
 
 
 class _Log(logging.handlers.RotatingFileHandler):
-    """Its files are their owner's alone."""
+    """Write log files that only their owner may read."""
 
     def _open(self) -> TextIOWrapper:
         private_files.make_file(Path(self.baseFilename))
         return super()._open()
 
 
-def heard(line: str, *, from_stderr: bool) -> str | None:
-    """What of a child's line a person should see in the terminal."""
+def for_terminal(line: str, *, from_stderr: bool) -> str | None:
+    """Return the text that the terminal shows for a line of a child, or None."""
     try:
         fields = json.loads(line)
     except (ValueError, RecursionError):
@@ -141,6 +144,6 @@ def heard(line: str, *, from_stderr: bool) -> str | None:
         return line if from_stderr and line and not QUIET_LINE.match(line) else None
     if fields.get("level") not in SHOWN_LEVELS:
         return None
-    facts = ", ".join(f"{name}={value}" for name, value in fields.items() if name not in FRAME_FIELDS)
+    facts = ", ".join(f"{name}={value}" for name, value in fields.items() if name not in HIDDEN_FIELDS)
     last = str(fields.get("exception", "")).strip().splitlines()[-1:]
     return f"{fields['level']}: {fields['event']}{f' ({facts})' if facts else ''}{f': {last[0]}' if last else ''}"

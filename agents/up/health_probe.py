@@ -1,7 +1,7 @@
-"""What the roles that run on this machine say about themselves, as lines for people or machines: `tierwise health`.
+"""Print the health of the roles on this machine: `tierwise health`.
 
-Apart from its command, so that a container's health check (`tierwise health device`, every few seconds) loads neither the
-command line's library nor anything of a role: 0.15 s of processor time instead of 0.45.
+A module of its own, so that a container's health check (`tierwise health device`, every few seconds) loads neither typer
+nor a role: 0.15 s of processor time instead of 0.45 s.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from pipeline.errors import Stop
 from pipeline.settings.settings import Settings
 
 PATIENCE_S: Final = 5.0
-"""A machine that is very busy is slow, and not ill."""
+"""Time for an answer; a busy machine is slow, not broken."""
 
 
-def tell(role: str, *, as_json: bool = False, settings: Path | None = None) -> int:
-    """Print a line a role (empty: of all that run here); the exit code: 0 if all of them are ready.
+def print_health(role: str, *, as_json: bool = False, settings: Path | None = None) -> int:
+    """Print one line for a role, or for all running roles if `role` is empty. Return exit code 0 if all are ready.
 
     Raises
     ------
@@ -33,21 +33,21 @@ def tell(role: str, *, as_json: bool = False, settings: Path | None = None) -> i
         raise Stop(f'there is no role "{role}"; there are {", ".join(ROLE_NAMES)}')
     data_dir = Settings.load(settings).data_dir
     all_ready = True
-    found = 0
+    count = 0
     for name in (role,) if role else ROLE_NAMES:
-        told = running(data_dir, name)
-        if told is None:
+        found = running(data_dir, name)
+        if found is None:
             continue
-        found += 1
+        count += 1
         ready, parts = (
-            ask_health(told.port, PATIENCE_S) if told.port is not None else (True, {"http": "switched off"})
+            ask_health(found.port, PATIENCE_S) if found.port is not None else (True, {"http": "switched off"})
         )
         all_ready &= ready
         if as_json:
-            print(json.dumps({"role": name, "ready": ready, "pid": told.pid, "parts": parts}))
+            print(json.dumps({"role": name, "ready": ready, "pid": found.pid, "parts": parts}))
         else:
             state = "ready" if ready else "NOT READY"
             print(f"{name:<8} {state:<9} {', '.join(f'{part}: {how}' for part, how in parts.items())}")
-    if not found:
+    if not count:
         print(f"{role or 'no role'} runs on {data_dir}; `tierwise up` starts all of them", file=sys.stderr)
-    return exit_codes.ASKED if found and all_ready else exit_codes.FAILED
+    return exit_codes.ASKED if count and all_ready else exit_codes.FAILED

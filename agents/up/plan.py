@@ -1,7 +1,7 @@
-"""What `tierwise up` starts, in which order, and when it tries again: decisions only, no processes.
+"""Decide what `tierwise up` starts, in which order, and when it tries again. Pure: no processes.
 
-The brokers come first, then the roles, side by side; a part that ends is started anew after a pause that doubles
-while it keeps ending quickly::
+The brokers start first, then all roles at once. A part that ends is started again after a pause, which doubles while
+the part keeps ending quickly::
 
     WAITING ──(all of the earlier stage ready)──> STARTING ──(/health says so)──> READY
        RESTING <──(ended)── STARTING, READY          │
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 30.0
 STEADY_AFTER_S: Final = 60.0
-"""A part that lived this long was well: its next end counts as the first."""
+"""After this lifetime the count of quick ends starts again."""
 
 BROKERS: Final = 0
-"""Stage of the parts that others connect to. Roles would wait for them too; starting in order spares the logs."""
+"""Stage of the brokers. Roles would wait for them anyway; the order avoids log lines about missing brokers."""
 ROLES: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
 class RoleRow:
-    """What a role needs: brokers, and modules that an extra of the package brings."""
+    """The brokers and optional modules that a role needs."""
 
     name: str
     brokers: tuple[str, ...]
@@ -53,7 +53,7 @@ ROLE_ROWS: Final = (
     RoleRow("cloud", ("kafka",), ("kafka",)),
     RoleRow("trainer", ("kafka",), ("kafka",)),
 )
-"""In the order of the way of the data."""
+"""Roles in the order of the data's way."""
 
 ROLE_NAMES: Final = tuple(row.name for row in ROLE_ROWS)
 BROKER_NAMES: Final = ("mqtt", "kafka")
@@ -70,37 +70,37 @@ EXTRAS: Final = {
     "skimage": "demo",
     "torch": "train",
 }
-"""Module to the extra of the package that brings it."""
+"""The extra of the package that brings each optional module."""
 
 
 def is_installed(module: str) -> bool:
-    """Whether a module could be imported; without importing it, which takes Faust a second."""
+    """Return whether a module can be imported, without importing it."""
     return module in sys.modules or importlib.util.find_spec(module) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One process that `tierwise up` looks after."""
+    """One process that `tierwise up` starts and watches."""
 
     name: str
     arguments: tuple[str, ...]
-    """After `python -m`; `--parent-pid N` follows."""
+    """Arguments after `python -m`; `--parent-pid N` is appended."""
     stage: int
     port: int
-    """On loopback; 0: any free one, -1: none."""
+    """Port on loopback; 0 for any free one, -1 for none."""
     port_key: str
     """The setting that names the port."""
     modules: tuple[str, ...] = ()
-    """Must be importable, or an extra is missing."""
+    """Modules that must be installed."""
 
 
 def plan(settings: Settings, settings_file: Path, only: Collection[str] = ()) -> tuple[Part, ...]:
-    """The parts to start, brokers first. `only` names roles or brokers; empty: all.
+    """Return the parts to start, brokers first. `only` names roles or brokers; empty means all.
 
     Raises
     ------
     Stop
-        `only` names something that there is not.
+        `only` has an unknown name.
     """
     for name in only:
         if name not in (*ROLE_NAMES, *BROKER_NAMES):
@@ -123,7 +123,7 @@ def plan(settings: Settings, settings_file: Path, only: Collection[str] = ()) ->
 
 
 def _embedded(settings: Settings) -> list[Part]:
-    """The embedded brokers that no address of the settings replaces."""
+    """Return the embedded brokers that the settings do not replace by an address."""
     parts = []
     for name, broker, modules in (
         ("mqtt", settings.mqtt, ("iotcore",)),
@@ -143,6 +143,8 @@ def _embedded(settings: Settings) -> list[Part]:
 
 
 class Phase(enum.Enum):
+    """The phase of a part; see the diagram above."""
+
     WAITING = enum.auto()
     STARTING = enum.auto()
     READY = enum.auto()
@@ -152,25 +154,27 @@ class Phase(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """How one part is doing. Times are seconds of a monotonic clock."""
+    """The state of one part. Times are seconds of a monotonic clock."""
 
     part: Part
     phase: Phase = Phase.WAITING
     started_s: float = 0.0
     rest_until_s: float = 0.0
     quick_ends: int = 0
-    """How often in a row it ended before it was steady."""
+    """Ends in a row within `STEADY_AFTER_S` of a start."""
     was_ready: bool = False
-    """At least once; its dependents need not wait for it again."""
+    """The part was ready at least once, so that others no longer wait for it."""
 
     def started(self, now_s: float) -> Watched:
+        """Return the state after a start."""
         return replace(self, phase=Phase.STARTING, started_s=now_s)
 
     def found_ready(self) -> Watched:
+        """Return the state after the part became ready."""
         return replace(self, phase=Phase.READY, was_ready=True)
 
     def found_ended(self, exit_code: int, now_s: float) -> Watched:
-        """After its end: rest and try again, unless a person must change something first."""
+        """Return the state after an end: rest and try again, unless a person must change something first."""
         if exit_code == exit_codes.STOP:
             return replace(self, phase=Phase.ENDED)
         quick_ends = 1 if now_s - self.started_s >= STEADY_AFTER_S else self.quick_ends + 1
@@ -180,12 +184,12 @@ class Watched:
 
 
 def pause_s(quick_ends: int) -> float:
-    """How long to rest after so many quick ends in a row (at least 1)."""
+    """Return the pause after this many quick ends in a row (at least 1)."""
     return float(min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(quick_ends - 1, 16)))
 
 
 def due(all_parts: Sequence[Watched], now_s: float) -> list[Part]:
-    """The parts to start now."""
+    """Return the parts to start now."""
     stage = min((w.part.stage for w in all_parts if not w.was_ready), default=ROLES)
     return [
         w.part

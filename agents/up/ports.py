@@ -1,9 +1,11 @@
-"""Who uses a port of this machine: for `tierwise up`, before it starts anything, and for `tierwise doctor`.
+"""Find out which process uses a port, for `tierwise up` before it starts anything, and for `tierwise doctor`.
 
-port 1883 is in use by mosquitto (pid 812), which speaks MQTT. To use that broker instead of the embedded one,
-write into tierwise.toml:
-    [mqtt]
-    address = "127.0.0.1:1883"
+::
+
+    port 1883 is in use by mosquitto (pid 812), which speaks MQTT. To use that broker instead of the embedded one,
+    write into tierwise.toml:
+        [mqtt]
+        address = "127.0.0.1:1883"
 """
 
 from __future__ import annotations
@@ -22,24 +24,24 @@ from agents.up.plan import Part
 from pipeline.mqtt import probe
 
 LISTENING: Final = "0A"
-"""State of a listening socket in /proc/net/tcp."""
+"""The state of a listening socket in /proc/net/tcp."""
 
 LSOF_TIMEOUT_S: Final = 3
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on this loopback port now."""
+    """Return whether a server could listen on this loopback port now."""
     with socket.socket() as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             trial.bind((LOOPBACK, port))
         except OSError as error:
-            return error.errno != errno.EADDRINUSE  # the server itself tells what else is wrong
+            return error.errno != errno.EADDRINUSE  # the server itself reports other errors
     return True
 
 
 def owner(port: int) -> str:
-    """`name (pid N)` of the process that listens on a port; empty where this user may not know."""
+    """Return `name (pid N)` of the process that listens on a port, or an empty text if this user may not see it."""
     return _owner_by_proc(port) if Path("/proc/net/tcp").exists() else _owner_by_lsof(port)
 
 
@@ -62,31 +64,31 @@ def _owner_by_lsof(port: int) -> str:
     lsof = shutil.which("lsof")
     if lsof is None:
         return ""
-    told = subprocess.run(
+    found = subprocess.run(
         [lsof, "-nP", f"-iTCP:{port}", "-sTCP:LISTEN", "-Fpc"],
         capture_output=True,
         text=True,
         check=False,
         timeout=LSOF_TIMEOUT_S,
     )
-    fields = {line[0]: line[1:] for line in told.stdout.splitlines() if line}
+    fields = {line[0]: line[1:] for line in found.stdout.splitlines() if line}
     return f"{fields['c']} (pid {fields['p']})" if {"c", "p"} <= fields.keys() else ""
 
 
 def problem(part: Part, settings_file: Path) -> str | None:
-    """What to tell and to do about the port that a part wants; None if it is free."""
+    """Return what is wrong with the port of a part and what to do, or None if the port is free."""
     if part.port <= 0 or is_free(part.port):
         return None
-    by = owner(part.port)
+    user = owner(part.port)
     speaks_mqtt = part.name == "mqtt" and probe(LOOPBACK, part.port) == "mqtt"
     spare = next(filter(is_free, itertools.chain(range(part.port + 1, 1 << 16), range(part.port, 1024, -1))))
-    return describe(part, settings_file, by, speaks_mqtt=speaks_mqtt, spare=spare)
+    return describe(part, settings_file, user, speaks_mqtt=speaks_mqtt, spare=spare)
 
 
-def describe(part: Part, settings_file: Path, by: str, *, speaks_mqtt: bool, spare: int) -> str:
-    """The text of `problem`; `spare` is a port that is free."""
+def describe(part: Part, settings_file: Path, user: str, *, speaks_mqtt: bool, spare: int) -> str:
+    """Return the text of `problem`. `spare` is a free port."""
     section, _, key = part.port_key.partition(".")
-    used = f"port {part.port}, which {part.name} needs, is in use{f' by {by}' if by else ''}"
+    used = f"port {part.port}, which {part.name} needs, is in use{f' by {user}' if user else ''}"
     elsewhere = f"[{section}]\n    {key} = {spare}"
     if speaks_mqtt:
         return (

@@ -1,9 +1,9 @@
-"""`tierwise up`: one machine's brokers and roles as child processes, looked after until told to end.
+"""Run `tierwise up`: start the brokers and roles of one machine as child processes, and restart those that end.
 
     lock the data folder ─> ports free? extras there? ─> brokers ─> roles ─> (all ready) ─> restart what ends
                                                                                    └─ stop: roles, then brokers
 
-What to start and when is decided in `plan.py`; this file holds the processes and the one thread that drives them::
+`plan.py` decides what to start and when. This module holds the processes and the thread that drives them::
 
     supervisor = Supervisor(settings, Path("tierwise.toml"), plan(settings, Path("tierwise.toml")), print)
     supervisor.start()
@@ -44,47 +44,49 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 LOOK_EVERY_S: Final = 0.05
-"""How often the children are looked at: 20 cheap system calls a second buy a start without waiting."""
+"""Interval between checks of the children; each is one cheap system call."""
 
 STILL_WAITING_AFTER_S: Final = 10.0
-"""When a part is not ready by then, say so, and what it waits for."""
+"""A part that is not ready by then is reported, with what it waits for."""
 
 ROLES_END_WITHIN_S: Final = 5.5
-"""A role ends itself after 4.5 s; then it is killed."""
+"""A role ends itself after 4.5 s at most; later it is killed."""
 BROKERS_END_WITHIN_S: Final = 3.0
 
 
-class Event(enum.Enum):
+class UpEvent(enum.Enum):
+    """A kind of news about a part."""
+
     STARTING = enum.auto()
     READY = enum.auto()
     ALL_READY = enum.auto()
     SLOW = enum.auto()
-    SAID = enum.auto()
-    """A line of the part's own that a person should see."""
+    LINE = enum.auto()
+    """A line of the part's own output that a person should see."""
     DIED = enum.auto()
     GAVE_UP = enum.auto()
-    """A part cannot be helped by another start; `part` is empty when everything ends for it."""
+    """Another start would not help the part. `part` is empty when everything ends because of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What happened to a part, for whoever watches."""
+    """An event of a part."""
 
-    event: Event
+    event: UpEvent
     part: str
     text: str = ""
     seconds: float = 0.0
 
 
 class Supervisor:
-    """Starts parts, keeps them alive, ends them in order."""
+    """Start parts, restart those that end, and stop all in order."""
 
     def __init__(
-        self, settings: Settings, settings_file: Path, parts: Sequence[Part], tell: Callable[[News], None]
+        self, settings: Settings, settings_file: Path, parts: Sequence[Part], report: Callable[[News], None]
     ) -> None:
         self._settings = settings
         self._settings_file = settings_file
-        self._tell = tell
+        self._report_news = report
         self._watched = {part.name: Watched(part) for part in parts}
         self._children: dict[str, Child] = {}
         self._slow: set[str] = set()
@@ -106,12 +108,12 @@ class Supervisor:
         data_dir = self._settings.data_dir
         logs = data_dir / "logs"
         try:
-            if not data_dir.exists():  # else it is left as somebody made it
+            if not data_dir.exists():  # the mode of an existing folder stays as it is
                 private_files.make_folder(data_dir)
             private_files.make_folder(logs)
         except OSError as error:
             raise Stop(
-                f"{logs}: cannot be made: {error.strerror}; change `data` in {self._settings_file}"
+                f"cannot make the folder {logs}: {error.strerror}; change `data` in {self._settings_file}"
             ) from None
         self._lock = _lock(data_dir)
         parts = [watched.part for watched in self._watched.values()]
@@ -120,17 +122,19 @@ class Supervisor:
         if problems:
             raise Stop("\n".join(problems))
         for part in parts:
-            self._children[part.name] = Child(part, logs, functools.partial(self._say, Event.SAID, part.name))
+            self._children[part.name] = Child(
+                part, logs, functools.partial(self._report, UpEvent.LINE, part.name)
+            )
         self._began_s = time.monotonic()
         self._thread.start()
 
     def wait_ready(self, timeout_s: float | None = None) -> bool:
-        """Whether all parts were ready once, within the timeout.
+        """Wait until every part was ready once. Return False after the timeout.
 
         Raises
         ------
         Stop
-            A part cannot be started at all; everything has been ended.
+            A part cannot be started at all; all parts have been stopped.
         """
         ready = self._all_ready.wait(timeout_s)
         if self._failure is not None:
@@ -138,7 +142,7 @@ class Supervisor:
         return ready
 
     def stop(self) -> None:
-        """End the roles, then the brokers; nothing is left when this returns."""
+        """Stop the roles, then the brokers. No process is left when this returns."""
         self._finish.set()
         if self._thread.ident is not None:
             self._thread.join()
@@ -150,8 +154,8 @@ class Supervisor:
     def _drive(self) -> None:
         try:
             while not self._finish.wait(LOOK_EVERY_S):
-                self._look()
-        except Exception as error:  # nobody else would end the children in order
+                self._check_children()
+        except Exception as error:  # the children must be stopped in order all the same
             log.exception("supervisor failed")
             self._give_up(Stop(f"the supervisor failed: {type(error).__name__}: {error}"))
         finally:
@@ -159,15 +163,15 @@ class Supervisor:
             self._end(BROKERS, BROKERS_END_WITHIN_S)
             for child in self._children.values():
                 child.close()
-            self._all_ready.set()  # wakes `wait_ready`, which then finds the failure, if there was one
+            self._all_ready.set()  # wakes `wait_ready`, which raises the failure, if any
 
-    def _look(self) -> None:
+    def _check_children(self) -> None:
         for name, watched in self._watched.items():
             if watched.phase in (Phase.STARTING, Phase.READY):
                 self._watched[name] = self._observe(watched)
         if not self._all_ready.is_set() and all(w.was_ready for w in self._watched.values()):
             self._all_ready.set()
-            self._say(Event.ALL_READY, "", seconds=time.monotonic() - self._began_s)
+            self._report(UpEvent.ALL_READY, "", seconds=time.monotonic() - self._began_s)
         for part in due(list(self._watched.values()), time.monotonic()):
             self._watched[part.name] = self._start(part)
 
@@ -179,9 +183,11 @@ class Supervisor:
         except OSError as error:  # no memory or no process left for now
             watched = watched.found_ended(exit_codes.FAILED, time.monotonic())
             pause = pause_s(watched.quick_ends)
-            self._say(Event.DIED, part.name, f"did not start ({error.strerror}), tries again in {pause:g} s")
+            self._report(
+                UpEvent.DIED, part.name, f"did not start ({error.strerror}), tries again in {pause:g} s"
+            )
         else:
-            self._say(Event.STARTING, part.name)
+            self._report(UpEvent.STARTING, part.name)
         return watched
 
     def _observe(self, watched: Watched) -> Watched:
@@ -190,13 +196,13 @@ class Supervisor:
         if code is not None:
             after = watched.found_ended(code, now_s)
             if after.phase is Phase.ENDED:
-                self._say(Event.GAVE_UP, name, "ended and is not started again: see what it said above")
+                self._report(UpEvent.GAVE_UP, name, "ended and is not started again; see its message above")
                 if not self._all_ready.is_set():
-                    self._give_up(Stop(f"{name} cannot start: see what it said above"))
+                    self._give_up(Stop(f"{name} cannot start; see its message above"))
             else:
                 pause = pause_s(after.quick_ends)
-                self._say(
-                    Event.DIED,
+                self._report(
+                    UpEvent.DIED,
                     name,
                     f"ended ({_how(code)}), starts again in {pause:g} s",
                     now_s - watched.started_s,
@@ -205,20 +211,20 @@ class Supervisor:
         if watched.phase is Phase.STARTING:
             ready, waits_for = readiness(watched.part, self._children[name].pid, self._settings.data_dir)
             if ready:
-                self._say(Event.READY, name, waits_for, now_s - watched.started_s)
+                self._report(UpEvent.READY, name, waits_for, now_s - watched.started_s)
                 return watched.found_ready()
             if name not in self._slow and now_s - watched.started_s > STILL_WAITING_AFTER_S:
                 self._slow.add(name)
-                self._say(Event.SLOW, name, waits_for, now_s - watched.started_s)
+                self._report(UpEvent.SLOW, name, waits_for, now_s - watched.started_s)
         return watched
 
     def _give_up(self, why: Stop) -> None:
         self._failure = why
         self._finish.set()
-        self._say(Event.GAVE_UP, "", str(why))
+        self._report(UpEvent.GAVE_UP, "", str(why))
 
-    def _say(self, event: Event, part: str, text: str = "", seconds: float = 0.0) -> None:
-        self._tell(News(event, part, text, seconds))
+    def _report(self, event: UpEvent, part: str, text: str = "", seconds: float = 0.0) -> None:
+        self._report_news(News(event, part, text, seconds))
 
     def _end(self, stage: int, within_s: float) -> None:
         children = [self._children[w.part.name] for w in self._watched.values() if w.part.stage == stage]
@@ -240,7 +246,7 @@ def _how(exit_code: int) -> str:
 
 
 def _lock(data_dir: Path) -> TextIO:
-    """Hold the data folder; the kernel lets go of it when this process ends, however it ends."""
+    """Lock the data folder. The kernel releases the lock when this process ends, however it ends."""
     path = data_dir / "up.lock"
     with contextlib.ExitStack() as undo:
         file = undo.enter_context(path.open("a+"))
@@ -260,7 +266,7 @@ def _lock(data_dir: Path) -> TextIO:
 
 
 def _check_modules(parts: Sequence[Part]) -> None:
-    """Say before the start which extra of the package is missing."""
+    """Raise `Stop` if an extra of the package is missing."""
     missing = {EXTRAS[module] for part in parts for module in part.modules if not is_installed(module)}
     if missing:
         needs = ", ".join(part.name for part in parts if any(EXTRAS[m] in missing for m in part.modules))
@@ -274,17 +280,17 @@ def _check_modules(parts: Sequence[Part]) -> None:
 
 
 def readiness(part: Part, pid: int, data_dir: Path) -> tuple[bool, str]:
-    """Whether a started part does its work, and where it is or what it waits for."""
+    """Return whether a started part is ready, and its address or what it waits for."""
     if part.stage == BROKERS:
         return _accepts(part.port), f"{LOOPBACK}:{part.port}"
-    told = running(data_dir, part.name)
-    if told is None or told.pid != pid:
+    found = running(data_dir, part.name)
+    if found is None or found.pid != pid:
         return False, "is starting"
-    if told.port is None:
-        return True, f"its HTTP port is off ({part.port_key} = -1), so nobody sees how it is"
-    ready, parts = ask_health(told.port)
+    if found.port is None:
+        return True, f"health unknown: its HTTP port is off ({part.port_key} = -1)"
+    ready, parts = ask_health(found.port)
     if ready:
-        return True, f"http://{LOOPBACK}:{told.port}/health"
+        return True, f"http://{LOOPBACK}:{found.port}/health"
     return False, ", ".join(f"{name}: {state}" for name, state in parts.items()) or "is starting"
 
 

@@ -110,9 +110,14 @@ class FoldFile:
         try:
             with self._mapped():
                 self._db = file.connect(path)
-                self._migrate()
         except BaseException:
             self._held.close()
+            raise
+        try:
+            with self._mapped():
+                self._migrate()
+        except BaseException:
+            self.close()
             raise
 
     def close(self) -> None:

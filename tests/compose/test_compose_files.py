@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.deploy.vault import ROOMS
+from agents.deploy.vault import FOLDERS
 from pipeline.settings.settings import STARTER, Settings
 
 ROOT = Path(__file__).parents[2]
@@ -83,8 +83,8 @@ def test_an_images_lock_is_a_part_of_the_projects(image: str) -> None:
 def test_every_room_of_the_vault_is_a_volume_of_its_own() -> None:
     text = (COMPOSE / "init.yaml").read_text()
     mounted = dict(re.findall(r"- (\S+):/secrets/(\S+)", text))
-    assert set(mounted.values()) == set(ROOMS)
-    assert len(mounted) == len(ROOMS)
+    assert set(mounted.values()) == set(FOLDERS)
+    assert len(mounted) == len(FOLDERS)
 
 
 def test_a_service_mounts_no_room_but_its_own() -> None:

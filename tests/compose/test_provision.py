@@ -156,7 +156,7 @@ def test_a_token_whose_file_was_lost_is_made_anew_and_the_old_one_ends(
 
 def test_what_influxdb_refuses_is_told_with_what_to_do(server: tuple[Server, str]) -> None:
     _, url = server
-    with pytest.raises(Stop, match=r"401 to GET /api/v2/buckets.*Check its admin token"):
+    with pytest.raises(Stop, match=r"401 to GET /api/v2/buckets.*Check the admin token"):
         Influx(url, "wrong", "tierwise").bucket("tierwise", 30)
     with pytest.raises(Stop, match="has no organisation other"):
         Influx(url, "operator", "other").renew_token("a", "read", "b1")

@@ -18,7 +18,7 @@ from agents.cli import application
 from agents.deploy import mosquitto
 from agents.deploy.certificates import Authority, check, is_current
 from agents.deploy.logins import AT_KAFKA, AT_SITE_LOGINS, AT_UPLINK, at_site
-from agents.deploy.vault import MASTER, ROOMS, Request, Vault, invitation
+from agents.deploy.vault import FOLDERS, MASTER, Request, Vault, invitation
 from pipeline import topics
 from pipeline.errors import Stop
 from pipeline.messages import Privacy
@@ -47,7 +47,7 @@ def test_the_root_of_releases_reaches_cloud_edge_and_invited_sites(tmp_path: Pat
     for room in ("edge", "cloud"):
         assert (tmp_path / room / "releases-root.json").read_bytes() == base64.b64decode(root)
     assert f"RELEASES_ROOT={root}" in invitation(vault, "barn", "c:8884")
-    with pytest.raises(Stop, match="RELEASES_ROOT: is not what it should be"):
+    with pytest.raises(Stop, match="RELEASES_ROOT: not a valid value"):
         vault.make(Request(site="home", releases_root="eyJ9"), NOW)
 
 
@@ -71,7 +71,7 @@ def test_a_room_holds_no_secret_of_a_service_that_is_not_its_own(tmp_path: Path)
 
 def test_everything_in_it_is_its_owners_alone(tmp_path: Path) -> None:
     Vault(tmp_path).make(Request(site="home", tls=True), NOW)
-    assert {path.name for path in tmp_path.iterdir()} == set(ROOMS)
+    assert {path.name for path in tmp_path.iterdir()} == set(FOLDERS)
     for path in tmp_path.rglob("*"):
         assert not stat.S_IMODE(path.stat().st_mode) & 0o007, path
 
@@ -167,9 +167,9 @@ def test_any_bytes_in_place_of_a_certificate_are_refused_in_words(content: bytes
 @pytest.mark.parametrize(
     ("request_", "said"),
     [
-        (Request(site="Our Home"), "is no name"),
-        (Request(site="uplink"), "is no name"),
-        (Request(site="home", other_sites=("../x",)), "is no name"),
+        (Request(site="Our Home"), "is not a valid name"),
+        (Request(site="uplink"), "is not a valid name"),
+        (Request(site="home", other_sites=("../x",)), "is not a valid name"),
         (Request(site="home", tls=True, names=("a/b",)), "neither a host name nor an address"),
         (Request(site="home", uplink_ca="no base64"), "copy the whole line"),
     ],

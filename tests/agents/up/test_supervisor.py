@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from agents.role import exit_codes
 from agents.up import ports
-from agents.up.child import heard
+from agents.up.child import for_terminal
 from agents.up.plan import (
     BROKERS,
     LONGEST_PAUSE_S,
@@ -32,7 +32,7 @@ from agents.up.plan import (
     pause_s,
     plan,
 )
-from agents.up.supervisor import Event, News, Supervisor
+from agents.up.supervisor import News, Supervisor, UpEvent
 from pipeline.errors import Stop
 from pipeline.settings.settings import HttpSettings, KafkaSettings, MqttSettings, Settings
 
@@ -150,12 +150,12 @@ def test_a_part_that_says_a_person_must_help_is_not_started_again() -> None:
 def test_a_person_sees_warnings_and_plain_lines_and_nothing_else(
     line: str, from_stderr: bool, shown: str | None
 ) -> None:
-    assert heard(line, from_stderr=from_stderr) == shown
+    assert for_terminal(line, from_stderr=from_stderr) == shown
 
 
 @given(st.text())
 def test_no_line_of_a_child_breaks_the_listener(line: str) -> None:
-    heard(line, from_stderr=True)
+    for_terminal(line, from_stderr=True)
 
 
 def test_a_port_that_speaks_mqtt_is_told_with_the_lines_that_use_it() -> None:
@@ -188,7 +188,7 @@ class Newsroom:
             self.all.append(news)
             self._changed.notify_all()
 
-    def wait_for(self, event: Event, part: str, times: int = 1) -> News:
+    def wait_for(self, event: UpEvent, part: str, times: int = 1) -> News:
         def found() -> list[News]:
             return [n for n in self.all if (n.event, n.part) == (event, part)]
 
@@ -234,17 +234,19 @@ def test_parts_start_in_order_become_ready_and_end_without_a_trace(supervise: Ma
     supervisor, news = supervise(role="warns")
     supervisor.start()
     assert supervisor.wait_ready(PATIENCE_S)
-    said = news.wait_for(Event.SAID, "device")
+    said = news.wait_for(UpEvent.LINE, "device")
     assert said.text.startswith("warning: still there")
     pids = [child.pid for child in supervisor._children.values()]
     supervisor.stop()
-    order = [(n.event, n.part) for n in news.all if n.event in (Event.STARTING, Event.READY, Event.ALL_READY)]
+    order = [
+        (n.event, n.part) for n in news.all if n.event in (UpEvent.STARTING, UpEvent.READY, UpEvent.ALL_READY)
+    ]
     assert order == [
-        (Event.STARTING, "mqtt"),
-        (Event.READY, "mqtt"),
-        (Event.STARTING, "device"),
-        (Event.READY, "device"),
-        (Event.ALL_READY, ""),
+        (UpEvent.STARTING, "mqtt"),
+        (UpEvent.READY, "mqtt"),
+        (UpEvent.STARTING, "device"),
+        (UpEvent.READY, "device"),
+        (UpEvent.ALL_READY, ""),
     ]
     for pid in pids:
         with pytest.raises(ProcessLookupError):
@@ -274,16 +276,16 @@ def test_a_part_that_is_killed_is_started_again(supervise: Make) -> None:
     supervisor.start()
     assert supervisor.wait_ready(PATIENCE_S)
     os.kill(supervisor._children["device"].pid, signal.SIGKILL)
-    died = news.wait_for(Event.DIED, "device")
+    died = news.wait_for(UpEvent.DIED, "device")
     assert "signal 9" in died.text and "again in 0.5 s" in died.text
-    news.wait_for(Event.READY, "device", times=2)
+    news.wait_for(UpEvent.READY, "device", times=2)
 
 
 def test_a_broker_that_fails_once_is_started_again_before_the_roles(supervise: Make) -> None:
     supervisor, news = supervise(broker="dies-once")
     supervisor.start()
     assert supervisor.wait_ready(PATIENCE_S)
-    assert [n.part for n in news.all if n.event is Event.STARTING] == ["mqtt", "mqtt", "device"]
+    assert [n.part for n in news.all if n.event is UpEvent.STARTING] == ["mqtt", "mqtt", "device"]
 
 
 @pytest.mark.parametrize(
@@ -300,8 +302,8 @@ def test_a_part_that_cannot_start_ends_everything_and_its_own_words_are_told(
     supervisor.start()
     with pytest.raises(Stop, match=f"{name} cannot start"):
         supervisor.wait_ready(PATIENCE_S)
-    assert said in news.wait_for(Event.SAID, name).text
-    assert news.wait_for(Event.GAVE_UP, "").text == f"{name} cannot start: see what it said above"
+    assert said in news.wait_for(UpEvent.LINE, name).text
+    assert news.wait_for(UpEvent.GAVE_UP, "").text == f"{name} cannot start; see its message above"
 
 
 def test_a_part_that_ignores_being_asked_is_killed(supervise: Make, monkeypatch: pytest.MonkeyPatch) -> None:
