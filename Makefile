@@ -4,6 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 ARGS ?=
+# By file on up to four cores (ARGS="-n 0" runs them in one process); the tests that start the real processes share a core.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
+# Tests start hundreds of processes: let Python compile our modules once, and not in each of them.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo test test-fast test-real lint bench sbom audit lock clean
 
@@ -29,10 +33,10 @@ demo: $(VENV)/.demo ## start everything on this machine and watch photos being a
 	$(BIN)/tierwise demo $(ARGS)
 
 test: $(VENV)/.demo ## every test that needs neither Docker nor Java nor Debian packages
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 test-fast: $(VENV)/.demo ## the unit tests alone, in under a minute on two cores
-	$(BIN)/python -m pytest -m "not slow and not e2e" $(ARGS)
+	$(PYTEST) -m "not slow and not e2e" $(ARGS)
 
 test-real: $(VENV)/.demo ## the contract suites on Mosquitto and Apache Kafka (Java 11+, Maven, mosquitto)
 	$(BIN)/python -m pytest -m real --real $(ARGS)
