@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes every secret (as the compose stack's init does) and puts each service's own into the cluster; again, to change sites
-# or renew certificates. The folder it leaves holds every password: keep it where you keep your passwords.
+# Makes every secret, as the compose stack's init does, and prints a Kubernetes secret for each service. Run it again to
+# change sites or to renew certificates. The folder holds every password: keep it where you keep your passwords.
 #   SITE=home TLS=on PUBLIC_NAMES=cloud.example.org kubernetes/secrets.sh ./vault | kubectl apply -f -
 set -eu
 vault=${1:?say where the secrets shall be kept}

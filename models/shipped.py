@@ -4,7 +4,7 @@ Example::
 
     zoo = load_zoo()
     [manifest.title for manifest in zoo.manifests]  # ["glimpse@1", "lite0@2", "occupancy@1"]
-    zoo.cloud_eye()                                 # reads 4 MB; imports neither OpenCV nor ONNX Runtime
+    zoo.cloud_model()                                 # reads 4 MB; imports neither OpenCV nor ONNX Runtime
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from models.labels.taxonomy import KINGDOMS, TABLE, Taxonomy, load_taxonomy, rea
 from models.manifest import Manifest, digest_of_labels, read_manifest
 from models.vision.frame_scan import judging, searching
 from models.vision.region_search import PartsHead
-from models.vision.tier_models import CloudEye, DeviceEye, EdgeEye
+from models.vision.tier_models import CloudModel, DeviceModel, EdgeModel
 from pipeline.errors import Stop
 from pipeline.sums.sums import Sums
 
@@ -58,23 +58,23 @@ class Zoo:
         known = ", ".join(manifest.title for manifest in self.manifests) or "none"
         raise Stop(f"the zoo has no model {name} (it has: {known}); install tierwise again")
 
-    def device_eye(self, model: str = BACKBONE) -> DeviceEye:
+    def device_model(self, model: str = BACKBONE) -> DeviceModel:
         """Kingdom and person, by the backbone or by `GLIMPSE`."""
         if model == GLIMPSE:
-            return self._glimpse_eye()
+            return self._glimpse_model()
         from models.vision import hog_people  # OpenCV: the cloud must stay free of it
 
         manifest = self._vision(model)
         head = frame_head(manifest)
         parts = PartsHead.of(_arrays(manifest, "parts.npz"))
         look = searching(_backbone(manifest), head, parts, hog_people.outline)
-        return DeviceEye(manifest.title, look, parts.person_threshold)
+        return DeviceModel(manifest.title, look, parts.person_threshold)
 
     def backbone(self) -> Backbone:
         """The frozen network that all heads read."""
         return _backbone(self._vision())
 
-    def edge_eye(self, release: HeadRelease | None = None, backbone: Backbone | None = None) -> EdgeEye:
+    def edge_model(self, release: HeadRelease | None = None, backbone: Backbone | None = None) -> EdgeModel:
         """Family and vector, by the backbone; with what a release learned, if one is given.
 
         Eyes that are there at the same time may share a `backbone`: it is most of what they weigh.
@@ -82,7 +82,7 @@ class Zoo:
         """
         manifest, base = self._vision(), self.base()
         frame, grown = frame_head(manifest), base.grown(release)
-        return EdgeEye(
+        return EdgeModel(
             name=grown.title,
             space=str(manifest.space),
             tree=grown.tree,
@@ -96,12 +96,12 @@ class Zoo:
             thresholds=grown.thresholds,
         )
 
-    def cloud_eye(self, release: HeadRelease | None = None) -> CloudEye:
-        """Species, from the vector alone; with what a release learned, if one is given. Raises as `edge_eye` does."""
+    def cloud_model(self, release: HeadRelease | None = None) -> CloudModel:
+        """Species, from the vector alone; with what a release learned, if one is given. Raises as `edge_model` does."""
         base = self.base()
         grown = base.grown(release)
         head = grown.witnesses(base.tuned, grown.calibration.cloud)
-        return CloudEye(grown.title, str(base.manifest.space), grown.tree, head, grown.thresholds)
+        return CloudModel(grown.title, str(base.manifest.space), grown.tree, head, grown.thresholds)
 
     def base(self) -> HeadBase:
         """What releases of heads add to; imports neither OpenCV nor ONNX Runtime."""
@@ -134,7 +134,7 @@ class Zoo:
         manifest = self.manifest("occupancy")
         return OccupancyModel(manifest.title, manifest.read("model.onnx"))
 
-    def _glimpse_eye(self) -> DeviceEye:
+    def _glimpse_model(self) -> DeviceModel:
         from models.vision.glimpse import Glimpse
 
         manifest = self.manifest(GLIMPSE)
@@ -143,7 +143,7 @@ class Zoo:
         if manifest.person_threshold is None or manifest.person_miss_rate is None:
             raise Stop(f"{manifest.title} does not say how it sees persons; install tierwise again")
         judge, threshold = Glimpse(manifest.read("model.onnx")).judge, manifest.person_threshold
-        return DeviceEye(manifest.title, judging(judge), threshold, manifest.person_miss_rate)
+        return DeviceModel(manifest.title, judging(judge), threshold, manifest.person_miss_rate)
 
     def _vision(self, model: str = BACKBONE) -> Manifest:
         manifest = self.manifest(model)

@@ -32,7 +32,7 @@ from models.labels.scores import softmax
 from models.labels.taxonomy import load_taxonomy
 from models.shipped import load_zoo
 from models.site_learning.site_head import Lesson
-from models.site_learning.site_model import Local
+from models.site_learning.site_model import SiteModel
 from pipeline.messages import Labelled, Vote
 from pipeline.sums.packing import pack
 from pipeline.sums.sums import Sums
@@ -190,7 +190,7 @@ def increment() -> dict[str, Any]:
     """Milliseconds of processor time a label, after `LESSONS` of five labels."""
     tree, rng = load_taxonomy(), np.random.default_rng(0)
     centres = {label: rng.normal(128, 25, 256) for label in SITE_LABELS}
-    site = Local.start(tree, general="lite0@2", site="home", space="lite0-bench", dimension=256)
+    site = SiteModel.start(tree, general="lite0@2", site="home", space="lite0-bench", dimension=256)
     taken_ms = []
     for at in range(LESSONS + MEASURED):
         label, frames = SITE_LABELS[at % len(SITE_LABELS)], int(rng.integers(1, 7))

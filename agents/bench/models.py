@@ -59,20 +59,20 @@ def contestants() -> dict[str, Callable[[], object]]:
     zoo, rng = load_zoo(), np.random.default_rng(0)
     frame = np.full((480, 640, 3), 90, np.uint8)
     crop = rng.integers(0, 256, (240, 320, 3), np.uint8)
-    backbone, device, small = zoo.backbone(), zoo.device_eye(), zoo.device_eye(GLIMPSE)
-    edge, cloud, occupancy = zoo.edge_eye(), zoo.cloud_eye(), zoo.occupancy()
-    vector = edge.see(crop).vector
+    backbone, device, small = zoo.backbone(), zoo.device_model(), zoo.device_model(GLIMPSE)
+    edge, cloud, occupancy = zoo.edge_model(), zoo.cloud_model(), zoo.occupancy()
+    vector = edge.predict(crop).vector
     window = {unit: [(60.0 * minute, 20.0 + minute % 3) for minute in range(30)] for unit in UNITS}
     return {
         BACKBONE: lambda: backbone.feature(crop),
         "lite0, the map of a frame at 448 px": lambda: backbone.map(frame, 448),
-        "lite0 on the device, something moved": lambda: device.see(frame, REGION),
-        "lite0 on the device, a still frame": lambda: device.see(frame),
+        "lite0 on the device, something moved": lambda: device.predict(frame, REGION),
+        "lite0 on the device, a still frame": lambda: device.predict(frame),
         "OpenCV's people detector, asked in doubt": lambda: hog_people.outline(frame),
-        "glimpse on the device, something moved": lambda: small.see(frame, REGION),
-        "glimpse on the device, a still frame": lambda: small.see(frame),
-        "lite0 at the edge, a crop": lambda: edge.see(crop),
-        "lite0 at the edge, a vector": lambda: edge.see_vector(vector),
-        "lite0 in the cloud, a vector": lambda: cloud.see(vector),
-        "occupancy at the edge, a window": lambda: occupancy.see(window, 1800.0),
+        "glimpse on the device, something moved": lambda: small.predict(frame, REGION),
+        "glimpse on the device, a still frame": lambda: small.predict(frame),
+        "lite0 at the edge, a crop": lambda: edge.predict(crop),
+        "lite0 at the edge, a vector": lambda: edge.predict_vector(vector),
+        "lite0 in the cloud, a vector": lambda: cloud.predict(vector),
+        "occupancy at the edge, a window": lambda: occupancy.predict(window, 1800.0),
     }

@@ -16,11 +16,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
 
-from agents.cli.device_model import DeviceModel, SeesWith
-from agents.cli.options import AsJson, EdgeModel, SettingsFile
+from agents.cli.device_model import DeviceModelName, SeesWith
+from agents.cli.options import AsJson, EdgeModelTitle, SettingsFile
 from agents.role import exit_codes
-from agents.rollout.imported_models import edge_eye
-from models.answering.tier_chain import Classified, Tiers
+from agents.rollout.imported_models import open_edge_model
+from models.answering.tier_chain import Classified, TierChain, classified
 from models.labels.taxonomy import UnknownLabel, load_taxonomy
 from models.shipped import load_zoo
 from models.vision.photo_files import PHOTO_SUFFIXES, photos_of
@@ -35,22 +35,22 @@ def classify(
     what: Annotated[
         list[Path], typer.Argument(metavar="PHOTO|DIR...", help="JPEG or PNG files, or folders of them.")
     ],
-    device_model: SeesWith = DeviceModel.lite0,
+    device_model: SeesWith = DeviceModelName.lite0,
     as_json: AsJson = False,
-    edge_model: EdgeModel = "",
+    edge_model: EdgeModelTitle = "",
     settings: SettingsFile = None,
 ) -> None:
     """Answer photos with all three tiers in this process; no broker. Prints one line a photo."""
     files = [file for path in what for file in _photos(path)]
-    loaded = Settings.load(settings)
-    tiers = Tiers.open(family_eye=edge_eye(load_zoo(), loaded, edge_model), device_model=device_model.value)
+    families = open_edge_model(load_zoo(), Settings.load(settings), edge_model)
+    chain = TierChain.open(device_model=device_model.value, families=families)
     console = Console(highlight=False, soft_wrap=True)
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     refused = 0
     quiet = as_json or len(files) <= FEW or not sys.stderr.isatty()
     for file in track(files, "classifying", console=errors, disable=quiet, transient=True):
         try:
-            answer = tiers.classify(file)
+            answer = classified(str(file), chain.answer(file.read_bytes()))
         except (Rejected, OSError) as error:
             refused += 1
             reason = error.reason if isinstance(error, Rejected) else "unreadable"

@@ -10,7 +10,7 @@ import typer
 from models.shipped import BACKBONE, GLIMPSE
 
 
-class DeviceModel(StrEnum):
+class DeviceModelName(StrEnum):
     """What a device can see with."""
 
     lite0 = BACKBONE
@@ -18,7 +18,7 @@ class DeviceModel(StrEnum):
 
 
 SeesWith = Annotated[
-    DeviceModel,
+    DeviceModelName,
     typer.Option(
         "--device-model", help="What the device sees with: the backbone, or the network of weak devices."
     ),

@@ -175,9 +175,9 @@ def _models(settings: Settings) -> Finding:
         zoo = load_zoo(settings.zoo_dir)
         titles = [manifest.title for manifest in zoo.manifests]
         if settings.edge.model not in ("", zoo.manifest(BACKBONE).title):
-            from agents.rollout.imported_models import edge_eye
+            from agents.rollout.imported_models import open_edge_model
 
-            edge_eye(zoo, settings)
+            open_edge_model(zoo, settings)
             titles.append(settings.edge.model)
     except (TierwiseError, ImportError) as error:
         return fail("models", str(error))

@@ -18,8 +18,8 @@ from rich.progress import Progress
 
 from agents.cli.options import AsJson
 from models.evaluation.frame_sequence import GAP_S, read_sequence
-from models.evaluation.label_value import Summary, render, summary
-from models.evaluation.replay import TRAIN_SHARE, Answered, replay
+from models.evaluation.label_value import ReplaySummary, render, summary
+from models.evaluation.replay import TRAIN_SHARE, ReplayedFrame, replay
 from models.vision.photo_files import exif_time
 from pipeline import topics
 from pipeline.errors import Stop
@@ -91,7 +91,7 @@ def learn(
         Console().print(Markdown(render(told)))
 
 
-def line_of(its: Answered) -> str:
+def line_of(its: ReplayedFrame) -> str:
     """One frame's answer on one line."""
     said, before = (" > ".join(path) or "unknown" for path in (its.path, its.before))
     return f"{its.file:<28} {said:<44} {its.probability:4.2f}  before: {before:<44} {its.rule}"
@@ -107,7 +107,7 @@ def _taken_s(file: Path) -> float | None:
     return None if taken is None else taken.timestamp()
 
 
-def _write(file: Path, told: Summary) -> None:
+def _write(file: Path, told: ReplaySummary) -> None:
     try:
         file.write_bytes(msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n")
     except OSError as error:

@@ -18,13 +18,13 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import Progress
 
-from agents.cli.device_model import DeviceModel, SeesWith
-from agents.cli.options import AsJson, EdgeModel, SettingsFile
-from agents.rollout.imported_models import edge_eye
-from models.evaluation.evaluate import Eyes
+from agents.cli.device_model import DeviceModelName, SeesWith
+from agents.cli.options import AsJson, EdgeModelTitle, SettingsFile
+from agents.rollout.imported_models import open_edge_model
+from models.answering.tier_chain import SETTINGS, TierChain
 from models.evaluation.evaluate import evaluate as evaluated
 from models.evaluation.metrics import measure
-from models.evaluation.photo_set import HOW_TO_LABEL, Labelled, Photo, read_photos
+from models.evaluation.photo_set import HOW_TO_LABEL, LabelledPhotos, Photo, read_photos
 from models.evaluation.plots import draw, require_matplotlib
 from models.evaluation.report import render
 from models.labels.taxonomy import load_taxonomy
@@ -60,8 +60,8 @@ def evaluate(
     group: Annotated[
         str, typer.Option(help="Labels with commas between, whose species are told one by one, as Felidae.")
     ] = "",
-    device_model: SeesWith = DeviceModel.lite0,
-    edge_model: EdgeModel = "",
+    device_model: SeesWith = DeviceModelName.lite0,
+    edge_model: EdgeModelTitle = "",
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; otherwise as many as cores.")] = None,
     pictures: Annotated[
         Path | None,
@@ -80,7 +80,7 @@ def evaluate(
         task = bar.add_task("evaluating", total=len(labelled.photos))
         done = evaluated(
             labelled.photos,
-            OpenEyes(Settings.load(settings), edge_model, device_model.value),
+            OpenChain(Settings.load(settings), edge_model, device_model.value),
             apart_s=every_s if frames else None,
             workers=workers,
             skip_bad=skip_bad,
@@ -97,32 +97,36 @@ def evaluate(
 
 
 @dataclass(frozen=True, slots=True)
-class OpenEyes:
-    """Opens the eyes that are asked; a plain value, so that it can be handed to other processes."""
+class OpenChain:
+    """Opens the chain of tiers; a plain value, so that it can be handed to other processes."""
 
     settings: Settings
     edge_model: str = ""
     device_model: str = BACKBONE
 
-    def __call__(self) -> Eyes:
-        """Raises `Stop`."""
-        zoo = load_zoo()
-        return Eyes(
-            zoo.device_eye(self.device_model),
-            edge_eye(zoo, self.settings, self.edge_model),
-            zoo.cloud_eye(),
-            person_miss_rate_accepted=self.settings.device.person_miss_rate,
+    def __call__(self) -> TierChain:
+        """Raise `Stop` where a model is damaged or unknown."""
+        device = msgspec.structs.replace(
+            SETTINGS.device, person_miss_rate=self.settings.device.person_miss_rate
+        )
+        return TierChain.open(
+            msgspec.structs.replace(SETTINGS, device=device),
+            device_model=self.device_model,
+            families=open_edge_model(load_zoo(), self.settings, self.edge_model),
+            ask_all=True,
         )
 
 
-def _photos(source: Path | None, pack: Pack | None, labels_map: Path | None, skip_bad: bool) -> Labelled:
+def _photos(
+    source: Path | None, pack: Pack | None, labels_map: Path | None, skip_bad: bool
+) -> LabelledPhotos:
     if source is not None and pack is None:
         return read_photos(source, labels_map=labels_map, skip_bad=skip_bad)
     if source is not None:
         raise Stop("give photos or --pack, not both")
     if pack is None and not (data_root() / "wild256").is_dir():
         raise Stop(f"no photos are given: {HOW_TO_LABEL}")
-    return Labelled(_pack_photos(pack or "wild256"))
+    return LabelledPhotos(_pack_photos(pack or "wild256"))
 
 
 def _pack_photos(name: Pack) -> tuple[Photo, ...]:

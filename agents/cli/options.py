@@ -17,7 +17,7 @@ SettingsFile = Annotated[
 ParentPid = Annotated[int | None, typer.Option("--parent-pid", hidden=True)]
 """Of roles: end when this process, their parent, is gone."""
 
-EdgeModel = Annotated[
+EdgeModelTitle = Annotated[
     str,
     typer.Option(
         "--edge-model",

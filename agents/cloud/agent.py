@@ -2,9 +2,9 @@
 
 ::
 
-    Kafka features.public ──> CloudEye ──> Kafka results ──> (gateway) ──> the site
+    Kafka features.public ──> CloudModel ──> Kafka results ──> (gateway) ──> the site
     Kafka summaries ──────> Patterns ──────────┘
-    Kafka models ─────────> another CloudEye, after a trial beside the one that serves
+    Kafka models ─────────> another CloudModel, after a trial beside the one that serves
 
 Offsets are committed after Kafka acknowledged the results. After a kill some events are answered again with the same
 revision, and the edge takes each result once. Several cloud agents share the partitions.
@@ -26,9 +26,9 @@ from agents.role.presence import update_parts
 from agents.role.telemetry import Metrics
 from agents.rollout.cloud import cloud_updates
 from models.answering.cloud import species_answer
-from models.answering.tier_eye import Looker
+from models.answering.model_source import ModelSource
 from models.shipped import load_zoo
-from models.vision.tier_models import CloudEye
+from models.vision.tier_models import CloudModel, CloudPrediction
 from pipeline import messages, records, topics
 from pipeline.clock import Clock, SystemClock
 from pipeline.errors import Rejected, Retry, Stop
@@ -75,7 +75,7 @@ class Cloud:
         self._updates = cloud_updates(
             self._settings, load_zoo(self._settings.zoo_dir), self.metrics, self._clock
         )
-        self._eyes: Looker[CloudEye] = self._updates.serving
+        self._eyes: ModelSource[CloudModel, CloudPrediction] = self._updates.serving
         self._following, source = cloud_source(self._settings, self._clock)
         self._updates.follow(source)
         self._producer = Producer(self._settings.kafka, "tierwise-cloud")
@@ -156,7 +156,7 @@ class Cloud:
             if record.topic == FEATURES:
                 envelope = records.from_record(record.headers, record.key, record.value)
                 self.metrics.received(envelope.source, "feature")
-                result = species_answer(self._eyes, envelope, started_s, self._clock.now)
+                result = species_answer(self._eyes, envelope, started_s, self._clock.now).result
             else:
                 summary = messages.decode(HourlySummary, record.value or b"")
                 self.metrics.received(summary.source, "summary")

@@ -322,7 +322,7 @@ class Learning:
 
         Vectors are of whole photos; known species' means stand in the first model's own sums.
         """
-        eye, sums = self._zoo.edge_eye(), self._zoo.sums()
+        eye, sums = self._zoo.edge_model(), self._zoo.sums()
         means = {
             label: sums.cross[:-1, at] / count
             for at, (label, count) in enumerate(zip(sums.labels, sums.counts.tolist(), strict=True))
@@ -331,11 +331,11 @@ class Learning:
         of_new: dict[str, list[NDArray[np.uint8]]] = {}
         for photo, answered in zip(self.photos.to_label, lessons, strict=True):
             if answered.item.event in labels:
-                of_new.setdefault(photo.species, []).append(eye.see(images.decode(photo.jpeg)).vector)
+                of_new.setdefault(photo.species, []).append(eye.predict(images.decode(photo.jpeg)).vector)
         means |= {label: np.mean(vectors, axis=0) for label, vectors in of_new.items()}
         right: dict[bool, list[bool]] = {True: [], False: []}
         for photo in self.photos.tests:
-            said = nearest_mean(means, eye.see(images.decode(photo.jpeg)).vector)
+            said = nearest_mean(means, eye.predict(images.decode(photo.jpeg)).vector)
             right[photo.new].append(said == photo.species)
         new, known = (round(100 * sum(right[kind]) / max(1, len(right[kind])), 1) for kind in (True, False))
         return new, known

@@ -24,7 +24,7 @@ import structlog
 from agents.device import camera_sources
 from agents.device.camera_faults import Cameras
 from agents.device.inbox import Admission
-from agents.device.model_choice import open_eye
+from agents.device.model_choice import open_device_model
 from agents.device.ordered_pool import Lanes
 from agents.device.picture_ring import Pictures
 from agents.device.readings import Meter, ReadingAnswer, Readings
@@ -35,7 +35,7 @@ from agents.role.lifecycle import Health
 from agents.role.presence import broker_parts, endpoint, model_names, presence
 from agents.role.telemetry import Metrics
 from models.answering.device import Frames
-from models.answering.frame_gate import Scene
+from models.answering.frame_gate import StreamMemory
 from models.answering.sightings import Visit
 from models.labels.taxonomy import load_taxonomy
 from models.shipped import load_zoo
@@ -83,7 +83,7 @@ class Device:
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._eye_told = "being chosen"
-        self._scenes: OrderedDict[str, Scene] = OrderedDict()
+        self._scenes: OrderedDict[str, StreamMemory] = OrderedDict()
         self._boot = 0
         self._ready = False
 
@@ -105,7 +105,7 @@ class Device:
         )
         zoo = load_zoo(self._settings.zoo_dir)
         # Before anything is answered: by another eye the same frame could be another's business.
-        self._eye, self._eye_told = open_eye(settings, zoo)
+        self._eye, self._eye_told = open_device_model(settings, zoo)
         log.info("chose the eye", eye=self._eye_told)
         self._frames = Frames(
             settings,
@@ -113,7 +113,7 @@ class Device:
             load_taxonomy(),
             self._eye,
             Keyring.open(settings.data_dir / "keys", create=True),
-            zoo.edge_eye,
+            zoo.edge_model,
         )
         self._readings = Readings(settings, self._policy)
         birth, will = presence(
@@ -258,7 +258,7 @@ class Device:
             now=self._clock.now,
             order=(self._boot, sequence + 1),
             visit=visit,
-            scene=self._scenes.get(source, Scene()),
+            memory=self._scenes.get(source, StreamMemory()),
         )
         looked = self._cameras.look(parsed, answer.glance, item.received_at)
         answer = answer.flagged(looked.flags)
@@ -276,7 +276,7 @@ class Device:
             self._cameras.tell(looked, tx)
             tx.finish(item)
         self._cameras.took(looked)
-        self._scenes[source] = answer.scene
+        self._scenes[source] = answer.memory
         self._scenes.move_to_end(source)
         if len(self._scenes) > SCENES_MAX:
             self._scenes.popitem(last=False)

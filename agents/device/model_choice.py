@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from models.shipped import BACKBONE, GLIMPSE, Zoo
-from models.vision.tier_models import DeviceEye
+from models.vision.tier_models import DeviceModel
 from pipeline.messages import Privacy
 from pipeline.settings.settings import Settings
 
@@ -49,9 +49,9 @@ def choose(settings: Settings, measured_ms: Callable[[], float]) -> Choice:
     return Choice(GLIMPSE, f"{BACKBONE} takes {took_ms:.0f} ms a frame here, more than {KEEPS_UP_MS:.0f}")
 
 
-def open_eye(settings: Settings, zoo: Zoo) -> tuple[DeviceEye, str]:
+def open_device_model(settings: Settings, zoo: Zoo) -> tuple[DeviceModel, str]:
     """The eye that `choose` says, and a word about it for `/health` and the log."""
-    backbone = None if settings.device.backbone == "off" else zoo.device_eye(BACKBONE)
+    backbone = None if settings.device.backbone == "off" else zoo.device_model(BACKBONE)
     choice = choose(settings, lambda: backbone.measure_ms() if backbone else 0.0)
-    eye = backbone if backbone and choice.model == BACKBONE else zoo.device_eye(choice.model)
+    eye = backbone if backbone and choice.model == BACKBONE else zoo.device_model(choice.model)
     return eye, f"{eye.name}: {choice.reason}"

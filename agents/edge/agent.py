@@ -43,9 +43,9 @@ from agents.rollout.edge import edge_updates
 from models.answering.edge import Families
 from models.shipped import load_zoo
 from models.site_learning.lesson_log import General
-from models.site_learning.site_answers import LocalEyes
-from models.site_learning.site_head import Background
-from models.vision.tier_models import EdgeEye
+from models.site_learning.site_answers import SiteModels
+from models.site_learning.site_head import BackgroundSums
+from models.vision.tier_models import EdgeModel
 from pipeline import topics
 from pipeline.clock import Clock, SystemClock
 from pipeline.delivery import BatchSender, Ingest, Sender
@@ -103,7 +103,7 @@ class Edge:
         series = SiteSeries(self._series)
         self._sightings = Sightings(settings, self._store, series)
         serving = self._updates.serving
-        local = LocalEyes(serving)
+        local = SiteModels(serving)
         families = Families(self._policy, local, keyring, settings.uplink.sealed)
         self.labels = Labels(
             settings,
@@ -113,7 +113,7 @@ class Edge:
             self._sightings,
             series,
             keyring,
-            lambda: serving.eye.tree,
+            lambda: serving.model.tree,
             self.metrics,
             self._clock,
         )
@@ -122,14 +122,14 @@ class Edge:
             self._spool,
             self._store,
             local.serve,
-            General.of(serving.eye),
-            Background.of(zoo.sums()),
+            General.of(serving.model),
+            BackgroundSums.of(zoo.sums()),
             self.metrics,
             self._tell_status,
         )
         self._sums = SumTeller(site, self._spool, self._store, self._clock)
         # Families by a model of the site's own are not a general head's: there is nothing to transfer.
-        learns = settings.edge.learn and isinstance(serving.eye, EdgeEye)
+        learns = settings.edge.learn and isinstance(serving.model, EdgeModel)
         if learns:
             self.labels.listen(self._learning.heard)
             serving.subscribe(lambda eye: self._learning.served_by(General.of(eye)))
@@ -153,7 +153,7 @@ class Edge:
             site,
             self.name,
             self._clock,
-            models=lambda: model_names(zoo, local.name_beside(serving.eye.name), heads=self._updates.title),
+            models=lambda: model_names(zoo, local.name_beside(serving.model.name), heads=self._updates.title),
             backlog=self._backlog,
             update=lambda: self._updates.update,
         )

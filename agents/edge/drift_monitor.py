@@ -91,7 +91,7 @@ class SiteWatch:
         if _is_broken(result):
             return
         watch = self._recall(result, seen.model, tx)
-        self._remember(result, *drift.see(watch, seen), tx)
+        self._remember(result, *drift.observe(watch, seen), tx)
 
     def labelled(self, found: LabelledEvent) -> None:
         """Hear of a label, after its commit: does it agree with what the models said, and was it asked for?"""

@@ -2,7 +2,7 @@
 
 ::
 
-    Labels (after their commit) ──queue──> Learning (pure) ──one transaction──> spool ──> LocalEyes.serve(the new head)
+    Labels (after their commit) ──queue──> Learning (pure) ──one transaction──> spool ──> SiteModels.serve(the new head)
     a release came to serve ─────^            `── refused by its gate: said, and the last good head goes on
 
 Public and edge-private events teach it; what is user-private never reaches this place, and an event that becomes so is taken out.
@@ -28,8 +28,8 @@ from agents.edge.store import EdgeStore
 from agents.role.dead_letters import INTERNAL_ERROR, RETRY_S
 from agents.role.telemetry import Metrics
 from models.site_learning.lesson_log import General, Learning, Step, Taught
-from models.site_learning.site_answers import Served
-from models.site_learning.site_head import Background
+from models.site_learning.site_answers import ServedHead
+from models.site_learning.site_head import BackgroundSums
 from pipeline.errors import Rejected, Retry
 from pipeline.messages import Kind, Levels, Privacy, Tier
 from pipeline.privacy.gate import may_see
@@ -49,9 +49,9 @@ class EdgeLearning:
         site: str,
         spool: Spool,
         store: EdgeStore,
-        serve: Callable[[Served | None], object],
+        serve: Callable[[ServedHead | None], object],
         general: General,
-        background: Background | None,
+        background: BackgroundSums | None,
         metrics: Metrics,
         changed: Callable[[], object] = lambda: None,
     ) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from models.site_learning.lesson_log import Standing, Step, Taught
 from models.site_learning.site_head import Weighing
-from models.site_learning.site_model import Judged, Rule
+from models.site_learning.site_model import HeadScore, Rule
 from pipeline.messages import Privacy
 from pipeline.spool import Spool, Transaction
 
@@ -82,7 +82,7 @@ class LearningStore:
         if not rows:
             return None
         general, taken, right, loss, share, temperature, weighed_at = rows[0]
-        return Standing(general, taken, Judged(right, loss), Weighing(share, temperature), weighed_at)
+        return Standing(general, taken, HeadScore(right, loss), Weighing(share, temperature), weighed_at)
 
     def write(self, step: Step, standing: Standing, about: About | None, tx: Transaction) -> None:
         """One change, whole. `about`: the event whose label is new; of all others only how they were judged changes."""

@@ -104,7 +104,7 @@ class Rooms:
                 levels = levels.join(self._policy.levels(source, moment_s).levels)
         told = ", ".join(sorted(samples))
         try:
-            scores = self._model.see(samples, end_s)
+            scores = self._model.predict(samples, end_s)
             label, probability = scores.best
             rule, reason = "window-answered", f"{settings.edge.window_s:g} s of {told}"
         except Rejected as error:

@@ -6,7 +6,7 @@ first or the ten thousandth.
 
 from __future__ import annotations
 
-from models.answering.sightings import Tally
+from models.answering.sightings import AnswerTally
 from pipeline import messages
 from pipeline.clock import Clock
 from pipeline.messages import Privacy, SightingReport
@@ -78,13 +78,14 @@ class SightingStore:
             (sighting, path, weight),
         )
 
-    def tallies(self, sighting: str, tx: Transaction) -> list[Tally]:
+    def tallies(self, sighting: str, tx: Transaction) -> list[AnswerTally]:
         """A sighting's votes, summed by path."""
         rows = tx.db.execute(
             "SELECT path, frames, weight FROM edge_tallies WHERE sighting = ? AND frames > 0", (sighting,)
         )
         return [
-            Tally(tuple(path.split("/")) if path else (), frames, weight) for path, frames, weight in rows
+            AnswerTally(tuple(path.split("/")) if path else (), frames, weight)
+            for path, frames, weight in rows
         ]
 
     def privacy(self, sighting: str, tx: Transaction) -> Privacy:

@@ -15,18 +15,18 @@ from agents.rollout.promoted_store import ServingFiles
 from agents.rollout.serving import Serving
 from agents.rollout.shadow import cloud_glance
 from models.shipped import Zoo
-from models.vision.tier_models import CloudEye
+from models.vision.tier_models import CloudModel
 from pipeline.clock import Clock
 from pipeline.settings.settings import Settings
 
-CloudUpdates = Updater[CloudEye]
+CloudUpdates = Updater[CloudModel]
 
 
 def cloud_updates(settings: Settings, zoo: Zoo, metrics: Metrics, time: Clock) -> CloudUpdates:
     """What serves in this cloud agent, and who looks for the next. Raises `Stop` where the shipped model cannot be opened."""
     base = zoo.base()
     return Updater(
-        kit_of(base, zoo.cloud_eye),
+        kit_of(base, zoo.cloud_model),
         ServingFiles(settings.data_dir / "cloud", base.manifest.title),
         lambda eye: Serving(eye, cloud_glance),
         metrics,

@@ -30,7 +30,7 @@ from agents.rollout.rules import TRIALS, WORKING, Found, Stage
 from agents.rollout.serving import Serving, Trial
 from agents.rollout.shadow import Tally
 from agents.rollout.state import State
-from models.answering.tier_eye import Eye
+from models.answering.model_source import TierModel
 from models.heads.release import HeadRelease
 from models.releases.targets import MODEL, Current
 from pipeline import clock
@@ -45,7 +45,7 @@ TICK_S: Final = 0.25
 ASK_S: Final = 5.0
 """How often the source is asked where nothing arrives: its metadata may expire."""
 
-E = TypeVar("E", bound=Eye)
+E = TypeVar("E", bound=TierModel)
 
 
 class Updater(Generic[E]):
@@ -272,7 +272,7 @@ class Updater(Generic[E]):
         if fresh:
             self._tally = Tally(
                 gained(
-                    self.serving.eye.tree,
+                    self.serving.model.tree,
                     self._known(),
                     eye.tree,
                     labels_of(release or self._files.release(version)),
@@ -287,7 +287,7 @@ class Updater(Generic[E]):
     def _swap(self, state: State) -> None:
         assert self._candidate is not None
         version, eye, _ = self._candidate
-        old = self.serving.eye
+        old = self.serving.model
         self.serving.swap(eye)
         assert state.previous is not None
         self._warm = {version: eye, state.previous: old}

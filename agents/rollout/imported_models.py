@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 from models.heads.release import HeadRelease
 from models.imported import family_model
-from models.imported.family_model import OwnEye
+from models.imported.family_model import ImportedFamilyModel
 from models.imported.registry import MODELS, Registry
 from models.shipped import Zoo
-from models.vision.tier_models import EdgeEye
+from models.vision.tier_models import EdgeModel
 from pipeline import clock
 from pipeline.errors import Stop
 from pipeline.settings.settings import Settings
@@ -22,26 +22,26 @@ def registry_of(settings: Settings) -> Registry:
     return Registry(settings.data_dir / MODELS)
 
 
-OpenEdgeEye = Callable[[HeadRelease | None], EdgeEye | OwnEye]
+OpenEdgeModel = Callable[[HeadRelease | None], EdgeModel | ImportedFamilyModel]
 """Opens the edge's eye with a release of the heads, or as it was shipped."""
 
 
-def edge_eyes(zoo: Zoo, settings: Settings, title: str = "") -> OpenEdgeEye:
+def edge_model_opener(zoo: Zoo, settings: Settings, title: str = "") -> OpenEdgeModel:
     """What opens the eye that answers at the edge: `title`'s, otherwise the settings', otherwise the released one.
 
     Raises `Stop`.
     """
     try:
-        return family_model.edge_eyes(zoo, registry_of(settings), title or settings.edge.model)
+        return family_model.edge_model_opener(zoo, registry_of(settings), title or settings.edge.model)
     except Stop as error:
         if title or not settings.edge.model:
             raise
         raise Stop(f"edge.model: {error}") from error
 
 
-def edge_eye(zoo: Zoo, settings: Settings, title: str = "") -> EdgeEye | OwnEye:
+def open_edge_model(zoo: Zoo, settings: Settings, title: str = "") -> EdgeModel | ImportedFamilyModel:
     """The same eye, as it was shipped. Raises `Stop`."""
-    return edge_eyes(zoo, settings, title)(None)
+    return edge_model_opener(zoo, settings, title)(None)
 
 
 def signature() -> dict[str, str]:

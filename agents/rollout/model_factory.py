@@ -2,7 +2,7 @@
 
 Example::
 
-    kit = kit_of(zoo.base(), zoo.cloud_eye)
+    kit = kit_of(zoo.base(), zoo.cloud_model)
     eye = kit.open(release)                 # Rejected where it does not fit
     kit.smoke(release, eye)                 # (): it answers its golden inputs as expected
 """
@@ -13,16 +13,16 @@ from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from models.answering.tier_eye import Eye
+from models.answering.model_source import TierModel
 from models.heads.base import HeadBase
 from models.heads.release import HeadRelease
 from models.labels.taxonomy import Taxonomy
 from pipeline.sums.sums import Sums
 
-E = TypeVar("E", bound=Eye)
+E = TypeVar("E", bound=TierModel)
 
 
-def golden(release: HeadRelease, eye: Eye) -> Sequence[str]:
+def golden(release: HeadRelease, eye: TierModel) -> Sequence[str]:
     """A complaint about each golden input of a release that an eye answers otherwise than expected."""
     return release.smoke.complaints(eye.head, eye.tree)
 
@@ -41,9 +41,9 @@ class Kit(Generic[E]):
     smoke: Callable[[HeadRelease, E], Sequence[str]] = golden
 
 
-def kit_of(base: HeadBase, open_eye: Callable[[HeadRelease | None], E]) -> Kit[E]:
+def kit_of(base: HeadBase, open_model: Callable[[HeadRelease | None], E]) -> Kit[E]:
     """The kit of eyes that are made of a shipped model and releases on top of it."""
-    return Kit(base.manifest.title, base.manifest.version, open_eye, learned(base.sums))
+    return Kit(base.manifest.title, base.manifest.version, open_model, learned(base.sums))
 
 
 def gained(old_tree: Taxonomy, old: Set[str], new_tree: Taxonomy, new: Set[str]) -> frozenset[str]:

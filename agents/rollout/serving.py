@@ -1,19 +1,19 @@
-"""The eyes that a tier answers with: swapped between two events, and asked so that no event waits for a swap.
+"""The models that a tier answers with: swapped between two events, so that no event waits for a swap.
 
 ::
 
-    event --look(source, ask)--> the eye that serves this stream --> answer
-                |                                                      |
-                +-- queue, never waited for --> the other eye ---------+--> Tally (off the hot path, on a thread of its own)
+    event --look(source, ask)--> the model that serves this stream --> answer
+                |                                                        |
+                +-- queue, never waited for --> the other model ---------+--> Tally (on a thread of its own)
 
-An event finishes on the eye that it began with. A candidate that fails is not the event's trouble: what serves answers it.
+An event finishes on the model that it began with. Where a candidate fails, the serving model answers the event.
 
-    serving = Serving(zoo.edge_eye(), glance=edge_glance)
-    eye, sight = serving.look("home/cam1/garden", lambda eye: eye.see(picture, box))
-    sight.model                             # names the eye that answered
+    serving = Serving(zoo.edge_model(), glance=edge_glance)
+    model, prediction = serving.look("home/cam1/garden", lambda model: model.predict(picture, box))
+    prediction.model                        # names the model that answered
 
-`Looker` is what the answering side asks. Whoever adds to the eyes (a site's own head, say) wraps the general eyes in a
-`Looker` of its own, and is told of a swap by `subscribe`.
+`Serving` is a `models.answering.model_source.ModelSource`. A wrapper that adds a site's own head learns of swaps by
+`subscribe`.
 """
 
 from __future__ import annotations
@@ -28,23 +28,22 @@ from typing import Any, Final, Generic
 import structlog
 
 from agents.rollout.shadow import Glance, Tally
-from models.answering.tier_eye import E, S
-from models.labels.taxonomy import Taxonomy
+from models.answering.model_source import E, S
 from pipeline.errors import Rejected
 
 log = structlog.get_logger(__name__)
 
 WAITING_MAX: Final = 16
-"""Events that wait for the other eye: a crop of a few MB each, at most. More are not compared."""
+"""Events that wait for the other model: a crop of a few MB each, at most. Further events are not compared."""
 
 END_WITHIN_S: Final = 0.3
 
 
 @dataclass(frozen=True, slots=True)
 class Trial(Generic[E]):
-    """A candidate beside what serves."""
+    """A candidate beside the serving model."""
 
-    eye: E
+    model: E
     takes: Callable[[str], bool]
     """Whether the candidate answers a stream."""
     tally: Tally
@@ -52,15 +51,15 @@ class Trial(Generic[E]):
 
 @dataclass(frozen=True, slots=True)
 class _Arrangement(Generic[E]):
-    """Which eyes there are. Replaced whole, by one assignment."""
+    """The models that exist now. Replaced whole, by one assignment."""
 
-    eye: E
+    model: E
     trial: Trial[E] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Waiting(Generic[E]):
-    """An event that one eye has answered, for the other."""
+    """An event that one model has answered, for the other."""
 
     ask: Callable[[E], Any]
     trial: Trial[E]
@@ -70,46 +69,47 @@ class _Waiting(Generic[E]):
 
 
 class Serving(Generic[E]):
-    """Holds the eye that serves, and during a trial the candidate beside it. Methods may be called from any thread."""
+    """Holds the serving model, and during a trial the candidate beside it. Methods may be called from any thread."""
 
-    def __init__(self, eye: E, glance: Callable[[Taxonomy, Any], Glance]) -> None:
-        """`glance` reads what an eye of this tier saw."""
-        self._now: _Arrangement[E] = _Arrangement(eye)
+    def __init__(self, model: E, glance: Callable[[Any], Glance]) -> None:
+        """`glance` summarises a prediction of this tier."""
+        self._now: _Arrangement[E] = _Arrangement(model)
         self._glance = glance
         self._waiting: queue.Queue[_Waiting[E] | None] = queue.Queue(WAITING_MAX)
         self._listeners: list[Callable[[E], object]] = []
         self._thread: threading.Thread | None = None
 
     @property
-    def eye(self) -> E:
-        """The one that serves."""
-        return self._now.eye
+    def model(self) -> E:
+        """The serving model."""
+        return self._now.model
 
     @property
     def trial(self) -> Trial[E] | None:
+        """The running trial."""
         return self._now.trial
 
     # --- the hot path ------------------------------------------------------------------------------------------
 
     def look(self, source: str, ask: Callable[[E], S]) -> tuple[E, S]:
-        """See `Looker.look`."""
+        """See `ModelSource.look`."""
         now = self._now
         trial = now.trial
         if trial is None:
-            return now.eye, ask(now.eye)
+            return now.model, ask(now.model)
         if not trial.takes(source):
-            sight = ask(now.eye)
-            self._offer(_Waiting(ask, trial, trial.eye, self._glance(now.eye.tree, sight), False))
-            return now.eye, sight
+            prediction = ask(now.model)
+            self._offer(_Waiting(ask, trial, trial.model, self._glance(prediction), False))
+            return now.model, prediction
         try:
-            sight = ask(trial.eye)
-            glance = self._glance(trial.eye.tree, sight)
-        except Exception as error:  # whatever a new eye's bug is: the event is answered by what serves
-            sight = ask(now.eye)
+            prediction = ask(trial.model)
+            glance = self._glance(prediction)
+        except Exception as error:  # any bug of a new model: the serving model answers the event
+            prediction = ask(now.model)
             self._failed(trial, error)
-            return now.eye, sight
-        self._offer(_Waiting(ask, trial, now.eye, glance, True))
-        return trial.eye, sight
+            return now.model, prediction
+        self._offer(_Waiting(ask, trial, now.model, glance, True))
+        return trial.model, prediction
 
     def _offer(self, waiting: _Waiting[E]) -> None:
         try:
@@ -125,15 +125,16 @@ class Serving(Generic[E]):
         self._thread.start()
 
     def stop(self) -> None:
+        """Forget the events that wait, and end the thread."""
         if self._thread is None:
             return
         self.compare_waiting(keep=False)
-        with contextlib.suppress(queue.Full):  # it hangs in an eye; a daemon's thread ends with the process
+        with contextlib.suppress(queue.Full):  # a model hangs; a daemon thread ends with the process
             self._waiting.put(None, timeout=END_WITHIN_S)
         self._thread.join(END_WITHIN_S)
 
     def compare_waiting(self, *, keep: bool = True) -> None:
-        """Compare what waits now; without `keep`, forget it."""
+        """Compare the events that wait now; without `keep`, forget them."""
         while True:
             try:
                 waiting = self._waiting.get_nowait()
@@ -150,12 +151,10 @@ class Serving(Generic[E]):
         trial = waiting.trial
         current = self._now.trial
         if current is None or trial.tally is not current.tally:
-            return  # of a trial that is over
+            return  # the trial of this event has ended
         try:
-            other = self._glance(waiting.other.tree, waiting.ask(waiting.other))
-        except (
-            Exception
-        ) as error:  # the candidate's bug is counted; that of what serves is the hot path's to tell
+            other = self._glance(waiting.ask(waiting.other))
+        except Exception as error:  # a candidate's bug is counted; the hot path reports the serving model's
             if not waiting.by_candidate:
                 self._failed(trial, error)
             return
@@ -164,24 +163,28 @@ class Serving(Generic[E]):
 
     def _failed(self, trial: Trial[E], error: Exception) -> None:
         trial.tally.fail()
-        told = error if isinstance(error, Rejected) else repr(error)
-        log.warning("the candidate fails where what serves does not", model=trial.eye.name, error=str(told))
+        text = error if isinstance(error, Rejected) else repr(error)
+        log.warning(
+            "the candidate failed on an event that the serving model answers",
+            model=trial.model.name,
+            error=str(text),
+        )
 
     # --- swaps -------------------------------------------------------------------------------------------------
 
     def try_out(self, trial: Trial[E] | None) -> None:
-        """Begin a trial, or its next stage, or end it."""
-        self._now = _Arrangement(self._now.eye, trial)
+        """Begin a trial or its next stage, or end it with None."""
+        self._now = _Arrangement(self._now.model, trial)
 
-    def swap(self, eye: E) -> None:
-        """From the next event on this eye serves; a trial is over. Listeners are told afterwards."""
-        self._now = _Arrangement(eye)
+    def swap(self, model: E) -> None:
+        """Serve this model from the next event on, end any trial, then call the listeners."""
+        self._now = _Arrangement(model)
         for listener in self._listeners:
             try:
-                listener(eye)
+                listener(model)
             except Exception:  # a listener's bug is no reason to go back
-                log.exception("a listener to a swap failed", model=eye.name)
+                log.exception("a listener to a swap failed", model=model.name)
 
     def subscribe(self, listener: Callable[[E], object]) -> None:
-        """Have it called with each eye that comes to serve, on the updater's thread."""
+        """Call the listener with each model that begins to serve, on the updater's thread."""
         self._listeners.append(listener)

@@ -22,10 +22,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from agents.rollout.rules import Figures
-from models.labels.calibration import answer
-from models.labels.scores import Scores
-from models.labels.taxonomy import RANKS, Taxonomy
-from models.vision.tier_models import CloudSight, EdgeSight
+from models.labels.taxonomy import RANKS
+from models.vision.tier_models import CloudPrediction, EdgePrediction, deepest
 
 TIMES_KEPT: Final = 1000
 """The median is over the newest so many events."""
@@ -41,20 +39,14 @@ class Glance:
     person: bool = False
 
 
-def edge_glance(tree: Taxonomy, sight: EdgeSight) -> Glance:
+def edge_glance(sight: EdgePrediction) -> Glance:
     """What an edge's eye answers of a crop or a vector."""
-    path = _path(tree, (sight.family, sight.kingdom), sight)
-    return Glance(path, sight.family.best[1], sight.ms, sight.person_raised)
+    return Glance(deepest(sight).path, sight.family.best[1], sight.ms, sight.person_raised)
 
 
-def cloud_glance(tree: Taxonomy, sight: CloudSight) -> Glance:
+def cloud_glance(sight: CloudPrediction) -> Glance:
     """What a cloud's eye answers of a vector."""
-    path = _path(tree, (sight.species, sight.family, sight.kingdom), sight)
-    return Glance(path, sight.species.best[1], sight.ms)
-
-
-def _path(tree: Taxonomy, scores: tuple[Scores, ...], sight: EdgeSight | CloudSight) -> tuple[str, ...]:
-    return answer(tree, scores, sight.thresholds).path
+    return Glance(deepest(sight).path, sight.species.best[1], sight.ms)
 
 
 class Tally:

@@ -1,7 +1,7 @@
-"""The cascade: may this answer stand, or does the next tier see the event too? And which rule said so.
+"""The cascade decides whether an answer stands or the next tier sees the event too, and names the rule that decided.
 
-The decision is one pure function over a table. The first rule that applies wins; its name travels in the result, so
-that a person can look up why a frame went on, or why it stayed::
+The decision is one pure function over a table. The first rule that applies wins. The rule's name travels in the
+result, so that a person can look up why a frame was sent on or stayed::
 
     >>> cat = Situation(tier=Tier.EDGE, wants=Rank.SPECIES, path=("animal", "Felidae"), probability=0.93, margin=0.88)
     >>> decide(cat)
@@ -24,8 +24,8 @@ from pipeline.messages import UNKNOWN, Rank, Tier
 RISK_MARGIN = 0.65
 """Where the stream wants a family, an answer whose best label leads the second by less asks the cloud.
 
-The widest, in steps of 0.05, that sends on less than a quarter of the validation pictures of both packs: 6% of the
-photos, 24% of those of 64x64 pixels. docs/models.md tells what it buys.
+The widest margin, in steps of 0.05, that sends on less than a quarter of the validation pictures of both packs: 6% of
+the photos, 24% of those of 64x64 pixels. docs/models.md shows the gain.
 """
 
 LEAVES = (("person",), ("other",))
@@ -37,40 +37,40 @@ NOTHING_LIVING = 0.85
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """Everything that the decision depends on."""
+    """The input of a decision."""
 
     tier: Tier
     wants: Rank
     path: tuple[str, ...]
-    """The answer so far; empty: unknown."""
+    """The answer so far; empty where it is unknown."""
     probability: float
     margin: float
-    """By how much the best label leads the second, at this tier's own rank."""
+    """The lead of the best label over the second, at this tier's own rank."""
     person: float = 0.0
     """Probability that a person is in the frame."""
     person_raised: bool = False
-    """Whether that is above the level-raising threshold, which is far below the one for answering `person`."""
+    """Whether `person` reaches the threshold that raises privacy levels, far below the one for answering `person`."""
     person_ago_s: float | None = None
-    """Since a person was last seen by this stream, while that still counts: who turns away has not left."""
+    """Seconds since this stream last showed a person, while that still counts: a person who turns away is still there."""
     may_leave: bool = True
     """Whether policy lets pixels (from the device) or the feature (from the edge) go to the next tier."""
     advice: str = ""
-    """What the owner would have to change so that it may."""
+    """The setting that the owner would have to change so that it may."""
     person_miss_rate: float = 0.0
-    """The share of persons that the device's eye is known to miss; 0: pixels may leave by its word."""
+    """The share of persons that the device's model is known to miss; 0 for a model whose check pixels may leave by."""
     person_miss_rate_accepted: float = 0.0
-    """What the settings accept of that."""
+    """The highest such share that the settings accept."""
     known_here: tuple[str, ...] = ()
-    """As far as the site's own labels make it sure, from the kingdom down."""
+    """The path that the site's own labels make sure, from the kingdom down."""
     asked: str | None = None
-    """The event of this sighting about which the next tier was asked already."""
+    """The event of this sighting about which the next tier was asked before."""
     stands: str | None = None
-    """The event whose answer stands while nothing moves."""
+    """The earlier event whose answer stands while nothing moves."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`forward`: the next tier may still refine the answer."""
+    """The outcome of a rule. With `forward` the next tier may still refine the answer."""
 
     forward: bool
     rule: str
@@ -78,7 +78,7 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class CascadeRule:
     """One row of the table."""
 
     name: str
@@ -100,16 +100,16 @@ def _label(situation: Situation) -> str:
 _NEAR = (Tier.DEVICE, Tier.EDGE)
 _DEPTHS = {Rank.KINGDOM: 1, Rank.FAMILY: 2, Rank.SPECIES: 3}
 
-RULES: tuple[Rule, ...] = (
-    Rule(
+RULES: tuple[CascadeRule, ...] = (
+    CascadeRule(
         "nothing-moved",
         (Tier.DEVICE,),
         False,
-        "the picture is the one before",
+        "nothing moved since the picture before",
         lambda s: s.stands is not None,
         lambda s: f"nothing moved: the answer of event {s.stands} stands",
     ),
-    Rule(
+    CascadeRule(
         "person-in-frame",
         _NEAR,
         False,
@@ -117,7 +117,7 @@ RULES: tuple[Rule, ...] = (
         lambda s: s.person_raised,
         lambda s: f"a person may be in the frame ({s.person:.2f}): pixels and feature stay on the device",
     ),
-    Rule(
+    CascadeRule(
         "person-a-moment-ago",
         (Tier.DEVICE,),
         False,
@@ -127,7 +127,7 @@ RULES: tuple[Rule, ...] = (
             f"a person was in the frame {s.person_ago_s:.1f} s ago: pixels and feature stay on the device"
         ),
     ),
-    Rule(
+    CascadeRule(
         "wants-no-deeper",
         _NEAR,
         False,
@@ -135,7 +135,7 @@ RULES: tuple[Rule, ...] = (
         lambda s: s.wants is Rank.KINGDOM,
         lambda s: f"the stream wants {s.wants}: no need to ask further",
     ),
-    Rule(
+    CascadeRule(
         "nothing-living",
         _NEAR,
         False,
@@ -143,15 +143,15 @@ RULES: tuple[Rule, ...] = (
         lambda s: _label(s) == "other" and s.probability >= NOTHING_LIVING,
         lambda s: f"nothing living to name ({s.probability:.2f} other)",
     ),
-    Rule(
+    CascadeRule(
         "site-knows",
         (Tier.EDGE,),
         False,
-        "what the site's own labels make it sure of is as deep as what is wanted",
+        "the site's own labels make an answer sure that is as deep as the stream wants",
         lambda s: bool(s.known_here) and (s.known_here in LEAVES or len(s.known_here) >= _DEPTHS[s.wants]),
         lambda s: f"labels of this site name {s.known_here[-1]} ({s.probability:.2f}): no need to ask",
     ),
-    Rule(
+    CascadeRule(
         "sure-of-family",
         (Tier.EDGE,),
         False,
@@ -161,7 +161,7 @@ RULES: tuple[Rule, ...] = (
         ),
         lambda s: f"margin {s.margin:.2f} >= {RISK_MARGIN}: {_label(s)} stands",
     ),
-    Rule(
+    CascadeRule(
         "already-asked",
         (Tier.EDGE,),
         False,
@@ -169,7 +169,7 @@ RULES: tuple[Rule, ...] = (
         lambda s: s.asked is not None,
         lambda s: f"the cloud was asked about this sighting with event {s.asked}",
     ),
-    Rule(
+    CascadeRule(
         "policy-keeps-pixels",
         (Tier.DEVICE,),
         False,
@@ -177,7 +177,7 @@ RULES: tuple[Rule, ...] = (
         lambda s: not s.may_leave,
         lambda s: f"policy keeps these pixels on the device{'; ' + s.advice if s.advice else ''}",
     ),
-    Rule(
+    CascadeRule(
         "policy-keeps-feature",
         (Tier.EDGE,),
         False,
@@ -185,7 +185,7 @@ RULES: tuple[Rule, ...] = (
         lambda s: not s.may_leave,
         lambda s: f"policy keeps this feature at the site{'; ' + s.advice if s.advice else ''}",
     ),
-    Rule(
+    CascadeRule(
         "person-check-too-weak",
         (Tier.DEVICE,),
         False,
@@ -197,7 +197,7 @@ RULES: tuple[Rule, ...] = (
             f"person_miss_rate = {math.ceil(s.person_miss_rate * 100) / 100:g}"
         ),
     ),
-    Rule(
+    CascadeRule(
         "ask-the-edge",
         (Tier.DEVICE,),
         True,
@@ -205,7 +205,7 @@ RULES: tuple[Rule, ...] = (
         lambda _: True,
         lambda s: f"the stream wants {s.wants}: ask {_next(s.tier)}",
     ),
-    Rule(
+    CascadeRule(
         "wants-species",
         (Tier.EDGE,),
         True,
@@ -213,7 +213,7 @@ RULES: tuple[Rule, ...] = (
         lambda s: s.wants is Rank.SPECIES,
         lambda s: f"the stream wants {s.wants}: ask {_next(s.tier)}",
     ),
-    Rule(
+    CascadeRule(
         "margin-below-risk",
         (Tier.EDGE,),
         True,
@@ -221,7 +221,7 @@ RULES: tuple[Rule, ...] = (
         lambda _: True,
         lambda s: f"margin {s.margin:.2f} < {RISK_MARGIN}: ask {_next(s.tier)}",
     ),
-    Rule(
+    CascadeRule(
         "species-named",
         (Tier.CLOUD,),
         False,
@@ -229,25 +229,25 @@ RULES: tuple[Rule, ...] = (
         lambda s: len(s.path) > 2,
         lambda s: f"{_label(s)} at {s.probability:.2f}",
     ),
-    Rule(
+    CascadeRule(
         "rolled-up",
         (Tier.CLOUD,),
         False,
-        "no species does: the deepest rank that reaches its own is told, never a guess",
+        "no species does: the answer is the deepest rank that reaches its own threshold, never a guess",
         lambda _: True,
-        lambda s: f"no species is sure enough: told as {_label(s)} ({s.probability:.2f})",
+        lambda s: f"no species is sure enough: answered as {_label(s)} ({s.probability:.2f})",
     ),
 )
 
 
 def decide(situation: Situation) -> Decision:
-    """The first rule of the table that applies at this tier."""
+    """Return the decision of the first rule that applies at this tier."""
     rule = next(r for r in RULES if situation.tier in r.tiers and r.applies(situation))
     return Decision(rule.forward, rule.name, rule.reason(situation))
 
 
 def deeper(before: Sequence[str], now: Sequence[str]) -> tuple[str, ...]:
-    """Refine an answer in place: a tier that will not guess leaves what was known before.
+    """Return the answer after a later tier's: a tier that is not sure leaves the earlier answer as it was.
 
     >>> deeper(("animal",), ())
     ('animal',)
@@ -262,7 +262,7 @@ def deeper(before: Sequence[str], now: Sequence[str]) -> tuple[str, ...]:
 
 
 def contradicts(known_here: Sequence[str], now: Sequence[str]) -> bool:
-    """Whether a later tier's answer leaves the path that a site is sure of: then the site's word stands.
+    """Return whether a later tier's answer leaves the path that a site is sure of, so that the site's answer stands.
 
     >>> contradicts(("animal", "Felidae"), ("animal", "Felidae", "Felis catus")), contradicts(("animal", "Felidae"), ("animal",))
     (False, False)
@@ -273,12 +273,12 @@ def contradicts(known_here: Sequence[str], now: Sequence[str]) -> bool:
 
 
 def rank_of(path: Sequence[str]) -> Rank:
-    """The rank that a wildlife path reaches; leaves such as `person` answer at the kingdom."""
+    """Return the rank that a wildlife path reaches; leaves such as `person` answer at the kingdom."""
     return (Rank.KINGDOM, Rank.KINGDOM, Rank.FAMILY, Rank.SPECIES)[min(len(path), 3)]
 
 
 def table() -> str:
-    """The rules as a Markdown table, in the order in which they are tried."""
+    """Return the rules as a Markdown table, in the order in which they are tried."""
     rows = ["| rule | tier | goes on | when |", "| --- | --- | --- | --- |"]
     rows += [
         f"| `{r.name}` | {', '.join(r.tiers)} | {'yes' if r.forward else 'no'} | {r.when} |" for r in RULES

@@ -1,55 +1,66 @@
-"""How the cloud answers: the species of a public feature. Pure."""
+"""How the cloud answers: it names the species of a public feature. Pure but for the model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from models.answering import cascade
-from models.answering.tier_eye import Looker
-from models.labels.calibration import answer
-from models.vision.tier_models import CloudEye, CloudSight
+from models.answering.model_source import ModelSource
+from models.vision.tier_models import CloudModel, CloudPrediction, deepest
 from pipeline import messages
 from pipeline.errors import Rejected
 from pipeline.messages import UNKNOWN, Envelope, Feature, Result, Task, Tier
 
 
+@dataclass(frozen=True, slots=True)
+class SpeciesAnswer:
+    """The cloud's result about one feature, and the prediction that it rests on."""
+
+    result: Result
+    prediction: CloudPrediction
+
+
 def species_answer(
-    eyes: Looker[CloudEye], envelope: Envelope, started_s: float, now: Callable[[], float]
-) -> Result:
-    """Name the species of one public feature. `eyes` says which one answers a stream.
+    models: ModelSource[CloudModel, CloudPrediction],
+    envelope: Envelope,
+    started_s: float,
+    now: Callable[[], float],
+) -> SpeciesAnswer:
+    """Name the species of one public feature by the model that serves its stream.
 
     Raises
     ------
     Rejected
         The envelope holds no feature, or one of a space that this release's head was not made for.
     """
+    feature = messages.decode(Feature, envelope.payload)
 
-    def see(eye: CloudEye) -> CloudSight:
-        if envelope.space != eye.space:
+    def predict(model: CloudModel) -> CloudPrediction:
+        if envelope.space != model.space:
             raise Rejected(
                 "other-space",
-                f"{envelope.id}: a feature of space {envelope.space}; this cloud answers {eye.space}",
+                f"{envelope.id}: a feature of space {envelope.space}; this cloud answers {model.space}",
             )
-        return eye.see(np.frombuffer(messages.decode(Feature, envelope.payload).data, np.uint8))
+        return model.predict(np.frombuffer(feature.data, np.uint8))
 
-    eye, seen = eyes.look(envelope.source, see)
-    feature = messages.decode(Feature, envelope.payload)
-    found = answer(eye.tree, (seen.species, seen.family, seen.kingdom), seen.thresholds)
-    path = cascade.deeper(feature.path, tuple(found.path))
-    probability = found.probability if path == tuple(found.path) else feature.probability
+    model, prediction = models.look(envelope.source, predict)
+    found = deepest(prediction)
+    path = cascade.deeper(feature.path, found.path)
+    probability = found.probability if path == found.path else feature.probability
     decision = cascade.decide(
         cascade.Situation(
             tier=Tier.CLOUD,
             wants=feature.wants,
             path=path,
             probability=probability,
-            margin=seen.species.margin,
+            margin=prediction.species.margin,
         )
     )
     site, device, stream = envelope.source.split("/")
-    return Result(
+    result = Result(
         event=envelope.event,
         time=envelope.time,
         site=site,
@@ -67,6 +78,7 @@ def species_answer(
         privacy=envelope.privacy,
         rule=decision.rule,
         reason=decision.reason,
-        model=eye.name,
+        model=model.name,
         latency_ms=round(feature.latency_ms + (now() - started_s) * 1000, 1),
     )
+    return SpeciesAnswer(result, prediction)

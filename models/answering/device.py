@@ -2,13 +2,13 @@
 
 ::
 
-    bytes -> decode (reduced) -> moved? -> eye (kingdom, person) -> policy (levels) -> cascade (rule)
-                                                                       |                   |
-                                                              Result (revision 1)    Event for the edge,
-                                                                                     with a crop if it goes on
+    bytes -> decode (reduced) -> moved? -> model (kingdom, person) -> policy (levels) -> cascade (rule)
+                                                                         |                   |
+                                                                Result (revision 1)    Event for the edge,
+                                                                                       with a crop if it asks
 
-Nothing here touches a broker or a database: `Frames.answer` takes what the device remembers of the stream and returns
-what to publish and what to remember.
+Nothing here touches a broker or a database: `Frames.answer` takes the device's memory of the stream and returns the
+messages to publish and the memory to keep.
 """
 
 from __future__ import annotations
@@ -19,37 +19,43 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from models.answering import cascade
-from models.answering.frame_gate import EYE_PX, Scene, Seen, look, part_to_send, with_person
+from models.answering import cascade, frame_gate
+from models.answering.frame_gate import DECODE_PX, FramePrediction, StreamMemory, part_to_send, with_person
+from models.answering.kept_feature import encode_feature
 from models.answering.sightings import Visit, join
 from models.labels.taxonomy import Taxonomy
 from models.vision import images
 from models.vision.boxes import Box
 from models.vision.camera_health import Glance, glance
-from models.vision.tier_models import DeviceEye, EdgeEye, EdgeSight
+from models.vision.tier_models import DeviceModel, EdgeModel, EdgePrediction
 from pipeline import clock, ids, messages, readings
-from pipeline.messages import Crop, Event, Feature, Kind, Levels, Privacy, Rank, Result, Task, Tier, Vector
+from pipeline.messages import Crop, Event, Kind, Levels, Privacy, Rank, Result, Task, Tier, Vector
 from pipeline.privacy.policy import NAMED, UNNAMED, Policy, Verdict
 from pipeline.privacy.seal import Keyring, build_private
 from pipeline.settings.settings import Settings
 from pipeline.topics import Parsed
 
 PERSON_RULE = "person-in-frame"
-"""Of the policy; the cascade's reason says it already."""
+"""A rule of the policy that the cascade's reason names already."""
 
 
 @dataclass(frozen=True, slots=True)
 class FrameAnswer:
-    """What one frame leads to."""
+    """The device's answer about one frame, and everything that follows from it."""
 
     result: Result
     event: Event
+    situation: cascade.Situation
+    """The cascade decided by this."""
+    prediction: FramePrediction = field(compare=False)
     visit: Visit
-    scene: Scene
-    glance: Glance = field(compare=False)  # pixels have no one truth value, and `scene` has them already
+    memory: StreamMemory
+    glance: Glance = field(
+        compare=False
+    )  # arrays have no single truth value, and `memory` holds them already
 
     def flagged(self, flags: tuple[str, ...]) -> FrameAnswer:
-        """With what was odd about the camera."""
+        """Return the answer with the flags of the camera's faults."""
         if not flags:
             return self
         result = msgspec.structs.replace(self.result, flags=(*self.result.flags, *flags))
@@ -57,26 +63,26 @@ class FrameAnswer:
 
 
 class Frames:
-    """Answers frames of all streams; the eye is shared by the device's workers."""
+    """Answers frames of all streams; the device's workers share the model."""
 
     def __init__(
         self,
         settings: Settings,
         policy: Policy,
         taxonomy: Taxonomy,
-        eye: DeviceEye,
+        model: DeviceModel,
         keyring: Keyring,
-        edge_eye: Callable[[], EdgeEye],
+        edge_model: Callable[[], EdgeModel],
     ) -> None:
-        """`edge_eye` is asked for only where a vector is made on the device: ``send = "vector"``, or a sealed copy."""
+        """`edge_model` is called only where the device makes a vector: with ``send = "vector"``, or for a sealed copy."""
         self._settings = settings
         self._policy = policy
         self._taxonomy = taxonomy
-        self._eye = eye
+        self._model = model
         self._keyring = keyring
-        self._make_edge_eye = edge_eye
-        self._edge_eye: EdgeEye | None = None
-        self._edge_eye_lock = threading.Lock()
+        self._make_edge_model = edge_model
+        self._edge_model: EdgeModel | None = None
+        self._edge_model_lock = threading.Lock()
 
     def answer(
         self,
@@ -88,45 +94,47 @@ class Frames:
         now: Callable[[], float],
         order: tuple[int, int],
         visit: Visit | None,
-        scene: Scene,
+        memory: StreamMemory,
     ) -> FrameAnswer:
         """Answer one frame.
 
         Parameters
         ----------
         event
-            Its id; the time in it is when the frame was captured.
+            The frame's id, which holds the time of capture.
         data
             JPEG or PNG.
         received_s, now
-            When the device agent received it, and the clock for the latency (UTC seconds).
+            The time when the device agent received it, and the clock for the latency (UTC seconds).
         order
             The device's (boot, sequence).
 
         Raises
         ------
         Rejected
-            The bytes are no picture after all (see `models.vision.images`).
+            The bytes are no picture (see `models.vision.images`).
         """
         time_s, flags = capture_time(event, received_s)
         source = f"{origin.site}/{origin.device}/{origin.name}"
-        frame = images.decode(data, at_least_px=EYE_PX)
+        frame = images.decode(data, at_least_px=DECODE_PX)
         device = self._settings.device
-        scene, seen = look(
-            scene, frame, self._eye, self._taxonomy, event=event, at_s=received_s, still_s=device.still_s
+        memory, prediction = frame_gate.predict(
+            memory, frame, self._model, self._taxonomy, event=event, at_s=received_s, still_s=device.still_s
         )
-        sight = self._vector(frame, data, seen)
-        if sight is not None and sight.person_raised:
-            scene, seen = with_person(scene, seen, sight.person, event=event, at_s=received_s)
-        person_ago_s = scene.person_ago_s(received_s, device.person_hold_s)
-        verdict = self._policy.levels(source, time_s, path=seen.path, person=person_ago_s is not None)
-        situation = replace(self._situation(source, seen, verdict.levels), person_ago_s=person_ago_s)
+        edge_prediction = self._vector(frame, data, prediction)
+        if edge_prediction is not None and edge_prediction.person_raised:
+            memory, prediction = with_person(
+                memory, prediction, edge_prediction.person, event=event, at_s=received_s
+            )
+        person_ago_s = memory.person_ago_s(received_s, device.person_hold_s)
+        verdict = self._policy.levels(source, time_s, path=prediction.path, person=person_ago_s is not None)
+        situation = replace(self._situation(source, prediction, verdict.levels), person_ago_s=person_ago_s)
         decision = cascade.decide(situation)
         visit = join(
             visit,
             event=event,
             time_s=time_s,
-            label=seen.path[0] if seen.path else messages.UNKNOWN,
+            label=prediction.path[0] if prediction.path else messages.UNKNOWN,
             gap_s=device.sighting_gap_s,
         )
         result = Result(
@@ -140,14 +148,14 @@ class Frames:
             tier=Tier.DEVICE,
             revision=1,
             pending=Tier.EDGE if decision.forward else None,
-            rank=cascade.rank_of(seen.path),
-            label=seen.path[-1] if seen.path else messages.UNKNOWN,
-            path=seen.path,
-            probability=round(seen.probability, 4),
+            rank=cascade.rank_of(prediction.path),
+            label=prediction.path[-1] if prediction.path else messages.UNKNOWN,
+            path=prediction.path,
+            probability=round(prediction.probability, 4),
             privacy=verdict.levels.result,
             rule=decision.rule,
             reason=_explained(decision.reason, verdict),
-            model=self._eye.name,
+            model=self._model.name,
             latency_ms=round((now() - received_s) * 1000, 1),
             flags=flags,
         )
@@ -158,63 +166,62 @@ class Frames:
             received_s=received_s,
             wants=situation.wants,
             levels=verdict.levels,
-            person=round(seen.person, 4),
-            body=self._body(frame, data, seen.box, sight) if decision.forward else None,
+            person=round(prediction.person, 4),
+            body=self._body(frame, data, prediction.box, edge_prediction) if decision.forward else None,
             sealed=self._sealed(result, frame, verdict.levels, situation.wants)
-            if seen.stands is None
+            if prediction.stands is None
             else (),
         )
-        return FrameAnswer(result, onward, visit, scene, glance(frame))
+        return FrameAnswer(result, onward, situation, prediction, visit, memory, glance(frame))
 
-    def _situation(self, source: str, seen: Seen, levels: Levels) -> cascade.Situation:
+    def _situation(self, source: str, prediction: FramePrediction, levels: Levels) -> cascade.Situation:
         stream = self._settings.stream(source)
         sends = levels.feature if self._settings.device.send == "vector" else levels.pixels
         return cascade.Situation(
             tier=Tier.DEVICE,
             wants=stream.wants if stream else Rank.SPECIES,
-            path=seen.path,
-            probability=seen.probability,
-            margin=seen.margin,
-            person=seen.person,
-            person_raised=seen.person_raised,
-            stands=seen.stands,
+            path=prediction.path,
+            probability=prediction.probability,
+            margin=prediction.margin,
+            person=prediction.person,
+            person_raised=prediction.person_raised,
+            stands=prediction.stands,
             may_leave=min(sends.reach.depth, levels.result.reach.depth) >= Tier.EDGE.depth,
             advice="" if stream else self._policy.advice(source),
-            person_miss_rate=self._eye.person_miss_rate or 0.0,
+            person_miss_rate=self._model.person_miss_rate or 0.0,
             person_miss_rate_accepted=self._settings.device.person_miss_rate,
         )
 
-    def _vector(self, frame: images.Picture, data: bytes, seen: Seen) -> EdgeSight | None:
-        """The edge's own look, where it gets a vector and no pixels to look at: what would be withdrawn there stays here."""
-        if self._settings.device.send != "vector" or seen.person_raised or seen.stands is not None:
+    def _vector(
+        self, frame: images.Picture, data: bytes, prediction: FramePrediction
+    ) -> EdgePrediction | None:
+        """Return the edge model's prediction where the edge gets a vector and no pixels, so that it could not find a person."""
+        if (
+            self._settings.device.send != "vector"
+            or prediction.person_raised
+            or prediction.stands is not None
+        ):
             return None
-        return self._vector_eye().see(part_to_send(frame, data, seen.box), seen.box)
+        return self._vector_model().predict(part_to_send(frame, data, prediction.box), prediction.box)
 
-    def _body(self, frame: images.Picture, data: bytes, box: Box, sight: EdgeSight | None) -> Crop | Vector:
-        """What goes on: pixels around what moved, or their vector where none may leave."""
-        if sight is not None:
-            return Vector(space=self._vector_eye().space, data=sight.vector.tobytes())
-        return Crop(jpeg=images.encode_jpeg(part_to_send(frame, data, box)), box=box.as_tuple())
+    def _body(
+        self, frame: images.Picture, data: bytes, box: Box, edge_prediction: EdgePrediction | None
+    ) -> Crop | Vector:
+        """Return the pixels around the part that moved, or their vector where no pixels may leave."""
+        if edge_prediction is not None:
+            return Vector(space=self._vector_model().space, data=edge_prediction.vector.tobytes())
+        return crop_to_send(frame, data, box)
 
     def _sealed(
         self, result: Result, frame: images.Picture, levels: Levels, wants: Rank
     ) -> tuple[messages.Envelope, ...]:
-        """The user's own copy of a user-private feature, where the settings ask for it."""
+        """Return the user's own copy of a user-private feature, where the settings ask for it."""
         private = levels.feature is Privacy.USER_PRIVATE
         asked = private and Privacy.USER_PRIVATE in self._settings.uplink.sealed
         if not asked or self._keyring.user is None or self._settings.stream(result.source) is None:
             return ()
-        eye = self._vector_eye()
-        vector = eye.see(frame).vector
-        feature = Feature(
-            data=vector.tobytes(),
-            sighting="" if result.sighting in (None, result.event) else str(result.sighting),
-            wants=wants,
-            revision=result.revision,
-            path=result.path,
-            probability=result.probability,
-            latency_ms=result.latency_ms,
-        )
+        model = self._vector_model()
+        payload = encode_feature(result, model.predict(frame).vector, wants)
         return (
             build_private(
                 self._keyring.user,
@@ -222,21 +229,27 @@ class Frames:
                 kind=Kind.FEATURE,
                 source=result.source,
                 time=result.time,
-                space=eye.space,
-                payload=messages.encode(feature),
+                space=model.space,
+                payload=payload,
             ),
         )
 
-    def _vector_eye(self) -> EdgeEye:
-        with self._edge_eye_lock:
-            if self._edge_eye is None:
-                self._edge_eye = self._make_edge_eye()
-            return self._edge_eye
+    def _vector_model(self) -> EdgeModel:
+        with self._edge_model_lock:
+            if self._edge_model is None:
+                self._edge_model = self._make_edge_model()
+            return self._edge_model
+
+
+def crop_to_send(frame: images.Picture, data: bytes, box: Box) -> Crop:
+    """Return the part of a frame that the edge gets. `data` are the bytes that `frame` was decoded from."""
+    return Crop(jpeg=images.encode_jpeg(part_to_send(frame, data, box)), box=box.as_tuple())
 
 
 def capture_time(event: str, received_s: float) -> tuple[float, tuple[str, ...]]:
-    """When a frame was captured (UTC seconds: the time in its id), and what is odd about that. A time that is yet to
-    come keeps the event, takes the receipt time, and is flagged; old photos are as good as new ones.
+    """Return when a frame was captured (UTC seconds, from its id), and a flag where that is implausible.
+
+    A time in the future is replaced by the time of receipt and flagged; old photos are as good as new ones.
     """
     time_s = ids.time_s(event)
     if time_s is None:
@@ -247,6 +260,6 @@ def capture_time(event: str, received_s: float) -> tuple[float, tuple[str, ...]]
 
 
 def _explained(reason: str, verdict: Verdict) -> str:
-    """The cascade's reason, with the rules of the settings where some raised a level."""
+    """Return the cascade's reason, with the rules of the settings that raised a level."""
     raising = [rule for rule in verdict.rules if rule not in (NAMED, UNNAMED, PERSON_RULE)]
     return f"{reason} (raised by: {', '.join(raising)})" if raising else reason

@@ -1,18 +1,18 @@
-"""How the edge answers a frame: feature and family of the crop, a second look for persons, then the cascade.
+"""How the edge answers a frame: feature and family of the crop, a second check for persons, then the cascade.
 
 ::
 
-    Event (crop or vector) -> eye (feature, family, person) -> person? withdraw : cascade (rule)
+    Event (crop or vector) -> model (feature, family, person) -> person? withdraw : cascade (rule)
                                        |                                            |
                                  Result (revision 2)                 Envelope with the feature, for the cloud
 
-Pure but for the eye: nothing here touches a broker or a database.
+Pure but for the model: nothing here touches a broker or a database.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
@@ -21,58 +21,94 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.answering import cascade
-from models.answering.kept_feature import KeptFeature
-from models.heads.pooled import Witnesses
-from models.labels.calibration import answer
+from models.answering.kept_feature import KeptFeature, encode_feature
+from models.answering.model_source import ModelSource
+from models.heads.pooled import PooledHeads
 from models.labels.taxonomy import Taxonomy
-from models.site_learning.site_answers import GeneralEyes
 from models.vision import images
 from models.vision.boxes import Box
-from models.vision.tier_models import EdgeSight, SiteWord
+from models.vision.tier_models import EdgePrediction, SitePrediction, deepest
 from pipeline import clock, messages
 from pipeline.errors import Rejected
-from pipeline.messages import Crop, Envelope, Event, Feature, Kind, Levels, Privacy, Result, Tier, Vector
+from pipeline.messages import (
+    Crop,
+    Envelope,
+    Event,
+    Kind,
+    Levels,
+    Privacy,
+    Rank,
+    Result,
+    Tier,
+    Vector,
+)
 from pipeline.privacy.gate import may_see
 from pipeline.privacy.policy import Policy
 from pipeline.privacy.seal import Keyring, seal
 
 WITHDRAWN = "withdrawn"
-"""Rule of an answer whose event was found to show a person after all: its crop and feature are gone."""
+"""Rule of an answer whose event shows a person after all: its crop and feature are deleted."""
 
 
-class FamilyEye(Protocol):
-    """What names families: the released eye, or one with a model of the site's own. A sight names the model it is by."""
+class FamilyModel(Protocol):
+    """Names families: the released model, or one that the user imported. A prediction names the model that made it."""
 
     name: str
     space: str
     tree: Taxonomy
-    head: Witnesses
+    head: PooledHeads
 
-    def see(self, picture: images.Picture, box: Box = Box.WHOLE) -> EdgeSight:
-        """BGR uint8 (height, width, 3), and where in its frame it lies."""
+    def predict(self, picture: images.Picture, box: Box = Box.WHOLE) -> EdgePrediction:
+        """Predict from a picture, BGR uint8 (height, width, 3); `box` is its place in its frame."""
 
-    def see_vector(self, vector: NDArray[np.uint8]) -> EdgeSight:
-        """A vector of this space."""
+    def predict_vector(self, vector: NDArray[np.uint8]) -> EdgePrediction:
+        """Predict from a vector of this space."""
 
 
 @dataclass(frozen=True, slots=True)
 class FamilyAnswer:
-    """What one crop leads to."""
+    """The edge's answer about one event, and everything that follows from it."""
 
     result: Result
+    prediction: EdgePrediction
+    space: str
+    """Of the prediction's vector."""
+    situation: cascade.Situation
+    """The cascade decided by this."""
     levels: Levels
-    feature: Envelope | None
-    """What may travel on: in the clear to be answered, or sealed to be kept."""
-    kept: KeptFeature | None
-    """What stays here for as long as the event is known; None where the edge may not hold it in the clear."""
-    known_here: tuple[str, ...] = ()
-    """As far as the site's own labels make it sure: the cloud does not overrule that."""
-    doubt: float = 0.0
-    """1 - the family's margin: how much a label would settle."""
+    feature: Envelope | None = None
+    """May leave the edge: in the clear to be answered, or sealed to be kept."""
+    kept: KeptFeature | None = None
+    """Stays here for as long as the event is known; None where the edge may not hold it in the clear."""
+
+    @property
+    def known_here(self) -> tuple[str, ...]:
+        """The path as far as the site's own labels make it sure: the cloud does not overrule it."""
+        return self.situation.known_here
+
+    @property
+    def doubt(self) -> float:
+        """1 - the family's margin: how much a label would settle."""
+        return 1 - self.situation.margin
 
     @property
     def withdrawn(self) -> bool:
+        """Whether the edge found a person, so that crop and feature are gone."""
         return self.result.rule == WITHDRAWN
+
+    def feature_of(self, event: Event) -> Envelope:
+        """Return the event's feature in an envelope, in the clear and at its own privacy level."""
+        result = self.result
+        return Envelope(
+            event=result.event,
+            kind=Kind.FEATURE,
+            privacy=self.levels.feature,
+            key=f"{result.site}/{result.device}",
+            payload=encode_feature(result, self.prediction.vector, event.wants),
+            source=result.source,
+            time=result.time,
+            space=self.space,
+        )
 
 
 class Families:
@@ -81,13 +117,13 @@ class Families:
     def __init__(
         self,
         policy: Policy,
-        eyes: GeneralEyes[FamilyEye],
+        models: ModelSource[FamilyModel, EdgePrediction],
         keyring: Keyring,
         sealed: tuple[Privacy, ...],
     ) -> None:
-        """`eyes` says which one answers a stream; `sealed`: levels whose features the settings let leave sealed."""
+        """`sealed` are the levels whose features the settings let leave under a seal."""
         self._policy = policy
-        self._eyes = eyes
+        self._models = models
         self._keyring = keyring
         self._sealed = sealed
 
@@ -99,7 +135,7 @@ class Families:
         Parameters
         ----------
         revision
-            Of the answer to come.
+            The revision of the result.
         asked
             The event of the same sighting about which the cloud was asked before.
 
@@ -109,31 +145,18 @@ class Families:
             The crop is no picture, or the vector is of another space.
         """
         before = event.result
-        eye, seen = self._see(event)
-        found = said(seen)
-        path = cascade.deeper(before.path, found.path)
-        probability = found.probability if path == found.path else before.probability
-        known_here = found.path if found.sure else ()
-        levels = event.levels
+        model, seen = self._predict(event)
+        situation = situation_of(
+            seen, wants=event.wants, before=before.path, before_probability=before.probability
+        )
+        path, levels = situation.path, event.levels
         if seen.person_raised or self._policy.knows(before.source):
             asked_again = self._policy.levels(
                 before.source, clock.seconds(before.time), path=path, person=seen.person_raised
             )
             levels = levels.join(asked_again.levels)
-        decision = cascade.decide(
-            cascade.Situation(
-                tier=Tier.EDGE,
-                wants=event.wants,
-                path=path,
-                probability=probability,
-                margin=seen.family.margin,
-                person=seen.person,
-                person_raised=seen.person_raised,
-                may_leave=levels.feature.reach is Tier.CLOUD,
-                known_here=known_here,
-                asked=asked,
-            )
-        )
+        situation = replace(situation, may_leave=levels.feature.reach is Tier.CLOUD, asked=asked)
+        decision = cascade.decide(situation)
         rule, reason = decision.rule, decision.reason
         if seen.person_raised:
             rule = WITHDRAWN
@@ -148,98 +171,91 @@ class Families:
             rank=cascade.rank_of(path),
             label=path[-1] if path else messages.UNKNOWN,
             path=path,
-            probability=round(probability, 4),
+            probability=round(situation.probability, 4),
             privacy=levels.result,
             rule=rule,
             reason=reason,
             model=seen.model,
             latency_ms=latency_ms(event, now()),
         )
+        answer = FamilyAnswer(result, seen, model.space, situation, levels)
         if seen.person_raised:
-            return FamilyAnswer(result, levels, None, None, known_here)
-        payload = self._payload(event, result, seen)
-        feature = self._feature(result, payload, levels, decision.forward, eye.space)
-        kept = self._kept(result, payload, seen, levels, eye.space)
-        return FamilyAnswer(result, levels, feature, kept, known_here, 1 - seen.family.margin)
+            return answer
+        feature = answer.feature_of(event)
+        return replace(
+            answer,
+            feature=self._to_send(feature, forward=decision.forward),
+            kept=self._kept(answer, feature),
+        )
 
-    def _see(self, event: Event) -> tuple[FamilyEye, EdgeSight]:
+    def _predict(self, event: Event) -> tuple[FamilyModel, EdgePrediction]:
         source = event.result.source
         if isinstance(event.body, Crop):
             picture, box = images.decode(event.body.jpeg), Box(*event.body.box)
-            return self._eyes.look(source, lambda eye: eye.see(picture, box))
+            return self._models.look(source, lambda model: model.predict(picture, box))
         if isinstance(event.body, Vector):
-            return self._eyes.look(source, partial(_see_vector, event.body))
-        raise Rejected("no-body", "an event for the edge's eye came without a crop or a vector")
+            return self._models.look(source, partial(_predict_vector, event.body))
+        raise Rejected("no-body", "an event for the edge has neither a crop nor a vector")
 
     @staticmethod
-    def _payload(event: Event, result: Result, seen: EdgeSight) -> bytes:
-        feature = Feature(
-            data=seen.vector.tobytes(),
-            sighting="" if result.sighting in (None, result.event) else str(result.sighting),
-            wants=event.wants,
-            revision=result.revision,
-            path=result.path,
-            probability=result.probability,
-            latency_ms=result.latency_ms,
-        )
-        return messages.encode(feature)
-
-    def _kept(
-        self, result: Result, payload: bytes, seen: EdgeSight, levels: Levels, space: str
-    ) -> KeptFeature | None:
-        if not may_see(Tier.EDGE, levels.feature):
+    def _kept(answer: FamilyAnswer, feature: Envelope) -> KeptFeature | None:
+        if not may_see(Tier.EDGE, feature.privacy):
             return None
+        result = answer.result
         return KeptFeature(
             event=result.event,
             sighting=result.sighting or result.event,
             source=result.source,
             time=result.time,
-            space=space,
-            payload=payload,
-            vector=seen.vector.tobytes(),
-            levels=levels,
+            space=answer.space,
+            payload=feature.payload,
+            vector=answer.prediction.vector.tobytes(),
+            levels=answer.levels,
         )
 
-    def _feature(
-        self, result: Result, payload: bytes, levels: Levels, forward: bool, space: str
-    ) -> Envelope | None:
-        """The feature's envelope: public to be answered, edge-private sealed by the site's key if settings ask so."""
-        keep_sealed = levels.feature is Privacy.EDGE_PRIVATE and levels.feature in self._sealed
-        if not forward and not keep_sealed:
-            return None
-        envelope = Envelope(
-            event=result.event,
-            kind=Kind.FEATURE,
-            privacy=levels.feature,
-            key=f"{result.site}/{result.device}",
-            payload=payload,
-            source=result.source,
-            time=result.time,
-            space=space,
-        )
-        if keep_sealed:
-            return seal(envelope, self._keyring.site) if self._keyring.site is not None else None
-        return envelope
+    def _to_send(self, feature: Envelope, *, forward: bool) -> Envelope | None:
+        """Return a public feature as it is, to be answered; an edge-private one sealed by the site's key, if settings ask so."""
+        if feature.privacy is Privacy.EDGE_PRIVATE and feature.privacy in self._sealed:
+            return seal(feature, self._keyring.site) if self._keyring.site is not None else None
+        return feature if forward else None
 
 
-def said(seen: EdgeSight) -> SiteWord:
-    """What the eye answers: the word of the site's own labels, or else the deepest rank that reaches its threshold."""
-    if seen.site is not None:
-        return seen.site
-    found = answer(seen.tree, (seen.family, seen.kingdom), seen.thresholds)
-    return SiteWord(tuple(found.path), found.probability, sure=False)
+def named(prediction: EdgePrediction) -> SitePrediction:
+    """Return the answer by the site's own labels, or else the deepest rank that reaches its threshold."""
+    if prediction.site is not None:
+        return prediction.site
+    found = deepest(prediction)
+    return SitePrediction(found.path, found.probability, sure=False)
 
 
-def _see_vector(vector: Vector, eye: FamilyEye) -> EdgeSight:
-    if vector.space != eye.space:
+def situation_of(
+    prediction: EdgePrediction, *, wants: Rank, before: tuple[str, ...] = (), before_probability: float = 0.0
+) -> cascade.Situation:
+    """Return the cascade's input about a prediction that refines the answer `before`, where policy lets the feature leave."""
+    found = named(prediction)
+    path = cascade.deeper(before, found.path)
+    return cascade.Situation(
+        tier=Tier.EDGE,
+        wants=wants,
+        path=path,
+        probability=found.probability if path == found.path else before_probability,
+        margin=prediction.family.margin,
+        person=prediction.person,
+        person_raised=prediction.person_raised,
+        known_here=found.path if found.sure else (),
+    )
+
+
+def _predict_vector(vector: Vector, model: FamilyModel) -> EdgePrediction:
+    if vector.space != model.space:
         raise Rejected(
             "other-space",
-            f"a vector of space {vector.space}, but this edge serves {eye.space}: "
+            f"a vector of space {vector.space}, but this edge serves {model.space}: "
             "give device and edge the same release",
         )
-    return eye.see_vector(np.frombuffer(vector.data, np.uint8))
+    return model.predict_vector(np.frombuffer(vector.data, np.uint8))
 
 
 def latency_ms(event: Event, now_s: float) -> float:
-    """Since the device's receipt by this tier's clock; never less than what the tiers before took by theirs."""
+    """Return the milliseconds since the device received the frame, never less than the earlier tiers measured."""
     return round(max(event.result.latency_ms, (now_s - event.received_s) * 1000), 1)

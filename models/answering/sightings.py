@@ -1,15 +1,15 @@
-"""Sightings: the frames of one stream that show the same thing, and what they agree on.
+"""Sightings: the frames of one stream that show the same animal, and the answer that they agree on.
 
-The device gives frames of one visit the same sighting id (that of its first event); the edge publishes the
-consensus over them. Who stays is told again every `LONGEST_S`, as another sighting. Both are pure::
+The device gives the frames of one visit the same sighting id, that of its first event. The edge publishes the
+consensus over them. A visit of more than `LONGEST_S` becomes several sightings. Both functions are pure::
 
-    >>> one = join(None, event="a", time_s=0.0, label="animal", gap_s=30.0)
-    >>> two = join(one, event="b", time_s=4.0, label="animal", gap_s=30.0)
-    >>> two.id
+    >>> first = join(None, event="a", time_s=0.0, label="animal", gap_s=30.0)
+    >>> second = join(first, event="b", time_s=4.0, label="animal", gap_s=30.0)
+    >>> second.id
     'a'
-    >>> join(two, event="c", time_s=60.0, label="animal", gap_s=30.0).id
+    >>> join(second, event="c", time_s=60.0, label="animal", gap_s=30.0).id
     'c'
-    >>> consensus([Tally(("animal", "Felidae"), frames=2, weight=18_000), Tally(("animal",), frames=1, weight=6_000)])
+    >>> consensus([AnswerTally(("animal", "Felidae"), frames=2, weight=18_000), AnswerTally(("animal",), frames=1, weight=6_000)])
     Consensus(path=('animal', 'Felidae'), probability=0.8, frames=3, agree=3)
 """
 
@@ -26,33 +26,34 @@ import msgspec
 from pipeline.messages import UNKNOWN
 
 LONGEST_S: Final = 600.0
-"""Cows on their pasture never leave, and a sighting that never ends would never be counted. Ten minutes also bound what
-is kept of it."""
+"""Cows on their pasture never leave, and a sighting that never ends would never be counted. Ten minutes also bound the
+memory of a sighting."""
 
 WEIGHT_ONE: Final = 10_000
-"""Weight of a frame that is certain. Probabilities are told to four places, and whole numbers add up exactly, in any
+"""Weight of a frame that is certain. Probabilities have four decimal places, and whole numbers add up exactly, in any
 order."""
 
-
 LABEL_WEIGHT: Final = 100_000 * WEIGHT_ONE
-"""Weight of a frame that a person labelled: the frames of a sighting show the same thing, and a sighting that lasts as long as
-it may, at a hundred frames a second, has fewer than this."""
+"""Weight of a frame that a person labelled: more than all other frames of a sighting together, since the longest
+sighting at a hundred frames a second has fewer."""
 
 
 class Visit(msgspec.Struct, frozen=True):
-    """What the device remembers of a stream's running sighting."""
+    """The device's memory of a stream's running sighting."""
 
     id: str
     label: str
     """Kingdom of its frames."""
     last_s: float
     first_s: float = math.inf
-    """Of its frames that are known; infinite before the first."""
+    """Time of its first frame; infinite before there is one."""
 
 
 def join(visit: Visit | None, *, event: str, time_s: float, label: str, gap_s: float) -> Visit:
-    """The sighting that this frame belongs to: the running one, unless it paused for longer than `gap_s` seconds, lasts
-    longer than `LONGEST_S` or shows another kingdom. A frame whose kingdom is unknown joins whatever is running.
+    """Return the sighting that this frame belongs to: the running one, or a new one.
+
+    A new sighting begins after a pause of `gap_s` seconds, after `LONGEST_S`, or with another kingdom. A frame whose
+    kingdom is unknown joins the running one.
     """
     if visit is None or not _goes_on(visit, time_s, gap_s) or not _alike(visit.label, label):
         return Visit(id=event, label=label, last_s=time_s, first_s=time_s)
@@ -64,23 +65,23 @@ def _goes_on(visit: Visit, time_s: float, gap_s: float) -> bool:
     return abs(time_s - visit.last_s) <= gap_s and time_s - visit.first_s <= LONGEST_S
 
 
-def _alike(one: str, other: str) -> bool:
-    return one == other or UNKNOWN in (one, other)
+def _alike(label: str, other: str) -> bool:
+    return label == other or UNKNOWN in (label, other)
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
-    """How many frames have this as their deepest answer so far."""
+class AnswerTally:
+    """The number of frames that have this as their deepest answer so far."""
 
     path: tuple[str, ...]
-    """Empty: not answered."""
+    """Empty where they are not answered."""
     frames: int
     weight: int
     """Sum of their probabilities, in parts of `WEIGHT_ONE`."""
 
 
 def weight(probability: float) -> int:
-    """Of one frame's answer.
+    """Return the weight of one frame's answer.
 
     >>> weight(0.9349)
     9349
@@ -90,20 +91,20 @@ def weight(probability: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Consensus:
-    """What a sighting's frames agree on."""
+    """The answer that a sighting's frames agree on."""
 
     path: tuple[str, ...]
     probability: float
-    """Mean over the frames that agree; 1 where a person's word is among them."""
+    """Mean over the frames that agree; 1 where a person labelled one of them."""
     frames: int
     agree: int
 
 
-def consensus(tallies: Sequence[Tally]) -> Consensus:
+def consensus(tallies: Sequence[AnswerTally]) -> Consensus:
     """Walk down the label tree, at each rank to the child with the greatest weight.
 
     A child is taken while it holds more than half of the weight of the frames that answered at that rank, so that
-    two species that tie are told as their family. Frames that answered less deeply neither support nor oppose.
+    two species that tie are answered as their family. Frames that answered less deeply neither support nor oppose.
     The order of the tallies does not matter. An empty path means that no frame was answered.
     """
     path: tuple[str, ...] = ()
@@ -126,6 +127,6 @@ def consensus(tallies: Sequence[Tally]) -> Consensus:
 
 
 def _on_path(answer: tuple[str, ...], path: tuple[str, ...]) -> bool:
-    """Whether an answer says no other than the path: it is a start of it, or goes on from it."""
+    """Return whether an answer is a start of the path or continues it."""
     shorter = min(len(answer), len(path))
     return shorter > 0 and answer[:shorter] == path[:shorter]

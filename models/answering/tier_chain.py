@@ -1,27 +1,40 @@
-"""All three tiers in one process, with no broker between them: the same code that the roles run, called in a row.
+"""All three tiers in one process, with no broker between them: the functions that the roles run, called in a row.
 
-What stops on its way in the running system stops here as well: a person's picture is answered by the device alone.
+::
+
+    bytes --Frames--> FrameAnswer --crop--> Families --> FamilyAnswer --feature--> species_answer --> SpeciesAnswer
+
+A photo stops where it stops in the running system: a person's picture is answered by the device alone. With `ask_all`
+every tier answers every photo in which something moved, so that each tier's figures are over all photos; `situation`
+of an answer then says what the cascade decided by.
+
+Example::
+
+    answer = TierChain.open().answer(Path("cat.jpg").read_bytes())
+    answer.results[-1].path         # ("animal", "Felidae", "Felis catus")
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from models.answering.cloud import species_answer
-from models.answering.device import Frames
-from models.answering.edge import Families, FamilyEye
-from models.answering.frame_gate import Scene
-from models.answering.tier_eye import Fixed
+from models.answering.cloud import SpeciesAnswer, species_answer
+from models.answering.device import FrameAnswer, Frames, crop_to_send
+from models.answering.edge import Families, FamilyAnswer, FamilyModel
+from models.answering.frame_gate import DECODE_PX, StreamMemory
+from models.answering.model_source import FixedModel
 from models.labels.taxonomy import load_taxonomy
 from models.shipped import BACKBONE, load_zoo
-from models.vision.tier_models import CloudEye
+from models.vision import images
+from models.vision.tier_models import CloudModel, DeviceModel, EdgeModel
 from pipeline import ids, topics
 from pipeline.clock import Clock, SystemClock
-from pipeline.messages import Privacy, Result, Tier
+from pipeline.messages import Event, Privacy, Result, Tier
 from pipeline.privacy.policy import Policy
 from pipeline.privacy.seal import Keyring
 from pipeline.settings.settings import Settings, StreamSettings
@@ -41,7 +54,130 @@ SETTINGS: Final = Settings(
 """A photo is answered as the starter settings' camera would answer it."""
 
 
-class Answered(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class ChainAnswer:
+    """The answers about one photo, None of a tier that was not asked; `ms` by tier that was asked."""
+
+    device: FrameAnswer
+    ms: Mapping[str, float]
+    event: Event | None = None
+    """As the edge received it."""
+    edge: FamilyAnswer | None = None
+    cloud: SpeciesAnswer | None = None
+
+    @property
+    def results(self) -> tuple[Result, ...]:
+        """One a tier that was asked, in the order in which they would be published."""
+        answers = (self.device, self.edge, self.cloud)
+        return tuple(answer.result for answer in answers if answer is not None)
+
+
+class TierChain:
+    """The answering functions of device, edge and cloud, with one model each."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        device: DeviceModel,
+        edge: EdgeModel,
+        cloud: CloudModel,
+        *,
+        families: FamilyModel | None = None,
+        ask_all: bool = False,
+        clock: Clock | None = None,
+    ) -> None:
+        """`families` answers at the edge in place of `edge`, which the device makes vectors with."""
+        policy = Policy(settings)
+        family_model: FamilyModel = families or edge
+        self.names: Mapping[str, str] = {
+            Tier.DEVICE.value: device.name,
+            Tier.EDGE.value: family_model.name,
+            Tier.CLOUD.value: cloud.name,
+        }
+        """Which model answers at which tier."""
+        self._ask_all = ask_all
+        self._now = (clock or SystemClock()).now
+        self._frames = Frames(settings, policy, load_taxonomy(), device, Keyring(), lambda: edge)
+        self._families = Families(policy, FixedModel(family_model), Keyring(), ())
+        self._cloud = FixedModel(cloud)
+
+    @classmethod
+    def open(
+        cls,
+        settings: Settings = SETTINGS,
+        *,
+        device_model: str = BACKBONE,
+        families: FamilyModel | None = None,
+        ask_all: bool = False,
+        clock: Clock | None = None,
+    ) -> TierChain:
+        """Load the shipped models; `device_model` is one of `DEVICE_MODELS`. Raises `Stop` where one is damaged."""
+        zoo = load_zoo()
+        device, edge, cloud = zoo.device_model(device_model), zoo.edge_model(), zoo.cloud_model()
+        return cls(settings, device, edge, cloud, families=families, ask_all=ask_all, clock=clock)
+
+    def answer(
+        self,
+        data: bytes,
+        origin: topics.Parsed = CAMERA,
+        *,
+        received_s: float | None = None,
+        before: ChainAnswer | None = None,
+    ) -> ChainAnswer:
+        """Answer one photo: by itself, or as its camera's next frame after the one answered `before`.
+
+        Raises
+        ------
+        Rejected
+            It is no picture, or one that the limits refuse.
+        """
+        received_s = self._now() if received_s is None else received_s
+        ms: dict[str, float] = {}
+        start_s = time.perf_counter()
+        device = self._frames.answer(
+            ids.event_id(received_s),
+            origin,
+            data,
+            received_s=received_s,
+            now=self._now,
+            order=(1, 1),
+            visit=before.device.visit if before else None,
+            memory=before.device.memory if before else StreamMemory(),
+        )
+        ms[Tier.DEVICE.value] = _ms_since(start_s)
+        event = self._event_for_edge(device, data)
+        if event is None:
+            return ChainAnswer(device, ms)
+        start_s = time.perf_counter()
+        edge = self._families.answer(event, revision=2, asked=None, now=self._now)
+        ms[Tier.EDGE.value] = _ms_since(start_s)
+        feature = edge.feature_of(event) if self._ask_all else edge.feature
+        if feature is None:
+            return ChainAnswer(device, ms, event, edge)
+        start_s = time.perf_counter()
+        cloud = species_answer(self._cloud, feature, self._now(), self._now)
+        ms[Tier.CLOUD.value] = _ms_since(start_s)
+        return ChainAnswer(device, ms, event, edge, cloud)
+
+    def _event_for_edge(self, device: FrameAnswer, data: bytes) -> Event | None:
+        """Return the event with what the edge gets to see, or None where the photo stays on the device."""
+        if device.event.body is not None:
+            return device.event
+        if not self._ask_all or device.situation.stands is not None:
+            return None
+        frame = images.decode(data, at_least_px=DECODE_PX)
+        crop = crop_to_send(frame, data, device.prediction.box)
+        return msgspec.structs.replace(device.event, body=crop)
+
+
+def _ms_since(start_s: float) -> float:
+    return (time.perf_counter() - start_s) * 1000
+
+
+# --- as `tierwise classify` prints it --------------------------------------------------------------------------
+
+
+class TierAnswer(msgspec.Struct, frozen=True):
     """One tier's answer, as ``--json`` prints it."""
 
     tier: Tier
@@ -52,7 +188,7 @@ class Answered(msgspec.Struct, frozen=True):
     rule: str
 
 
-class LastWord(msgspec.Struct, frozen=True):
+class FinalAnswer(msgspec.Struct, frozen=True):
     """The deepest answer that stands."""
 
     rank: str
@@ -64,84 +200,20 @@ class Classified(msgspec.Struct, frozen=True):
     """One photo's line of ``--json``. `privacy` is the level of its feature: what may leave, and how far."""
 
     file: str
-    answers: tuple[Answered, ...]
-    final: LastWord
+    answers: tuple[TierAnswer, ...]
+    final: FinalAnswer
     privacy: Privacy
     ms: dict[str, float]
 
 
-@dataclass(frozen=True, slots=True)
-class Tiers:
-    """The eyes of all tiers."""
-
-    frames: Frames
-    families: Families
-    cloud: CloudEye
-    clock: Clock
-
-    @classmethod
-    def open(
-        cls,
-        clock: Clock | None = None,
-        family_eye: FamilyEye | None = None,
-        device_model: str = BACKBONE,
-    ) -> Tiers:
-        """Load all models: the device's is one of `DEVICE_MODELS`, `family_eye` answers at the edge (the released one without).
-
-        Raises `Stop` where one is damaged.
-        """
-        zoo, tree, policy = load_zoo(), load_taxonomy(), Policy(SETTINGS)
-        edge_eye = zoo.edge_eye()
-        return cls(
-            Frames(SETTINGS, policy, tree, zoo.device_eye(device_model), Keyring(), lambda: edge_eye),
-            Families(policy, Fixed(family_eye or edge_eye), Keyring(), ()),
-            zoo.cloud_eye(),
-            clock or SystemClock(),
-        )
-
-    def classify(self, file: Path) -> Classified:
-        """Answer one photo as far as it may go.
-
-        Raises
-        ------
-        Rejected
-            It is no picture, or one that the limits refuse.
-        """
-        results: list[Result] = []
-        ms: dict[str, float] = {}
-        data = file.read_bytes()
-        now_s = self.clock.now()
-        device = self.frames.answer(
-            ids.event_id(now_s),
-            CAMERA,
-            data,
-            received_s=now_s,
-            now=self.clock.now,
-            order=(1, 1),
-            visit=None,
-            scene=Scene(),
-        )
-        self._took(Tier.DEVICE, now_s, ms)
-        results.append(device.result)
-        levels = device.event.levels
-        if device.result.pending is Tier.EDGE:
-            now_s = self.clock.now()
-            edge = self.families.answer(device.event, revision=2, asked=None, now=self.clock.now)
-            self._took(Tier.EDGE, now_s, ms)
-            results.append(edge.result)
-            levels = edge.levels
-            if edge.feature is not None and edge.result.pending is Tier.CLOUD:
-                now_s = self.clock.now()
-                results.append(species_answer(Fixed(self.cloud), edge.feature, now_s, self.clock.now))
-                self._took(Tier.CLOUD, now_s, ms)
-        last = results[-1]
-        return Classified(
-            file=str(file),
-            answers=tuple(Answered(r.tier, r.rank, r.label, r.probability, r.model, r.rule) for r in results),
-            final=LastWord(last.rank, last.label, last.path),
-            privacy=levels.feature,
-            ms=ms,
-        )
-
-    def _took(self, tier: Tier, since_s: float, ms: dict[str, float]) -> None:
-        ms[tier.value] = round((self.clock.now() - since_s) * 1000, 2)
+def classified(file: str, answer: ChainAnswer) -> Classified:
+    """Return the line of ``--json`` for one photo."""
+    results, last = answer.results, answer.results[-1]
+    levels = answer.device.event.levels if answer.edge is None else answer.edge.levels
+    return Classified(
+        file=file,
+        answers=tuple(TierAnswer(r.tier, r.rank, r.label, r.probability, r.model, r.rule) for r in results),
+        final=FinalAnswer(last.rank, last.label, last.path),
+        privacy=levels.feature,
+        ms={tier: round(ms, 2) for tier, ms in answer.ms.items()},
+    )

@@ -1,0 +1,1 @@
+"""How right the tiers are on labelled photos, and what a site's labels are worth."""

@@ -29,10 +29,9 @@ Floats = NDArray[np.floating]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curve:
-    """Of n events: `accuracy[k]` where the `k` least confident were forwarded, and `confidence[k]`, the next one's."""
+    """Of n events: `accuracy[k]` where the `k` least confident were forwarded."""
 
     accuracy: NDArray[np.float64]
-    confidence: NDArray[np.float64]
 
     @property
     def share(self) -> NDArray[np.float64]:
@@ -72,17 +71,12 @@ def curve(confidence: NDArray[np.float64], near: NDArray[np.bool_], far: NDArray
     order = np.argsort(confidence, kind="stable")
     gains = far[order].astype(np.int64) - near[order].astype(np.int64)
     rights = int(near.sum()) + np.concatenate([[0], np.cumsum(gains)])
-    return Curve(rights / len(order), np.append(np.asarray(confidence, np.float64)[order], np.inf))
+    return Curve(rights / len(order))
 
 
 def cheapest(line: Curve, within: float) -> int:
     """How many events have to be forwarded at least to come `within` of what the far tier alone would answer."""
     return int(np.argmax(line.accuracy >= line.accuracy[-1] - within))
-
-
-def forwarded_below(line: Curve, threshold: float) -> int:
-    """How many events have a confidence below a threshold."""
-    return int(np.searchsorted(line.confidence, threshold, side="left"))
 
 
 def right(probabilities: Floats, truths: NDArray[np.intp]) -> NDArray[np.bool_]:

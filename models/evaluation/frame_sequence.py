@@ -57,7 +57,7 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class CameraVisit:
     """One visit: what the CSV calls it, or its first frame's name; its frames in their order."""
 
     name: str
@@ -71,7 +71,7 @@ class FrameSequence:
     `timed`: every frame had a time; otherwise frames go by name, and each is an event of its own unless the CSV says more.
     """
 
-    events: tuple[Event, ...]
+    events: tuple[CameraVisit, ...]
     tree: Taxonomy
     timed: bool
     left_out: tuple[str, ...] = ()
@@ -267,7 +267,7 @@ def _events(
     named: Mapping[str, str],
     times: Mapping[str, float | None],
     gap_s: float,
-) -> tuple[Event, ...]:
+) -> tuple[CameraVisit, ...]:
     events: dict[str, list[Frame]] = {}
     last: tuple[str, float] | None = None
     for frame in frames:
@@ -278,7 +278,7 @@ def _events(
             event = last[0] if last and follows else frame.name
         events.setdefault(event, []).append(frame)
         last = None if time_s is None else (event, time_s)
-    return tuple(Event(name, tuple(its)) for name, its in events.items())
+    return tuple(CameraVisit(name, tuple(its)) for name, its in events.items())
 
 
 def _listing(complaints: list[str]) -> str:

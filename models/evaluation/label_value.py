@@ -1,6 +1,6 @@
 """What labels were worth, as figures: before and after, by label, what is taken for what, how honest the probabilities are.
 
-Pure: a replay (`models.evaluation.replay`) in, a `Summary` out, which ``--json`` and ``--report`` print and `render` shows. Without the
+Pure: a replay (`models.evaluation.replay`) in, a `ReplaySummary` out, which ``--json`` and ``--report`` print and `render` shows. Without the
 truths of the frames that were answered there are counts only.
 
 Example::
@@ -18,14 +18,14 @@ import numpy as np
 
 from models.evaluation.frame_sequence import FrameSequence
 from models.evaluation.metrics import LEAVES, Rate, rate
-from models.evaluation.replay import Replay, Ways
+from models.evaluation.replay import Replay, SpeciesByMethod
 from models.evaluation.report import percent
 from models.heads.linear import Floats
 from models.labels.calibration import expected_calibration_error
-from models.labels.scores import Scores
-from models.labels.taxonomy import RANKS, Taxonomy, roll_up
+from models.labels.taxonomy import RANKS, Taxonomy
+from models.vision.tier_models import rolled
 
-WAYS: dict[str, Callable[[Ways], Floats]] = {
+WAYS: dict[str, Callable[[SpeciesByMethod], Floats]] = {
     "general, whole frame": lambda its: its.whole,
     "general, what moved": lambda its: its.moved,
     "learned": lambda its: its.learned,
@@ -33,7 +33,7 @@ WAYS: dict[str, Callable[[Ways], Floats]] = {
 CONFUSIONS_SHOWN = 10
 
 
-class Way(msgspec.Struct, frozen=True):
+class MethodFigures(msgspec.Struct, frozen=True):
     """One way of answering, over the frames whose truth reaches a rank: the likeliest label there is right."""
 
     way: str
@@ -42,14 +42,14 @@ class Way(msgspec.Struct, frozen=True):
     calibration_error: float
 
 
-class OfLabel(msgspec.Struct, frozen=True):
+class LabelRecall(msgspec.Struct, frozen=True):
     """Of the frames of one label: those in which it is the likeliest at its rank, by way."""
 
     label: str
     right: dict[str, Rate]
 
 
-class Confusion(msgspec.Struct, frozen=True):
+class Mistake(msgspec.Struct, frozen=True):
     """How many frames of one label were taken for another by what was learned, at the label's rank."""
 
     true: str
@@ -57,7 +57,7 @@ class Confusion(msgspec.Struct, frozen=True):
     frames: int
 
 
-class Summary(msgspec.Struct, frozen=True):
+class ReplaySummary(msgspec.Struct, frozen=True):
     """The last line of ``--json``.
 
     `share` and `temperature` are how the site's head and the general one are weighed; `ms` an increment's median and the
@@ -81,12 +81,12 @@ class Summary(msgspec.Struct, frozen=True):
     left_out: tuple[str, ...]
     named: Rate | None = None
     named_right: Rate | None = None
-    ways: tuple[Way, ...] = ()
-    of_labels: tuple[OfLabel, ...] = ()
-    confusions: tuple[Confusion, ...] = ()
+    ways: tuple[MethodFigures, ...] = ()
+    of_labels: tuple[LabelRecall, ...] = ()
+    confusions: tuple[Mistake, ...] = ()
 
 
-def summary(sequence: FrameSequence, done: Replay) -> Summary:
+def summary(sequence: FrameSequence, done: Replay) -> ReplaySummary:
     """The figures of a replay."""
     rules = Counter(verdict.rule for verdict in done.verdicts)
     local = done.local
@@ -96,7 +96,7 @@ def summary(sequence: FrameSequence, done: Replay) -> Summary:
         for its, truth in zip(done.answers, deep, strict=bool(deep))
         if len(its.path) >= len(truth) or its.path[:1] in LEAVES
     ]
-    return Summary(
+    return ReplaySummary(
         model=local.name,
         frames=sum(len(event.frames) for event in sequence.events),
         visits=len(sequence.events),
@@ -121,9 +121,7 @@ def summary(sequence: FrameSequence, done: Replay) -> Summary:
 
 def _at_rank(tree: Taxonomy, species: Floats, rank: str) -> tuple[str, float]:
     """The likeliest label at a rank; a leaf counts at every rank."""
-    scores = Scores("species", tree.species, species)
-    family, kingdom = roll_up(tree, scores)
-    return {"species": scores, "family": family, "kingdom": kingdom}[rank].best
+    return next(scores for scores in rolled(tree, species) if scores.rank == rank).best
 
 
 def _truth_at(tree: Taxonomy, label: str, rank: str) -> str | None:
@@ -134,7 +132,7 @@ def _truth_at(tree: Taxonomy, label: str, rank: str) -> str | None:
     return path[depth] if depth < len(path) else None
 
 
-def _ways(tree: Taxonomy, done: Replay) -> Iterator[Way]:
+def _ways(tree: Taxonomy, done: Replay) -> Iterator[MethodFigures]:
     for rank in RANKS:
         reach = [
             (truth, ways)
@@ -145,17 +143,17 @@ def _ways(tree: Taxonomy, done: Replay) -> Iterator[Way]:
             said = [_at_rank(tree, of(ways), rank) for _, ways in reach]
             right = np.array([label == truth for (label, _), (truth, _) in zip(said, reach, strict=True)])
             error = expected_calibration_error(np.array([p for _, p in said]), right)
-            yield Way(name, rank, rate(int(right.sum()), len(right)), round(error, 4))
+            yield MethodFigures(name, rank, rate(int(right.sum()), len(right)), round(error, 4))
 
 
 def _rank(tree: Taxonomy, label: str) -> str:
     return "species" if label in tree.species else tree.rank(label)
 
 
-def _of_labels(tree: Taxonomy, done: Replay) -> Iterator[OfLabel]:
+def _of_labels(tree: Taxonomy, done: Replay) -> Iterator[LabelRecall]:
     for label in sorted(set(done.truths)):
         its = [ways for truth, ways in zip(done.truths, done.ways, strict=True) if truth == label]
-        yield OfLabel(
+        yield LabelRecall(
             label,
             {
                 name: rate(
@@ -166,22 +164,22 @@ def _of_labels(tree: Taxonomy, done: Replay) -> Iterator[OfLabel]:
         )
 
 
-def _confusions(tree: Taxonomy, done: Replay) -> Iterator[Confusion]:
+def _confusions(tree: Taxonomy, done: Replay) -> Iterator[Mistake]:
     pairs = Counter(
         (truth, _at_rank(tree, ways.learned, _rank(tree, truth))[0])
         for truth, ways in zip(done.truths, done.ways, strict=True)
     )
     for (true, said), frames in pairs.most_common():
         if true != said:
-            yield Confusion(true, said, frames)
+            yield Mistake(true, said, frames)
 
 
-def render(its: Summary) -> str:
+def render(its: ReplaySummary) -> str:
     """The summary as Markdown, for a terminal or a page."""
     return "\n".join(_lines(its)) + "\n"
 
 
-def _lines(its: Summary) -> Iterator[str]:
+def _lines(its: ReplaySummary) -> Iterator[str]:
     learned = ", ".join(f"{label} {count}" for label, count in its.labels.items())
     yield f"**{its.model}**, from {its.lessons:,} labelled visits of {its.visits:,} ({its.frames:,} frames): {learned}"
     yield ""

@@ -1,6 +1,6 @@
 """Figures of an evaluation: right when answered, share answered, honesty of the probabilities, what it costs.
 
-Pure: outcomes (`models.evaluation.evaluate`) in, a `Report` out, which is what ``--json`` prints, what `models.evaluation.report` renders and
+Pure: outcomes (`models.evaluation.evaluate`) in, a `EvaluationReport` out, which is what ``--json`` prints, what `models.evaluation.report` renders and
 what `models.evaluation.plots` draws. Rates carry their 95% interval (Clopper & Pearson 1934), so that a figure over twenty photos
 is not read as one over twenty thousand.
 
@@ -14,16 +14,17 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 
 import msgspec
 import numpy as np
 
 from models.answering import cascade
-from models.evaluation.evaluate import HOPS, TIERS, Evaluation, Outcome, Told
+from models.evaluation.evaluate import HOPS, TIERS, Evaluation, PhotoOutcome, TierOutcome
 from models.labels.calibration import UNKNOWN, error_bound, expected_calibration_error
 from models.labels.taxonomy import KINGDOMS, RANKS, Taxonomy, load_taxonomy
-from pipeline.messages import Rank, Tier
+from pipeline.messages import Rank
 
 CERTAINTY = 0.95
 # Nothing lies below these: they answer every rank.
@@ -105,14 +106,14 @@ class Forwards(msgspec.Struct, frozen=True):
     edge: Rate
 
 
-class Motion(msgspec.Struct, frozen=True):
+class StillFrames(msgspec.Struct, frozen=True):
     """Of a fixed camera's frames: those in which nothing moved, so that an earlier answer stands."""
 
     apart_s: float
     stands: Rate
 
 
-class Report(msgspec.Struct, frozen=True):
+class EvaluationReport(msgspec.Struct, frozen=True):
     """Everything that was measured. `families` is the whole confusion matrix, most frequent first; `species` of the group
     that was asked for, worst first.
     """
@@ -128,7 +129,7 @@ class Report(msgspec.Struct, frozen=True):
     forwards: tuple[Forwards, ...]
     ms: Mapping[str, Spread]
     bytes: Mapping[str, Spread]
-    motion: Motion | None
+    motion: StillFrames | None
     left_out: tuple[str, ...]
 
     def at(self, tier: str, rank: str) -> AtRank:
@@ -138,11 +139,11 @@ class Report(msgspec.Struct, frozen=True):
 
 def measure(
     done: Evaluation, *, group: Sequence[str] = (), left_out: Sequence[str] = (), tree: Taxonomy | None = None
-) -> Report:
+) -> EvaluationReport:
     """Count. `group` are labels of any rank whose species are told one by one (none: all that occur)."""
     tree, outcomes = tree or load_taxonomy(), done.outcomes
     named = _of_group(tree, outcomes, group)
-    return Report(
+    return EvaluationReport(
         photos=len(outcomes),
         models=done.models,
         ranks=tuple(
@@ -156,8 +157,8 @@ def measure(
             if (its := [each for each in outcomes if each.truth[0] == kingdom])
         ),
         persons=(
-            _persons("device", outcomes, [its.person_raised for its in outcomes]),
-            _persons("edge", outcomes, [its.edge_person_raised for its in outcomes]),
+            _persons("device", outcomes, [its.device.person_raised for its in outcomes]),
+            _persons("edge", outcomes, [its.edge.person_raised for its in outcomes]),
         ),
         species=tuple(
             sorted(
@@ -174,7 +175,7 @@ def measure(
         bytes={hop: _spread(its.sent[hop] for its in outcomes if its.sent) for hop in HOPS},
         motion=None
         if done.apart_s is None
-        else Motion(done.apart_s, rate(sum(its.stands for its in outcomes), len(outcomes))),
+        else StillFrames(done.apart_s, rate(sum(its.stands for its in outcomes), len(outcomes))),
         left_out=(*left_out, *done.left_out),
     )
 
@@ -201,9 +202,9 @@ def _reaches(path: tuple[str, ...], depth: int) -> bool:
     return len(path) > depth or path in LEAVES
 
 
-def _at_rank(tree: Taxonomy, outcomes: Sequence[Outcome], tier: str, rank: str) -> AtRank:
+def _at_rank(tree: Taxonomy, outcomes: Sequence[PhotoOutcome], tier: str, rank: str) -> AtRank:
     depth = RANKS.index(rank)
-    known = [(each, each.told[tier]) for each in outcomes if _reaches(each.truth, depth)]
+    known = [(each, each.tiers[tier]) for each in outcomes if _reaches(each.truth, depth)]
     answered = [(each, told) for each, told in known if _reaches(told.path, depth)]
     confidence = np.array([told.likeliest[rank][1] for _, told in known])
     correct = np.array([_likeliest_right(tree, each, told, depth) for each, told in known], bool)
@@ -220,7 +221,7 @@ def _at_rank(tree: Taxonomy, outcomes: Sequence[Outcome], tier: str, rank: str) 
     )
 
 
-def _likeliest_right(tree: Taxonomy, each: Outcome, told: Told, depth: int) -> bool:
+def _likeliest_right(tree: Taxonomy, each: PhotoOutcome, told: TierOutcome, depth: int) -> bool:
     return _agree(tree.path(told.likeliest[RANKS[depth]][0]), each.truth, depth)
 
 
@@ -245,21 +246,21 @@ def _curve(confidence: np.ndarray, correct: np.ndarray) -> tuple[tuple[float, fl
     return tuple((round(n / len(correct), 4), round(float(right[n - 1]) / n, 4)) for n in answered.tolist())
 
 
-def _recall(tree: Taxonomy, label: str, outcomes: Sequence[Outcome], tier: str, depth: int) -> Recall:
+def _recall(tree: Taxonomy, label: str, outcomes: Sequence[PhotoOutcome], tier: str, depth: int) -> Recall:
     right = sum(
-        _reaches(its.told[tier].path, depth) and _agree(its.told[tier].path, its.truth, depth)
+        _reaches(its.tiers[tier].path, depth) and _agree(its.tiers[tier].path, its.truth, depth)
         for its in outcomes
     )
-    likeliest = sum(_likeliest_right(tree, its, its.told[tier], depth) for its in outcomes)
+    likeliest = sum(_likeliest_right(tree, its, its.tiers[tier], depth) for its in outcomes)
     return Recall(label, len(outcomes), rate(right, len(outcomes)), rate(likeliest, len(outcomes)))
 
 
 def _of_group(
-    tree: Taxonomy, outcomes: Sequence[Outcome], group: Sequence[str]
-) -> Mapping[str, list[Outcome]]:
+    tree: Taxonomy, outcomes: Sequence[PhotoOutcome], group: Sequence[str]
+) -> Mapping[str, list[PhotoOutcome]]:
     """Photos with a known species, by it; of the group's alone, if one is asked for. Raises `UnknownLabel`."""
     wanted = {tree.path(tree.find(label)) for label in group}
-    found: dict[str, list[Outcome]] = defaultdict(list)
+    found: dict[str, list[PhotoOutcome]] = defaultdict(list)
     for each in outcomes:
         if len(each.truth) == len(RANKS) and (
             not wanted or any(each.truth[: len(path)] == path for path in wanted)
@@ -268,7 +269,7 @@ def _of_group(
     return found
 
 
-def _persons(tier: str, outcomes: Sequence[Outcome], raised: Sequence[bool]) -> Persons:
+def _persons(tier: str, outcomes: Sequence[PhotoOutcome], raised: Sequence[bool]) -> Persons:
     with_one = [up for its, up in zip(outcomes, raised, strict=True) if its.truth[0] == "person"]
     without = [up for its, up in zip(outcomes, raised, strict=True) if its.truth[0] != "person"]
     return Persons(
@@ -278,10 +279,10 @@ def _persons(tier: str, outcomes: Sequence[Outcome], raised: Sequence[bool]) -> 
     )
 
 
-def _families(outcomes: Sequence[Outcome]) -> tuple[Confusion, ...]:
+def _families(outcomes: Sequence[PhotoOutcome]) -> tuple[Confusion, ...]:
     """Of photos with a known family; a leaf stands for itself."""
     pairs = Counter(
-        (_at_family(its.truth), _at_family(its.told["edge"].path))
+        (_at_family(its.truth), _at_family(its.tiers["edge"].path))
         for its in outcomes
         if _reaches(its.truth, 1)
     )
@@ -293,40 +294,13 @@ def _at_family(path: tuple[str, ...]) -> str:
 
 
 def _forwards(done: Evaluation, wants: Rank) -> Forwards:
+    def goes_on(situation: cascade.Situation) -> bool:
+        return cascade.decide(replace(situation, wants=wants)).forward
+
     outcomes = done.outcomes
-    at_edge = [its for its in outcomes if cascade.decide(_device_situation(done, its, wants)).forward]
-    at_cloud = [its for its in at_edge if cascade.decide(_edge_situation(its, wants)).forward]
+    at_edge = [outcome for outcome in outcomes if goes_on(outcome.device)]
+    at_cloud = [outcome for outcome in at_edge if goes_on(outcome.edge)]
     return Forwards(wants.value, rate(len(at_edge), len(outcomes)), rate(len(at_cloud), len(outcomes)))
-
-
-def _device_situation(done: Evaluation, its: Outcome, wants: Rank) -> cascade.Situation:
-    told = its.told["device"]
-    return cascade.Situation(
-        tier=Tier.DEVICE,
-        wants=wants,
-        path=told.path,
-        probability=told.probability,
-        margin=told.margin,
-        person=its.person,
-        person_raised=its.person_raised,
-        person_ago_s=its.person_ago_s,
-        person_miss_rate=done.person_miss_rate,
-        person_miss_rate_accepted=done.person_miss_rate_accepted,
-        stands=its.name if its.stands else None,
-    )
-
-
-def _edge_situation(its: Outcome, wants: Rank) -> cascade.Situation:
-    told, before = its.told["edge"], its.told["device"]
-    path = cascade.deeper(before.path, told.path)
-    return cascade.Situation(
-        tier=Tier.EDGE,
-        wants=wants,
-        path=path,
-        probability=told.probability if path == told.path else before.probability,
-        margin=told.margin,
-        person_raised=its.edge_person_raised,
-    )
 
 
 def _spread(values: Iterable[float]) -> Spread:

@@ -61,7 +61,7 @@ class Photo:
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class LabelledPhotos:
     """Photos that can be used, and a line about each thing that cannot."""
 
     photos: tuple[Photo, ...]
@@ -70,7 +70,7 @@ class Labelled:
 
 def read_photos(
     source: Path, tree: Taxonomy | None = None, *, labels_map: Path | None = None, skip_bad: bool = False
-) -> Labelled:
+) -> LabelledPhotos:
     """Photos of a folder or a CSV.
 
     Parameters
@@ -111,7 +111,7 @@ def read_photos(
     if not found:
         reasons = f":\n{_listing(complaints)}" if complaints else ""
         raise Stop(f"{source} holds no photos that can be used; {HOW_TO_LABEL}{reasons}")
-    return Labelled(tuple(found), tuple(complaints))
+    return LabelledPhotos(tuple(found), tuple(complaints))
 
 
 def _unknown(tree: Taxonomy, label: str, paths: list[Path], source: Path) -> str:

@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 
 from models.evaluation.forwarding import Curve
-from models.evaluation.metrics import OWN_RANK, AtRank, Confusion, Report
+from models.evaluation.metrics import OWN_RANK, AtRank, Confusion, EvaluationReport
 from models.labels.calibration import UNKNOWN
 from models.labels.taxonomy import KINGDOMS
 from pipeline.errors import Stop
@@ -46,7 +46,7 @@ def require_matplotlib() -> None:
     found.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "tierwise", "font.size": 9})
 
 
-def draw(report: Report, folder: Path) -> tuple[Path, ...]:
+def draw(report: EvaluationReport, folder: Path) -> tuple[Path, ...]:
     """Writes the pictures and names them. Raises `Stop` where matplotlib is missing, or the folder cannot be written."""
     require_matplotlib()
     rows = [report.at(tier, rank) for tier, rank in OWN_RANK.items()]

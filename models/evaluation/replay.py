@@ -3,7 +3,7 @@
 The way of a site in one go: every frame is looked at once (in several processes), labelled visits become lessons in the
 order of their time, each behind the gate of `models.site_learning.site_model`, and the last head answers what nobody labelled::
 
-    FrameSequence --glimpsed, PlaceEye--> Views --Local.learn, visit by visit--> Local --> Answered, one a frame
+    FrameSequence --glimpsed, PlaceModel--> Views --SiteModel.learn, visit by visit--> SiteModel --> ReplayedFrame, one a frame
 
 Where every frame has a label, the first share of the visits is learned from and the rest is answered as if it had none: then
 the labels tell what they were worth (`Replay.truths`).
@@ -16,44 +16,38 @@ Example::
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
-import cv2
 import msgspec
 import numpy as np
 
-from models.answering.frame_gate import EYE_PX
-from models.evaluation.frame_sequence import Event, Frame, FrameSequence
-from models.evaluation.place_model import PlaceEye, View
+from models.answering.frame_gate import DECODE_PX
+from models.evaluation.frame_sequence import CameraVisit, Frame, FrameSequence
+from models.evaluation.place_model import FrameView, PlaceModel
+from models.evaluation.process_pool import in_turns, process_count, work_through
 from models.heads.linear import Floats
 from models.labels.calibration import answer
-from models.labels.scores import Scores
-from models.labels.taxonomy import Taxonomy, roll_up
+from models.labels.taxonomy import Taxonomy
 from models.shipped import load_zoo
-from models.site_learning.site_head import Lesson, LocalHead, extended
-from models.site_learning.site_model import STANDS_FROM, Local, Verdict
+from models.site_learning.site_head import Lesson, extended
+from models.site_learning.site_model import STANDS_FROM, LessonVerdict, SiteModel
 from models.vision import images, motion
 from models.vision.boxes import Box
 from models.vision.night_background import Glimpse, background, glimpsed
+from models.vision.tier_models import deepest, rolled
 from pipeline.errors import Rejected, Stop
 
 TRAIN_SHARE = 0.2
-FRAMES_A_TURN = 16
-# A process more has to load all eyes: worth it from so many frames on.
-FRAMES_A_WORKER = 64
 LABELS_LEAST = 2
 
 Rule = Literal["nothing-moved", "site-head", "general-head"]
 
 
-class Answered(msgspec.Struct, frozen=True):
+class ReplayedFrame(msgspec.Struct, frozen=True):
     """One frame's line of ``--json``.
 
     `path` is what stands: labels from the kingdom down as far as they are likelier than not, with the last one's `probability`. `likeliest` goes on down to the species, or to the label that was learned, with `likeliest_probability`. `before` is the
@@ -72,7 +66,7 @@ class Answered(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Ways:
+class SpeciesByMethod:
     """Species (s,) over the sequence's tree of one frame, by the general head on the whole frame, on what moved, and as learned."""
 
     whole: Floats
@@ -84,13 +78,13 @@ class Ways:
 class Replay:
     """Answers in time order; `truths` and `ways` of each where all frames had labels; what became of the lessons, and their ms."""
 
-    answers: tuple[Answered, ...]
-    local: Local
-    verdicts: tuple[Verdict, ...]
+    answers: tuple[ReplayedFrame, ...]
+    local: SiteModel
+    verdicts: tuple[LessonVerdict, ...]
     ms: tuple[float, ...]
     left_out: tuple[str, ...]
     truths: tuple[str, ...] = ()
-    ways: tuple[Ways, ...] = ()
+    ways: tuple[SpeciesByMethod, ...] = ()
 
 
 def replay(
@@ -108,10 +102,9 @@ def replay(
     """
     taught, asked, measured = _dealt(sequence.events, train_share)
     views, left_out = look(sequence, workers, progress)
-    zoo = load_zoo()
-    manifest = zoo.manifest("lite0")
+    manifest = load_zoo().manifest("lite0")
     some = next(iter(views.values()))
-    local = Local.start(
+    local = SiteModel.start(
         sequence.tree,
         general=manifest.title,
         site=stream,
@@ -126,7 +119,7 @@ def replay(
             ms.append((time.perf_counter() - start) * 1e3)
             verdicts.append(verdict)
     local = local.calibrated()
-    answering = _Answering(sequence.tree, local.head(), local, zoo.thresholds())
+    answering = _Answering(sequence.tree, local)
     said = [its for event in asked for its in answering.event(event, views, everything=measured)]
     return Replay(
         tuple(answered for _, answered, _ in said),
@@ -139,7 +132,9 @@ def replay(
     )
 
 
-def _dealt(events: Sequence[Event], train_share: float) -> tuple[list[Event], list[Event], bool]:
+def _dealt(
+    events: Sequence[CameraVisit], train_share: float
+) -> tuple[list[CameraVisit], list[CameraVisit], bool]:
     """Visits to learn from and visits to answer; whether the labels of those are known, to measure by."""
     measured = all(frame.label for event in events for frame in event.frames)
     if measured:
@@ -161,73 +156,71 @@ def _dealt(events: Sequence[Event], train_share: float) -> tuple[list[Event], li
     return taught, asked, measured
 
 
-def _lessons(event: Event, views: Mapping[str, View]) -> Iterator[Lesson]:
+def _lessons(event: CameraVisit, views: Mapping[str, FrameView]) -> Iterator[Lesson]:
     """A visit's labelled frames, a lesson a label: where the animal has left, the last frames are `other`."""
-    by_label: dict[str, list[View]] = {}
+    by_label: dict[str, list[FrameView]] = {}
     for frame in event.frames:
         if frame.label and frame.name in views:
             by_label.setdefault(frame.label, []).append(views[frame.name])
     for label, its in by_label.items():
-        yield Lesson(label, np.stack([v.vector for v in its]), np.stack([v.general for v in its]))
+        yield Lesson(label, np.stack([v.vector for v in its]), generals(its))
+
+
+def generals(views: Sequence[FrameView]) -> Floats:
+    """Return the general head's species of some views, (n, species)."""
+    return np.stack([view.general.species.probabilities for view in views])
 
 
 class _Answering:
     """The last head, asked about visits."""
 
-    def __init__(
-        self, tree: Taxonomy, head: LocalHead, local: Local, thresholds: Mapping[str, float]
-    ) -> None:
+    def __init__(self, tree: Taxonomy, local: SiteModel) -> None:
         self._tree = tree
-        self._head = head
+        self._head = local.head()
         self._name = local.name
-        self._thresholds = thresholds
 
     def event(
-        self, event: Event, views: Mapping[str, View], *, everything: bool
-    ) -> Iterator[tuple[Frame, Answered, Ways]]:
+        self, event: CameraVisit, views: Mapping[str, FrameView], *, everything: bool
+    ) -> Iterator[tuple[Frame, ReplayedFrame, SpeciesByMethod]]:
         """Each frame that is to be answered: alone where nothing is to be seen, otherwise by what its visit's frames say together."""
         frames = [frame for frame in event.frames if frame.name in views]
         shown = [views[frame.name] for frame in frames if not _nothing(views[frame.name])]
         together = (
-            self._head.consensus(np.stack([v.vector for v in shown]), np.stack([v.general for v in shown]))
-            if shown
-            else None
+            self._head.consensus(np.stack([v.vector for v in shown]), generals(shown)) if shown else None
         )
         for frame in frames:
             if frame.label and not everything:
                 continue
             view = views[frame.name]
             species = self._nobody() if _nothing(view) or together is None else together
-            whole, moved = (
-                extended(self._tree, its[None])[0].astype(np.float32) for its in (view.whole, view.general)
-            )
-            yield frame, self._answered(frame, event, view, species, moved), Ways(whole, moved, species)
+            yield frame, self._answered(frame, event, view, species), self._ways(view, species)
 
-    def _answered(self, frame: Frame, event: Event, view: View, species: Floats, before: Floats) -> Answered:
-        path, probability = self._stands(species, STANDS_FROM)
+    def _ways(self, view: FrameView, species: Floats) -> SpeciesByMethod:
+        whole, moved = (
+            extended(self._tree, general.species.probabilities[None])[0].astype(np.float32)
+            for general in (view.whole, view.general)
+        )
+        return SpeciesByMethod(whole, moved, species)
+
+    def _answered(self, frame: Frame, event: CameraVisit, view: FrameView, species: Floats) -> ReplayedFrame:
+        found = answer(self._tree, rolled(self._tree, species), STANDS_FROM)
         likeliest, sure = self._likeliest(species)
         rule: Rule = "site-head" if self._head.solved is not None else "general-head"
-        return Answered(
+        return ReplayedFrame(
             file=frame.name,
             event=event.name,
-            path=path,
-            probability=round(probability, 4),
+            path=found.path,
+            probability=round(found.probability, 4),
             likeliest=likeliest,
             likeliest_probability=round(sure, 4),
-            before=self._stands(before, self._thresholds)[0],
+            before=deepest(view.general).path,
             model=self._name,
             rule="nothing-moved" if _nothing(view) else rule,
         )
 
-    def _stands(self, species: Floats, thresholds: Mapping[str, float]) -> tuple[tuple[str, ...], float]:
-        scores = Scores("species", self._tree.species, species)
-        found = answer(self._tree, (scores, *roll_up(self._tree, scores)), thresholds)
-        return tuple(found.path), found.probability
-
     def _likeliest(self, species: Floats) -> tuple[tuple[str, ...], float]:
         """Down from the likeliest kingdom, each time to the likeliest child; no deeper than what was learned there."""
-        scores = Scores("species", self._tree.species, species)
-        _, kingdoms = roll_up(self._tree, scores)
+        _, _, kingdoms = rolled(self._tree, species)
         path: tuple[str, ...] = (kingdoms.best[0],)
         probability = kingdoms.best[1]
         learned = self._head.labels
@@ -249,7 +242,7 @@ class _Answering:
         return species
 
 
-def _nothing(view: View) -> bool:
+def _nothing(view: FrameView) -> bool:
     return not view.moved and not view.seen
 
 
@@ -258,7 +251,7 @@ def _nothing(view: View) -> bool:
 
 def look(
     sequence: FrameSequence, workers: int | None, progress: Callable[[int], None]
-) -> tuple[dict[str, View], tuple[str, ...]]:
+) -> tuple[dict[str, FrameView], tuple[str, ...]]:
     """A view of each frame by its name, and a line about each that does not decode."""
     frames = [(frame, event.name) for event in sequence.events for frame in event.frames]
     glimpses: list[Glimpse] = []
@@ -275,10 +268,9 @@ def look(
         raise Stop(f"not one of these {len(frames):,} frames can be decoded; the first: {left_out[0]}")
     events = [event for _, event in kept]
     asked = [(frame, _moving(glimpses, events, at), glimpses[at].night) for at, (frame, _) in enumerate(kept)]
-    turns = [asked[at : at + FRAMES_A_TURN] for at in range(0, len(asked), FRAMES_A_TURN)]
-    worth = min(os.cpu_count() or 1, max(1, len(asked) // FRAMES_A_WORKER))
-    views: dict[str, View] = {}
-    for done in _in_turn(turns, min(workers or worth, len(turns))):
+    turns = in_turns(asked)
+    views: dict[str, FrameView] = {}
+    for done in work_through(turns, _open_viewer, process_count(workers, len(asked), len(turns))):
         views |= done
         progress(len(done))
     return views, tuple(left_out)
@@ -290,7 +282,7 @@ def decoded(frame: Frame) -> images.Picture:
         data = frame.file.read_bytes()
     except OSError as error:
         raise Rejected("unreadable", f"it cannot be read: {error.strerror}") from error
-    return images.decode(data, at_least_px=EYE_PX)
+    return images.decode(data, at_least_px=DECODE_PX)
 
 
 def _moving(glimpses: Sequence[Glimpse], events: Sequence[str], at: int) -> tuple[Box, ...]:
@@ -302,32 +294,9 @@ def _moving(glimpses: Sequence[Glimpse], events: Sequence[str], at: int) -> tupl
 Turn = Sequence[tuple[Frame, tuple[Box, ...], bool]]
 
 
-def _in_turn(turns: Sequence[Turn], count: int) -> Iterator[dict[str, View]]:
-    if count <= 1:
-        eye = PlaceEye.open(load_zoo())
-        yield from (_seen(eye, turn) for turn in turns)
-        return
-    # Spawned, not forked: ONNX Runtime's and OpenCV's threads do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    try:
-        with ProcessPoolExecutor(count, context, _open_eye) as pool:
-            yield from pool.map(_look, turns)
-    except BrokenProcessPool as error:
-        raise Stop(f"one of {count} processes was killed, perhaps for memory: try --workers 1") from error
+def _open_viewer() -> Callable[[Turn], dict[str, FrameView]]:
+    return partial(_views, PlaceModel.open(load_zoo()))
 
 
-_eye: list[PlaceEye] = []
-"""Of a process of the pool: its one eye."""
-
-
-def _open_eye() -> None:
-    cv2.setNumThreads(0)
-    _eye.append(PlaceEye.open(load_zoo()))
-
-
-def _look(turn: Turn) -> dict[str, View]:
-    return _seen(_eye[0], turn)
-
-
-def _seen(eye: PlaceEye, turn: Turn) -> dict[str, View]:
-    return {frame.name: eye.see(decoded(frame), moving, night) for frame, moving, night in turn}
+def _views(model: PlaceModel, turn: Turn) -> dict[str, FrameView]:
+    return {frame.name: model.predict(decoded(frame), moving, night) for frame, moving, night in turn}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from models.evaluation.metrics import OWN_RANK, Persons, Rate, Recall, Report
+from models.evaluation.metrics import OWN_RANK, EvaluationReport, Persons, Rate, Recall
 
 # Of long lists the worst are shown; all of them are in the JSON.
 ROWS_SHOWN = 10
@@ -17,7 +17,7 @@ ROWS_SHOWN = 10
 PHOTOS_SHOWN = 5
 
 
-def render(report: Report) -> str:
+def render(report: EvaluationReport) -> str:
     """The report as Markdown tables."""
     parts = [
         _head(report),
@@ -58,7 +58,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[object]], text_columns: 
     return list(body)
 
 
-def _head(report: Report) -> Iterator[str]:
+def _head(report: EvaluationReport) -> Iterator[str]:
     of = "frames" if report.motion else "photos"
     answered = dict.fromkeys(report.models.values())
     yield f"{report.photos:,} {of}, answered by {', '.join(answered)}"
@@ -78,7 +78,7 @@ def _head(report: Report) -> Iterator[str]:
             yield f"* and {len(report.left_out) - ROWS_SHOWN:,} more"
 
 
-def _ranks(report: Report) -> list[str]:
+def _ranks(report: EvaluationReport) -> list[str]:
     head = (
         "tier",
         "rank",
@@ -108,7 +108,7 @@ def _recalls(first: str, recalls: Iterable[Recall]) -> list[str]:
     return _table((first, "photos", "answered rightly", "likeliest right (95%)"), rows)
 
 
-def _kingdoms(report: Report) -> list[str]:
+def _kingdoms(report: EvaluationReport) -> list[str]:
     return _recalls("kingdom, device", report.kingdoms)
 
 
@@ -122,7 +122,7 @@ def _persons(persons: Sequence[Persons]) -> list[str]:
     return _table(("persons", "tier", "photos", "share (95%)"), rows, text_columns=2)
 
 
-def _species(report: Report) -> list[str]:
+def _species(report: EvaluationReport) -> list[str]:
     if report.group is not None:
         told = [*report.species[:ROWS_SHOWN], report.group]
         return _recalls("species, cloud", told)
@@ -130,7 +130,7 @@ def _species(report: Report) -> list[str]:
     return _recalls("worst species, cloud", enough[:ROWS_SHOWN]) if enough else []
 
 
-def _confusions(report: Report) -> list[str]:
+def _confusions(report: EvaluationReport) -> list[str]:
     wrong = [its for its in report.families if its.true != its.answered]
     if not wrong:
         return []
@@ -138,12 +138,12 @@ def _confusions(report: Report) -> list[str]:
     return _table(("family", "the edge answered", "photos"), rows, text_columns=2)
 
 
-def _forwards(report: Report) -> list[str]:
+def _forwards(report: EvaluationReport) -> list[str]:
     rows = [(f"`{its.wants}`", percent(its.device), percent(its.edge)) for its in report.forwards]
     return _table(("a stream that wants", "device asks the edge", "edge asks the cloud"), rows)
 
 
-def _prices(report: Report) -> list[str]:
+def _prices(report: EvaluationReport) -> list[str]:
     rows = [(f"{tier}, ms", f"{its.p50:.1f}", f"{its.p95:.1f}") for tier, its in report.ms.items()]
     rows += [(f"{hop}, bytes", f"{its.p50:,.0f}", f"{its.p95:,.0f}") for hop, its in report.bytes.items()]
     return _table(("a photo", "median", "95% are below"), rows)

@@ -3,7 +3,7 @@
 ::
 
     shipped sums + learned sums --discriminants--> solved head --+
-    tuned head (knows the base's species) ----------------------+--> Witnesses over the grown tree
+    tuned head (knows the base's species) ----------------------+--> PooledHeads over the grown tree
 
 Example::
 
@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from models.heads.linear import TreeHead
-from models.heads.pooled import Temperatures, Witnesses
+from models.heads.pooled import PooledHeads, Temperatures
 from models.heads.release import Calibration, HeadRelease
 from models.heads.solve import LinearHead, discriminants
 from models.labels.taxonomy import Taxonomy
@@ -37,10 +37,10 @@ class Grown:
     calibration: Calibration
     thresholds: Mapping[str, float]
 
-    def witnesses(self, tuned: TreeHead, temperatures: Temperatures) -> Witnesses:
+    def witnesses(self, tuned: TreeHead, temperatures: Temperatures) -> PooledHeads:
         """Both witnesses, weighed as the calibration says."""
         its = self.calibration
-        return Witnesses(tuned, self.solved, self.tree, temperatures, its.solved_share, its.novelty)
+        return PooledHeads(tuned, self.solved, self.tree, temperatures, its.solved_share, its.novelty)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,7 +80,7 @@ class HeadBase:
         count = len(tree.species)
         return replace(head, labels=tree.species, weights=head.weights[:, :count], bias=head.bias[:count])
 
-    def head(self, release: HeadRelease | None = None) -> Witnesses:
+    def head(self, release: HeadRelease | None = None) -> PooledHeads:
         """What answers of a vector, as the cloud asks it."""
         grown = self.grown(release)
         return grown.witnesses(self.tuned, grown.calibration.cloud)

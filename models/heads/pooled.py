@@ -14,7 +14,7 @@ takes too many animals for things.
 
 Example::
 
-    head = Witnesses(tuned, discriminants(sums), tree, Temperatures(kingdom=0.9, family=0.8, species=0.8))
+    head = PooledHeads(tuned, discriminants(sums), tree, Temperatures(kingdom=0.9, family=0.8, species=0.8))
     head.species(components(vector, 256), vector)    # float32 (species,)
 
 Sources: logarithmic opinion pools, Genest & Zidek 1986 (Statistical Science 1:114); temperature scaling, Guo et al.
@@ -70,7 +70,7 @@ NO_NOVELTY = Novelty()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Witnesses:
+class PooledHeads:
     """The tuned head, the solved head, how both are weighed, and how their answers are tempered.
 
     The tree may have grown: species beyond the tuned head's are the solved one's alone.

@@ -3,7 +3,7 @@
 ::
 
     zoo's lite0@2 (backbone, tuned heads, shipped sums) --+
-                                                          +--> Zoo.edge_eye(release), Zoo.cloud_eye(release)
+                                                          +--> Zoo.edge_model(release), Zoo.cloud_model(release)
     lite0@3: learned sums, new rows of the tree,    ------+
              calibration, smoke test, lineage
 
@@ -15,7 +15,7 @@ Example::
 
     release = HeadRelease.of({name: read(name) for name in FILES})
     release.title                                   # "lite0@3"
-    eye = load_zoo().cloud_eye(release)
+    eye = load_zoo().cloud_model(release)
     release.smoke.complaints(eye.head, eye.tree)    # (): it answers as it did where it was made
 """
 
@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.heads.linear import Floats, components
-from models.heads.pooled import SOLVED_SHARE, Novelty, Temperatures, Witnesses
+from models.heads.pooled import SOLVED_SHARE, Novelty, PooledHeads, Temperatures
 from models.heads.solve import PRIOR, SHRINK
 from models.labels.taxonomy import RANKS, Species, Taxonomy
 from models.labels.taxonomy_growth import grown, rows_of_tsv, rows_to_tsv
@@ -109,11 +109,11 @@ class Smoke:
     species: Floats
 
     @classmethod
-    def of(cls, head: Witnesses, vectors: NDArray[np.uint8]) -> Smoke:
+    def of(cls, head: PooledHeads, vectors: NDArray[np.uint8]) -> Smoke:
         """What a vector head answers now."""
         return cls(vectors, answers(head, vectors))
 
-    def complaints(self, head: Witnesses, tree: Taxonomy) -> tuple[str, ...]:
+    def complaints(self, head: PooledHeads, tree: Taxonomy) -> tuple[str, ...]:
         """A line for each input that a vector head (of an edge's or a cloud's eye) answers otherwise; none is a pass."""
         if self.species.shape[1] != len(tree.species) or self.vectors.shape[1] != head.dimension:
             return (
@@ -129,7 +129,7 @@ class Smoke:
         )
 
 
-def answers(head: Witnesses, vectors: NDArray[np.uint8]) -> Floats:
+def answers(head: PooledHeads, vectors: NDArray[np.uint8]) -> Floats:
     """Vectors (n, d) -> species (n, s), one after the other, as an eye answers them."""
     rows = [head.species(components(vector, head.dimension), vector) for vector in vectors]
     return np.array(rows, np.float32).reshape(len(vectors), len(head.tree.species))

@@ -8,8 +8,8 @@ that did.
 
 Example::
 
-    eye = open_edge_eye(load_zoo(), Registry(settings.data_dir / "models"), "mine@2")
-    eye.see(crop).model     # "mine@2"
+    eye = open_edge_model(load_zoo(), Registry(settings.data_dir / "models"), "mine@2")
+    eye.predict(crop).model     # "mine@2"
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from models.labels.calibration import DEFAULT_THRESHOLDS
 from models.labels.taxonomy import load_taxonomy
 from models.shipped import BACKBONE, Zoo
 from models.vision.boxes import Box
-from models.vision.tier_models import EdgeEye, EdgeSight
+from models.vision.tier_models import EdgeModel, EdgePrediction
 from pipeline.errors import Stop
 
 
-class OwnEye:
-    """An `EdgeEye` whose families are another model's."""
+class ImportedFamilyModel:
+    """An `EdgeModel` whose families are another model's."""
 
-    def __init__(self, released: EdgeEye, own: OwnModel) -> None:
+    def __init__(self, released: EdgeModel, own: OwnModel) -> None:
         self.name = own.name
         self.space = released.space
         self.tree = released.tree
@@ -43,11 +43,11 @@ class OwnEye:
         self._released = released
         self._own = own
 
-    def see(self, picture: NDArray[np.uint8], box: Box = Box.WHOLE) -> EdgeSight:
+    def predict(self, picture: NDArray[np.uint8], box: Box = Box.WHOLE) -> EdgePrediction:
         """BGR uint8 (height, width, 3); `box` is where in its frame it lies. Raises `Rejected` where the own model fails on it."""
         start = time.perf_counter()
-        sight = self._released.see(picture, box)
-        family, kingdom = self._own.see(picture)
+        sight = self._released.predict(picture, box)
+        family, kingdom = self._own.predict(picture)
         return replace(
             sight,
             family=family,
@@ -61,14 +61,14 @@ class OwnEye:
             species=None,
         )
 
-    def see_vector(self, vector: NDArray[np.uint8]) -> EdgeSight:
+    def predict_vector(self, vector: NDArray[np.uint8]) -> EdgePrediction:
         """A vector that the device made: the released head's answer, under its own name."""
-        return self._released.see_vector(vector)
+        return self._released.predict_vector(vector)
 
 
-def edge_eyes(
+def edge_model_opener(
     zoo: Zoo, registry: Registry, title: str = ""
-) -> Callable[[HeadRelease | None], EdgeEye | OwnEye]:
+) -> Callable[[HeadRelease | None], EdgeModel | ImportedFamilyModel]:
     """What opens the eye that the settings name, with a release of the heads or without; all share their networks.
 
     Without a title, or with the released backbone's, it is the released one. Raises `Stop`; what is returned raises
@@ -80,13 +80,13 @@ def edge_eyes(
     own = None if title in ("", released) else open_model(registry.entry(title), load_taxonomy())
     backbone = zoo.backbone()
 
-    def open_eye(release: HeadRelease | None) -> EdgeEye | OwnEye:
-        eye = zoo.edge_eye(release, backbone)
-        return eye if own is None else OwnEye(eye, own)
+    def opened(release: HeadRelease | None) -> EdgeModel | ImportedFamilyModel:
+        eye = zoo.edge_model(release, backbone)
+        return eye if own is None else ImportedFamilyModel(eye, own)
 
-    return open_eye
+    return opened
 
 
-def open_edge_eye(zoo: Zoo, registry: Registry, title: str = "") -> EdgeEye | OwnEye:
+def open_edge_model(zoo: Zoo, registry: Registry, title: str = "") -> EdgeModel | ImportedFamilyModel:
     """The eye that the settings name, as it was shipped. Raises `Stop`."""
-    return edge_eyes(zoo, registry, title)(None)
+    return edge_model_opener(zoo, registry, title)(None)

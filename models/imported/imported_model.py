@@ -149,7 +149,7 @@ class OwnModel:
         self._range = byte_range
         self._sums = TreeSums(tree, head.labels if head else network.spec.labels)
 
-    def see(self, picture: Picture) -> tuple[Scores, Scores]:
+    def predict(self, picture: Picture) -> tuple[Scores, Scores]:
         """Scores over (families, kingdoms). Raises `Rejected` where the model fails on this picture, and names it."""
         return self._sums.up(self._probabilities(self._output(picture)))
 

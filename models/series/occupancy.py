@@ -7,7 +7,7 @@ with any of them left out. Light must be there; without it the others do not tel
 Example::
 
     model = load_zoo().occupancy()
-    model.see({"lx": [(now_s - 60, 430.0)], "ppm": [(now_s - 30, 810.0)]}, now_s).best  # ("occupied", 0.98)
+    model.predict({"lx": [(now_s - 60, 430.0)], "ppm": [(now_s - 30, 810.0)]}, now_s).best  # ("occupied", 0.98)
 
 Trained on Candanedo & Feldheim 2016 (Energy and Buildings 112), split by time.
 """
@@ -102,7 +102,7 @@ class OccupancyModel:
         self.name = name
         self._network = Network(network)
 
-    def see(self, window: Window, now_s: float) -> Scores:
+    def predict(self, window: Window, now_s: float) -> Scores:
         """Calibrated scores over `vacant` and `occupied`. Raises `TooLittle` without fresh light."""
         x = features(window, now_s)
         present = [unit for at, unit in enumerate(UNITS) if x[at * VALUES_PER_STREAM]]

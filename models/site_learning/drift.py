@@ -11,7 +11,7 @@ are made of it, and each is held against its own past by a Page-Hinkley test::
     a label ------+-- disagreement (0 or 1) -----------------+
 
     watch = start("lite0@3")
-    watch, alarms = see(watch, Observation("lite0@3", sighting, quarter_of(13), ("animal", "Felidae"), 0.93, vector, space))
+    watch, alarms = observe(watch, Observation("lite0@3", sighting, quarter_of(13), ("animal", "Felidae"), 0.93, vector, space))
     watch, alarms = labelled(watch, quarter_of(13), agrees=False)
 
 A camera's nights are not its days, and dusk is no drift: the past of each quarter of the day is learned apart, and while it is,
@@ -222,7 +222,7 @@ def class_of(path: tuple[str, ...]) -> str:
     return path[min(len(path), 2) - 1] if path else UNKNOWN
 
 
-def see(watch: Watch, seen: Observation) -> tuple[Watch, tuple[Alarm, ...]]:
+def observe(watch: Watch, seen: Observation) -> tuple[Watch, tuple[Alarm, ...]]:
     """The stream's memory with one more answer, and what is no longer as it was. Only a sighting's first answer counts."""
     if watch.model != _base(seen.model):
         watch = start(seen.model)

@@ -2,7 +2,7 @@
 
 ::
 
-    Taught (one labelled event) --> Lesson (all events of a visit with that label) --> Local.learn, behind its gate
+    Taught (one labelled event) --> Lesson (all events of a visit with that label) --> SiteModel.learn, behind its gate
     label changed or withdrawn  --> the lesson is taken out exactly, and taught again without that event
     new general model           --> all lessons again, in their order, over its tree and its answers
 
@@ -12,7 +12,7 @@ since that costs as much as a hundred labels.
 
 Example::
 
-    learning = Learning.start(general, site="home", background=Background.of(zoo.sums()))
+    learning = Learning.start(general, site="home", background=BackgroundSums.of(zoo.sums()))
     learning, step = learning.taught(Taught("0193...", "0193...", ("animal", "Felidae"), "", vector))
     step.verdict.rule                   # "taken"
     learning.local.name                 # "lite0@3+home.1"
@@ -30,24 +30,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.heads.linear import Floats, components
-from models.heads.pooled import Witnesses
+from models.heads.pooled import PooledHeads
 from models.labels.taxonomy import Taxonomy
 from models.labels.taxonomy_growth import grown, row_under
-from models.site_learning.site_answers import Served
-from models.site_learning.site_head import Background, Lesson, Weighing
-from models.site_learning.site_model import CALIBRATED_FROM, Judged, Local, Rule, Verdict
+from models.site_learning.site_answers import ServedHead
+from models.site_learning.site_head import BackgroundSums, Lesson, Weighing
+from models.site_learning.site_model import CALIBRATED_FROM, HeadScore, LessonVerdict, Rule, SiteModel
 
 WEIGHED_AGAIN = 1.25
 """By this factor lessons grow between two weighings."""
 
 
-class VectorEye(Protocol):
+class VectorModel(Protocol):
     """A released eye, as far as a site learns from it: `head` answers of the vector alone."""
 
     name: str
     space: str
     tree: Taxonomy
-    head: Witnesses
+    head: PooledHeads
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class General:
     says: Callable[[NDArray[np.uint8]], Floats]
 
     @classmethod
-    def of(cls, eye: VectorEye) -> General:
+    def of(cls, eye: VectorModel) -> General:
         """A released eye's."""
         head, dimension = eye.head, eye.head.dimension
 
@@ -97,7 +97,7 @@ class Standing:
 
     general: str
     taken: int
-    best: Judged
+    best: HeadScore
     weighing: Weighing
     weighed_at: int
 
@@ -106,7 +106,7 @@ class Standing:
 class Step:
     """What became of one change: the gate's verdict, if it was asked, and the events to write down or to delete."""
 
-    verdict: Verdict | None = None
+    verdict: LessonVerdict | None = None
     written: tuple[Taught, ...] = ()
     deleted: tuple[str, ...] = ()
 
@@ -120,14 +120,14 @@ class Learning:
     """All that a site has learned, and from what."""
 
     general: General
-    local: Local
+    local: SiteModel
     events: Mapping[str, Taught]
     weighed_at: int = 0
 
     @classmethod
-    def start(cls, general: General, *, site: str, background: Background | None = None) -> Learning:
+    def start(cls, general: General, *, site: str, background: BackgroundSums | None = None) -> Learning:
         """Before the first label."""
-        local = Local.start(
+        local = SiteModel.start(
             general.tree,
             general=general.name,
             site=site,
@@ -143,13 +143,13 @@ class Learning:
         return Standing(local.general, local.taken, local.best, local.weighing, self.weighed_at)
 
     @property
-    def served(self) -> Served | None:
+    def served(self) -> ServedHead | None:
         """The head to answer with; None where the site has nothing to say yet."""
         if not self.local.lessons:
             return None
         head = self.local.head()
         own = frozenset(label for label in head.labels if label not in self.general.tree.paths)
-        return Served(self.local.name, self.local.general, head, own, weighed=self.weighed_at > 0)
+        return ServedHead(self.local.name, self.local.general, head, own, weighed=self.weighed_at > 0)
 
     # --- one change ---------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 ::
 
-    crop or vector --general eye--> EdgeSight (species, vector) --LocalHead--> EdgeSight (model lite0@3+home.17, site's word)
+    crop or vector --general eye--> EdgePrediction (species, vector) --SiteHead--> EdgePrediction (model lite0@3+home.17, site's word)
 
 Where the site has learned nothing, or another model saw than the one that its head was transferred from (a release is being
 tried), a sight stays as the general eye saw it. The vector that the cloud reads and the look for persons are always the general
@@ -15,9 +15,9 @@ tree lacks, and all else stands by the general thresholds.
 
 Example::
 
-    eyes = LocalEyes(serving)
-    eyes.serve(Served(site.name, site.general, site.head(), own=frozenset()))
-    _, sight = eyes.look("home/cam1/garden", lambda eye: eye.see(crop))
+    eyes = SiteModels(serving)
+    eyes.serve(ServedHead(site.name, site.general, site.head(), own=frozenset()))
+    _, sight = eyes.look("home/cam1/garden", lambda eye: eye.predict(crop))
     sight.model                 # "lite0@3+home.17"
 """
 
@@ -26,74 +26,66 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
+from models.answering.model_source import ModelSource
 from models.labels.calibration import answer
 from models.labels.scores import Scores
-from models.labels.taxonomy import Taxonomy, roll_up
-from models.site_learning.site_head import LocalHead
+from models.labels.taxonomy import Taxonomy
+from models.site_learning.site_head import SiteHead
 from models.site_learning.site_model import STANDS_FROM
-from models.vision.tier_models import EdgeSight, SiteWord
+from models.vision.tier_models import EdgePrediction, SitePrediction, rolled
 
 SURE_FROM = 0.8
 """From this probability a label of the site's own needs no asking, and the cloud does not overrule it: above the half at which it stands,
 since nobody looks again."""
 
 
-E = TypeVar("E")
-E_co = TypeVar("E_co", covariant=True)
-
-
-class GeneralEyes(Protocol[E_co]):
-    """What a site's learning starts from: the eyes that serve its streams."""
-
-    def look(self, source: str, ask: Callable[[E_co], EdgeSight]) -> tuple[E_co, EdgeSight]:
-        """Ask the eye of this stream (``site/device/stream``); the eye that answered, and what it saw."""
+M = TypeVar("M")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Served:
+class ServedHead:
     """A site's head as it answers: under `name`, for sights of the model `general`. `own` are labels that its tree lacks; `weighed`
     says whether the site had visits enough to calibrate its probabilities by.
     """
 
     name: str
     general: str
-    head: LocalHead
+    head: SiteHead
     own: frozenset[str] = frozenset()
     weighed: bool = True
 
 
-class LocalEyes(Generic[E]):
+class SiteModels(Generic[M]):
     """General eyes whose answers follow the site's labels; swapped head by head, by one assignment, from any thread."""
 
-    def __init__(self, general: GeneralEyes[E]) -> None:
+    def __init__(self, general: ModelSource[M, EdgePrediction]) -> None:
         self._general = general
-        self._served: Served | None = None
+        self._served: ServedHead | None = None
 
     def name_beside(self, general: str) -> str:
         """What a sight by this general model is named for."""
         served = self._served
         return served.name if served and served.general == general else general
 
-    def serve(self, served: Served | None) -> None:
+    def serve(self, served: ServedHead | None) -> None:
         """From the next sight on; None: the general eyes alone."""
         self._served = served
 
-    def look(self, source: str, ask: Callable[[E], EdgeSight]) -> tuple[E, EdgeSight]:
+    def look(self, source: str, ask: Callable[[M], EdgePrediction]) -> tuple[M, EdgePrediction]:
         """The eye of this stream, and what it and the site's labels see."""
         eye, sight = self._general.look(source, ask)
         return eye, refined(sight, self._served)
 
 
-def refined(sight: EdgeSight, served: Served | None) -> EdgeSight:
+def refined(sight: EdgePrediction, served: ServedHead | None) -> EdgePrediction:
     """A general eye's sight as the site's head has it; unchanged, where it has none for this eye."""
     if served is None or served.general != sight.model or sight.species is None:
         return sight
     start, tree = time.perf_counter(), served.head.tree
     probabilities = served.head.consensus(sight.vector[None], sight.species.probabilities[None])
-    species = Scores("species", tree.species, probabilities)
-    family, kingdom = roll_up(tree, species)
+    species, family, kingdom = rolled(tree, probabilities)
     return replace(
         sight,
         species=species,
@@ -107,7 +99,7 @@ def refined(sight: EdgeSight, served: Served | None) -> EdgeSight:
     )
 
 
-def word(tree: Taxonomy, scores: Sequence[Scores], served: Served) -> SiteWord | None:
+def word(tree: Taxonomy, scores: Sequence[Scores], served: ServedHead) -> SitePrediction | None:
     """What the site's own labels say; None where what is likelier than not lies under none of them."""
     path = answer(tree, scores, STANDS_FROM).path
     spoken = served.head.labels if served.weighed else served.own
@@ -117,4 +109,4 @@ def word(tree: Taxonomy, scores: Sequence[Scores], served: Served) -> SiteWord |
     path = path[: learned[-1]]
     # A leaf (`other`), and a family that came as a label itself, are species of their own: the deepest rank that knows it is asked.
     probability = next(its[path[-1]] for its in scores if path[-1] in its.labels)
-    return SiteWord(path, probability, probability >= SURE_FROM or path[-1] in served.own)
+    return SitePrediction(path, probability, probability >= SURE_FROM or path[-1] in served.own)

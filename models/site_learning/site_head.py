@@ -8,14 +8,14 @@
 
 The head knows the labels that were given, of any rank, and that there are others: `unseen`. By Good and Turing's count a visit is
 of none of them about as often as labels that were seen once were. Who labels what he is asked about, or only what is new, labels no
-fair sample, though: a running edge therefore also solves its head against the shipped sums as a `Background`, weighed down to the
+fair sample, though: a running edge therefore also solves its head against the shipped sums as a `BackgroundSums`, weighed down to the
 site's own events. What they hold under a label speaks for it, the rest for `unseen`: a label has to be told from all the world, not
 only from the site's other labels. What the head says of labels and of `unseen` is weighed with what the general head says of the
 same; within a label, and within `unseen`, the general head speaks alone.
 
 Example::
 
-    head = LocalHead.of(tree, sums, unseen=0.05, weighing=Weighing(), background=Background.of(zoo.sums()))
+    head = SiteHead.of(tree, sums, unseen=0.05, weighing=Weighing(), background=BackgroundSums.of(zoo.sums()))
     head.consensus(vectors, general)        # float32 (species,): of one visit
 
 Sources: Good 1953 (Biometrika 40:237) for what was never seen; logarithmic opinion pools, Genest & Zidek 1986; ridge heads
@@ -78,14 +78,14 @@ UNWEIGHED = Weighing()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Background:
+class BackgroundSums:
     """The shipped sums as floats: gram (d+1, d+1), cross (d+1, species) over the first species of the tree."""
 
     gram: Floats64
     cross: Floats64
 
     @classmethod
-    def of(cls, sums: Sums) -> Background:
+    def of(cls, sums: Sums) -> BackgroundSums:
         """Sums whose labels are the tree's species, in its order."""
         return cls(sums.gram.astype(np.float64), sums.cross.astype(np.float64))
 
@@ -116,7 +116,7 @@ class Visits:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class LocalHead:
+class SiteHead:
     """Species over the site's tree, from vectors and the general head's answers.
 
     `group_of` (species,) says which of `labels` a species stands under, or len(labels): none. `solved` is over the labels, and with a
@@ -132,8 +132,8 @@ class LocalHead:
 
     @classmethod
     def of(
-        cls, tree: Taxonomy, sums: Sums, unseen: float, weighing: Weighing, background: Background | None
-    ) -> LocalHead:
+        cls, tree: Taxonomy, sums: Sums, unseen: float, weighing: Weighing, background: BackgroundSums | None
+    ) -> SiteHead:
         """Solved from the labels of these sums that hold events; the general head alone where none does."""
         labels = tuple(label for label, count in zip(sums.labels, sums.counts, strict=True) if count)
         group_of = groups(tree, labels)
@@ -180,7 +180,7 @@ class LocalHead:
         return members
 
 
-def _solved(sums: Sums, group_of: NDArray[np.intp], background: Background | None) -> LinearHead:
+def _solved(sums: Sums, group_of: NDArray[np.intp], background: BackgroundSums | None) -> LinearHead:
     if background is None:
         return solve(sums, "species", RIDGE)
     weight = BACKGROUND_WEIGHT * sums.events / background.gram[-1, -1]

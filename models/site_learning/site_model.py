@@ -4,7 +4,7 @@ Three stages: the cloud's general head arrives; the site transfers it by its own
 sums, solved into a ridge head and pooled with it (`models.site_learning.site_head`); and every further label is added behind a gate, in
 milliseconds::
 
-    Lesson --learn--> Sums --gate: the visits held back--> taken, held back, or refused --head()--> LocalHead
+    Lesson --learn--> Sums --gate: the visits held back--> taken, held back, or refused --head()--> SiteHead
 
 Of each label the third visit of every five is held back from the head that is judged, or the next that this head names right without it:
 a wrong label is no judge. Once there are `HELD_LEAST` of them, an
@@ -14,7 +14,7 @@ held back or not: sums add up. And they subtract: a visit that is `forgotten` ha
 
 Example::
 
-    site = Local.start(tree, general="lite0@3", site="garden", space=space, dimension=256)
+    site = SiteModel.start(tree, general="lite0@3", site="garden", space=space, dimension=256)
     site, verdict = site.learn(Lesson("Felidae", vectors, general))
     site.name                               # "lite0@3+garden.1"
     site.head().consensus(vectors, general) # float32 (species,): of one visit
@@ -37,10 +37,10 @@ from models.labels.taxonomy import RANKS, Taxonomy
 from models.site_learning.site_head import (
     FAINTEST,
     UNWEIGHED,
-    Background,
+    BackgroundSums,
     Floats64,
     Lesson,
-    LocalHead,
+    SiteHead,
     Visits,
     Weighing,
     truths,
@@ -77,7 +77,7 @@ Rule = Literal["taken", "held-back", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class HeadScore:
     """How a head does on the visits held back: how many it names right, and the mean log-loss in nats."""
 
     right: int
@@ -85,19 +85,19 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class LessonVerdict:
     """What became of a lesson: `before` and `after` are the head's figures without and with it."""
 
     rule: Rule
-    before: Judged
-    after: Judged
+    before: HeadScore
+    after: HeadScore
 
 
-NOTHING_JUDGED = Judged(0, 0.0)
+NOTHING_JUDGED = HeadScore(0, 0.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Local:
+class SiteModel:
     """A site's learning so far: what was taken, and the visits held back; both are as private as the frames they are of.
 
     `learned` are the sums without the visits held back, `everything` with them. `best` are the best figures of any head so far on the
@@ -113,10 +113,10 @@ class Local:
     exam: Visits | None = None
     lessons: tuple[Lesson, ...] = ()
     taken: int = 0
-    best: Judged = Judged(0, math.inf)
+    best: HeadScore = HeadScore(0, math.inf)
     weighing: Weighing = UNWEIGHED
-    background: Background | None = None
-    judged: LocalHead | None = None
+    background: BackgroundSums | None = None
+    judged: SiteHead | None = None
     """The head of `learned`, as it was last solved."""
 
     @classmethod
@@ -128,8 +128,8 @@ class Local:
         site: str,
         space: str,
         dimension: int,
-        background: Background | None = None,
-    ) -> Local:
+        background: BackgroundSums | None = None,
+    ) -> SiteModel:
         """Before the first label: the general head answers."""
         nothing = Sums.empty(space, dimension, ())
         return cls(general, site, tree, nothing, nothing, background=background)
@@ -139,7 +139,7 @@ class Local:
         """The general model and how many increments of this site's were taken: `lite0@3+garden.17`."""
         return f"{self.general}+{self.site}.{self.taken}" if self.taken else self.general
 
-    def learn(self, lesson: Lesson) -> tuple[Local, Verdict]:
+    def learn(self, lesson: Lesson) -> tuple[SiteModel, LessonVerdict]:
         """Adds one visit, if the visits held back do not speak against it."""
         nth = sum(its.label == lesson.label for its in self.lessons)
         learned = added(self.learned, lesson)
@@ -148,19 +148,19 @@ class Local:
         if len(self.held) >= HELD_LEAST:
             least = self.best.right - max(1, int(FORGIVEN * len(self.held)))
             if after.right < least or after.loss > self.best.loss + SLACK:
-                return replace(self, judged=head), Verdict("refused", before, after)
+                return replace(self, judged=head), LessonVerdict("refused", before, after)
         if self._is_due(lesson.label, nth) and self._names(head, lesson):
             held = replace(self._holding(lesson), judged=head)
             now = held.judge(held._head_of_learned())
-            best = Judged(self.best.right + now.right - before.right, now.loss)
-            return replace(held, best=best), Verdict("held-back", before, after)
-        best = Judged(max(self.best.right, after.right), min(self.best.loss, after.loss))
+            best = HeadScore(self.best.right + now.right - before.right, now.loss)
+            return replace(held, best=best), LessonVerdict("held-back", before, after)
+        best = HeadScore(max(self.best.right, after.right), min(self.best.loss, after.loss))
         taken = replace(self._taking(lesson, learned), judged=grown)
-        return replace(taken, best=best), Verdict("taken", before, after)
+        return replace(taken, best=best), LessonVerdict("taken", before, after)
 
     def restored(
-        self, lessons: Iterable[tuple[Lesson, Rule]], *, taken: int, best: Judged, weighing: Weighing
-    ) -> Local:
+        self, lessons: Iterable[tuple[Lesson, Rule]], *, taken: int, best: HeadScore, weighing: Weighing
+    ) -> SiteModel:
         """As it was when these lessons had been judged so, in this order: nothing is judged again."""
         learned, everything = self.learned, self.everything
         held, kept = list(self.held), list(self.lessons)
@@ -186,7 +186,7 @@ class Local:
             judged=None,
         )
 
-    def forgotten(self, key: str) -> Local:
+    def forgotten(self, key: str) -> SiteModel:
         """Without the lesson of this name, exactly: the sums are what they were before it. Unchanged where there is none."""
         its = next((lesson for lesson in self.lessons if lesson.key == key), None)
         if its is None:
@@ -206,26 +206,28 @@ class Local:
         )
         # No head that is left need be as good as the best one was: those that come are measured against what there is.
         return replace(
-            without, best=without.judge(without._head_of_learned()) if held else Judged(0, math.inf)
+            without, best=without.judge(without._head_of_learned()) if held else HeadScore(0, math.inf)
         )
 
-    def grown(self, tree: Taxonomy) -> Local:
+    def grown(self, tree: Taxonomy) -> SiteModel:
         """Over a tree that has more species at its end."""
         return replace(self, tree=tree, exam=Visits.of(tree, self.held) if self.held else None, judged=None)
 
-    def judge(self, head: LocalHead) -> Judged:
+    def judge(self, head: SiteHead) -> HeadScore:
         """A head on the visits held back."""
         if self.exam is None:
             return NOTHING_JUDGED
         species = head.answers(self.exam)
         sure = truths(self.tree, species, [its.label for its in self.held])
-        return Judged(sum(best for _, best in sure), float(-np.mean(np.log([p + FAINTEST for p, _ in sure]))))
+        return HeadScore(
+            sum(best for _, best in sure), float(-np.mean(np.log([p + FAINTEST for p, _ in sure])))
+        )
 
-    def head(self) -> LocalHead:
+    def head(self) -> SiteHead:
         """What is served: of all visits taken."""
         return self._headed(self.everything)
 
-    def calibrated(self) -> Local:
+    def calibrated(self) -> SiteModel:
         """With the share and the temperature that fit the visits taken best.
 
         Each is asked about by a head that has forgotten it, exactly: sums subtract. Fewer than `CALIBRATED_FROM` change nothing.
@@ -264,11 +266,11 @@ class Local:
         """Whether of a label's visits, of which this is the `nth`, fewer are held back than are to be."""
         return sum(its.label == label for its in self.held) < (nth - HELD_AT) // HELD_OF + 1
 
-    def _names(self, head: LocalHead, lesson: Lesson) -> bool:
+    def _names(self, head: SiteHead, lesson: Lesson) -> bool:
         species = head.answers(Visits.of(self.tree, [lesson]))
         return truths(self.tree, species, [lesson.label])[0][1]
 
-    def _taking(self, lesson: Lesson, learned: Sums) -> Local:
+    def _taking(self, lesson: Lesson, learned: Sums) -> SiteModel:
         return replace(
             self,
             learned=learned,
@@ -277,7 +279,7 @@ class Local:
             taken=self.taken + 1,
         )
 
-    def _holding(self, lesson: Lesson) -> Local:
+    def _holding(self, lesson: Lesson) -> SiteModel:
         held = (*self.held, lesson)
         return replace(
             self,
@@ -288,11 +290,11 @@ class Local:
             taken=self.taken + 1,
         )
 
-    def _headed(self, sums: Sums) -> LocalHead:
+    def _headed(self, sums: Sums) -> SiteHead:
         unseen = self._unseen(label for label, count in zip(sums.labels, sums.counts, strict=True) if count)
-        return LocalHead.of(self.tree, sums, unseen, self.weighing, self.background)
+        return SiteHead.of(self.tree, sums, unseen, self.weighing, self.background)
 
-    def _head_of_learned(self) -> LocalHead:
+    def _head_of_learned(self) -> SiteHead:
         """Solved anew only where its sums have changed."""
         if self.judged is None:
             return self._headed(self.learned)

@@ -21,11 +21,11 @@ from models.heads.pooled import witnessed
 from models.heads.release import FEW, Calibration, HeadRelease, Lineage, SiteShare, Smoke
 from models.labels.taxonomy import Species, Taxonomy
 from models.labels.taxonomy_growth import grown
-from models.training.new_label_weight import Photos, choose
+from models.training.new_label_weight import LabelledVectors, choose
 from models.training.report import (
-    Figures,
     Limits,
     OfSite,
+    TrainingFigures,
     TrainingReport,
     complaints,
     figures,
@@ -95,8 +95,8 @@ class Candidate(NamedTuple):
     calibration: Calibration
     tree: Taxonomy
     few: dict[str, int]
-    golden: Figures
-    held: Figures
+    golden: TrainingFigures
+    held: TrainingFigures
     refused: tuple[str, ...]
 
 
@@ -105,13 +105,13 @@ class Training:
     """One training's inputs, and what is asked of them more than once. `golden` is (choosing, judging)."""
 
     base: HeadBase
-    golden: tuple[Photos, Photos]
+    golden: tuple[LabelledVectors, LabelledVectors]
     digest: str
     tree: Taxonomy
     rows: tuple[Species, ...]
     sites: dict[str, Sums]
     held: Held
-    asked: Photos
+    asked: LabelledVectors
     serving: HeadRelease | None
 
     def best(self, limits: Limits) -> tuple[Candidate, dict[str, str]]:
@@ -157,7 +157,7 @@ class Training:
             if count and other - one >= max(least, margin * count):
                 yield (other - one) / count, f"without it {other} of {count} {what} are right, with it {one}"
 
-    def right_alone(self, photos: Photos, learned: Sums) -> int:
+    def right_alone(self, photos: LabelledVectors, learned: Sums) -> int:
         """How many photos the solved head alone names right, at the rank of their labels."""
         if not photos.labels:
             return 0
@@ -165,7 +165,7 @@ class Training:
         paths = {at: self.tree.path(self.tree.species[at]) for at in set(said)}
         return sum(label in paths[at] for label, at in zip(photos.labels, said, strict=True))
 
-    def held_of(self, kept: Sequence[str]) -> Photos:
+    def held_of(self, kept: Sequence[str]) -> LabelledVectors:
         return self.asked.chosen([its.site in kept for its in self.held.events])
 
     def merged(self, kept: Sequence[str]) -> Sums:
@@ -189,7 +189,7 @@ class Training:
         calibration = choose(self.base, tree, learned, self.golden[0], judged)
         solved = self.base.solved(tree, learned, calibration)
 
-        def after(photos: Photos) -> Figures:
+        def after(photos: LabelledVectors) -> TrainingFigures:
             logits = solved.logits(photos.vectors)
             its = calibration
             species = witnessed(tree, photos.tuned, logits, its.cloud, its.solved_share, its.novelty)
@@ -213,7 +213,7 @@ class Training:
             if count < LEAST_EVENTS and (count or label in names)
         }
 
-    def before(self, photos: Photos) -> Figures:
+    def before(self, photos: LabelledVectors) -> TrainingFigures:
         """What the serving model makes of them."""
         grown_ = self.base.grown(self.serving)
         its = grown_.calibration

@@ -6,7 +6,7 @@ right; of several, the one under which those and the golden photos are likeliest
 
 Example::
 
-    calibration = choose(base, tree, learned, golden, held)     # both as `Photos`
+    calibration = choose(base, tree, learned, golden, held)     # both as `LabelledVectors`
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Floats64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Photos:
+class LabelledVectors:
     """Vectors (n, d), their labels of any rank, and what the tuned head says of each, (n, species of the base)."""
 
     vectors: NDArray[np.uint8]
@@ -49,20 +49,22 @@ class Photos:
     tuned: Floats
 
     @classmethod
-    def of(cls, tuned: TreeHead, vectors: NDArray[np.uint8], labels: Sequence[str]) -> Photos:
+    def of(cls, tuned: TreeHead, vectors: NDArray[np.uint8], labels: Sequence[str]) -> LabelledVectors:
         """Asks the tuned head once: it never changes."""
         known = len(tuned.kingdom_of)
         x = (vectors.astype(np.float32) - ZERO_LEVEL) / np.float32(LEVELS_PER_SIGMA)
         return cls(vectors, tuple(labels), tuned.species(x) if len(x) else np.empty((0, known), np.float32))
 
-    def chosen(self, kept: Sequence[bool]) -> Photos:
+    def chosen(self, kept: Sequence[bool]) -> LabelledVectors:
         """Those that a mask keeps."""
         mask = np.array(kept, bool).reshape(len(self.labels))
         labels = tuple(label for label, keep in zip(self.labels, mask, strict=True) if keep)
-        return Photos(self.vectors[mask], labels, self.tuned[mask])
+        return LabelledVectors(self.vectors[mask], labels, self.tuned[mask])
 
 
-def choose(base: HeadBase, tree: Taxonomy, learned: Sums, golden: Photos, held: Photos) -> Calibration:
+def choose(
+    base: HeadBase, tree: Taxonomy, learned: Sums, golden: LabelledVectors, held: LabelledVectors
+) -> Calibration:
     """The calibration of a head that learned these sums; `golden` photos show species that the base knows."""
     plain = Calibration(edge=base.calibration.edge, cloud=base.calibration.cloud)
     served = _Asked.of(base, base.tree, base.grown().solved, golden)
@@ -83,7 +85,7 @@ def choose(base: HeadBase, tree: Taxonomy, learned: Sums, golden: Photos, held: 
     return chosen
 
 
-def _novelties(base: HeadBase, tree: Taxonomy, held: Photos) -> Iterator[Novelty]:
+def _novelties(base: HeadBase, tree: Taxonomy, held: LabelledVectors) -> Iterator[Novelty]:
     if len(tree.species) == len(base.tree.species):
         yield Novelty()
     elif any(label not in base.tree.paths for label in held.labels):
@@ -128,7 +130,7 @@ class _Asked:
     true_kingdom: NDArray[np.intp]
 
     @classmethod
-    def of(cls, base: HeadBase, tree: Taxonomy, solved: LinearHead, photos: Photos) -> _Asked:
+    def of(cls, base: HeadBase, tree: Taxonomy, solved: LinearHead, photos: LabelledVectors) -> _Asked:
         known, logits = len(base.tree.species), solved.logits(photos.vectors)
         both = pooled(tree, photos.tuned, softmax(logits[:, :known]), base.calibration.solved_share)
         old = np.asarray(tempered(tree, both, base.calibration.cloud), np.float64)

@@ -33,7 +33,7 @@ class Limits(msgspec.Struct, frozen=True):
     """Of held-out events at any rank, but one event at least."""
 
 
-class Share(msgspec.Struct, frozen=True):
+class Accuracy(msgspec.Struct, frozen=True):
     """So many of so many are right."""
 
     right: int
@@ -48,16 +48,16 @@ class Share(msgspec.Struct, frozen=True):
         return f"{100 * self.rate:.1f}% of {self.of:,}"
 
 
-class Figures(msgspec.Struct, frozen=True):
+class TrainingFigures(msgspec.Struct, frozen=True):
     """Of some photos, how many are named right: at each rank, by label and family; `persons` is their recall.
 
     `labels` counts each photo once, at the rank of its label.
     """
 
-    ranks: dict[str, Share]
-    classes: dict[str, Share]
-    persons: Share
-    labels: Share
+    ranks: dict[str, Accuracy]
+    classes: dict[str, Accuracy]
+    persons: Accuracy
+    labels: Accuracy
 
 
 class OfSite(msgspec.Struct, frozen=True):
@@ -67,8 +67,8 @@ class OfSite(msgspec.Struct, frozen=True):
     """
 
     events: int
-    before: Share
-    after: Share
+    before: Accuracy
+    after: Accuracy
     spoils: str = ""
 
 
@@ -79,10 +79,10 @@ class TrainingReport(msgspec.Struct, frozen=True):
     serving: str
     trigger: str
     events: dict[str, int]
-    golden_before: Figures
-    golden_after: Figures
-    held_before: Figures
-    held_after: Figures
+    golden_before: TrainingFigures
+    golden_after: TrainingFigures
+    held_before: TrainingFigures
+    held_after: TrainingFigures
     sites: dict[str, OfSite]
     new_labels: tuple[str, ...]
     few: dict[str, int]
@@ -125,14 +125,14 @@ def likeliest(tree: Taxonomy, species: Floats) -> dict[str, list[str]]:
 
 def figures(
     tree: Taxonomy, species: Floats, labels: Sequence[str], truths_in: Taxonomy | None = None
-) -> Figures:
+) -> TrainingFigures:
     """How probabilities (n, s) over a tree do on labels (n) of any rank.
 
     `truths_in` is the tree that knows all labels, where `tree` is one that had not grown yet: it names those wrong.
     """
     known = truths_in or tree
     said = likeliest(tree, species) if labels else {rank: [] for rank in RANKS}
-    ranks: dict[str, Share] = {}
+    ranks: dict[str, Accuracy] = {}
     by_class: dict[str, list[bool]] = {}
     for rank in RANKS:
         pairs = [
@@ -140,7 +140,7 @@ def figures(
             for label, answer in zip(labels, said[rank], strict=True)
             if (truth := truth_at(known, label, rank)) is not None
         ]
-        ranks[rank] = Share(sum(right for _, right in pairs), len(pairs))
+        ranks[rank] = Accuracy(sum(right for _, right in pairs), len(pairs))
         if rank != "kingdom":
             for truth, right in pairs:
                 by_class.setdefault(truth, []).append(right)
@@ -148,19 +148,21 @@ def figures(
         answer == PERSON for label, answer in zip(labels, said["kingdom"], strict=True) if label == PERSON
     ]
     classes = {
-        name: Share(sum(rights), len(rights))
+        name: Accuracy(sum(rights), len(rights))
         for name, rights in sorted(by_class.items())
         if name not in KINGDOMS
     }
     at_label = [said[_rank(known, label)][at] == label for at, label in enumerate(labels)]
-    return Figures(ranks, classes, Share(sum(persons), len(persons)), Share(sum(at_label), len(at_label)))
+    return TrainingFigures(
+        ranks, classes, Accuracy(sum(persons), len(persons)), Accuracy(sum(at_label), len(at_label))
+    )
 
 
 def _rank(tree: Taxonomy, label: str) -> str:
     return "species" if label in tree.species else tree.rank(label)
 
 
-def complaints(where: str, before: Figures, after: Figures, limits: Limits) -> Iterator[str]:
+def complaints(where: str, before: TrainingFigures, after: TrainingFigures, limits: Limits) -> Iterator[str]:
     """What was lost on the golden set beyond the limits."""
     for rank in RANKS:
         yield from _lost(f"{where}, {rank}", before.ranks[rank], after.ranks[rank], limits.rank)
@@ -170,7 +172,7 @@ def complaints(where: str, before: Figures, after: Figures, limits: Limits) -> I
             yield from _lost(f"{where}, {name}", its, after.classes[name], limits.large_class)
 
 
-def held_complaints(before: Figures, after: Figures, limits: Limits) -> Iterator[str]:
+def held_complaints(before: TrainingFigures, after: TrainingFigures, limits: Limits) -> Iterator[str]:
     """What was lost on held-out events beyond the limits: they are few, so one event is always forgiven."""
     for rank in RANKS:
         its = before.ranks[rank]
@@ -180,7 +182,7 @@ def held_complaints(before: Figures, after: Figures, limits: Limits) -> Iterator
             )
 
 
-def _lost(what: str, before: Share, after: Share, margin: float) -> Iterator[str]:
+def _lost(what: str, before: Accuracy, after: Accuracy, margin: float) -> Iterator[str]:
     if before.rate - after.rate > margin + 1e-9:
         yield f"{what}: {100 * before.rate:.1f}% -> {after}, more than {100 * margin:.1f} points lost"
 

@@ -31,7 +31,7 @@ from models.heads.release import HeadRelease
 from models.labels.taxonomy import Species, Taxonomy
 from models.labels.taxonomy_growth import grown
 from models.training.candidate import About, Held, Training
-from models.training.new_label_weight import Photos
+from models.training.new_label_weight import LabelledVectors
 from models.training.report import Limits, TrainingReport
 from pipeline.errors import Rejected
 from pipeline.sums.sums import Sums
@@ -42,7 +42,7 @@ JUDGING_OF: Final = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Outcome:
+class TrainingOutcome:
     """A release, or none; the report tells why."""
 
     release: HeadRelease | None
@@ -60,7 +60,7 @@ def retrain(
     version: int,
     about: About | None = None,
     limits: Limits = LIMITS,
-) -> Outcome:
+) -> TrainingOutcome:
     """Makes the next release from all that was learned so far.
 
     Parameters
@@ -84,16 +84,16 @@ def retrain(
     taught = _checked(base, tree, sites, held)
     truths = golden.truths(base.tree, base.sums.space)
     names = [base.tree.species[at] for at in truths.tolist()]
-    photos = Photos.of(base.tuned, golden.vectors, names)
+    photos = LabelledVectors.of(base.tuned, golden.vectors, names)
     third = [at % JUDGING_OF == JUDGING_OF - 1 for at in range(len(names))]
     choosing, judging = photos.chosen([not its for its in third]), photos.chosen(third)
-    asked = Photos.of(base.tuned, held.vectors, held.labels)
+    asked = LabelledVectors.of(base.tuned, held.vectors, held.labels)
     training = Training(
         base, (choosing, judging), golden.digest, tree, tuple(rows), taught, held, asked, serving
     )
     told, (best, spoilers) = about or About(), training.best(limits)
     report = training.report(best, spoilers, f"{base.manifest.name}@{version}", told)
-    return Outcome(None if best.refused else training.release(best, version, told, report), report)
+    return TrainingOutcome(None if best.refused else training.release(best, version, told, report), report)
 
 
 def _checked(base: HeadBase, tree: Taxonomy, sites: Mapping[str, Sums], held: Held) -> dict[str, Sums]:

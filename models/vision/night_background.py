@@ -5,12 +5,12 @@ A camera trap takes a few frames a visit and hours lie between visits, so a back
 median of earlier frames of its regime, day or infrared night, in which its own visit has no part::
 
     frame --glimpsed--> Glimpse (grey, night?) --background--> motion.Background --parts--> where something moved
-          --PlaceEye--> View: the vector of what moved, and what the general head says of it
+          --PlaceModel--> View: the vector of what moved, and what the general head says of it
 
 Example::
 
     glimpses = [glimpsed(frame) for frame in frames]
-    view = PlaceEye.open().see(frames[9], parts(glimpses[9], background(glimpses, events, 9)), glimpses[9].night)
+    view = PlaceModel.open().predict(frames[9], parts(glimpses[9], background(glimpses, events, 9)), glimpses[9].night)
     view.vector          # uint8 (256,): of what moved
 
 Source: the temporal median as a background, Cucchiara et al. 2003 (IEEE TPAMI 25:1337).

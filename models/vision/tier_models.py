@@ -2,7 +2,7 @@
 
 ::
 
-    frame --DeviceEye--> kingdom, person?, box --crop--> EdgeEye --> family, vector (256 bytes) --> CloudEye --> species
+    frame --DeviceModel--> kingdom, person?, box --crop--> EdgeModel --> family, vector (256 bytes) --> CloudModel --> species
 
 Device and edge run the backbone (`models.onnx_session`); the cloud sees nothing but the vector and needs neither OpenCV nor
 ONNX Runtime, which are therefore handed in. All answers are over `models.labels.taxonomy`'s labels, probabilities calibrated
@@ -11,10 +11,10 @@ on held-out photos.
 Example::
 
     zoo = load_zoo()
-    sight = zoo.device_eye().see(frame, motion.box)
+    sight = zoo.device_model().predict(frame, motion.box)
     if not sight.person_raised:
-        edge = zoo.edge_eye().see(crop(frame, sight.crop_box))
-        zoo.cloud_eye().see(edge.vector).species.best     # ("Panthera tigris", 0.94)
+        edge = zoo.edge_model().predict(crop(frame, sight.crop_box))
+        zoo.cloud_model().predict(edge.vector).species.best     # ("Panthera tigris", 0.94)
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.heads.linear import Floats, FrameHead, Projection, components
-from models.heads.pooled import Witnesses
-from models.labels.calibration import DEFAULT_THRESHOLDS
+from models.heads.pooled import PooledHeads
+from models.labels.calibration import DEFAULT_THRESHOLDS, Answer, answer
 from models.labels.scores import Scores
 from models.labels.taxonomy import KINGDOMS, Taxonomy, roll_up
 from models.vision.boxes import Box
@@ -40,7 +40,7 @@ FeatureOf = Callable[[Picture], Floats]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class DeviceSight:
+class DevicePrediction:
     """The device's view. `crop_box` is what to send on; `person_raised` says that the frame's level has to rise."""
 
     kingdom: Scores
@@ -52,7 +52,7 @@ class DeviceSight:
 
 
 @dataclass(frozen=True, slots=True)
-class SiteWord:
+class SitePrediction:
     """What a site's own labels name a crop, as deep as it was taught: the path from the kingdom, never past a label of its own.
 
     `sure`: it need not ask, and the cloud does not overrule it.
@@ -64,7 +64,7 @@ class SiteWord:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class EdgeSight:
+class EdgePrediction:
     """The edge's view of a crop; `vector` is uint8, all that the cloud gets.
 
     `species` is what family and kingdom were summed from, over `tree`; None of a model that names families alone. `site` is the word of
@@ -82,11 +82,16 @@ class EdgeSight:
     """By rank: from which probability an answer of this model stands."""
     tree: Taxonomy
     species: Scores | None = None
-    site: SiteWord | None = None
+    site: SitePrediction | None = None
+
+    @property
+    def scores(self) -> tuple[Scores, ...]:
+        """By rank, the deepest first."""
+        return self.family, self.kingdom
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class CloudSight:
+class CloudPrediction:
     """The cloud's view of a vector."""
 
     species: Scores
@@ -95,15 +100,26 @@ class CloudSight:
     ms: float
     model: str
     thresholds: Mapping[str, float]
+    tree: Taxonomy
+
+    @property
+    def scores(self) -> tuple[Scores, ...]:
+        """By rank, the deepest first."""
+        return self.species, self.family, self.kingdom
 
 
-def _rolled(tree: Taxonomy, species: Floats) -> tuple[Scores, Scores, Scores]:
-    """Scores over (species, families, kingdoms)."""
+def deepest(prediction: EdgePrediction | CloudPrediction) -> Answer:
+    """Return the deepest rank whose best label reaches the threshold of the model that predicted it."""
+    return answer(prediction.tree, prediction.scores, prediction.thresholds)
+
+
+def rolled(tree: Taxonomy, species: Floats) -> tuple[Scores, Scores, Scores]:
+    """Return the scores over (species, families, kingdoms) of probabilities (species,) over the tree."""
     scores = Scores("species", tree.species, species)
     return scores, *roll_up(tree, scores)
 
 
-class DeviceEye:
+class DeviceModel:
     """Kingdom and person of a frame, and which part of it to send on.
 
     `person_miss_rate` is the share of persons that a small network is known to miss: where the settings accept less,
@@ -118,11 +134,11 @@ class DeviceEye:
         self.person_miss_rate = person_miss_rate
         self._look = look
 
-    def see(self, frame: Picture, region: Box | None = None) -> DeviceSight:
+    def predict(self, frame: Picture, region: Box | None = None) -> DevicePrediction:
         """BGR uint8 (height, width, 3). `region` is what moved. A person anywhere in the frame raises."""
         start = time.perf_counter()
         found = self._look(frame, None if region == Box.WHOLE else region)
-        return DeviceSight(
+        return DevicePrediction(
             kingdom=Scores("kingdom", KINGDOMS, found.kingdoms),
             person=found.person,
             person_raised=found.person >= self.person_threshold,
@@ -140,12 +156,12 @@ class DeviceEye:
         taken_s = []
         for _ in range(repeats + 1):
             start_s = time.thread_time()
-            self.see(frame, Box(0.25, 0.25, 0.75, 0.75))
+            self.predict(frame, Box(0.25, 0.25, 0.75, 0.75))
             taken_s.append(time.thread_time() - start_s)
         return min(taken_s) * 1e3
 
 
-class EdgeEye:
+class EdgeModel:
     """Family and vector of a crop. `head` answers of the vector alone."""
 
     def __init__(
@@ -155,8 +171,8 @@ class EdgeEye:
         tree: Taxonomy,
         feature_of: FeatureOf,
         projection: Projection,
-        feature_head: Witnesses,
-        vector_head: Witnesses,
+        feature_head: PooledHeads,
+        vector_head: PooledHeads,
         frame_head: FrameHead,
         thresholds: Mapping[str, float] = DEFAULT_THRESHOLDS,
     ) -> None:
@@ -171,7 +187,7 @@ class EdgeEye:
         self.head = vector_head
         self._frame_head = frame_head
 
-    def see(self, picture: Picture, box: Box = Box.WHOLE) -> EdgeSight:
+    def predict(self, picture: Picture, box: Box = Box.WHOLE) -> EdgePrediction:
         """BGR uint8 (height, width, 3); `box` is where in its frame it lies: a whole frame raises at a lower person score."""
         start = time.perf_counter()
         feature = self._feature_of(picture)
@@ -181,7 +197,7 @@ class EdgeEye:
         threshold = self._frame_threshold if box == Box.WHOLE else CROP_PERSON
         return self._sight(species, person, person >= threshold, vector, start)
 
-    def see_vector(self, vector: NDArray[np.uint8]) -> EdgeSight:
+    def predict_vector(self, vector: NDArray[np.uint8]) -> EdgePrediction:
         """A vector that the device made: the same answers from less. Raises `Rejected` for one of another length."""
         start = time.perf_counter()
         species = self.head.species(components(vector, self.head.dimension), vector)
@@ -190,9 +206,9 @@ class EdgeEye:
 
     def _sight(
         self, species: Floats, person: float, raised: bool, vector: NDArray[np.uint8], start: float
-    ) -> EdgeSight:
-        scores, family, kingdom = _rolled(self.tree, species)
-        return EdgeSight(
+    ) -> EdgePrediction:
+        scores, family, kingdom = rolled(self.tree, species)
+        return EdgePrediction(
             family=family,
             kingdom=kingdom,
             person=person,
@@ -206,7 +222,7 @@ class EdgeEye:
         )
 
 
-class CloudEye:
+class CloudModel:
     """Species of a vector, over the whole tree."""
 
     def __init__(
@@ -214,7 +230,7 @@ class CloudEye:
         name: str,
         space: str,
         tree: Taxonomy,
-        head: Witnesses,
+        head: PooledHeads,
         thresholds: Mapping[str, float] = DEFAULT_THRESHOLDS,
     ) -> None:
         self.name = name
@@ -223,12 +239,11 @@ class CloudEye:
         self.tree = tree
         self.head = head
 
-    def see(self, vector: NDArray[np.uint8]) -> CloudSight:
+    def predict(self, vector: NDArray[np.uint8]) -> CloudPrediction:
         """uint8 (k,), of this eye's space. Raises `Rejected` for one of another length."""
         start = time.perf_counter()
-        species, family, kingdom = _rolled(
+        species, family, kingdom = rolled(
             self.tree, self.head.species(components(vector, self.head.dimension), vector)
         )
-        return CloudSight(
-            species, family, kingdom, (time.perf_counter() - start) * 1e3, self.name, self._thresholds
-        )
+        ms = (time.perf_counter() - start) * 1e3
+        return CloudPrediction(species, family, kingdom, ms, self.name, self._thresholds, self.tree)

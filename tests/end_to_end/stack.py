@@ -60,8 +60,12 @@ GARDEN = topics.frame(SITE, "cam1", "garden")
 HALL = topics.frame(SITE, "cam2", "hall")
 """Where persons are seen: a camera of its own, since a person raises the levels of the frames that follow, too."""
 
-HALL_SETTINGS = """
-[streams."cam2/hall"]
+LAWN = topics.frame(SITE, "cam3", "lawn")
+"""Where frames come in one order, since the answer about a frame depends on the frame before it."""
+
+MORE_CAMERAS = "".join(
+    f"""
+[streams."{name}"]
 task = "wildlife"
 wants = "species"
 pixels = "edge-private"
@@ -69,6 +73,8 @@ feature = "public"
 result = "public"
 reason = "the starter's camera once more"
 """
+    for name in ("cam2/hall", "cam3/lawn")
+)
 
 EACH_FRAME_COUNTS = {"TIERWISE_DEVICE__SIGHTING_GAP_S": "0.001", "TIERWISE_DEVICE__STILL_S": "0.001"}
 """Settings under which each frame is a sighting of its own and is looked at, however like the one before it is."""
@@ -256,7 +262,7 @@ class Stack:
     def __init__(self, folder: Path, **environ: str) -> None:
         self.folder = folder
         self.file = folder / "tierwise.toml"
-        self.file.write_text(STARTER + HALL_SETTINGS, encoding="utf-8")
+        self.file.write_text(STARTER + MORE_CAMERAS, encoding="utf-8")
         ports_free = {"TIERWISE_MQTT__PORT": free_port(), "TIERWISE_KAFKA__PORT": free_port()}
         http = {f"TIERWISE_HTTP__{role.upper()}": 0 for role in ROLE_NAMES}
         self.environ = {name: str(value) for name, value in (ports_free | http).items()} | environ

@@ -11,7 +11,7 @@ import pytest
 from kafka_brokers import eventually
 from stack import GARDEN, HALL, PATIENCE_S, SITE, Heard, Listener, Stack, cats, jpeg, photo
 
-from models.answering.frame_gate import EYE_PX
+from models.answering.frame_gate import DECODE_PX
 from models.shipped import load_zoo
 from models.vision import images
 from pipeline import messages, topics
@@ -96,8 +96,8 @@ def test_of_a_persons_picture_nothing_leaves_the_device_in_the_clear(
     (record, feature) = eventually(mine, PATIENCE_S)[0]
 
     # What is sealed is the picture's feature, so these are the bytes to look for.
-    frame = images.decode(picture, at_least_px=EYE_PX)
-    vector = load_zoo().edge_eye().see(frame).vector.tobytes()
+    frame = images.decode(picture, at_least_px=DECODE_PX)
+    vector = load_zoo().edge_model().predict(frame).vector.tobytes()
     assert feature.data == vector
 
     # Another event passes through all tiers meanwhile, so that there is something to look through.

@@ -31,13 +31,13 @@ def test_a_changed_file_is_refused(zoo: Path) -> None:
     file = zoo / "lite0" / "vector.npz"
     file.write_bytes(file.read_bytes()[:-1] + b"!")
     with pytest.raises(Stop, match=r"vector\.npz has SHA-256 .* damaged or was changed"):
-        load_zoo(zoo).cloud_eye()
+        load_zoo(zoo).cloud_model()
 
 
 def test_a_missing_file_is_refused(zoo: Path) -> None:
     (zoo / "lite0" / "backbone.onnx").unlink()
     with pytest.raises(Stop, match=r"backbone\.onnx cannot be read"):
-        load_zoo(zoo).edge_eye()
+        load_zoo(zoo).edge_model()
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"name": "x"}', b'{"unknown": 1}'])
@@ -79,4 +79,4 @@ def test_a_model_for_another_label_tree_is_refused(zoo: Path) -> None:
     write_manifest(other)
     assert read_manifest(zoo / "lite0").labels == digest_of_labels(("cat", "dog"))
     with pytest.raises(Stop, match="another label tree"):
-        load_zoo(zoo).cloud_eye()
+        load_zoo(zoo).cloud_model()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from sample_messages import NOW_S, background, edge_eye, occupancy, settings
+from sample_messages import NOW_S, background, edge_model, occupancy, settings
 
 from agents.edge.drift_monitor import SiteWatch
 from agents.edge.inbox import SiteAdmission, UplinkAdmission
@@ -25,10 +25,10 @@ from agents.role import outbox
 from agents.role.dead_letters import answer_or_refuse
 from agents.role.telemetry import Metrics
 from models.answering.edge import Families
-from models.answering.tier_eye import Fixed
+from models.answering.model_source import FixedModel
 from models.site_learning.lesson_log import General
-from models.site_learning.site_answers import LocalEyes
-from models.vision.tier_models import EdgeEye
+from models.site_learning.site_answers import SiteModels
+from models.vision.tier_models import EdgeModel
 from pipeline import messages, topics
 from pipeline.clock import HandClock
 from pipeline.delivery import Ingest
@@ -53,7 +53,7 @@ class SampleEdge:
         *,
         series: Writer | None = None,
         limit_bytes: int = 1 << 26,
-        general_eye: EdgeEye | None = None,
+        general_model: EdgeModel | None = None,
     ) -> None:
         self.settings = told or settings(folder)
         self.clock = HandClock(NOW_S)
@@ -67,7 +67,7 @@ class SampleEdge:
         self.rooms = Rooms(self.settings, self.policy, self.store, occupancy(), self.keyring, self.clock)
         self.rooms.open()
         self.sightings = Sightings(self.settings, self.store, charts)
-        self.eyes = LocalEyes(Fixed(general_eye or edge_eye()))
+        self.eyes = SiteModels(FixedModel(general_model or edge_model()))
         families = Families(self.policy, self.eyes, self.keyring, self.settings.uplink.sealed)
         self.labels = Labels(
             self.settings,
@@ -77,7 +77,7 @@ class SampleEdge:
             self.sightings,
             charts,
             self.keyring,
-            lambda: (general_eye or edge_eye()).tree,
+            lambda: (general_model or edge_model()).tree,
             self.metrics,
             self.clock,
         )
@@ -86,7 +86,7 @@ class SampleEdge:
             self.spool,
             self.store,
             self.eyes.serve,
-            General.of(general_eye or edge_eye()),
+            General.of(general_model or edge_model()),
             background(),
             self.metrics,
         )

@@ -9,8 +9,8 @@ import msgspec
 from sample_edge import SampleEdge
 from sample_messages import (
     NOW_S,
-    cloud_eye,
-    edge_eye,
+    cloud_model,
+    edge_model,
     event,
     event_id,
     photo,
@@ -18,7 +18,7 @@ from sample_messages import (
 )
 
 from models.answering.cloud import species_answer
-from models.answering.tier_eye import Fixed
+from models.answering.model_source import FixedModel
 from pipeline import clock, topics
 from pipeline.messages import (
     Ack,
@@ -37,12 +37,12 @@ TOPIC = topics.label("home", "cam1")
 
 @functools.cache
 def cat_vector() -> bytes:
-    return edge_eye().see(photo("chelsea.png")).vector.tobytes()
+    return edge_model().predict(photo("chelsea.png")).vector.tobytes()
 
 
 def cat(number: int = 1, **changes: Any) -> Event:
     told = result(event_id(number), sighting=event_id(1))
-    fields: dict[str, Any] = {"sequence": number, "body": Vector(space=edge_eye().space, data=cat_vector())}
+    fields: dict[str, Any] = {"sequence": number, "body": Vector(space=edge_model().space, data=cat_vector())}
     return event(told, **(fields | changes))
 
 
@@ -78,4 +78,4 @@ def results(told: list[msgspec.Struct]) -> list[Result]:
 
 
 def answer_of_cloud(envelope: Envelope) -> Result:
-    return species_answer(Fixed(cloud_eye()), envelope, NOW_S, lambda: NOW_S + 0.001)
+    return species_answer(FixedModel(cloud_model()), envelope, NOW_S, lambda: NOW_S + 0.001).result

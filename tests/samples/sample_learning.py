@@ -27,7 +27,7 @@ from models.answering.kept_feature import KeptFeature
 from models.heads.linear import Floats
 from models.labels.taxonomy import load_taxonomy
 from models.site_learning.lesson_log import General
-from models.site_learning.site_answers import Served
+from models.site_learning.site_answers import ServedHead
 from pipeline import messages
 from pipeline.clock import HandClock
 from pipeline.messages import Feature, Levels, Privacy, Rank
@@ -91,7 +91,7 @@ class SampleLearning:
         self.spool = Spool.open(folder / "spool.db", limit_bytes=1 << 26)
         self.store = EdgeStore(self.spool, self.clock)
         self.store.open()
-        self.served: Served | None = None
+        self.served: ServedHead | None = None
         self.learning = EdgeLearning(
             "home", self.spool, self.store, self._serve, of or general(), None, self.metrics
         )
@@ -100,7 +100,7 @@ class SampleLearning:
     def model(self) -> str:
         return self.served.name if self.served else self.learning.general.name
 
-    def _serve(self, served: Served | None) -> None:
+    def _serve(self, served: ServedHead | None) -> None:
         self.served = served
 
     def label(self, kept: KeptFeature, path: tuple[str, ...], revision: int = 1) -> LabelledEvent:

@@ -11,9 +11,9 @@ import msgspec
 from agents.demo.scenes import photo_folder
 from models.series.occupancy import OccupancyModel
 from models.shipped import load_zoo
-from models.site_learning.site_head import Background
+from models.site_learning.site_head import BackgroundSums
 from models.vision import images
-from models.vision.tier_models import CloudEye, DeviceEye, EdgeEye
+from models.vision.tier_models import CloudModel, DeviceModel, EdgeModel
 from pipeline import clock, ids
 from pipeline.messages import Event, Levels, Privacy, Rank, Result, Task, Tier
 from pipeline.settings.settings import DeviceSettings, Settings, StreamSettings
@@ -98,18 +98,18 @@ def photo_jpeg(name: str) -> bytes:
 
 
 @functools.cache
-def device_eye() -> DeviceEye:
-    return load_zoo().device_eye()
+def device_model() -> DeviceModel:
+    return load_zoo().device_model()
 
 
 @functools.cache
-def edge_eye() -> EdgeEye:
-    return load_zoo().edge_eye()
+def edge_model() -> EdgeModel:
+    return load_zoo().edge_model()
 
 
 @functools.cache
-def background() -> Background:
-    return Background.of(load_zoo().sums())
+def background() -> BackgroundSums:
+    return BackgroundSums.of(load_zoo().sums())
 
 
 @functools.cache
@@ -118,5 +118,5 @@ def occupancy() -> OccupancyModel:
 
 
 @functools.cache
-def cloud_eye() -> CloudEye:
-    return load_zoo().cloud_eye()
+def cloud_model() -> CloudModel:
+    return load_zoo().cloud_model()

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from models.labels.taxonomy import Taxonomy, load_taxonomy
 from models.shipped import load_zoo
 from models.site_learning.active_learning import Moment, Pace, decide, novelty, score
-from models.site_learning.site_head import Lesson, LocalHead
-from models.site_learning.site_model import Local
+from models.site_learning.site_head import Lesson, SiteHead
+from models.site_learning.site_model import SiteModel
 from models.train.pictures.data import open_pack
 from models.train.studies.drift import Photos
-from models.vision.tier_models import CloudEye
+from models.vision.tier_models import CloudModel
 
 SEEDS = 5
 DAYS, A_DAY, BUDGET = 15, 20, 4
@@ -51,13 +51,13 @@ class Picture:
     family: int
 
 
-def pictures(photos: Photos, tree: Taxonomy, eye: CloudEye, unknown: set[int]) -> dict[int, list[Picture]]:
+def pictures(photos: Photos, tree: Taxonomy, eye: CloudModel, unknown: set[int]) -> dict[int, list[Picture]]:
     """By family, by a head that has never heard of the `unknown` ones."""
     heard = np.array([family not in unknown for family in tree.family_of.tolist()])
     found: dict[int, list[Picture]] = {}
     for family in photos.families:
         for sight in photos.all_of("day", family):
-            species = np.where(heard, eye.see(sight.vector).species.probabilities, 0)
+            species = np.where(heard, eye.predict(sight.vector).species.probabilities, 0)
             general = (species / species.sum()).astype(np.float32)
             found.setdefault(family, []).append(Picture(sight.vector, general, family))
     return found
@@ -69,7 +69,7 @@ def run(tree: Taxonomy, shown: dict[int, list[Picture]], way: Score, seed: int) 
     families = rng.permutation(list(shown)).tolist()
     shares = 1 / np.arange(1, len(families) + 1)
     tested = [its for family in families for its in shown[family][:HELD]]
-    site = Local.start(tree, general="lite0@1", site="camera", space="s", dimension=len(tested[0].vector))
+    site = SiteModel.start(tree, general="lite0@1", site="camera", space="s", dimension=len(tested[0].vector))
     head = site.head()
     pace, known, right = Pace(), list[NDArray[np.uint8]](), list[float]()
     for day in range(DAYS):
@@ -92,7 +92,7 @@ def run(tree: Taxonomy, shown: dict[int, list[Picture]], way: Score, seed: int) 
     return right, len(known)
 
 
-def answered(tree: Taxonomy, head: LocalHead, its: Picture) -> NDArray[np.float64]:
+def answered(tree: Taxonomy, head: SiteHead, its: Picture) -> NDArray[np.float64]:
     """What the site says of a picture, over the families of the tree."""
     species = np.asarray(head.consensus(its.vector[None], its.general[None]), np.float64)
     families = np.zeros(len(head.tree.families))
@@ -102,7 +102,7 @@ def answered(tree: Taxonomy, head: LocalHead, its: Picture) -> NDArray[np.float6
 
 def main() -> int:
     tree, zoo = load_taxonomy(), load_zoo()
-    photos = Photos(open_pack("wild64"), tree, zoo.edge_eye(), ("day",))
+    photos = Photos(open_pack("wild64"), tree, zoo.edge_model(), ("day",))
     print(f"| asked by | labels | {' | '.join(f'after {days} days' for days in TOLD_AFTER)} |")
     figures: dict[str, NDArray[np.float64]] = {}
     for name, way in WAYS.items():
@@ -111,7 +111,7 @@ def main() -> int:
             unknown = set(
                 np.random.default_rng(seed).permutation(photos.families)[: len(photos.families) // 2].tolist()
             )
-            right, count = run(tree, pictures(photos, tree, zoo.cloud_eye(), unknown), way, seed)
+            right, count = run(tree, pictures(photos, tree, zoo.cloud_model(), unknown), way, seed)
             runs.append(right)
             labels.append(count)
         figures[name] = np.array(runs)

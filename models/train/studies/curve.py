@@ -19,21 +19,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.answering.cascade import RISK_MARGIN, Situation, decide
+from models.answering.cascade import RISK_MARGIN, decide
+from models.answering.edge import situation_of
 from models.evaluation.forwarding import MINERS, Curve, cheapest, curve, right
 from models.evaluation.plots import draw_forwarding
 from models.heads.linear import Floats, components
 from models.heads.pooled import pooled, tempered
 from models.heads.solve import discriminants
-from models.labels.calibration import answer
-from models.labels.scores import Scores, softmax
-from models.labels.taxonomy import KINGDOMS, Taxonomy, load_taxonomy, roll_up
-from models.shipped import Zoo, feature_head, frame_head, load_zoo, projection, shipped_sums
+from models.labels.scores import softmax
+from models.labels.taxonomy import KINGDOMS, Taxonomy, load_taxonomy
+from models.shipped import BACKBONE, Zoo, feature_head, frame_head, load_zoo, projection, shipped_sums
 from models.train.lite0.events import TIMES, add_views, imagined
 from models.train.lite0.heads import BUILD, TREE_SHARES, Labelled, load, make_tree_heads, together, tree_start
 from models.train.lite0.measure import families, fit_temperatures
 from models.train.pictures.data import Pack, open_pack
-from pipeline.messages import Rank, Tier
+from models.vision.tier_models import EdgePrediction, rolled
+from pipeline.messages import Rank
 from pipeline.sums.sums import Sums
 
 PICTURE = Path(__file__).parents[3] / "docs" / "pictures" / "forwarding.svg"
@@ -113,12 +114,20 @@ def by_the_rule(tree: Taxonomy, thresholds: Mapping[str, float], events: Events)
     """Which events the cascade forwards where a family is wanted, (n,)."""
     forwarded = []
     for species, person in zip(events.edge, events.person.tolist(), strict=True):
-        family, kingdom = roll_up(tree, Scores("species", tree.species, species))
-        found = answer(tree, (family, kingdom), thresholds)
-        situation = Situation(
-            Tier.EDGE, Rank.FAMILY, found.path, found.probability, family.margin, person_raised=person
+        scores, family, kingdom = rolled(tree, species)
+        prediction = EdgePrediction(
+            family=family,
+            kingdom=kingdom,
+            person=0.0,
+            person_raised=person,
+            vector=np.empty(0, np.uint8),
+            ms=0.0,
+            model=BACKBONE,
+            thresholds=thresholds,
+            tree=tree,
+            species=scores,
         )
-        forwarded.append(decide(situation).forward)
+        forwarded.append(decide(situation_of(prediction, wants=Rank.FAMILY)).forward)
     return np.array(forwarded, np.bool_)
 
 

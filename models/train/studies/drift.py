@@ -13,18 +13,17 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
-from models.labels.calibration import answer
 from models.labels.scores import Scores
 from models.labels.taxonomy import KINGDOMS, Taxonomy, load_taxonomy
 from models.shipped import load_zoo
 from models.site_learning import drift
 from models.train.pictures.data import Pack, open_pack
-from models.vision.tier_models import EdgeEye, EdgeSight, Picture
+from models.vision.tier_models import EdgeModel, EdgePrediction, Picture, deepest
 
 STREAMS = 20
 BEFORE, AFTER = 500, 400
@@ -65,7 +64,7 @@ VIEWS: dict[str, View] = {"day": as_it_is, "blurred": blurred, "night": at_night
 class Shown:
     """One picture as the edge answers it."""
 
-    sight: EdgeSight
+    sight: EdgePrediction
     path: tuple[str, ...]
     probability: float
 
@@ -73,9 +72,10 @@ class Shown:
 class Photos:
     """Held-out pictures of some species, as the released edge answers them in each view."""
 
-    def __init__(self, pack: Pack, tree: Taxonomy, eye: EdgeEye, views: Sequence[str] = tuple(VIEWS)) -> None:
+    def __init__(
+        self, pack: Pack, tree: Taxonomy, eye: EdgeModel, views: Sequence[str] = tuple(VIEWS)
+    ) -> None:
         rng = np.random.default_rng(0)
-        self._tree = tree
         rows: dict[int, list[int]] = {}
         for row in pack.rows("test"):
             rows.setdefault(tree.species.index(tree.find(pack.species[row])), []).append(row)
@@ -84,14 +84,14 @@ class Photos:
             if len(rows[its]) >= PICTURES and KINGDOMS[tree.kingdom_of[tree.family_of[its]]] == "animal":
                 families.setdefault(int(tree.family_of[its]), its)
         self.families = list(families)[:KINDS]
-        self._shown: dict[tuple[str, int], list[EdgeSight]] = {}
+        self._shown: dict[tuple[str, int], list[EdgePrediction]] = {}
         for family in self.families:
             for row in rng.permutation(rows[families[family]])[:PICTURES].tolist():
                 for name in views:
-                    sight = eye.see(VIEWS[name](pack.picture(row), rng))
+                    sight = eye.predict(VIEWS[name](pack.picture(row), rng))
                     self._shown.setdefault((name, family), []).append(sight)
 
-    def all_of(self, view: str, family: int) -> list[EdgeSight]:
+    def all_of(self, view: str, family: int) -> list[EdgePrediction]:
         """Every picture of a family."""
         return self._shown[view, family]
 
@@ -103,7 +103,7 @@ class Photos:
         if not known:
             without = np.where(np.arange(len(scores.labels)) == family, 0.0, scores.probabilities)
             scores = Scores("family", scores.labels, (without / without.sum()).astype(np.float32))
-        found = answer(self._tree, (scores, sight.kingdom), sight.thresholds)
+        found = deepest(replace(sight, family=scores))
         return Shown(sight, found.path, found.probability)
 
 
@@ -163,7 +163,7 @@ def alarms(camera: Camera, plan: Sequence[tuple[int, str]]) -> Iterator[tuple[in
             seen = drift.Observation(
                 "lite0@1", str(number), quarter, shown.path, shown.probability, shown.sight.vector, "s"
             )
-            watch, told = drift.see(watch, seen)
+            watch, told = drift.observe(watch, seen)
             yield from ((number, alarm) for alarm in told)
 
 
@@ -180,7 +180,7 @@ def delays(photos: Photos, change: str) -> tuple[list[int], Counter[str]]:
 
 
 def main() -> int:
-    photos = Photos(open_pack("wild64"), load_taxonomy(), load_zoo().edge_eye())
+    photos = Photos(open_pack("wild64"), load_taxonomy(), load_zoo().edge_model())
     for name, nights in (("nothing", False), ("nothing: each night follows a day", True)):
         rules = Counter[str]()
         for seed in range(STREAMS):

@@ -34,9 +34,9 @@ from models.train.lite0.features import FEATURES, SIZE_PX
 from models.train.pictures.data import Pack, open_pack
 from models.train.studies.without import BEFORE
 from models.training.candidate import Held, HeldEvent
-from models.training.new_label_weight import Photos
-from models.training.report import Figures, figures
-from models.training.retrain import Outcome, retrain
+from models.training.new_label_weight import LabelledVectors
+from models.training.report import TrainingFigures, figures
+from models.training.retrain import TrainingOutcome, retrain
 from pipeline.sums.sums import Sums
 
 LABELS: Mapping[str, int] = {"wild64": 10, "wild256": 10}
@@ -118,7 +118,7 @@ def photographed(pack: Pack, base: HeadBase) -> Photographed:
 
 def taught(
     base: HeadBase, photos: Mapping[str, Photographed], of_sites: Mapping[str, Sequence[Lesson]]
-) -> Outcome:
+) -> TrainingOutcome:
     """Retrains a base by the lessons of some sites; every fifth of a site's label judges."""
     sites: dict[str, Sums] = {}
     events: list[HeldEvent] = []
@@ -150,7 +150,7 @@ def answered(
     of = base.grown(release)
     its = of.calibration
     if tier == "cloud":
-        tuned = Photos.of(base.tuned, photos.vectors, ()).tuned
+        tuned = LabelledVectors.of(base.tuned, photos.vectors, ()).tuned
         temperatures = its.cloud
     else:
         head = feature_head(base.manifest, base.tree, frame_head(base.manifest).evidence)
@@ -275,7 +275,9 @@ def poisoned() -> Iterator[str]:
         yield f"| {name} | {spoilt} | {', '.join(rates)} |"
 
 
-def _of_means(tree: Taxonomy, species: NDArray[np.intp], labels: list[str], full: Taxonomy) -> Figures:
+def _of_means(
+    tree: Taxonomy, species: NDArray[np.intp], labels: list[str], full: Taxonomy
+) -> TrainingFigures:
     return figures(tree, np.eye(len(tree.species), dtype=np.float32)[species], labels, full)
 
 

@@ -9,8 +9,9 @@ import pytest
 from agents.bench import frames
 from agents.bench.frames import results
 from agents.bench.meadow import devices, pictures, write_settings
-from agents.bench.parts import Chain, Parts
+from agents.bench.parts import Parts, camera
 from agents.cli.bench import frames_rows
+from models.answering.tier_chain import TierChain
 from pipeline import messages
 from pipeline.messages import Privacy, Rank, Tier
 from pipeline.settings.settings import Settings
@@ -31,8 +32,8 @@ def test_every_frame_of_the_walk_differs_and_may_go_through_all_tiers(tmp_path: 
         assert (stream.wants, stream.feature, stream.result) == (Rank.SPECIES, Privacy.PUBLIC, Privacy.PUBLIC)
     walk = pictures(0)
     assert len(set(walk)) == len(walk)
-    chain = Chain(settings, 0)
-    assert all(set(chain.answer(jpeg)) == set(Tier) for jpeg in walk[:3])
+    chain = TierChain.open(settings)
+    assert all(set(chain.answer(jpeg, camera(0)).ms) == set(Tier) for jpeg in walk[:3])
 
 
 def test_what_is_no_answer_is_not_counted() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 from sample_edge import SampleEdge, sample_edge
-from sample_messages import NOW_S, edge_eye, event, event_id, photo, result, settings
+from sample_messages import NOW_S, edge_model, event, event_id, photo, result, settings
 
 from agents.cli.label import find
 from agents.cli.label_csv import read_labels
@@ -192,7 +192,7 @@ def edge(tmp_path: Path) -> Iterator[SampleEdge]:
 
 @functools.cache
 def cat_vector() -> tuple[int, ...]:
-    return tuple(edge_eye().see(photo("chelsea.png")).vector.tolist())
+    return tuple(edge_model().predict(photo("chelsea.png")).vector.tolist())
 
 
 def frame(edge: SampleEdge, number: int, sighting: int | None = None) -> None:
@@ -200,7 +200,7 @@ def frame(edge: SampleEdge, number: int, sighting: int | None = None) -> None:
     noise = np.random.default_rng(number).integers(-number, number + 1, 256)
     data = np.clip(np.array(cat_vector()) + noise, 0, 255).astype(np.uint8).tobytes()
     told = result(event_id(number), sighting=event_id(sighting or number))
-    edge.deliver(event(told, sequence=number, body=Vector(space=edge_eye().space, data=data)))
+    edge.deliver(event(told, sequence=number, body=Vector(space=edge_model().space, data=data)))
     edge.clock.turn(1)
 
 

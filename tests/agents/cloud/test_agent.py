@@ -5,11 +5,11 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 import pytest
-from sample_messages import NOW_S, cloud_eye, edge_eye, event_id, photo
+from sample_messages import NOW_S, cloud_model, edge_model, event_id, photo
 
 from agents.cloud.agent import Cloud, build
 from models.answering.cloud import species_answer
-from models.answering.tier_eye import Fixed
+from models.answering.model_source import FixedModel
 from pipeline import clock, messages, records, topics
 from pipeline.clock import HandClock
 from pipeline.errors import Rejected
@@ -21,7 +21,7 @@ from pipeline.settings.settings import Settings
 
 def feature(path: tuple[str, ...] = ("animal", "Felidae"), **changes: object) -> Envelope:
     payload = Feature(
-        data=edge_eye().see(photo("chelsea.png")).vector.tobytes(),
+        data=edge_model().predict(photo("chelsea.png")).vector.tobytes(),
         sighting=event_id(1),
         wants=Rank.SPECIES,
         revision=2,
@@ -37,13 +37,13 @@ def feature(path: tuple[str, ...] = ("animal", "Felidae"), **changes: object) ->
         "payload": messages.encode(payload),
         "source": "home/cam1/garden",
         "time": clock.rfc3339(NOW_S),
-        "space": edge_eye().space,
+        "space": edge_model().space,
     }
     return Envelope(**(fields | changes))  # type: ignore[arg-type]
 
 
 def answer(envelope: Envelope) -> Result:
-    return species_answer(Fixed(cloud_eye()), envelope, NOW_S, lambda: NOW_S + 0.002)
+    return species_answer(FixedModel(cloud_model()), envelope, NOW_S, lambda: NOW_S + 0.002).result
 
 
 def test_the_answer_carries_the_events_id_and_goes_on_from_the_edges() -> None:
@@ -51,7 +51,7 @@ def test_the_answer_carries_the_events_id_and_goes_on_from_the_edges() -> None:
     assert (told.event, told.sighting, told.source) == (event_id(2), event_id(1), "home/cam1/garden")
     assert (told.tier, told.revision, told.pending, told.task) == (Tier.CLOUD, 3, None, Task.WILDLIFE)
     assert told.path[:2] == ("animal", "Felidae")
-    assert (told.privacy, told.model, told.latency_ms) == (Privacy.PUBLIC, cloud_eye().name, 42.0)
+    assert (told.privacy, told.model, told.latency_ms) == (Privacy.PUBLIC, cloud_model().name, 42.0)
 
 
 def test_the_vector_of_a_cat_says_cat() -> None:
@@ -71,7 +71,7 @@ def test_where_the_cloud_will_not_guess_what_the_edge_knew_stands() -> None:
 
 
 def test_a_feature_of_another_space_is_refused_and_both_are_named() -> None:
-    with pytest.raises(Rejected, match=f"of space old; this cloud answers {cloud_eye().space}") as caught:
+    with pytest.raises(Rejected, match=f"of space old; this cloud answers {cloud_model().space}") as caught:
         answer(feature(space="old"))
     assert caught.value.reason == "other-space"
 
@@ -101,7 +101,7 @@ class Producer:
 def cloud(monkeypatch: pytest.MonkeyPatch) -> Cloud:
     """Its answers without its connections; the summaries of the past are empty."""
     role = build(Settings(), HandClock(NOW_S))
-    role._eyes = Fixed(cloud_eye())
+    role._eyes = FixedModel(cloud_model())
     role._producer = Producer()  # type: ignore[assignment]
     monkeypatch.setattr("agents.cloud.agent.read_all", lambda _kafka, _topic: {})
     return role

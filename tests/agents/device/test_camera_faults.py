@@ -8,14 +8,24 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from sample_messages import GARDEN, NOW_S, SOURCE, device_eye, edge_eye, event_id, photo, photo_jpeg, settings
+from sample_messages import (
+    GARDEN,
+    NOW_S,
+    SOURCE,
+    device_model,
+    edge_model,
+    event_id,
+    photo,
+    photo_jpeg,
+    settings,
+)
 
 from agents.device.camera_faults import Cameras
 from agents.device.store import SITE
 from agents.role import outbox
 from agents.role.telemetry import Metrics
 from models.answering.device import Frames
-from models.answering.frame_gate import Scene
+from models.answering.frame_gate import StreamMemory
 from models.labels.taxonomy import load_taxonomy
 from models.vision.camera_health import glance
 from models.vision.images import Picture
@@ -105,7 +115,7 @@ def test_a_camera_whose_answers_are_its_users_alone_is_told_to_nobody_else(
 def test_a_flag_stands_in_the_answer_and_in_what_goes_to_the_edge(tmp_path: Path) -> None:
     told = settings(tmp_path)
     keyring = Keyring.open(tmp_path / "keys", create=True)
-    eyes = Frames(told, Policy(told), load_taxonomy(), device_eye(), keyring, edge_eye)
+    eyes = Frames(told, Policy(told), load_taxonomy(), device_model(), keyring, edge_model)
     answer = eyes.answer(
         event_id(1),
         GARDEN,
@@ -114,7 +124,7 @@ def test_a_flag_stands_in_the_answer_and_in_what_goes_to_the_edge(tmp_path: Path
         now=lambda: NOW_S,
         order=(1, 1),
         visit=None,
-        scene=Scene(),
+        memory=StreamMemory(),
     )
 
     flagged = answer.flagged(("camera-blurred",))

@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sample_messages import GARDEN, NOW_S, edge_eye, event_id, photo_jpeg, settings
+from sample_messages import GARDEN, NOW_S, edge_model, event_id, photo_jpeg, settings
 
-from agents.device.model_choice import KEEPS_UP_MS, choose, open_eye
-from models.answering.device import FrameAnswer, Frames, Scene
+from agents.device.model_choice import KEEPS_UP_MS, choose, open_device_model
+from models.answering.device import FrameAnswer, Frames
+from models.answering.frame_gate import StreamMemory
 from models.labels.taxonomy import KINGDOMS, load_taxonomy
 from models.shipped import BACKBONE, GLIMPSE, load_zoo
 from models.vision.frame_scan import judging
-from models.vision.tier_models import DeviceEye
+from models.vision.tier_models import DeviceModel
 from pipeline.messages import Crop, Privacy
 from pipeline.privacy.policy import Policy
 from pipeline.privacy.seal import Keyring
@@ -59,7 +60,7 @@ def test_a_device_that_makes_vectors_runs_the_backbone_however_slow(asked: Setti
 
 @pytest.mark.parametrize(("said", "title"), [("on", "lite0@"), ("off", "glimpse@")])
 def test_the_eye_is_told_with_the_reason_for_it(said: str, title: str) -> None:
-    eye, told = open_eye(device(backbone=said), load_zoo())
+    eye, told = open_device_model(device(backbone=said), load_zoo())
     assert eye.name.startswith(title)
     assert told == f'{eye.name}: device.backbone = "{said}"'
 
@@ -74,8 +75,8 @@ def animal(pictures: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def answered(miss_rate: float | None, **keys: Any) -> FrameAnswer:
     told = device(**keys)
-    eye = DeviceEye("glimpse@1", judging(animal), 0.5, miss_rate)
-    frames = Frames(told, Policy(told), load_taxonomy(), eye, Keyring(), edge_eye)
+    eye = DeviceModel("glimpse@1", judging(animal), 0.5, miss_rate)
+    frames = Frames(told, Policy(told), load_taxonomy(), eye, Keyring(), edge_model)
     return frames.answer(
         event_id(1),
         GARDEN,
@@ -84,7 +85,7 @@ def answered(miss_rate: float | None, **keys: Any) -> FrameAnswer:
         now=lambda: NOW_S,
         order=(1, 1),
         visit=None,
-        scene=Scene(),
+        memory=StreamMemory(),
     )
 
 

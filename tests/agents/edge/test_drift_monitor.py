@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 from sample_edge import SampleEdge, sample_edge
-from sample_messages import NOW_S, OPEN, edge_eye, event, event_id, result, settings
+from sample_messages import NOW_S, OPEN, edge_model, event, event_id, result, settings
 
 from models.site_learning.drift import LEARNED, USUAL
 from pipeline import clock, messages, topics
@@ -50,7 +50,7 @@ def seen(
         told,
         sequence=number,
         received_s=edge.clock.now(),
-        body=Vector(space=edge_eye().space, data=data or vector(number)),
+        body=Vector(space=edge_model().space, data=data or vector(number)),
     )
 
 

@@ -26,7 +26,7 @@ from sample_messages import (
     NOW_S,
     OPEN,
     SOURCE,
-    edge_eye,
+    edge_model,
     event_id,
     settings,
 )
@@ -159,7 +159,7 @@ def test_a_feature_that_stays_on_its_device_does_not_rest_at_the_edge(
     edge.deliver(cat(2))
     kept = edge.store.labels.feature(event_id(2))
     assert kept is not None
-    assert (kept.vector, kept.space, kept.source) == (cat_vector(), edge_eye().space, SOURCE)
+    assert (kept.vector, kept.space, kept.source) == (cat_vector(), edge_model().space, SOURCE)
     assert (kept.levels.feature, kept.levels.result) == (OPEN.feature, OPEN.result)
 
 
@@ -204,7 +204,7 @@ def test_of_a_feature_that_a_label_made_private_no_byte_rests_in_the_edges_files
     edge: SampleEdge, tmp_path: Path
 ) -> None:
     data = bytes(range(256))
-    edge.deliver(cat(body=Vector(space=edge_eye().space, data=data)))
+    edge.deliver(cat(body=Vector(space=edge_model().space, data=data)))
     edge.take_up()
     assert [file.name for file in tmp_path.glob("spool.db*") if data in file.read_bytes()]
     edge.label(label("person"))
@@ -246,7 +246,7 @@ def test_listeners_hear_of_each_change_with_the_feature_and_of_what_is_to_be_for
         (None, ""),
     ]
     first, _, last = heard
-    assert (first.vector, first.space, first.path) == (cat_vector(), edge_eye().space, CAT)
+    assert (first.vector, first.space, first.path) == (cat_vector(), edge_model().space, CAT)
     assert (first.source, first.sighting, first.levels.feature) == (SOURCE, event_id(), Privacy.PUBLIC)
     assert last.vector == cat_vector()
     assert last.levels.feature is Privacy.USER_PRIVATE

@@ -14,7 +14,7 @@ from sample_learning import PATHS, PRIVATE, SampleLearning, feature, general, ve
 from sample_messages import (
     CAMERA,
     SOURCE,
-    edge_eye,
+    edge_model,
     event,
     event_id,
     photo,
@@ -45,13 +45,13 @@ def view(name: str, seed: int) -> bytes:
     high, wide = picture.shape[:2]
     top, left = (int(rng.integers(0, size // 6)) for size in (high, wide))
     part = picture[top : top + high * 5 // 6, left : left + wide * 5 // 6]
-    return edge_eye().see(images.decode(images.encode_jpeg(part))).vector.tobytes()
+    return edge_model().predict(images.decode(images.encode_jpeg(part))).vector.tobytes()
 
 
 def frame(number: int, name: str, seed: int | None = None, **changes: object) -> Event:
     """Each a visit of its own."""
     told = result(event_id(number), sighting=event_id(number), path=("animal",))
-    vector = Vector(space=edge_eye().space, data=view(name, number % SEEDS if seed is None else seed))
+    vector = Vector(space=edge_model().space, data=view(name, number % SEEDS if seed is None else seed))
     return event(told, sequence=number, body=vector, **changes)
 
 
@@ -76,7 +76,7 @@ def taught(edge: SampleEdge) -> None:
 
 def test_labels_change_name_and_answers_with_nothing_restarted(edge: SampleEdge) -> None:
     before = answer(edge, frame(1, "chelsea.png", 50))
-    assert (before.model, before.path[:2]) == (edge_eye().name, ("animal", "Felidae"))
+    assert (before.model, before.path[:2]) == (edge_model().name, ("animal", "Felidae"))
     assert before.pending is Tier.CLOUD
     taught(edge)
     after = answer(edge, frame(2, "chelsea.png", 50))
@@ -147,11 +147,11 @@ def test_a_start_serves_what_was_learned_and_finds_labels_that_were_not(tmp_path
 
 def test_a_label_that_is_taken_back_or_changed_is_taken_out(edge: SampleEdge) -> None:
     taught(edge)
-    before = {its.event for its in edge.store.learning.lessons(edge_eye().space)}
+    before = {its.event for its in edge.store.learning.lessons(edge_model().space)}
     edge.label(Label(event=event_id(100), label=None, by="ann"))
     edge.label(Label(event=event_id(101), label="other", by="ann"))
     edge.learning.work()
-    after = {its.event: its.path for its in edge.store.learning.lessons(edge_eye().space)}
+    after = {its.event: its.path for its in edge.store.learning.lessons(edge_model().space)}
     assert before - after.keys() == {event_id(100)}
     assert after[event_id(101)] == ("other",)
 
@@ -162,7 +162,7 @@ def test_a_person_in_the_picture_teaches_nothing_and_is_forgotten_at_once(tmp_pa
         edge.label(Label(event=event_id(100), label="person", by="ann"))
         # Killed here: its label was learned, and that it is a person's picture was not heard.
     with sample_edge(tmp_path) as edge:
-        lessons = edge.store.learning.lessons(edge_eye().space)
+        lessons = edge.store.learning.lessons(edge_model().space)
         assert event_id(100) not in {its.event for its in lessons}
         assert edge.learning._learning.local.everything.events == 19
 
@@ -176,7 +176,7 @@ def test_only_what_the_edge_may_see_teaches_it(tmp_path: Path, level: Privacy) -
         edge.deliver(frame(1, "chelsea.png", levels=levels))
         edge.label(Label(event=event_id(1), label="Felis catus", by="ann"))
         edge.learning.work()
-        learned = edge.model != edge_eye().name
+        learned = edge.model != edge_model().name
         assert learned == (level is not Privacy.USER_PRIVATE)
         kept = edge.spool.query(
             "SELECT count(*) FROM edge_lessons WHERE vector = ?", (view("chelsea.png", 1),)
@@ -186,7 +186,7 @@ def test_only_what_the_edge_may_see_teaches_it(tmp_path: Path, level: Privacy) -
 
 def test_a_release_is_transferred_and_answers_wait_for_nothing(edge: SampleEdge) -> None:
     taught(edge)
-    eye = edge_eye()
+    eye = edge_model()
     edge.learning.served_by(renamed(General.of(eye), name="lite0@3"))
     edge.learning.work()
     assert edge.learning.state.startswith("lite0@3+home.21: 20 visits")

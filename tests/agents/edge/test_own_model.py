@@ -6,15 +6,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from sample_messages import NOW_S, edge_eye, event, event_id, result, settings
+from sample_messages import NOW_S, edge_model, event, event_id, result, settings
 from sample_onnx import RED, coloured, colours, save
 from sample_release import sample_release, vectors_of_new
 
 from agents.edge.agent import build
-from agents.rollout.imported_models import edge_eye as site_eye
-from agents.rollout.imported_models import edge_eyes, registry_of
+from agents.rollout.imported_models import edge_model_opener, open_edge_model, registry_of
 from models.answering.edge import Families
-from models.answering.tier_eye import Fixed
+from models.answering.model_source import FixedModel
 from models.imported.imported_model import PRESETS
 from models.imported.importing import Wanted, prepare
 from models.imported.registry import Registry
@@ -47,7 +46,7 @@ def own(tmp_path: Path) -> Settings:
 
 
 def families(told: Settings) -> Families:
-    return Families(Policy(told), Fixed(site_eye(load_zoo(), told)), Keyring(), ())
+    return Families(Policy(told), FixedModel(open_edge_model(load_zoo(), told)), Keyring(), ())
 
 
 def test_families_are_the_own_models_and_results_name_it(own: Settings) -> None:
@@ -56,21 +55,21 @@ def test_families_are_the_own_models_and_results_name_it(own: Settings) -> None:
     assert (answer.result.label, answer.result.model) == ("Felidae", "mine@1")
     assert answer.feature is not None
     # What goes on is the released backbone's vector, which the cloud can read.
-    assert answer.feature.space == edge_eye().space
+    assert answer.feature.space == edge_model().space
     assert answer.result.pending is Tier.CLOUD
 
 
 def test_of_a_vector_the_released_head_answers_under_its_own_name(own: Settings) -> None:
-    vector = edge_eye().see(coloured(RED)).vector
-    told = event(result(event_id()), body=Vector(space=edge_eye().space, data=vector.tobytes()))
+    vector = edge_model().predict(coloured(RED)).vector
+    told = event(result(event_id()), body=Vector(space=edge_model().space, data=vector.tobytes()))
     answer = families(own).answer(told, revision=2, asked=None, now=lambda: NOW_S)
-    assert answer.result.model == edge_eye().name
+    assert answer.result.model == edge_model().name
 
 
 def test_a_release_reaches_the_vectors_beside_an_own_model_and_not_its_families(own: Settings) -> None:
-    eye = edge_eyes(load_zoo(), own)(sample_release(3))
-    assert eye.see(coloured(RED)).model == "mine@1"
-    assert eye.see_vector(vectors_of_new(1)[0]).model == "lite0@3"
+    eye = edge_model_opener(load_zoo(), own)(sample_release(3))
+    assert eye.predict(coloured(RED)).model == "mine@1"
+    assert eye.predict_vector(vectors_of_new(1)[0]).model == "lite0@3"
     assert sample_release(3).smoke.complaints(eye.head, eye.tree) == ()
 
 

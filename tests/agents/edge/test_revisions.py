@@ -20,8 +20,8 @@ from sample_messages import (
     NOW_S,
     OPEN,
     SOURCE,
-    cloud_eye,
-    edge_eye,
+    cloud_model,
+    edge_model,
     event,
     event_id,
     photo,
@@ -33,7 +33,7 @@ from agents.edge.room_windows import Hour
 from agents.edge.store import DAY_S
 from models.answering.cloud import species_answer
 from models.answering.edge import WITHDRAWN
-from models.answering.tier_eye import Fixed
+from models.answering.model_source import FixedModel
 from models.vision import images
 from pipeline import clock, messages, topics
 from pipeline.clock import hour_of
@@ -65,7 +65,7 @@ def edge(tmp_path: Path) -> Iterator[SampleEdge]:
 
 @functools.cache
 def cat_vector() -> bytes:
-    return edge_eye().see(photo("chelsea.png")).vector.tobytes()
+    return edge_model().predict(photo("chelsea.png")).vector.tobytes()
 
 
 def cat(number: int = 1, **changes: object) -> Event:
@@ -73,7 +73,7 @@ def cat(number: int = 1, **changes: object) -> Event:
     told = result(event_id(number), sighting=event_id(1))
     fields: dict[str, object] = {
         "sequence": number,
-        "body": Vector(space=edge_eye().space, data=cat_vector()),
+        "body": Vector(space=edge_model().space, data=cat_vector()),
     }
     return event(told, **(fields | changes))
 
@@ -87,7 +87,7 @@ def gave_up(sent: Event) -> Event:
 
 
 def answer_of_cloud(envelope: Envelope) -> Result:
-    return species_answer(Fixed(cloud_eye()), envelope, NOW_S, lambda: NOW_S + 0.001)
+    return species_answer(FixedModel(cloud_model()), envelope, NOW_S, lambda: NOW_S + 0.001).result
 
 
 # --- the way of one event --------------------------------------------------------------------------------------

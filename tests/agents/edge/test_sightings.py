@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from sample_edge import SampleEdge, sample_edge
-from sample_messages import edge_eye, event, event_id, photo, result, settings
+from sample_messages import edge_model, event, event_id, photo, result, settings
 
-from models.answering.sightings import Tally
+from models.answering.sightings import AnswerTally
 from models.labels.taxonomy import load_taxonomy
 from pipeline import messages
 from pipeline.messages import Event, Kind, Levels, Privacy, SightingReport, Vector
@@ -38,8 +38,8 @@ def still(number: int, **changes: object) -> Event:
 def cat(number: int) -> Event:
     """One that the edge names."""
     told = result(event_id(number), sighting=event_id(1))
-    vector = edge_eye().see(photo("chelsea.png")).vector.tobytes()
-    return event(told, sequence=number, body=Vector(space=edge_eye().space, data=vector))
+    vector = edge_model().predict(photo("chelsea.png")).vector.tobytes()
+    return event(told, sequence=number, body=Vector(space=edge_model().space, data=vector))
 
 
 def close(edge: SampleEdge) -> list[SightingReport]:
@@ -89,7 +89,7 @@ def test_of_many_frames_only_the_sums_by_path_are_read(edge: SampleEdge) -> None
     with edge.spool.transaction() as tx:
         for number in range(1, 51):
             edge.sightings.count(result(event_id(number), sighting=event_id(1), probability=0.9), tx)
-        assert edge.store.sightings.tallies(event_id(1), tx) == [Tally(("animal",), 50, 50 * 9000)]
+        assert edge.store.sightings.tallies(event_id(1), tx) == [AnswerTally(("animal",), 50, 50 * 9000)]
 
 
 # --- how private it is -----------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from agents.rollout.rules import MOST_TRIES
 from agents.rollout.serving import Serving
 from agents.rollout.shadow import cloud_glance
 from models.heads.release import HeadRelease
-from models.vision.tier_models import CloudEye, CloudSight
+from models.vision.tier_models import CloudModel, CloudPrediction
 from pipeline.clock import HandClock, SystemClock
 from pipeline.errors import Rejected, Retry
 
@@ -46,7 +46,7 @@ class Tier:
 
     def start(self) -> None:
         """As after a kill: all that is known is on the disk."""
-        self.updater: Updater[CloudEye] = Updater(
+        self.updater: Updater[CloudModel] = Updater(
             replace(kit_of(BASE, self._open)),
             ServingFiles(self.folder, SHIPPED),
             lambda eye: Serving(eye, cloud_glance),
@@ -56,8 +56,8 @@ class Tier:
         )
         self.updater.follow(self.source)
 
-    def _open(self, release: HeadRelease | None) -> CloudEye:
-        eye = ZOO.cloud_eye(release)
+    def _open(self, release: HeadRelease | None) -> CloudModel:
+        eye = ZOO.cloud_model(release)
         self.opened.append(eye.name)
         return eye
 
@@ -65,8 +65,8 @@ class Tier:
         self.clock.turn(after_s)
         self.updater.step()
 
-    def see(self, vector: np.ndarray = VECTOR) -> CloudSight:
-        sight = self.updater.serving.look(STREAM, lambda eye: eye.see(vector))[1]
+    def predict(self, vector: np.ndarray = VECTOR) -> CloudPrediction:
+        sight = self.updater.serving.look(STREAM, lambda eye: eye.predict(vector))[1]
         self.updater.serving.compare_waiting()
         return sight
 
@@ -95,18 +95,18 @@ NEXT = sample_release(4, events=60)
 
 def test_without_any_release_the_shipped_model_serves(tier: Tier) -> None:
     tier.step()
-    assert (tier.updater.title, tier.stage, tier.see().model) == (SHIPPED, "idle", SHIPPED)
+    assert (tier.updater.title, tier.stage, tier.predict().model) == (SHIPPED, "idle", SHIPPED)
 
 
 def test_a_release_is_taken_live_and_answers_what_it_learned(tier: Tier) -> None:
     tier.source.publish(word(), RELEASE)
     tier.step()
-    assert (tier.stage, tier.see().model) == ("shadow", SHIPPED)
+    assert (tier.stage, tier.predict().model) == ("shadow", SHIPPED)
     tier.step(50)
-    assert (tier.stage, tier.see().model) == ("canary", "lite0@3")
+    assert (tier.stage, tier.predict().model) == ("canary", "lite0@3")
     tier.step(100)
     assert (tier.stage, tier.updater.title) == ("promoted", "lite0@3")
-    sight = tier.see()
+    sight = tier.predict()
     assert (sight.model, sight.species.best[0]) == ("lite0@3", NEW)
     assert tier.changes == ["verifying", "smoke", "shadow", "canary", "promoted"]
     assert tier.metrics.value("tierwise_updates_total", stage="promoted", rule="quiet") == 1
@@ -118,7 +118,7 @@ def test_a_start_without_the_cloud_serves_what_was_promoted(tier: Tier) -> None:
     tier.source = SampleSource()
     tier.source.trouble = Retry("the other side is away")
     tier.start()
-    assert tier.see().model == "lite0@3"
+    assert tier.predict().model == "lite0@3"
     tier.step()
     assert (tier.updater.title, tier.updater.update.trouble) == ("lite0@3", "")
 
@@ -132,7 +132,7 @@ def test_a_kill_during_a_trial_leaves_the_old_model_and_the_update_completes_aft
     for after_s in seconds:
         tier.step(after_s)
     tier.start()
-    assert tier.see().model == SHIPPED
+    assert tier.predict().model == SHIPPED
     tier.step(ASK_S)
     assert tier.source.asked == [3]  # the files are here: nothing is fetched twice
     tier.step(50)
@@ -145,7 +145,7 @@ def test_a_newer_word_that_names_an_older_version_takes_effect_at_once_and_opens
     opened = len(tier.opened)
     tier.source.publish(word(0, why="it fails at night", by="anna"))
     tier.step()
-    assert (tier.updater.title, tier.stage, tier.see().model) == (SHIPPED, "promoted", SHIPPED)
+    assert (tier.updater.title, tier.stage, tier.predict().model) == (SHIPPED, "promoted", SHIPPED)
     assert tier.updater.update.rule == "older-is-named"
     assert tier.updater.update.previous == "lite0@3"
     assert len(tier.opened) == opened
@@ -162,10 +162,10 @@ def test_an_older_version_that_is_not_warm_is_read_and_verified_first(tier: Tier
     tier.promote(RELEASE)
     tier.promote(NEXT)
     tier.start()
-    assert tier.see().model == "lite0@4"
+    assert tier.predict().model == "lite0@4"
     tier.source.publish(word(3, why="back"))
     tier.step()
-    assert tier.see().model == "lite0@3"
+    assert tier.predict().model == "lite0@3"
     assert tier.source.asked == [3, 4]
 
 
@@ -188,21 +188,21 @@ def test_a_release_that_does_not_pass_is_refused_and_not_tried_again_at_the_next
     tier.source.releases[3] = files
     tier.source.publish(word())
     tier.step()
-    assert (tier.stage, tier.updater.title, tier.see().model) == ("refused", SHIPPED, SHIPPED)
+    assert (tier.stage, tier.updater.title, tier.predict().model) == ("refused", SHIPPED, SHIPPED)
     assert tier.updater.update.refused.startswith(
         "lite0@3: smoke-failed" if damage == "smoke" else "lite0@3: not-verified"
     )
     asked = len(tier.source.asked)
     tier.start()
     tier.step(ASK_S)
-    assert (len(tier.source.asked), tier.see().model) == (asked, SHIPPED)
+    assert (len(tier.source.asked), tier.predict().model) == (asked, SHIPPED)
     assert "lite0@3" in tier.updater.update.refused
 
 
 def test_a_release_whose_files_are_on_their_way_waits_and_says_how_much_is_here(tier: Tier) -> None:
     tier.source.publish(word())
     tier.step()
-    assert (tier.stage, tier.see().model) == ("verifying", SHIPPED)
+    assert (tier.stage, tier.predict().model) == ("verifying", SHIPPED)
     assert tier.updater.update.reason.endswith("; 40% of 61 KB are here")
     tier.source.publish(word(), RELEASE)
     tier.step()
@@ -213,7 +213,7 @@ def test_metadata_that_is_not_to_be_trusted_changes_nothing_and_is_told(tier: Ti
     tier.promote(RELEASE)
     tier.source.trouble = Rejected("expired-metadata", "timestamp.json is expired")
     tier.step(ASK_S)
-    assert tier.see().model == "lite0@3"
+    assert tier.predict().model == "lite0@3"
     assert tier.updater.update.trouble == "expired-metadata: timestamp.json is expired"
     tier.source.trouble = None
     tier.step(ASK_S)
@@ -223,10 +223,10 @@ def test_metadata_that_is_not_to_be_trusted_changes_nothing_and_is_told(tier: Ti
 class Broken:
     """An eye that opens, answers its golden inputs, and fails on events."""
 
-    def __init__(self, eye: CloudEye) -> None:
+    def __init__(self, eye: CloudModel) -> None:
         self.name, self.space, self.tree, self.head = eye.name, eye.space, eye.tree, eye.head
 
-    def see(self, _vector: np.ndarray) -> CloudSight:
+    def predict(self, _vector: np.ndarray) -> CloudPrediction:
         raise RuntimeError("a bug")
 
 
@@ -234,26 +234,26 @@ class Broken:
 def test_a_release_that_fails_on_events_is_rolled_back_and_every_event_was_answered(
     tier: Tier, canary: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened: Callable[[HeadRelease | None], CloudEye] = tier._open
+    opened: Callable[[HeadRelease | None], CloudModel] = tier._open
     broken = lambda release: Broken(opened(release)) if release else opened(None)  # noqa: E731
     tier.updater._kit = replace(tier.updater._kit, open=broken)  # type: ignore[arg-type]
     tier.source.publish(word(), RELEASE)
     tier.step()
     if canary:
         tier.step(50)
-    assert [tier.see().model for _ in range(2)] == [SHIPPED, SHIPPED]
+    assert [tier.predict().model for _ in range(2)] == [SHIPPED, SHIPPED]
     tier.step()
     assert (tier.stage, tier.updater.update.rule) == ("rolled-back", "fails")
     tier.start()
     tier.step(ASK_S)
-    assert (tier.stage, tier.see().model) == ("idle", SHIPPED)
+    assert (tier.stage, tier.predict().model) == ("idle", SHIPPED)
 
 
 def test_an_event_of_a_species_just_learned_is_no_disagreement(tier: Tier) -> None:
     tier.source.publish(word(), RELEASE)
     tier.step()
     for vector in vectors_of_new(12, seed=3):
-        tier.see(vector)
+        tier.predict(vector)
     figures = tier.updater._tally.figures()
     assert (figures.events, figures.gained) == (12, 12)
 
@@ -280,7 +280,7 @@ def test_a_release_that_kills_the_process_each_time_is_given_up(tier: Tier) -> N
         tier.start()
     tier.step(ASK_S)
     assert (tier.stage, tier.updater.update.rule) == ("refused", "ended-too-often")
-    assert tier.see().model == SHIPPED
+    assert tier.predict().model == SHIPPED
 
 
 def test_stopping_in_order_is_no_failed_try(tier: Tier) -> None:
@@ -298,10 +298,10 @@ def test_damage_to_what_serves_falls_back_at_the_start_to_what_served_before(tie
     tier.promote(NEXT)
     (tier.folder / "heads" / "4" / "sums.bin").write_bytes(b"half")
     tier.start()
-    assert tier.see().model == "lite0@3"
+    assert tier.predict().model == "lite0@3"
     (tier.folder / "heads" / "3" / "manifest.json").unlink()
     tier.start()
-    assert tier.see().model == SHIPPED
+    assert tier.predict().model == SHIPPED
     tier.step(ASK_S)  # and it is fetched anew
     assert (tier.stage, tier.updater.update.candidate) == ("shadow", "lite0@4")
 
@@ -309,7 +309,7 @@ def test_damage_to_what_serves_falls_back_at_the_start_to_what_served_before(tie
 @pytest.mark.parametrize("content", [b"", b"{", b'{"base": 3}', b'{"base": "lite0@2", "serving": 7}'])
 def test_a_damaged_record_of_what_serves_leaves_the_shipped_model(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "serving.json").write_bytes(content)
-    assert Tier(tmp_path).see().model == SHIPPED
+    assert Tier(tmp_path).predict().model == SHIPPED
 
 
 def test_releases_of_an_older_base_are_forgotten_with_it(tier: Tier) -> None:
@@ -317,7 +317,7 @@ def test_releases_of_an_older_base_are_forgotten_with_it(tier: Tier) -> None:
     path = tier.folder / "serving.json"
     path.write_bytes(msgspec.json.encode(msgspec.json.decode(path.read_bytes()) | {"base": "lite0@1"}))
     tier.start()
-    assert tier.see().model == SHIPPED
+    assert tier.predict().model == SHIPPED
 
 
 def test_only_what_serves_and_what_is_gone_back_to_stays_on_the_disk(tier: Tier) -> None:
@@ -345,5 +345,5 @@ def test_on_threads_of_its_own_a_release_is_taken_and_a_rollback_takes_less_than
     assert swapped.wait(20)
     took_s = time.monotonic() - began_s
     tier.updater.stop(10)
-    assert tier.see().model == SHIPPED
+    assert tier.predict().model == SHIPPED
     assert took_s < 1

@@ -12,14 +12,14 @@ from agents.rollout.serving import WAITING_MAX, Serving, Trial
 from agents.rollout.shadow import Glance, Tally, cloud_glance
 from models.labels.scores import Scores
 from models.labels.taxonomy import Taxonomy, load_taxonomy
-from models.vision.tier_models import CloudSight
+from models.vision.tier_models import CloudPrediction
 from pipeline.errors import Rejected
 
 TREE = load_taxonomy()
 STREAM = "home/cam1/garden"
 
 
-class SampleEye:
+class SampleModel:
     """Answers a path, and remembers what it was asked."""
 
     space = "sample"
@@ -31,22 +31,22 @@ class SampleEye:
         self.asked: list[str] = []
         self.error: Exception | None = None
 
-    def see(self, event: str) -> Glance:
+    def predict(self, event: str) -> Glance:
         self.asked.append(event)
         if self.error is not None:
             raise self.error
         return Glance(self.path, 0.9, 1.0)
 
 
-def serving(eye: SampleEye) -> Serving[SampleEye]:
-    return Serving(eye, lambda _tree, sight: sight)
+def serving(eye: SampleModel) -> Serving[SampleModel]:
+    return Serving(eye, lambda prediction: prediction)
 
 
-def asking(event: str) -> Callable[[SampleEye], Glance]:
-    return lambda eye: eye.see(event)
+def asking(event: str) -> Callable[[SampleModel], Glance]:
+    return lambda eye: eye.predict(event)
 
 
-def trial(eye: SampleEye, *, answers: bool) -> Trial[SampleEye]:
+def trial(eye: SampleModel, *, answers: bool) -> Trial[SampleModel]:
     return Trial(eye, lambda _stream: answers, Tally())
 
 
@@ -54,16 +54,16 @@ OLD, NEW = "lite0@2", "lite0@3"
 
 
 @pytest.fixture
-def old() -> SampleEye:
-    return SampleEye(OLD)
+def old() -> SampleModel:
+    return SampleModel(OLD)
 
 
 @pytest.fixture
-def new() -> SampleEye:
-    return SampleEye(NEW, ("animal", "Felidae"))
+def new() -> SampleModel:
+    return SampleModel(NEW, ("animal", "Felidae"))
 
 
-def test_without_a_trial_one_eye_sees_each_event_once(old: SampleEye) -> None:
+def test_without_a_trial_one_eye_sees_each_event_once(old: SampleModel) -> None:
     holder = serving(old)
     eye, sight = holder.look(STREAM, asking("1"))
     holder.compare_waiting()
@@ -71,7 +71,7 @@ def test_without_a_trial_one_eye_sees_each_event_once(old: SampleEye) -> None:
 
 
 def test_in_the_shadow_the_old_eye_answers_and_the_new_one_sees_the_same_event_later(
-    old: SampleEye, new: SampleEye
+    old: SampleModel, new: SampleModel
 ) -> None:
     holder = serving(old)
     holder.try_out(tried := trial(new, answers=False))
@@ -84,7 +84,7 @@ def test_in_the_shadow_the_old_eye_answers_and_the_new_one_sees_the_same_event_l
 
 
 def test_in_the_canary_the_new_eye_answers_its_streams_and_is_compared_all_the_same(
-    old: SampleEye, new: SampleEye
+    old: SampleModel, new: SampleModel
 ) -> None:
     holder = serving(old)
     holder.try_out(tried := trial(new, answers=True))
@@ -95,7 +95,7 @@ def test_in_the_canary_the_new_eye_answers_its_streams_and_is_compared_all_the_s
 
 
 def test_an_event_that_a_candidate_fails_on_is_answered_by_what_serves(
-    old: SampleEye, new: SampleEye
+    old: SampleModel, new: SampleModel
 ) -> None:
     new.error = RuntimeError("a bug")
     holder = serving(old)
@@ -105,7 +105,7 @@ def test_an_event_that_a_candidate_fails_on_is_answered_by_what_serves(
     assert tried.tally.figures().errors == 1
 
 
-def test_a_candidate_that_fails_in_the_shadow_is_counted(old: SampleEye, new: SampleEye) -> None:
+def test_a_candidate_that_fails_in_the_shadow_is_counted(old: SampleModel, new: SampleModel) -> None:
     new.error = ValueError("no number")
     holder = serving(old)
     holder.try_out(tried := trial(new, answers=False))
@@ -115,7 +115,9 @@ def test_a_candidate_that_fails_in_the_shadow_is_counted(old: SampleEye, new: Sa
 
 
 @pytest.mark.parametrize("answers", [True, False])
-def test_an_event_that_both_refuse_is_the_events_fault(answers: bool, old: SampleEye, new: SampleEye) -> None:
+def test_an_event_that_both_refuse_is_the_events_fault(
+    answers: bool, old: SampleModel, new: SampleModel
+) -> None:
     old.error = new.error = Rejected("image-broken", "no picture")
     holder = serving(old)
     holder.try_out(tried := trial(new, answers=answers))
@@ -125,18 +127,18 @@ def test_an_event_that_both_refuse_is_the_events_fault(answers: bool, old: Sampl
     assert tried.tally.figures().errors == 0
 
 
-def test_an_event_finishes_on_the_eye_that_it_began_with(old: SampleEye, new: SampleEye) -> None:
+def test_an_event_finishes_on_the_eye_that_it_began_with(old: SampleModel, new: SampleModel) -> None:
     holder = serving(old)
 
-    def swapped_meanwhile(eye: SampleEye) -> Glance:
+    def swapped_meanwhile(eye: SampleModel) -> Glance:
         holder.swap(new)
-        return eye.see("1")
+        return eye.predict("1")
 
     assert holder.look(STREAM, swapped_meanwhile)[0] is old
     assert holder.look(STREAM, asking("2"))[0] is new
 
 
-def test_no_event_waits_for_a_busy_shadow(old: SampleEye, new: SampleEye) -> None:
+def test_no_event_waits_for_a_busy_shadow(old: SampleModel, new: SampleModel) -> None:
     holder = serving(old)
     holder.try_out(tried := trial(new, answers=False))
     for number in range(WAITING_MAX + 5):
@@ -147,7 +149,7 @@ def test_no_event_waits_for_a_busy_shadow(old: SampleEye, new: SampleEye) -> Non
     assert len(new.asked) == WAITING_MAX
 
 
-def test_what_waited_for_a_trial_that_is_over_is_not_looked_at(old: SampleEye, new: SampleEye) -> None:
+def test_what_waited_for_a_trial_that_is_over_is_not_looked_at(old: SampleModel, new: SampleModel) -> None:
     holder = serving(old)
     holder.try_out(trial(new, answers=False))
     holder.look(STREAM, asking("1"))
@@ -156,7 +158,7 @@ def test_what_waited_for_a_trial_that_is_over_is_not_looked_at(old: SampleEye, n
     assert new.asked == []
 
 
-def test_the_next_stage_of_a_trial_goes_on_with_its_figures(old: SampleEye, new: SampleEye) -> None:
+def test_the_next_stage_of_a_trial_goes_on_with_its_figures(old: SampleModel, new: SampleModel) -> None:
     holder = serving(old)
     tally = Tally()
     holder.try_out(Trial(new, lambda _: False, tally))
@@ -167,26 +169,28 @@ def test_the_next_stage_of_a_trial_goes_on_with_its_figures(old: SampleEye, new:
 
 
 def test_listeners_are_told_after_the_swap_and_one_that_fails_undoes_nothing(
-    old: SampleEye, new: SampleEye
+    old: SampleModel, new: SampleModel
 ) -> None:
     holder = serving(old)
     told: list[tuple[str, str]] = []
 
-    def broken(_eye: SampleEye) -> None:
+    def broken(_eye: SampleModel) -> None:
         raise RuntimeError("a bug")
 
     holder.subscribe(broken)
-    holder.subscribe(lambda eye: told.append((eye.name, holder.eye.name)))
+    holder.subscribe(lambda eye: told.append((eye.name, holder.model.name)))
     holder.swap(new)
     assert told == [(NEW, NEW)]
 
 
-def test_the_shadow_runs_on_a_thread_of_its_own_and_ends_when_told(old: SampleEye, new: SampleEye) -> None:
+def test_the_shadow_runs_on_a_thread_of_its_own_and_ends_when_told(
+    old: SampleModel, new: SampleModel
+) -> None:
     holder = serving(old)
     seen = threading.Event()
     holder.try_out(trial(new, answers=False))
     holder.start()
-    holder.look(STREAM, lambda eye: seen.set() or eye.see("1") if eye is new else eye.see("1"))
+    holder.look(STREAM, lambda eye: seen.set() or eye.predict("1") if eye is new else eye.predict("1"))
     assert seen.wait(10)
     holder.stop()
     assert holder._thread is not None
@@ -220,13 +224,14 @@ def test_a_clouds_sight_is_read_by_its_own_eyes_thresholds() -> None:
         rest = (1 - best) / max(len(labels) - 1, 1)
         return Scores(rank, labels, np.array([best, *[rest] * (len(labels) - 1)], np.float32))
 
-    sight = CloudSight(
+    sight = CloudPrediction(
         scores("species", ("Felis catus", "Panthera leo"), 0.6),
         scores("family", ("Felidae", "Canidae"), 0.95),
         scores("kingdom", ("animal", "plant"), 0.99),
         1.5,
         "lite0@3",
         {"species": 0.7, "family": 0.5, "kingdom": 0.5},
+        TREE,
     )
-    glance = cloud_glance(TREE, sight)
+    glance = cloud_glance(sight)
     assert (glance.path, glance.sure, glance.ms) == (("animal", "Felidae"), pytest.approx(0.6), 1.5)

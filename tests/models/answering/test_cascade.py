@@ -209,5 +209,5 @@ def test_ranks_of_wildlife_paths() -> None:
 
 
 def test_what_the_cloud_will_not_guess_is_called_so_in_the_reason() -> None:
-    assert decide(at(Tier.CLOUD, path=(), probability=0.0)).reason.endswith(f"told as {UNKNOWN} (0.00)")
-    assert decide(at(Tier.CLOUD)).reason.endswith("told as Felidae (0.90)")
+    assert decide(at(Tier.CLOUD, path=(), probability=0.0)).reason.endswith(f"answered as {UNKNOWN} (0.00)")
+    assert decide(at(Tier.CLOUD)).reason.endswith("answered as Felidae (0.90)")

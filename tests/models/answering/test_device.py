@@ -14,21 +14,21 @@ from sample_messages import (
     GARDEN,
     NOW_S,
     SOURCE,
-    device_eye,
-    edge_eye,
+    device_model,
+    edge_model,
     event_id,
     photo_jpeg,
     settings,
 )
 
 from models.answering.device import FrameAnswer, Frames, capture_time
-from models.answering.frame_gate import Scene
+from models.answering.frame_gate import StreamMemory
 from models.answering.sightings import Visit
 from models.labels.taxonomy import KINGDOMS, load_taxonomy
 from models.vision import images
 from models.vision.boxes import Box
 from models.vision.region_search import Found
-from models.vision.tier_models import DeviceEye
+from models.vision.tier_models import DeviceModel
 from pipeline import messages
 from pipeline.errors import Rejected
 from pipeline.messages import Crop, Feature, Kind, Privacy, Rank, Tier, Vector
@@ -46,7 +46,7 @@ def changed(stream: StreamSettings, **changes: Any) -> StreamSettings:
 
 def camera(told: Settings | None = None, keyring: Keyring | None = None) -> Frames:
     told = told or settings()
-    return Frames(told, Policy(told), load_taxonomy(), device_eye(), keyring or Keyring(), edge_eye)
+    return Frames(told, Policy(told), load_taxonomy(), device_model(), keyring or Keyring(), edge_model)
 
 
 def look(
@@ -61,7 +61,7 @@ def look(
         now=lambda: now_s + 0.03,
         order=(1, number),
         visit=before.visit if before else None,
-        scene=before.scene if before else Scene(),
+        memory=before.memory if before else StreamMemory(),
     )
 
 
@@ -72,7 +72,7 @@ def test_a_cat_is_an_animal_and_its_crop_goes_to_the_edge() -> None:
     assert told.result.sighting == told.result.event == told.visit.id
     assert (told.result.privacy, told.result.model, told.result.latency_ms) == (
         Privacy.PUBLIC,
-        device_eye().name,
+        device_model().name,
         30.0,
     )
     assert isinstance(told.event.body, Crop)
@@ -87,7 +87,7 @@ def test_a_persons_picture_stays_and_even_its_answer_goes_no_further_than_the_si
     assert told.event.body is None
     assert told.event.levels.pixels is told.event.levels.feature is Privacy.USER_PRIVATE
     assert told.result.privacy is Privacy.EDGE_PRIVATE
-    assert told.event.person > device_eye().person_threshold - 1e-3
+    assert told.event.person > device_model().person_threshold - 1e-3
 
 
 def test_a_stream_that_is_not_named_is_answered_and_says_how_to_name_it() -> None:
@@ -142,7 +142,7 @@ def test_after_a_restart_the_running_sighting_goes_on() -> None:
         now=lambda: NOW_S,
         order=(2, 1),
         visit=visit,
-        scene=Scene(),
+        memory=StreamMemory(),
     )
     assert told.result.sighting == event_id(99)
 
@@ -150,8 +150,8 @@ def test_after_a_restart_the_running_sighting_goes_on() -> None:
 def test_with_send_vector_no_pixels_leave() -> None:
     told = look(camera(settings(device=DeviceSettings(send="vector"))), CAT)
     assert isinstance(told.event.body, Vector)
-    assert told.event.body.space == edge_eye().space
-    seen = edge_eye().see_vector(np.frombuffer(told.event.body.data, np.uint8))
+    assert told.event.body.space == edge_model().space
+    seen = edge_model().predict_vector(np.frombuffer(told.event.body.data, np.uint8))
     assert seen.family.best[0] == "Felidae"
 
 
@@ -163,8 +163,8 @@ def test_with_send_vector_a_private_feature_stays_where_public_pixels_would_go()
 
 def test_with_send_vector_a_person_whom_the_edge_would_find_stays_on_the_device() -> None:
     told = msgspec.structs.replace(settings(), device=DeviceSettings(send="vector"))
-    frames = Frames(told, Policy(told), load_taxonomy(), nobody_seen(), Keyring(), edge_eye)
-    assert edge_eye().see(images.decode(PERSON)).person_raised
+    frames = Frames(told, Policy(told), load_taxonomy(), nobody_seen(), Keyring(), edge_model)
+    assert edge_model().predict(images.decode(PERSON)).person_raised
     answer = look(frames, PERSON)
     assert answer.event.body is None
     assert answer.result.rule == "person-in-frame"
@@ -174,17 +174,17 @@ def test_with_send_vector_a_person_whom_the_edge_would_find_stays_on_the_device(
 
 def test_what_is_answered_person_counts_as_one_however_low_its_score() -> None:
     told = settings()
-    frames = Frames(told, Policy(told), load_taxonomy(), nobody_seen("person"), Keyring(), edge_eye)
+    frames = Frames(told, Policy(told), load_taxonomy(), nobody_seen("person"), Keyring(), edge_model)
     answer = look(frames, CAT)
     assert answer.result.label == "person"
     assert answer.event.body is None
-    assert answer.scene.person_s == NOW_S
+    assert answer.memory.person_s == NOW_S
 
 
-def nobody_seen(kingdom: str = "animal") -> DeviceEye:
+def nobody_seen(kingdom: str = "animal") -> DeviceModel:
     """An eye that is sure of a kingdom, and of there being nobody."""
     found = Found(np.array([float(name == kingdom) for name in KINGDOMS], np.float32), 0.0, Box.WHOLE)
-    return DeviceEye("blind@1", lambda frame, region: found, 0.5)
+    return DeviceModel("blind@1", lambda frame, region: found, 0.5)
 
 
 def test_a_stream_that_wants_the_kingdom_keeps_its_pictures() -> None:
@@ -202,7 +202,7 @@ def test_only_where_the_settings_ask_a_persons_feature_travels_sealed_for_its_us
     assert (envelope.source, envelope.time, envelope.space) == ("", "", "")
     assert envelope.event != told.result.event
     hidden = open_private(envelope, keyring)
-    assert (hidden.event, hidden.source, hidden.space) == (told.result.event, SOURCE, edge_eye().space)
+    assert (hidden.event, hidden.source, hidden.space) == (told.result.event, SOURCE, edge_model().space)
     assert messages.decode(Feature, hidden.payload).path == told.result.path
 
 
@@ -246,7 +246,7 @@ def test_a_time_that_is_yet_to_come_is_flagged_and_replaced_by_the_receipts() ->
         now=lambda: NOW_S,
         order=(1, 1),
         visit=None,
-        scene=Scene(),
+        memory=StreamMemory(),
     )
     assert (told.result.time, told.result.flags) == ("2023-11-14T22:13:20.000Z", ("time-implausible",))
 
@@ -258,7 +258,7 @@ def test_an_id_that_tells_no_time_takes_the_receipts() -> None:
 def test_the_scene_is_a_value_and_the_same_frame_answers_the_same() -> None:
     frames = camera()
     one, other = look(frames, CAT), look(frames, CAT)
-    assert dataclasses.replace(one, scene=other.scene) == other
+    assert dataclasses.replace(one, memory=other.memory) == other
 
 
 def test_after_a_person_all_frames_of_the_stream_stay_for_a_while() -> None:

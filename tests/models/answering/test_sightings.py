@@ -5,7 +5,16 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.answering.sightings import LONGEST_S, WEIGHT_ONE, Consensus, Tally, Visit, consensus, join, weight
+from models.answering.sightings import (
+    LONGEST_S,
+    WEIGHT_ONE,
+    AnswerTally,
+    Consensus,
+    Visit,
+    consensus,
+    join,
+    weight,
+)
 from pipeline.messages import UNKNOWN
 
 GAP_S = 30.0
@@ -28,12 +37,12 @@ Vote = tuple[tuple[str, ...], float]
 """One frame's path and probability."""
 
 
-def tallied(ballots: list[Vote]) -> list[Tally]:
+def tallied(ballots: list[Vote]) -> list[AnswerTally]:
     """As the edge sums them."""
     by_path: dict[tuple[str, ...], list[int]] = {}
     for path, probability in ballots:
         by_path.setdefault(path, []).append(weight(probability))
-    return [Tally(path, len(held), sum(held)) for path, held in by_path.items()]
+    return [AnswerTally(path, len(held), sum(held)) for path, held in by_path.items()]
 
 
 # --- one sighting or two ---------------------------------------------------------------------------------------
@@ -102,7 +111,7 @@ def test_the_order_of_votes_does_not_matter(ballots: list[Vote], chance: object)
 
 @given(votes)
 def test_votes_summed_by_path_and_one_by_one_agree_on_the_same(ballots: list[Vote]) -> None:
-    one_by_one = [Tally(path, 1, weight(probability)) for path, probability in ballots]
+    one_by_one = [AnswerTally(path, 1, weight(probability)) for path, probability in ballots]
     assert consensus(one_by_one) == consensus(tallied(ballots))
 
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from models.evaluation.evaluate import Evaluation, Outcome, evaluate, open_eyes
+from models.evaluation.evaluate import Evaluation, PhotoOutcome, evaluate, open_chain
 from models.evaluation.metrics import measure
 from models.evaluation.photo_set import Photo, read_photos
 from models.evaluation.report import render
@@ -39,9 +39,9 @@ def done(folder: Path) -> Evaluation:
     return evaluate(read_photos(folder).photos)
 
 
-def said(outcome: Outcome) -> tuple[object, ...]:
+def said(outcome: PhotoOutcome) -> tuple[object, ...]:
     """All but the milliseconds."""
-    return outcome.name, outcome.truth, outcome.told, outcome.person_raised, outcome.sent
+    return outcome.name, outcome.truth, outcome.tiers, outcome.device.person_raised, outcome.sent
 
 
 def test_every_photo_counts_at_the_ranks_that_its_label_reaches(done: Evaluation) -> None:
@@ -93,7 +93,7 @@ def test_while_nothing_moves_the_earlier_answer_stands_and_costs_nothing() -> No
     frames = [frame(f"{at:02}.jpg", still) for at in range(6)]
     outcomes = evaluate(frames, apart_s=1.0).outcomes
     assert [its.stands for its in outcomes] == [False, *[True] * 5]
-    assert all(its.told == outcomes[0].told for its in outcomes)
+    assert all(its.tiers == outcomes[0].tiers for its in outcomes)
     assert not any(its.ms or its.sent for its in outcomes[1:])
     report = measure(Evaluation(outcomes, {"device": "x"}, apart_s=1.0))
     assert report.motion is not None
@@ -139,5 +139,5 @@ def test_without_frames_no_motion_is_looked_for() -> None:
     assert not any(its.stands for its in evaluate(frames).outcomes)
 
 
-def test_the_eyes_are_opened_by_a_plain_function() -> None:
-    assert open_eyes().names["edge"].startswith("lite0@")
+def test_the_chain_is_opened_by_a_plain_function() -> None:
+    assert open_chain().names["edge"].startswith("lite0@")

@@ -13,7 +13,6 @@ from models.evaluation.forwarding import (
     certainty,
     cheapest,
     curve,
-    forwarded_below,
     likeliest,
     margin,
     right,
@@ -64,11 +63,6 @@ def test_a_miner_that_puts_the_wrong_answers_first_needs_the_fewest() -> None:
         curve(np.array([0.1, 0.9, 0.2, 0.8]), near, far),
     )
     assert (cheapest(good, 0.0), cheapest(bad, 0.0)) == (2, 4)
-
-
-def test_a_threshold_forwards_what_lies_below_it_and_not_what_reaches_it() -> None:
-    line = curve(np.array([0.2, 0.5, 0.5, 0.9]), np.ones(4, np.bool_), np.ones(4, np.bool_))
-    assert [forwarded_below(line, at) for at in (0.0, 0.5, 0.51, 1.0)] == [0, 1, 3, 4]
 
 
 def test_miners_measure_what_they_say() -> None:

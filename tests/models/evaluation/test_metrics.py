@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from sample_outcomes import JAGUAR, TIGER, WOLF, outcome, report
 
 from models.evaluation.evaluate import Evaluation
-from models.evaluation.metrics import Report, measure, rate
+from models.evaluation.metrics import EvaluationReport, measure, rate
 from models.evaluation.report import render
 from models.labels.taxonomy import UnknownLabel
+
+RAISED = {"person_raised": True}
 
 
 @given(st.integers(1, 200).flatmap(lambda of: st.tuples(st.integers(0, of), st.just(of))))
@@ -63,9 +65,9 @@ def test_the_curve_begins_with_the_surest_and_ends_with_all() -> None:
 
 def test_persons_are_told_with_their_false_alarms() -> None:
     device, edge = report(
-        outcome(("person",), person_raised=True, edge_person_raised=True),
-        outcome(("person",), edge_person_raised=True),
-        outcome(TIGER, person_raised=True),
+        outcome(("person",), device=RAISED, edge=RAISED),
+        outcome(("person",), edge=RAISED),
+        outcome(TIGER, device=RAISED),
         outcome(TIGER),
         outcome(TIGER),
     ).persons
@@ -116,22 +118,23 @@ def test_what_each_tier_hands_on_depends_on_what_is_wanted() -> None:
     its = report(
         outcome(TIGER, probability=0.9),  # sure of its family
         outcome(TIGER, probability=0.4),
-        outcome(TIGER, person_raised=True),
-        outcome(TIGER, stands=True),
+        outcome(TIGER, device=RAISED),
+        outcome(TIGER, device={"stands": "earlier"}),
     )
     shares = {each.wants: (each.device.count, each.edge.count) for each in its.forwards}
     assert shares == {"kingdom": (0, 0), "family": (2, 1), "species": (2, 2)}
 
 
 def test_a_report_survives_as_json() -> None:
-    its = report(outcome(TIGER), outcome(("person",), person_raised=True), left_out=("x.jpg: damaged",))
-    assert msgspec.json.decode(msgspec.json.encode(its), type=Report) == its
+    its = report(outcome(TIGER), outcome(("person",), device=RAISED), left_out=("x.jpg: damaged",))
+    assert msgspec.json.decode(msgspec.json.encode(its), type=EvaluationReport) == its
     assert "1 left out" in render(its)
 
 
 @pytest.mark.parametrize(("accepted", "asks"), [(0.02, 0), (0.05, 1)])
 def test_a_device_that_misses_more_persons_than_is_accepted_asks_nobody(accepted: float, asks: int) -> None:
-    done = Evaluation((outcome(TIGER),), {}, person_miss_rate=0.047, person_miss_rate_accepted=accepted)
+    rates = {"person_miss_rate": 0.047, "person_miss_rate_accepted": accepted}
+    done = Evaluation((outcome(TIGER, device=rates),), {})
     assert {its.wants: its.device.count for its in measure(done).forwards} == {
         "kingdom": 0,
         "family": asks,

@@ -10,8 +10,8 @@ from hypothesis.extra.numpy import arrays
 
 from models.heads.pooled import (
     Novelty,
+    PooledHeads,
     Temperatures,
-    Witnesses,
     heard,
     pooled,
     sums_over,
@@ -100,13 +100,13 @@ def test_the_kingdom_stays_the_tuned_head_s(tuned, solved) -> None:
     )
 
 
-def shipped() -> Witnesses:
-    return load_zoo().cloud_eye().head
+def shipped() -> PooledHeads:
+    return load_zoo().cloud_model().head
 
 
 def test_the_shipped_sums_are_of_the_shipped_space_and_hold_every_species() -> None:
     zoo, sums = load_zoo(), load_zoo().sums()
-    assert sums.space == zoo.cloud_eye().space == zoo.edge_eye().space
+    assert sums.space == zoo.cloud_model().space == zoo.edge_model().space
     assert sums.labels == TREE.species
     assert (sums.counts > 0).all()
     np.testing.assert_array_equal(sums.gram, sums.gram.T)

@@ -45,17 +45,17 @@ def test_a_release_before_the_first_label_holds_no_sums() -> None:
     again = HeadRelease.of(empty.files())
     assert again.sums is None
     vector = vectors_of_new(1)[0]
-    answered = ZOO.cloud_eye(again).see(vector)
+    answered = ZOO.cloud_model(again).predict(vector)
     assert answered.model == "lite0@3"
     np.testing.assert_allclose(
-        answered.species.probabilities, ZOO.cloud_eye().see(vector).species.probabilities
+        answered.species.probabilities, ZOO.cloud_model().predict(vector).species.probabilities
     )
 
 
 def test_every_tier_answers_what_was_learned() -> None:
-    cloud, edge = ZOO.cloud_eye(RELEASE), ZOO.edge_eye(RELEASE)
+    cloud, edge = ZOO.cloud_model(RELEASE), ZOO.edge_model(RELEASE)
     vector = vectors_of_new(1, seed=7)[0]
-    seen, near = cloud.see(vector), edge.see_vector(vector)
+    seen, near = cloud.predict(vector), edge.predict_vector(vector)
     assert (cloud.name, seen.model, edge.name, near.model) == ("lite0@3",) * 4
     assert seen.species.best[0] == NEW
     assert near.family.best[0] == "Solenodontidae"
@@ -65,15 +65,15 @@ def test_every_tier_answers_what_was_learned() -> None:
 
 
 def test_an_eye_without_a_release_is_the_zoos_own() -> None:
-    assert ZOO.cloud_eye().name == BASE.manifest.title
-    assert ZOO.cloud_eye().tree.species == BASE.tree.species
+    assert ZOO.cloud_model().name == BASE.manifest.title
+    assert ZOO.cloud_model().tree.species == BASE.tree.species
 
 
 def test_a_head_that_answers_otherwise_fails_the_smoke_test() -> None:
     other = sample_release(events=21)
     (complaint, *_) = RELEASE.smoke.complaints(
         BASE.head(replace(other, calibration=msgspec.structs.replace(other.calibration, solved_share=9.0))),
-        ZOO.cloud_eye(RELEASE).tree,
+        ZOO.cloud_model(RELEASE).tree,
     )
     assert complaint.startswith("smoke input")
     assert RELEASE.smoke.complaints(BASE.head(), BASE.tree)[0].startswith("smoke test of")
@@ -90,7 +90,7 @@ def test_a_head_that_answers_otherwise_fails_the_smoke_test() -> None:
 )
 def test_a_release_of_another_base_is_refused(other: HeadRelease) -> None:
     with pytest.raises(Rejected) as refused:
-        ZOO.cloud_eye(other)
+        ZOO.cloud_model(other)
     assert refused.value.reason == "release-mismatch"
 
 
@@ -139,5 +139,5 @@ def test_sums_of_another_space_or_dimension_are_refused() -> None:
 
 def test_labels_that_the_grown_tree_lacks_are_refused() -> None:
     with pytest.raises(Rejected) as refused:
-        ZOO.cloud_eye(replace(RELEASE, rows=()))
+        ZOO.cloud_model(replace(RELEASE, rows=()))
     assert refused.value.reason == "labels-mismatch"

@@ -10,7 +10,7 @@ from sample_onnx import BLUE, GREEN, RED, coloured, colours, features, save
 
 from models.evaluation.photo_set import Photo
 from models.heads.solve import solve
-from models.imported.family_model import open_edge_eye
+from models.imported.family_model import open_edge_model
 from models.imported.fit_head import PARTS, Fitted, backbone_of, fit, next_version
 from models.imported.imported_model import SUMS, ByteRange, open_model
 from models.imported.importing import Wanted, prepare
@@ -52,7 +52,7 @@ def fitted(backbone: Entry) -> Fitted:
 
 def test_a_backbone_names_nothing_before_it_was_fitted(registry: Registry, backbone: Entry) -> None:
     with pytest.raises(Stop, match=r"mine@1 is a backbone without a head.*tierwise models fit mine"):
-        open_edge_eye(load_zoo(), registry, backbone.title)
+        open_edge_model(load_zoo(), registry, backbone.title)
 
 
 def test_a_fitted_backbone_is_a_new_version_that_names_families_at_the_edge(
@@ -61,9 +61,9 @@ def test_a_fitted_backbone_is_a_new_version_that_names_families_at_the_edge(
     made = registry.add("mine", next_version(backbone, fitted, who="ada", when="today"))
     assert made.title == "mine@2"
     assert made.manifest.space == fitted.sums.space
-    eye = open_edge_eye(load_zoo(), registry, "mine@2")
+    eye = open_edge_model(load_zoo(), registry, "mine@2")
     for colour, family in ((RED, "Felidae"), (GREEN, "Canidae"), (BLUE, "other")):
-        sight = eye.see(coloured(colour, seed=99))
+        sight = eye.predict(coloured(colour, seed=99))
         assert (sight.family.best[0], sight.model) == (family, "mine@2")
     # The version before is as it was.
     assert not registry.entry("mine@1").has("head.npz")

@@ -129,7 +129,7 @@ def test_a_model_that_fails_on_a_picture_is_blamed_by_name(
     make: Callable[[], onnx.ModelProto], complaint: str
 ) -> None:
     with pytest.raises(Rejected, match=complaint) as refused:
-        own_model(make()).see(coloured(RED))
+        own_model(make()).predict(coloured(RED))
     assert refused.value.reason == "bad-output"
 
 

@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 from sample_onnx import BLUE, GREEN, RED, coloured, colours, features, save
 
-from models.imported.family_model import OwnEye, open_edge_eye
+from models.imported.family_model import ImportedFamilyModel, open_edge_model
 from models.imported.imported_model import PRESETS, OwnNetwork, open_model, read_spec
 from models.imported.importing import OPSETS, Wanted, prepare, read_labels
 from models.imported.registry import Draft, Registry
@@ -55,7 +55,7 @@ def brought(
 def test_a_classifier_names_families_by_summing_its_labels_up_the_tree(tmp_path: Path, opset: int) -> None:
     registry = Registry(tmp_path / "models")
     entry = registry.add("mine", bring(tmp_path, colours(opset=opset)))
-    family, kingdom = open_model(entry, TREE).see(coloured(RED))
+    family, kingdom = open_model(entry, TREE).predict(coloured(RED))
     assert family.labels == ("Felidae", "Canidae", "other")
     assert family.best[0] == "Felidae"
     assert kingdom.best[0] == "animal"
@@ -81,13 +81,13 @@ def test_both_layouts_free_sides_and_bytes_are_taken(
     entry = Registry(tmp_path / "models").add("mine", draft)
     spec = read_spec(entry)
     assert (spec.layout, spec.size) == (layout, size)
-    assert open_model(entry, TREE).see(coloured(GREEN))[0].best[0] == "Canidae"
+    assert open_model(entry, TREE).predict(coloured(GREEN))[0].best[0] == "Canidae"
 
 
 def test_logits_are_found_out_and_become_probabilities(tmp_path: Path) -> None:
     entry = Registry(tmp_path / "models").add("mine", bring(tmp_path, colours(softmax=False)))
     assert read_spec(entry).outputs == "logits"
-    family, _ = open_model(entry, TREE).see(coloured(BLUE))
+    family, _ = open_model(entry, TREE).predict(coloured(BLUE))
     assert family.probabilities.sum() == pytest.approx(1, abs=1e-5)
     assert family.best[0] == "other"
 
@@ -138,19 +138,19 @@ def test_the_channels_reach_the_network_in_the_order_it_was_trained_with(tmp_pat
         "mine", bring(tmp_path, colours(np.eye(3) * 0.05), intake=PRESETS["caffe"])
     )
     # Caffe's first channel is blue.
-    assert open_model(entry, TREE).see(coloured(BLUE))[0].best[0] == "Felidae"
+    assert open_model(entry, TREE).predict(coloured(BLUE))[0].best[0] == "Felidae"
 
 
 def test_the_edge_answers_with_it_and_keeps_the_released_vector(tmp_path: Path) -> None:
     zoo, registry = load_zoo(), Registry(tmp_path / "models")
     entry = registry.add("mine", bring(tmp_path, colours()))
-    eye, released = open_edge_eye(zoo, registry, entry.title), zoo.edge_eye()
-    assert isinstance(eye, OwnEye)
-    sight, before = eye.see(coloured(RED)), released.see(coloured(RED))
+    eye, released = open_edge_model(zoo, registry, entry.title), zoo.edge_model()
+    assert isinstance(eye, ImportedFamilyModel)
+    sight, before = eye.predict(coloured(RED)), released.predict(coloured(RED))
     assert (sight.model, sight.family.best[0]) == ("mine@1", "Felidae")
     assert np.array_equal(sight.vector, before.vector)
     assert eye.space == released.space
-    by_vector = eye.see_vector(before.vector)
+    by_vector = eye.predict_vector(before.vector)
     assert by_vector.model == released.name
     assert sight.person_raised == before.person_raised
 
@@ -158,13 +158,13 @@ def test_the_edge_answers_with_it_and_keeps_the_released_vector(tmp_path: Path) 
 def test_a_person_that_the_own_model_sees_raises_the_level(tmp_path: Path) -> None:
     registry = Registry(tmp_path / "models")
     entry = registry.add("mine", bring(tmp_path, colours(), "person\ntiger\nother\n"))
-    assert open_edge_eye(load_zoo(), registry, entry.title).see(coloured(RED)).person_raised
+    assert open_edge_model(load_zoo(), registry, entry.title).predict(coloured(RED)).person_raised
 
 
 def test_without_a_title_or_with_the_released_backbones_the_released_eye_answers(tmp_path: Path) -> None:
     zoo = load_zoo()
     for title in ("", zoo.manifest("lite0").title):
-        assert not isinstance(open_edge_eye(zoo, Registry(tmp_path / "models"), title), OwnEye)
+        assert not isinstance(open_edge_model(zoo, Registry(tmp_path / "models"), title), ImportedFamilyModel)
 
 
 @pytest.mark.parametrize("name", ["glimpse", "occupancy"])
@@ -173,7 +173,7 @@ def test_a_released_model_that_names_no_families_never_passes_for_the_edges(
 ) -> None:
     zoo = load_zoo()
     with pytest.raises(Stop, match=rf"{name}@1 names no families: name lite0@"):
-        open_edge_eye(zoo, Registry(tmp_path / "models"), zoo.manifest(name).title)
+        open_edge_model(zoo, Registry(tmp_path / "models"), zoo.manifest(name).title)
 
 
 # --- labels ----------------------------------------------------------------------------------------------------

@@ -23,22 +23,22 @@ def steady(**values: float) -> dict[str, list[tuple[float, float]]]:
 
 
 def test_a_lit_room_with_used_air_is_occupied_and_a_dark_one_vacant() -> None:
-    assert MODEL.see(steady(cel=22.5, rh=27, lx=450, ppm=900), NOW_S).best[0] == "occupied"
-    assert MODEL.see(steady(cel=20.5, rh=27, lx=0, ppm=450), NOW_S).best[0] == "vacant"
+    assert MODEL.predict(steady(cel=22.5, rh=27, lx=450, ppm=900), NOW_S).best[0] == "occupied"
+    assert MODEL.predict(steady(cel=20.5, rh=27, lx=0, ppm=450), NOW_S).best[0] == "vacant"
 
 
 def test_light_alone_answers() -> None:
-    scores = MODEL.see(steady(lx=450), NOW_S)
+    scores = MODEL.predict(steady(lx=450), NOW_S)
     assert (scores.rank, scores.labels) == ("activity", ("vacant", "occupied"))
     assert scores.best[0] == "occupied"
 
 
 def test_a_window_without_telling_streams_is_refused_with_what_it_needs() -> None:
     with pytest.raises(TooLittle, match=r"Cel, ppm .* needs lx") as refused:
-        MODEL.see(steady(cel=22, ppm=900), NOW_S)
+        MODEL.predict(steady(cel=22, ppm=900), NOW_S)
     assert refused.value.reason == "window-too-thin"
     with pytest.raises(TooLittle, match="with nothing"):
-        MODEL.see({}, NOW_S)
+        MODEL.predict({}, NOW_S)
 
 
 def test_stale_and_future_readings_and_unknown_units_do_not_count() -> None:

@@ -19,8 +19,8 @@ from models.site_learning.drift import (
     Watch,
     class_of,
     labelled,
+    observe,
     quarter_of,
-    see,
     start,
 )
 
@@ -61,7 +61,7 @@ def sightings(
 def told(watch: Watch, observations: Iterable[Observation]) -> tuple[Watch, list[Alarm]]:
     alarms: list[Alarm] = []
     for observation in observations:
-        watch, more = see(watch, observation)
+        watch, more = observe(watch, observation)
         alarms += more
     return watch, alarms
 
@@ -130,7 +130,7 @@ def test_nights_that_differ_from_days_are_no_drift() -> None:
     for number in range(1200):
         quarter = number // 5 % 4
         probability = float(rng.beta(8, 2) if quarter in (1, 2) else rng.beta(3, 5))
-        watch, more = see(watch, Observation("lite0@3", str(number), quarter, SURE, probability))
+        watch, more = observe(watch, Observation("lite0@3", str(number), quarter, SURE, probability))
         alarms += more
 
     assert alarms == []

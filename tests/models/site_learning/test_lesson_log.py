@@ -16,7 +16,7 @@ from models.labels.taxonomy import roll_up
 from models.labels.taxonomy_growth import grown, row_under
 from models.site_learning import site_model
 from models.site_learning.lesson_log import General, Learning, Taught
-from models.site_learning.site_head import Background, Lesson, Visits
+from models.site_learning.site_head import BackgroundSums, Lesson, Visits
 from models.site_learning.site_model import CALIBRATED_FROM, HELD_LEAST, added
 from pipeline.errors import Rejected
 from pipeline.sums.sums import Sums
@@ -257,7 +257,7 @@ def test_against_a_background_what_was_never_labelled_stays_the_general_heads() 
     animals = rng.integers(60, 200, (400, DIMENSION)).astype(np.uint8)
     shipped = shipped.add(animals, rng.integers(0, len(TREE.species), 400))
     seen = {}
-    for background in (None, Background.of(shipped)):
+    for background in (None, BackgroundSums.of(shipped)):
         learning = Learning.start(general(), site="home", background=background)
         for number in range(12):
             learning, _ = learning.taught(taught(number, PATHS[number % 2]))

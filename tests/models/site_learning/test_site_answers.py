@@ -13,26 +13,26 @@ from models.labels.calibration import DEFAULT_THRESHOLDS
 from models.labels.scores import Scores
 from models.labels.taxonomy import Taxonomy, roll_up
 from models.site_learning.lesson_log import Learning
-from models.site_learning.site_answers import SURE_FROM, LocalEyes, Served, refined
+from models.site_learning.site_answers import SURE_FROM, ServedHead, SiteModels, refined
 from models.vision.boxes import Box
-from models.vision.tier_models import EdgeSight
+from models.vision.tier_models import EdgePrediction
 
 
-class FlatEye:
+class FlatModel:
     """An eye to which all looks alike."""
 
     def __init__(self, name: str = "lite0@2", *, families_alone: bool = False) -> None:
         self.name, self.space, self.tree = name, SPACE, TREE
         self._families_alone = families_alone
 
-    def see(self, picture: np.ndarray, box: Box = Box.WHOLE) -> EdgeSight:
-        return self.see_vector(picture)
+    def predict(self, picture: np.ndarray, box: Box = Box.WHOLE) -> EdgePrediction:
+        return self.predict_vector(picture)
 
-    def see_vector(self, vector: np.ndarray) -> EdgeSight:
+    def predict_vector(self, vector: np.ndarray) -> EdgePrediction:
         flat = np.full(len(TREE.species), 1 / len(TREE.species), np.float32)
         species = Scores("species", TREE.species, flat)
         family, kingdom = roll_up(TREE, species)
-        return EdgeSight(
+        return EdgePrediction(
             family,
             kingdom,
             0.01,
@@ -49,18 +49,20 @@ class FlatEye:
 class One:
     """One eye for all streams."""
 
-    def __init__(self, eye: FlatEye) -> None:
+    def __init__(self, eye: FlatModel) -> None:
         self.eye = eye
 
-    def look(self, source: str, ask: Callable[[FlatEye], EdgeSight]) -> tuple[FlatEye, EdgeSight]:
+    def look(
+        self, source: str, ask: Callable[[FlatModel], EdgePrediction]
+    ) -> tuple[FlatModel, EdgePrediction]:
         return self.eye, ask(self.eye)
 
 
-def look(eyes: LocalEyes[FlatEye], label: str, seed: int = 99) -> EdgeSight:
-    return eyes.look("home/cam1/garden", lambda eye: eye.see_vector(vector(label, seed)))[1]
+def look(eyes: SiteModels[FlatModel], label: str, seed: int = 99) -> EdgePrediction:
+    return eyes.look("home/cam1/garden", lambda eye: eye.predict_vector(vector(label, seed)))[1]
 
 
-def served(paths: tuple[tuple[str, ...], ...] = (*PATHS, NEW), visits: int = 40) -> Served:
+def served(paths: tuple[tuple[str, ...], ...] = (*PATHS, NEW), visits: int = 40) -> ServedHead:
     learning = Learning.start(general(), site="home")
     for number in range(visits):
         learning, _ = learning.taught(taught(number, paths[number % len(paths)]))
@@ -70,18 +72,18 @@ def served(paths: tuple[tuple[str, ...], ...] = (*PATHS, NEW), visits: int = 40)
 
 
 @pytest.fixture(scope="module")
-def site() -> Served:
+def site() -> ServedHead:
     return served()
 
 
 def test_without_labels_the_general_eye_answers_under_its_own_name() -> None:
-    eyes = LocalEyes(One(FlatEye()))
+    eyes = SiteModels(One(FlatModel()))
     sight = look(eyes, "Felidae")
     assert (eyes.name_beside("lite0@2"), sight.model, sight.site) == ("lite0@2", "lite0@2", None)
 
 
-def test_a_head_that_is_served_answers_from_the_next_sight_on(site: Served) -> None:
-    eyes = LocalEyes(One(FlatEye()))
+def test_a_head_that_is_served_answers_from_the_next_sight_on(site: ServedHead) -> None:
+    eyes = SiteModels(One(FlatModel()))
     eyes.serve(site)
     sight = look(eyes, "Vulpes vulpes")
     assert eyes.name_beside("lite0@2") == sight.model == "lite0@2+home.40"
@@ -92,14 +94,14 @@ def test_a_head_that_is_served_answers_from_the_next_sight_on(site: Served) -> N
     assert look(eyes, "Vulpes vulpes").model == "lite0@2"
 
 
-def test_a_word_goes_no_deeper_than_the_label_that_was_learned(site: Served) -> None:
-    word = refined(FlatEye().see_vector(vector("Felidae", 99)), site).site
+def test_a_word_goes_no_deeper_than_the_label_that_was_learned(site: ServedHead) -> None:
+    word = refined(FlatModel().predict_vector(vector("Felidae", 99)), site).site
     assert word is not None
     assert word.path == ("animal", "Felidae")
 
 
-def test_a_label_that_only_this_site_knows_is_said_surely_and_on_a_grown_tree(site: Served) -> None:
-    sight = refined(FlatEye().see_vector(vector(NEW[-1], 99)), site)
+def test_a_label_that_only_this_site_knows_is_said_surely_and_on_a_grown_tree(site: ServedHead) -> None:
+    sight = refined(FlatModel().predict_vector(vector(NEW[-1], 99)), site)
     assert sight.site is not None
     assert (sight.site.path, sight.site.sure) == (NEW, True)
     assert sight.tree.path(NEW[-1]) == NEW
@@ -109,42 +111,46 @@ def test_a_label_that_only_this_site_knows_is_said_surely_and_on_a_grown_tree(si
 def test_what_is_likelier_than_not_none_of_the_labels_gets_no_word() -> None:
     site = replace(served(PATHS[:1], 1), weighed=True)
     flat = np.random.default_rng(0).integers(0, 255, DIMENSION).astype(np.uint8)
-    sight = refined(FlatEye().see_vector(flat), site)
+    sight = refined(FlatModel().predict_vector(flat), site)
     # One label that was seen once: three quarters of what comes is expected to be something else.
     assert sight.site is None
     assert sight.model == site.name
 
 
-def test_before_its_visits_can_calibrate_it_a_site_has_a_word_for_its_own_species_alone(site: Served) -> None:
+def test_before_its_visits_can_calibrate_it_a_site_has_a_word_for_its_own_species_alone(
+    site: ServedHead,
+) -> None:
     young = replace(site, weighed=False)
-    assert refined(FlatEye().see_vector(vector("Vulpes vulpes", 99)), young).site is None
-    word = refined(FlatEye().see_vector(vector(NEW[-1], 99)), young).site
+    assert refined(FlatModel().predict_vector(vector("Vulpes vulpes", 99)), young).site is None
+    word = refined(FlatModel().predict_vector(vector(NEW[-1], 99)), young).site
     assert word is not None
     assert word.path == NEW
     assert served(PATHS, 9).weighed is False
     assert served(PATHS, 10).weighed is True
 
 
-def test_only_a_likely_label_of_the_releases_tree_is_sure(site: Served) -> None:
+def test_only_a_likely_label_of_the_releases_tree_is_sure(site: ServedHead) -> None:
     for seed in range(30):
-        word = refined(FlatEye().see_vector(vector("Vulpes vulpes", 900 + seed)), site).site
+        word = refined(FlatModel().predict_vector(vector("Vulpes vulpes", 900 + seed)), site).site
         if word is not None and word.path[-1] == "Vulpes vulpes":
             assert word.sure == (word.probability >= SURE_FROM)
 
 
-def test_sights_of_another_model_stay_as_they_are(site: Served) -> None:
-    eyes = LocalEyes(One(FlatEye("lite0@3")))
+def test_sights_of_another_model_stay_as_they_are(site: ServedHead) -> None:
+    eyes = SiteModels(One(FlatModel("lite0@3")))
     eyes.serve(site)
     assert eyes.name_beside("lite0@3") == "lite0@3"
     assert look(eyes, "Felidae").model == "lite0@3"
-    alone = FlatEye(families_alone=True).see_vector(vector("Felidae", 1))
+    alone = FlatModel(families_alone=True).predict_vector(vector("Felidae", 1))
     assert refined(alone, site) is alone
 
 
-def test_the_vector_stays_and_persons_are_never_hidden(site: Served) -> None:
-    before = FlatEye().see_vector(vector("other", 5))
+def test_the_vector_stays_and_persons_are_never_hidden(site: ServedHead) -> None:
+    before = FlatModel().predict_vector(vector("other", 5))
     after = refined(before, site)
     assert after.vector is before.vector
     assert (after.person, after.person_raised) == (before.person, False)
     people = served((("person",), ("other",)), 12)
-    assert refined(FlatEye().see_vector(vector("person", 99)), people).person_raised, "but raised they may be"
+    assert refined(FlatModel().predict_vector(vector("person", 99)), people).person_raised, (
+        "but raised they may be"
+    )

@@ -9,7 +9,7 @@ from models.evaluation.frame_sequence import with_label
 from models.labels.scores import Scores
 from models.labels.taxonomy import Taxonomy, load_taxonomy, roll_up
 from models.site_learning.site_head import Lesson, Visits, extended
-from models.site_learning.site_model import CALIBRATED_FROM, HELD_AT, HELD_OF, Local
+from models.site_learning.site_model import CALIBRATED_FROM, HELD_AT, HELD_OF, SiteModel
 
 TREE = load_taxonomy()
 DIMENSION = 24
@@ -26,18 +26,18 @@ def lesson(label: str, seed: int, looks_like: str | None = None, frames: int = 2
     return Lesson(label, vectors, np.tile(NOTHING_KNOWN, (frames, 1)))
 
 
-def start(tree: Taxonomy = TREE) -> Local:
-    return Local.start(tree, general="lite0@2", site="garden", space="space", dimension=DIMENSION)
+def start(tree: Taxonomy = TREE) -> SiteModel:
+    return SiteModel.start(tree, general="lite0@2", site="garden", space="space", dimension=DIMENSION)
 
 
-def taught(visits: int) -> Local:
+def taught(visits: int) -> SiteModel:
     local = start()
     for at in range(visits):
         local, _ = local.learn(lesson(LABELS[at % len(LABELS)], at))
     return local
 
 
-def families(local: Local, its: Lesson) -> Scores:
+def families(local: SiteModel, its: Lesson) -> Scores:
     species = local.head().consensus(its.vectors, its.general)
     assert species.sum() == pytest.approx(1, abs=1e-4)
     return roll_up(local.tree, Scores("species", local.tree.species, species))[0]

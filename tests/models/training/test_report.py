@@ -6,7 +6,7 @@ import numpy as np
 
 from models.labels.taxonomy import load_taxonomy
 from models.labels.taxonomy_growth import grown, row_under
-from models.training.report import Figures, Limits, Share, complaints, figures, held_complaints
+from models.training.report import Accuracy, Limits, TrainingFigures, complaints, figures, held_complaints
 
 TREE = load_taxonomy()
 
@@ -18,28 +18,28 @@ def said(*labels: str) -> np.ndarray:
 
 def test_a_right_family_counts_where_the_species_is_wrong() -> None:
     found = figures(TREE, said("Panthera leo", "Panthera leo"), ["Panthera tigris", "Panthera leo"])
-    assert (found.ranks["species"], found.ranks["family"]) == (Share(1, 2), Share(2, 2))
-    assert found.labels == Share(1, 2)
+    assert (found.ranks["species"], found.ranks["family"]) == (Accuracy(1, 2), Accuracy(2, 2))
+    assert found.labels == Accuracy(1, 2)
 
 
 def test_a_label_of_a_higher_rank_judges_at_its_rank() -> None:
     found = figures(TREE, said("Panthera leo", "Canis lupus"), ["Felidae", "animal"])
     assert (found.ranks["species"].of, found.ranks["family"], found.ranks["kingdom"]) == (
         0,
-        Share(1, 1),
-        Share(2, 2),
+        Accuracy(1, 1),
+        Accuracy(2, 2),
     )
-    assert found.labels == Share(2, 2)
+    assert found.labels == Accuracy(2, 2)
 
 
 def test_persons_are_counted_by_their_recall() -> None:
-    assert figures(TREE, said("person", "other"), ["person", "person"]).persons == Share(1, 2)
+    assert figures(TREE, said("person", "other"), ["person", "person"]).persons == Accuracy(1, 2)
 
 
 def test_a_tree_that_had_not_grown_names_a_new_species_wrong_and_its_family_right() -> None:
     tree = grown(TREE, (row_under(TREE, "Leopardus wiedii", "Felidae"),))
     found = figures(TREE, said("Panthera leo"), ["Leopardus wiedii"], tree)
-    assert (found.ranks["species"], found.ranks["family"]) == (Share(0, 1), Share(1, 1))
+    assert (found.ranks["species"], found.ranks["family"]) == (Accuracy(0, 1), Accuracy(1, 1))
 
 
 def test_no_photos_have_no_figures() -> None:
@@ -47,10 +47,17 @@ def test_no_photos_have_no_figures() -> None:
     assert found.labels.rate == 0.0 and not found.classes
 
 
-def of(species: int, felids: int, persons: int) -> Figures:
-    ranks = {"kingdom": Share(100, 100), "family": Share(100, 100), "species": Share(species, 100)}
-    return Figures(
-        ranks, {"Felidae": Share(felids, 40), "Ursidae": Share(felids, 5)}, Share(persons, 100), Share(0, 0)
+def of(species: int, felids: int, persons: int) -> TrainingFigures:
+    ranks = {
+        "kingdom": Accuracy(100, 100),
+        "family": Accuracy(100, 100),
+        "species": Accuracy(species, 100),
+    }
+    return TrainingFigures(
+        ranks,
+        {"Felidae": Accuracy(felids, 40), "Ursidae": Accuracy(felids, 5)},
+        Accuracy(persons, 100),
+        Accuracy(0, 0),
     )
 
 
@@ -67,9 +74,11 @@ def test_losses_beyond_the_limits_are_named() -> None:
 
 
 def test_one_held_out_event_is_always_forgiven() -> None:
-    def few(right: int) -> Figures:
-        nothing = Share(0, 0)
-        return Figures(dict.fromkeys(("kingdom", "family", "species"), Share(right, 5)), {}, nothing, nothing)
+    def few(right: int) -> TrainingFigures:
+        nothing = Accuracy(0, 0)
+        return TrainingFigures(
+            dict.fromkeys(("kingdom", "family", "species"), Accuracy(right, 5)), {}, nothing, nothing
+        )
 
     assert list(held_complaints(few(5), few(4), Limits())) == []
     assert len(list(held_complaints(few(5), few(3), Limits()))) == 3

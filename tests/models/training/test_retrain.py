@@ -12,7 +12,7 @@ from models.heads.release import FEW, HeadRelease
 from models.labels.taxonomy_growth import row_under
 from models.training.candidate import Held, HeldEvent
 from models.training.report import Limits, render
-from models.training.retrain import Outcome, retrain
+from models.training.retrain import TrainingOutcome, retrain
 from pipeline.errors import Rejected
 from pipeline.sums.sums import Sums
 
@@ -43,7 +43,7 @@ def held_of(*parts: tuple[str, str, np.ndarray]) -> Held:
     return Held(tuple(events), np.concatenate([its for *_, its in parts]))
 
 
-def made(sites: dict[str, Sums], held: Held = NOBODY, **more: object) -> Outcome:
+def made(sites: dict[str, Sums], held: Held = NOBODY, **more: object) -> TrainingOutcome:
     given = {"rows": (ROW,), "version": 3, **more}
     return retrain(BASE, GOLDEN, sites, held, None, **given)  # type: ignore[arg-type]
 
@@ -54,7 +54,7 @@ GOOD = made({"home": sums_of(new=vectors_of_new(24))}, held_of(("home", NEW, vec
 def test_twenty_labels_make_a_release_that_names_the_new_species() -> None:
     release = GOOD.release
     assert release is not None and release.title == "lite0@3"
-    seen = ZOO.cloud_eye(HeadRelease.of(release.files())).see(vectors_of_new(1, seed=9)[0])
+    seen = ZOO.cloud_model(HeadRelease.of(release.files())).predict(vectors_of_new(1, seed=9)[0])
     assert seen.species.best[0] == NEW
     assert seen.family.best[0] == "Solenodontidae"
     assert GOOD.report.new_labels == (NEW,)
@@ -82,7 +82,7 @@ def test_the_release_is_solved_from_held_out_events_too_and_says_where_it_comes_
 
 def test_the_release_passes_its_own_smoke_test_on_every_tier() -> None:
     assert GOOD.release is not None
-    eye = ZOO.cloud_eye(GOOD.release)
+    eye = ZOO.cloud_model(GOOD.release)
     assert len(GOOD.release.smoke.vectors) == 9
     assert GOOD.release.smoke.complaints(eye.head, eye.tree) == ()
 
@@ -100,7 +100,7 @@ def test_a_label_waits_until_it_has_twenty_events() -> None:
     assert set(outcome.release.sums.labels) == {"person", FEW}
     assert outcome.release.rows == ()
     assert NEW in render(outcome.report)
-    ZOO.cloud_eye(outcome.release)
+    ZOO.cloud_model(outcome.release)
 
 
 def test_a_label_of_another_rank_is_never_answered_and_judges_at_its_rank() -> None:
@@ -110,7 +110,7 @@ def test_a_label_of_another_rank_is_never_answered_and_judges_at_its_rank() -> N
     )
     assert outcome.release is not None
     assert outcome.report.held_after.classes["Felidae"].of == 5
-    assert "Felidae" not in ZOO.cloud_eye(outcome.release).see(lions[0]).species.labels
+    assert "Felidae" not in ZOO.cloud_model(outcome.release).predict(lions[0]).species.labels
 
 
 OTHER = "Solenodon cubanus"

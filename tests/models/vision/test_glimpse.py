@@ -54,11 +54,11 @@ def test_a_person_s_log_odds_become_a_score_without_overflow() -> None:
 
 
 def test_the_device_s_eye_by_glimpse_tells_what_it_misses() -> None:
-    eye = load_zoo().device_eye(GLIMPSE)
+    eye = load_zoo().device_model(GLIMPSE)
     assert eye.name == MANIFEST.title
     assert eye.person_miss_rate == MANIFEST.person_miss_rate
-    assert load_zoo().device_eye().person_miss_rate is None
-    sight = eye.see(PICTURE, Box(0.2, 0.2, 0.6, 0.6))
+    assert load_zoo().device_model().person_miss_rate is None
+    sight = eye.predict(PICTURE, Box(0.2, 0.2, 0.6, 0.6))
     assert sight.kingdom.labels == KINGDOMS
     assert sight.kingdom.probabilities.sum() == pytest.approx(1, abs=1e-5)
     assert sight.person_raised == (sight.person >= eye.person_threshold)
@@ -83,4 +83,4 @@ def test_a_network_that_does_not_say_what_it_is_is_refused(
     manifest: Manifest = msgspec.structs.replace(read_manifest(tmp_path / GLIMPSE), **changes)
     write_manifest(manifest)
     with pytest.raises(Stop, match=told):
-        load_zoo(tmp_path).device_eye(GLIMPSE)
+        load_zoo(tmp_path).device_model(GLIMPSE)

@@ -14,11 +14,11 @@ from models.labels.calibration import RISKS
 from models.labels.taxonomy import KINGDOMS, load_taxonomy
 from models.shipped import load_zoo
 from models.vision.boxes import Box
-from models.vision.tier_models import EdgeEye
+from models.vision.tier_models import EdgeModel
 from pipeline.errors import Rejected
 
 ZOO = load_zoo()
-DEVICE, EDGE, CLOUD = ZOO.device_eye(), ZOO.edge_eye(), ZOO.cloud_eye()
+DEVICE, EDGE, CLOUD = ZOO.device_model(), ZOO.edge_model(), ZOO.cloud_model()
 PICTURE = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (400, 600, 3), np.uint8), (0, 0), 9)
 
 
@@ -28,7 +28,7 @@ def test_all_eyes_share_the_model_name_and_the_space() -> None:
 
 
 def test_the_device_answers_kingdoms_and_a_crop_inside_the_frame() -> None:
-    sight = DEVICE.see(PICTURE)
+    sight = DEVICE.predict(PICTURE)
     assert sight.kingdom.labels == KINGDOMS
     assert sight.kingdom.probabilities.sum() == pytest.approx(1, abs=1e-5)
     assert 0 <= sight.person <= 1
@@ -41,9 +41,9 @@ def test_the_start_up_measurement_is_a_time() -> None:
 
 
 def test_edge_and_cloud_answer_the_same_tree_from_the_same_vector() -> None:
-    edge = EDGE.see(PICTURE)
-    cloud = CLOUD.see(edge.vector)
-    again = EDGE.see_vector(edge.vector)
+    edge = EDGE.predict(PICTURE)
+    cloud = CLOUD.predict(edge.vector)
+    again = EDGE.predict_vector(edge.vector)
     assert edge.vector.dtype == np.uint8 and edge.vector.shape == (256,)
     assert edge.family.labels == cloud.family.labels == load_taxonomy().families
     np.testing.assert_allclose(again.family.probabilities, cloud.family.probabilities, atol=1e-6)
@@ -53,10 +53,10 @@ def test_edge_and_cloud_answer_the_same_tree_from_the_same_vector() -> None:
 
 
 def test_a_sight_names_the_thresholds_that_were_measured_for_its_model() -> None:
-    edge = EDGE.see(PICTURE)
+    edge = EDGE.predict(PICTURE)
     measured = ZOO.manifest("lite0").thresholds
     assert measured is not None
-    for sight in (edge, EDGE.see_vector(edge.vector), CLOUD.see(edge.vector)):
+    for sight in (edge, EDGE.predict_vector(edge.vector), CLOUD.predict(edge.vector)):
         assert dict(sight.thresholds) == {rank: its.at for rank, its in measured.items()}
     for rank, risk in RISKS.items():
         assert measured[rank].wrong <= measured[rank].answered <= measured[rank].held
@@ -64,7 +64,7 @@ def test_a_sight_names_the_thresholds_that_were_measured_for_its_model() -> None
 
 
 def test_the_same_picture_always_gives_the_same_vector() -> None:
-    assert np.array_equal(EDGE.see(PICTURE).vector, ZOO.edge_eye().see(PICTURE).vector)
+    assert np.array_equal(EDGE.predict(PICTURE).vector, ZOO.edge_model().predict(PICTURE).vector)
 
 
 def test_a_whole_frame_raises_at_a_lower_person_score_than_a_crop() -> None:
@@ -75,7 +75,7 @@ def test_a_whole_frame_raises_at_a_lower_person_score_than_a_crop() -> None:
         person_bias=float(np.log(0.4 / 0.6)),
         person_threshold=0.3,
     )
-    eye = EdgeEye(
+    eye = EdgeModel(
         EDGE.name,
         EDGE.space,
         EDGE.tree,
@@ -85,8 +85,8 @@ def test_a_whole_frame_raises_at_a_lower_person_score_than_a_crop() -> None:
         EDGE.head,
         between,
     )
-    assert eye.see(PICTURE).person_raised
-    assert not eye.see(PICTURE, Box(0.2, 0.2, 0.6, 0.6)).person_raised
+    assert eye.predict(PICTURE).person_raised
+    assert not eye.predict(PICTURE, Box(0.2, 0.2, 0.6, 0.6)).person_raised
 
 
 @pytest.mark.parametrize(
@@ -94,21 +94,21 @@ def test_a_whole_frame_raises_at_a_lower_person_score_than_a_crop() -> None:
 )
 def test_a_vector_of_another_space_is_refused(vector: np.ndarray) -> None:
     with pytest.raises(Rejected, match="this space has uint8") as refused:
-        CLOUD.see(vector)
+        CLOUD.predict(vector)
     assert refused.value.reason == "space-mismatch"
 
 
 @pytest.mark.parametrize("shape", [(16, 16, 3), (16, 900, 3), (900, 16, 3), (1200, 1600, 3)])
 def test_pictures_of_odd_shapes_are_seen(shape: tuple[int, int, int]) -> None:
-    assert DEVICE.see(np.full(shape, 128, np.uint8)).kingdom.best[0] in KINGDOMS
-    assert EDGE.see(np.full(shape, 128, np.uint8)).vector.shape == (256,)
+    assert DEVICE.predict(np.full(shape, 128, np.uint8)).kingdom.best[0] in KINGDOMS
+    assert EDGE.predict(np.full(shape, 128, np.uint8)).vector.shape == (256,)
 
 
 def test_the_cloud_needs_neither_opencv_nor_onnx_runtime() -> None:
     program = (
         "import sys, numpy\n"
         "from models.shipped import load_zoo\n"
-        "load_zoo().cloud_eye().see(numpy.full(256, 128, numpy.uint8))\n"
+        "load_zoo().cloud_model().predict(numpy.full(256, 128, numpy.uint8))\n"
         "assert not {'cv2', 'onnxruntime'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -31,17 +31,17 @@ def test_the_shipped_table_is_what_the_recipe_makes() -> None:
 
 
 def test_it_answers_on_its_own_and_the_backbone_is_the_released_one() -> None:
-    eye = ZOO.cloud_eye()
+    eye = ZOO.cloud_model()
     assert eye.name == "lite0@1"
-    assert eye.space != load_zoo().cloud_eye().space
-    seen = ZOO.edge_eye().see(np.full((64, 64, 3), 90, np.uint8))
-    assert eye.see(seen.vector).species.labels == ZOO.tree.species
+    assert eye.space != load_zoo().cloud_model().space
+    seen = ZOO.edge_model().predict(np.full((64, 64, 3), 90, np.uint8))
+    assert eye.predict(seen.vector).species.labels == ZOO.tree.species
     assert not (BEFORE / "lite0" / "backbone.onnx").exists()
 
 
 def test_a_release_of_the_shipped_model_is_none_of_it() -> None:
     with pytest.raises(Rejected, match="installed is lite0@1"):
-        ZOO.cloud_eye(sample_release())
+        ZOO.cloud_model(sample_release())
 
 
 def test_shortened_weights_are_near_and_end_in_zeros() -> None:
