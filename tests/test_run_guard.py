@@ -26,6 +26,7 @@ def test_that_is_interrupted():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not run_guard.PROCESSES.joinpath("self/environ").exists(), reason="needs /proc")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_run_leaves_no_process_behind(how: signal.Signals, tmp_path: Path) -> None:

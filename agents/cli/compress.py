@@ -64,7 +64,7 @@ def prune(
     epochs: Annotated[int, typer.Option(min=1, help="How long each smaller network is trained on.")] = 3,
 ) -> None:
     """Glimpse with fewer channels: accuracy against size. Needs its training's data and checkpoint."""
-    pruning, training = (_needs_train(f"models.train.{name}") for name in ("prune", "glimpse"))
+    pruning, training = (_needs_train(f"models.train.glimpse.{name}") for name in ("prune", "train"))
     sizes = pruning.prune(keep or (0.75, 0.5), training.Recipe(epochs, rate=pruning.REPAIR_RATE))
     Console().print(Markdown(pruning.render(sizes)))
 

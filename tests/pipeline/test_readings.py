@@ -189,6 +189,7 @@ def test_whatever_the_bytes_parse_answers_or_rejects(payload: bytes) -> None:
     answers_or_rejects(payload)
 
 
+@pytest.mark.slow
 @given(objects | st.lists(objects, max_size=4))
 @example({"value": 1, "time": "0001-01-01T00:00:00+23:59"})
 @example([{"bt": 1.7e308, "t": 1.7e308, "v": 1}])

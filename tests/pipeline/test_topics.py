@@ -33,6 +33,7 @@ def test_a_streams_topic_parses_into_its_parts(channel: str, site: str, device: 
     assert topics.parse(STREAM_TOPICS[channel](site, device, stream)) == Parsed(site, device, channel, stream)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channel", DEVICE_TOPICS)
 @given(site=names, device=names)
 def test_a_devices_topic_parses_into_its_parts(channel: str, site: str, device: str) -> None:

@@ -205,6 +205,7 @@ def test_the_shipped_model_is_nothing_to_go_back_from(
 # --- status ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_status_tells_what_a_role_that_does_not_run_would_serve_and_what_it_refused(
     edges: ServingFiles, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -216,6 +217,7 @@ def test_the_status_tells_what_a_role_that_does_not_run_would_serve_and_what_it_
     assert "sites were not heard" in told.err
 
 
+@pytest.mark.slow
 def test_where_no_tier_ever_ran_the_status_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("models", "status") == 0
     assert "no tier that takes releases was ever started here" in capsys.readouterr().out

@@ -75,6 +75,7 @@ def test_reports_are_listed_and_shown(
     assert run("trainings", "7", "--settings", settings) == exit_codes.STOP
 
 
+@pytest.mark.slow
 def test_one_thing_is_forgotten_at_a_time(settings: str, reports: Reports) -> None:
     assert run("forget", "--device", "home/cam1", "--settings", settings) == 0
     assert [what for what, _ in reports.to_forget()] == [Forget("device", "home/cam1")]

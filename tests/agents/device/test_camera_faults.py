@@ -75,6 +75,7 @@ def passed(its: Cameras, spool: Spool, shown: Iterator[Picture], from_s: float) 
     return [told for told in map(outbox.opened, sent) if isinstance(told, Drift)]
 
 
+@pytest.mark.slow
 def test_a_lens_that_went_out_of_focus_is_told_once_and_so_is_that_it_is_well_again(
     spool: Spool, tmp_path: Path
 ) -> None:
@@ -90,6 +91,7 @@ def test_a_lens_that_went_out_of_focus_is_told_once_and_so_is_that_it_is_well_ag
     assert (well.rule, its.faults()) == ("camera-well", "")
 
 
+@pytest.mark.slow
 def test_a_restart_forgets_neither_the_past_nor_the_fault(spool: Spool, tmp_path: Path) -> None:
     before = cameras(spool, tmp_path)
     passed(before, spool, frames(60, 1), NOW_S)
@@ -101,6 +103,7 @@ def test_a_restart_forgets_neither_the_past_nor_the_fault(spool: Spool, tmp_path
     assert passed(again, spool, frames(30, 4, sigma=6.0), NOW_S + 7200) == []
 
 
+@pytest.mark.slow
 def test_a_camera_whose_answers_are_its_users_alone_is_told_to_nobody_else(
     spool: Spool, tmp_path: Path
 ) -> None:
@@ -112,6 +115,7 @@ def test_a_camera_whose_answers_are_its_users_alone_is_told_to_nobody_else(
     assert its.faults() == f"{SOURCE}: blurred"
 
 
+@pytest.mark.slow
 def test_a_flag_stands_in_the_answer_and_in_what_goes_to_the_edge(tmp_path: Path) -> None:
     told = settings(tmp_path)
     keyring = Keyring.open(tmp_path / "keys", create=True)

@@ -64,6 +64,7 @@ def test_a_golden_set_of_another_space_fails_the_training(workshop: Workshop, fo
     assert (kept.outcome, kept.why[0].partition(":")[0]) == ("failed", "golden-mismatch")
 
 
+@pytest.mark.slow
 def test_a_bug_fails_one_training_and_not_the_role(workshop: Workshop, fold: Fold) -> None:
     broken = replace(workshop, golden=None)  # type: ignore[arg-type]  # that is the bug
     kept = broken.train(taught(fold), BY_HAND)

@@ -179,6 +179,7 @@ def test_an_answer_passes_as_far_as_its_level(level: Privacy, topic: str, to: Ti
     assert passes(Downlink(results=(a_result(), a_result(level))), topic, to) == expected
 
 
+@pytest.mark.slow
 @given(
     st.builds(Levels, *(levels for _ in LEVELLED)),
     st.sampled_from(

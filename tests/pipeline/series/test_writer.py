@@ -184,6 +184,7 @@ def test_the_newest_point_of_each_series(local: LocalStore) -> None:
     }
 
 
+@pytest.mark.slow
 @given(
     st.dictionaries(st.text(max_size=5), st.text(st.characters(codec="utf-8"), max_size=5)),
     st.dictionaries(
