@@ -6,6 +6,7 @@ import ast
 import functools
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ BENCH_PEERS = ("agents/bench/contestants.py", "agents/bench/receivers.py")
 """What we are measured against: each is run as a process of its own, never imported."""
 
 TRAINING = "models/train/"
+COMPRESSION = "models/imported/compress.py"
 
 CONFINED = {
     "paho": ("pipeline/mqtt/session.py", *BENCH_PEERS),
@@ -28,10 +30,10 @@ CONFINED = {
     "faust": ("pipeline/stream/", "agents/stream/agent.py", *BENCH_PEERS),
     "mode": ("pipeline/stream/",),
     "influxdb_client": ("pipeline/series/influx.py",),
-    "onnxruntime": ("models/onnx_session.py", TRAINING),
-    "onnx": (TRAINING,),
+    "onnxruntime": ("models/onnx_session.py", COMPRESSION, TRAINING),
+    "onnx": (COMPRESSION, TRAINING),
     "torch": (TRAINING,),
-    "matplotlib": ("models/evaluation/plots.py",),
+    "matplotlib": ("models/evaluation/plots.py", TRAINING),
     "iotcore": ("pipeline/brokers/mqtt.py",),
     "quixstreams": BENCH_PEERS,
     "tuf": ("models/releases/",),
@@ -172,3 +174,12 @@ def test_a_role_brings_only_what_it_needs(module: str, without: tuple[str, ...])
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_the_wheel_holds_the_packages_and_no_training_recipe(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, capture_output=True, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as held:
+        installed = {name for name in held.namelist() if name.endswith(".py")}
+    assert installed == {name for name in NAMES.values() if not name.startswith(TRAINING)}

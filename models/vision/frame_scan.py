@@ -36,7 +36,7 @@ Judge = Callable[[Sequence[Picture]], tuple[Floats, Floats]]
 
 
 def searching(
-    backbone: region_search.Backbone, head: FrameHead, parts: region_search.PartsHead, outline: Outline
+    backbone: region_search.FeatureMaps, head: FrameHead, parts: region_search.PartsHead, outline: Outline
 ) -> Look:
     """By the backbone, which finds what is small by itself (`models.vision.region_search`); `outline` is asked where it doubts."""
 

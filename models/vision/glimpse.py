@@ -63,6 +63,6 @@ def served(small: Sequence[Picture] | Picture) -> NDArray[np.uint8]:
 
 
 def read(outputs: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The network's outputs (n, 5) -> logits (n, 4), scores of a person (n,)."""
+    """Split the network's outputs (n, 5) into logits (n, 4) and scores of a person (n,)."""
     person = 1 / (1 + np.exp(-outputs[:, len(KINGDOMS)].astype(np.float64)))
     return outputs[:, : len(KINGDOMS)], person.astype(np.float32)

@@ -38,9 +38,9 @@ def test_killed_at_fifty_seeded_statements_there_is_always_one_whole_head(tmp_pa
     assert run.returncode == 0, run.stderr
     rounds = [json.loads(line) for line in run.stdout.splitlines()]
     assert len(rounds) == SEEDS
-    for told in rounds:
-        assert told.get("whole"), told
-        assert told["at_last"], told
-        assert told["labels"] == final(told["seed"])
-    assert sum(told["killed"] for told in rounds) >= SEEDS * 4 // 5
-    assert len({told["taken"] for told in rounds}) > 10, "at many points of the way"
+    for found in rounds:
+        assert found.get("whole"), found
+        assert found["at_last"], found
+        assert found["labels"] == final(found["seed"])
+    assert sum(each["killed"] for each in rounds) >= SEEDS * 4 // 5
+    assert len({each["taken"] for each in rounds}) > 10, "at many points of the way"

@@ -37,15 +37,15 @@ def still(number: int, **changes: object) -> Event:
 
 def cat(number: int) -> Event:
     """One that the edge names."""
-    told = result(event_id(number), sighting=event_id(1))
+    answer = result(event_id(number), sighting=event_id(1))
     vector = edge_model().predict(photo("chelsea.png")).vector.tobytes()
-    return event(told, sequence=number, body=Vector(space=edge_model().space, data=vector))
+    return event(answer, sequence=number, body=Vector(space=edge_model().space, data=vector))
 
 
 def close(edge: SampleEdge) -> list[SightingReport]:
     """Let it be over, and hear what is told."""
     edge.clock.turn(1000)
-    edge.sightings.close_quiet(edge.clock.now(), edge.spool)
+    edge.sightings.close_quiet(edge.clock.now())
     return edge.take_reports()
 
 
@@ -158,7 +158,7 @@ def test_a_frame_that_comes_while_its_sighting_is_about_to_be_closed_keeps_it_op
     edge.take()
     with monkeypatch.context() as patched:
         patched.setattr(edge.store.sightings, "quiet", lambda _before_s: seen_quiet)
-        edge.sightings.close_quiet(edge.clock.now(), edge.spool)
+        edge.sightings.close_quiet(edge.clock.now())
     assert edge.take_reports() == []
     (closed,) = close(edge)
     assert (closed.closed, closed.frames) == (True, 2)

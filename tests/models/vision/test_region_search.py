@@ -47,7 +47,7 @@ def frame_with(colour: tuple[int, int, int], box: Box, shape: tuple[int, int] = 
     return frame
 
 
-def look(frame: np.ndarray, region: Box | None = None) -> region_search.Evidence:
+def look(frame: np.ndarray, region: Box | None = None) -> region_search.FrameEvidence:
     return region_search.search(frame, region, PaintedBackbone(), ColourHead())  # type: ignore[arg-type]
 
 

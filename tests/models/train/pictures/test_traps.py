@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from models.train.pictures.data import data_root
+from models.evaluation.photo_pack import data_root
 from models.train.pictures.traps import HEIGHT_PX, SHARES, WIDTH_PX, traps
 from models.vision import images
 
