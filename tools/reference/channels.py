@@ -171,7 +171,7 @@ KAFKA: Final = (
         MSGPACK,
     ),
     Channel(topics.SUMMARIES, "each public hour once", "stream", "cloud", (HourlySummary,)),
-    Channel(topics.COUNTS, "what was seen where", "stream", "people: `tierwise counts`", (Count,)),
+    Channel(topics.COUNTS, "what was seen where", "stream", "people: `tierwise sightings list`", (Count,)),
     Channel(
         topics.LABELS, "public labels as they come", "stream (router)", "stream (join)", (Vote,), MSGPACK
     ),
