@@ -163,7 +163,7 @@ class Gateway:
                 elif site := topics.wanting_site(message.topic):
                     self._send_release_chunk(message, site)
                 elif file := topics.metadata_file(message.topic):
-                    self._releases.saw(file, message.payload)
+                    self._releases.on_retained(file, message.payload)
                 else:
                     self._settle(message)
             except (Retry, Stop, MemoryError):
