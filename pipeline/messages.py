@@ -1,6 +1,6 @@
-"""Every message of Tierwise: frozen structs, their wire form, their limits.
+"""Every message of Tierwise: frozen structs, their wire form and their limits.
 
-What a photo of a cat causes, from left to right (`>` is MQTT, `#` is Kafka)::
+A photo of a cat causes these messages (`>` is MQTT, `#` is Kafka)::
 
     camera    device            edge                 gateway        router          cloud
       | frame > |                 |                     |              |              |
@@ -14,13 +14,13 @@ What a photo of a cat causes, from left to right (`>` is MQTT, `#` is Kafka)::
       |         |                 | DownlinkAck >       |              |              |
       |         |                 | result >            |              |              |
 
-What people read and write is JSON (`Result`, `SightingReport`, `Ack`, `Refusal`, `Status`); what agents say to each
-other is msgpack and carries a version. `encode` and `decode` know which::
+Messages that people read or write are JSON (`Result`, `SightingReport`, `Ack`, `Refusal`, `Status`). Messages between
+agents are msgpack and have a version. `encode` and `decode` choose the form by the type::
 
     >>> decode(EventAck, encode(EventAck(ids=("0193",))))
     EventAck(ids=('0193',), v=1)
 
-This module imports nothing of ours.
+This module imports no other module of ours.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ from typing import ClassVar, Final, TypeVar
 import msgspec
 
 VERSION = 1
-"""Of the msgpack messages. A reader refuses any other: agents of one site are upgraded edge first."""
+"""Version of the msgpack messages. A reader refuses any other version: upgrade the edge of a site first."""
 
 FRAME_MAX_BYTES = 16 << 20
 READING_MAX_BYTES = 64 << 10
 UPLINK_MAX_BYTES = 128 << 10
-"""A batch stays below this: it is repeated whole when a link drops, and brokers' defaults accept it."""
+"""Largest uplink batch: a batch is repeated as a whole after a cut, and brokers take this size by default."""
 
 
 class Malformed(ValueError):
-    """A payload that is not the message it should be; `reason` is the counter's name for it."""
+    """A payload is not the expected message; `reason` is the name for counters."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
 
 
-# --- words -----------------------------------------------------------------------------------------------------
+# --- vocabulary ------------------------------------------------------------------------------------------------
 
 
 class Tier(enum.StrEnum):
@@ -60,6 +60,7 @@ class Tier(enum.StrEnum):
 
     @property
     def depth(self) -> int:
+        """The position in this order: 0 for the device, 2 for the cloud."""
         return _TIERS.index(self)
 
 
@@ -67,7 +68,7 @@ _TIERS = tuple(Tier)
 
 
 class Privacy(enum.StrEnum):
-    """How far a record may travel in the clear: the higher, the less far. A lattice under `join`."""
+    """How far a record may travel in the clear: a higher level stays nearer. A lattice under `join`."""
 
     PUBLIC = "public"
     EDGE_PRIVATE = "edge-private"
@@ -75,6 +76,7 @@ class Privacy(enum.StrEnum):
 
     @property
     def height(self) -> int:
+        """The position among the levels: 0 for public, 2 for user-private."""
         return _LEVELS.index(self)
 
     @property
@@ -82,8 +84,8 @@ class Privacy(enum.StrEnum):
         """The last tier that may hold the record in the clear."""
         return _TIERS[len(_TIERS) - 1 - self.height]
 
-    def join(self, other: Privacy) -> Privacy:  # type: ignore[override]  # the lattice's word; no text is joined
-        """The higher of the two: levels are only ever raised."""
+    def join(self, other: Privacy) -> Privacy:  # type: ignore[override]  # the lattice's join, not that of str
+        """Return the higher of the two levels: a level is never lowered."""
         return self if self.height >= other.height else other
 
 
@@ -91,7 +93,7 @@ _LEVELS = tuple(Privacy)
 
 
 class Kind(enum.StrEnum):
-    """What a record carries."""
+    """The kind of data in a record."""
 
     PIXELS = "pixels"
     FEATURE = "feature"
@@ -99,17 +101,17 @@ class Kind(enum.StrEnum):
     READING = "reading"
     SUMMARY = "summary"
     LABEL = "label"
-    """A person's word about an event: as private as the event's result."""
+    """A person's label of an event: as private as the event's result."""
     SUM = "sum"
-    """Statistics that a site learned: as private as what they are of, but for a named rule of the gate."""
+    """Statistics that a site learned: as private as their events, unless a named rule of the gate lets them out."""
 
 
 LEVELLED = (Kind.PIXELS, Kind.FEATURE, Kind.RESULT, Kind.READING, Kind.SUMMARY)
-"""Kinds that the settings give a level; the others follow from these."""
+"""Kinds that have a level in the settings; the levels of the other kinds follow from these."""
 
 
 class Task(enum.StrEnum):
-    """What is asked of a stream."""
+    """The question that a stream answers."""
 
     WILDLIFE = "wildlife"
     OCCUPANCY = "occupancy"
@@ -117,7 +119,7 @@ class Task(enum.StrEnum):
 
 
 class Rank(enum.StrEnum):
-    """Depth of an answer; `RANKS` orders them by task."""
+    """The depth of an answer; `RANKS` orders the ranks of each task."""
 
     KINGDOM = "kingdom"
     FAMILY = "family"
@@ -134,23 +136,23 @@ RANKS: dict[Task, tuple[Rank, ...]] = {
 }
 
 UNKNOWN = "unknown"
-"""The label of a tier that will not guess."""
+"""The label of a tier that does not guess."""
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """What people read: JSON."""
+class JsonMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of the messages that people read: JSON."""
 
     WIRE: ClassVar[str] = "json"
 
 
-class Packed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What agents say to each other: msgpack, versioned."""
+class MsgpackMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of the messages between agents: msgpack, with a version."""
 
     WIRE: ClassVar[str] = "msgpack"
 
 
 class Levels(msgspec.Struct, frozen=True, array_like=True):
-    """The level of each kind of record of one event."""
+    """The privacy level of each kind of record of one event."""
 
     pixels: Privacy = Privacy.USER_PRIVATE
     feature: Privacy = Privacy.USER_PRIVATE
@@ -159,6 +161,7 @@ class Levels(msgspec.Struct, frozen=True, array_like=True):
     summary: Privacy = Privacy.USER_PRIVATE
 
     def of(self, kind: Kind) -> Privacy:
+        """Return the level of a kind of record."""
         if kind is Kind.LABEL:
             return self.result
         if kind is Kind.SUM:
@@ -167,15 +170,15 @@ class Levels(msgspec.Struct, frozen=True, array_like=True):
         return level
 
     def join(self, other: Levels) -> Levels:
-        """Raise each kind to the higher of both."""
+        """Return the higher of both levels for each kind."""
         return Levels(*(self.of(kind).join(other.of(kind)) for kind in LEVELLED))
 
 
 # --- for people ------------------------------------------------------------------------------------------------
 
 
-class Forecast(Message, frozen=True):
-    """Expected hourly means from `start` on, with the band that nine of ten hours should fall into."""
+class Forecast(JsonMessage, frozen=True):
+    """Expected hourly means from `start` on, and the band that should contain nine of ten hours."""
 
     start: str
     mean: tuple[float, ...]
@@ -183,8 +186,8 @@ class Forecast(Message, frozen=True):
     high: tuple[float, ...]
 
 
-class Result(Message, frozen=True, omit_defaults=True):
-    """One tier's answer about an event. Clients keep the highest revision of an event."""
+class Result(JsonMessage, frozen=True, omit_defaults=True):
+    """One tier's answer about an event. Clients keep an event's highest revision."""
 
     event: str
     time: str
@@ -196,7 +199,7 @@ class Result(Message, frozen=True, omit_defaults=True):
     tier: Tier
     revision: int
     pending: Tier | None
-    """The tier that may still refine this answer, or None: this is the last word for now."""
+    """The tier that may still refine this answer; None if no tier will."""
     rank: Rank
     label: str
     path: tuple[str, ...]
@@ -207,21 +210,22 @@ class Result(Message, frozen=True, omit_defaults=True):
     reason: str
     model: str
     latency_ms: float
-    """From the event's receipt by the device agent to this answer, by this tier's clock."""
+    """Time from the receipt by the device agent to this answer, by this tier's clock."""
     value: float | None = None
     unit: str | None = None
     room: str | None = None
     forecast: Forecast | None = None
     flags: tuple[str, ...] = ()
-    """What was odd about the event and did not stop it: ``time-implausible``."""
+    """Oddities of the event that did not stop it, as ``time-implausible``."""
 
     @property
     def source(self) -> str:
+        """The stream's full name, ``site/device/stream``."""
         return f"{self.site}/{self.device}/{self.stream}"
 
 
-class SightingReport(Message, frozen=True):
-    """The consensus over a sighting's frames so far; `closed` when no further frame will join it."""
+class SightingReport(JsonMessage, frozen=True):
+    """The consensus over the frames of a sighting so far; `closed` when no more frames will join it."""
 
     sighting: str
     time: str
@@ -236,7 +240,7 @@ class SightingReport(Message, frozen=True):
     probability: float
     frames: int
     agree: int
-    """How many frames' deepest answers lie on the consensus' path."""
+    """The number of frames whose deepest answer lies on the path of the consensus."""
     privacy: Privacy
     closed: bool
     rule: str
@@ -244,20 +248,21 @@ class SightingReport(Message, frozen=True):
 
     @property
     def source(self) -> str:
+        """The stream's full name, ``site/device/stream``."""
         return f"{self.site}/{self.device}/{self.stream}"
 
 
-class Ack(Message, frozen=True):
-    """The device agent committed these events: nothing will lose them."""
+class Ack(JsonMessage, frozen=True):
+    """The device agent has committed these events: they will not be lost."""
 
     ids: tuple[str, ...]
     topic: str
     sha256: str = ""
-    """Of the payload, so that a publisher who sent no id recognises its own message."""
+    """Digest of the payload: a publisher that sent no id recognises its message by it."""
 
 
-class Refusal(Message, frozen=True):
-    """What bad input gets. Never its content."""
+class Refusal(JsonMessage, frozen=True):
+    """Why an input was refused. It never holds the content of the input."""
 
     reason: str
     detail: str
@@ -268,26 +273,26 @@ class Refusal(Message, frozen=True):
 
 
 class Update(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Where a tier stands with a release of the heads: which one it tries, how far that is, and which rule said so."""
+    """A tier's progress with a release of the heads: the candidate, its stage, and the rule that led there."""
 
     stage: str
     """``idle``, ``verifying``, ``smoke``, ``shadow``, ``canary``, ``promoted``, ``rolled-back``, ``refused``."""
     candidate: str = ""
-    """What is tried: ``lite0@3``."""
+    """The release on trial: ``lite0@3``."""
     since: str = ""
     rule: str = ""
     """Name of the rule (see `agents.rollout.rules.RULES`) that led here."""
     reason: str = ""
     previous: str = ""
-    """What is gone back to, if it must be."""
+    """The release to return to after a rollback."""
     refused: str = ""
-    """The release that was refused or rolled back last, and why."""
+    """The release that was refused or rolled back last, and the reason."""
     trouble: str = ""
-    """Why nothing newer is heard of, where that is not as it should be: ``expired-metadata: …``."""
+    """Why no newer release can be found, if something is wrong: ``expired-metadata: …``."""
 
 
-class Status(Message, frozen=True):
-    """Retained; the last will says `offline`."""
+class Status(JsonMessage, frozen=True):
+    """An agent's state, retained. The broker publishes `offline` as the agent's last will."""
 
     state: str
     role: str
@@ -297,30 +302,30 @@ class Status(Message, frozen=True):
     backlog: int = 0
     """Records that wait for the next hop's acknowledgement."""
     update: Update | None = None
-    """Of a tier that takes releases: `models` says what serves, this what may serve next."""
+    """On tiers that take releases: `models` names the serving models, `update` the release that may serve next."""
 
 
-# --- labels, and what is asked of people ---------------------------------------------------------------------
+# --- labels and label requests -------------------------------------------------------------------------------
 
 
-class Label(Message, frozen=True, omit_defaults=True):
-    """A person's word about an event. The last one by the same person counts; other persons' stand beside it."""
+class Label(JsonMessage, frozen=True, omit_defaults=True):
+    """A person's label of an event. Each person's latest label counts, beside the labels of other persons."""
 
     event: str
     label: str | None
-    """Any label of the tree; None takes this person's earlier word back."""
+    """Any label of the tree; None withdraws this person's earlier label."""
     by: str = ""
-    """Empty: anonymous, who is one person with all who give no name."""
+    """The person's name. All people who give no name count as one person."""
     time: str = ""
-    """When it was said, RFC 3339; empty: when it was received. Of one person's words the latest counts."""
+    """When the person gave the label, RFC 3339; empty means when it was received. The latest label counts."""
     under: str = ""
-    """Of a label that the tree lacks, where it belongs: ``Felidae``, or ``animal/Herpestidae`` for a family that is new."""
+    """Where a label that the tree lacks belongs: ``Felidae``, or ``animal/Herpestidae`` for a new family."""
     english: str = ""
-    """Its common name, if it is new."""
+    """The common name of a new label."""
 
 
-class Ask(Message, frozen=True):
-    """An event whose label would teach most: what the site's people are asked about, within a daily budget."""
+class Ask(JsonMessage, frozen=True):
+    """A label request: an event whose label would teach most. The site's people get few of them a day."""
 
     event: str
     time: str
@@ -337,16 +342,16 @@ class Ask(Message, frozen=True):
     budget_left: int
 
 
-class Drift(Message, frozen=True):
-    """A stream, a class or a tier that is no longer what it was, and what was done about it."""
+class Drift(JsonMessage, frozen=True):
+    """A stream, a class or a tier whose behaviour has changed, and what the edge did about it."""
 
     time: str
     site: str
     device: str
     stream: str
     rule: str
-    """``confidence-fell``, ``unknown-rose``, ``feature-moved``, ``labels-disagree``; ``camera-dark``, ``-blurred``, ``-frozen``,
-    ``-moved``: a broken camera is no drift of what it sees."""
+    """``confidence-fell``, ``unknown-rose``, ``feature-moved``, ``labels-disagree``; or ``camera-dark``,
+    ``-blurred``, ``-frozen`` or ``-moved``."""
     signal: str
     before: float
     now: float
@@ -358,7 +363,7 @@ class Drift(Message, frozen=True):
 
 
 class DiscoveryDevice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What an entity belongs to, as Home Assistant shows it."""
+    """The device that an entity belongs to, as Home Assistant shows it."""
 
     identifiers: tuple[str, ...]
     name: str
@@ -367,15 +372,16 @@ class DiscoveryDevice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 
 
 class DiscoveryOrigin(msgspec.Struct, frozen=True, kw_only=True):
-    """Who says so."""
+    """The software that announces the entity."""
 
     name: str = "Tierwise"
     sw_version: str = ""
 
 
-class Discovery(Message, frozen=True, omit_defaults=True):
-    """One entity of Home Assistant's MQTT discovery: where its state stands, and how to read it there. Retained; it holds
-    names and topics, and nothing that was observed. Fields as Home Assistant documents them.
+class Discovery(JsonMessage, frozen=True, omit_defaults=True):
+    """One entity of Home Assistant's MQTT discovery: the topic of its state and how to read it. Retained.
+
+    It holds names and topics, and no observation. Home Assistant's documentation describes the fields.
     """
 
     name: str
@@ -390,7 +396,7 @@ class Discovery(Message, frozen=True, omit_defaults=True):
     payload_on: str = ""
     payload_off: str = ""
     off_delay: int = 0
-    """Seconds after which a binary sensor turns off by itself; 0: never."""
+    """Seconds after which a binary sensor turns off by itself; 0 means never."""
     device_class: str = ""
     state_class: str = ""
     unit_of_measurement: str = ""
@@ -402,23 +408,24 @@ class Discovery(Message, frozen=True, omit_defaults=True):
 
 
 class Crop(msgspec.Struct, frozen=True, tag="crop"):
-    """Pixels around what moved."""
+    """The pixels around a movement."""
 
     jpeg: bytes
     box: tuple[float, float, float, float]
-    """left, top, right, bottom as shares of the frame's width and height."""
+    """Left, top, right and bottom as shares of the frame's width and height."""
 
 
 class Vector(msgspec.Struct, frozen=True, tag="vector"):
-    """A feature in place of pixels: uint8 components of the named space."""
+    """A feature instead of pixels: uint8 components in the named feature space."""
 
     space: str
     data: bytes
 
 
 class Report(msgspec.Struct, frozen=True, tag="report"):
-    """A sensor's report by exception: the value that changed, and the count and sums of all readings since the
-    last report (this one included), so that hourly means stay exact.
+    """A sensor's report by exception: the changed value, and the sums over all readings since the last report.
+
+    The sums include this reading, so hourly means stay exact.
     """
 
     value: float
@@ -429,27 +436,27 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     high: float
 
 
-class Event(Packed, frozen=True):
-    """The device's answer about one event, and what the edge needs to refine it."""
+class Event(MsgpackMessage, frozen=True):
+    """The device's answer about one event, and the data with which the edge can refine it."""
 
     result: Result
     boot: int
     sequence: int
     received_s: float
-    """When the device agent received it, UTC seconds: latencies are counted from here, by each tier's own clock."""
+    """When the device agent received the event, UTC seconds; each tier counts its latency from here."""
     wants: Rank
     levels: Levels
     person: float = 0.0
-    """Probability that a person is anywhere in the frame."""
+    """Probability that a person is in the frame."""
     room: str | None = None
     body: Crop | Vector | Report | None = None
     sealed: tuple[Envelope, ...] = ()
-    """Records above the edge's level that their user lets travel, sealed on the device."""
+    """Records that the edge may not read; their user lets them travel, so the device has sealed them."""
     v: int = VERSION
 
 
-class EventAck(Packed, frozen=True):
-    """The edge committed these events."""
+class EventAck(MsgpackMessage, frozen=True):
+    """The edge has committed these events."""
 
     ids: tuple[str, ...]
     v: int = VERSION
@@ -458,11 +465,11 @@ class EventAck(Packed, frozen=True):
 # --- edge <-> cloud --------------------------------------------------------------------------------------------
 
 
-class Envelope(Packed, frozen=True):
-    """A record with all that routing needs to know; the payload is not looked at on the way.
+class Envelope(MsgpackMessage, frozen=True):
+    """A record with all facts for its routing; nobody reads the payload on the way.
 
-    Of a user-private record `source`, `time` and `space` are empty and `key` is an HMAC: the cloud learns
-    neither device nor time.
+    In a user-private record `source`, `time` and `space` are empty and `key` is an HMAC, so the cloud learns neither
+    device nor time.
     """
 
     event: str
@@ -475,20 +482,20 @@ class Envelope(Packed, frozen=True):
     space: str = ""
     revision: int = 1
     sealed_by: str = ""
-    """Id of the key that opens the payload; empty: the payload is in the clear."""
+    """Id of the key that opens the payload; empty if the payload is in the clear."""
 
     @property
     def id(self) -> str:
-        """Names this record for acknowledgements and deduplication."""
+        """The record's name in acknowledgements and for deduplication."""
         return f"{self.event}/{self.kind}/{self.revision}"
 
 
 class Feature(msgspec.Struct, frozen=True, array_like=True):
-    """Payload of a feature envelope, as small as it gets: it is what a metered link pays for."""
+    """Payload of a feature envelope, as small as possible, since a metered link pays for each byte."""
 
     data: bytes
     sighting: str
-    """Empty: the event is its sighting's first."""
+    """The sighting's id; empty for the first event of a sighting."""
     wants: Rank
     revision: int
     path: tuple[str, ...]
@@ -508,16 +515,17 @@ class Summary(msgspec.Struct, frozen=True, array_like=True):
     low: float
     high: float
     revision: int = 1
-    """Raised when late readings change an hour that was already told."""
+    """Grows when late readings change an hour that was sent already."""
     room: str | None = None
 
     @property
     def mean(self) -> float:
+        """The mean of the hour's readings."""
         return self.total / self.count
 
 
 class Vote(msgspec.Struct, frozen=True, array_like=True):
-    """Payload of a label envelope: one person's standing word about an event. `by` is a pseudonym of the site's."""
+    """Payload of a label envelope: one person's current label of an event. `by` is the site's pseudonym for them."""
 
     label: str | None
     by: str
@@ -527,7 +535,7 @@ class Vote(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Labelled(msgspec.Struct, frozen=True):
-    """Value on the labelled topic: a feature and all that people say of its event."""
+    """Value on the labelled topic: an event's feature and people's votes."""
 
     event: str
     source: str
@@ -537,53 +545,53 @@ class Labelled(msgspec.Struct, frozen=True):
     """The vector, uint8."""
     votes: tuple[Vote, ...]
     revision: int
-    """Grows with each change; the highest one of an event counts."""
+    """Grows with each change; an event's highest revision is the valid one."""
     path: tuple[str, ...] = ()
-    """What the site's edge answered, when the feature left it."""
+    """The edge's answer at the time when the feature left the site."""
     v: int = VERSION
 
 
 class SumIncrement(msgspec.Struct, frozen=True):
-    """Payload of a sum envelope: what a site adds to the sums, and how many events of each label that is."""
+    """Payload of a sum envelope: what a site adds to the sums, and the number of its events by label."""
 
     space: str
     number: int
-    """Counts a site's increments from 1; each is taken once."""
+    """The number of this increment, from 1; the fold takes each number of a site once."""
     counts: tuple[tuple[str, int], ...]
-    """Label to events: the gate's rule reads these, and the fold checks them against the sums."""
+    """Events by label: the gate's rule reads them, and the fold checks them against the sums."""
     sums: bytes
-    """`pipeline.sums.sums` snapshot, deflated."""
+    """The sums, packed by `pipeline.sums.packing`."""
     under: tuple[tuple[str, str], ...] = ()
-    """Of labels that the tree lacks: where they belong."""
+    """Where labels belong that the tree lacks."""
     v: int = VERSION
 
 
-class UplinkBatch(Packed, frozen=True):
-    """Edge to gateway."""
+class UplinkBatch(MsgpackMessage, frozen=True):
+    """A batch of records from edge to gateway."""
 
     site: str
     envelopes: tuple[Envelope, ...]
     v: int = VERSION
 
 
-class UplinkAck(Packed, frozen=True):
-    """Kafka acknowledged these records (`Envelope.id`)."""
+class UplinkAck(MsgpackMessage, frozen=True):
+    """Kafka has stored these records (`Envelope.id`)."""
 
     ids: tuple[str, ...]
     refused: tuple[str, ...] = ()
-    """Records that will never be taken; they are told on the rejected topic, not sent again."""
+    """Records that are refused for good: their reasons are on the rejected topic. Do not send them again."""
     v: int = VERSION
 
 
-class Downlink(Packed, frozen=True):
-    """Gateway to edge: the cloud's answers for one site."""
+class Downlink(MsgpackMessage, frozen=True):
+    """The cloud's answers for one site, from gateway to edge."""
 
     results: tuple[Result, ...]
     v: int = VERSION
 
 
-class DownlinkAck(Packed, frozen=True):
-    """The edge committed these answers (`downlink_id`)."""
+class DownlinkAck(MsgpackMessage, frozen=True):
+    """The edge has committed these answers (`downlink_id`)."""
 
     ids: tuple[str, ...]
     v: int = VERSION
@@ -592,8 +600,8 @@ class DownlinkAck(Packed, frozen=True):
 # --- releases ------------------------------------------------------------------------------------------------
 
 
-class ChunkWanted(Packed, frozen=True):
-    """Edge to gateway: a part of a release's file."""
+class ChunkWanted(MsgpackMessage, frozen=True):
+    """An edge's request to the gateway for a part of a release's file."""
 
     digest: str
     """SHA-256 of the whole file, hex."""
@@ -602,8 +610,8 @@ class ChunkWanted(Packed, frozen=True):
     v: int = VERSION
 
 
-class Chunk(Packed, frozen=True):
-    """Gateway to edge: that part, or less at the file's end; none: there is no such file here."""
+class Chunk(MsgpackMessage, frozen=True):
+    """The gateway's answer: the requested part, shorter at the file's end, empty if the gateway lacks the file."""
 
     digest: str
     offset: int
@@ -612,7 +620,7 @@ class Chunk(Packed, frozen=True):
 
 
 def downlink_id(result: Result) -> str:
-    """Names a cloud's answer between gateway and edge."""
+    """Return the name of a cloud's answer between gateway and edge."""
     return f"{result.event}/{result.revision}"
 
 
@@ -622,7 +630,7 @@ M = TypeVar("M", bound=msgspec.Struct)
 
 
 def encode(message: msgspec.Struct) -> bytes:
-    """The message's wire form: JSON where people read it, msgpack elsewhere."""
+    """Return the message's wire form: JSON if people read it, else msgpack."""
     if getattr(message, "WIRE", "msgpack") == "json":
         return msgspec.json.encode(message)
     return msgspec.msgpack.encode(message)
@@ -634,7 +642,7 @@ def decode(kind: type[M], payload: bytes) -> M:
     Raises
     ------
     Malformed
-        The bytes are no such message, or one of a version that this release does not speak.
+        The bytes are not such a message, or have a version that this release does not know.
     """
     try:
         if getattr(kind, "WIRE", "msgpack") == "json":
@@ -646,7 +654,7 @@ def decode(kind: type[M], payload: bytes) -> M:
     if version != VERSION:
         raise Malformed(
             "unknown-version",
-            f"{kind.__name__} of version {version}; this release speaks version {VERSION}: upgrade the older agent",
+            f"{kind.__name__} has version {version}, this release speaks version {VERSION}: upgrade the older agent",
         )
     return message
 
@@ -657,12 +665,12 @@ _PLAIN: Final = (
     "Input data was truncated",
     "JSON is malformed",
 )
-"""How msgspec begins what it says of our own types; all else that it says may quote the content."""
+"""The beginnings of msgspec's messages that name only our own types. Its other messages may quote the content."""
 _PATH: Final = re.compile(r" - at (`\$[\w.\[\]]*`)$")
 
 
 def _where(error: str) -> str:
-    """What is wrong and in which field, without a word of the content: what is refused is told to others.
+    """Return the problem and its field without any of the content, since refusals are published.
 
     >>> _where("Invalid enum value 'the diary' - at `$.privacy`")
     ': at `$.privacy`'

@@ -30,7 +30,7 @@ from pipeline import messages, records, topics
 from pipeline.clock import Clock, SystemClock
 from pipeline.delivery import BatchSender
 from pipeline.errors import Rejected, Retry, Stop
-from pipeline.kafka import Consumer, Fetched, Producer, Refused
+from pipeline.kafka import Consumer, Fetched, Producer, RefusedRecord
 from pipeline.messages import (
     Downlink,
     DownlinkAck,
@@ -197,7 +197,7 @@ class Gateway:
         except Retry as error:
             log.info("an acknowledgement did not leave; the edge will repeat", site=site, error=str(error))
 
-    def _deliver(self, cleared: list[gate.ClearedRecord]) -> Sequence[Refused]:
+    def _deliver(self, cleared: list[gate.ClearedRecord]) -> Sequence[RefusedRecord]:
         if not cleared:
             return ()
         try:

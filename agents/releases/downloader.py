@@ -3,7 +3,7 @@
 ::
 
     MQTT release/metadata/{file}  --> MetadataInbox --> Trust (verified metadata on the disk)
-    a signed file is missing here --> Wishes --> MQTT release/want/{site}
+    a signed file is missing here --> ChunkRequests --> MQTT release/want/{site}
     MQTT release/chunk/{site}     --> Blobs (<digest>.part, then <digest>)
 
 It handles the messages of releases alone: `takes` names their topics, and the uplink's dispatcher passes them on.
@@ -31,7 +31,7 @@ from pipeline import messages, topics
 from pipeline.clock import Clock
 from pipeline.errors import Rejected, Retry
 from pipeline.files.blobs import Blobs, File
-from pipeline.files.chunk_requests import Wishes
+from pipeline.files.chunk_requests import ChunkRequests
 from pipeline.files.release_names import METADATA_MAX_BYTES, metadata_file
 from pipeline.messages import Chunk, Malformed, Tier
 from pipeline.mqtt import Connection, Message
@@ -89,7 +89,7 @@ class Download:
         self._lock = threading.Lock()
         self._inbox = MetadataInbox()
         self._blobs = Blobs(folder / "files")
-        self._requests = Wishes(settings.releases.bytes_per_s)
+        self._requests = ChunkRequests(settings.releases.bytes_per_s)
         self._connection: Connection | None = None
         self._stopping = threading.Event()
         self._bell = threading.Event()

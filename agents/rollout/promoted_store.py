@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
@@ -37,7 +36,6 @@ log = structlog.get_logger(__name__)
 
 SERVING: Final = "serving.json"
 HEADS: Final = "heads"
-_NEW: Final = ".new-"
 
 
 class PendingCandidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -119,13 +117,8 @@ class PromotedStore:
         heads = self._folder / HEADS
         try:
             private_files.make_folder(heads)
-            fresh = Path(tempfile.mkdtemp(prefix=_NEW, dir=heads))
-            try:
-                shutil.rmtree(heads / str(version), ignore_errors=True)  # exists only if damaged
-                write_folder(fresh, heads / str(version), files)
-            except BaseException:
-                shutil.rmtree(fresh, ignore_errors=True)
-                raise
+            shutil.rmtree(heads / str(version), ignore_errors=True)  # exists only if damaged
+            write_folder(heads / str(version), files)
         except OSError as error:
             raise Retry(f"release {version} cannot be kept in {heads} ({error.strerror})") from None
 

@@ -1,7 +1,7 @@
 """The rules that promote a release, roll it back, or refuse it: one table, which docs/learning.md prints.
 
 The first rule that applies to the candidate's stage decides. Its name and reason go to the status topic, the log and
-`tierwise models status`. Rules that roll back stand before rules that promote, so that elapsed time alone never
+`tierwise releases status`. Rules that roll back stand before rules that promote, so that elapsed time alone never
 promotes a candidate whose figures are bad.
 """
 

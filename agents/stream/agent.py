@@ -38,7 +38,7 @@ from pipeline.series.points import Point, result_point, sighting_point, summary_
 from pipeline.series.writer import Writer, open_writer
 from pipeline.settings.settings import Settings
 from pipeline.stream.app import GROUP, Listeners, build_app
-from pipeline.stream.delivery import Outgoing
+from pipeline.stream.delivery import ProducerRecord
 from pipeline.stream.labelled import FEATURES_TOPIC
 from pipeline.stream.results import Answer
 from pipeline.stream.watchdog import Watchdog
@@ -191,7 +191,7 @@ class StreamRole:
     def _write_hours(self, hours: Sequence[HourlySummary]) -> None:
         self._write([summary_point(hour.source, hour) for hour in hours])
 
-    def _count(self, topic: str, records: Sequence[Outgoing]) -> None:
+    def _count(self, topic: str, records: Sequence[ProducerRecord]) -> None:
         self._delivered_records.labels(topic).inc(len(records))
         self._delivered_bytes.labels(topic).inc(sum(len(record.value or b"") for record in records))
         if topic == topics.REJECTED:

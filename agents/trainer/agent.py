@@ -9,7 +9,7 @@ One thread reads; another trains, signs and sends. No serving role depends on th
 from its fold and repeats a training without a record. A deployment has one trainer: two would sign conflicting ones.
 
     $ tierwise trainer
-    $ tierwise models train --reason "before the weekend"
+    $ tierwise training now --reason "before the weekend"
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from pipeline.kafka import Fetched, Producer, Seeker
 from pipeline.messages import Kind, Labelled, Malformed, Privacy, SumIncrement
 from pipeline.settings.settings import Settings
 from pipeline.sums.fold import Fold
-from pipeline.sums.fold_records import Entry
+from pipeline.sums.fold_records import FoldRecord
 from pipeline.sums.sums import SpaceMismatch
 
 log = structlog.get_logger("trainer")
@@ -147,7 +147,7 @@ class Trainer:
                     self._set_kafka_state("connected")
                     if fetched:
                         self._fold_records(fetched)
-                        seeker.tell()
+                        seeker.commit()
                     elif seeker.caught_up:
                         self._caught_up.set()
                 except Retry as error:
@@ -158,12 +158,12 @@ class Trainer:
     def _fold_records(self, fetched: Sequence[Fetched]) -> None:
         before = self._fold.changes()
         for refused in self._fold.take([self._entry(record) for record in fetched]):
-            self._refuse(refused.entry, refused.reason, refused.message)
+            self._refuse(refused.record, refused.reason, refused.message)
         if self._fold.changes() != before:
             self._changed_s = self._clock.monotonic()
 
-    def _entry(self, record: Fetched) -> Entry:
-        place = Entry(record.topic, record.partition, record.offset, None)
+    def _entry(self, record: Fetched) -> FoldRecord:
+        place = FoldRecord(record.topic, record.partition, record.offset, None)
         if record.value is None:
             return place
         try:
@@ -183,7 +183,7 @@ class Trainer:
             self._refuse(place, error.reason, str(error))
             return place
 
-    def _refuse(self, entry: Entry, reason: str, message: str) -> None:
+    def _refuse(self, entry: FoldRecord, reason: str, message: str) -> None:
         self.metrics.refused(reason)
         where = {"topic": entry.source, "partition": entry.partition, "offset": entry.offset}
         log.warning("refused", **where, reason=reason, error=message)

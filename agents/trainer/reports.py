@@ -8,7 +8,7 @@
 
     reports = Reports(settings.data_dir)
     reports.last                       # TrainingRecord(number=7, outcome="released", title="lite0@3", ...)
-    reports.request_training("before the weekend")  # as `tierwise models train` does
+    reports.request_training("before the weekend")  # as `tierwise training now` does
 """
 
 from __future__ import annotations

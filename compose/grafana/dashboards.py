@@ -156,7 +156,7 @@ COUNTS: Final = Panel(
             "limit(n: 25)",
         ),
     ),
-    "Sightings by their consensus. `tierwise counts` tells the same by day, from Kafka.",
+    "Sightings by their consensus. `tierwise sightings list` tells the same by day, from Kafka.",
 )
 LIVE: Final = Panel(
     "Latest answers",

@@ -29,7 +29,7 @@ the photos, 24% of those of 64x64 pixels. docs/models.md shows the gain.
 """
 
 LEAVES = (("person",), ("other",))
-"""Answers below which the tree has no family."""
+"""Paths below which the tree has nothing: they answer every rank."""
 
 NOTHING_LIVING = 0.85
 """At this probability of `other` there is nothing to name: the frame stays where it is."""

@@ -254,7 +254,7 @@ def read_labels(text: str, tree: Taxonomy, file: str) -> tuple[str, ...]:
         raise Stop(
             f"{file} names labels that are not in the tree:\n" + "\n".join(listed) + "\n"
             "write a line as `name<TAB>label of the tree`, of any rank, or `name<TAB>-` if it has no place there; "
-            "`tierwise models labels` lists the tree's labels"
+            "`tierwise labels tree` lists the tree's labels"
         )
     return tuple(labels)
 

@@ -173,6 +173,19 @@ def build(rows: tuple[Species, ...]) -> Taxonomy:
     )
 
 
+def label_at(tree: Taxonomy, label: str, rank: str) -> str | None:
+    """Return a label's ancestor at a rank, None where it does not reach it. The leaves `person` and `other` reach all."""
+    path, depth = tree.path(label), RANKS.index(rank)
+    if len(path) == 1 and label in tree.species:
+        return label
+    return path[depth] if depth < len(path) else None
+
+
+def deepest_rank(tree: Taxonomy, label: str) -> str:
+    """Return the deepest rank that a label belongs to: a leaf is a species as well as a kingdom."""
+    return "species" if label in tree.species else tree.rank(label)
+
+
 def roll_up(tree: Taxonomy, species: Scores) -> tuple[Scores, Scores]:
     """Sum scores over species to (scores over families, scores over kingdoms)."""
     families = np.bincount(tree.family_of, species.probabilities, len(tree.families)).astype(np.float32)

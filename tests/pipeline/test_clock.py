@@ -21,8 +21,8 @@ def test_a_time_survives_its_text_to_the_millisecond(ms: int) -> None:
 
 
 @given(milliseconds, milliseconds)
-def test_texts_sort_as_their_times_do(one: int, other: int) -> None:
-    assert (clock.rfc3339(one / 1000) < clock.rfc3339(other / 1000)) == (one < other)
+def test_texts_sort_as_their_times_do(each: int, other: int) -> None:
+    assert (clock.rfc3339(each / 1000) < clock.rfc3339(other / 1000)) == (each < other)
 
 
 def test_a_time_with_an_offset_is_that_moment_and_without_one_utc() -> None:

@@ -272,7 +272,7 @@ def test_a_stream_without_a_unit_takes_the_base_unit_of_what_is_sent() -> None:
 
 @pytest.mark.parametrize(("unit", "expected"), [("W", "Wh"), ("Cel", "%RH"), ("dB", "lx"), ("cel", "Cel")])
 def test_another_measure_is_refused(unit: str, expected: str) -> None:
-    with pytest.raises(Rejected, match="this stream is told to have") as refused:
+    with pytest.raises(Rejected, match="the settings give this stream") as refused:
         check_unit(Reading(1.0, unit, NOW_S), expected)
     assert refused.value.reason == "wrong-unit"
 

@@ -29,9 +29,9 @@ def test_each_example_is_a_message_with_no_field_too_many_and_survives_its_wire_
     name: str, text: str
 ) -> None:
     message = msgspec.json.decode(text, type=kind(name))
-    told = json.loads(text)
-    if isinstance(told, dict):
-        assert set(told) <= {field.name for field in msgspec.structs.fields(kind(name))}
+    content = json.loads(text)
+    if isinstance(content, dict):
+        assert set(content) <= {field.name for field in msgspec.structs.fields(kind(name))}
     assert messages.decode(kind(name), messages.encode(message)) == message
 
 
@@ -44,8 +44,8 @@ def test_each_example_of_a_reading_is_one(text: str) -> None:
 
 def test_every_message_that_travels_has_an_example() -> None:
     parts = {
-        "Message",
-        "Packed",
+        "JsonMessage",
+        "MsgpackMessage",
         "Levels",
         "Crop",
         "Vector",

@@ -185,7 +185,7 @@ def _is_whole(sample: SampleLearning) -> bool:
         total += np.outer(x, x)
     served = learning.served
     if served is not None:
-        species = served.head.consensus(rows[0].vector[None], learning.general.says(rows[0].vector[None]))
+        species = served.head.consensus(rows[0].vector[None], learning.general.predict(rows[0].vector[None]))
         if not np.isfinite(species).all():
             return False
     named = served.name if served is not None else "lite0@2"

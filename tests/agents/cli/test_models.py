@@ -10,7 +10,7 @@ from sample_messages import photo_jpeg
 from sample_onnx import GREEN, RED, coloured, colours, features, png, save
 
 from agents.cli import main
-from agents.cli.doctor import examine
+from agents.cli.machine.doctor import examine
 
 
 def run(*words: str) -> int:
@@ -112,9 +112,9 @@ def test_the_model_that_serves_is_not_removed(
 
 
 def test_the_labels_that_the_tree_knows_are_told(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("models", "labels", "tiger") == 0
+    assert run("labels", "tree", "tiger") == 0
     assert "animal > Felidae > Panthera tigris  (tiger)" in capsys.readouterr().out.splitlines()
-    assert run("models", "labels") == 0
+    assert run("labels", "tree") == 0
     told = capsys.readouterr().out.splitlines()
     assert [line for line in told if line.startswith(("person", "other  "))]
     assert len(told) > 300
@@ -136,7 +136,8 @@ def test_a_released_model_that_names_no_families_is_told_by_the_doctor_and_not_l
     found = next(its for its in examine(None) if its.what == "models")
     assert (found.status, "edge.model: glimpse@1 answers no families" in found.text) == ("fail", True)
     assert run("models", "list") == 0
-    assert "serves" not in capsys.readouterr().out
+    row = next(text for text in capsys.readouterr().out.splitlines() if "glimpse@1" in text)
+    assert "edge" not in row
     assert run("models", "remove", "glimpse@1") == 2
     assert "came with this installation" in capsys.readouterr().err
 
@@ -148,10 +149,10 @@ def test_a_released_model_that_names_no_families_is_told_by_the_doctor_and_not_l
     ("words", "complaint"),
     [
         (("--labels", "nowhere.txt"), "nowhere.txt cannot be read"),
-        (("--labels", "labels.txt", "--name", "lite0"), "'lite0' cannot be a model's name"),
-        (("--labels", "labels.txt", "--name", "../x"), "cannot be a model's name"),
+        (("--labels", "labels.txt", "--name", "lite0"), "'lite0' cannot be the name of a model"),
+        (("--labels", "labels.txt", "--name", "../x"), "cannot be the name of a model"),
         (("--labels", "labels.txt", "--mean", "1,2"), "--mean '1,2': give three numbers"),
-        (("--labels", "labels.txt", "--std", "1,0,1"), "a standard deviation is above 0"),
+        (("--labels", "labels.txt", "--std", "1,0,1"), "a standard deviation must be above 0"),
         (("--labels", "labels.txt", "--smoke", "nowhere"), "--smoke: nowhere: no photos there"),
         (("--kind", "classifier"), "a classifier needs --labels"),
         (("--kind", "backbone"), "gives 3 numbers; a feature has 16"),

@@ -195,7 +195,7 @@ def test_a_release_is_transferred_and_answers_wait_for_nothing(edge: SampleEdge)
 
 
 def renamed(general: General, *, name: str) -> General:
-    return General(name, general.space, general.tree, general.dimension, general.says)
+    return General(name, general.space, general.tree, general.dimension, general.predict)
 
 
 def test_wrong_labels_are_refused_and_that_is_said(tmp_path: Path) -> None:

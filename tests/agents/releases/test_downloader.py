@@ -252,7 +252,7 @@ def test_truncated_and_endless_chunks_are_not_taken(edge: Edge, length: int) -> 
     edge.download.request_next()
     wanted = edge.link.sent.pop()
     edge.hand(Chunk(digest=wanted.digest, offset=0, data=bytes(length)))
-    with pytest.raises(Retry, match=r"0 of .*were asked for"):
+    with pytest.raises(Retry, match=r"0 of .*were requested"):
         edge.source.refresh()
     edge.cloud.hand.turn(60)
     edge.serve()

@@ -12,7 +12,7 @@ from agents.releases import publisher
 from agents.releases.publisher import WARN_DAYS, ReleasePublisher
 from models.releases.repository import DAY_S, LIFE_S
 from pipeline.errors import Rejected, Retry
-from pipeline.kafka import Refused
+from pipeline.kafka import RefusedRecord
 from pipeline.privacy.gate import ClearedRecord
 from pipeline.settings.settings import KafkaSettings
 
@@ -24,13 +24,13 @@ class Topic:
         self.table: dict[bytes, bytes] = {}
         self.reads = 0
         self.away = False
-        self.refuses: tuple[Refused, ...] = ()
+        self.refuses: tuple[RefusedRecord, ...] = ()
 
     def read_all(self, _settings: KafkaSettings, _topic: str) -> dict[bytes, bytes]:
         self.reads += 1
         return dict(self.table)
 
-    def deliver(self, records: Sequence[ClearedRecord]) -> tuple[Refused, ...]:
+    def deliver(self, records: Sequence[ClearedRecord]) -> tuple[RefusedRecord, ...]:
         if self.away:
             raise Retry("Kafka is away")
         for record in records:
@@ -94,7 +94,7 @@ def test_after_kafka_was_away_all_of_it_is_sent(cloud: Cloud, feed: ReleasePubli
 
 
 def test_a_record_that_kafka_refuses_is_reported_with_its_name(feed: ReleasePublisher, topic: Topic) -> None:
-    topic.refuses = (Refused(0, "record-too-large", "over the limit"),)
+    topic.refuses = (RefusedRecord(0, "record-too-large", "over the limit"),)
     with pytest.raises(Rejected, match=r"1\.root\.json: over the limit"):
         feed.keep_up()
 

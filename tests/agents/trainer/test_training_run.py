@@ -21,7 +21,7 @@ from models.training.report import Limits
 from pipeline.clock import SystemClock
 from pipeline.settings.settings import TrainerSettings
 from pipeline.sums.fold import Fold
-from pipeline.sums.fold_records import Entry, Snapshot
+from pipeline.sums.fold_records import FoldRecord, Snapshot
 from pipeline.sums.votes import held_out
 
 BY_HAND = Trigger("by-hand", "to see")
@@ -57,7 +57,7 @@ def test_nothing_to_learn_from_is_a_failed_training_with_its_report(
 def taught(fold: Fold) -> Snapshot:
     """Twelve events in one partition."""
     pairs = zip(events(12), vectors(12), strict=True)
-    taken = [Entry("labelled", 3, 7 + n, labelled(event, data)) for n, (event, data) in enumerate(pairs)]
+    taken = [FoldRecord("labelled", 3, 7 + n, labelled(event, data)) for n, (event, data) in enumerate(pairs)]
     assert fold.take(taken) == []
     return fold.snapshot()
 

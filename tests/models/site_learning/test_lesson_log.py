@@ -35,7 +35,7 @@ def learned(visits: int) -> Learning:
 
 def family(learning: Learning, label: str) -> tuple[str, float]:
     its = vector(label, 99)[None]
-    species = learning.local.head().consensus(its, learning.general.says(its))
+    species = learning.local.head().consensus(its, learning.general.predict(its))
     tree = learning.local.tree
     return roll_up(tree, Scores("species", tree.species, species))[0].best
 
@@ -175,7 +175,7 @@ def test_wrong_labels_are_refused_by_the_gate_before_they_do_harm() -> None:
 def foxes_named(learning: Learning) -> float:
     """The share of fifty foxes that are named as such."""
     foxes = np.stack([vector("Vulpes vulpes", 5000 + seed) for seed in range(50)])
-    head, known = learning.local.head(), learning.general.says(foxes)
+    head, known = learning.local.head(), learning.general.predict(foxes)
     found = [head.consensus(its[None], says[None]) for its, says in zip(foxes, known, strict=True)]
     tree = learning.local.tree
     families = [roll_up(tree, Scores("species", tree.species, species))[0].best[0] for species in found]
@@ -211,7 +211,7 @@ def test_what_is_written_down_restores_the_same_head_and_gate() -> None:
     assert restored.standing == learning.standing
     assert sums_of(restored) == sums_of(learning)
     its = vector("Felidae", 99)[None]
-    says = learning.general.says(its)
+    says = learning.general.predict(its)
     np.testing.assert_array_equal(
         restored.local.head().consensus(its, says), learning.local.head().consensus(its, says)
     )
@@ -263,8 +263,8 @@ def test_against_a_background_what_was_never_labelled_stays_the_general_heads() 
             learning, _ = learning.taught(taught(number, PATHS[number % 2]))
         # Looks like nothing that was labelled.
         its = animals[:50]
-        lessons = [Lesson("", each[None], learning.general.says(each[None])) for each in its]
-        site, _ = learning.local.head().witnesses(Visits.of(learning.local.tree, lessons))
+        lessons = [Lesson("", each[None], learning.general.predict(each[None])) for each in its]
+        site, _ = learning.local.head().log_shares(Visits.of(learning.local.tree, lessons))
         seen[background is not None] = float(np.exp(site[:, -1]).mean())
         assert family(learning, "Vulpes vulpes")[0] == "Canidae"
     assert seen[True] > 0.5 > seen[False]

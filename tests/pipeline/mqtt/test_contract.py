@@ -208,13 +208,13 @@ def test_the_will_of_a_killed_client_is_published(clients: Clients, mqtt_broker:
 
 
 def test_a_shared_subscription_divides_the_messages(clients: Clients) -> None:
-    one, two = Collector(), Collector()
-    for name, got in (("one", one), ("two", two)):
+    each, two = Collector(), Collector()
+    for name, got in (("one", each), ("two", two)):
         clients(name, subscriptions=[f"$share/group/{READINGS}"], handler=got, persistent=False)
     publish_all(clients("pub", persistent=False), [reading(b"%d" % n) for n in range(100)])
-    wait_until(lambda: len(one.messages) + len(two.messages) >= 100)
-    assert sorted(one.payloads + two.payloads) == sorted(b"%d" % n for n in range(100))
-    assert one.messages
+    wait_until(lambda: len(each.messages) + len(two.messages) >= 100)
+    assert sorted(each.payloads + two.payloads) == sorted(b"%d" % n for n in range(100))
+    assert each.messages
     assert two.messages
 
 

@@ -78,7 +78,7 @@ def any_sums(draw: st.DrawFn, least: int = np.iinfo(np.int64).min) -> Sums:
 def exact(*sums: Sums) -> list[np.ndarray]:
     """Cell by cell in Python's integers, which never overflow."""
     return [
-        np.sum([getattr(its, field).astype(object) for its in sums], axis=0)
+        np.sum([getattr(row, field).astype(object) for row in sums], axis=0)
         for field in ("counts", "gram", "cross")
     ]
 
@@ -90,16 +90,16 @@ def fits(arrays_: list[np.ndarray]) -> bool:
 
 @given(any_sums(), any_sums())
 @settings(deadline=None)
-def test_a_merge_is_exact_or_refused_and_a_refused_one_leaves_both_as_they_were(one, other) -> None:
-    before, total = (one.snapshot(), other.snapshot()), exact(one, other)
+def test_a_merge_is_exact_or_refused_and_a_refused_one_leaves_both_as_they_were(each, other) -> None:
+    before, total = (each.snapshot(), other.snapshot()), exact(each, other)
     if fits(total):
-        merged = one.merge(other)
+        merged = each.merge(other)
         for field, cells_ in zip(("counts", "gram", "cross"), total, strict=True):
             np.testing.assert_array_equal(getattr(merged, field), cells_.astype(np.int64))
     else:
-        with pytest.raises(SumsOverflow, match="leave int64"):
-            one.merge(other)
-    assert (one.snapshot(), other.snapshot()) == before
+        with pytest.raises(SumsOverflow, match="exceed int64"):
+            each.merge(other)
+    assert (each.snapshot(), other.snapshot()) == before
 
 
 @given(st.lists(any_sums(least=0), min_size=2, max_size=4), st.randoms(use_true_random=False))
@@ -137,15 +137,15 @@ def test_columns_may_be_reordered_and_added_without_changing_what_they_hold(give
 def test_a_sum_that_would_leave_int64_is_refused() -> None:
     sums = empty().add(np.full((1, D), 255, np.uint8), [0])
     huge = Sums("test", LABELS, sums.counts, np.full_like(sums.gram, np.iinfo(np.int64).max), sums.cross)
-    with pytest.raises(SumsOverflow, match="leave int64"):
+    with pytest.raises(SumsOverflow, match="exceed int64"):
         huge.merge(sums)
     low = Sums("test", LABELS, sums.counts, np.full_like(sums.gram, -(2**62)), sums.cross)
-    with pytest.raises(SumsOverflow, match="leave int64"):
+    with pytest.raises(SumsOverflow, match="exceed int64"):
         low.merge(low).merge(low)
 
 
 def test_subtracting_what_was_never_added_is_refused() -> None:
-    with pytest.raises(SumsOverflow, match="never all added"):
+    with pytest.raises(SumsOverflow, match="not all of them were added"):
         empty().subtract(empty().add(np.ones((1, D), np.uint8), [1]))
 
 
