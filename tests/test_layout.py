@@ -45,6 +45,7 @@ CONFINED = {
 LINES_MAX = 400
 LONG = {
     "pipeline/messages.py": "every message in one leaf",
+    "pipeline/settings/keys.py": "every key with its meaning, which docs/settings.md prints",
     "models/train/lite0/heads.py": "one training run from data to the zoo's files, run by hand",
 }
 

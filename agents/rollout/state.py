@@ -20,7 +20,7 @@
     >>> named(state, target, now_s=6) is state                      # the same signed target is not tried again
     True
 
-These functions are pure: they use no clock, no file and no model. The table `rules.RULES`, which docs/learning.md
+These functions are pure: they use no clock, no file and no model. The table `rules.RULES`, which docs/explanation/taking-effect.md
 prints, decides.
 """
 

@@ -6,7 +6,7 @@ requests a day. Each gets the right label, and the site's head (`models.site_lea
 chosen by chance, by doubt, by novelty, or by both, all at the same pace (`models.site_learning.active_learning`). The test uses
 pictures that never visit, the same number of each family.
 
-Printed: a Markdown table, as in docs/learning.md. Takes a few minutes.
+Printed: a Markdown table, as in docs/explanation/label-requests.md. Takes a few minutes.
 """
 
 from __future__ import annotations

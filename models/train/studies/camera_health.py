@@ -4,7 +4,7 @@ A camera is a window into a photo of a wild256 scene, in frames of 640x480 every
 a night with an infrared lamp or without light, noise, and an animal in every tenth frame. After three days it breaks, at an hour
 of its own.
 
-Printed: a Markdown table, as in docs/learning.md. Takes a quarter of an hour.
+Printed: a Markdown table, as in docs/explanation/drift.md. Takes a quarter of an hour.
 """
 
 from __future__ import annotations

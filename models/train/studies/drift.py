@@ -5,7 +5,7 @@ wild64's held-out pictures. After some hundred sightings something changes: othe
 is dark, or an unknown kind visits. (An unknown kind is imitated: its columns are taken from the heads' probabilities, and the
 others are scaled up to one.)
 
-Printed: a Markdown table, as in docs/learning.md. Takes a minute for the pictures, and a few seconds for each row.
+Printed: a Markdown table, as in docs/explanation/drift.md. Takes a minute for the pictures, and a few seconds for each row.
 """
 
 from __future__ import annotations

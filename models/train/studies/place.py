@@ -12,7 +12,7 @@ Example::
     for frame in place("test", seed=1, events=120, residents=True):
         frame.jpeg, frame.label, frame.event, frame.time_s
 
-``python -m models.train.studies.place`` prints the table of docs/learning.md.
+``python -m models.train.studies.place`` prints the table of docs/explanation/fixed-camera.md.
 """
 
 from __future__ import annotations

@@ -77,6 +77,7 @@ def test_reports_are_listed_and_shown(
     assert run("list", "7", "--settings", settings) == exit_codes.STOP
 
 
+@pytest.mark.slow
 def test_one_thing_is_forgotten_at_a_time(settings: str, reports: Reports) -> None:
     assert run("forget", "--device", "home/cam1", "--settings", settings) == 0
     assert [request for request, _ in reports.forget_requests()] == [ForgetRequest("device", "home/cam1")]

@@ -59,6 +59,7 @@ def passes(row: Envelope) -> bool:
     return results[0]
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(
     st.dictionaries(
@@ -71,6 +72,7 @@ def test_an_increment_passes_if_every_label_in_it_holds_enough_events(counts: di
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(st.integers(1, LEAST_EVENTS - 1), st.data())
 def test_no_saying_makes_few_events_many(few: int, data: st.DataObject) -> None:
@@ -91,6 +93,7 @@ def test_no_saying_makes_few_events_many(few: int, data: st.DataObject) -> None:
     assert not passes(envelope(increment))
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(st.integers(1, LEAST_EVENTS - 1), st.sampled_from(["counts", "gram", "cross"]))
 def test_sums_that_were_written_as_of_more_events_than_they_are_of_stay(few: int, where: str) -> None:
