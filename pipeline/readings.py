@@ -39,7 +39,8 @@ VALUE_MAX: Final = 1e15
 """No measured value is larger, and the sums of squares of smaller values stay finite."""
 UNIT_MAX_CHARS: Final = 32
 DEPTH_MAX: Final = 100
-"""Far more than a reading needs. A limit of our own, since the one of Python's parser differs from release to release."""
+"""Far more than a reading needs. A limit of our own, since the one of Python's parser differs from release to
+release."""
 
 SENML_VERSION: Final = 10
 SENML_RELATIVE_BELOW_S: Final = 2**28

@@ -1,4 +1,5 @@
-"""Options and fixtures of all tests: the real brokers, the contract suites, one running system for the end-to-end tests."""
+"""Options and fixtures of all tests: the real brokers, the contract suites, one running system for the end-to-end
+tests."""
 
 from __future__ import annotations
 
@@ -12,8 +13,8 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from stack import Listener, Stack, Stage
 
-# As the roles have it (agents/role/memory_limits.py). On a busy machine, BLAS's threads wait for each other: small heads
-# took ten times as long.
+# As the roles have it (agents/role/memory_limits.py). On a busy machine, BLAS's threads wait for each other:
+# small heads took ten times as long.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # No test depends on timing: on a busy machine an example may take any time.

@@ -1,7 +1,7 @@
 """The keys of the settings, section by section: types, bounds, defaults and derived values.
 
-Frozen structs. `settings.py` fills them from a file, `checks.py` refuses impossible combinations. docs/settings.md prints
-the docstring below each key, so write it for a person who edits the file. Every key has a default::
+Frozen structs. `settings.py` fills them from a file, `checks.py` refuses impossible combinations. docs/settings.md
+prints the docstring below each key, so write it for a person who edits the file. Every key has a default::
 
     >>> Keys().mqtt.host, Keys().kafka.servers
     ('127.0.0.1', ('127.0.0.1:9092',))

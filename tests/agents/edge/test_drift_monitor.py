@@ -1,4 +1,5 @@
-"""The edge tells drift and asks for labels: within the budget, once a sighting, and never about what others may not see."""
+"""The edge tells drift and asks for labels: within the budget, once a sighting, and never about what others may not
+see."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A site learns by itself: labels change the edge's answers and its name with nothing restarted, and private ones teach nothing."""
+"""A site learns by itself: labels change the edge's answers and its name with nothing restarted, and private ones
+teach nothing."""
 
 from __future__ import annotations
 

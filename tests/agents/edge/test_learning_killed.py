@@ -1,4 +1,5 @@
-"""Killed at any statement, an edge's learning starts with a whole head: of all that was committed, and of nothing else."""
+"""Killed at any statement, an edge's learning starts with a whole head: of all that was committed, and of nothing
+else."""
 
 from __future__ import annotations
 

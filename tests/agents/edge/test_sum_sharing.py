@@ -1,4 +1,5 @@
-"""What a site tells of what it learned: sums of many edge-private visits, each once, and nothing else whatever is planted."""
+"""What a site tells of what it learned: sums of many edge-private visits, each once, and nothing else whatever is
+planted."""
 
 from __future__ import annotations
 

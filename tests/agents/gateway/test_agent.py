@@ -1,4 +1,5 @@
-"""The gateway between real brokers: what Kafka has is acknowledged, what it may not have is refused, answers come back."""
+"""The gateway between real brokers: what Kafka has is acknowledged, what it may not have is refused, answers come
+back."""
 
 from __future__ import annotations
 

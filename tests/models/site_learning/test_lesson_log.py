@@ -1,4 +1,5 @@
-"""A site's learning by events: whatever comes, changes or goes, there is one whole head, and what is gone was never there."""
+"""A site's learning by events: whatever comes, changes or goes, there is one whole head, and what is gone was never
+there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Rule `sums-of-many`: sums pass the gate in the clear with twenty events of every label in them, and not by what is said of them."""
+"""Rule `sums-of-many`: sums pass the gate in the clear with twenty events of every label in them, and not by what is
+said of them."""
 
 from __future__ import annotations
 
@@ -106,8 +107,8 @@ def test_sums_that_were_written_as_of_more_events_than_they_are_of_stay(few: int
     if where == "cross":
         cross[-1, 0] += 1
     forged = Sums(row.space, row.labels, counts, gram, cross)
-    # What was filled up with events of nothing but zero bytes adds up. docs/privacy.md says so: who makes the sums is trusted with
-    # what goes into them.
+    # What was filled up with events of nothing but zero bytes adds up. docs/privacy.md says so: who makes the
+    # sums is trusted with what goes into them.
     assert passes(envelope(forged)) == (where == "gram")
 
 

@@ -1,4 +1,5 @@
-"""The stream role as a process, on the embedded Kafka and, with --real, on Apache Kafka: routed, counted, never lost."""
+"""The stream role as a process, on the embedded Kafka and, with --real, on Apache Kafka: routed, counted, never
+lost."""
 
 from __future__ import annotations
 

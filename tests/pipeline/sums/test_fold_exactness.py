@@ -1,4 +1,5 @@
-"""Streamed sums equal batch sums, bit for bit: random partitions, batches, kills, redeliveries, corrections, forgetting."""
+"""Streamed sums equal batch sums, bit for bit: random partitions, batches, kills, redeliveries, corrections,
+forgetting."""
 
 from __future__ import annotations
 
