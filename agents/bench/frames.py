@@ -1,16 +1,16 @@
-"""How much the road costs: frames through all tiers of the running system, against the same answers with no road between.
+"""The cost of transport: frames through the running system, against the same answers in one process.
 
-The road: `tierwise up` in a temporary folder, frames published over MQTT, answered by device, edge and cloud, with every
-commit, acknowledgement, broker and router on their way. Each frame is a sighting of its own, so that each asks the cloud.
+The running system, called the road: `tierwise up` in a temporary folder, frames published over MQTT, answered by
+device, edge and cloud, with every commit, acknowledgement, broker and router in between. Each frame is a sighting of
+its own, so that each asks the cloud.
 
-Its parts: the very classes that the roles run (decode, motion and eye of the device; decode and eye of the edge; head of
-the cloud) called in a row on the same frames, in as many processes as there are cores. Nothing is stored or sent, so
-this is what the machine could answer if the road cost nothing. It is measured before and after the road, and the mean
-counts, since a machine's speed wanders.
+Its parts: the functions that the roles run, called in a row on the same frames, in as many processes as there are
+cores. Nothing is stored or sent, so the machine would answer so many frames if transport cost nothing. The parts are
+measured before and after the road, and the mean counts, since a machine's speed varies.
 
-The ratio is the road's frames per second to the parts'; the goal is 80%: commits, brokers, router and gateway together
-may take a fifth of the machine. On a machine that does other work meanwhile, more processes get more of it; the ratio of
-CPU times (the parts' to the whole road's, a frame) says the same there, less what anyone waited.
+The ratio is the road's frames per second to the parts'. The goal is 80%: commits, brokers, router and gateway together
+may take a fifth of the machine. On a machine with other work, more processes get more of it. There the ratio of CPU
+times (the parts' to the whole road's, a frame) says the same, without the time spent waiting.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ PARTS_S: Final = 5.0
 """How long the parts are measured, before and after."""
 READY_WITHIN_S: Final = 60.0
 SILENT_S: Final = 30.0
-"""With no answer for so long, something is broken."""
+"""After so long without an answer the benchmark gives up."""
 
 
 def run(frames: int = FRAMES, parts_s: float = PARTS_S) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def run(frames: int = FRAMES, parts_s: float = PARTS_S) -> dict[str, Any]:
     Parameters
     ----------
     frames
-        How many go over the road.
+        How many frames the running system answers.
     parts_s
         How long the parts are measured, each time.
 
@@ -68,7 +68,7 @@ def run(frames: int = FRAMES, parts_s: float = PARTS_S) -> dict[str, Any]:
     Raises
     ------
     Stop
-        The photos are not installed, the system did not start, or stopped to answer.
+        The photos are not installed, or the system did not start or stopped answering.
     """
     with tempfile.TemporaryDirectory(prefix="tierwise-bench-") as folder:
         file = write_settings(Path(folder))
@@ -102,11 +102,11 @@ def _rounded(value: float | None, digits: int) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Road:
-    """What came through."""
+    """The running system's speed, CPU time a frame, and frames answered by tier."""
 
     per_s: float
     cpu_ms: float | None
-    """Of all processes of the system together, a frame."""
+    """Of all processes of the system together, for one frame."""
     answered: dict[str, int]
 
 
@@ -133,7 +133,7 @@ def measure_road(settings: Settings, file: Path, frames: int) -> Road:
 
 
 def children_cpu_s() -> float | None:
-    """CPU seconds that this process' children took so far; None where the system has no ``/proc``."""
+    """Return the CPU seconds of this process's children so far, or None without ``/proc``."""
     if not Path("/proc/self/stat").exists():
         return None
     ticks = 0
@@ -146,7 +146,7 @@ def children_cpu_s() -> float | None:
 
 
 def stream_of_frames() -> Iterator[tuple[str, bytes]]:
-    """Topic and JPEG, camera by camera in turns, without an end."""
+    """Yield topic and JPEG, camera by camera in turns, without an end."""
     cameras = [
         (topics.frame(SITE, device, "garden"), itertools.cycle(pictures(number)))
         for number, device in enumerate(devices())
@@ -157,7 +157,7 @@ def stream_of_frames() -> Iterator[tuple[str, bytes]]:
 
 
 class Traffic:
-    """Publishes frames, with at most `DEVICES` of them under way."""
+    """Publishes frames, of which at most `DEVICES` are unanswered at a time."""
 
     def __init__(self, site: SiteClient) -> None:
         self._site = site
@@ -166,13 +166,13 @@ class Traffic:
         self._answered: set[tuple[Tier, str]] = set()
 
     def answered(self) -> dict[str, int]:
-        """Frames that each tier answered since the last call."""
+        """Return how many frames each tier answered since the last call."""
         counts = Counter(tier.value for tier, _ in self._answered)
         self._answered.clear()
         return dict(counts)
 
     def send(self, frames: Iterator[tuple[str, bytes]]) -> None:
-        """Publish all of these; comes back when each had its last answer."""
+        """Publish all of these, and return when each has its last answer."""
         for topic, jpeg in frames:
             while self._sent - len(self._finished) >= DEVICES:
                 self._listen()
@@ -182,19 +182,19 @@ class Traffic:
             self._listen()
 
     def _listen(self) -> None:
-        heard = self._site.take(SILENT_S)
-        if not heard:
+        received = self._site.take(SILENT_S)
+        if not received:
             raise Stop(
-                f"no answer for {SILENT_S:.0f} s, {self._sent - len(self._finished)} frames are under way"
+                f"no answer for {SILENT_S:.0f} s, {self._sent - len(self._finished)} frames are unanswered"
             )
-        for result in results(message.payload for message in heard):
+        for result in results(message.payload for message in received):
             self._answered.add((result.tier, result.event))
             if result.pending is None:
                 self._finished.add(result.event)
 
 
 def results(payloads: Iterator[bytes] | Sequence[bytes]) -> Iterator[Result]:
-    """Those that are answers."""
+    """Yield the payloads that are answers."""
     for payload in payloads:
         try:
             yield messages.decode(Result, payload)

@@ -1,6 +1,7 @@
-"""The parts of the road, with no road between: the classes that the roles run, called in a row on the same frames.
+"""The tiers without brokers between them: `models.answering.tier_chain` on the frames that the running system gets.
 
-Nothing is stored or sent, so this is what the machine could answer if brokers, commits and acknowledgements cost nothing.
+Nothing is stored or sent, so this is what the machine could answer if brokers, commits and acknowledgements cost
+nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ LOADED_WITHIN_S: Final = 60.0
 
 @dataclass(slots=True)
 class Parts:
-    """What one process answered: frames a second, CPU time a frame, and milliseconds of each answer by tier."""
+    """One process's frames a second, CPU time a frame, and milliseconds of each answer by tier."""
 
     per_s: float = 0.0
     cpu_ms: float = 0.0
@@ -39,11 +40,12 @@ class Parts:
 
     @classmethod
     def together(cls, parts: Sequence[Parts]) -> Parts:
-        """Of processes that ran at once."""
-        ms = {tier.value: [one for each in parts for one in each.ms.get(tier, ())] for tier in Tier}
+        """Combine processes that ran at once."""
+        ms = {tier.value: [ms for each in parts for ms in each.ms.get(tier, ())] for tier in Tier}
         return cls(sum(each.per_s for each in parts), statistics.mean(each.cpu_ms for each in parts), ms)
 
     def median_ms(self) -> dict[str, float]:
+        """Return the median milliseconds of an answer by tier."""
         return {tier: statistics.median(taken) for tier, taken in self.ms.items() if taken}
 
 
@@ -69,7 +71,7 @@ def measure_parts(settings: Settings, seconds: float) -> Parts:
 
 
 def answer_for(settings: Settings, device: int, seconds: float, start: Barrier, found: Queue[Parts]) -> None:
-    """One process: answer one camera's frames, over and over, for so long; all processes start together."""
+    """Answer one camera's frames, over and over, for so long; all processes start together."""
     chain, origin = TierChain.open(settings), camera(device)
     frames = itertools.cycle(pictures(device))
     answer: ChainAnswer | None = None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from agents.trainer.reports import Forget, Kept, Reports
+from agents.trainer.reports import ForgetRequest, Reports, TrainingRecord
 from pipeline.errors import Stop
 
-__all__ = ["Forget", "Kept", "Reports", "numbered"]
+__all__ = ["ForgetRequest", "Reports", "TrainingRecord", "numbered"]
 
 
-def numbered(reports: Reports, text: str) -> Kept:
+def numbered(reports: Reports, text: str) -> TrainingRecord:
     """Return one training: by its number, or `last`. Raises `Stop`.
 
     >>> from pathlib import Path

@@ -30,7 +30,7 @@ from agents.client.window import DeliveryState
 from agents.demo.lessons import BEFORE, Amounts, LessonPhoto, LessonPhotos, chosen
 from agents.demo.run import free_ports
 from agents.demo.worth import LAST, Score, Worth, nearest_mean, score
-from agents.rollout.promoted_store import ServingFiles
+from agents.rollout.promoted_store import PromotedStore
 from agents.up.plan import ROLE_NAMES, plan
 from agents.up.supervisor import News, Supervisor
 from models.heads.release import HeadRelease
@@ -327,7 +327,7 @@ def _shows(species: str, photo: LessonPhoto) -> bool:
 
 def serving(settings: Settings, role: str, base: str) -> HeadRelease | None:
     """Return the release that a role of this machine serves; None: the first model."""
-    files = ServingFiles(settings.data_dir / role, base)
+    files = PromotedStore(settings.data_dir / role, base)
     version = files.read().serving
     return files.release(version) if version else None
 

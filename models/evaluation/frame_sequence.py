@@ -1,13 +1,15 @@
 """A fixed camera's frames in time order, and the labels that people gave to some of them: a folder and a CSV.
 
-The CSV has the columns `path` (relative to the folder, or a file's name alone) and `label`, and may have `time` (seconds, or
-ISO 8601) and `event`. A frame without a row, or with an empty label, is one to be answered. Without a `time` a frame's is
-read from its name (20250131-063012, 2025-01-31 06.30.12) or by `time_of`; where one frame has none, all go by their names.
+The CSV has the columns `path` (relative to the folder, or a file's name alone) and `label`, and may have `time`
+(seconds, or ISO 8601) and `event`. A frame without a row, or with an empty label, is to be answered. Without a `time`
+it is read from the frame's name (20250131-063012, 2025-01-31 06.30.12) or by `time_of`. Where a frame has no time at
+all, all frames are ordered by name.
 
-Frames of one visit are one event: those that share the `event` column, otherwise those that follow each other within a gap.
-Frames of a visit are nearly one picture several times, so labels are dealt out by events, never by frames.
+The frames of a visit share the `event` column, or else follow each other within a gap. They are nearly one picture
+several times, so visits are split into learning and answering, never frames.
 
-A label may be of any rank, `empty` is `other`, and a species that the tree lacks is offered under a family that it has::
+A label may be of any rank, and `empty` means `other`. A species that the tree lacks is given under a family that it
+has::
 
     path,label,time
     0001.jpg,Felidae,2025-01-31T06:30:12Z
@@ -35,11 +37,11 @@ from models.labels.taxonomy import EMPTY, Species, Taxonomy, UnknownLabel, build
 from pipeline.errors import Stop
 
 GAP_S = 30.0
-"""Frames further apart are two visits."""
+"""Frames further apart belong to two visits."""
 
 COMPLAINTS_SHOWN = 20
 HOW_TO = "give a CSV with the columns path and label, and time or event if they are known; frames without a label are answered"
-# What camera traps call their files: year, month, day, hours, minutes and seconds, with or without signs between.
+# File names of camera traps: year, month, day, hours, minutes and seconds, with or without signs between.
 TIME_IN_NAME = re.compile(
     r"(?<!\d)((?:19|20)\d\d)[-_.]?(\d\d)[-_.]?(\d\d)[-_ T.]*(\d\d)[-_.:h]?(\d\d)[-_.:m]?(\d\d)(?!\d)"
 )
@@ -49,7 +51,7 @@ TimeOf = Callable[[Path], float | None]
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame: its path within the folder, its file, its label in the sequence's tree; None: to be answered."""
+    """One frame: path within the folder, file, and label in the sequence's tree, None where it is to be answered."""
 
     name: str
     file: Path
@@ -58,7 +60,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class CameraVisit:
-    """One visit: what the CSV calls it, or its first frame's name; its frames in their order."""
+    """One visit: its `event` in the CSV or its first frame's name, and its frames in their order."""
 
     name: str
     frames: tuple[Frame, ...]
@@ -66,9 +68,10 @@ class CameraVisit:
 
 @dataclass(frozen=True, slots=True)
 class FrameSequence:
-    """Events in time order, and the tree with the species that these labels add.
+    """Visits in time order, and the tree with the species that these labels add.
 
-    `timed`: every frame had a time; otherwise frames go by name, and each is an event of its own unless the CSV says more.
+    `timed` means that every frame has a time; otherwise frames are ordered by name, and each is a visit of its own
+    unless the CSV has an `event`.
     """
 
     events: tuple[CameraVisit, ...]
@@ -78,7 +81,7 @@ class FrameSequence:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Labels in the order of their first frames."""
+        """The labels in the order of their first frames."""
         return tuple(
             dict.fromkeys(frame.label for event in self.events for frame in event.frames if frame.label)
         )
@@ -92,19 +95,19 @@ def read_sequence(
     time_of: TimeOf = lambda _: None,
     skip_bad: bool = False,
 ) -> FrameSequence:
-    """Frames of a folder with the labels of a CSV.
+    """Read the frames of a folder with the labels of a CSV.
 
     Parameters
     ----------
     time_of
-        Asked for the time (seconds) of a file whose row and name tell none.
+        Called for the time (seconds) of a file whose row and name hold none.
     skip_bad
-        Leave out rows that cannot be used and say so, instead of ending.
+        Leave out rows that cannot be used and list them, instead of raising.
 
     Raises
     ------
     Stop
-        No frames, rows without a frame, labels that the tree lacks, times that are none: with the list of them.
+        There are no frames, or rows without a frame, unknown labels or impossible times; the message lists them.
     """
     files = _files(folder)
     rows, complaints = _rows(labels, folder, files)
@@ -114,7 +117,7 @@ def read_sequence(
         raise Stop(
             f"{labels} cannot be used as it is:\n{_listing(complaints)}\n--skip-bad leaves out these rows"
         )
-    timed = all(its is not None for its in times.values())
+    timed = all(time_s is not None for time_s in times.values())
     order = sorted(files, key=lambda name: (times[name] or 0.0, name)) if timed else sorted(files)
     frames = [Frame(name, files[name], found.get(name)) for name in order]
     named = {name: row["event"] for name, row in rows.items() if row["event"]}
@@ -124,7 +127,7 @@ def read_sequence(
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    """Every frame by its path within the folder."""
+    """Return every frame by its path within the folder."""
     if not folder.is_dir():
         raise Stop(f"--frames {folder}: no such folder; give the folder of one camera's frames")
     files = {
@@ -141,7 +144,7 @@ Rows = Mapping[str, Mapping[str, str]]
 
 
 def _rows(labels: Path, folder: Path, files: Mapping[str, Path]) -> tuple[Rows, list[str]]:
-    """Rows by the frame that they are about, and a line about each that is about none."""
+    """Return rows by their frames, and a complaint about each row without one."""
     by_name: dict[str, list[str]] = defaultdict(list)
     for name in files:
         by_name[name.rpartition("/")[2]].append(name)
@@ -152,7 +155,7 @@ def _rows(labels: Path, folder: Path, files: Mapping[str, Path]) -> tuple[Rows, 
         inside = given.removeprefix(f"{folder.as_posix().rstrip('/')}/")
         names = [inside] if inside in files else by_name.get(inside.rpartition("/")[2], [])
         if len(names) != 1:
-            why = "no such frame" if not names else f"{len(names)} frames are called so: give the path"
+            why = "no such frame" if not names else f"{len(names)} frames have this name: give the path"
             complaints.append(f"{row['path'] or 'a row without a path'}: {why}")
         elif names[0] in rows:
             complaints.append(f"{row['path']}: has two rows")
@@ -164,7 +167,7 @@ def _rows(labels: Path, folder: Path, files: Mapping[str, Path]) -> tuple[Rows, 
 
 
 def _labelled(tree: Taxonomy, rows: Rows, complaints: list[str]) -> tuple[Taxonomy, dict[str, str]]:
-    """The tree with the species that are offered, and each frame's label; labels that cannot be used are told once."""
+    """Return the tree with the new species, and each frame's label; complain once about each label that cannot be used."""
     meant: dict[str, str | None] = {}
     found: dict[str, str] = {}
     for name, row in rows.items():
@@ -175,14 +178,14 @@ def _labelled(tree: Taxonomy, rows: Rows, complaints: list[str]) -> tuple[Taxono
                 tree, meant[label] = with_label(tree, label)
             except UnknownLabel as error:
                 meant[label] = None
-                complaints.append(f"{row['path']}: {error}; or offer it as Family/Species name")
+                complaints.append(f"{row['path']}: {error}; or write it as Family/Species name")
         if known := meant[label]:
             found[name] = known
     return tree, found
 
 
 def with_label(tree: Taxonomy, name: str) -> tuple[Taxonomy, str]:
-    """The label that a name means, and the tree that holds it: with a species more where `Family/Species name` offers one.
+    """Return the tree that holds a name's label, and the label; `Family/Species name` adds a species.
 
     Raises `UnknownLabel` for a name that the tree lacks, or a family.
 
@@ -211,7 +214,7 @@ def with_label(tree: Taxonomy, name: str) -> tuple[Taxonomy, str]:
 def _times(
     files: Mapping[str, Path], rows: Rows, time_of: TimeOf, complaints: list[str]
 ) -> dict[str, float | None]:
-    """Seconds of each frame; None for all, where one has none."""
+    """Return the seconds of each frame, or None for all where a single frame has no time."""
     times: dict[str, float | None] = {}
     for name, row in rows.items():
         if row["time"]:
@@ -223,15 +226,15 @@ def _times(
                 )
     for name, file in files.items():
         if name not in times:
-            told = time_in(name)
-            times[name] = time_of(file) if told is None else told
+            by_name = time_in(name)
+            times[name] = time_of(file) if by_name is None else by_name
         if times[name] is None:
             return dict.fromkeys(files)
     return times
 
 
 def parse_time(text: str) -> float:
-    """Seconds, from seconds or ISO 8601 (without a zone: UTC). Raises `ValueError`.
+    """Return the seconds of a text, which is seconds or ISO 8601 (UTC without a zone). Raises `ValueError`.
 
     >>> parse_time("1970-01-01T00:01:00Z")
     60.0
@@ -248,7 +251,7 @@ def parse_time(text: str) -> float:
 
 
 def time_in(name: str) -> float | None:
-    """The time that a file's name tells, in seconds; None where it tells none.
+    """Return the time in a file's name, in seconds, or None.
 
     >>> time_in("cam1/IMG_19700101_000100.jpg")
     60.0
@@ -278,7 +281,7 @@ def _events(
             event = last[0] if last and follows else frame.name
         events.setdefault(event, []).append(frame)
         last = None if time_s is None else (event, time_s)
-    return tuple(CameraVisit(name, tuple(its)) for name, its in events.items())
+    return tuple(CameraVisit(name, tuple(members)) for name, members in events.items())
 
 
 def _listing(complaints: list[str]) -> str:

@@ -1,8 +1,8 @@
-"""Figures of an evaluation: right when answered, share answered, honesty of the probabilities, what it costs.
+"""Figures of an evaluation: right when answered, share answered, calibration of the probabilities, and costs.
 
-Pure: outcomes (`models.evaluation.evaluate`) in, a `EvaluationReport` out, which is what ``--json`` prints, what `models.evaluation.report` renders and
-what `models.evaluation.plots` draws. Rates carry their 95% interval (Clopper & Pearson 1934), so that a figure over twenty photos
-is not read as one over twenty thousand.
+Pure: outcomes (`models.evaluation.evaluate`) in, an `EvaluationReport` out, which ``--json`` prints,
+`models.evaluation.report` renders and `models.evaluation.plots` draws. Rates carry their 95% interval (Clopper &
+Pearson 1934), so that a reader can tell a figure over twenty photos from one over twenty thousand.
 
 Example::
 
@@ -27,11 +27,9 @@ from models.labels.taxonomy import KINGDOMS, RANKS, Taxonomy, load_taxonomy
 from pipeline.messages import Rank
 
 CERTAINTY = 0.95
-# Nothing lies below these: they answer every rank.
-LEAVES = (("person",), ("other",))
 # Points of a curve and bins of a reliability diagram, enough for a picture.
 CURVE_POINTS, BINS = 60, 15
-# What each tier is there to name.
+# The rank that each tier is there to name.
 OWN_RANK = {"device": "kingdom", "edge": "family", "cloud": "species"}
 
 
@@ -46,7 +44,10 @@ class Rate(msgspec.Struct, frozen=True):
 
 
 class AtRank(msgspec.Struct, frozen=True):
-    """Over the photos whose truth reaches a rank: `answered` at it or deeper, `right` of those, `likeliest` right of all.
+    """Figures over the photos whose truth reaches a rank.
+
+    `answered` counts answers at the rank or deeper, `right` the right ones of those, `likeliest` the photos whose
+    likeliest label is right.
 
     `calibration_error` is the expected gap between probability and accuracy; `reliability` its bins (mean probability,
     share right, photos); `curve` is (share answered, share right of those), the surest photos first.
@@ -64,7 +65,7 @@ class AtRank(msgspec.Struct, frozen=True):
 
 
 class Confusion(msgspec.Struct, frozen=True):
-    """How many photos of a family the edge answered as what: a family, a kingdom where it rolled up, or `unknown`."""
+    """Photos of a family by the edge's answer: a family, a kingdom where it rolled up, or `unknown`."""
 
     true: str
     answered: str
@@ -81,9 +82,9 @@ class Recall(msgspec.Struct, frozen=True):
 
 
 class Persons(msgspec.Struct, frozen=True):
-    """Photos with a person that raise the level at a tier, and photos without one that do; None where there is none such.
+    """Photos with a person that raise the level at a tier, and photos without a person that do; None without such photos.
 
-    The edge is asked about every photo here, though a device sends it none in which it saw a person itself.
+    The edge is asked about every photo here, though a device keeps photos in which it finds a person itself.
     """
 
     tier: str
@@ -107,15 +108,16 @@ class Forwards(msgspec.Struct, frozen=True):
 
 
 class StillFrames(msgspec.Struct, frozen=True):
-    """Of a fixed camera's frames: those in which nothing moved, so that an earlier answer stands."""
+    """Those of a fixed camera's frames in which nothing moved, so that an earlier answer stands."""
 
     apart_s: float
     stands: Rate
 
 
 class EvaluationReport(msgspec.Struct, frozen=True):
-    """Everything that was measured. `families` is the whole confusion matrix, most frequent first; `species` of the group
-    that was asked for, worst first.
+    """All figures of an evaluation.
+
+    `families` is the whole confusion matrix, most frequent first; `species` are those of the group, worst first.
     """
 
     photos: int
@@ -133,14 +135,14 @@ class EvaluationReport(msgspec.Struct, frozen=True):
     left_out: tuple[str, ...]
 
     def at(self, tier: str, rank: str) -> AtRank:
-        """One row."""
+        """Return one row."""
         return next(row for row in self.ranks if (row.tier, row.rank) == (tier, rank))
 
 
 def measure(
     done: Evaluation, *, group: Sequence[str] = (), left_out: Sequence[str] = (), tree: Taxonomy | None = None
 ) -> EvaluationReport:
-    """Count. `group` are labels of any rank whose species are told one by one (none: all that occur)."""
+    """Count the outcomes. `group` are labels of any rank whose species are listed; without it all species are."""
     tree, outcomes = tree or load_taxonomy(), done.outcomes
     named = _of_group(tree, outcomes, group)
     return EvaluationReport(
@@ -152,40 +154,42 @@ def measure(
             for rank in RANKS[:depth]
         ),
         kingdoms=tuple(
-            _recall(tree, kingdom, its, "device", 0)
+            _recall(tree, kingdom, of_kingdom, "device", 0)
             for kingdom in KINGDOMS
-            if (its := [each for each in outcomes if each.truth[0] == kingdom])
+            if (of_kingdom := [outcome for outcome in outcomes if outcome.truth[0] == kingdom])
         ),
         persons=(
-            _persons("device", outcomes, [its.device.person_raised for its in outcomes]),
-            _persons("edge", outcomes, [its.edge.person_raised for its in outcomes]),
+            _persons("device", outcomes, [outcome.device.person_raised for outcome in outcomes]),
+            _persons("edge", outcomes, [outcome.edge.person_raised for outcome in outcomes]),
         ),
         species=tuple(
             sorted(
-                (_recall(tree, label, its, "cloud", 2) for label, its in named.items()),
-                key=lambda its: (its.likeliest.share, its.label),
+                (_recall(tree, label, photos, "cloud", 2) for label, photos in named.items()),
+                key=lambda recall: (recall.likeliest.share, recall.label),
             )
         ),
-        group=_recall(tree, ", ".join(group), [each for its in named.values() for each in its], "cloud", 2)
+        group=_recall(
+            tree, ", ".join(group), [photo for photos in named.values() for photo in photos], "cloud", 2
+        )
         if group
         else None,
         families=_families(outcomes),
         forwards=tuple(_forwards(done, wants) for wants in (Rank.KINGDOM, Rank.FAMILY, Rank.SPECIES)),
-        ms={tier: _spread(its.ms[tier] for its in outcomes if its.ms) for tier in TIERS},
-        bytes={hop: _spread(its.sent[hop] for its in outcomes if its.sent) for hop in HOPS},
+        ms={tier: _spread(outcome.ms[tier] for outcome in outcomes if outcome.ms) for tier in TIERS},
+        bytes={hop: _spread(outcome.sent[hop] for outcome in outcomes if outcome.sent) for hop in HOPS},
         motion=None
         if done.apart_s is None
-        else StillFrames(done.apart_s, rate(sum(its.stands for its in outcomes), len(outcomes))),
+        else StillFrames(done.apart_s, rate(sum(outcome.stands for outcome in outcomes), len(outcomes))),
         left_out=(*left_out, *done.left_out),
     )
 
 
 @cache
 def rate(count: int, of: int) -> Rate:
-    """A share with its two-sided Clopper-Pearson interval; of nothing: 0, between 0 and 1.
+    """Return a share with its two-sided Clopper-Pearson interval; 0 of 0 lies between 0 and 1.
 
-    >>> its = rate(188, 190)
-    >>> round(its.share, 3), round(its.low, 3), round(its.high, 3)
+    >>> share = rate(188, 190)
+    >>> round(share.share, 3), round(share.low, 3), round(share.high, 3)
     (0.989, 0.962, 0.999)
     """
     sided = 1 - (1 - CERTAINTY) / 2
@@ -198,22 +202,22 @@ def _agree(path: Sequence[str], truth: Sequence[str], depth: int) -> bool:
 
 
 def _reaches(path: tuple[str, ...], depth: int) -> bool:
-    """Whether a path says something at a rank: it is that long, or a leaf."""
-    return len(path) > depth or path in LEAVES
+    """Return whether a path reaches a rank: it is that long, or a leaf."""
+    return len(path) > depth or path in cascade.LEAVES
 
 
 def _at_rank(tree: Taxonomy, outcomes: Sequence[PhotoOutcome], tier: str, rank: str) -> AtRank:
     depth = RANKS.index(rank)
     known = [(each, each.tiers[tier]) for each in outcomes if _reaches(each.truth, depth)]
-    answered = [(each, told) for each, told in known if _reaches(told.path, depth)]
-    confidence = np.array([told.likeliest[rank][1] for _, told in known])
-    correct = np.array([_likeliest_right(tree, each, told, depth) for each, told in known], bool)
+    answered = [(each, answer) for each, answer in known if _reaches(answer.path, depth)]
+    confidence = np.array([answer.likeliest[rank][1] for _, answer in known])
+    correct = np.array([_likeliest_right(tree, each, answer, depth) for each, answer in known], bool)
     return AtRank(
         tier,
         rank,
         len(known),
         rate(len(answered), len(known)),
-        rate(sum(_agree(told.path, each.truth, depth) for each, told in answered), len(answered)),
+        rate(sum(_agree(answer.path, each.truth, depth) for each, answer in answered), len(answered)),
         rate(int(correct.sum()), len(known)),
         round(expected_calibration_error(confidence, correct), 4) if known else 0.0,
         _reliability(confidence, correct),
@@ -221,8 +225,8 @@ def _at_rank(tree: Taxonomy, outcomes: Sequence[PhotoOutcome], tier: str, rank: 
     )
 
 
-def _likeliest_right(tree: Taxonomy, each: PhotoOutcome, told: TierOutcome, depth: int) -> bool:
-    return _agree(tree.path(told.likeliest[RANKS[depth]][0]), each.truth, depth)
+def _likeliest_right(tree: Taxonomy, each: PhotoOutcome, answer: TierOutcome, depth: int) -> bool:
+    return _agree(tree.path(answer.likeliest[RANKS[depth]][0]), each.truth, depth)
 
 
 def _reliability(confidence: np.ndarray, correct: np.ndarray) -> tuple[tuple[float, float, int], ...]:
@@ -248,17 +252,17 @@ def _curve(confidence: np.ndarray, correct: np.ndarray) -> tuple[tuple[float, fl
 
 def _recall(tree: Taxonomy, label: str, outcomes: Sequence[PhotoOutcome], tier: str, depth: int) -> Recall:
     right = sum(
-        _reaches(its.tiers[tier].path, depth) and _agree(its.tiers[tier].path, its.truth, depth)
-        for its in outcomes
+        _reaches(outcome.tiers[tier].path, depth) and _agree(outcome.tiers[tier].path, outcome.truth, depth)
+        for outcome in outcomes
     )
-    likeliest = sum(_likeliest_right(tree, its, its.tiers[tier], depth) for its in outcomes)
+    likeliest = sum(_likeliest_right(tree, outcome, outcome.tiers[tier], depth) for outcome in outcomes)
     return Recall(label, len(outcomes), rate(right, len(outcomes)), rate(likeliest, len(outcomes)))
 
 
 def _of_group(
     tree: Taxonomy, outcomes: Sequence[PhotoOutcome], group: Sequence[str]
 ) -> Mapping[str, list[PhotoOutcome]]:
-    """Photos with a known species, by it; of the group's alone, if one is asked for. Raises `UnknownLabel`."""
+    """Return the photos with a known species by species, of the group alone if there is one. Raises `UnknownLabel`."""
     wanted = {tree.path(tree.find(label)) for label in group}
     found: dict[str, list[PhotoOutcome]] = defaultdict(list)
     for each in outcomes:
@@ -270,8 +274,8 @@ def _of_group(
 
 
 def _persons(tier: str, outcomes: Sequence[PhotoOutcome], raised: Sequence[bool]) -> Persons:
-    with_one = [up for its, up in zip(outcomes, raised, strict=True) if its.truth[0] == "person"]
-    without = [up for its, up in zip(outcomes, raised, strict=True) if its.truth[0] != "person"]
+    with_one = [up for outcome, up in zip(outcomes, raised, strict=True) if outcome.truth[0] == "person"]
+    without = [up for outcome, up in zip(outcomes, raised, strict=True) if outcome.truth[0] != "person"]
     return Persons(
         tier,
         rate(sum(with_one), len(with_one)) if with_one else None,
@@ -280,11 +284,11 @@ def _persons(tier: str, outcomes: Sequence[PhotoOutcome], raised: Sequence[bool]
 
 
 def _families(outcomes: Sequence[PhotoOutcome]) -> tuple[Confusion, ...]:
-    """Of photos with a known family; a leaf stands for itself."""
+    """Count the photos with a known family by the edge's answer; a leaf counts as a family."""
     pairs = Counter(
-        (_at_family(its.truth), _at_family(its.tiers["edge"].path))
-        for its in outcomes
-        if _reaches(its.truth, 1)
+        (_at_family(outcome.truth), _at_family(outcome.tiers["edge"].path))
+        for outcome in outcomes
+        if _reaches(outcome.truth, 1)
     )
     return tuple(Confusion(true, answered, count) for (true, answered), count in pairs.most_common())
 

@@ -1,10 +1,9 @@
-"""Labelled photos: from a folder with a subfolder a label, or from a CSV with the columns `path` and `label`.
+"""Labelled photos: a folder with a subfolder for each label, or a CSV with the columns `path` and `label`.
 
-Labels may be scientific, English or the packs' names, of any rank. Folders whose names are no labels are mapped by a
-file of the columns `name` and `label` (``labels.csv`` in the folder, or one that is named); ``-`` as the label leaves a
-folder out. What cannot be read or has no label in the tree is told in full before anything starts, each unknown label
-once, with the nearest that the tree holds. Photos are read when they are looked at, so a folder may be larger than
-memory.
+Labels may be scientific, English or the packs' names, of any rank. Folders with other names are mapped by a CSV with
+the columns `name` and `label` (``labels.csv`` in the folder, or a file that the caller names); ``-`` as the label
+leaves a folder out. Files that cannot be read and unknown labels are listed before anything starts, each unknown label
+once, with the nearest that the tree holds. Photos are read one by one, so a folder may be larger than memory.
 
 Example::
 
@@ -27,7 +26,7 @@ from pipeline.errors import Rejected, Stop
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 MAP_FILE = "labels.csv"
 LEAVE_OUT = "-"
-# A list of what is wrong is read by a person; the photos of one unknown label are one line of it.
+# A person reads this list; the photos of one unknown label are one line.
 COMPLAINTS_SHOWN = 40
 HOW_TO_LABEL = (
     "give a folder with a subfolder a label (tiger/1.jpg), or a CSV with the columns path and label"
@@ -40,9 +39,10 @@ HOW_TO_MAP = (
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """One labelled photo: what to call it in a complaint, the path of its label in the tree, where its bytes are.
+    """One labelled photo: its name in complaints, the path of its label in the tree, and its bytes or file.
 
-    `camera` is its folder: with ``--frames`` the frames of one folder are one fixed camera's, in the order of their names.
+    `camera` is its folder: with ``--frames`` the photos of a folder are one fixed camera's frames, in the order of
+    names.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Photo:
     source: Path | bytes
 
     def read(self) -> bytes:
-        """Its bytes. Raises `Rejected` (reason `unreadable`) where the file is gone or not readable."""
+        """Return the bytes. Raises `Rejected` (reason `unreadable`) where the file is gone or not readable."""
         if isinstance(self.source, bytes):
             return self.source
         try:
@@ -62,7 +62,7 @@ class Photo:
 
 @dataclass(frozen=True, slots=True)
 class LabelledPhotos:
-    """Photos that can be used, and a line about each thing that cannot."""
+    """Photos that can be used, and a complaint about each that cannot."""
 
     photos: tuple[Photo, ...]
     left_out: tuple[str, ...] = ()
@@ -71,19 +71,19 @@ class LabelledPhotos:
 def read_photos(
     source: Path, tree: Taxonomy | None = None, *, labels_map: Path | None = None, skip_bad: bool = False
 ) -> LabelledPhotos:
-    """Photos of a folder or a CSV.
+    """Read the photos of a folder or a CSV.
 
     Parameters
     ----------
     labels_map
         A CSV with the columns `name` and `label`; without it ``labels.csv`` of the folder, if there is one.
     skip_bad
-        Leave out what cannot be used and say so, instead of ending.
+        Leave out photos that cannot be used and list them, instead of raising.
 
     Raises
     ------
     Stop
-        No photos, unreadable files, unknown labels: with the list of what is wrong.
+        There are no photos, or unreadable files or unknown labels; the message lists them.
     """
     tree = tree or load_taxonomy()
     names = _label_names(source, labels_map)
@@ -134,7 +134,7 @@ def _advice(unknown: bool) -> str:
 
 
 def _listed(source: Path) -> Iterator[tuple[Path, str]]:
-    """Paths and what their label is called, in the order of their names."""
+    """Yield paths and the names of their labels, in the order of the paths."""
     if source.is_dir():
         for path in sorted(source.rglob("*")):
             if path.suffix.lower() in SUFFIXES:
@@ -154,7 +154,7 @@ def _label_names(source: Path, labels_map: Path | None) -> Mapping[str, str]:
 def read_rows(
     file: Path, columns: tuple[str, str], advice: str, optional: tuple[str, ...] = ()
 ) -> Iterator[dict[str, str]]:
-    """Rows of a CSV, their values stripped; a row that ends early, or lacks an optional column, has empty ones.
+    """Yield the rows of a CSV, values stripped; missing values and optional columns are empty.
 
     Raises `Stop`, with the advice, where the file cannot be read or lacks a column.
     """

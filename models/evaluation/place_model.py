@@ -1,4 +1,4 @@
-"""The device's and the general models, asked about the frames of one fixed camera, as a replay needs them."""
+"""The device's and the general models on the frames of one fixed camera, as a replay needs them."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from models.vision.region_search import ANIMAL, PERSON
 from models.vision.tier_models import CloudModel, CloudPrediction, DeviceModel, Picture
 
 PARTS_LOOKED_AT = 3
-"""Of what moved, so many regions are looked at closer; the one that shows something living most clearly counts."""
+"""Of the regions that moved, the largest ones are examined; the region that shows something living most clearly
+counts."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameView:
-    """What was seen of a frame.
+    """The predictions about a frame.
 
-    `moved`: it differs from the background; `seen`: the device's eye sees a person or an animal in it. `vector` is uint8 (d,), of
-    what moved, or of what the device's eye would crop where nothing did. `general` and `whole` are the general head's
-    predictions about the device's crop and about the whole frame.
+    `moved`: it differs from the background; `seen`: the device's model finds a person or an animal. `vector` is uint8
+    (d,), of the part that moved, or of the device's crop where nothing did. `general` and `whole` are the general
+    head's predictions about the device's crop and about the whole frame.
     """
 
     moved: bool
@@ -42,7 +43,7 @@ LIVING = ("animal", "person")
 
 
 class PlaceModel:
-    """The device's eye, the backbone and the general head, asked about one camera's frames."""
+    """The device's model, the backbone and the general head, for one camera's frames."""
 
     def __init__(
         self,
@@ -62,30 +63,30 @@ class PlaceModel:
 
     @classmethod
     def open(cls, zoo: Zoo) -> PlaceModel:
-        """Raises `Stop` where a model is damaged."""
+        """Open the shipped models. Raises `Stop` where one is damaged."""
         manifest = zoo.manifest(BACKBONE)
         return cls(
             zoo.device_model(), zoo.backbone(), projection(manifest), frame_head(manifest), zoo.cloud_model()
         )
 
     def predict(self, frame: Picture, moving: Sequence[Box], night: bool) -> FrameView:
-        """BGR uint8 (height, width, 3) and where something moved, the largest first; nowhere, if nothing did."""
+        """Predict from a frame, BGR uint8 (height, width, 3), and the regions that moved, the largest first."""
         region = self._clearest(frame, moving)
-        sight = self._device.predict(frame, region)
-        box = sight.crop_box if region is None or region == Box.WHOLE else region
-        of = {each: self._vector(frame, each) for each in {Box.WHOLE, box, sight.crop_box}}
+        device = self._device.predict(frame, region)
+        box = device.crop_box if region is None or region == Box.WHOLE else region
+        vectors = {each: self._vector(frame, each) for each in {Box.WHOLE, box, device.crop_box}}
         return FrameView(
             moved=bool(moving),
-            seen=sight.person_raised or sight.kingdom.best[0] in LIVING,
+            seen=device.person_raised or device.kingdom.best[0] in LIVING,
             box=box,
             night=night,
-            vector=of[box],
-            general=self._general.predict(of[sight.crop_box]),
-            whole=self._general.predict(of[Box.WHOLE]),
+            vector=vectors[box],
+            general=self._general.predict(vectors[device.crop_box]),
+            whole=self._general.predict(vectors[Box.WHOLE]),
         )
 
     def _clearest(self, frame: Picture, moving: Sequence[Box]) -> Box | None:
-        """The region that shows an animal or a person most clearly."""
+        """Return the region that shows an animal or a person most clearly."""
         few = moving[:PARTS_LOOKED_AT]
         if len(few) <= 1:
             return few[0] if few else None

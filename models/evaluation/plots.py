@@ -1,6 +1,6 @@
-"""An evaluation as pictures: are the probabilities honest, what does answering more cost, which families are mixed up?
+"""An evaluation as SVG pictures: calibration, the cost of answering more, confused families, and the gain of forwarding.
 
-SVG, for a page. Needs matplotlib (`tierwise[pictures]`), which nothing else imports.
+It needs matplotlib (`tierwise[pictures]`), which nothing else imports.
 
 Example::
 
@@ -22,17 +22,17 @@ from models.labels.taxonomy import KINGDOMS
 from pipeline.errors import Stop
 
 FAMILIES_SHOWN: Final = 24
-"""More rows are not read; the JSON has them all."""
+"""Nobody reads more rows; the JSON has all of them."""
 
 REST, ROLLED_UP = "(other family)", "(kingdom)"
-"""Columns of what is no row of its own, and of answers that stop at the kingdom."""
+"""Columns of families without a row, and of answers that stop at the kingdom."""
 
 COLOURS: Final = {"device": "#4c72b0", "edge": "#dd8452", "cloud": "#55a868"}
 INK: Final = "#333333"
 
 
 def require_matplotlib() -> None:
-    """Sets the library up, without a display. Raises `Stop` where it is not installed."""
+    """Set matplotlib up, without a display. Raises `Stop` where it is not installed."""
     try:
         import matplotlib as found
     except ModuleNotFoundError as error:
@@ -45,7 +45,7 @@ def require_matplotlib() -> None:
 
 
 def draw(report: EvaluationReport, folder: Path) -> tuple[Path, ...]:
-    """Writes the pictures and names them. Raises `Stop` where matplotlib is missing, or the folder cannot be written."""
+    """Write the pictures and return their files. Raises `Stop` where matplotlib is missing, or the folder cannot be written."""
     require_matplotlib()
     rows = [report.at(tier, rank) for tier, rank in OWN_RANK.items()]
     made = {
@@ -56,9 +56,9 @@ def draw(report: EvaluationReport, folder: Path) -> tuple[Path, ...]:
         made["families.svg"] = _families(report.families)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, its in made.items():
+        for name, figure in made.items():
             # No date: a second run gives the same bytes.
-            its.savefig(folder / name, format="svg", bbox_inches="tight", metadata={"Date": None})
+            figure.savefig(folder / name, format="svg", bbox_inches="tight", metadata={"Date": None})
     except OSError as error:
         raise Stop(f"pictures cannot be written to {folder}: {error.strerror}") from error
     return tuple(folder / name for name in made)
@@ -67,10 +67,10 @@ def draw(report: EvaluationReport, folder: Path) -> tuple[Path, ...]:
 def _axes(width: float, height: float) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
-    its = Figure(figsize=(width, height))
-    axes = its.add_subplot()
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
-    return its, axes
+    return figure, axes
 
 
 def _name(row: AtRank) -> str:
@@ -78,7 +78,7 @@ def _name(row: AtRank) -> str:
 
 
 def _reliability(rows: Sequence[AtRank]) -> Any:
-    its, axes = _axes(4.4, 3.6)
+    figure, axes = _axes(4.4, 3.6)
     axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
     for row in rows:
         most = max((count for _, _, count in row.reliability), default=1)
@@ -90,11 +90,11 @@ def _reliability(rows: Sequence[AtRank]) -> Any:
         axes.scatter(confidence, right, sizes, color=COLOURS[row.tier], alpha=0.7, label=label)
     axes.set(xlabel="probability of the likeliest label", ylabel="share right", xlim=(0, 1), ylim=(0, 1.02))
     axes.legend(frameon=False, loc="lower right", markerscale=0.6)
-    return its
+    return figure
 
 
 def _answered(rows: Sequence[AtRank]) -> Any:
-    its, axes = _axes(4.4, 3.6)
+    figure, axes = _axes(4.4, 3.6)
     lowest = 1.0
     for row in rows:
         shares = [share for share, _ in row.curve]
@@ -105,23 +105,23 @@ def _answered(rows: Sequence[AtRank]) -> Any:
     axes.set(xlabel="share answered, the surest first", ylabel="share right of those", xlim=(0, 1.02))
     axes.set_ylim(max(0.0, lowest - 0.02), 1.005)
     axes.legend(frameon=False, loc="lower left", title="dot: at the tier's threshold")
-    return its
+    return figure
 
 
 def _families(families: Sequence[Confusion]) -> Any:
     """Rows are true families, columns what the edge answered; each row sums to 1."""
     photos: Counter[str] = Counter()
-    for its in families:
-        photos[its.true] += its.photos
+    for pair in families:
+        photos[pair.true] += pair.photos
     rows = [name for name, _ in photos.most_common(FAMILIES_SHOWN)]
     columns = [*rows, REST, ROLLED_UP, UNKNOWN]
     counts = np.zeros((len(rows), len(columns)))
-    for its in families:
-        if its.true in rows:
-            column = its.answered
+    for pair in families:
+        if pair.true in rows:
+            column = pair.answered
             if column not in (*rows, UNKNOWN):
                 column = ROLLED_UP if column in KINGDOMS else REST
-            counts[rows.index(its.true), columns.index(column)] += its.photos
+            counts[rows.index(pair.true), columns.index(column)] += pair.photos
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     picture, axes = _axes(2.2 + 0.22 * len(columns), 1.6 + 0.22 * len(rows))
     shown = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="none", aspect="auto")

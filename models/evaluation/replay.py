@@ -1,12 +1,12 @@
-"""Replays a fixed camera's frames: learns from the visits that have labels and answers the rest, with what it was worth.
+"""Replays a fixed camera's frames: learns from the visits that have labels, and answers the others.
 
-The way of a site in one go: every frame is looked at once (in several processes), labelled visits become lessons in the
-order of their time, each behind the gate of `models.site_learning.site_model`, and the last head answers what nobody labelled::
+Models predict every frame once (in several processes). Labelled visits become lessons in the order of their time, each
+behind the gate of `models.site_learning.site_model`, and the last head answers the visits without labels::
 
-    FrameSequence --grey_frame, PlaceModel--> Views --SiteModel.learn, visit by visit--> SiteModel --> ReplayedFrame, one a frame
+    FrameSequence --grey_frame, PlaceModel--> FrameViews --SiteModel.learn, visit by visit--> SiteModel --> ReplayedFrames
 
-Where every frame has a label, the first share of the visits is learned from and the rest is answered as if it had none: then
-the labels tell what they were worth (`Replay.truths`).
+Where every frame has a label, the first share of the visits is learned from and the others are answered as if they had
+none, so that the gain can be measured (`Replay.truths`).
 
 Example::
 
@@ -50,8 +50,9 @@ Rule = Literal["nothing-moved", "site-head", "general-head"]
 class ReplayedFrame(msgspec.Struct, frozen=True):
     """One frame's line of ``--json``.
 
-    `path` is what stands: labels from the kingdom down as far as they are likelier than not, with the last one's `probability`. `likeliest` goes on down to the species, or to the label that was learned, with `likeliest_probability`. `before` is the
-    `path` without any label of this camera: what device, edge and cloud say.
+    `path` is the answer: labels from the kingdom down as far as they are likelier than not; `probability` is the last
+    label's. `likeliest` continues down to the species, or to the label that was learned. `before` is the answer without
+    any label of this camera.
     """
 
     file: str
@@ -67,7 +68,10 @@ class ReplayedFrame(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SpeciesByMethod:
-    """Species (s,) over the sequence's tree of one frame, by the general head on the whole frame, on what moved, and as learned."""
+    """Species (s,) of one frame over the sequence's tree, by three methods.
+
+    The general head on the `whole` frame, the general head on the part that `moved`, and the `learned` head.
+    """
 
     whole: Floats
     moved: Floats
@@ -76,7 +80,7 @@ class SpeciesByMethod:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Replay:
-    """Answers in time order; `truths` and `ways` of each where all frames had labels; what became of the lessons, and their ms."""
+    """Answers in time order, verdicts on the lessons and their milliseconds; `truths` and `ways` where all frames had labels."""
 
     answers: tuple[ReplayedFrame, ...]
     local: SiteModel
@@ -95,13 +99,13 @@ def replay(
     workers: int | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Replay:
-    """Looks, learns, answers. `progress` is told how many frames more were looked at.
+    """Predict, learn, answer. `progress` is called with the number of frames predicted since the last call.
 
-    Raises `Stop` where the labelled visits show fewer than two labels, nothing is left to be answered, no frame decodes, or a model
-    is damaged.
+    Raises `Stop` where the labelled visits show fewer than two labels, no visit is left to be answered, no frame
+    decodes, or a model is damaged.
     """
     taught, asked, measured = _dealt(sequence.events, train_share)
-    views, left_out = look(sequence, workers, progress)
+    views, left_out = predict_frames(sequence, workers, progress)
     manifest = load_zoo().manifest("lite0")
     some = next(iter(views.values()))
     local = SiteModel.start(
@@ -120,22 +124,22 @@ def replay(
             verdicts.append(verdict)
     local = local.calibrated()
     answering = _Answering(sequence.tree, local)
-    said = [its for event in asked for its in answering.event(event, views, everything=measured)]
+    answers = [each for event in asked for each in answering.event(event, views, everything=measured)]
     return Replay(
-        tuple(answered for _, answered, _ in said),
+        tuple(answered for _, answered, _ in answers),
         local,
         tuple(verdicts),
         tuple(ms),
         left_out,
-        tuple(str(frame.label) for frame, _, _ in said) if measured else (),
-        tuple(ways for _, _, ways in said) if measured else (),
+        tuple(str(frame.label) for frame, _, _ in answers) if measured else (),
+        tuple(ways for _, _, ways in answers) if measured else (),
     )
 
 
 def _dealt(
     events: Sequence[CameraVisit], train_share: float
 ) -> tuple[list[CameraVisit], list[CameraVisit], bool]:
-    """Visits to learn from and visits to answer; whether the labels of those are known, to measure by."""
+    """Return the visits to learn from, the visits to answer, and whether the labels of the latter are known."""
     measured = all(frame.label for event in events for frame in event.frames)
     if measured:
         first = max(1, round(train_share * len(events)))
@@ -157,13 +161,13 @@ def _dealt(
 
 
 def _lessons(event: CameraVisit, views: Mapping[str, FrameView]) -> Iterator[Lesson]:
-    """A visit's labelled frames, a lesson a label: where the animal has left, the last frames are `other`."""
+    """Yield a lesson for each label of a visit: after the animal has left, its last frames are `other`."""
     by_label: dict[str, list[FrameView]] = {}
     for frame in event.frames:
         if frame.label and frame.name in views:
             by_label.setdefault(frame.label, []).append(views[frame.name])
-    for label, its in by_label.items():
-        yield Lesson(label, np.stack([v.vector for v in its]), generals(its))
+    for label, labelled in by_label.items():
+        yield Lesson(label, np.stack([view.vector for view in labelled]), generals(labelled))
 
 
 def generals(views: Sequence[FrameView]) -> Floats:
@@ -172,7 +176,7 @@ def generals(views: Sequence[FrameView]) -> Floats:
 
 
 class _Answering:
-    """The last head, asked about visits."""
+    """Answers visits by the last head."""
 
     def __init__(self, tree: Taxonomy, local: SiteModel) -> None:
         self._tree = tree
@@ -182,7 +186,7 @@ class _Answering:
     def event(
         self, event: CameraVisit, views: Mapping[str, FrameView], *, everything: bool
     ) -> Iterator[tuple[Frame, ReplayedFrame, SpeciesByMethod]]:
-        """Each frame that is to be answered: alone where nothing is to be seen, otherwise by what its visit's frames say together."""
+        """Answer each frame without a label: as `other` where it shows nothing, otherwise by all frames of its visit together."""
         frames = [frame for frame in event.frames if frame.name in views]
         shown = [views[frame.name] for frame in frames if not _nothing(views[frame.name])]
         together = (
@@ -219,7 +223,7 @@ class _Answering:
         )
 
     def _likeliest(self, species: Floats) -> tuple[tuple[str, ...], float]:
-        """Down from the likeliest kingdom, each time to the likeliest child; no deeper than what was learned there."""
+        """Descend from the likeliest kingdom to the likeliest child each time, down to a learned label or a species."""
         _, _, kingdoms = rolled(self._tree, species)
         path: tuple[str, ...] = (kingdoms.best[0],)
         probability = kingdoms.best[1]
@@ -227,12 +231,12 @@ class _Answering:
         while path[-1] not in learned:
             children: dict[str, float] = {}
             for name, p in zip(self._tree.species, species.tolist(), strict=True):
-                its = self._tree.path(name)
-                if len(its) > len(path) and its[: len(path)] == path:
-                    children[its[len(path)]] = children.get(its[len(path)], 0.0) + p
+                full = self._tree.path(name)
+                if len(full) > len(path) and full[: len(path)] == path:
+                    children[full[len(path)]] = children.get(full[len(path)], 0.0) + p
             if not children or path[0] == "other":
                 break
-            child = max(children, key=lambda its: children[its])
+            child = max(children, key=lambda label: children[label])
             path, probability = (*path, child), children[child]
         return path, probability
 
@@ -246,13 +250,13 @@ def _nothing(view: FrameView) -> bool:
     return not view.moved and not view.seen
 
 
-# --- looking -------------------------------------------------------------------------------------------------------
+# --- predicting ----------------------------------------------------------------------------------------------------
 
 
-def look(
+def predict_frames(
     sequence: FrameSequence, workers: int | None, progress: Callable[[int], None]
 ) -> tuple[dict[str, FrameView], tuple[str, ...]]:
-    """A view of each frame by its name, and a line about each that does not decode."""
+    """Return the view of each frame by name, and a complaint about each that does not decode."""
     frames = [(frame, event.name) for event in sequence.events for frame in event.frames]
     glimpses: list[GreyFrame] = []
     kept: list[tuple[Frame, str]] = []
@@ -277,7 +281,7 @@ def look(
 
 
 def decoded(frame: Frame) -> images.Picture:
-    """Raises `Rejected`."""
+    """Decode a frame. Raises `Rejected` where it is unreadable or no picture."""
     try:
         data = frame.file.read_bytes()
     except OSError as error:
@@ -286,7 +290,7 @@ def decoded(frame: Frame) -> images.Picture:
 
 
 def _moving(glimpses: Sequence[GreyFrame], events: Sequence[str], at: int) -> tuple[Box, ...]:
-    """The whole frame where there is nothing to compare it with."""
+    """Return the regions that moved, the whole frame where there is no background to compare with."""
     place = background(glimpses, events, at)
     return (Box.WHOLE,) if place is None else motion.parts(place, glimpses[at].grey)
 

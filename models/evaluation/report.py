@@ -11,14 +11,14 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from models.evaluation.metrics import OWN_RANK, EvaluationReport, Persons, Rate, Recall
 
-# Of long lists the worst are shown; all of them are in the JSON.
+# Of long lists the worst rows are shown; the JSON has all of them.
 ROWS_SHOWN = 10
-# Of a species with fewer photos a share says little: it is left to the JSON, unless it was asked for.
+# A share of fewer photos is uncertain: such species stand in the JSON alone, unless the user named their group.
 PHOTOS_SHOWN = 5
 
 
 def render(report: EvaluationReport) -> str:
-    """The report as Markdown tables."""
+    """Return the report as Markdown tables."""
     parts = [
         _head(report),
         _ranks(report),
@@ -32,24 +32,24 @@ def render(report: EvaluationReport) -> str:
     return "\n".join("\n".join(part) + "\n" for part in parts if part)
 
 
-def percent(its: Rate) -> str:
-    """A share in percent.
+def percent(rate: Rate) -> str:
+    """Return a share in percent.
 
     >>> from models.evaluation.metrics import rate
     >>> percent(rate(7, 8))
     '87.5%'
     """
-    return f"{its.share:.1%}"
+    return f"{rate.share:.1%}"
 
 
-def interval(its: Rate) -> str:
-    """A share with its 95% interval.
+def interval(rate: Rate) -> str:
+    """Return a share with its 95% interval.
 
     >>> from models.evaluation.metrics import rate
     >>> interval(rate(188, 190))
     '98.9% (96.2 to 99.9)'
     """
-    return f"{its.share:.1%} ({its.low * 100:.1f} to {its.high * 100:.1f})"
+    return f"{rate.share:.1%} ({rate.low * 100:.1f} to {rate.high * 100:.1f})"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]], text_columns: int = 1) -> list[str]:
@@ -90,21 +90,23 @@ def _ranks(report: EvaluationReport) -> list[str]:
     )
     rows = [
         (
-            its.tier,
-            its.rank,
-            interval(its.right) if OWN_RANK[its.tier] == its.rank else percent(its.right),
-            percent(its.answered),
-            percent(its.likeliest),
-            f"{its.calibration_error:.3f}",
-            f"{its.photos:,}",
+            row.tier,
+            row.rank,
+            interval(row.right) if OWN_RANK[row.tier] == row.rank else percent(row.right),
+            percent(row.answered),
+            percent(row.likeliest),
+            f"{row.calibration_error:.3f}",
+            f"{row.photos:,}",
         )
-        for its in report.ranks
+        for row in report.ranks
     ]
     return _table(head, rows, text_columns=2)
 
 
 def _recalls(first: str, recalls: Iterable[Recall]) -> list[str]:
-    rows = [(its.label, f"{its.photos:,}", percent(its.answered), interval(its.likeliest)) for its in recalls]
+    rows = [
+        (each.label, f"{each.photos:,}", percent(each.answered), interval(each.likeliest)) for each in recalls
+    ]
     return _table((first, "photos", "answered rightly", "likeliest right (95%)"), rows)
 
 
@@ -115,35 +117,35 @@ def _kingdoms(report: EvaluationReport) -> list[str]:
 def _persons(persons: Sequence[Persons]) -> list[str]:
     rows = []
     for what, rates in (
-        ("photos with a person that raise the level", [(its.tier, its.recall) for its in persons]),
-        ("photos without one that do", [(its.tier, its.false_alarms) for its in persons]),
+        ("photos with a person that raise the level", [(each.tier, each.recall) for each in persons]),
+        ("photos without one that do", [(each.tier, each.false_alarms) for each in persons]),
     ):
-        rows += [(what, tier, f"{its.of:,}", interval(its)) for tier, its in rates if its is not None]
+        rows += [(what, tier, f"{rate.of:,}", interval(rate)) for tier, rate in rates if rate is not None]
     return _table(("persons", "tier", "photos", "share (95%)"), rows, text_columns=2)
 
 
 def _species(report: EvaluationReport) -> list[str]:
     if report.group is not None:
-        told = [*report.species[:ROWS_SHOWN], report.group]
-        return _recalls("species, cloud", told)
-    enough = [its for its in report.species if its.photos >= PHOTOS_SHOWN]
+        shown = [*report.species[:ROWS_SHOWN], report.group]
+        return _recalls("species, cloud", shown)
+    enough = [recall for recall in report.species if recall.photos >= PHOTOS_SHOWN]
     return _recalls("worst species, cloud", enough[:ROWS_SHOWN]) if enough else []
 
 
 def _confusions(report: EvaluationReport) -> list[str]:
-    wrong = [its for its in report.families if its.true != its.answered]
+    wrong = [pair for pair in report.families if pair.true != pair.answered]
     if not wrong:
         return []
-    rows = [(its.true, its.answered, f"{its.photos:,}") for its in wrong[:ROWS_SHOWN]]
+    rows = [(pair.true, pair.answered, f"{pair.photos:,}") for pair in wrong[:ROWS_SHOWN]]
     return _table(("family", "the edge answered", "photos"), rows, text_columns=2)
 
 
 def _forwards(report: EvaluationReport) -> list[str]:
-    rows = [(f"`{its.wants}`", percent(its.device), percent(its.edge)) for its in report.forwards]
+    rows = [(f"`{each.wants}`", percent(each.device), percent(each.edge)) for each in report.forwards]
     return _table(("a stream that wants", "device asks the edge", "edge asks the cloud"), rows)
 
 
 def _prices(report: EvaluationReport) -> list[str]:
-    rows = [(f"{tier}, ms", f"{its.p50:.1f}", f"{its.p95:.1f}") for tier, its in report.ms.items()]
-    rows += [(f"{hop}, bytes", f"{its.p50:,.0f}", f"{its.p95:,.0f}") for hop, its in report.bytes.items()]
+    rows = [(f"{tier}, ms", f"{ms.p50:.1f}", f"{ms.p95:.1f}") for tier, ms in report.ms.items()]
+    rows += [(f"{hop}, bytes", f"{sent.p50:,.0f}", f"{sent.p95:,.0f}") for hop, sent in report.bytes.items()]
     return _table(("a photo", "median", "95% are below"), rows)

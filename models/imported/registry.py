@@ -6,8 +6,8 @@
                        2/                                             # made by `tierwise models fit`
 
 An entry is written into a hidden folder, flushed to the disk and renamed into place, so that a crash, a full disk or a
-simultaneous import leaves no partial entry. Versions only grow: a removed number is never used again, since results name their
-model by it. Every file is checked against its manifest when it is read.
+simultaneous import leaves no partial entry. Versions only grow: a removed number is never used again, since results
+name their model by it. Every file is checked against its manifest when it is read.
 
 Example::
 
@@ -19,6 +19,7 @@ Example::
 from __future__ import annotations
 
 import contextlib
+import errno
 import shutil
 import tempfile
 import time
@@ -32,7 +33,7 @@ from models.manifest import Manifest, digest, digest_of_labels, read_manifest
 from pipeline import topics
 from pipeline.errors import Stop
 from pipeline.files import private_files
-from pipeline.files.fsync import directory_to_disk, replace_file, write_folder
+from pipeline.files.fsync import HIDDEN, directory_to_disk, replace_file, write_folder
 
 MODELS: Final = "models"
 """The registry's folder within a site's data."""
@@ -41,7 +42,7 @@ CARD: Final = "CARD.md"
 LAST: Final = "last-version"
 """A file in a name's folder: the highest version that was ever removed."""
 
-_NEW, _GONE = ".new-", ".gone-"
+_GONE = ".gone-"
 LEFT_OVER_S: Final = 86_400.0
 """A hidden folder as old as this is abandoned: its process was killed."""
 
@@ -143,12 +144,7 @@ class Registry:
             private_files.make_folder(self.folder)
             private_files.make_folder(home)
             self._tidy()
-            fresh = Path(tempfile.mkdtemp(prefix=_NEW, dir=self.folder))
-            try:
-                return _commit(fresh, home, name, draft)
-            except BaseException:
-                shutil.rmtree(fresh, ignore_errors=True)
-                raise
+            return _commit(home, name, draft)
         except OSError as error:
             with contextlib.suppress(OSError):
                 home.rmdir()  # if it was made for this entry
@@ -182,7 +178,7 @@ class Registry:
 
     def _tidy(self) -> None:
         """Remove folders that a killed process left."""
-        for prefix in (_NEW, _GONE):
+        for prefix in (HIDDEN, _GONE):
             for folder in self.folder.glob(f"{prefix}*"):
                 if time.time() - folder.stat().st_mtime > LEFT_OVER_S:
                     shutil.rmtree(folder, ignore_errors=True)
@@ -202,12 +198,12 @@ def _read(folder: Path) -> ModelEntry:
     return ModelEntry(found)
 
 
-def _commit(fresh: Path, home: Path, name: str, draft: Draft) -> ModelEntry:
-    """Fill a hidden folder and rename it into place, as the first free version."""
+def _commit(home: Path, name: str, draft: Draft) -> ModelEntry:
+    """Write a draft as the first free version of its name."""
     version = max(_last_removed(home), *_versions(home), 0) + 1
     while True:
         made = Manifest(
-            folder=fresh,
+            folder=home / str(version),
             name=name,
             version=version,
             task=draft.task,
@@ -219,13 +215,13 @@ def _commit(fresh: Path, home: Path, name: str, draft: Draft) -> ModelEntry:
         )
         extra = {manifest.FILE: made.encoded(), CARD: draft.card(made.title).encode()}
         try:
-            write_folder(fresh, home / str(version), {**draft.files, **extra})
-        except OSError:
-            if not (home / str(version)).exists():
+            write_folder(made.folder, {**draft.files, **extra}, hidden_in=home.parent)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
             version += 1  # another import was quicker
             continue
-        return _read(home / str(version))
+        return _read(made.folder)
 
 
 def _versions(home: Path) -> list[int]:

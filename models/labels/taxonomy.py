@@ -1,10 +1,10 @@
 """The label tree: kingdom > family > species, one table for every tier.
 
-The table (``models/zoo/taxonomy.tsv``) has a row for each species: its kingdom, family, scientific and English name, its
-ImageNet classes (numbers 0 to 999) and its name in the training packs. Where ImageNet names only a genus or a group (`kite`,
-`snail`), a genus that many of its photos show represents it. `person` and `other` are leaves without lower ranks, so that their
-path has one step. Fungi belong to `other`, since the four kingdoms are animal, plant, person and other; their family is
-`Fungi`.
+The table (``models/zoo/taxonomy.tsv``) has a row for each species: its kingdom, family, scientific and English name,
+its ImageNet classes (numbers 0 to 999) and its name in the training packs. Where ImageNet names only a genus or a
+group (`kite`, `snail`), a genus that many of its photos show represents it. `person` and `other` are leaves without
+lower ranks, so that their path has one step. Fungi belong to `other`, since the four kingdoms are animal, plant,
+person and other; their family is `Fungi`.
 
 Example::
 
@@ -171,6 +171,19 @@ def build(rows: tuple[Species, ...]) -> Taxonomy:
         paths=MappingProxyType(paths),
         names=MappingProxyType(names),
     )
+
+
+def label_at(tree: Taxonomy, label: str, rank: str) -> str | None:
+    """Return a label's ancestor at a rank, None where it does not reach it. The leaves `person` and `other` reach all."""
+    path, depth = tree.path(label), RANKS.index(rank)
+    if len(path) == 1 and label in tree.species:
+        return label
+    return path[depth] if depth < len(path) else None
+
+
+def deepest_rank(tree: Taxonomy, label: str) -> str:
+    """Return the deepest rank that a label belongs to: a leaf is a species as well as a kingdom."""
+    return "species" if label in tree.species else tree.rank(label)
 
 
 def roll_up(tree: Taxonomy, species: Scores) -> tuple[Scores, Scores]:

@@ -1,23 +1,24 @@
-"""Drift: is a stream still what it was when its models were last known to do well? Pure; numbers in, a small memory out.
+"""Drift: does a stream still look as it did when its models were last known to do well? Pure.
 
-Each sighting is one observation of its stream and tier, since frames of one sighting are one picture several times. Signals
-are made of it, and each is held against its own past by a Page-Hinkley test::
+Each sighting is one observation of its stream and tier, since the frames of a sighting are one picture several times.
+It gives several signals, and a Page-Hinkley test compares each with its own past::
 
     Observation --+-- confidence, of all and of each class --+
                   +-- unknown (0 or 1)                       |
                   +-- mix: how surprising the class is       |   (value - mean) / spread          an Alarm,
-                  +-- far: the vector from what is usual     +--> of that quarter --> Page- -----> and a new
-                  +-- along: the way that the last ones went |    of the day          Hinkley      past begins
+                  +-- far: distance from the usual vector    +--> of that quarter --> Page- -----> and a new
+                  +-- along: direction of the last vectors   |    of the day          Hinkley      past begins
     a label ------+-- disagreement (0 or 1) -----------------+
 
     watch = start("lite0@3")
     watch, alarms = observe(watch, Observation("lite0@3", sighting, quarter_of(13), ("animal", "Felidae"), 0.93, vector, space))
     watch, alarms = labelled(watch, quarter_of(13), agrees=False)
 
-A camera's nights are not its days, and dusk is no drift: the past of each quarter of the day is learned apart, and while it is,
-nothing of that quarter is told. Of feature vectors only the mean, the spread and the recent deviation of each component are kept
-(3 KB). That deviations are uncorrelated while nothing changes, and all go one way once something did, is what `along` hears; it
-tells a change of the mean far sooner than distances do. Another model starts anew: that its confidence is another is no drift. docs/learning.md tells the delays and false alarms.
+A camera's nights are not its days, and dusk is no drift: each quarter of the day has a past of its own, and raises no
+alarm before that is learned. Of feature vectors only the mean, the spread and the recent deviation of each component
+are kept (3 KB). Deviations are uncorrelated while nothing changes, and all point one way after a change: `along`
+measures this, and notices a change of the mean far sooner than distances do. Another model starts a new past, since
+its confidences differ without any drift. docs/explanation/drift.md lists the delays and false alarms.
 """
 
 from __future__ import annotations
@@ -37,63 +38,65 @@ from pipeline.messages import UNKNOWN
 QUARTERS: Final = 4
 
 LEARNED: Final = 40
-"""Sightings of a quarter of the day that make its past; for so long nothing is told of that quarter."""
+"""Sightings that make the past of a quarter of the day; before, that quarter raises no alarm."""
 
 LEARNS_UNTIL: Final = 400
-"""So many go on refining it: a mean of 40 is off by a sixth of the spread."""
+"""The past is refined up to so many sightings: a mean of 40 is off by a sixth of the spread."""
 
 USUAL: Final = 80
-"""Sightings that make the usual mix of classes and the usual vector."""
+"""Sightings that define the usual mix of classes and the usual vector."""
 
 ALLOWANCE: Final = 0.25
 THRESHOLD: Final = 18.0
-"""Of the Page-Hinkley tests, in spreads. A lower threshold tells earlier and more often for nothing: see docs/learning.md."""
+"""Of the Page-Hinkley tests, in spreads. A lower threshold alarms earlier, and falsely more often: see
+docs/explanation/drift.md."""
 
 OUTLIER: Final = 4.0
-"""In spreads: one odd sighting counts no more than that."""
+"""In spreads: one odd sighting counts at most so much."""
 
 LEAST_SPREAD: Final = 0.1
-"""Of every signal: a camera that has only ever seen one kind would be alarmed by the first other one."""
+"""Of every signal: otherwise a camera that has seen a single kind would raise an alarm at the first other one."""
 
 RECENT: Final = 0.1
-"""Weight of the newest value in what is told as `now`."""
+"""Weight of the newest value in an alarm's `now`."""
 
 LATELY: Final = 0.05
 """Weight of the newest vector in the fading mean of deviations."""
 
 CLASSES_MAX: Final = 24
-"""Classes that a stream is watched by; the rest count together."""
+"""Classes with a signal of their own; the rest share one."""
 
 OTHERS: Final = "the rest"
 
 
 class Past(msgspec.Struct, frozen=True, array_like=True):
-    """Mean and spread of what came before."""
+    """Mean and spread of the earlier values."""
 
     count: int = 0
     mean: float = 0.0
     squares: float = 0.0
 
     def take(self, value: float) -> Past:
-        """Welford 1962."""
+        """Return the past with one more value (Welford 1962)."""
         count, off = self.count + 1, value - self.mean
         mean = self.mean + off / count
         return Past(count, mean, self.squares + off * (value - mean))
 
     @property
     def spread(self) -> float:
+        """The standard deviation, at least `LEAST_SPREAD`."""
         return max(LEAST_SPREAD, math.sqrt(self.squares / max(1, self.count - 1)))
 
 
 class Signal(msgspec.Struct, frozen=True, array_like=True):
-    """One number of a stream: its past by quarter of the day, and the test of what came since."""
+    """One number of a stream: its past by quarter of the day, and the test of the values since."""
 
     past: tuple[Past, Past, Past, Past] = (Past(), Past(), Past(), Past())
     test: PageHinkley = PageHinkley()
     recent: float | None = None
 
     def take(self, value: float, quarter: int) -> tuple[Signal, Change | None]:
-        """With one more value; a change that the test tells starts a new past."""
+        """Return the signal with one more value, and a change that the test found; a change starts a new past."""
         past, test = self.past[quarter], self.test
         if past.count >= LEARNED:
             off = (value - past.mean) / past.spread
@@ -108,7 +111,7 @@ class Signal(msgspec.Struct, frozen=True, array_like=True):
         return Signal(learned, test, recent), None  # type: ignore[arg-type]  # four, as before
 
     def mean(self) -> float:
-        """Of all quarters that are learned."""
+        """Return the mean over all quarters."""
         count = sum(past.count for past in self.past)
         return sum(past.count * past.mean for past in self.past) / count if count else 0.0
 
@@ -124,6 +127,7 @@ class Usual(msgspec.Struct, frozen=True, array_like=True):
     """Fading mean of the newest vectors' deviations."""
 
     def take(self, vector: NDArray[np.uint8]) -> Usual:
+        """Return the usual vector with one more (d,)."""
         mean, squares = self._arrays()
         count, off = self.count + 1, vector - mean
         moved = (mean + off / count).astype(np.float32)
@@ -131,8 +135,10 @@ class Usual(msgspec.Struct, frozen=True, array_like=True):
         return Usual(self.space, count, moved.tobytes(), summed.tobytes())
 
     def look(self, vector: NDArray[np.uint8]) -> tuple[Usual, float, float]:
-        """With one vector held against it: how far off it is (root mean square of its components' deviations, in their own
-        spreads: about 1 for what is usual), and how much it deviates the way that the newest ones did (about 0).
+        """Compare one vector; return also its distance and its deviation along the newest ones.
+
+        The distance is the root mean square of the components' deviations, in their own spreads: about 1 for a usual
+        vector. The deviation along the newest ones is about 0 for a usual vector.
         """
         mean, squares = self._arrays()
         off = (vector - mean) / np.sqrt(squares / max(1, self.count - 1) + 1.0)
@@ -146,7 +152,7 @@ class Usual(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Watch(msgspec.Struct, frozen=True, array_like=True):
-    """What is remembered of one stream at one tier: some 3 KB, and 3 KB more with vectors."""
+    """The memory of one stream at one tier: some 3 KB, and 3 KB more with vectors."""
 
     model: str
     sighting: str = ""
@@ -183,6 +189,7 @@ class Alarm(NamedTuple):
 
     @property
     def reason(self) -> str:
+        """The alarm in words."""
         return f"{RULES[self.rule]}: {self.signal} went from {self.before:.2f} to {self.now:.2f}"
 
 
@@ -194,7 +201,7 @@ RULES: Final[Mapping[str, str]] = {
     "feature-shifted": "what is seen deviates from before, always in the same way",
     "labels-disagree": "people contradict the answers more often than before",
 }
-"""What each rule of a drift means."""
+"""The meaning of each rule."""
 
 _TELLS: Final[Mapping[str, Sequence[Change]]] = {
     "confidence-fell": ("fell",),
@@ -204,26 +211,26 @@ _TELLS: Final[Mapping[str, Sequence[Change]]] = {
     "feature-shifted": ("rose",),
     "labels-disagree": ("rose",),
 }
-"""Which way a signal has to go to be told; the other way is good news, and a new past all the same."""
+"""The changes of a signal that raise an alarm; any change starts a new past."""
 
 
 def start(model: str) -> Watch:
-    """Before anything was seen by this model. What a site's own labels add to it (``+home.17``) makes it no other."""
+    """Return an empty memory for this model. A site's own increment (``+home.17``) does not make it another model."""
     return Watch(model=_base(model))
 
 
 def quarter_of(hour: int) -> int:
-    """Night, morning, afternoon, evening: the quarter of the day that an hour of the site's own time belongs to."""
+    """Return the quarter of the day (night, morning, afternoon, evening) of an hour by the site's own time."""
     return hour * QUARTERS // 24
 
 
 def class_of(path: tuple[str, ...]) -> str:
-    """A family, or a kingdom that has none: species are too rare to be watched one by one."""
+    """Return the family, or the kingdom of a path without one: species are too rare to be watched one by one."""
     return path[min(len(path), 2) - 1] if path else UNKNOWN
 
 
 def observe(watch: Watch, seen: Observation) -> tuple[Watch, tuple[Alarm, ...]]:
-    """The stream's memory with one more answer, and what is no longer as it was. Only a sighting's first answer counts."""
+    """Return the memory with one more answer, and the alarms. Only a sighting's first answer counts."""
     if watch.model != _base(seen.model):
         watch = start(seen.model)
     if seen.sighting == watch.sighting:
@@ -255,7 +262,7 @@ def observe(watch: Watch, seen: Observation) -> tuple[Watch, tuple[Alarm, ...]]:
         watch = replace(watch, seen=watch.seen | {known: watch.seen.get(known, 0) + 1})
     else:
         mix = taken(watch.mix, surprise(watch.seen, known), "mix-changed", "the surprise at the class (nats)")
-        # A mix that changed is learned anew; so is what is usual to see.
+        # A mix that changed is learned anew; so is the usual vector.
         watch = replace(watch, mix=mix, seen={} if mix.test.count < watch.mix.test.count else watch.seen)
     if seen.vector is not None:
         watch = _look(watch, seen.vector, seen.space, taken)
@@ -263,7 +270,7 @@ def observe(watch: Watch, seen: Observation) -> tuple[Watch, tuple[Alarm, ...]]:
 
 
 def labelled(watch: Watch, quarter: int, *, agrees: bool) -> tuple[Watch, tuple[Alarm, ...]]:
-    """The stream's memory with one more label, which the tier's answer agrees with or not."""
+    """Return the memory with one more label that the tier's answer agrees with or not, and the alarms."""
     after, change = watch.disagreement.take(float(not agrees), quarter)
     alarms: tuple[Alarm, ...] = ()
     if change in _TELLS["labels-disagree"]:
@@ -273,14 +280,14 @@ def labelled(watch: Watch, quarter: int, *, agrees: bool) -> tuple[Watch, tuple[
 
 
 def surprise(seen: Mapping[str, int], label: str) -> float:
-    """Nats of a class under the usual mix, half a sighting added to each class (Krichevsky and Trofimov 1981)."""
+    """Return the nats of a class under the usual mix, half a sighting added to each class (Krichevsky and Trofimov 1981)."""
     return -math.log((seen.get(label, 0) + 0.5) / (sum(seen.values()) + 0.5 * (len(seen) + 1)))
 
 
 def _look(
     watch: Watch, vector: NDArray[np.uint8], space: str, taken: Callable[[Signal, float, str, str], Signal]
 ) -> Watch:
-    """With one more vector: into what is usual, or held against it."""
+    """Add one vector to the usual one, or compare it."""
     usual = watch.usual
     if usual is None or usual.space != space or len(usual.mean) != 4 * len(vector):
         nothing = np.zeros(len(vector), np.float32).tobytes()

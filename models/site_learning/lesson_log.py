@@ -1,14 +1,14 @@
-"""A site's learning, event by event: labels come, change and go, and releases come; each time there is one whole head. Pure.
+"""A site's learning, event by event: labels are given, changed and withdrawn, and releases arrive. Pure.
 
 ::
 
     Taught (one labelled event) --> Lesson (all events of a visit with that label) --> SiteModel.learn, behind its gate
     label changed or withdrawn  --> the lesson is taken out exactly, and taught again without that event
-    new general model           --> all lessons again, in their order, over its tree and its answers
+    new general model           --> all lessons again, in their order, over its tree and its predictions
 
-Events of one visit are one picture several times, so they are one lesson: a further one teaches its lesson anew, and if that is
-refused the lesson stays as it was. How site and general head are weighed is measured anew when the lessons have grown by a quarter,
-since that costs as much as a hundred labels.
+Events of one visit are one picture several times, so they are one lesson. A further event teaches its lesson again,
+and if the gate refuses that, the lesson stays as it was. The weights of site and general head are measured again when
+the lessons have grown by a quarter, since that costs as much as a hundred labels.
 
 Example::
 
@@ -38,11 +38,11 @@ from models.site_learning.site_head import BackgroundSums, Lesson, Weighing
 from models.site_learning.site_model import CALIBRATED_FROM, HeadScore, LessonVerdict, Rule, SiteModel
 
 WEIGHED_AGAIN = 1.25
-"""By this factor lessons grow between two weighings."""
+"""The number of lessons grows by this factor between two weighings."""
 
 
 class VectorModel(Protocol):
-    """A released eye, as far as a site learns from it: `head` answers of the vector alone."""
+    """A released model, as far as a site learns from it: `head` predicts from the vector alone."""
 
     name: str
     space: str
@@ -52,29 +52,30 @@ class VectorModel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class General:
-    """What a site starts from: a model's name, its space and tree, and what it says of vectors uint8 (n, d) -> (n, species)."""
+    """The general model that a site starts from; `predict` takes vectors uint8 (n, d) and returns (n, species)."""
 
     name: str
     space: str
     tree: Taxonomy
     dimension: int
-    says: Callable[[NDArray[np.uint8]], Floats]
+    predict: Callable[[NDArray[np.uint8]], Floats]
 
     @classmethod
-    def of(cls, eye: VectorModel) -> General:
-        """A released eye's."""
-        head, dimension = eye.head, eye.head.dimension
+    def of(cls, model: VectorModel) -> General:
+        """Take the parts of a released model."""
+        head, dimension = model.head, model.head.dimension
 
-        def says(vectors: NDArray[np.uint8]) -> Floats:
+        def predict(vectors: NDArray[np.uint8]) -> Floats:
             return np.stack([head.species(components(vector, dimension), vector) for vector in vectors])
 
-        return cls(eye.name, eye.space, eye.tree, dimension, says)
+        return cls(model.name, model.space, model.tree, dimension, predict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Taught:
-    """One labelled event: its visit, its label's path from the kingdom down, its vector uint8 (d,); how its lesson was judged, and
-    the lesson's place among the others.
+    """One labelled event: visit, path of the label from the kingdom down, vector uint8 (d,).
+
+    `rule` is the verdict on its lesson, `place` the lesson's position among the others.
     """
 
     event: str
@@ -87,13 +88,13 @@ class Taught:
 
     @property
     def lesson(self) -> str:
-        """The lesson that it is part of."""
+        """The key of the event's lesson."""
         return f"{self.visit}/{self.path[-1]}"
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What is to be kept beside the events, so that a start goes on where the last one ended."""
+    """The state to store beside the events, so that a start continues where the last run ended."""
 
     general: str
     taken: int
@@ -104,7 +105,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """What became of one change: the gate's verdict, if it was asked, and the events to write down or to delete."""
+    """The effect of one change: the gate's verdict, if it was asked, and the events to write or delete."""
 
     verdict: LessonVerdict | None = None
     written: tuple[Taught, ...] = ()
@@ -112,12 +113,13 @@ class Step:
 
     @property
     def nothing(self) -> bool:
+        """Whether no event has to be written or deleted."""
         return not self.written and not self.deleted
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Learning:
-    """All that a site has learned, and from what."""
+    """All that a site has learned, and the events that taught it."""
 
     general: General
     local: SiteModel
@@ -126,7 +128,7 @@ class Learning:
 
     @classmethod
     def start(cls, general: General, *, site: str, background: BackgroundSums | None = None) -> Learning:
-        """Before the first label."""
+        """Return the learning before the first label."""
         local = SiteModel.start(
             general.tree,
             general=general.name,
@@ -139,12 +141,13 @@ class Learning:
 
     @property
     def standing(self) -> Standing:
+        """The state to store beside the events."""
         local = self.local
         return Standing(local.general, local.taken, local.best, local.weighing, self.weighed_at)
 
     @property
     def served(self) -> ServedHead | None:
-        """The head to answer with; None where the site has nothing to say yet."""
+        """The head to answer with, or None before the first lesson."""
         if not self.local.lessons:
             return None
         head = self.local.head()
@@ -154,7 +157,7 @@ class Learning:
     # --- one change ---------------------------------------------------------------------------------------------
 
     def taught(self, event: Taught) -> tuple[Learning, Step]:
-        """An event got a label, or another one.
+        """Teach an event with a label, its first or another.
 
         Raises `Rejected` (`bad-label`, `unknown-label`) where the label has no place in the tree.
         """
@@ -162,23 +165,23 @@ class Learning:
         if before is not None and before.path == event.path:
             return self, Step()
         learning, left = self.without(event.event)
-        place = 1 + max((its.place for its in learning.events.values()), default=0)
-        learning, step = learning._over(event.path, event.english)._again(
+        place = 1 + max((other.place for other in learning.events.values()), default=0)
+        learning, step = learning._with_label(event.path, event.english)._again(
             replace(event, place=place), learning._of(event.lesson)
         )
-        written = {its.event: its for its in (*left.written, *step.written)}
+        written = {taught.event: taught for taught in (*left.written, *step.written)}
         return learning._weighed(), replace(step, written=tuple(written.values()))
 
     def without(self, event: str) -> tuple[Learning, Step]:
-        """An event lost its label: exactly as if it had never had it. Nothing changes where it had none."""
-        its = self.events.get(event)
-        if its is None:
+        """Withdraw an event's label, exactly as if it had never been given. Nothing changes where there is none."""
+        known = self.events.get(event)
+        if known is None:
             return self, Step()
         learning = self._having({}, event)
-        if its.rule == "refused":
+        if known.rule == "refused":
             return learning, Step(deleted=(event,))
-        learning = replace(learning, local=learning.local.forgotten(its.lesson))
-        rest = learning._of(its.lesson)
+        learning = replace(learning, local=learning.local.forgotten(known.lesson))
+        rest = learning._of(known.lesson)
         if not rest:
             return learning, Step(deleted=(event,))
         lesson = learning._lesson(rest)
@@ -188,54 +191,55 @@ class Learning:
         return learning, Step(verdict, written, (event,))
 
     def _again(self, event: Taught, others: tuple[Taught, ...]) -> tuple[Learning, Step]:
-        """Teach a lesson with an event more; if that is refused, the lesson stays as it was."""
-        members = (*(replace(its, place=event.place) for its in others), event)
+        """Teach a lesson with one more event; if the gate refuses that, the lesson stays as it was."""
+        members = (*(replace(other, place=event.place) for other in others), event)
         without = self.local.forgotten(event.lesson)
         if len(without.held) == len(self.local.held):
-            # Else each frame more of a wrong visit would lower what the next is measured against.
+            # Otherwise each further frame of a wrong visit would lower the score that the next is compared with.
             without = replace(without, best=self.local.best)
         local, verdict = without.learn(self._lesson(members))
         if verdict.rule == "refused":
             refused = replace(event, rule=verdict.rule)
             return self._having({event.event: refused}), Step(verdict, (refused,))
-        written = tuple(replace(its, rule=verdict.rule) for its in members)
-        return replace(self, local=local)._having({its.event: its for its in written}), Step(verdict, written)
+        written = tuple(replace(member, rule=verdict.rule) for member in members)
+        return replace(self, local=local)._having({member.event: member for member in written}), Step(
+            verdict, written
+        )
 
     # --- a start, a release -------------------------------------------------------------------------------------
 
     def restored(self, events: Iterable[Taught], standing: Standing) -> Learning:
-        """From a start: as it was when this was written down. Nothing is judged again; lessons of another general model are
-        transferred.
-        """
-        known = {its.event: its for its in sorted(events, key=lambda its: (its.place, its.event))}
+        """Return the learning as it was stored, without judging again; lessons of another general model are transferred."""
+        known = {event.event: event for event in sorted(events, key=_order)}
         learning = replace(self, events=MappingProxyType(known))
         if standing.general != self.general.name:
             moved, _ = learning.transferred(self.general, taken=standing.taken)
             return moved
-        for its in known.values():
-            learning = learning._over(its.path, its.english)
         lessons: dict[str, list[Taught]] = {}
-        for its in known.values():
-            if its.rule != "refused":
-                lessons.setdefault(its.lesson, []).append(its)
-        judged = [(learning._lesson(tuple(its)), its[0].rule or "taken") for its in lessons.values()]
+        for event in known.values():
+            learning = learning._with_label(event.path, event.english)
+            if event.rule != "refused":
+                lessons.setdefault(event.lesson, []).append(event)
+        judged = [
+            (learning._lesson(tuple(members)), members[0].rule or "taken") for members in lessons.values()
+        ]
         local = learning.local.restored(
             judged, taken=standing.taken, best=standing.best, weighing=standing.weighing
         )
         return replace(learning, local=local, weighed_at=standing.weighed_at)
 
     def transferred(self, general: General, *, taken: int | None = None) -> tuple[Learning, Step]:
-        """To another general model: every lesson again, also those that were refused, in their order. One change by its name."""
+        """Move to another general model: teach every lesson again in order, also the refused. The name counts one change."""
         before = self.local.taken if taken is None else taken
         fresh = Learning.start(general, site=self.local.site, background=self.local.background)
         lessons: dict[str, list[Taught]] = {}
-        for its in sorted(self.events.values(), key=lambda its: (its.place, its.event)):
-            lessons.setdefault(its.lesson, []).append(its)
+        for event in sorted(self.events.values(), key=_order):
+            lessons.setdefault(event.lesson, []).append(event)
         local, written = fresh.local, dict[str, Taught]()
         for members in lessons.values():
-            fresh = replace(fresh, local=local)._over(members[0].path, members[0].english)
+            fresh = replace(fresh, local=local)._with_label(members[0].path, members[0].english)
             local, verdict = fresh.local.learn(fresh._lesson(tuple(members)))
-            written |= {its.event: replace(its, rule=verdict.rule) for its in members}
+            written |= {member.event: replace(member, rule=verdict.rule) for member in members}
         local = replace(local, taken=before + 1 if local.lessons else before).calibrated()
         events = MappingProxyType({**self.events, **written})
         weighed_at = len(local.lessons) if len(local.lessons) >= CALIBRATED_FROM else 0
@@ -245,14 +249,16 @@ class Learning:
     # --- parts --------------------------------------------------------------------------------------------------
 
     def _of(self, lesson: str) -> tuple[Taught, ...]:
-        return tuple(its for its in self.events.values() if its.lesson == lesson and its.rule != "refused")
+        return tuple(
+            event for event in self.events.values() if event.lesson == lesson and event.rule != "refused"
+        )
 
     def _lesson(self, members: tuple[Taught, ...]) -> Lesson:
-        vectors = np.stack([its.vector for its in members])
-        return Lesson(members[0].path[-1], vectors, self.general.says(vectors), members[0].lesson)
+        vectors = np.stack([member.vector for member in members])
+        return Lesson(members[0].path[-1], vectors, self.general.predict(vectors), members[0].lesson)
 
-    def _over(self, path: tuple[str, ...], english: str) -> Learning:
-        """Over a tree that has this path."""
+    def _with_label(self, path: tuple[str, ...], english: str) -> Learning:
+        """Return the learning over a tree that holds this label."""
         tree, label = self.local.tree, path[-1]
         if label in tree.paths:
             return self
@@ -261,11 +267,11 @@ class Learning:
         return replace(self, local=self.local.grown(grown(tree, (row,))))
 
     def having(self, events: Mapping[str, Taught]) -> Learning:
-        """With these events, whose lessons are still to be taught: see `transferred`."""
+        """Return the learning with these events, whose lessons `transferred` then teaches."""
         return replace(self, events=MappingProxyType(dict(events)))
 
     def _having(self, more: Mapping[str, Taught], less: str = "") -> Learning:
-        kept = {name: its for name, its in self.events.items() if name != less}
+        kept = {name: event for name, event in self.events.items() if name != less}
         return replace(self, events=MappingProxyType({**kept, **more}))
 
     def _weighed(self) -> Learning:
@@ -273,3 +279,7 @@ class Learning:
         if lessons < max(CALIBRATED_FROM, WEIGHED_AGAIN * self.weighed_at):
             return self
         return replace(self, local=self.local.calibrated(), weighed_at=lessons)
+
+
+def _order(event: Taught) -> tuple[int, str]:
+    return event.place, event.event

@@ -1,4 +1,4 @@
-"""A site's own head: solved from what the site labelled, pooled with what the general head says. Pure.
+"""A site's own head: solved from the site's labels and pooled with the general head. Pure.
 
 ::
 
@@ -6,20 +6,21 @@
                                                             +-- pooled, tempered --> species over the site's tree
     general head's species --summed by label, unseen -------+
 
-The head knows the labels that were given, of any rank, and that there are others: `unseen`. By Good and Turing's count a visit is
-of none of them about as often as labels that were seen once were. Who labels what he is asked about, or only what is new, labels no
-fair sample, though: a running edge therefore also solves its head against the shipped sums as a `BackgroundSums`, weighed down to the
-site's own events. What they hold under a label speaks for it, the rest for `unseen`: a label has to be told from all the world, not
-only from the site's other labels. What the head says of labels and of `unseen` is weighed with what the general head says of the
-same; within a label, and within `unseen`, the general head speaks alone.
+The head knows the labels that were given, of any rank, and one further class for all others: `unseen`. By Good and
+Turing's estimate a visit belongs to `unseen` about as often as labels were given a single time. But people who label
+only on request, or only what is new, label no fair sample. A running edge therefore also solves its head against the
+shipped sums, as `BackgroundSums`, weighed down to the site's own events: their events under a label count for it, all
+others for `unseen`. So a label has to be told apart from everything, not only from the site's other labels. The shares
+of the labels and of `unseen` are pooled with the general head's shares of the same; within a label, and within
+`unseen`, the general head decides alone.
 
 Example::
 
     head = SiteHead.of(tree, sums, unseen=0.05, weighing=Weighing(), background=BackgroundSums.of(zoo.sums()))
     head.consensus(vectors, general)        # float32 (species,): of one visit
 
-Sources: Good 1953 (Biometrika 40:237) for what was never seen; logarithmic opinion pools, Genest & Zidek 1986; ridge heads
-that learn by addition, McDonnell et al. 2023 (RanPAC, arXiv:2307.02251).
+Sources: Good 1953 (Biometrika 40:237) for what was never seen; logarithmic opinion pools, Genest & Zidek 1986; ridge
+heads that learn by addition, McDonnell et al. 2023 (RanPAC, arXiv:2307.02251).
 """
 
 from __future__ import annotations
@@ -37,15 +38,16 @@ from models.labels.taxonomy import KINGDOMS, RANKS, Taxonomy
 from pipeline.sums.sums import Sums
 
 RIDGE = 0.1
-"""A hundred times what the packs' sums are solved with: a camera's first visits are few and much alike."""
+"""A hundred times the ridge of the packs' sums: a camera's first visits are few and much alike."""
 
 START_SHARE = 0.2
 START_TEMPERATURE = 1.4
-"""Before the site has visits enough to say how both heads are weighed."""
+"""Used until the site has visits enough to measure how both heads are weighed."""
 
 BACKGROUND_WEIGHT = 4.0
-"""So many events the background counts for each event of the site's own. On held-out photos, with labels of five to seven species and
-of no others, those others lose 1 to 2.5 points at 4, 6 to 8 at 2, and without a background all: docs/learning.md."""
+"""The background counts for so many events to each event of the site's own. On held-out photos, with labels of five to
+seven species, all other species lose 1 to 2.5 points at 4, 6 to 8 at 2, and all points without a background:
+docs/explanation/site-learning.md."""
 
 FAINTEST = 1e-6
 UNSEEN = "unseen"
@@ -55,9 +57,9 @@ Floats64 = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lesson:
-    """One labelled visit: vectors uint8 (n, d) of its frames, and what the general head says of each, (n, species).
+    """One labelled visit: vectors uint8 (n, d) of the frames, and the general head's species of each, (n, species).
 
-    `key` names it among a site's lessons; a replay, which never takes one back, leaves it empty.
+    `key` names it among a site's lessons; a replay, which never forgets a lesson, leaves it empty.
     """
 
     label: str
@@ -68,7 +70,7 @@ class Lesson:
 
 @dataclass(frozen=True, slots=True)
 class Weighing:
-    """How much the general head counts beside the site's, and the temperature of both together."""
+    """The weight of the general head beside the site's, and the temperature of both together."""
 
     share: float = START_SHARE
     temperature: float = START_TEMPERATURE
@@ -86,13 +88,13 @@ class BackgroundSums:
 
     @classmethod
     def of(cls, sums: Sums) -> BackgroundSums:
-        """Sums whose labels are the tree's species, in its order."""
+        """Convert sums whose labels are the tree's species, in the tree's order."""
         return cls(sums.gram.astype(np.float64), sums.cross.astype(np.float64))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Visits:
-    """Lessons as arrays: frames one after the other, `starts` (v,) where each visit's begin, `known` over the whole tree."""
+    """Lessons as arrays: all frames in a row, `starts` (v,) of each visit, `known` (frames, species) over the whole tree."""
 
     vectors: NDArray[np.uint8]
     known: Floats64
@@ -100,16 +102,16 @@ class Visits:
 
     @classmethod
     def of(cls, tree: Taxonomy, lessons: Sequence[Lesson]) -> Visits:
-        """At least one lesson."""
-        lengths = [len(its.vectors) for its in lessons]
+        """Stack lessons, of which there has to be at least one."""
+        lengths = [len(lesson.vectors) for lesson in lessons]
         return cls(
-            np.concatenate([its.vectors for its in lessons]),
-            np.concatenate([extended(tree, its.general) for its in lessons]),
+            np.concatenate([lesson.vectors for lesson in lessons]),
+            np.concatenate([extended(tree, lesson.general) for lesson in lessons]),
             np.cumsum([0, *lengths[:-1]]).astype(np.intp),
         )
 
     def mean(self, frames: Floats64) -> Floats64:
-        """Of each visit: (frames, k) -> (visits, k)."""
+        """Return the mean over each visit's frames: (frames, k) -> (visits, k)."""
         lengths = np.diff([*self.starts, len(self.vectors)])
         means: Floats64 = np.add.reduceat(frames, self.starts) / lengths[:, None]
         return means
@@ -117,10 +119,10 @@ class Visits:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SiteHead:
-    """Species over the site's tree, from vectors and the general head's answers.
+    """Predicts species over the site's tree, from vectors and the general head's species.
 
-    `group_of` (species,) says which of `labels` a species stands under, or len(labels): none. `solved` is over the labels, and with a
-    background over `UNSEEN`, too.
+    `group_of` (species,) is the position in `labels` that a species stands under, len(labels) for none. `solved` is
+    over the labels, and with a background also over `UNSEEN`.
     """
 
     tree: Taxonomy
@@ -134,23 +136,23 @@ class SiteHead:
     def of(
         cls, tree: Taxonomy, sums: Sums, unseen: float, weighing: Weighing, background: BackgroundSums | None
     ) -> SiteHead:
-        """Solved from the labels of these sums that hold events; the general head alone where none does."""
+        """Solve the head from the labels of these sums that hold events; without any the general head answers alone."""
         labels = tuple(label for label, count in zip(sums.labels, sums.counts, strict=True) if count)
         group_of = groups(tree, labels)
         solved = _solved(sums.with_labels(labels), group_of, background) if labels else None
         return cls(tree, labels, solved, group_of, unseen, weighing)
 
     def consensus(self, vectors: NDArray[np.uint8], general: Floats) -> Floats:
-        """One visit's frames (n, d), (n, species) -> (species,): the mean of their log-probabilities, tempered."""
+        """Return the species (species,) of one visit, from all frames (n, d), (n, species): their mean log-probabilities, tempered."""
         species: Floats = self.answers(Visits.of(self.tree, [Lesson("", vectors, general)]))[0]
         return species
 
     def answers(self, visits: Visits) -> Floats:
-        """The same of several visits: (visits, species)."""
+        """Return the same of several visits: (visits, species)."""
         within = visits.mean(visits.known) + 1e-12
         if self.solved is None:
             return np.asarray(within / within.sum(1, keepdims=True), np.float32)
-        site, known_groups = self.witnesses(visits)
+        site, known_groups = self.log_shares(visits)
         weighed = (site + self.weighing.share * known_groups) / self.weighing.temperature
         shares = softmax(weighed).astype(np.float64)
         by_group = within @ self._membership()
@@ -159,19 +161,21 @@ class SiteHead:
         )
         return species
 
-    def witnesses(self, visits: Visits) -> tuple[Floats64, Floats64]:
-        """Mean log-probabilities of each visit's frames, by the site's head and by the general one.
+    def log_shares(self, visits: Visits) -> tuple[Floats64, Floats64]:
+        """Return the mean log-probabilities of each visit's frames, by the site's head and by the general one.
 
-        Both over the labels that were learned, and `unseen` at last: (visits, labels + 1).
+        Both are over the labels and `unseen`, which comes last: (visits, labels + 1).
         """
         assert self.solved is not None
-        said = softmax(self.solved.logits(visits.vectors) / self.solved.temperature).astype(np.float64)
-        site = np.empty((len(said), len(self.labels) + 1))
+        shares_by_site = softmax(self.solved.logits(visits.vectors) / self.solved.temperature).astype(
+            np.float64
+        )
+        site = np.empty((len(shares_by_site), len(self.labels) + 1))
         site[:, -1] = self.unseen
         if len(self.solved.labels) > len(self.labels):
-            site[:, -1] = np.maximum(self.unseen, said[:, -1])
-            said = said[:, :-1] / np.maximum(1 - said[:, -1:], FAINTEST)
-        site[:, :-1] = said * (1 - site[:, -1:])
+            site[:, -1] = np.maximum(self.unseen, shares_by_site[:, -1])
+            shares_by_site = shares_by_site[:, :-1] / np.maximum(1 - shares_by_site[:, -1:], FAINTEST)
+        site[:, :-1] = shares_by_site * (1 - site[:, -1:])
         known = visits.known @ self._membership()
         return visits.mean(np.log(site + FAINTEST)), visits.mean(np.log(known + FAINTEST))
 
@@ -192,10 +196,10 @@ def _solved(sums: Sums, group_of: NDArray[np.intp], background: BackgroundSums |
 
 
 def extended(tree: Taxonomy, general: Floats) -> Floats64:
-    """The general head's species (n, s) over a tree that has grown.
+    """Return the general head's species (n, s) over a tree that has grown.
 
-    A new species takes half of its family's share; the first of a family that is new, what that family would have if its kingdom's
-    were alike.
+    A new species takes half of its family's share. The first species of a new family takes the share that each family
+    of its kingdom would have if all were equal.
     """
     known = np.zeros((len(general), len(tree.species)))
     known[:, : general.shape[1]] = general
@@ -214,14 +218,14 @@ def extended(tree: Taxonomy, general: Floats) -> Floats64:
 
 
 def groups(tree: Taxonomy, labels: tuple[str, ...]) -> NDArray[np.intp]:
-    """Of each species the deepest of these labels that it stands under, by position; len(labels): none.
+    """Return the position of the deepest of these labels that each species stands under, len(labels) for none.
 
-    A leaf is its kingdom and a species at once; as a label it is the species: `other` is no fungus.
+    A leaf is a kingdom and a species at once; as a label it is the species: `other` is no fungus.
     """
     group_of = np.full(len(tree.species), len(labels), np.intp)
     kingdom_of = tree.kingdom_of[tree.family_of]
-    # Shallow labels first, so that deeper ones have the last word.
-    for at in sorted(range(len(labels)), key=lambda its: len(tree.path(labels[its]))):
+    # Shallow labels first: deeper ones overwrite them.
+    for at in sorted(range(len(labels)), key=lambda position: len(tree.path(labels[position]))):
         label = labels[at]
         if label in tree.species:
             group_of[tree.species.index(label)] = at
@@ -233,7 +237,7 @@ def groups(tree: Taxonomy, labels: tuple[str, ...]) -> NDArray[np.intp]:
 
 
 def truths(tree: Taxonomy, species: Floats, labels: Sequence[str]) -> list[tuple[float, bool]]:
-    """How likely each visit's label is by (visits, species), and whether it is likelier than all else at its rank."""
+    """Return each visit's probability of its label by (visits, species), and whether it is the likeliest at its rank."""
     families = species @ np.eye(len(tree.families), dtype=np.float32)[tree.family_of]
     kingdoms = families @ np.eye(len(KINGDOMS), dtype=np.float32)[tree.kingdom_of]
     by_rank = {

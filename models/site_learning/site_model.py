@@ -1,16 +1,18 @@
-"""A site's own learning: what one camera's or one site's labels add to what the cloud knows. Pure: lessons in, a head out.
+"""A site's own model: what the labels of one site or camera add to the general head. Pure: lessons in, a head out.
 
-Three stages: the cloud's general head arrives; the site transfers it by its own labelled visits, which are added to integer
-sums, solved into a ridge head and pooled with it (`models.site_learning.site_head`); and every further label is added behind a gate, in
-milliseconds::
+Three stages: the general head arrives from the cloud; the site's labelled visits are added to integer sums, solved
+into a ridge head and pooled with the general one (`models.site_learning.site_head`); and every further label is added
+behind a gate, in milliseconds::
 
     Lesson --learn--> Sums --gate: the visits held back--> taken, held back, or refused --head()--> SiteHead
 
-Of each label the third visit of every five is held back from the head that is judged, or the next that this head names right without it:
-a wrong label is no judge. Once there are `HELD_LEAST` of them, an
-increment is not taken if that head, with it, names fewer of them right than the best head before, by more than `FORGIVEN`; or if its
-mean log-loss on them lies above the best by more than `SLACK`. A visit to be held back has to pass, too. Then the last good head goes on. What is served is solved from all visits taken,
-held back or not: sums add up. And they subtract: a visit that is `forgotten` has never been in them.
+Of each label the third visit of every five is held back from the head that the gate measures, or the next visit that
+this head names right without it, so that a wrong label does not become a measure. Once `HELD_LEAST` visits are held
+back, the gate refuses an increment with which that head names fewer of them right than the best head before, by more
+than `FORGIVEN`, or whose mean log-loss on them lies above the best by more than `SLACK`. A visit to be held back has
+to pass, too. After a refusal the last good head stays. The served head is solved from all accepted visits, held back
+or not, since sums add up. They also subtract: after `forgotten`, the sums are exactly as if the visit had never been
+added.
 
 Example::
 
@@ -48,37 +50,38 @@ from models.site_learning.site_head import (
 from pipeline.sums.sums import Sums
 
 GENERAL_SHARES = (0.0, 0.1, 0.2, 0.4, 0.8)
-"""How much the general head may count beside the site's; which of these is measured on the site's own visits."""
+"""Weights that the general head may have beside the site's; the site's own visits decide which."""
 
 HELD_OF, HELD_AT = 5, 2
-"""Of each label's visits, in groups of so many, one is held back, from this place on."""
+"""Of each label's visits, in groups of so many, the first from this position on is held back."""
 
 HELD_LEAST = 5
-"""With fewer visits held back there is nothing to judge by, and labels are taken as they come."""
+"""With fewer visits held back the gate cannot measure, and every label is taken."""
 
 FORGIVEN = 0.1
-"""The share of the visits held back, but one at least, by which a head may fall behind the best before it: two labels that look
-alike win and lose a visit of each other while both are learned."""
+"""The share of the visits held back, but at least one visit, by which a head may fall behind the best before it: two
+labels that look alike win and lose a visit of each other while both are learned."""
 
 SLACK = 0.1
-"""By so many nats the mean log-loss of the visits held back may lie above the best: a new label makes a head less sure of all others."""
+"""So many nats may the mean log-loss of the visits held back lie above the best: a new label makes a head less sure of
+all others."""
 
 CALIBRATED_FROM, CALIBRATED_ON = 10, 60
-"""A temperature needs so many visits, and is fitted on the last of so many."""
+"""A temperature needs at least so many visits, and is fitted on the last so many."""
 
 STANDS_FROM: Mapping[str, float] = MappingProxyType(dict.fromkeys(RANKS, 0.5))
-"""A site's answer stands where it is likelier than not, by probabilities that its own visits have calibrated. A threshold with a
-stated risk needs more visits than a site has labelled: 45 without an error for 5%."""
+"""A site's answer stands where it is likelier than not, by probabilities that its own visits have calibrated. A
+threshold with a stated risk needs more visits than a site has labelled: 45 without an error for a risk of 5%."""
 
 LEAST_TEMPERATURE = 0.5
-"""Where every visit was named right, no temperature is too low."""
+"""Where every visit is named right, the fit would choose a temperature of zero."""
 
 Rule = Literal["taken", "held-back", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
 class HeadScore:
-    """How a head does on the visits held back: how many it names right, and the mean log-loss in nats."""
+    """A head's score on the visits held back: how many it names right, and the mean log-loss in nats."""
 
     right: int
     loss: float
@@ -86,7 +89,7 @@ class HeadScore:
 
 @dataclass(frozen=True, slots=True)
 class LessonVerdict:
-    """What became of a lesson: `before` and `after` are the head's figures without and with it."""
+    """The gate's verdict on a lesson; `before` and `after` are the head's scores without and with it."""
 
     rule: Rule
     before: HeadScore
@@ -98,10 +101,11 @@ NOTHING_JUDGED = HeadScore(0, 0.0)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SiteModel:
-    """A site's learning so far: what was taken, and the visits held back; both are as private as the frames they are of.
+    """All that a site has learned; lessons and sums are as private as their frames.
 
-    `learned` are the sums without the visits held back, `everything` with them. `best` are the best figures of any head so far on the
-    visits held back, the loss since one was added to them. `taken` counts the changes: two heads never share a name.
+    `learned` are the sums without the visits held back, `everything` with them. `best` are the best scores of any head
+    so far on the visits held back, the loss since the last was added to them. `taken` counts the changes, so that no
+    two heads share a name.
     """
 
     general: str
@@ -117,7 +121,7 @@ class SiteModel:
     weighing: Weighing = UNWEIGHED
     background: BackgroundSums | None = None
     judged: SiteHead | None = None
-    """The head of `learned`, as it was last solved."""
+    """The head of `learned`, as last solved."""
 
     @classmethod
     def start(
@@ -130,7 +134,7 @@ class SiteModel:
         dimension: int,
         background: BackgroundSums | None = None,
     ) -> SiteModel:
-        """Before the first label: the general head answers."""
+        """Return the model before the first label, when the general head answers."""
         nothing = Sums.empty(space, dimension, ())
         return cls(general, site, tree, nothing, nothing, background=background)
 
@@ -140,8 +144,8 @@ class SiteModel:
         return f"{self.general}+{self.site}.{self.taken}" if self.taken else self.general
 
     def learn(self, lesson: Lesson) -> tuple[SiteModel, LessonVerdict]:
-        """Adds one visit, if the visits held back do not speak against it."""
-        nth = sum(its.label == lesson.label for its in self.lessons)
+        """Add one visit, unless the gate refuses it."""
+        nth = sum(earlier.label == lesson.label for earlier in self.lessons)
         learned = added(self.learned, lesson)
         head, grown = self._head_of_learned(), self._headed(learned)
         before, after = self.judge(head), self.judge(grown)
@@ -161,7 +165,7 @@ class SiteModel:
     def restored(
         self, lessons: Iterable[tuple[Lesson, Rule]], *, taken: int, best: HeadScore, weighing: Weighing
     ) -> SiteModel:
-        """As it was when these lessons had been judged so, in this order: nothing is judged again."""
+        """Return the model as it was after these lessons and verdicts, in this order, without judging again."""
         learned, everything = self.learned, self.everything
         held, kept = list(self.held), list(self.lessons)
         for lesson, rule in lessons:
@@ -187,58 +191,59 @@ class SiteModel:
         )
 
     def forgotten(self, key: str) -> SiteModel:
-        """Without the lesson of this name, exactly: the sums are what they were before it. Unchanged where there is none."""
-        its = next((lesson for lesson in self.lessons if lesson.key == key), None)
-        if its is None:
+        """Return the model exactly as if the lesson of this name had never been taught; unchanged where there is none."""
+        forgotten = next((lesson for lesson in self.lessons if lesson.key == key), None)
+        if forgotten is None:
             return self
-        one = added(Sums.empty(self.everything.space, self.everything.dimension, ()), its)
-        held = tuple(lesson for lesson in self.held if lesson is not its)
+        sums = added(Sums.empty(self.everything.space, self.everything.dimension, ()), forgotten)
+        held = tuple(lesson for lesson in self.held if lesson is not forgotten)
         was_held = len(held) < len(self.held)
         without = replace(
             self,
-            everything=_subtracted(self.everything, one),
-            learned=self.learned if was_held else _subtracted(self.learned, one),
+            everything=_subtracted(self.everything, sums),
+            learned=self.learned if was_held else _subtracted(self.learned, sums),
             held=held,
             exam=Visits.of(self.tree, held) if held else None,
-            lessons=tuple(lesson for lesson in self.lessons if lesson is not its),
+            lessons=tuple(lesson for lesson in self.lessons if lesson is not forgotten),
             taken=self.taken + 1,
             judged=None,
         )
-        # No head that is left need be as good as the best one was: those that come are measured against what there is.
+        # The head that is left may be worse than the best before: later heads are measured against this one.
         return replace(
             without, best=without.judge(without._head_of_learned()) if held else HeadScore(0, math.inf)
         )
 
     def grown(self, tree: Taxonomy) -> SiteModel:
-        """Over a tree that has more species at its end."""
+        """Return the model over a tree that has more species at its end."""
         return replace(self, tree=tree, exam=Visits.of(tree, self.held) if self.held else None, judged=None)
 
     def judge(self, head: SiteHead) -> HeadScore:
-        """A head on the visits held back."""
+        """Return a head's score on the visits held back."""
         if self.exam is None:
             return NOTHING_JUDGED
         species = head.answers(self.exam)
-        sure = truths(self.tree, species, [its.label for its in self.held])
+        sure = truths(self.tree, species, [lesson.label for lesson in self.held])
         return HeadScore(
             sum(best for _, best in sure), float(-np.mean(np.log([p + FAINTEST for p, _ in sure])))
         )
 
     def head(self) -> SiteHead:
-        """What is served: of all visits taken."""
+        """Return the head to serve, of all accepted visits."""
         return self._headed(self.everything)
 
     def calibrated(self) -> SiteModel:
-        """With the share and the temperature that fit the visits taken best.
+        """Return the model with the share and the temperature that fit its visits best.
 
-        Each is asked about by a head that has forgotten it, exactly: sums subtract. Fewer than `CALIBRATED_FROM` change nothing.
+        Each visit is predicted by a head that has forgotten it exactly. Fewer than `CALIBRATED_FROM` visits change
+        nothing.
         """
         asked = self.left_out()
         if len(asked) < CALIBRATED_FROM:
             return self
         labels = max(len(site) for site, _, _ in asked)
         site, known = (np.full((len(asked), labels), np.log(FAINTEST)) for _ in range(2))
-        for row, its in enumerate(asked):
-            site[row, : len(its[0])], known[row, : len(its[1])] = its[0], its[1]
+        for row, (by_site, by_general, _) in enumerate(asked):
+            site[row, : len(by_site)], known[row, : len(by_general)] = by_site, by_general
         right = np.array([truth for _, _, truth in asked], np.intp)
 
         def fitted(share: float) -> tuple[float, Weighing]:
@@ -247,7 +252,7 @@ class SiteModel:
             sure = softmax(logits / weighing.temperature)[np.arange(len(right)), right]
             return float(np.log(sure + FAINTEST).mean()), weighing
 
-        _, best = max(map(fitted, GENERAL_SHARES), key=lambda its: its[0])
+        _, best = max(map(fitted, GENERAL_SHARES), key=lambda candidate: candidate[0])
         return replace(self, weighing=best)
 
     def left_out(self) -> list[tuple[Floats64, Floats64, int]]:
@@ -258,13 +263,13 @@ class SiteModel:
             without = _subtracted(self.everything, added(nothing, lesson))
             if without.counts[without.labels.index(lesson.label)]:
                 head = self._headed(without)
-                site, known = head.witnesses(Visits.of(self.tree, [lesson]))
+                site, known = head.log_shares(Visits.of(self.tree, [lesson]))
                 asked.append((site[0], known[0], head.labels.index(lesson.label)))
         return asked
 
     def _is_due(self, label: str, nth: int) -> bool:
-        """Whether of a label's visits, of which this is the `nth`, fewer are held back than are to be."""
-        return sum(its.label == label for its in self.held) < (nth - HELD_AT) // HELD_OF + 1
+        """Return whether too few of a label's visits, of which this is the `nth`, are held back."""
+        return sum(lesson.label == label for lesson in self.held) < (nth - HELD_AT) // HELD_OF + 1
 
     def _names(self, head: SiteHead, lesson: Lesson) -> bool:
         species = head.answers(Visits.of(self.tree, [lesson]))
@@ -295,7 +300,7 @@ class SiteModel:
         return SiteHead.of(self.tree, sums, unseen, self.weighing, self.background)
 
     def _head_of_learned(self) -> SiteHead:
-        """Solved anew only where its sums have changed."""
+        """Return the head of `learned`, solved again only where the sums have changed."""
         if self.judged is None:
             return self._headed(self.learned)
         return replace(self.judged, unseen=self._unseen(self.judged.labels), weighing=self.weighing)
@@ -308,11 +313,11 @@ class SiteModel:
 
 
 def added(sums: Sums, lesson: Lesson) -> Sums:
-    """The sums with one visit more, and a column for its label where they had none."""
+    """Return the sums with one more visit, and with a column for its label."""
     if lesson.label not in sums.labels:
         sums = sums.with_labels((*sums.labels, lesson.label))
     return sums.add(lesson.vectors, np.full(len(lesson.vectors), sums.labels.index(lesson.label)))
 
 
-def _subtracted(sums: Sums, one: Sums) -> Sums:
-    return sums.subtract(one.with_labels(sums.labels))
+def _subtracted(sums: Sums, part: Sums) -> Sums:
+    return sums.subtract(part.with_labels(sums.labels))

@@ -1,9 +1,9 @@
-"""One training: sites that spoil the rest are found and left out, a candidate is solved, judged, and made a release. Pure.
+"""One training: leave out sites that spoil the rest, solve a candidate, judge it, and make a release of it. Pure.
 
-`models.training.retrain` is the door, and tells the way of the data.
+`models.training.retrain` is the entry, and shows the data flow.
 
-Sources: leave-one-out influence on held-out data (Koh & Liang 2017, arXiv:1703.04730), exact here, since sums subtract; forgetting
-a site is what machine unlearning asks for (Cao & Yang 2015).
+Sources: leave-one-out influence on held-out data (Koh & Liang 2017, arXiv:1703.04730), exact here, since sums
+subtract; forgetting a site is machine unlearning (Cao & Yang 2015).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from models.heads.base import HeadBase
 from models.heads.pooled import pooled_species
 from models.heads.release import FEW, Calibration, HeadRelease, Lineage, SiteShare, Smoke
+from models.heads.solve import LinearHead
 from models.labels.taxonomy import Species, Taxonomy
 from models.labels.taxonomy_growth import grown
 from models.training.new_label_weight import LabelledVectors, choose
@@ -35,17 +36,17 @@ from models.training.report import (
 from pipeline.sums.sums import Sums
 
 LEAST_EVENTS: Final = 20
-"""Of a label, to be answered: one event's sum is its vector, and a mean of a few is mostly them."""
+"""A label is answered from so many events on: a mean of few vectors is mostly those vectors."""
 
 SPOILS_HELD, SPOILS_LEAST, SPOILS_GOLDEN = 0.05, 2, 0.01
-"""A site is left out if without it so many more of the others' held-out events are right (as a share, and two at least), or so
-many more golden photos: chance moves less."""
+"""A site is left out if without it so many more of the others' held-out events are right (as a share, and at least
+two), or so many more golden photos: chance moves less."""
 
 SMOKE_INPUTS: Final = 8
 
 
 class HeldEvent(NamedTuple):
-    """An event that judges: its id, its site, what people say it is (a label of any rank)."""
+    """An event that judges: id, site, and the label that people gave, of any rank."""
 
     event: str
     site: str
@@ -60,19 +61,19 @@ class Held:
     vectors: NDArray[np.uint8]
 
     def chosen(self, kept: Sequence[bool]) -> Held:
-        """Those that a mask keeps."""
+        """Return the events that a mask keeps."""
         mask = np.array(kept, bool).reshape(len(self.events))
         return Held(
-            tuple(its for its, keep in zip(self.events, mask, strict=True) if keep), self.vectors[mask]
+            tuple(event for event, keep in zip(self.events, mask, strict=True) if keep), self.vectors[mask]
         )
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What each shows."""
-        return tuple(its.label for its in self.events)
+        """The label of each."""
+        return tuple(event.label for event in self.events)
 
     def sums(self, space: str, dimension: int, labels: Sequence[str]) -> Sums:
-        """As events that teach."""
+        """Return their sums, as of events that teach."""
         empty = Sums.empty(space, dimension, labels)
         return (
             empty.add(self.vectors, [labels.index(label) for label in self.labels]) if self.events else empty
@@ -81,7 +82,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a release says of its making beside the figures."""
+    """The origin of a release, as its lineage states it beside the figures."""
 
     trigger: str = "by hand"
     made: str = ""
@@ -91,6 +92,8 @@ class About:
 
 
 class Candidate(NamedTuple):
+    """A solved and judged candidate; `few` are labels with too few events, `refused` the reasons against a release."""
+
     sites: tuple[str, ...]
     calibration: Calibration
     tree: Taxonomy
@@ -102,7 +105,7 @@ class Candidate(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Training:
-    """One training's inputs, and what is asked of them more than once. `golden` is (choosing, judging)."""
+    """One training's inputs, and the computations on them. `golden` is (choosing, judging)."""
 
     base: HeadBase
     golden: tuple[LabelledVectors, LabelledVectors]
@@ -115,7 +118,7 @@ class Training:
     serving: HeadRelease | None
 
     def best(self, limits: Limits) -> tuple[Candidate, dict[str, str]]:
-        """The candidate of all sites that do not spoil it; and those, with why."""
+        """Return the candidate of all sites that do not spoil it, and the spoilers with the reason."""
         spoilers = dict(self.spoilers())
         kept = tuple(site for site in self.sites if site not in spoilers)
         best = self.candidate(kept, limits)
@@ -128,7 +131,7 @@ class Training:
     # --- robust merge ------------------------------------------------------------------------------------------------
 
     def spoilers(self) -> Iterator[tuple[str, str]]:
-        """Sites without which the others' held-out events, or golden photos, are named clearly better; and why."""
+        """Yield the sites without which the others' held-out events or golden photos are named clearly better, and why."""
         kept = list(self.sites)
         while len(kept) > 1:
             found = [(gain, site, why) for site in kept for gain, why in self.gains_without(site, kept)]
@@ -139,12 +142,14 @@ class Training:
             yield worst, why
 
     def gains_without(self, site: str, kept: Sequence[str]) -> Iterator[tuple[float, str]]:
+        """Yield each clear gain without a site, as a share and in words."""
         others = [other for other in kept if other != site]
         photos = (self.held_of(others), self.golden[0])
         with_it, without = (
-            [self.right_alone(its, self.merged(of)) for its in photos] for of in (kept, others)
+            [self.right_alone(photo_set, self.merged(names)) for photo_set in photos]
+            for names in (kept, others)
         )
-        for what, least, its, one, other in zip(
+        for what, least, photo_set, before, after in zip(
             ("of the others' held-out events", "golden photos"),
             (SPOILS_LEAST, 0),
             photos,
@@ -153,23 +158,25 @@ class Training:
             strict=True,
         ):
             margin = SPOILS_HELD if least else SPOILS_GOLDEN
-            count = len(its.labels)
-            if count and other - one >= max(least, margin * count):
-                yield (other - one) / count, f"without it {other} of {count} {what} are right, with it {one}"
+            count = len(photo_set.labels)
+            if count and after - before >= max(least, margin * count):
+                why = f"without it {after} of {count} {what} are right, with it {before}"
+                yield (after - before) / count, why
 
     def right_alone(self, photos: LabelledVectors, learned: Sums) -> int:
-        """How many photos the solved head alone names right, at the rank of their labels."""
+        """Count the photos that the solved head alone names right, at the rank of their labels."""
         if not photos.labels:
             return 0
-        said = self.base.solved(self.tree, learned, Calibration()).logits(photos.vectors).argmax(1).tolist()
-        paths = {at: self.tree.path(self.tree.species[at]) for at in set(said)}
-        return sum(label in paths[at] for label, at in zip(photos.labels, said, strict=True))
+        best = self.base.solved(self.tree, learned, Calibration()).logits(photos.vectors).argmax(1).tolist()
+        paths = {at: self.tree.path(self.tree.species[at]) for at in set(best)}
+        return sum(label in paths[at] for label, at in zip(photos.labels, best, strict=True))
 
     def held_of(self, kept: Sequence[str]) -> LabelledVectors:
-        return self.asked.chosen([its.site in kept for its in self.held.events])
+        """Return the held-out events of some sites."""
+        return self.asked.chosen([event.site in kept for event in self.held.events])
 
     def merged(self, kept: Sequence[str]) -> Sums:
-        """What some sites taught, over all columns."""
+        """Return the sums of some sites, over all columns."""
         parts = [self.sites[site] for site in kept]
         labels = (
             *self.tree.species,
@@ -180,6 +187,7 @@ class Training:
     # --- one candidate -----------------------------------------------------------------------------------------------
 
     def candidate(self, kept: tuple[str, ...], limits: Limits) -> Candidate:
+        """Solve and judge a candidate from the sums of some sites."""
         held = self.held_of(kept)
         learned = self.merged(kept)
         few = self.few(learned, held.labels)
@@ -190,10 +198,7 @@ class Training:
         solved = self.base.solved(tree, learned, calibration)
 
         def after(photos: LabelledVectors) -> TrainingFigures:
-            logits = solved.logits(photos.vectors)
-            its = calibration
-            species = pooled_species(tree, photos.tuned, logits, its.cloud, its.solved_share, its.novelty)
-            return figures(tree, species, photos.labels, self.tree)
+            return self._figures(tree, solved, calibration, photos)
 
         golden, of_held = after(self.golden[1]), after(held)
         refused = (
@@ -203,7 +208,7 @@ class Training:
         return Candidate(kept, calibration, tree, few, golden, of_held, refused)
 
     def few(self, learned: Sums, judges: Sequence[str]) -> dict[str, int]:
-        """Labels with events, but too few to be answered."""
+        """Return the labels with too few events to be answered, and how many they have."""
         counts = Counter(judges)
         counts.update({label: int(n) for label, n in zip(learned.labels, learned.counts, strict=True)})
         names = {row.label for row in self.rows}
@@ -214,25 +219,29 @@ class Training:
         }
 
     def before(self, photos: LabelledVectors) -> TrainingFigures:
-        """What the serving model makes of them."""
-        grown_ = self.base.grown(self.serving)
-        its = grown_.calibration
-        species = pooled_species(
-            grown_.tree,
-            photos.tuned,
-            grown_.solved.logits(photos.vectors),
-            its.cloud,
-            its.solved_share,
-            its.novelty,
-        )
-        return figures(grown_.tree, species, photos.labels, self.tree)
+        """Return the serving model's figures."""
+        serving = self.base.grown(self.serving)
+        return self._figures(serving.tree, serving.solved, serving.calibration, photos)
 
-    # --- what comes of it --------------------------------------------------------------------------------------------
+    def _figures(
+        self, tree: Taxonomy, solved: LinearHead, calibration: Calibration, photos: LabelledVectors
+    ) -> TrainingFigures:
+        species = pooled_species(
+            tree,
+            photos.tuned,
+            solved.logits(photos.vectors),
+            calibration.cloud,
+            calibration.solved_share,
+            calibration.novelty,
+        )
+        return figures(tree, species, photos.labels, self.tree)
+
+    # --- its release and its report ----------------------------------------------------------------------------------
 
     def release(self, best: Candidate, version: int, about: About, report: TrainingReport) -> HeadRelease:
-        """From all events of the sites that are in: those that judged now teach, too."""
+        """Make a release from all events of the candidate's sites; the events that judged now teach, too."""
         base, manifest = self.base, self.base.manifest
-        judges = self.held.chosen([its.site in best.sites for its in self.held.events])
+        judges = self.held.chosen([event.site in best.sites for event in self.held.events])
         taught = self.merged(best.sites)
         labels = (*taught.labels, *sorted(set(judges.labels) - set(taught.labels)))
         everything = with_few_joined(
@@ -258,7 +267,7 @@ class Training:
         return replace(release, smoke=Smoke.of(base.head(release), self.smoke_inputs(everything, best.tree)))
 
     def smoke_inputs(self, learned: Sums, tree: Taxonomy) -> NDArray[np.uint8]:
-        """Golden photos from all over, and the mean of each new label."""
+        """Return golden photos at equal distances, and the mean of each new label."""
         golden = self.golden[1].vectors
         few = golden[np.linspace(0, len(golden) - 1, SMOKE_INPUTS).astype(int)]
         new = [learned.labels.index(row.label) for row in tree.rows[len(self.base.tree.rows) :]][
@@ -268,9 +277,10 @@ class Training:
         return np.vstack([few, means])
 
     def lineage(self, report: TrainingReport, about: About) -> Lineage:
+        """Return the origin of a release."""
         shares = []
         for site, sums in self.sites.items():
-            labels = Counter(its.label for its in self.held.events if its.site == site)
+            labels = Counter(event.label for event in self.held.events if event.site == site)
             labels.update({label: int(n) for label, n in zip(sums.labels, sums.counts, strict=True) if n})
             first, last = about.first_last.get(site, ("", ""))
             spoils = report.sites[site].spoils
@@ -289,8 +299,9 @@ class Training:
     def report(
         self, best: Candidate, spoilers: Mapping[str, str], title: str, about: About
     ) -> TrainingReport:
+        """Return the report about the best candidate."""
         learned = self.merged(best.sites)
-        held, its = self.held_of(best.sites), best.calibration
+        held, calibration = self.held_of(best.sites), best.calibration
         return TrainingReport(
             title=title,
             serving=self.serving.title if self.serving else self.base.manifest.title,
@@ -304,27 +315,26 @@ class Training:
             new_labels=best.tree.species[len(self.base.tree.species) :],
             few=best.few,
             calibration={
-                "shrink": its.shrink,
-                "solved_share": its.solved_share,
-                "slope": its.novelty.slope,
-                "offset": its.novelty.offset,
-                "doubt": its.novelty.doubt,
+                "shrink": calibration.shrink,
+                "solved_share": calibration.solved_share,
+                "slope": calibration.novelty.slope,
+                "offset": calibration.novelty.offset,
+                "doubt": calibration.novelty.doubt,
             },
             refused=best.refused,
         )
 
     def of_site(self, site: str, best: Candidate, spoils: str) -> OfSite:
+        """Return the report's row about one site."""
         photos = self.held_of([site])
         learned = with_few_joined(self.merged(best.sites), best.few, best.tree)
-        its = best.calibration
-        logits = self.base.solved(best.tree, learned, its).logits(photos.vectors)
-        species = pooled_species(best.tree, photos.tuned, logits, its.cloud, its.solved_share, its.novelty)
-        after = figures(best.tree, species, photos.labels, self.tree)
+        solved = self.base.solved(best.tree, learned, best.calibration)
+        after = self._figures(best.tree, solved, best.calibration, photos)
         return OfSite(self.sites[site].events, self.before(photos).labels, after.labels, spoils)
 
 
 def with_few_joined(sums: Sums, few: Mapping[str, int], tree: Taxonomy) -> Sums:
-    """The same events over a tree's columns, those of labels with too few events in one column together."""
+    """Return the same events over a tree's columns, with one column for all labels that have too few events."""
     rest = [label for label in sums.labels if label not in few and label not in tree.species]
     joined = Sums.empty(sums.space, sums.dimension, (*tree.species, *rest, *([FEW] if few else [])))
     to = [

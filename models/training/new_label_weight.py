@@ -1,8 +1,8 @@
-"""How much the solved head, and the labels that it alone knows, are heard: chosen by held-out events and golden photos. Pure.
+"""The weight of the solved head and of new labels, which it alone knows: chosen by held-out events and golden photos. Pure.
 
-A new label that is heard too little is never answered; heard too much, it takes photos from all that was known before. So of all
-settings that cost the golden photos at most `HEARD_LOSS` at a rank, the one is taken under which most held-out events are named
-right; of several, the one under which those and the golden photos are likeliest.
+A new label with too little weight is never answered; with too much it takes photos from the known labels. So of all
+settings that cost the golden photos at most `HEARD_LOSS` at a rank, `choose` takes the one under which most held-out
+events are named right; of several, the one under which the labels of those and of the golden photos are likeliest.
 
 Example::
 
@@ -29,7 +29,7 @@ from models.labels.taxonomy import KINGDOMS, Taxonomy
 from pipeline.sums.sums import Sums
 
 HEARD_LOSS: Final = 0.002
-"""Less than what old classes may lose in all (0.005): photos that nothing was chosen on lose more."""
+"""Less than old classes may lose in all (0.005), since photos that no setting was chosen by lose more."""
 
 SHRINKS: Final = (0.3, 1.0)
 SLOPES: Final = (0.25, 0.5, 1.0)
@@ -42,7 +42,7 @@ Floats64 = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelledVectors:
-    """Vectors (n, d), their labels of any rank, and what the tuned head says of each, (n, species of the base)."""
+    """Vectors (n, d), labels of any rank, and the tuned head's species of each, (n, species of the base)."""
 
     vectors: NDArray[np.uint8]
     labels: tuple[str, ...]
@@ -50,13 +50,13 @@ class LabelledVectors:
 
     @classmethod
     def of(cls, tuned: TreeHead, vectors: NDArray[np.uint8], labels: Sequence[str]) -> LabelledVectors:
-        """Asks the tuned head once: it never changes."""
+        """Ask the tuned head, once for all, since it never changes."""
         known = len(tuned.kingdom_of)
         x = (vectors.astype(np.float32) - ZERO_LEVEL) / np.float32(LEVELS_PER_SIGMA)
         return cls(vectors, tuple(labels), tuned.species(x) if len(x) else np.empty((0, known), np.float32))
 
     def chosen(self, kept: Sequence[bool]) -> LabelledVectors:
-        """Those that a mask keeps."""
+        """Return the vectors that a mask keeps."""
         mask = np.array(kept, bool).reshape(len(self.labels))
         labels = tuple(label for label, keep in zip(self.labels, mask, strict=True) if keep)
         return LabelledVectors(self.vectors[mask], labels, self.tuned[mask])
@@ -65,7 +65,7 @@ class LabelledVectors:
 def choose(
     base: HeadBase, tree: Taxonomy, learned: Sums, golden: LabelledVectors, held: LabelledVectors
 ) -> Calibration:
-    """The calibration of a head that learned these sums; `golden` photos show species that the base knows."""
+    """Return the calibration of a head that learned these sums; `golden` photos show species that the base knows."""
     plain = Calibration(edge=base.calibration.edge, cloud=base.calibration.cloud)
     served = _Asked.of(base, base.tree, base.grown().solved, golden)
     least = served.right(np.zeros(len(golden.labels))) - HEARD_LOSS
@@ -73,7 +73,7 @@ def choose(
     chosen = plain
     for shrink in SHRINKS:
         solved = base.solved(tree, learned, msgspec.structs.replace(plain, shrink=shrink))
-        golden_asked, held_asked = (_Asked.of(base, tree, solved, its) for its in (golden, held))
+        golden_asked, held_asked = (_Asked.of(base, tree, solved, photos) for photos in (golden, held))
         for novelty in _novelties(base, tree, held):
             of_golden, of_held = golden_asked.new_of(novelty), held_asked.new_of(novelty)
             if (golden_asked.right(of_golden) < least).any():
@@ -93,14 +93,16 @@ def _novelties(base: HeadBase, tree: Taxonomy, held: LabelledVectors) -> Iterato
             Novelty(slope, offset, doubt) for slope in SLOPES for doubt in DOUBTS for offset in OFFSETS
         )
     else:
-        # With nothing to judge them by, new labels are heard as the sums say.
+        # Without held-out events of new labels, the sums alone weigh these.
         yield Novelty()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Side:
-    """Of some photos' species on one side, known before or new: how likely the likeliest is and whether it is right (n,),
-    the kingdoms' shares (n, 4), and the truth's (n,).
+    """Probabilities of some photos over one side of the species, known before or new.
+
+    `best` is the likeliest one's and `is_right` whether it is right (n,), `kingdoms` are the shares (n, 4), `truth` is
+    the true label's probability (n,).
     """
 
     best: Floats64
@@ -121,7 +123,7 @@ class _Side:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Asked:
-    """What a solved head and the tuned one say of some photos, before anything is known of how new they are."""
+    """The predictions of a solved head and the tuned one about some photos, apart for known and new species."""
 
     old: _Side
     new: _Side
@@ -151,6 +153,7 @@ class _Asked:
         )
 
     def new_of(self, novelty: Novelty) -> Floats64:
+        """Return the probability that each photo shows a new label (n,)."""
         return (
             np.zeros(len(self.unsure))
             if self.odds is None
@@ -158,16 +161,16 @@ class _Asked:
         )
 
     def is_right(self, new: Floats64) -> NDArray[np.bool_]:
-        """Which are named right, at the rank of their labels."""
+        """Return which photos are named right, at the rank of their labels."""
         return np.where(new * self.new.best > (1 - new) * self.old.best, self.new.is_right, self.old.is_right)
 
     def right(self, new: Floats64) -> Floats64:
-        """The shares whose likeliest kingdom and species are right."""
+        """Return the shares of photos whose likeliest kingdom and species are right."""
         kingdoms = (1 - new)[:, None] * self.old.kingdoms + new[:, None] * self.new.kingdoms
         return np.array([(kingdoms.argmax(1) == self.true_kingdom).mean(), self.is_right(new).mean()])
 
     def surety(self, new: Floats64) -> float:
-        """Mean log-probability of the labels, in nats; 0 where there are no photos."""
+        """Return the mean log-probability of the labels, in nats; 0 without photos."""
         if not len(new):
             return 0.0
         return float(np.log((1 - new) * self.old.truth + new * self.new.truth + FAINTEST).mean())

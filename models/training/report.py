@@ -1,4 +1,4 @@
-"""What a training did, in figures: before and after, by rank, class, label and site, and what speaks against a release. Pure.
+"""A training in figures: before and after, by rank, class, label and site, and the reasons against a release. Pure.
 
 Example::
 
@@ -16,32 +16,32 @@ import numpy as np
 
 from models.heads.linear import Floats
 from models.heads.pooled import sums_over
-from models.labels.taxonomy import KINGDOMS, RANKS, Taxonomy
+from models.labels.taxonomy import KINGDOMS, RANKS, Taxonomy, deepest_rank, label_at
 
 PERSON: Final = "person"
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What a release may cost. A class is large from so many golden photos or held-out events on."""
+    """How much a release may lose. A class is large from `large` golden photos or held-out events on."""
 
     rank: float = 0.01
-    """Of all photos at any rank: twice what chance moves among a thousand."""
+    """Of all photos at any rank: twice the share that chance moves among a thousand."""
     large: int = 25
     large_class: float = 0.05
     person: float = 0.01
     held_out: float = 0.05
-    """Of held-out events at any rank, but one event at least."""
+    """Of held-out events at any rank, but at least one event."""
 
 
 class Accuracy(msgspec.Struct, frozen=True):
-    """So many of so many are right."""
+    """`right` of `of` are right."""
 
     right: int
     of: int
 
     @property
     def rate(self) -> float:
-        """0 where there are none."""
+        """The share that is right; 0 of none."""
         return self.right / self.of if self.of else 0.0
 
     def __str__(self) -> str:
@@ -49,7 +49,7 @@ class Accuracy(msgspec.Struct, frozen=True):
 
 
 class TrainingFigures(msgspec.Struct, frozen=True):
-    """Of some photos, how many are named right: at each rank, by label and family; `persons` is their recall.
+    """How many of some photos are named right: at each rank, and by label and family; `persons` is the recall.
 
     `labels` counts each photo once, at the rank of its label.
     """
@@ -61,9 +61,9 @@ class TrainingFigures(msgspec.Struct, frozen=True):
 
 
 class OfSite(msgspec.Struct, frozen=True):
-    """One site: events that taught, and its held-out events, named right by the serving model and by the new one.
+    """One site: the events that taught, and how many of its held-out events are right before and after.
 
-    `spoils`: why it was left out, if it was.
+    `spoils` is the reason why the site was left out, if it was.
     """
 
     events: int
@@ -73,7 +73,7 @@ class OfSite(msgspec.Struct, frozen=True):
 
 
 class TrainingReport(msgspec.Struct, frozen=True):
-    """A training's outcome. `refused` says what speaks against it: empty for a release."""
+    """A training's figures. `refused` are the reasons against a release, empty for a release."""
 
     title: str
     serving: str
@@ -98,22 +98,14 @@ class TrainingReport(msgspec.Struct, frozen=True):
                 ("golden", (self.golden_before, self.golden_after)),
                 ("held-out", (self.held_before, self.held_after)),
             )
-            for when, its in zip(("before", "after"), both, strict=True)
-            for rank, share in (*its.ranks.items(), ("persons", its.persons))
+            for when, of_photos in zip(("before", "after"), both, strict=True)
+            for rank, share in (*of_photos.ranks.items(), ("persons", of_photos.persons))
             if share.of
         }
 
 
-def truth_at(tree: Taxonomy, label: str, rank: str) -> str | None:
-    """What a label is at a rank; None where it does not reach it. The leaves `person` and `other` reach all."""
-    path, depth = tree.path(label), RANKS.index(rank)
-    if len(path) == 1 and label in tree.species:
-        return label
-    return path[depth] if depth < len(path) else None
-
-
 def likeliest(tree: Taxonomy, species: Floats) -> dict[str, list[str]]:
-    """Probabilities (n, s) over a tree's species -> by rank the likeliest label of each."""
+    """Return by rank the likeliest label of each row of probabilities (n, s) over a tree's species."""
     families = sums_over(species.astype(np.float64), tree.family_of, len(tree.families))
     kingdoms = sums_over(families, tree.kingdom_of, len(KINGDOMS))
     return {
@@ -126,9 +118,9 @@ def likeliest(tree: Taxonomy, species: Floats) -> dict[str, list[str]]:
 def figures(
     tree: Taxonomy, species: Floats, labels: Sequence[str], truths_in: Taxonomy | None = None
 ) -> TrainingFigures:
-    """How probabilities (n, s) over a tree do on labels (n) of any rank.
+    """Compare probabilities (n, s) over a tree with labels (n) of any rank.
 
-    `truths_in` is the tree that knows all labels, where `tree` is one that had not grown yet: it names those wrong.
+    `truths_in` is the tree that holds all labels, where `tree` lacks the new ones and so names these wrong.
     """
     known = truths_in or tree
     said = likeliest(tree, species) if labels else {rank: [] for rank in RANKS}
@@ -138,7 +130,7 @@ def figures(
         pairs = [
             (truth, truth == answer)
             for label, answer in zip(labels, said[rank], strict=True)
-            if (truth := truth_at(known, label, rank)) is not None
+            if (truth := label_at(known, label, rank)) is not None
         ]
         ranks[rank] = Accuracy(sum(right for _, right in pairs), len(pairs))
         if rank != "kingdom":
@@ -152,34 +144,29 @@ def figures(
         for name, rights in sorted(by_class.items())
         if name not in KINGDOMS
     }
-    at_label = [said[_rank(known, label)][at] == label for at, label in enumerate(labels)]
+    at_label = [said[deepest_rank(known, label)][at] == label for at, label in enumerate(labels)]
     return TrainingFigures(
         ranks, classes, Accuracy(sum(persons), len(persons)), Accuracy(sum(at_label), len(at_label))
     )
 
 
-def _rank(tree: Taxonomy, label: str) -> str:
-    return "species" if label in tree.species else tree.rank(label)
-
-
 def complaints(where: str, before: TrainingFigures, after: TrainingFigures, limits: Limits) -> Iterator[str]:
-    """What was lost on the golden set beyond the limits."""
+    """Yield every loss on the golden set beyond the limits."""
     for rank in RANKS:
         yield from _lost(f"{where}, {rank}", before.ranks[rank], after.ranks[rank], limits.rank)
     yield from _lost(f"{where}, persons", before.persons, after.persons, limits.person)
-    for name, its in before.classes.items():
-        if its.of >= limits.large:
-            yield from _lost(f"{where}, {name}", its, after.classes[name], limits.large_class)
+    for name, accuracy in before.classes.items():
+        if accuracy.of >= limits.large:
+            yield from _lost(f"{where}, {name}", accuracy, after.classes[name], limits.large_class)
 
 
 def held_complaints(before: TrainingFigures, after: TrainingFigures, limits: Limits) -> Iterator[str]:
-    """What was lost on held-out events beyond the limits: they are few, so one event is always forgiven."""
+    """Yield every loss on held-out events beyond the limits; they are few, so one event is always forgiven."""
     for rank in RANKS:
-        its = before.ranks[rank]
-        if its.of:
-            yield from _lost(
-                f"held-out events, {rank}", its, after.ranks[rank], max(limits.held_out, 1 / its.of)
-            )
+        accuracy = before.ranks[rank]
+        if accuracy.of:
+            margin = max(limits.held_out, 1 / accuracy.of)
+            yield from _lost(f"held-out events, {rank}", accuracy, after.ranks[rank], margin)
 
 
 def _lost(what: str, before: Accuracy, after: Accuracy, margin: float) -> Iterator[str]:
@@ -188,37 +175,37 @@ def _lost(what: str, before: Accuracy, after: Accuracy, margin: float) -> Iterat
 
 
 def render(report: TrainingReport) -> str:
-    """The report as Markdown: a release's card, or why there is none."""
+    """Return the report as Markdown: a release's card, or the reasons against one."""
     return "\n".join(_lines(report)) + "\n"
 
 
-def _lines(its: TrainingReport) -> Iterator[str]:
-    yield f"# {its.title}" + (" (refused)" if its.refused else "")
+def _lines(report: TrainingReport) -> Iterator[str]:
+    yield f"# {report.title}" + (" (refused)" if report.refused else "")
     yield ""
-    yield f"Learned from {sum(its.events.values()):,} labelled events; served before: {its.serving}. Trigger: {its.trigger}."
-    for line in its.refused:
+    yield f"Learned from {sum(report.events.values()):,} labelled events; served before: {report.serving}. Trigger: {report.trigger}."
+    for line in report.refused:
         yield f"* refused: {line}"
     yield from ("", "| | before | after |", "| --- | ---: | ---: |")
     for where, before, after in (
-        ("golden set", its.golden_before, its.golden_after),
-        ("held-out events", its.held_before, its.held_after),
+        ("golden set", report.golden_before, report.golden_after),
+        ("held-out events", report.held_before, report.held_after),
     ):
-        for name, one, other in (
+        for name, old, new in (
             *((rank, before.ranks[rank], after.ranks[rank]) for rank in RANKS),
             ("persons", before.persons, after.persons),
         ):
-            if one.of:
-                yield f"| {where}, {name} | {one} | {other} |"
-    for label in its.new_labels:
-        if after_share := its.held_after.classes.get(label):
-            yield f"| held-out events, {label} (new) | {its.held_before.classes[label]} | {after_share} |"
+            if old.of:
+                yield f"| {where}, {name} | {old} | {new} |"
+    for label in report.new_labels:
+        if after_share := report.held_after.classes.get(label):
+            yield f"| held-out events, {label} (new) | {report.held_before.classes[label]} | {after_share} |"
     yield from (
         "",
         "| site | events | held-out right before | after | |",
         "| --- | ---: | ---: | ---: | --- |",
     )
-    for site, of in its.sites.items():
+    for site, of in report.sites.items():
         yield f"| {site} | {of.events:,} | {of.before} | {of.after} | {of.spoils and 'left out: ' + of.spoils} |"
-    if its.few:
-        waiting = ", ".join(f"{label} ({count})" for label, count in its.few.items())
+    if report.few:
+        waiting = ", ".join(f"{label} ({count})" for label, count in report.few.items())
         yield from ("", f"Labels with too few events to be answered yet: {waiting}.")

@@ -1,20 +1,21 @@
-"""Retraining, pure: what sites learned is merged, solved, weighed and judged; out comes a release, or why there is none.
+"""Retraining: merge the sums of all sites, solve, weigh and judge them; return a release, or the reasons against it. Pure.
 
 ::
 
-    shipped sums --+--> solve (shrink) --> choose how much it is heard --> judge --> release --+--> final: judges' events, too
+    shipped sums --+--> solve (shrink) --> choose the weights ----------> judge --> release --+--> final: judges' events, too
     sums by site --+        ^                  held-out events,             golden set,        |
                             |                  two golden photos of three   the third          +--> refusal, with a report
                             +--- without a site that spoils the others' held-out events
 
-Held-out events (`pipeline.sums.votes.held_out`: a hash of the event's id) have taught nothing that they judge; what is released
-is solved from all. A label gets a column from `LEAST_EVENTS` events on; until then, its events stand in one column of all
-such labels. A label of another rank (`Felidae`, `animal`) has a column that is never answered, and judges at its rank.
+Held-out events (`pipeline.sums.votes.held_out`: by a hash of the event's id) taught no head that they judge; the
+release is then solved from all events. A label gets a column from `LEAST_EVENTS` events on; until then its events
+share one column with those of all such labels. A label of another rank (`Felidae`, `animal`) has a column that is
+never answered, and judges at its rank.
 
 Example::
 
     outcome = retrain(base, golden, sites, judges, None, rows=rows, version=3)
-    outcome.release.title           # "lite0@3"; None: outcome.report.refused says why
+    outcome.release.title           # "lite0@3"; without a release see outcome.report.refused
 """
 
 from __future__ import annotations
@@ -38,12 +39,12 @@ from pipeline.sums.sums import Sums
 
 LIMITS: Final = Limits()
 JUDGING_OF: Final = 3
-"""Every third golden photo only judges: nothing was chosen on it."""
+"""Every third golden photo only judges: no setting was chosen by it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingOutcome:
-    """A release, or none; the report tells why."""
+    """A release or None, and the report with the reasons."""
 
     release: HeadRelease | None
     report: TrainingReport
@@ -61,24 +62,24 @@ def retrain(
     about: About | None = None,
     limits: Limits = LIMITS,
 ) -> TrainingOutcome:
-    """Makes the next release from all that was learned so far.
+    """Make the next release from the sums of all sites.
 
     Parameters
     ----------
     sites
-        By site, sums of the events that taught: of the base's space, over labels of the grown tree, of any rank.
+        Sums of the events that teach, by site: of the base's space, over labels of any rank of the grown tree.
     held
         The held-out events of all sites.
     serving
-        What answers now: the new release has to bear comparison with it.
+        The serving release, which the new one is compared with.
     rows
-        What the label tree gains.
+        Species that the label tree gains.
 
     Raises
     ------
     Rejected
-        `golden-mismatch`, `space-mismatch`, `labels-mismatch`, `bad-label`, `release-mismatch`; `too-few-events` where no site
-        has any.
+        `golden-mismatch`, `space-mismatch`, `labels-mismatch`, `bad-label`, `release-mismatch`; `too-few-events` where
+        no site has any.
     """
     tree = grown(base.tree, rows)
     taught = _checked(base, tree, sites, held)
@@ -86,14 +87,14 @@ def retrain(
     names = [base.tree.species[at] for at in truths.tolist()]
     photos = LabelledVectors.of(base.tuned, golden.vectors, names)
     third = [at % JUDGING_OF == JUDGING_OF - 1 for at in range(len(names))]
-    choosing, judging = photos.chosen([not its for its in third]), photos.chosen(third)
+    choosing, judging = photos.chosen([not judges for judges in third]), photos.chosen(third)
     asked = LabelledVectors.of(base.tuned, held.vectors, held.labels)
     training = Training(
         base, (choosing, judging), golden.digest, tree, tuple(rows), taught, held, asked, serving
     )
-    told, (best, spoilers) = about or About(), training.best(limits)
-    report = training.report(best, spoilers, f"{base.manifest.name}@{version}", told)
-    return TrainingOutcome(None if best.refused else training.release(best, version, told, report), report)
+    origin, (best, spoilers) = about or About(), training.best(limits)
+    report = training.report(best, spoilers, f"{base.manifest.name}@{version}", origin)
+    return TrainingOutcome(None if best.refused else training.release(best, version, origin, report), report)
 
 
 def _checked(base: HeadBase, tree: Taxonomy, sites: Mapping[str, Sums], held: Held) -> dict[str, Sums]:
@@ -102,7 +103,7 @@ def _checked(base: HeadBase, tree: Taxonomy, sites: Mapping[str, Sums], held: He
             raise Rejected(
                 "space-mismatch",
                 f"sums of {site} are of {sums.space} ({sums.dimension}), the model of {base.sums.space} "
-                f"({base.sums.dimension}): they were made by another model, and are of no use to this one",
+                f"({base.sums.dimension}): they were made with another model, and this one cannot use them",
             )
     named = {label for sums in sites.values() for label in sums.labels} | set(held.labels)
     if unknown := sorted(named - tree.paths.keys()):

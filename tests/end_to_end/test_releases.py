@@ -16,7 +16,7 @@ from agents.gateway import agent as gateway
 from agents.gateway.agent import Gateway
 from agents.releases.downloader import Download
 from agents.releases.mirror import cloud_source
-from agents.releases.publisher import ReleaseFeed
+from agents.releases.publisher import ReleasePublisher
 from agents.releases.source import ReleaseSource
 from agents.role.presence import endpoint
 from models.releases.targets import Current
@@ -55,7 +55,7 @@ class EdgeSide:
 
 class World(msgspec.Struct):
     cloud: Cloud
-    feed: ReleaseFeed
+    feed: ReleasePublisher
     producer: Producer
     broker: MqttBroker
     settings: Settings
@@ -97,7 +97,7 @@ def world(
     cloud = Cloud(folder / "cloud", SystemClock())
     (folder / "root.json").write_bytes(cloud.first_root)
     producer = Producer(settings.kafka, "test-trainer")
-    feed = ReleaseFeed(cloud.repository, settings.kafka, producer)
+    feed = ReleasePublisher(cloud.repository, settings.kafka, producer)
     world = World(cloud, feed, producer, broker, settings, EdgeSide(settings, SystemClock()), [])
     feed.send()  # takes back what a test before left in Kafka
     world.start_gateway()

@@ -1,7 +1,7 @@
 """An edge's learning without its eye: labelled events straight into the store, and a general model that knows nothing.
 
-As a program it learns in a process that is killed again and again, and prints what each start found: `test_edge_learning_killed`
-reads that. It forks, so it loads nothing that has threads.
+As a program it learns in a process that is killed again and again, and prints what each start found:
+`test_edge_learning_killed` reads that. It forks, so it loads nothing that has threads.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def _is_whole(sample: SampleLearning) -> bool:
         total += np.outer(x, x)
     served = learning.served
     if served is not None:
-        species = served.head.consensus(rows[0].vector[None], learning.general.says(rows[0].vector[None]))
+        species = served.head.consensus(rows[0].vector[None], learning.general.predict(rows[0].vector[None]))
         if not np.isfinite(species).all():
             return False
     named = served.name if served is not None else "lite0@2"

@@ -49,7 +49,7 @@ def trainer(
     if now:
         from agents.client.trainings import Reports  # only the trainer needs it
 
-        Reports(Settings.load(settings).data_dir).ask("tierwise trainer --now")
+        Reports(Settings.load(settings).data_dir).request_training("tierwise trainer --now")
     _run("trainer", settings, parent_pid)
 
 

@@ -19,7 +19,13 @@ from rich.table import Table
 from agents.cli.options import AsJson, SettingsFile
 from agents.cli.tables import Column, draw
 from agents.rollout.imported_models import registry_of
-from agents.rollout.inventory import Here, is_release, kept_by, release_of, releases_here
+from agents.rollout.inventory import (
+    LocalRelease,
+    is_release_title,
+    local_release,
+    local_releases,
+    serving_state,
+)
 from models.imported.registry import CARD
 from models.manifest import Manifest, digest
 from models.shipped import BACKBONE, load_zoo
@@ -46,7 +52,7 @@ def list_models(as_json: AsJson = False, settings: SettingsFile = None) -> None:
     if as_json:
         for manifest, origin in _all(loaded):
             typer.echo(msgspec.json.encode(_model_fields(manifest, origin)))
-        for here in releases_here(loaded).values():
+        for here in local_releases(loaded).values():
             typer.echo(msgspec.json.encode(_release_fields(here)))
     else:
         console = Console(highlight=False)
@@ -71,7 +77,7 @@ def table(settings: Settings, width: int) -> Table:
                 escape(manifest.terms),
             )
         )
-    for here in releases_here(settings).values():
+    for here in local_releases(settings).values():
         release = here.release
         roles = [role for role in here.where if _serves(settings, role) == release.version]
         origin = f"release ({', '.join(here.where)})"
@@ -90,7 +96,7 @@ def show(title: Title, as_json: AsJson = False, settings: SettingsFile = None) -
                 manifest.read(file)
             _show(manifest, "zoo", (manifest.folder / CARD).read_text("utf-8"), as_json)
             return
-    if is_release(loaded, title) and (here := release_of(loaded, title)) is not None:
+    if is_release_title(loaded, title) and (here := local_release(loaded, title)) is not None:
         if as_json:
             typer.echo(msgspec.json.encode(_release_fields(here)))
         else:
@@ -141,11 +147,11 @@ def _model_fields(manifest: Manifest, origin: str) -> dict[str, object]:
 
 def _serves(settings: Settings, role: str) -> int:
     """Return the release that a role of this machine serves; 0: the shipped model."""
-    kept = kept_by(settings, role)
+    kept = serving_state(settings, role)
     return kept.serving if kept is not None else 0
 
 
-def _release_fields(here: Here) -> dict[str, object]:
+def _release_fields(here: LocalRelease) -> dict[str, object]:
     release = here.release
     return {
         "name": release.title,

@@ -16,7 +16,7 @@ from rich.markup import escape
 from agents.cli.options import AsJson, SettingsFile
 from agents.cli.releases.titles import TITLE_HELP, Title, full_title
 from agents.cli.tables import Column, draw, text_console
-from agents.rollout.inventory import Here, release_of
+from agents.rollout.inventory import LocalRelease, local_release
 from models.heads.delta import Delta, between
 from models.heads.release import HeadRelease
 from models.releases.targets import MODEL
@@ -37,7 +37,7 @@ def explain(title: Title, as_json: AsJson = False, settings: SettingsFile = None
     """Show the events, labels, code, parent and figures that made a release."""
     loaded = Settings.load(settings)
     title = full_title(loaded, title)
-    here = release_of(loaded, title)
+    here = local_release(loaded, title)
     if here is None:
         raise Stop(f"{title} was shipped: `tierwise models show {MODEL}` shows how it was made")
     if as_json:
@@ -46,7 +46,7 @@ def explain(title: Title, as_json: AsJson = False, settings: SettingsFile = None
         _explain(text_console(), here)
 
 
-def _explain(console: Console, here: Here) -> None:
+def _explain(console: Console, here: LocalRelease) -> None:
     release, lineage = here.release, here.release.lineage
     facts = {
         "parent": lineage.parent,
@@ -97,7 +97,7 @@ def diff(
 
 
 def _release(settings: Settings, title: str) -> HeadRelease | None:
-    here = release_of(settings, title)
+    here = local_release(settings, title)
     return here.release if here is not None else None
 
 

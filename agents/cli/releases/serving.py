@@ -13,7 +13,7 @@ import typer
 
 from agents.cli.options import SettingsFile
 from agents.cli.releases.titles import TITLE_HELP, Title, full_title
-from agents.rollout.inventory import base_title, release_of, repository_here
+from agents.rollout.inventory import base_title, local_release, local_repository
 from models.releases.targets import CANARY_S, CANARY_SHARE, MODEL, Current
 from pipeline.errors import Retry, Stop
 from pipeline.settings.settings import Settings
@@ -52,7 +52,7 @@ def rollback(
 ) -> None:
     """Go back to an older release. Each tier applies it when it receives it."""
     loaded = Settings.load(settings)
-    current = repository_here(loaded).current
+    current = local_repository(loaded).current
     if current is None or not current.version:
         raise Stop(f"{base_title(loaded)} is to serve already: there is no older one")
     target = full_title(loaded, to) if to else _parent(loaded, current)
@@ -62,7 +62,7 @@ def rollback(
 
 
 def _parent(settings: Settings, current: Current) -> str:
-    here = release_of(settings, current.title)
+    here = local_release(settings, current.title)
     return (here.release.lineage.parent if here is not None else "") or base_title(settings)
 
 
@@ -74,7 +74,7 @@ def _serve(
     canary_share: float = CANARY_SHARE,
     canary_s: float = CANARY_S,
 ) -> None:
-    repository = repository_here(settings)
+    repository = local_repository(settings)
     version = _version(settings, title)
     if version and version not in repository.versions:
         available = ", ".join(
@@ -94,12 +94,12 @@ def _serve(
 
 
 def _send(settings: Settings) -> None:
-    from agents.releases.publisher import ReleaseFeed
+    from agents.releases.publisher import ReleasePublisher
     from pipeline.kafka import Producer
 
     producer = Producer(settings.kafka, "tierwise-models")
     try:
-        ReleaseFeed(repository_here(settings), settings.kafka, producer).send()
+        ReleasePublisher(local_repository(settings), settings.kafka, producer).send()
     finally:
         producer.close(1.0)
 

@@ -26,7 +26,7 @@ from agents.cli.options import AsJson, SettingsFile
 from agents.client.site_client import connect
 from agents.client.trainings import Reports
 from agents.role.run_file import ask_health, running
-from agents.rollout.inventory import TAKERS, base_title, kept_by
+from agents.rollout.inventory import RELEASE_ROLES, base_title, serving_state
 from models.releases.targets import MODEL
 from pipeline import topics
 from pipeline.errors import Retry
@@ -71,8 +71,8 @@ def status(as_json: AsJson = False, settings: SettingsFile = None) -> None:
 
 def _here(settings: Settings) -> Iterator[TierStatus]:
     """Yield the roles of this machine. The status of its edge on the broker says the same, and more."""
-    for role in TAKERS:
-        process, kept = running(settings.data_dir, role), kept_by(settings, role)
+    for role in RELEASE_ROLES:
+        process, kept = running(settings.data_dir, role), serving_state(settings, role)
         if process is not None and process.port is not None:
             ready, parts = ask_health(process.port)
             update = Update(

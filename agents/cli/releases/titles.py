@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
-from agents.rollout.inventory import releases_here
+from agents.rollout.inventory import local_releases
 from models.releases.targets import MODEL
 from pipeline.errors import Stop
 from pipeline.settings.settings import Settings
@@ -24,7 +24,7 @@ def full_title(settings: Settings, text: str) -> str:
         return f"{MODEL}@{text}"
     if text != LAST:
         return text
-    newest = max(releases_here(settings), default=0)
+    newest = max(local_releases(settings), default=0)
     if not newest:
         raise Stop("there is no release on this machine yet, and so no last one")
     return f"{MODEL}@{newest}"

@@ -21,7 +21,7 @@ from rich.table import Table
 from agents.cli.options import EVENT_HELP, AsJson, SettingsFile
 from agents.cli.tables import Column, draw, text_console
 from agents.client import edge_reader, event_ids
-from agents.client.trainings import Forget, Kept, Reports, numbered
+from agents.client.trainings import ForgetRequest, Reports, TrainingRecord, numbered
 from agents.role import exit_codes
 from agents.role.run_file import running
 from pipeline import topics
@@ -52,7 +52,7 @@ def train(
     """Ask the trainer of this data folder for a training. It begins at once, or when the trainer starts."""
     loaded = Settings.load(settings)
     reports = Reports(loaded.data_dir)
-    wish = reports.ask(reason)
+    wish = reports.request_training(reason)
     if not wait:
         Console().print("asked; [bold]tierwise training list last[/] shows the report once it is there")
         _warn_without_trainer(loaded)
@@ -95,7 +95,7 @@ def list_trainings(
                 console.print(f"{report.number:4d}  {escape(report.line)}")
 
 
-def table(reports: list[Kept], width: int) -> Table:
+def table(reports: list[TrainingRecord], width: int) -> Table:
     """Draw a row for each training, the newest last."""
     cells = (
         (
@@ -128,7 +128,7 @@ def forget(
     kind, name = named[0]
     if kind == "event":
         name = _whole_id(loaded, name)
-    Reports(loaded.data_dir).ask_to_forget(msgspec.convert({"kind": kind, "name": name}, Forget))
+    Reports(loaded.data_dir).request_forgetting(msgspec.convert({"kind": kind, "name": name}, ForgetRequest))
     print(f"asked to forget {kind} {name}: the trainer removes it and trains again")
     _warn_without_trainer(loaded)
 
@@ -152,7 +152,7 @@ def _warn_without_trainer(settings: Settings) -> None:
         )
 
 
-def _show(report: Kept, as_json: bool) -> None:
+def _show(report: TrainingRecord, as_json: bool) -> None:
     if as_json:
         print(msgspec.json.encode(report).decode())
         return

@@ -11,13 +11,13 @@ import msgspec
 import pytest
 from rich.console import Console
 from sample_release import BASE, NEW, sample_release
-from sample_source import word
+from sample_source import target
 
 from agents.cli import main
 from agents.cli.releases.status import TierStatus, _lines
-from agents.rollout.inventory import release_of
-from agents.rollout.promoted_store import Kept, ServingFiles
-from agents.rollout.state import Refused
+from agents.rollout.inventory import local_release
+from agents.rollout.promoted_store import PromotedStore, ServingState
+from agents.rollout.state import RefusedRelease
 from models.heads.release import HeadRelease
 from models.releases.repository import Repository
 from pipeline.clock import SystemClock
@@ -61,18 +61,18 @@ def second() -> HeadRelease:
 def trainers(loaded: Settings, second: HeadRelease) -> Repository:
     """The trainer's machine."""
     repository = Repository.of(loaded, SystemClock())
-    repository.release(3, FIRST.files(), word(3))
-    repository.release(4, second.files(), word(4))
+    repository.release(3, FIRST.files(), target(3))
+    repository.release(4, second.files(), target(4))
     return repository
 
 
 @pytest.fixture
-def edges(loaded: Settings) -> ServingFiles:
+def edges(loaded: Settings) -> PromotedStore:
     """An edge's machine that serves a release and has refused another."""
-    files = ServingFiles(loaded.data_dir / "edge", SHIPPED)
+    files = PromotedStore(loaded.data_dir / "edge", SHIPPED)
     files.keep(3, FIRST.files())
-    refused = (Refused(4, "0" * 16, "less-sure", "mean probability 0.60, before 0.90"),)
-    files.write(Kept(base=SHIPPED, serving=3, previous=0, refused=refused))
+    refused = (RefusedRelease(4, "0" * 16, "less-sure", "mean probability 0.60, before 0.90"),)
+    files.write(ServingState(base=SHIPPED, serving=3, previous=0, refused=refused))
     return files
 
 
@@ -80,7 +80,7 @@ def edges(loaded: Settings) -> ServingFiles:
 
 
 def test_releases_are_listed_with_who_has_and_who_serves_them(
-    trainers: Repository, edges: ServingFiles, capsys: pytest.CaptureFixture[str]
+    trainers: Repository, edges: PromotedStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("models", "list", "--json") == 0
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -94,7 +94,7 @@ def test_releases_are_listed_with_who_has_and_who_serves_them(
     assert "edge" in out
 
 
-def test_a_release_shows_its_card(edges: ServingFiles, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_release_shows_its_card(edges: PromotedStore, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("models", "show", "lite0@3") == 0
     assert "lite0@3" in capsys.readouterr().out
     assert run("models", "show", "lite0@3", "--json") == 0
@@ -102,7 +102,7 @@ def test_a_release_shows_its_card(edges: ServingFiles, capsys: pytest.CaptureFix
 
 
 def test_a_release_is_explained_by_its_events_labels_and_parent(
-    edges: ServingFiles, capsys: pytest.CaptureFixture[str]
+    edges: PromotedStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("releases", "explain", "lite0@3", "--json") == 0
     lineage = json.loads(capsys.readouterr().out)["lineage"]
@@ -114,7 +114,7 @@ def test_a_release_is_explained_by_its_events_labels_and_parent(
 
 
 def test_a_release_that_is_not_here_is_told_with_those_that_are(
-    edges: ServingFiles, capsys: pytest.CaptureFixture[str]
+    edges: PromotedStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("releases", "explain", "lite0@9") == 2
     assert f"no release lite0@9 on this machine (there: {SHIPPED}, lite0@3)" in capsys.readouterr().err
@@ -186,10 +186,10 @@ def test_what_cannot_serve_is_not_signed(
 
 @pytest.mark.parametrize("words", [("promote", "lite0@3"), ("rollback", "--why", "x")])
 def test_only_the_machine_with_the_keys_signs(
-    words: tuple[str, ...], edges: ServingFiles, capsys: pytest.CaptureFixture[str]
+    words: tuple[str, ...], edges: PromotedStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("releases", *words) == 2
-    assert "no releases are signed here; do this on the machine where `tierwise trainer` runs" in (
+    assert "this machine signs no releases; run the command where `tierwise trainer` runs" in (
         capsys.readouterr().err
     )
 
@@ -205,8 +205,9 @@ def test_the_shipped_model_is_nothing_to_go_back_from(
 # --- status ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_status_tells_what_a_role_that_does_not_run_would_serve_and_what_it_refused(
-    edges: ServingFiles, capsys: pytest.CaptureFixture[str]
+    edges: PromotedStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("releases", "status", "--json") == 0
     told = capsys.readouterr()
@@ -216,6 +217,7 @@ def test_the_status_tells_what_a_role_that_does_not_run_would_serve_and_what_it_
     assert "sites could not be asked" in told.err
 
 
+@pytest.mark.slow
 def test_where_no_tier_ever_ran_the_status_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("releases", "status") == 0
     assert "no tier that serves releases was ever started here" in capsys.readouterr().out
@@ -232,4 +234,4 @@ def test_the_status_names_candidate_stage_and_rule_on_whole_lines_of_80() -> Non
 
 
 def test_the_shipped_model_is_no_release(loaded: Settings) -> None:
-    assert release_of(loaded, SHIPPED) is None
+    assert local_release(loaded, SHIPPED) is None

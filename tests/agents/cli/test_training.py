@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agents.cli import main
-from agents.client.trainings import Forget, Kept, Reports
+from agents.client.trainings import ForgetRequest, Reports, TrainingRecord
 from agents.role import exit_codes
 
 
@@ -30,8 +30,8 @@ def run(*words: str) -> int:
     return int(ended.value.code or 0)
 
 
-def kept(number: int) -> Kept:
-    return Kept(
+def kept(number: int) -> TrainingRecord:
+    return TrainingRecord(
         number=number,
         time="2026-05-01T12:00:00.000Z",
         rule="new-labels",
@@ -48,7 +48,7 @@ def kept(number: int) -> Kept:
 
 def test_a_training_is_asked_for_with_its_reason(settings: str, reports: Reports) -> None:
     assert run("now", "--reason", "before the weekend", "--settings", settings) == 0
-    wish = reports.wish()
+    wish = reports.open_request()
     assert wish is not None
     assert wish.reason == "before the weekend"
 
@@ -58,14 +58,14 @@ def test_who_waits_and_no_trainer_runs_is_told(
 ) -> None:
     assert run("now", "--wait", "0.1", "--settings", settings) == exit_codes.FAILED
     assert "The request stays" in capsys.readouterr().err
-    assert reports.wish() is not None
+    assert reports.open_request() is not None
 
 
 def test_reports_are_listed_and_shown(
     settings: str, reports: Reports, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for number in (1, 2):
-        reports.keep(kept(number))
+        reports.add(kept(number))
     assert run("list", "--settings", settings) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
     assert run("list", "2", "--settings", settings) == 0
@@ -77,9 +77,10 @@ def test_reports_are_listed_and_shown(
     assert run("list", "7", "--settings", settings) == exit_codes.STOP
 
 
+@pytest.mark.slow
 def test_one_thing_is_forgotten_at_a_time(settings: str, reports: Reports) -> None:
     assert run("forget", "--device", "home/cam1", "--settings", settings) == 0
-    assert [request for request, _ in reports.to_forget()] == [Forget("device", "home/cam1")]
+    assert [request for request, _ in reports.forget_requests()] == [ForgetRequest("device", "home/cam1")]
     for wrong in (
         [],
         ["--event", "e", "--site", "s"],
@@ -91,7 +92,7 @@ def test_one_thing_is_forgotten_at_a_time(settings: str, reports: Reports) -> No
         ["--site", "s", "--device", "a/b"],
     ):
         assert run("forget", *wrong, "--settings", settings) == exit_codes.STOP
-    assert len(reports.to_forget()) == 1
+    assert len(reports.forget_requests()) == 1
 
 
 def test_without_a_training_the_list_says_so(settings: str, capsys: pytest.CaptureFixture[str]) -> None:

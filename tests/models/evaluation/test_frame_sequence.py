@@ -55,7 +55,7 @@ def test_a_file_is_found_by_its_name_alone(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ("path,label\n1.jpg,cat\n2.jpg,cat\n", "2 frames are called so"),
+        ("path,label\n1.jpg,cat\n2.jpg,cat\n", "2 frames have this name"),
         ("path,label\n9.jpg,cat\n2.jpg,cat\n", "no such frame"),
         ("path,label\n2.jpg,cat\na/2.jpg,wolf\n", "has two rows"),
         ("path,label\n2.jpg,Felida\n", "did you mean 'Felidae'"),

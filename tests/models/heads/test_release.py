@@ -113,7 +113,7 @@ def test_a_changed_byte_is_refused(file: str) -> None:
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ({"sums": b"no sums"}, "no packed sums"),
+        ({"sums": b"no sums"}, "not packed sums"),
         ({"tree": b"no table"}, "no table"),
         ({"calibration": b"{}x"}, CALIBRATION),
         ({"calibration": msgspec.json.encode({"solved_share": -1})}, "out of range"),

@@ -1,4 +1,5 @@
-"""A site's learning by events: whatever comes, changes or goes, there is one whole head, and what is gone was never there."""
+"""A site's learning by events: whatever comes, changes or goes, there is one whole head, and what is gone was never
+there."""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ def learned(visits: int) -> Learning:
 
 def family(learning: Learning, label: str) -> tuple[str, float]:
     its = vector(label, 99)[None]
-    species = learning.local.head().consensus(its, learning.general.says(its))
+    species = learning.local.head().consensus(its, learning.general.predict(its))
     tree = learning.local.tree
     return roll_up(tree, Scores("species", tree.species, species))[0].best
 
@@ -117,6 +118,7 @@ def test_a_changed_label_is_taken_out_of_the_old_and_into_the_new() -> None:
     )
 
 
+@pytest.mark.slow
 def test_what_was_held_back_can_be_taken_out_too() -> None:
     learning = learned(30)
     held = learning.local.held[0]
@@ -155,6 +157,7 @@ def test_a_label_without_a_place_is_refused_and_nothing_is_half_applied() -> Non
     assert learning.local.name == "lite0@2+home.3"
 
 
+@pytest.mark.slow
 def test_wrong_labels_are_refused_by_the_gate_before_they_do_harm() -> None:
     """Forty visits of foxes that somebody calls cats, after sixty right ones."""
     named, refused = {}, {}
@@ -175,7 +178,7 @@ def test_wrong_labels_are_refused_by_the_gate_before_they_do_harm() -> None:
 def foxes_named(learning: Learning) -> float:
     """The share of fifty foxes that are named as such."""
     foxes = np.stack([vector("Vulpes vulpes", 5000 + seed) for seed in range(50)])
-    head, known = learning.local.head(), learning.general.says(foxes)
+    head, known = learning.local.head(), learning.general.predict(foxes)
     found = [head.consensus(its[None], says[None]) for its, says in zip(foxes, known, strict=True)]
     tree = learning.local.tree
     families = [roll_up(tree, Scores("species", tree.species, species))[0].best[0] for species in found]
@@ -211,7 +214,7 @@ def test_what_is_written_down_restores_the_same_head_and_gate() -> None:
     assert restored.standing == learning.standing
     assert sums_of(restored) == sums_of(learning)
     its = vector("Felidae", 99)[None]
-    says = learning.general.says(its)
+    says = learning.general.predict(its)
     np.testing.assert_array_equal(
         restored.local.head().consensus(its, says), learning.local.head().consensus(its, says)
     )
@@ -263,8 +266,8 @@ def test_against_a_background_what_was_never_labelled_stays_the_general_heads() 
             learning, _ = learning.taught(taught(number, PATHS[number % 2]))
         # Looks like nothing that was labelled.
         its = animals[:50]
-        lessons = [Lesson("", each[None], learning.general.says(each[None])) for each in its]
-        site, _ = learning.local.head().witnesses(Visits.of(learning.local.tree, lessons))
+        lessons = [Lesson("", each[None], learning.general.predict(each[None])) for each in its]
+        site, _ = learning.local.head().log_shares(Visits.of(learning.local.tree, lessons))
         seen[background is not None] = float(np.exp(site[:, -1]).mean())
         assert family(learning, "Vulpes vulpes")[0] == "Canidae"
     assert seen[True] > 0.5 > seen[False]
@@ -323,4 +326,4 @@ class AnyOrder(RuleBasedStateMachine):
 
 
 AnyOrder.TestCase.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
-TestAnyOrder = AnyOrder.TestCase
+TestAnyOrder = pytest.mark.slow(AnyOrder.TestCase)

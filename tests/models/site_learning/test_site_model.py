@@ -105,7 +105,7 @@ def test_a_visit_that_is_left_out_was_never_there() -> None:
     for its in local.lessons[1:]:
         without, _ = without.learn(its)
     head = local._headed(without.everything.with_labels(LABELS))
-    site, _ = head.witnesses(Visits.of(TREE, [local.lessons[0]]))
+    site, _ = head.log_shares(Visits.of(TREE, [local.lessons[0]]))
     np.testing.assert_allclose(asked[0][0], site[0], atol=1e-5)
 
 
