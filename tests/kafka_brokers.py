@@ -56,6 +56,9 @@ def free_port() -> int:
 class EmbeddedKafka:
     """`python -m pipeline.brokers.kafka` in a directory."""
 
+    session_s = 3
+    """Session of a member of a group: shorter than by default where the broker allows it."""
+
     def __init__(self, directory: Path, *options: str) -> None:
         self.directory = directory
         self.options = options
@@ -96,6 +99,8 @@ class EmbeddedKafka:
 class ApacheKafka:
     """One KRaft node on Java, from the jars that fetch.sh gets."""
 
+    session_s = 6
+
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.port = free_port()
@@ -105,10 +110,13 @@ class ApacheKafka:
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    def format(self) -> None:
+    def format(self, *more: str, defaults: bool = False) -> None:
         home = subprocess.run([REAL_KAFKA / "fetch.sh"], check=True, capture_output=True, text=True)
         self.jars = f"{home.stdout.strip()}/*"
         settings = (REAL_KAFKA / "server.properties").read_text()
+        if defaults:
+            settings = settings.partition("# A first member")[0]
+        settings += "\n".join(more)
         for name, value in {
             "CONTROLLER_PORT": str(free_port()),
             "PORT": str(self.port),

@@ -75,7 +75,6 @@ share.coordinator.state.topic.min.isr=1
 share.coordinator.state.topic.num.partitions=1
 log.cleaner.dedupe.buffer.size=16777216
 group.initial.rebalance.delay.ms=0
-group.min.session.timeout.ms=1000
 """
 
 

@@ -38,6 +38,7 @@ from pipeline.series.points import Point, result_point, sighting_point, summary_
 from pipeline.series.writer import Writer, open_writer
 from pipeline.settings.settings import Settings
 from pipeline.stream.app import GROUP, Listeners, build_app
+from pipeline.stream.batches import check_membership
 from pipeline.stream.delivery import ProducerRecord
 from pipeline.stream.labelled import FEATURES_TOPIC
 from pipeline.stream.results import Answer
@@ -165,10 +166,10 @@ class StreamRole:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(app.stop(), APP_STOP_WITHIN_S)
         for task in tasks:
-            if task.done():
-                task.result()
-            else:
+            if not task.done():
                 task.cancel()
+            elif error := task.exception():
+                raise kafka.fatal(error, kafka.address(self._settings.kafka)) or error
 
     async def _watch_readiness(self, app: faust.App) -> None:
         while True:
@@ -176,6 +177,7 @@ class StreamRole:
             consumer = app.consumer
             try:
                 self._partitions = len(consumer.assignment())
+                check_membership(app)
             except faust.exceptions.ConsumerNotStarted:  # still starting, as on a busy machine
                 continue
             ready = self._partitions and consumer.flow_active and not app.rebalancing

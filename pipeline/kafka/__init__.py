@@ -17,6 +17,7 @@ Every error of Kafka or its client becomes `Retry` (Kafka is away or busy), `Sto
 
 from pipeline.kafka.access import grant
 from pipeline.kafka.admin import check, create_topics, wait_for_topics
+from pipeline.kafka.connection import address, fatal
 from pipeline.kafka.consumer import Consumer, Fetched, GroupPosition, Progress
 from pipeline.kafka.follower import Follower
 from pipeline.kafka.producer import Producer, RefusedRecord
@@ -32,8 +33,10 @@ __all__ = [
     "Progress",
     "RefusedRecord",
     "Seeker",
+    "address",
     "check",
     "create_topics",
+    "fatal",
     "grant",
     "read_all",
     "record_counts",

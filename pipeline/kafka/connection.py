@@ -27,13 +27,18 @@ REQUEST_TIMEOUT_MS: Final = 5_000
 METADATA_MAX_AGE_MS: Final = 30_000
 """A client that missed a change of leader finds the new one within this time; the default is five minutes."""
 
-_FINAL: Final = (
-    kafka_errors.SaslAuthenticationFailedError,
-    kafka_errors.UnsupportedSaslMechanismError,
-    kafka_errors.IllegalSaslStateError,
-    kafka_errors.AuthorizationError,
-    kafka_errors.KafkaConfigurationError,
-)
+_LOGIN: Final = "Check security, mechanism, username and password under [kafka], and the rights of that user: docs/deploy.md"
+_TOPICS: Final = "Let its administrator create Tierwise's topics, 12 partitions each: docs/deploy.md"
+_REMEDIES: Final[dict[int | str | None, str]] = {
+    23: "Another program uses this consumer group: end it",
+    24: "Another name of the consumer group is needed: report this as a fault of Tierwise",
+    26: "Set kafka.session_timeout_s between the broker's group.min.session.timeout.ms and group.max.session.timeout.ms",
+    **dict.fromkeys((29, 30, 31, 33, 34, 53, 58, 65), _LOGIN),
+    **dict.fromkeys((40, 44), _TOPICS),
+    "KafkaConfigurationError": _LOGIN,
+    "AuthenticationFailedError": _LOGIN,
+}
+"""By Kafka's error code, or by the class of a client's error without a code: a person has to change something."""
 _FENCED: Final = (
     kafka_errors.CommitFailedError,
     kafka_errors.RebalanceInProgressError,
@@ -54,13 +59,15 @@ def errors_mapped(settings: KafkaSettings) -> Iterator[None]:
         yield
     except _FENCED as error:
         raise Fenced(f"Kafka at {where} gave our partitions to another member: {error}") from error
-    except _FINAL as error:
-        raise Stop(
-            f"Kafka at {where} refuses us: {_text(error)}. Check security, mechanism, username and password under "
-            "[kafka], and the rights of that user"
-        ) from error
     except (kafka_errors.KafkaError, OSError) as error:
-        raise Retry(f"Kafka at {where}: {_text(error)}") from error
+        raise fatal(error, where) or Retry(f"Kafka at {where}: {_text(error)}") from error
+
+
+def fatal(error: BaseException, where: str) -> Stop | None:
+    """Return what to show a person about an error of kafka-python or aiokafka; None if a repetition may succeed."""
+    code = None if isinstance(error, OSError) else getattr(error, "errno", None)
+    remedy = _REMEDIES.get(code) or _REMEDIES.get(type(error).__name__)
+    return Stop(f"Kafka at {where} refuses us: {_text(error)}. {remedy}") if remedy else None
 
 
 def address(settings: KafkaSettings) -> str:
@@ -124,7 +131,9 @@ class _Network(KafkaNetClient):  # type: ignore[misc]  # untyped
         return connection
 
     def _note(self, error: BaseException) -> None:
-        if not isinstance(self.problem, _FINAL):  # the timeout often cuts the last attempt short
+        if (
+            self.problem is None or fatal(self.problem, "") is None
+        ):  # the timeout often cuts the last attempt short
             self.problem = error
 
 

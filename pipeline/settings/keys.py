@@ -131,11 +131,18 @@ class KafkaSettings(Section, frozen=True, kw_only=True):
     """Copies of each topic that `tierwise stream` creates. A real cluster wants 3."""
     retention_mib: Positive = 256
     """Size that each partition of a topic may reach, in MiB. Compacted topics are exempt."""
+    session_timeout_s: Positive = 6
+    """After this time another replica takes over from one that was killed. Kafka refuses less than 6 by default."""
 
     @property
     def is_embedded(self) -> bool:
         """Whether `tierwise up` starts this broker."""
         return self.address == EMBEDDED
+
+    @property
+    def heartbeat_ms(self) -> int:
+        """Interval in which a member of a group learns that another member joined or left."""
+        return min(1_000, 1_000 * self.session_timeout_s // 3)
 
     @property
     def servers(self) -> tuple[str, ...]:

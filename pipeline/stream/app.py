@@ -34,11 +34,10 @@ from pipeline.stream.router import Router
 from pipeline.stream.summaries import Summaries
 
 GROUP: Final = topics.Group.STREAM
-SESSION_TIMEOUT_S: Final = 3.0
-"""After this time another worker gets a dead worker's partitions. With half of it, busy machines lose live workers."""
-HEARTBEAT_S: Final = 1.0
 COMMIT_EVERY_S: Final = 1.0
 """After a kill, the successor repeats at most this time's work."""
+REQUEST_TIMEOUT_S: Final = 90.0
+"""Faust's default, which must not be below the session timeout."""
 BUFFER_EVENTS: Final = 65_536
 """Faust's default throttles a backlog with sleep(1)."""
 BATCH_MAX_BYTES: Final = 256 << 10
@@ -93,8 +92,9 @@ def _app(settings: Settings) -> faust.App:
         topic_replication_factor=kafka.replication,
         topic_disable_leader=True,
         processing_guarantee="at_least_once",
-        broker_session_timeout=SESSION_TIMEOUT_S,
-        broker_heartbeat_interval=HEARTBEAT_S,
+        broker_session_timeout=kafka.session_timeout_s,
+        broker_request_timeout=max(REQUEST_TIMEOUT_S, kafka.session_timeout_s),
+        broker_heartbeat_interval=kafka.heartbeat_ms / 1_000,
         broker_commit_interval=COMMIT_EVERY_S,
         stream_buffer_maxsize=BUFFER_EVENTS,
         producer_max_batch_size=BATCH_MAX_BYTES,

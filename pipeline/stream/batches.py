@@ -22,6 +22,7 @@ from typing import Any
 
 import faust
 import msgspec
+from aiokafka.errors import TopicAuthorizationFailedError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
@@ -39,6 +40,17 @@ def handle_batches(app: faust.App, handlers: Mapping[str, Handler]) -> None:
     app.transport.handlers = dict(handlers)
     for name in handlers:
         app.topics.add(app.topic(name))
+
+
+def check_membership(app: faust.App) -> None:
+    """Raise the error that ended aiokafka's work in the group: Faust itself would wait for ever."""
+    client = app.consumer._thread._consumer
+    if client is None:
+        return
+    if names := client._client.cluster.unauthorized_topics:
+        raise TopicAuthorizationFailedError(*sorted(names))
+    if (error := client._coordinator and client._coordinator._pending_exception) is not None:
+        raise error
 
 
 async def store(table: Any, partition: int, changes: Mapping[str, Any]) -> None:

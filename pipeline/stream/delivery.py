@@ -19,18 +19,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from aiokafka.errors import (
-    AuthenticationFailedError,
-    ClusterAuthorizationFailedError,
     KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
-    SaslAuthenticationFailed,
-    TopicAuthorizationFailedError,
     UnknownError,
 )
 
 from pipeline import clock, topics
-from pipeline.errors import Rejected, Stop
+from pipeline.errors import Rejected
+from pipeline.kafka import fatal
 from pipeline.messages import Refusal, encode
 from pipeline.topics import Header
 
@@ -39,12 +36,6 @@ T = TypeVar("T")
 RETRY_FIRST_S: Final = 0.1
 RETRY_MAX_S: Final = 5.0
 
-_FINAL: Final = (
-    TopicAuthorizationFailedError,
-    ClusterAuthorizationFailedError,
-    AuthenticationFailedError,
-    SaslAuthenticationFailed,
-)
 _PASSING: Final = (KafkaConnectionError, KafkaTimeoutError, UnknownError, OSError, asyncio.TimeoutError)
 """Errors to retry besides those that aiokafka calls retriable. `UnknownError` is the broker's fault, not a record's."""
 
@@ -193,8 +184,8 @@ def may_pass(error: BaseException) -> bool:
     BaseException
         `error` itself, if it is not Kafka's: a mistake of ours, or the end of the task.
     """
-    if isinstance(error, _FINAL):
-        raise Stop(f"Kafka refuses us: {error}. Check the rights of the user under [kafka]") from error
+    if stop := fatal(error, "kafka.address"):
+        raise stop from error
     if isinstance(error, _PASSING):
         return True
     if isinstance(error, KafkaError):

@@ -18,7 +18,7 @@ from typing import Final
 from pipeline.kafka import GroupPosition
 
 PATIENCE_S: Final = 30.0
-"""Ten session timeouts: a rebalance takes one or two, and recovering the tables a few seconds."""
+"""Five session timeouts: a rebalance takes one or two, and recovering the tables a few seconds."""
 
 
 class Watchdog:

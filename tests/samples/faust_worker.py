@@ -1,6 +1,6 @@
 """A Faust worker without its command line: counts records by key into a table and sends each count on.
 
-    python faust_worker.py ADDRESS APP SOURCE SINK DIRECTORY
+    python faust_worker.py ADDRESS APP SOURCE SINK DIRECTORY SESSION_S
 
 Prints `ready` when its table is recovered and its partitions are assigned; ends when it is killed.
 """
@@ -13,7 +13,7 @@ import sys
 import faust
 
 
-def build(address: str, name: str, source: str, sink: str, directory: str) -> faust.App:
+def build(address: str, name: str, source: str, sink: str, directory: str, session_s: str) -> faust.App:
     app = faust.App(
         name,
         broker=f"kafka://{address}",
@@ -23,8 +23,8 @@ def build(address: str, name: str, source: str, sink: str, directory: str) -> fa
         topic_disable_leader=True,
         topic_partitions=2,
         autodiscover=False,
-        broker_session_timeout=3,
-        broker_heartbeat_interval=1,
+        broker_session_timeout=float(session_s),
+        broker_heartbeat_interval=float(session_s) / 3,
         broker_commit_interval=1.0,
     )
     counts = app.Table("counts", default=int, partitions=2)
@@ -44,7 +44,7 @@ def build(address: str, name: str, source: str, sink: str, directory: str) -> fa
 
 
 async def main() -> None:
-    app = build(*sys.argv[1:6])
+    app = build(*sys.argv[1:7])
     await app.start()
     while not app.rebalancing and not app.tables.recovery.started:
         await asyncio.sleep(0.05)

@@ -352,7 +352,7 @@ def group_member(kafka: Any, topic: str, group: str) -> AIOKafkaConsumer:
         topic,
         bootstrap_servers=kafka.address,
         group_id=group,
-        session_timeout_ms=1000,
+        session_timeout_ms=1000 * kafka.session_s,
         heartbeat_interval_ms=200,
     )
 
@@ -374,7 +374,7 @@ MEMBER = """
 import sys
 from kafka import KafkaConsumer
 consumer = KafkaConsumer(sys.argv[2], bootstrap_servers=sys.argv[1], group_id=sys.argv[3],
-                         session_timeout_ms=1000, heartbeat_interval_ms=200)
+                         session_timeout_ms=int(sys.argv[4]), heartbeat_interval_ms=200)
 while True:
     consumer.poll(timeout_ms=1000)
     print(len(consumer.assignment()), flush=True)
@@ -392,7 +392,7 @@ def test_the_partitions_of_a_killed_member_go_to_the_others(kafka: Any) -> None:
             killed.kill()
             await assigned(staying, 4)
 
-    command = [sys.executable, "-c", MEMBER, kafka.address, topic, group]
+    command = [sys.executable, "-c", MEMBER, kafka.address, topic, group, str(1000 * kafka.session_s)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as member:
         try:
             assert member.stdout is not None
@@ -514,7 +514,16 @@ def test_a_faust_worker_counts_and_recovers_its_table_after_a_kill(kafka: Any, t
 
     @contextmanager
     def worker() -> Iterator[subprocess.Popen[str]]:
-        command = [sys.executable, str(FAUST_WORKER), kafka.address, app, source, sink, str(tmp_path)]
+        command = [
+            sys.executable,
+            str(FAUST_WORKER),
+            kafka.address,
+            app,
+            source,
+            sink,
+            str(tmp_path),
+            str(kafka.session_s),
+        ]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             try:
                 assert process.stdout is not None

@@ -14,11 +14,13 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kafka_brokers import EmbeddedKafka, eventually, free_port, unique
+from kafka import KafkaConsumer
+from kafka_brokers import ApacheKafka, EmbeddedKafka, eventually, free_port, unique
 from stream_samples import envelope, report
 
 from pipeline import clock, topics
@@ -49,12 +51,12 @@ NOW = clock.rfc3339(time.time())
 class Worker:
     """`tierwise stream` with a folder of its own."""
 
-    def __init__(self, folder: Path, address: str) -> None:
+    def __init__(self, folder: Path, address: str, session_s: int) -> None:
         self.folder = folder
         self.port = free_port()
         folder.mkdir(exist_ok=True)
         (folder / "tierwise.toml").write_text(
-            f'data = "data"\n[kafka]\naddress = "{address}"\n[http]\nstream = {self.port}\n'
+            f'data = "data"\n[kafka]\naddress = "{address}"\nsession_timeout_s = {session_s}\n[http]\nstream = {self.port}\n'
         )
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -89,7 +91,7 @@ def new_worker(kafka: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     workers: list[Worker] = []
 
     def new() -> Worker:
-        workers.append(Worker(tmp_path_factory.mktemp("worker"), kafka.address))
+        workers.append(Worker(tmp_path_factory.mktemp("worker"), kafka.address, kafka.session_s))
         workers[-1].start()
         return workers[-1]
 
@@ -330,7 +332,7 @@ def test_it_waits_for_kafka_and_stops_in_time_with_kafka_dead(tmp_path: Path) ->
     broker = EmbeddedKafka(tmp_path / "kafka")
     broker.start()
     broker.stop()
-    worker = Worker(tmp_path / "worker", broker.address)
+    worker = Worker(tmp_path / "worker", broker.address, broker.session_s)
     worker.start()
     eventually((worker.folder / "data" / "stream").exists)
     broker.start()
@@ -345,7 +347,7 @@ def test_it_waits_for_kafka_and_stops_in_time_with_kafka_dead(tmp_path: Path) ->
 def test_it_goes_on_after_kafka_was_killed_and_came_back(tmp_path: Path, site: str) -> None:
     broker = EmbeddedKafka(tmp_path / "kafka")
     broker.start()
-    worker = Worker(tmp_path / "worker", broker.address)
+    worker = Worker(tmp_path / "worker", broker.address, broker.session_s)
     worker.start()
     eventually(worker.is_ready)
     producer = Producer(KafkaSettings(address=broker.address), "test")
@@ -361,4 +363,51 @@ def test_it_goes_on_after_kafka_was_killed_and_came_back(tmp_path: Path, site: s
         found.consumer.close()
         producer.close()
         worker.end(signal.SIGTERM)
+        broker.stop()
+
+
+@pytest.mark.slow
+def test_a_fatal_error_of_the_group_ends_it_in_one_line(tmp_path: Path) -> None:
+    broker = EmbeddedKafka(tmp_path / "kafka")
+    broker.start()
+    client.create_topics(KafkaSettings(address=broker.address))
+    worker = Worker(tmp_path / "worker", broker.address, broker.session_s)
+    stranger = KafkaConsumer(topics.MODELS, bootstrap_servers=broker.address, group_id=topics.Group.STREAM)
+    try:
+        eventually(lambda: stranger.poll(timeout_ms=1000) or stranger.assignment(), interval_s=0)
+        worker.start()
+        assert worker.process and worker.process.wait(timeout=30) == 2
+    finally:
+        stranger.close()
+        broker.stop()
+    last = (worker.folder / "log").read_text().splitlines()[-2:]
+    assert any("InconsistentGroupProtocolError" in line and "end it" in line for line in last), last
+
+
+@pytest.mark.real
+def test_a_broker_with_default_properties_is_enough_and_too_short_a_session_is_named(
+    tmp_path: Path, site: str
+) -> None:
+    broker = ApacheKafka(tmp_path)
+    broker.format(defaults=True)
+    broker.start()
+    default, short = (Worker(tmp_path / f"worker-{s}", broker.address, s) for s in (6, 5))
+    try:
+        default.start()
+        eventually(default.is_ready, timeout_s=60)
+        with closing(Producer(KafkaSettings(address=broker.address), "test")) as producer:
+            deliver(producer, [feature(site, 1)])
+        public = topics.ROUTED[Privacy.PUBLIC]
+        with closing(
+            Consumer(KafkaSettings(address=broker.address), [public], unique("group"), "test")
+        ) as reader:
+            eventually(reader.poll, interval_s=0)
+        short.start()
+        assert short.process and short.process.wait(timeout=30) == 2
+        short.process = None
+        assert "session_timeout_s" in (short.folder / "log").read_text()
+    finally:
+        for worker in (default, short):
+            if worker.process is not None:
+                worker.end(signal.SIGKILL)
         broker.stop()
