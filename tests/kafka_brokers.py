@@ -15,6 +15,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -183,6 +184,25 @@ class ApacheKafka:
             return False
         finally:
             admin.close()
+
+
+def damage_every_partition(broker: EmbeddedKafka, topic: str) -> None:
+    """Store a batch of three records in each partition that claims lz4 and holds none; Apache Kafka would refuse it."""
+    from kafka import KafkaProducer
+    from kafka.record import default_records
+
+    encode = default_records.lz4_encode
+    default_records.lz4_encode = lambda data: b"no lz4"
+    try:
+        with closing(
+            KafkaProducer(bootstrap_servers=broker.address, compression_type="lz4", linger_ms=50)
+        ) as producer:
+            for partition in producer.partitions_for(topic):
+                for _ in range(3):
+                    producer.send(topic, bytes(1000), partition=partition)
+            producer.flush(20)
+    finally:
+        default_records.lz4_encode = encode
 
 
 @pytest.fixture(scope="session", params=["embedded", pytest.param("real", marks=pytest.mark.real)])

@@ -19,6 +19,7 @@ from kafka.net.compat import KafkaNetClient
 from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 
 from pipeline.errors import Retry, Stop
+from pipeline.kafka.batches import install
 from pipeline.settings.settings import KafkaSettings
 
 CONNECT_TIMEOUT_MS: Final = 3_000
@@ -140,6 +141,7 @@ class _Network(KafkaNetClient):  # type: ignore[misc]  # untyped
 def opened(kind: Callable[..., Any], settings: KafkaSettings, name: str, **more: Any) -> Any:
     """Return a connected client. If it fails to connect, end the network thread that it leaves behind."""
     _keep_last_bytes()
+    install()
     _check_listening(settings)
     networks: list[_Network] = []
 

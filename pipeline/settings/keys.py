@@ -131,6 +131,8 @@ class KafkaSettings(Section, frozen=True, kw_only=True):
     """Copies of each topic that `tierwise stream` creates. A real cluster wants 3."""
     retention_mib: Positive = 256
     """Size that each partition of a topic may reach, in MiB. Compacted topics are exempt."""
+    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "none"
+    """Codec of the batches that Tierwise sends: also `"gzip"`, `"snappy"`, `"lz4"`, `"zstd"`. It reads all of them."""
     session_timeout_s: Positive = 6
     """After this time another replica takes over from one that was killed. Kafka refuses less than 6 by default."""
 
@@ -138,6 +140,11 @@ class KafkaSettings(Section, frozen=True, kw_only=True):
     def is_embedded(self) -> bool:
         """Whether `tierwise up` starts this broker."""
         return self.address == EMBEDDED
+
+    @property
+    def codec(self) -> str | None:
+        """The codec by the clients' name."""
+        return None if self.compression == "none" else self.compression
 
     @property
     def heartbeat_ms(self) -> int:

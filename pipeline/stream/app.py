@@ -99,6 +99,7 @@ def _app(settings: Settings) -> faust.App:
         stream_buffer_maxsize=BUFFER_EVENTS,
         producer_max_batch_size=BATCH_MAX_BYTES,
         producer_acks=-1,
+        producer_compression_type=kafka.codec,
         consumer_auto_offset_reset="earliest",
     )
 

@@ -22,10 +22,12 @@ from typing import Any
 
 import faust
 import msgspec
+from aiokafka.consumer import fetcher
 from aiokafka.errors import TopicAuthorizationFailedError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from pipeline.kafka.batches import ReadableBatches
 from pipeline.stream.delivery import ConsumedRecord, Deliver, ProducerRecord
 
 Handler = Callable[[int, Sequence[ConsumedRecord]], Awaitable[None]]
@@ -135,6 +137,17 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is only hal
         for tp in revoked:
             self._next.pop(tp, None)
         await super().on_partitions_revoked(revoked)
+
+
+class _PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]
+    """aiokafka's records of a fetch; one record stands for those of a batch that cannot be read."""
+
+    def __init__(self, tp: Any, records: Any, *args: Any) -> None:
+        super().__init__(tp, ReadableBatches(records, *tp), *args)
+        self._check_crcs = False  # checked by the batch
+
+
+fetcher.PartitionRecords = _PartitionRecords
 
 
 class BatchTransport(driver.Transport):  # type: ignore[misc]

@@ -28,6 +28,7 @@ from aiokafka.errors import (
 from pipeline import clock, topics
 from pipeline.errors import Rejected
 from pipeline.kafka import fatal
+from pipeline.kafka.batches import UNREADABLE
 from pipeline.messages import Refusal, encode
 from pipeline.topics import Header
 
@@ -84,6 +85,8 @@ def refusal_record(reason: str, detail: str, place: str, value: bytes, now_s: fl
 def rejection(record: ConsumedRecord, reason: str, detail: str, now_s: float) -> ProducerRecord:
     """Return the rejection of a consumed record."""
     place = f"{record.topic}/{record.partition}/{record.offset}"
+    if cause := dict(record.headers).get(UNREADABLE):
+        reason, detail = "record-unreadable", cause.decode("utf-8", "replace")
     return refusal_record(reason, detail, place, record.value or b"", now_s)
 
 

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kafka import KafkaConsumer
-from kafka_brokers import ApacheKafka, EmbeddedKafka, eventually, free_port, unique
+from kafka import KafkaAdminClient, KafkaConsumer
+from kafka.admin import NewTopic
+from kafka_brokers import ApacheKafka, EmbeddedKafka, damage_every_partition, eventually, free_port, unique
 from stream_samples import envelope, report
 
 from pipeline import clock, topics
@@ -384,12 +385,44 @@ def test_a_fatal_error_of_the_group_ends_it_in_one_line(tmp_path: Path) -> None:
     assert any("InconsistentGroupProtocolError" in line and "end it" in line for line in last), last
 
 
-@pytest.mark.real
-def test_a_broker_with_default_properties_is_enough_and_too_short_a_session_is_named(
+@pytest.mark.slow
+def test_a_batch_that_cannot_be_read_is_told_on_the_rejected_topic_and_the_next_is_routed(
     tmp_path: Path, site: str
 ) -> None:
+    broker = EmbeddedKafka(tmp_path / "kafka")
+    broker.start()
+    settings = KafkaSettings(address=broker.address, compression="lz4")
+    client.create_topics(settings)
+    changelog = f"{topics.Group.STREAM}-sightings-changelog"
+    with closing(KafkaAdminClient(bootstrap_servers=broker.address)) as admin:
+        admin.create_topics([NewTopic(changelog, topics.PARTITIONS, 1)])
+    for topic in (topics.INGEST, changelog):
+        damage_every_partition(broker, topic)
+    worker = Worker(tmp_path / "worker", broker.address, broker.session_s)
+    worker.start()
+    try:
+        with closing(Producer(settings, "test")) as producer:
+            deliver(producer, [feature(site, 1)])
+        with closing(Consumer(settings, [topics.ROUTED[Privacy.PUBLIC]], unique("group"), "test")) as reader:
+            assert eventually(reader.poll, interval_s=0)
+        with closing(Consumer(settings, [topics.REJECTED], unique("group"), "test")) as reader:
+            refusal = json.loads(eventually(reader.poll, interval_s=0)[0].value or b"")
+        assert refusal["reason"] == "record-unreadable"
+        assert refusal["topic"].startswith(f"{topics.INGEST}/")
+        assert refusal["topic"].endswith("/2")
+        assert "from offset 0" in refusal["detail"]
+    finally:
+        worker.end(signal.SIGTERM)
+        broker.stop()
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("more", ["", "compression.type=zstd"])
+def test_a_broker_with_default_properties_is_enough_and_too_short_a_session_is_named(
+    tmp_path: Path, site: str, more: str
+) -> None:
     broker = ApacheKafka(tmp_path)
-    broker.format(defaults=True)
+    broker.format(more, defaults=True)
     broker.start()
     default, short = (Worker(tmp_path / f"worker-{s}", broker.address, s) for s in (6, 5))
     try:

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Fetch Apache Kafka (26 MB of jars) with Maven into a cache folder, once. Prints the folder.
+# Fetch Apache Kafka (36 MB of jars) with Maven into a cache folder, once. Prints the folder.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-home=${TIERWISE_KAFKA_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/tierwise/kafka-4.1.1}
+home=${TIERWISE_KAFKA_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/tierwise/kafka-4.1.1-codecs}
 if [ ! -d "$home" ]; then
     mkdir -p "$(dirname "$home")"
     part=$(mktemp -d "$home.XXXXXX")
