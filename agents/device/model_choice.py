@@ -36,7 +36,7 @@ class ModelChoice:
 
 
 def choose(settings: Settings, measured_ms: Callable[[], float]) -> ModelChoice:
-    """Choose a model by the settings; `measured_ms` (of a frame on the backbone) is called only if they leave it open."""
+    """Choose a model by the settings. Call `measured_ms` (a frame on the backbone) only if they leave it open."""
     device = settings.device
     if device.backbone == "on":
         return ModelChoice(BACKBONE, 'device.backbone = "on"')

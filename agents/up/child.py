@@ -28,7 +28,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Final
 
-from agents.up.plan import ROLE_NAMES, Part
+from agents.up.plan import ROLE_NAMES, ManagedProcess
 from pipeline.files import private_files
 
 LOG_MAX_BYTES: Final = 5 << 20
@@ -58,7 +58,7 @@ HIDDEN_FIELDS: Final = frozenset({"event", "level", "time", "role", "logger", "e
 class Child:
     """The process of a part. It may be started again after each end. `show` gets the lines for the terminal."""
 
-    def __init__(self, part: Part, log_dir: Path, show: Callable[[str], None]) -> None:
+    def __init__(self, part: ManagedProcess, log_dir: Path, show: Callable[[str], None]) -> None:
         self.part = part
         self.log_path = log_dir / f"{part.name}.log"
         self._show = show
@@ -95,7 +95,7 @@ class Child:
             listener.start()
 
     def exit_code(self) -> int | None:
-        """Return the exit code, or None while the process runs or before its start. All output has been read by then."""
+        """Return the exit code once all output is read. Return None before the start and while the process runs."""
         if self._process is None:
             return None
         code = self._process.poll()

@@ -82,7 +82,7 @@ class Recall(msgspec.Struct, frozen=True):
 
 
 class Persons(msgspec.Struct, frozen=True):
-    """Photos with a person that raise the level at a tier, and photos without a person that do; None without such photos.
+    """Shares of photos, with and without a person, that raise the level at a tier. None if there are no such photos.
 
     The edge is asked about every photo here, though a device keeps photos in which it finds a person itself.
     """

@@ -1,4 +1,4 @@
-"""A release of the heads: what was learned since the shipped model, as integer sums. Every tier solves its head from them.
+"""A release of the heads: integer sums of the lessons since the shipped model. Each tier solves its head from them.
 
 ::
 
@@ -76,7 +76,7 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SiteShare(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One site's part in a release: events by label, the first and last event id, and why it was left out, if it was."""
+    """A site's part in a release: events by label, first and last event id, and the reason if it was left out."""
 
     site: str
     events: int

@@ -45,7 +45,7 @@ class Answer:
 def answer(
     tree: Taxonomy, scores: Sequence[Scores], thresholds: Mapping[str, float] = DEFAULT_THRESHOLDS
 ) -> Answer:
-    """Answer with the deepest rank whose best label reaches its threshold; `scores` may have any ranks, in any order."""
+    """Answer with the deepest rank whose best label reaches its threshold. `scores` may be in any order."""
     deep_first = sorted(scores, key=lambda ranked: -RANKS.index(ranked.rank))
     for ranked in deep_first:
         label, probability = ranked.best

@@ -11,7 +11,8 @@ It gives several signals, and a Page-Hinkley test compares each with its own pas
     a label ------+-- disagreement (0 or 1) -----------------+
 
     watch = start("lite0@3")
-    watch, alarms = observe(watch, Observation("lite0@3", sighting, quarter_of(13), ("animal", "Felidae"), 0.93, vector, space))
+    seen = Observation("lite0@3", sighting, quarter_of(13), ("animal", "Felidae"), 0.93, vector, space)
+    watch, alarms = observe(watch, seen)
     watch, alarms = labelled(watch, quarter_of(13), agrees=False)
 
 A camera's nights are not its days, and dusk is no drift: each quarter of the day has a past of its own, and raises no
@@ -280,7 +281,7 @@ def labelled(watch: Watch, quarter: int, *, agrees: bool) -> tuple[Watch, tuple[
 
 
 def surprise(seen: Mapping[str, int], label: str) -> float:
-    """Return the nats of a class under the usual mix, half a sighting added to each class (Krichevsky and Trofimov 1981)."""
+    """Return the nats of a class under the usual mix, by the estimator of Krichevsky and Trofimov (1981)."""
     return -math.log((seen.get(label, 0) + 0.5) / (sum(seen.values()) + 0.5 * (len(seen) + 1)))
 
 

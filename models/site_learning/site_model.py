@@ -191,7 +191,7 @@ class SiteModel:
         )
 
     def forgotten(self, key: str) -> SiteModel:
-        """Return the model exactly as if the lesson of this name had never been taught; unchanged where there is none."""
+        """Return the model exactly as if the lesson of this name, if there is any, had never been taught."""
         forgotten = next((lesson for lesson in self.lessons if lesson.key == key), None)
         if forgotten is None:
             return self
@@ -256,7 +256,7 @@ class SiteModel:
         return replace(self, weighing=best)
 
     def left_out(self) -> list[tuple[Floats64, Floats64, int]]:
-        """Of the last `CALIBRATED_ON` visits: what heads that have forgotten them say (`LocalHead.witnesses`), and the truth."""
+        """Predict the last `CALIBRATED_ON` visits by heads that have forgotten them, and return the truth beside."""
         asked = []
         for lesson in self.lessons[-CALIBRATED_ON:]:
             nothing = Sums.empty(self.everything.space, self.everything.dimension, ())

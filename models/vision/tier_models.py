@@ -2,7 +2,7 @@
 
 ::
 
-    frame --DeviceModel--> kingdom, person?, box --crop--> EdgeModel --> family, vector (256 bytes) --> CloudModel --> species
+    frame --DeviceModel--> kingdom, person?, box --crop--> EdgeModel --> family, vector --> CloudModel --> species
 
 Device and edge run the backbone (`models.onnx_session`). The cloud reads only the vector and needs neither OpenCV nor
 ONNX Runtime, so that the callers pass in what uses them. All predictions are over the labels of
@@ -41,7 +41,7 @@ FeatureOf = Callable[[Picture], Floats]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DevicePrediction:
-    """The device's prediction. `crop_box` is the part to send; `person_raised` means that a person raises the privacy level."""
+    """The device's prediction. `crop_box` is the part to send; `person_raised`: a person raises the privacy level."""
 
     kingdom: Scores
     person: float
@@ -189,7 +189,7 @@ class EdgeModel:
         self._frame_head = frame_head
 
     def predict(self, picture: Picture, box: Box = Box.WHOLE) -> EdgePrediction:
-        """Predict from BGR uint8 (height, width, 3). `box` is its place in the frame: a whole frame has a lower person threshold."""
+        """Predict from BGR uint8 (h, w, 3) at `box` in the frame. A whole frame has a lower person threshold."""
         start = time.perf_counter()
         feature = self._feature_of(picture)
         vector = self._projection.bytes(feature)

@@ -147,6 +147,8 @@ class KafkaSettings(Section, frozen=True, kw_only=True):
 
 
 class InfluxSettings(Section, frozen=True, kw_only=True):
+    """Where time series are stored."""
+
     url: str = ""
     """InfluxDB 2, as `"http://host:8086"`. Empty: an SQLite file under the data folder."""
     token: str = ""

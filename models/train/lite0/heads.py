@@ -85,7 +85,7 @@ PEOPLE = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelledFeatures:
-    """Views with what is in them: feature (n, 1280), species (n,) by position in the tree, weight (n,), row in the pack."""
+    """Labelled views: feature (n, 1280), species (n,) by position in the tree, weight (n,), row in the pack (n,)."""
 
     feature: Floats
     species: NDArray[np.intp]

@@ -157,7 +157,7 @@ CHANGES = (
 
 
 def alarms(camera: VisitedCamera, plan: Sequence[tuple[int, str]]) -> Iterator[tuple[int, drift.Alarm]]:
-    """Yield alarms with the number of their sighting; `plan` lists counts of sightings and the change they are under."""
+    """Yield alarms with the number of their sighting. `plan` lists counts of sightings, each with a change."""
     watch, number = drift.start("lite0@1"), 0
     for count, change in plan:
         for _ in range(count):

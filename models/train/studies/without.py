@@ -1,4 +1,4 @@
-"""Make a model that does not know some species: ``python -m models.train.studies.without`` (after `lite0` and `features`).
+"""Make a model that lacks some species: ``python -m models.train.studies.without`` (after `lite0` and `features`).
 
 The backbone is the released one. Heads, projection and sums are made without the photos of two families and five
 species, none of which is a class of ImageNet. So learning them later can be measured, and shown (`tierwise demo
