@@ -76,7 +76,7 @@ def _owner_by_lsof(port: int) -> str:
 
 
 def problem(part: ManagedProcess, settings_file: Path) -> str | None:
-    """Return what is wrong with the port of a part and what to do, or None if the port is free."""
+    """Return the problem with the port of a part and its remedy, or None if the port is free."""
     if part.port <= 0 or is_free(part.port):
         return None
     user = owner(part.port)

@@ -1,4 +1,4 @@
-"""How the edge answers a frame: feature and family of the crop, a second check for persons, then the cascade.
+"""Answer a frame on the edge: feature and family of the crop, a second check for persons, then the cascade.
 
 ::
 
@@ -72,7 +72,7 @@ class FamilyAnswer:
     result: Result
     prediction: EdgePrediction
     space: str
-    """Of the prediction's vector."""
+    """Space of the prediction's vector."""
     situation: cascade.Situation
     """The cascade decided by this."""
     levels: Levels
@@ -93,7 +93,7 @@ class FamilyAnswer:
 
     @property
     def withdrawn(self) -> bool:
-        """Whether the edge found a person, so that crop and feature are gone."""
+        """Return whether the edge found a person, so that crop and feature are deleted."""
         return self.result.rule == WITHDRAWN
 
     def feature_of(self, event: Event) -> Envelope:

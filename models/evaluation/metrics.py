@@ -2,7 +2,7 @@
 
 Pure: outcomes (`models.evaluation.evaluate`) in, an `EvaluationReport` out, which ``--json`` prints,
 `models.evaluation.report` renders and `models.evaluation.plots` draws. Rates carry their 95% interval (Clopper &
-Pearson 1934), so that a reader can tell a figure over twenty photos from one over twenty thousand.
+Pearson 1934), so that a reader sees how far a figure over twenty photos can be trusted.
 
 Example::
 
@@ -73,7 +73,7 @@ class Confusion(msgspec.Struct, frozen=True):
 
 
 class Recall(msgspec.Struct, frozen=True):
-    """Of the photos of one label: `answered` rightly at its rank, and the `likeliest` label right."""
+    """Recall of a label's photos: `answered` right at its rank, and the `likeliest` label right."""
 
     label: str
     photos: int

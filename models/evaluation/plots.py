@@ -22,7 +22,7 @@ from models.labels.taxonomy import KINGDOMS
 from pipeline.errors import Stop
 
 FAMILIES_SHOWN: Final = 24
-"""Nobody reads more rows; the JSON has all of them."""
+"""A picture of more families would be hard to read. The JSON has all of them."""
 
 REST, ROLLED_UP = "(other family)", "(kingdom)"
 """Columns of families without a row, and of answers that stop at the kingdom."""

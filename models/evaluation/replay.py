@@ -151,7 +151,7 @@ def _dealt(
     if len(labels) < LABELS_LEAST:
         has = f"are all {min(labels)}" if labels else "have no label"
         raise Stop(
-            f"a head tells labels apart: label visits of at least two; the {len(taught):,} to learn from {has}"
+            f"a head needs visits of at least two labels; the {len(taught):,} visits to learn from {has}"
         )
     if not asked:
         raise Stop(
@@ -196,7 +196,7 @@ class _Answering:
             if frame.label and not everything:
                 continue
             view = views[frame.name]
-            species = self._nobody() if _nothing(view) or together is None else together
+            species = self._empty() if _nothing(view) or together is None else together
             yield frame, self._answered(frame, event, view, species), self._ways(view, species)
 
     def _ways(self, view: FrameView, species: Floats) -> SpeciesByMethod:
@@ -240,7 +240,7 @@ class _Answering:
             path, probability = (*path, child), children[child]
         return path, probability
 
-    def _nobody(self) -> Floats:
+    def _empty(self) -> Floats:
         species = np.zeros(len(self._tree.species), np.float32)
         species[self._tree.species.index("other")] = 1
         return species

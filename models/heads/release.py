@@ -61,7 +61,7 @@ FEW: Final = "(few)"
 
 
 class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the solved head is solved and how the two heads are weighed, chosen by held-out events.
+    """Parameters of the solved head and weights of the two heads, chosen by held-out events.
 
     `edge` and `cloud` are the temperatures of each tier; empty `thresholds` keep those of the base.
     """
@@ -87,7 +87,7 @@ class SiteShare(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Lineage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where a release comes from. `offsets` are the folded ranges by partition, as `first-last`.
+    """The origin of a release. `offsets` are the folded ranges by partition, as `first-last`.
 
     `figures` are those of the report, flat: ``new.species.after``, ``golden.kingdom.before``.
     """

@@ -225,7 +225,7 @@ def _picture_shape(
 def _labels(wanted: Wanted, tree: Taxonomy) -> tuple[str, ...]:
     if wanted.kind == "backbone":
         if wanted.labels is not None:
-            raise Stop("a backbone has no labels: leave --labels out, or say --kind classifier")
+            raise Stop("a backbone has no labels: leave --labels out, or use --kind classifier")
         return ()
     if wanted.labels is None:
         raise Stop("a classifier needs --labels FILE: a line for each of its outputs, in their order")

@@ -1,4 +1,4 @@
-"""Which answer to publish: temperatures, thresholds, and doubt that rolls up the label tree.
+"""Choose the answer to publish: temperatures, thresholds, and doubt that rolls up the label tree.
 
 One temperature for each rank, fitted on held-out events, makes a head's probabilities honest. The answer is the best
 label of the deepest rank where it reaches that rank's threshold. So doubt between jaguar and leopard gives the family;

@@ -49,8 +49,7 @@ LIFE_S: Final[Mapping[str, int]] = {
     "snapshot": 30 * DAY_S,
     "timestamp": 7 * DAY_S,
 }
-"""How long each role's metadata are valid. A tier that was offline for a week takes no release until it receives newer
-ones."""
+"""Validity of each role's metadata. A tier that was offline for a week takes no release until it has newer metadata."""
 
 RENEW_AT: Final = 0.5
 """The share of their life after which metadata are signed again, so that a trainer may be off for half of it."""

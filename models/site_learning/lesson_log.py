@@ -113,13 +113,13 @@ class Step:
 
     @property
     def nothing(self) -> bool:
-        """Whether no event has to be written or deleted."""
+        """Return whether no event has to be written or deleted."""
         return not self.written and not self.deleted
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Learning:
-    """All that a site has learned, and the events that taught it."""
+    """The learning of a site, and the events that taught it."""
 
     general: General
     local: SiteModel

@@ -10,7 +10,7 @@ The head knows the labels that were given, of any rank, and one further class fo
 Turing's estimate a visit belongs to `unseen` about as often as labels were given a single time. But people who label
 only on request, or only what is new, label no fair sample. A running edge therefore also solves its head against the
 shipped sums, as `BackgroundSums`, weighed down to the site's own events: their events under a label count for it, all
-others for `unseen`. So a label has to be told apart from everything, not only from the site's other labels. The shares
+others for `unseen`. So a label has to differ from everything, not only from the site's other labels. The shares
 of the labels and of `unseen` are pooled with the general head's shares of the same; within a label, and within
 `unseen`, the general head decides alone.
 

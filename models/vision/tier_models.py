@@ -79,14 +79,14 @@ class EdgePrediction:
     ms: float
     model: str
     thresholds: Mapping[str, float]
-    """By rank, the probability from which an answer of this model is published."""
+    """The probability from which an answer of this model is published, by rank."""
     tree: Taxonomy
     species: Scores | None = None
     site: SitePrediction | None = None
 
     @property
     def scores(self) -> tuple[Scores, ...]:
-        """By rank, the deepest first."""
+        """Return the scores by rank, the deepest first."""
         return self.family, self.kingdom
 
 
@@ -104,7 +104,7 @@ class CloudPrediction:
 
     @property
     def scores(self) -> tuple[Scores, ...]:
-        """By rank, the deepest first."""
+        """Return the scores by rank, the deepest first."""
         return self.species, self.family, self.kingdom
 
 

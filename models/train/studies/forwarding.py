@@ -32,7 +32,7 @@ Floats = NDArray[np.floating]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curve:
-    """For n events: `accuracy[k]` with the `k` least confident forwarded."""
+    """A curve over n events: `accuracy[k]` with the `k` least confident forwarded."""
 
     accuracy: NDArray[np.float64]
 
