@@ -156,7 +156,7 @@ def test_other_persons_words_are_kept_beside_and_the_answer_is_what_they_share(e
     assert parted.path == ("animal",)
     edge.label(label("Felidae", by="cid"))
     (most,) = edge.take_results()
-    assert (most.path, most.reason) == (CAT, "labelled by ann, cid; ben says Canis lupus")
+    assert (most.path, most.reason) == (CAT, "labelled by ann, cid; ben chose Canis lupus")
     said = {word.by: word.label for word in edge.store.labels.standing(event_id())}
     assert said == {"ann": "Felis catus", "ben": "Canis lupus", "cid": "Felidae"}
 
