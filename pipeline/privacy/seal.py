@@ -119,7 +119,7 @@ def unseal(envelope: Envelope, keyring: Keyring) -> bytes:
     if key is None:
         raise Rejected(
             "seal",
-            f"{envelope.id}: sealed with the key of {envelope.sealed_by or '(no name)'}, which is not here",
+            f"{envelope.id}: sealed by {envelope.sealed_by or '(no name)'}, whose key is not here",
         )
     nonce, ciphertext = envelope.payload[:NONCE_BYTES], envelope.payload[NONCE_BYTES:]
     try:

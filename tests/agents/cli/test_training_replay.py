@@ -117,7 +117,7 @@ def test_unknown_labels_are_told_with_the_nearest(
 @pytest.mark.parametrize(
     ("rows", "words", "said"),
     [
-        ("path,label\n00-0.jpg,cat\n03-0.jpg,cat\n", (), "label visits of at least two"),
+        ("path,label\n00-0.jpg,cat\n03-0.jpg,cat\n", (), "visits of at least two labels"),
         ("path,label\n00-0.jpg,\n", (), "have no label"),
         ("path,label\n00-0.jpg,cat\n01-0.jpg,wolf\n", ("--stream", "A b"), "--stream 'A b'"),
     ],

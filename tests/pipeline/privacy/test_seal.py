@@ -124,7 +124,7 @@ def test_another_key_of_the_same_name_does_not_open() -> None:
 
 
 def test_a_missing_key_is_said() -> None:
-    with pytest.raises(Rejected, match=f"sealed with the key of {SITE.id}, which is not here"):
+    with pytest.raises(Rejected, match=f"sealed by {SITE.id}, whose key is not here"):
         unseal(seal(an_envelope(), SITE), Keyring(user=USER))
 
 
