@@ -117,4 +117,4 @@ def test_an_installed_package_says_that_it_holds_no_training_recipe(
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "models.train", None)
     assert run("models", "compress", "prune") == 2
-    assert "the installed package holds none: run it in a clone of the repository" in capsys.readouterr().err
+    assert "which the installed package lacks: run it in a clone of the repository" in capsys.readouterr().err
