@@ -63,7 +63,7 @@ def learn(
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; otherwise as many as cores.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Learn a fixed camera's place from the labels of some visits, and answer the others: one line a frame, then a summary."""
+    """Learn a fixed camera's place from the labels of some visits, and answer the others: a line a frame, and a summary."""
     if not topics.is_name(stream):
         raise Stop(f"--stream {stream!r}: use a-z, 0-9, - and _, at most 63, first a letter or digit")
     sequence = read_sequence(frames, labels, gap_s=gap_s, time_of=_taken_s, skip_bad=skip_bad)

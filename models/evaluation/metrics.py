@@ -1,8 +1,8 @@
 """Figures of an evaluation: right when answered, share answered, calibration of the probabilities, and costs.
 
 Pure: outcomes (`models.evaluation.evaluate`) in, an `EvaluationReport` out, which ``--json`` prints,
-`models.evaluation.report` renders and `models.evaluation.plots` draws. Rates carry their 95% interval (Clopper & Pearson
-1934), so that a reader can tell a figure over twenty photos from one over twenty thousand.
+`models.evaluation.report` renders and `models.evaluation.plots` draws. Rates carry their 95% interval (Clopper &
+Pearson 1934), so that a reader can tell a figure over twenty photos from one over twenty thousand.
 
 Example::
 
@@ -82,7 +82,7 @@ class Recall(msgspec.Struct, frozen=True):
 
 
 class Persons(msgspec.Struct, frozen=True):
-    """Photos with a person that raise the level at a tier, and photos without a person that do; None without such photos.
+    """Photos that raise the level at a tier, of those with a person and of those without; None without such photos.
 
     The edge is asked about every photo here, though a device keeps photos in which it finds a person itself.
     """

@@ -1,9 +1,9 @@
 """Labelled photos: a folder with a subfolder for each label, or a CSV with the columns `path` and `label`.
 
-Labels may be scientific, English or the packs' names, of any rank. Folders with other names are mapped by a CSV with the
-columns `name` and `label` (``labels.csv`` in the folder, or a file that the caller names); ``-`` as the label leaves a
-folder out. Files that cannot be read and unknown labels are listed before anything starts, each unknown label once, with
-the nearest that the tree holds. Photos are read one by one, so a folder may be larger than memory.
+Labels may be scientific, English or the packs' names, of any rank. Folders with other names are mapped by a CSV with
+the columns `name` and `label` (``labels.csv`` in the folder, or a file that the caller names); ``-`` as the label
+leaves a folder out. Files that cannot be read and unknown labels are listed before anything starts, each unknown label
+once, with the nearest that the tree holds. Photos are read one by one, so a folder may be larger than memory.
 
 Example::
 
@@ -41,7 +41,8 @@ HOW_TO_MAP = (
 class Photo:
     """One labelled photo: its name in complaints, the path of its label in the tree, and its bytes or file.
 
-    `camera` is its folder: with ``--frames`` the photos of a folder are one fixed camera's frames, in the order of names.
+    `camera` is its folder: with ``--frames`` the photos of a folder are one fixed camera's frames, in the order of
+    names.
     """
 
     name: str
@@ -106,9 +107,9 @@ def read_photos(
             complaints.append(f"{path}: {error}")
     complaints += [_unknown(tree, label, paths, source) for label, paths in unknown.items()]
     if complaints and not skip_bad:
-        raise Stop(f"{source} cannot be used as it is:\n{_listing(complaints)}\n{_advice(bool(unknown))}")
+        raise Stop(f"{source} cannot be used as it is:\n{listing(complaints)}\n{_advice(bool(unknown))}")
     if not found:
-        reasons = f":\n{_listing(complaints)}" if complaints else ""
+        reasons = f":\n{listing(complaints)}" if complaints else ""
         raise Stop(f"{source} holds no photos that can be used; {HOW_TO_LABEL}{reasons}")
     return LabelledPhotos(tuple(found), tuple(complaints))
 
@@ -122,7 +123,8 @@ def _unknown(tree: Taxonomy, label: str, paths: list[Path], source: Path) -> str
     return f"{photos}: {UnknownLabel(label, tree.nearest(label))}"
 
 
-def _listing(complaints: list[str]) -> str:
+def listing(complaints: list[str]) -> str:
+    """Return the first complaints, a line each, and the number of the others."""
     more = len(complaints) - COMPLAINTS_SHOWN
     return "\n".join(complaints[:COMPLAINTS_SHOWN] + ([f"and {more:,} more"] if more > 0 else []))
 

@@ -1,4 +1,4 @@
-"""An evaluation as SVG pictures: calibration, the cost of answering more, confused families, and the gain of forwarding.
+"""An evaluation as SVG pictures: calibration, the cost of answering more, confused families, the gain of forwarding.
 
 It needs matplotlib (`tierwise[pictures]`), which nothing else imports.
 
@@ -46,7 +46,7 @@ def require_matplotlib() -> None:
 
 
 def draw(report: EvaluationReport, folder: Path) -> tuple[Path, ...]:
-    """Write the pictures and return their files. Raises `Stop` where matplotlib is missing, or the folder cannot be written."""
+    """Write the pictures and return their files. Raises `Stop` without matplotlib or a writable folder."""
     require_matplotlib()
     rows = [report.at(tier, rank) for tier, rank in OWN_RANK.items()]
     made = {
@@ -68,7 +68,7 @@ def draw(report: EvaluationReport, folder: Path) -> tuple[Path, ...]:
 def draw_forwarding(
     panels: Mapping[str, tuple[Mapping[str, Curve], tuple[float, float]]], file: Path
 ) -> None:
-    """Draw accuracy against the share of events forwarded: a panel for each title, with a line a miner and the cascade's point.
+    """Draw accuracy against the share of events forwarded: a panel a title, a line a miner, the cascade's point.
 
     Raises `Stop` where matplotlib is missing.
     """

@@ -6,9 +6,9 @@
     label changed or withdrawn  --> the lesson is taken out exactly, and taught again without that event
     new general model           --> all lessons again, in their order, over its tree and its predictions
 
-Events of one visit are one picture several times, so they are one lesson. A further event teaches its lesson again, and if
-the gate refuses that, the lesson stays as it was. The weights of site and general head are measured again when the lessons
-have grown by a quarter, since that costs as much as a hundred labels.
+Events of one visit are one picture several times, so they are one lesson. A further event teaches its lesson again,
+and if the gate refuses that, the lesson stays as it was. The weights of site and general head are measured again when
+the lessons have grown by a quarter, since that costs as much as a hundred labels.
 
 Example::
 
@@ -209,7 +209,7 @@ class Learning:
     # --- a start, a release -------------------------------------------------------------------------------------
 
     def restored(self, events: Iterable[Taught], standing: Standing) -> Learning:
-        """Return the learning as it was stored, without judging again; lessons of another general model are transferred."""
+        """Return the learning as stored, without judging again; lessons of another general model are transferred."""
         known = {event.event: event for event in sorted(events, key=_order)}
         learning = replace(self, events=MappingProxyType(known))
         if standing.general != self.general.name:
@@ -229,7 +229,7 @@ class Learning:
         return replace(learning, local=local, weighed_at=standing.weighed_at)
 
     def transferred(self, general: General, *, taken: int | None = None) -> tuple[Learning, Step]:
-        """Move to another general model: teach every lesson again in order, also the refused. The name counts one change."""
+        """Move to another general model: teach every lesson again, also refused ones. It counts as one change."""
         before = self.local.taken if taken is None else taken
         fresh = Learning.start(general, site=self.local.site, background=self.local.background)
         lessons: dict[str, list[Taught]] = {}

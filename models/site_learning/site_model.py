@@ -1,17 +1,18 @@
 """A site's own model: what the labels of one site or camera add to the general head. Pure: lessons in, a head out.
 
-Three stages: the general head arrives from the cloud; the site's labelled visits are added to integer sums, solved into a
-ridge head and pooled with the general one (`models.site_learning.site_head`); and every further label is added behind a
-gate, in milliseconds::
+Three stages: the general head arrives from the cloud; the site's labelled visits are added to integer sums, solved
+into a ridge head and pooled with the general one (`models.site_learning.site_head`); and every further label is added
+behind a gate, in milliseconds::
 
     Lesson --learn--> Sums --gate: the visits held back--> taken, held back, or refused --head()--> SiteHead
 
-Of each label the third visit of every five is held back from the head that the gate measures, or the next visit that this
-head names right without it, so that a wrong label does not become a measure. Once `HELD_LEAST` visits are held back, the
-gate refuses an increment with which that head names fewer of them right than the best head before, by more than
-`FORGIVEN`, or whose mean log-loss on them lies above the best by more than `SLACK`. A visit to be held back has to pass,
-too. After a refusal the last good head stays. The served head is solved from all accepted visits, held back or not, since
-sums add up. They also subtract: after `forgotten`, the sums are exactly as if the visit had never been added.
+Of each label the third visit of every five is held back from the head that the gate measures, or the next visit that
+this head names right without it, so that a wrong label does not become a measure. Once `HELD_LEAST` visits are held
+back, the gate refuses an increment with which that head names fewer of them right than the best head before, by more
+than `FORGIVEN`, or whose mean log-loss on them lies above the best by more than `SLACK`. A visit to be held back has
+to pass, too. After a refusal the last good head stays. The served head is solved from all accepted visits, held back
+or not, since sums add up. They also subtract: after `forgotten`, the sums are exactly as if the visit had never been
+added.
 
 Example::
 
@@ -58,8 +59,8 @@ HELD_LEAST = 5
 """With fewer visits held back the gate cannot measure, and every label is taken."""
 
 FORGIVEN = 0.1
-"""The share of the visits held back, but at least one visit, by which a head may fall behind the best before it: two labels
-that look alike win and lose a visit of each other while both are learned."""
+"""The share of the visits held back, but at least one visit, by which a head may fall behind the best before it: two
+labels that look alike win and lose a visit of each other while both are learned."""
 
 SLACK = 0.1
 """So many nats may the mean log-loss of the visits held back lie above the best: a new label makes a head less sure of
@@ -69,8 +70,8 @@ CALIBRATED_FROM, CALIBRATED_ON = 10, 60
 """A temperature needs at least so many visits, and is fitted on the last so many."""
 
 STANDS_FROM: Mapping[str, float] = MappingProxyType(dict.fromkeys(RANKS, 0.5))
-"""A site's answer stands where it is likelier than not, by probabilities that its own visits have calibrated. A threshold
-with a stated risk needs more visits than a site has labelled: 45 without an error for a risk of 5%."""
+"""A site's answer stands where it is likelier than not, by probabilities that its own visits have calibrated. A
+threshold with a stated risk needs more visits than a site has labelled: 45 without an error for a risk of 5%."""
 
 LEAST_TEMPERATURE = 0.5
 """Where every visit is named right, the fit would choose a temperature of zero."""
@@ -102,9 +103,9 @@ NOTHING_JUDGED = HeadScore(0, 0.0)
 class SiteModel:
     """All that a site has learned; lessons and sums are as private as their frames.
 
-    `learned` are the sums without the visits held back, `everything` with them. `best` are the best scores of any head so
-    far on the visits held back, the loss since the last was added to them. `taken` counts the changes, so that no two
-    heads share a name.
+    `learned` are the sums without the visits held back, `everything` with them. `best` are the best scores of any head
+    so far on the visits held back, the loss since the last was added to them. `taken` counts the changes, so that no
+    two heads share a name.
     """
 
     general: str
@@ -152,14 +153,17 @@ class SiteModel:
             least = self.best.right - max(1, int(FORGIVEN * len(self.held)))
             if after.right < least or after.loss > self.best.loss + SLACK:
                 return replace(self, judged=head), LessonVerdict("refused", before, after)
+        everything, lessons = added(self.everything, lesson), (*self.lessons, lesson)
+        accepted = replace(self, everything=everything, lessons=lessons, taken=self.taken + 1)
         if self._is_due(lesson.label, nth) and self._names(head, lesson):
-            held = replace(self._holding(lesson), judged=head)
-            now = held.judge(held._head_of_learned())
+            held = (*self.held, lesson)
+            holding = replace(accepted, held=held, exam=Visits.of(self.tree, held), judged=head)
+            now = holding.judge(holding._head_of_learned())
             best = HeadScore(self.best.right + now.right - before.right, now.loss)
-            return replace(held, best=best), LessonVerdict("held-back", before, after)
+            return replace(holding, best=best), LessonVerdict("held-back", before, after)
         best = HeadScore(max(self.best.right, after.right), min(self.best.loss, after.loss))
-        taken = replace(self._taking(lesson, learned), judged=grown)
-        return replace(taken, best=best), LessonVerdict("taken", before, after)
+        taken = replace(accepted, learned=learned, judged=grown, best=best)
+        return taken, LessonVerdict("taken", before, after)
 
     def restored(
         self, lessons: Iterable[tuple[Lesson, Rule]], *, taken: int, best: HeadScore, weighing: Weighing
@@ -190,17 +194,16 @@ class SiteModel:
         )
 
     def forgotten(self, key: str) -> SiteModel:
-        """Return the model exactly as if the lesson of this name had never been taught; unchanged where there is none."""
+        """Return the model exactly as if this lesson had never been taught; unchanged where there is none."""
         forgotten = next((lesson for lesson in self.lessons if lesson.key == key), None)
         if forgotten is None:
             return self
-        sums = added(Sums.empty(self.everything.space, self.everything.dimension, ()), forgotten)
         held = tuple(lesson for lesson in self.held if lesson is not forgotten)
         was_held = len(held) < len(self.held)
         without = replace(
             self,
-            everything=_subtracted(self.everything, sums),
-            learned=self.learned if was_held else _subtracted(self.learned, sums),
+            everything=_without(self.everything, forgotten),
+            learned=self.learned if was_held else _without(self.learned, forgotten),
             held=held,
             exam=Visits.of(self.tree, held) if held else None,
             lessons=tuple(lesson for lesson in self.lessons if lesson is not forgotten),
@@ -233,7 +236,8 @@ class SiteModel:
     def calibrated(self) -> SiteModel:
         """Return the model with the share and the temperature that fit its visits best.
 
-        Each visit is predicted by a head that has forgotten it exactly. Fewer than `CALIBRATED_FROM` visits change nothing.
+        Each visit is predicted by a head that has forgotten it exactly. Fewer than `CALIBRATED_FROM` visits change
+        nothing.
         """
         asked = self.left_out()
         if len(asked) < CALIBRATED_FROM:
@@ -254,11 +258,10 @@ class SiteModel:
         return replace(self, weighing=best)
 
     def left_out(self) -> list[tuple[Floats64, Floats64, int]]:
-        """Of the last `CALIBRATED_ON` visits: what heads that have forgotten them say (`LocalHead.witnesses`), and the truth."""
+        """Return the log-shares of the last visits by heads that have forgotten them, and the visits' labels."""
         asked = []
         for lesson in self.lessons[-CALIBRATED_ON:]:
-            nothing = Sums.empty(self.everything.space, self.everything.dimension, ())
-            without = _subtracted(self.everything, added(nothing, lesson))
+            without = _without(self.everything, lesson)
             if without.counts[without.labels.index(lesson.label)]:
                 head = self._headed(without)
                 site, known = head.log_shares(Visits.of(self.tree, [lesson]))
@@ -272,26 +275,6 @@ class SiteModel:
     def _names(self, head: SiteHead, lesson: Lesson) -> bool:
         species = head.answers(Visits.of(self.tree, [lesson]))
         return truths(self.tree, species, [lesson.label])[0][1]
-
-    def _taking(self, lesson: Lesson, learned: Sums) -> SiteModel:
-        return replace(
-            self,
-            learned=learned,
-            everything=added(self.everything, lesson),
-            lessons=(*self.lessons, lesson),
-            taken=self.taken + 1,
-        )
-
-    def _holding(self, lesson: Lesson) -> SiteModel:
-        held = (*self.held, lesson)
-        return replace(
-            self,
-            everything=added(self.everything, lesson),
-            held=held,
-            exam=Visits.of(self.tree, held),
-            lessons=(*self.lessons, lesson),
-            taken=self.taken + 1,
-        )
 
     def _headed(self, sums: Sums) -> SiteHead:
         unseen = self._unseen(label for label, count in zip(sums.labels, sums.counts, strict=True) if count)
@@ -317,5 +300,7 @@ def added(sums: Sums, lesson: Lesson) -> Sums:
     return sums.add(lesson.vectors, np.full(len(lesson.vectors), sums.labels.index(lesson.label)))
 
 
-def _subtracted(sums: Sums, part: Sums) -> Sums:
+def _without(sums: Sums, lesson: Lesson) -> Sums:
+    """Return the sums without one of their visits, exactly."""
+    part = added(Sums.empty(sums.space, sums.dimension, ()), lesson)
     return sums.subtract(part.with_labels(sums.labels))
