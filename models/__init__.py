@@ -1,0 +1,1 @@
+"""Models of the tiers: how they answer, learn and travel."""

@@ -1,14 +1,13 @@
-"""What a model of the zoo consists of: names, digests, the feature space, the terms. Checked before anything runs.
+"""The manifest of a shipped model: names, digests, the feature space, the terms.
 
 Each folder of ``models/zoo`` holds a ``manifest.json`` beside its files. A role reads a file through `Manifest.read`,
-which refuses bytes whose SHA-256 is another than the manifest's: a model that was cut short, or swapped, never
-answers. The name that results carry is `Manifest.title`.
+which refuses bytes with another SHA-256: a truncated or exchanged model never answers. Results carry `Manifest.title`.
 
 Example::
 
     manifest = read_manifest(Path("models/zoo/lite0"))
     manifest.title                  # "lite0@1"
-    manifest.read("backbone.onnx")  # bytes; Stop if they are not the ones that were released
+    manifest.read("backbone.onnx")  # raises Stop if the bytes are not the released ones
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ RELEASED = Path(__file__).parent / "zoo"
 
 
 class Threshold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """From which probability a rank's answer stands, and what was measured of it on held-out photos.
+    """The probability `at` which a rank's answer is published, and its measured risk.
 
-    Of `held` photos `answered` reached it, and `wrong` of those were wrong; with 90% certainty the share of wrong answers
-    lies below `risk` (Clopper and Pearson's bound).
+    Of `held` held-out photos, `answered` reached the threshold and `wrong` of those were wrong. With 90% certainty the
+    share of wrong answers is below `risk` (Clopper and Pearson's bound).
     """
 
     at: float
@@ -39,12 +38,13 @@ class Threshold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One model's entry. `files` maps file names to SHA-256 in hex; `space` names the feature space, if it has one.
+    """One model. `files` maps file names to SHA-256 in hex; `space` names the feature space, if there is one.
 
-    `labels` is the SHA-256 of the labels in the order of the heads' outputs, one a line: two models answer in the same
-    terms if it is equal. `thresholds` by rank belong to the heads that they were measured for. Of a device's small network, `person_threshold` is the person score that raises a frame's level,
-    and `person_miss_rate` the share of test frames with a person that did not reach it. `borrowed` are files, with their SHA-256, that are read from the package's
-    own model of the same name: a variant of it need not bring its backbone along.
+    `labels` is the SHA-256 of the labels in the order of the heads' outputs, one a line: two models with equal digests
+    answer the same labels. `thresholds` by rank belong to the heads that they were measured for. For a device's small
+    network, `person_threshold` is the person score that raises a frame's privacy level, and `person_miss_rate` the
+    share of test frames with a person that did not reach it. `borrowed` maps files to the SHA-256 of those in the
+    shipped model of the same name: a variant need not repeat the backbone.
     """
 
     folder: Path
@@ -63,17 +63,17 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def title(self) -> str:
-        """How results name the model: ``lite0@1``."""
+        """The name in results: ``lite0@1``."""
         return f"{self.name}@{self.version}"
 
     def read(self, file: str) -> bytes:
-        """A file's bytes, if they are the released ones. Raises `Stop`."""
+        """Return the released bytes of a file. Raises `Stop` if they are missing or different."""
         path, expected = self.folder / file, self.files.get(file)
         if expected is None and self.borrowed and file in self.borrowed:
             path, expected = RELEASED / self.name / file, self.borrowed[file]
         if expected is None:
             raise Stop(
-                f"{self.folder / FILE} names no {file}: the model is of another version than this program"
+                f"{self.folder / FILE} does not list {file}: the model belongs to another version of this program"
             )
         try:
             data = path.read_bytes()
@@ -83,24 +83,30 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             ) from error
         if (found := digest(data)) != expected:
             raise Stop(
-                f"model file {path} has SHA-256 {found[:12]}…, its manifest says {expected[:12]}…: "
+                f"model file {path} has SHA-256 {found[:12]}…, its manifest states {expected[:12]}…: "
                 "it is damaged or was changed; install tierwise again"
             )
         return data
 
+    def encoded(self) -> bytes:
+        """Return the content of ``manifest.json``: indented, without what is not stated, for a readable diff."""
+        fields = {field: getattr(self, field) for field in self.__struct_fields__ if field != "folder"}
+        content = {field: value for field, value in fields.items() if value is not None}
+        return msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
+
 
 def digest(data: bytes) -> str:
-    """SHA-256 in hex."""
+    """Return the SHA-256 in hex."""
     return hashlib.sha256(data).hexdigest()
 
 
 def digest_of_labels(labels: tuple[str, ...]) -> str:
-    """SHA-256 in hex of the labels, one a line."""
+    """Return the SHA-256 in hex of the labels, one a line."""
     return digest("\n".join(labels).encode())
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Reads and checks ``manifest.json`` of a model's folder. Raises `Stop`."""
+    """Read and check ``manifest.json`` of a model's folder. Raises `Stop`."""
     path = folder / FILE
     try:
         content = msgspec.json.decode(path.read_bytes())
@@ -109,46 +115,3 @@ def read_manifest(folder: Path) -> Manifest:
         raise Stop(f"{path} cannot be read ({error.strerror}); install tierwise again") from error
     except (msgspec.MsgspecError, TypeError) as error:
         raise Stop(f"{path} is no manifest: {error}; install tierwise again") from error
-
-
-def write_manifest(manifest: Manifest) -> Path:
-    """Writes ``manifest.json`` into the model's folder, keys sorted, for a diff that a person can read."""
-    fields = {field: getattr(manifest, field) for field in manifest.__struct_fields__ if field != "folder"}
-    content = {field: value for field, value in fields.items() if value is not None}
-    path = manifest.folder / FILE
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
-    return path
-
-
-def make_manifest(
-    folder: Path,
-    *,
-    name: str,
-    version: int,
-    task: str,
-    files: tuple[str, ...],
-    labels: tuple[str, ...],
-    terms: str,
-    size_px: int | None = None,
-    space: str | None = None,
-    thresholds: dict[str, Threshold] | None = None,
-    person_threshold: float | None = None,
-    person_miss_rate: float | None = None,
-    borrowed: dict[str, str] | None = None,
-) -> Manifest:
-    """A manifest over files as they lie in a folder now."""
-    return Manifest(
-        folder=folder,
-        name=name,
-        version=version,
-        task=task,
-        files={file: digest((folder / file).read_bytes()) for file in sorted(files)},
-        labels=digest_of_labels(labels),
-        terms=terms,
-        size_px=size_px,
-        space=space,
-        thresholds=thresholds,
-        person_threshold=person_threshold,
-        person_miss_rate=person_miss_rate,
-        borrowed=borrowed,
-    )

@@ -1,8 +1,8 @@
 """ONNX Runtime, and the only file that imports it: one thread, no spinning, little memory.
 
-An agent shares its machine with brokers and other agents, so a session takes one thread, lets it sleep between
-calls and keeps no arena (an arena holds the largest batch's memory for ever). `Backbone` turns a picture into the
-feature that every head reads; `Network` runs any other small network of the zoo.
+An agent shares its machine with brokers and other agents. So a session uses one thread, lets it sleep between calls
+and keeps no memory arena (an arena never frees the memory of the largest batch). `Backbone` turns a picture into the
+feature that every head reads; `Network` runs any other small network.
 
 Example::
 
@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 
 from pipeline.errors import Stop
 
-# The backbone halves its picture five times: a side that 32 divides wastes no padding.
+# The backbone halves its picture five times: a side that is a multiple of 32 needs no padding.
 STRIDE_PX = 32
-# Beyond 2:1 a picture is squeezed: a very thin strip would leave the last layers one row.
+# Pictures beyond 2:1 are squeezed: a thin strip would leave only one row to the last layers.
 MAX_ASPECT = 2.0
 
 
 def open_session(model: bytes | Path) -> ort.InferenceSession:
-    """A session as described above, on the CPU. Raises `Stop` when the file is no network that can run here."""
+    """Open a session as described above, on the CPU. Raises `Stop` if the network cannot run here."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -47,7 +47,7 @@ def open_session(model: bytes | Path) -> ort.InferenceSession:
 
 
 def served_shape(height: int, width: int, size_px: int) -> tuple[int, int]:
-    """The shape (height, width) that a picture is served at: about size_px squared, its aspect kept, sides by 32."""
+    """Return the input shape (height, width) for a picture: about `size_px` squared, same aspect, multiples of 32."""
     aspect = min(max(width / height, 1 / MAX_ASPECT), MAX_ASPECT) ** 0.5
     high, wide = (
         max(1, round(side / STRIDE_PX)) * STRIDE_PX for side in (size_px / aspect, size_px * aspect)
@@ -56,10 +56,10 @@ def served_shape(height: int, width: int, size_px: int) -> tuple[int, int]:
 
 
 def serve(picture: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
-    """BGR (height, width, 3) of any size -> the backbone's input: RGB (1, 3, h, w), uint8, contiguous."""
+    """Resize BGR (height, width, 3) to the backbone's input: RGB (1, 3, h, w), uint8, contiguous."""
     high, wide = served_shape(picture.shape[0], picture.shape[1], size_px)
     shrinks = high * wide < picture.shape[0] * picture.shape[1]
-    # Area averaging where it shrinks (no moiré), cubic where a small crop has to grow.
+    # Area averaging avoids moiré when a picture shrinks; cubic interpolation enlarges small crops.
     resized = cv2.resize(picture, (wide, high), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
     return np.ascontiguousarray(resized[:, :, ::-1].transpose(2, 0, 1)[None], dtype=np.uint8)
 
@@ -72,21 +72,21 @@ class Backbone:
         self.size_px = size_px
 
     def feature(self, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """BGR uint8 (height, width, 3) -> float32 (1280,), each >= 0 (a pooled ReLU6)."""
+        """Return the feature of BGR uint8 (height, width, 3): float32 (1280,), each >= 0 (a pooled ReLU6)."""
         feature: NDArray[np.float32] = self.session.run(["feature"], {"x": serve(picture, self.size_px)})[0][
             0
         ]
         return feature
 
     def map(self, picture: NDArray[np.uint8], size_px: int) -> NDArray[np.float32]:
-        """BGR uint8 (height, width, 3) -> float32 (1280, h, w): the feature of each 32nd pixel, before pooling."""
+        """Return the features before pooling, one for every 32 pixels: BGR (height, width, 3) -> float32 (1280, h, w)."""
         cells: NDArray[np.float32] = self.session.run(["map"], {"x": serve(picture, size_px)})[0][0]
         return cells
 
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """An input or output of a network: its name, element type (``tensor(float)``), and shape; None is a free side."""
+    """An input or output of a network: name, element type (``tensor(float)``) and shape; None is a free side."""
 
     name: str
     type: str
@@ -98,24 +98,25 @@ class Network:
 
     def __init__(self, model: bytes | Path) -> None:
         self.session = open_session(model)
-        self.input = next((its.name for its in self.session.get_inputs()), "")
+        self.input = next((port.name for port in self.session.get_inputs()), "")
 
     @property
     def inputs(self) -> tuple[Port, ...]:
+        """All inputs, in order."""
         return tuple(map(_port, self.session.get_inputs()))
 
     @property
     def outputs(self) -> tuple[Port, ...]:
+        """All outputs, in order."""
         return tuple(map(_port, self.session.get_outputs()))
 
     def run(self, x: NDArray[np.float32] | NDArray[np.uint8]) -> NDArray[np.float32]:
-        """float32 (or uint8, where the network takes that) in, float32 out; shapes are the network's own."""
+        """Run the network on float32, or on uint8 if it takes that; the shapes are the network's own."""
         y: NDArray[np.float32] = self.session.run(None, {self.input: x})[0]
         return y
 
 
-def _port(its: ort.NodeArg) -> Port:
-    # A free side is None, or a name as "batch".
-    return Port(
-        its.name, its.type, tuple(side if isinstance(side, int) else None for side in its.shape or ())
-    )
+def _port(node: ort.NodeArg) -> Port:
+    # A free side is None, or a name such as "batch".
+    shape = tuple(side if isinstance(side, int) else None for side in node.shape or ())
+    return Port(node.name, node.type, shape)

@@ -1,7 +1,7 @@
-"""Time, and one that tests turn by hand.
+"""Clocks: the system's, and one that tests set by hand; and times as text.
 
-Decisions take plain numbers; what drives them holds a `Clock`. Wall-clock times are UTC seconds since the epoch
-and travel as RFC 3339 text with a `Z`::
+Pure decisions take times as plain numbers; the code around them holds a `Clock`. Wall-clock times are UTC seconds since
+the epoch, and RFC 3339 text with a `Z` in messages::
 
     >>> rfc3339(0.25)
     '1970-01-01T00:00:00.250Z'
@@ -18,31 +18,39 @@ from typing import Protocol
 
 
 class Clock(Protocol):
+    """A source of time."""
+
     def now(self) -> float:
-        """Wall-clock time, seconds since the epoch, UTC."""
+        """Return the wall-clock time, UTC seconds since the epoch."""
 
     def monotonic(self) -> float:
-        """Seconds from some start, never stepping back: for deadlines within one process."""
+        """Return seconds from an arbitrary start that never step back: for deadlines within one process."""
 
 
 class SystemClock:
+    """The system's clock."""
+
     def now(self) -> float:
+        """Return the wall-clock time, UTC seconds since the epoch."""
         return time.time()
 
     def monotonic(self) -> float:
+        """Return seconds from an arbitrary start that never step back."""
         return time.monotonic()
 
 
 class HandClock:
-    """Stands still until a test turns it."""
+    """A clock that stands still until a test turns it."""
 
     def __init__(self, start: float = 1_700_000_000.0) -> None:
         self._now = start
 
     def now(self) -> float:
+        """Return the time that the test has set."""
         return self._now
 
     def monotonic(self) -> float:
+        """Return the time that the test has set."""
         return self._now
 
     def turn(self, seconds: float) -> None:
@@ -51,18 +59,18 @@ class HandClock:
 
 
 def rfc3339(epoch_s: float) -> str:
-    """UTC text with milliseconds."""
+    """Return a time as RFC 3339 text in UTC, with milliseconds."""
     moment = dt.datetime.fromtimestamp(round(epoch_s * 1000) / 1000, dt.UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def seconds(text: str) -> float:
-    """Seconds since the epoch of an RFC 3339 text; without an offset it is taken as UTC.
+    """Return the seconds since the epoch of an RFC 3339 text; a text without an offset counts as UTC.
 
     Raises
     ------
     ValueError
-        It is no RFC 3339 date and time.
+        The text is not an RFC 3339 date and time.
     """
     moment = dt.datetime.fromisoformat(text)
     if moment.tzinfo is None:
@@ -74,5 +82,5 @@ HOUR_S = 3600.0
 
 
 def hour_of(time_s: float) -> float:
-    """Start of the hour (UTC seconds) that this moment lies in."""
+    """Return the start of the hour (UTC seconds) that contains this time."""
     return math.floor(time_s / HOUR_S) * HOUR_S

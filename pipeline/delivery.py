@@ -5,10 +5,10 @@
     broker > Connection > Ingest > inbox ... outbox > Sender > Connection > broker
                                                      ^ settled by the broker's or the next hop's acknowledgement
 
-`Ingest` commits what arrives before it is acknowledged; `Sender` passes what is in the outbox through the gate and
-sends it, again and again, until it is settled. `BatchSender` does so for uplink and downlink, where every message costs
-a header. None knows what the messages mean: an agent gives `admit`, which lets a message in, and `clear`, which lets one
-out::
+`Ingest` commits every message before it is acknowledged. `Sender` passes the records of the outbox through the gate and
+sends each one again and again until it is settled. `BatchSender` does the same for uplink and downlink, where every
+message costs a header. These loops do not know what the messages mean: an agent gives `admit`, which lets a message in,
+and `clear`, which lets a record out::
 
     ingest = Ingest(spool, "site", admit)
     connection = Connection(endpoint, "tierwise-home-cam1", subscriptions=[...], handler=ingest)
@@ -39,24 +39,24 @@ REPEAT_MAX_S: Final = 60.0
 """A record that the next hop has not acknowledged is sent again after 5, 10, 20, 40, 60, 60 ... seconds."""
 
 SEND_MAX: Final = 50
-"""Records read from the outbox at a time: what is withdrawn after it was read may still leave."""
+"""Records read from the outbox at a time: a record that is withdrawn after it was read may still be sent."""
 
 BATCH_MAX: Final = 200
-"""The same, where they are sent in batches: so many are in one at most."""
+"""The same for batches: the most records in one batch."""
 
 OVERHEAD_BYTES: Final = 16
-"""What a batch adds to each record, at most."""
+"""The most bytes that a batch adds to each record."""
 
 IDLE_S: Final = 1.0
-"""How often a sender that has nothing to do looks for what is due again."""
+"""An idle sender looks this often for records that are due again."""
 
 Admit = Callable[[Message, Transaction], Arrival | None]
-"""Lets a message in: what to store, or None if all that there was to do was done in the transaction (a refusal put
-into the outbox, a next hop's acknowledgement settled)."""
+"""Lets a message in. Returns the arrival to store, or None if the transaction has done everything already (put a
+refusal into the outbox, or settled an acknowledgement of the next hop)."""
 
 
 def repeat_delay_s(attempts: int, jitter: float) -> float:
-    """How long to wait for the next hop's acknowledgement after this many sends; `jitter` from 0 to 1.
+    """Return how long to wait for the next hop's acknowledgement after this many sends; `jitter` is from 0 to 1.
 
     >>> [repeat_delay_s(n, 0.5) for n in (1, 2, 3, 4, 5, 6)]
     [5.0, 10.0, 20.0, 40.0, 60.0, 60.0]
@@ -66,8 +66,8 @@ def repeat_delay_s(attempts: int, jitter: float) -> float:
 
 
 Committed = Callable[[list[Receipt], Transaction], None]
-"""Told what a batch stored or repeated, within its transaction: to put acknowledgements into the outbox, so that a kill
-between commit and publish only delays them."""
+"""Called within the transaction with the receipts of a batch. An agent puts its acknowledgements into the outbox here,
+so that a kill between commit and publish only delays them."""
 
 
 def _nothing(_receipts: list[Receipt], _tx: Transaction) -> None:
@@ -75,7 +75,7 @@ def _nothing(_receipts: list[Receipt], _tx: Transaction) -> None:
 
 
 class Ingest:
-    """A connection's handler: each batch is one commit. `link` names the connection in the spool."""
+    """Commits a connection's messages, a batch at a time. `link` names the connection in the spool."""
 
     def __init__(self, spool: Spool, link: str, admit: Admit, committed: Committed = _nothing) -> None:
         self._spool = spool
@@ -101,7 +101,7 @@ class Ingest:
 
 
 def pack(waiting: Sequence[Outgoing], limit_bytes: int = UPLINK_MAX_BYTES) -> list[Outgoing]:
-    """The records of the next batch: of the first one's topic, in order, as many as fit; always at least one."""
+    """Return the next batch: records of the first one's topic, in order, as many as fit, but at least one."""
     batch: list[Outgoing] = []
     size_bytes = 0
     for record in waiting:
@@ -115,13 +115,14 @@ def pack(waiting: Sequence[Outgoing], limit_bytes: int = UPLINK_MAX_BYTES) -> li
 
 
 class BatchSender:
-    """Sends one hop's outbox, on a thread of its own, batch by batch, until each record is settled.
+    """Sends one hop's outbox in batches, on a thread of its own, until each record is settled.
 
-    `wrap` makes a batch's message and passes the gate. Of a batch that it refuses, or that no broker takes, each record
-    is tried alone; one that is refused alone is settled and told to `refused`. `settled_by` says whose acknowledgement
-    settles a record: the broker's, where nobody behind it answers, or the next hop's, which the agent settles when it
-    comes. The next hop must acknowledge what it refuses, too: of a topic, unsettled records beyond
-    `spool.store.INFLIGHT_MAX` wait for the first of them.
+    `wrap` makes the message of a batch and passes it through the gate. If `wrap` or the broker refuses a batch, each of
+    its records is sent alone. A record that is refused alone is settled and passed to `refused`.
+
+    `settled_by` names whose acknowledgement settles a record: the broker's, if nobody behind it answers, or the next
+    hop's, which the agent settles when it arrives. The next hop must acknowledge the records that it refuses, too: a
+    topic has at most `spool.store.INFLIGHT_MAX` unsettled records, and later ones wait for them.
     """
 
     def __init__(
@@ -150,7 +151,7 @@ class BatchSender:
         self._wake = spool.queued(hop)
         self._done: deque[Outgoing] = deque()
         self._alone: set[int] = set()
-        """Of batches that the broker refused, the records' `seq`."""
+        """The `seq` of records whose batch the broker refused: each is sent alone."""
         self._connects = 0
         self._thread: threading.Thread | None = None
 
@@ -160,7 +161,7 @@ class BatchSender:
         self._thread.start()
 
     def stop(self, timeout_s: float = 1.0) -> None:
-        """End the thread. What is not settled stays in the outbox."""
+        """End the thread. Unsettled records stay in the outbox."""
         self._stopping.set()
         self._wake.set()
         if self._thread is not None:
@@ -173,16 +174,16 @@ class BatchSender:
                 self._settle_done()
                 busy = self._connection.wait_writable(IDLE_S) and self._send_due()
             except Retry as error:
-                log.warning("sending to %s is held up: %s", self._hop, error)
+                log.warning("cannot send to %s now: %s", self._hop, error)
                 self._stopping.wait(IDLE_S)
                 continue
             if not busy:
                 self._wake.wait(IDLE_S)
-        with contextlib.suppress(Retry):  # they are sent again after the next start
+        with contextlib.suppress(Retry):  # the records are sent again after the next start
             self._settle_done()
 
     def _send_due(self) -> bool:
-        """Send what is due and has room; whether there may be more."""
+        """Send the due records for which there is room. Return whether more may be due."""
         if self._connects != self._connection.connects:
             self._connects = self._connection.connects
             self._spool.make_due(self._hop)
@@ -208,7 +209,7 @@ class BatchSender:
                 for record in batch:
                     self._send([record])
             return
-        # Before it is published: an acknowledgement may settle it before the next line runs.
+        # Noted before it is published: an acknowledgement may settle a record before the next line runs.
         attempts = max(record.attempts for record in batch) + 1
         delay_s = repeat_delay_s(attempts, random.random())  # noqa: S311 - no secret
         self._spool.attempted(self._hop, [record.id for record in batch], self._clock.now() + delay_s)
@@ -239,7 +240,7 @@ class BatchSender:
         self._refused(record, error)
 
     def _settle_done(self) -> None:
-        """In one commit, however many acknowledgements came meanwhile."""
+        """Settle all acknowledged records in one commit."""
         done = [self._done.popleft() for _ in range(len(self._done))]
         if not done:
             return
@@ -252,7 +253,7 @@ class BatchSender:
 
 
 class Sender(BatchSender):
-    """Sends one hop's outbox record by record; `clear` passes one through the gate."""
+    """Sends one hop's outbox record by record; `clear` passes a record through the gate."""
 
     def __init__(
         self,

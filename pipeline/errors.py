@@ -1,15 +1,15 @@
-"""Errors, named by the reaction they demand of whoever catches them.
+"""Errors, named by the reaction that they demand from the code that catches them.
 
 ::
 
     TierwiseError
-    ├── Rejected      this input is refused for good: say why on the rejected topic, count it, go on
-    │   └── Withheld  the input is good, but policy lets it go no further
-    ├── Retry         the other side cannot be reached or is busy: keep what you have, try again later
-    └── Stop          nothing sensible can be done: tell a person what to change, and end (exit code 2)
+    ├── Rejected      this input is refused for good: publish the reason on the rejected topic, count it, go on
+    │   └── Withheld  the input is good, but the privacy policy lets it go no further
+    ├── Retry         the other side is away or busy: keep the records and try again later
+    └── Stop          the program cannot go on: show a person what to change, and end (exit code 2)
 
-Third-party errors become one of these where they enter (`mqtt/`, `kafka/`, `influx.py`), so that no loop
-needs to know which library it talks through.
+Errors of libraries become one of these where they enter (`mqtt/`, `kafka/`, `series/influx.py`), so that no loop
+needs to know the library underneath.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ class TierwiseError(Exception):
 
 
 class Rejected(TierwiseError):
-    """This one input is refused and will be refused again: never retry it.
+    """An input is refused and would be refused again: never retry it.
 
-    `reason` is the short kebab-case name that counters and the rejected topic carry (``image-too-large``);
-    the message says what, where and what to do.
+    `reason` is the short kebab-case name in counters and on the rejected topic (``image-too-large``). The message
+    names the problem, the place and the remedy.
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -32,15 +32,15 @@ class Rejected(TierwiseError):
 
 
 class Withheld(Rejected):
-    """The privacy gate keeps a record: it may not travel to the tier that it was meant for."""
+    """The privacy gate holds a record back: it may not travel to the tier that it was addressed to."""
 
     def __init__(self, message: str) -> None:
         super().__init__("withheld", message)
 
 
 class Retry(TierwiseError):
-    """A part that we depend on did not answer: keep the record, try again later."""
+    """A part of the system did not answer: keep the record and try again later."""
 
 
 class Stop(TierwiseError):
-    """A person has to change something (settings, a port, a key); the message says what."""
+    """A person has to change something (a setting, a port, a key); the message names it."""

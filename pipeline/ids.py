@@ -1,7 +1,7 @@
-"""Event ids: UUIDv7 (RFC 9562), made once at capture or at the first agent, and never changed.
+"""Event ids: UUIDv7 (RFC 9562), made once at the capture or at the first agent, and never changed.
 
-A window over a room's streams is an event too; its id is derived from the window, so that the same window told
-twice is the same event::
+A window over the streams of a room is an event, too. Its id is derived from the window, so a window that is sent twice
+is the same event::
 
     >>> derived(0.0, "home/office", "600") == derived(0.0, "home/office", "600")
     True
@@ -15,17 +15,17 @@ import uuid
 
 
 def event_id(now_s: float) -> str:
-    """A new UUIDv7 of this wall-clock time (seconds since the epoch)."""
+    """Return a new UUIDv7 of this wall-clock time (seconds since the epoch)."""
     return _uuid7(now_s, os.urandom(10))
 
 
 def derived(time_s: float, *names: str) -> str:
-    """The UUIDv7 whose random part is the SHA-256 of these names: equal input, equal id."""
+    """Return the UUIDv7 whose random part is the SHA-256 of these names: equal input gives an equal id."""
     return _uuid7(time_s, hashlib.sha256("\0".join(names).encode()).digest()[:10])
 
 
 def is_event_id(text: str) -> bool:
-    """Whether a publisher's own `id` is a UUID in its canonical spelling."""
+    """Return whether a publisher's own `id` is a UUID in its canonical spelling."""
     try:
         return str(uuid.UUID(text)) == text
     except ValueError:
@@ -38,11 +38,11 @@ def _uuid7(now_s: float, tail: bytes) -> str:
     number = number & ~(0xF << 76) | 0x7 << 76
     number = number & ~(0x3 << 62) | 0x2 << 62
     text = f"{number:032x}"
-    # By slices: `str(uuid.UUID(...))` takes three times as long, for each message that arrives.
+    # Slices, since `str(uuid.UUID(...))` takes three times as long, and every arriving message needs an id.
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def time_s(event: str) -> float | None:
-    """When an event was captured: the time in its UUIDv7, UTC seconds; None of an id that its publisher made otherwise."""
+    """Return the capture time in an event's UUIDv7 (UTC seconds), or None if the id has another version."""
     number = uuid.UUID(event)
     return (number.int >> 80) / 1000 if number.version == 7 else None

@@ -1,6 +1,6 @@
-"""Every message of Tierwise: frozen structs, their wire form, their limits.
+"""Every message of Tierwise: frozen structs, their wire form and their limits.
 
-What a photo of a cat causes, from left to right (`>` is MQTT, `#` is Kafka)::
+A photo of a cat causes these messages (`>` is MQTT, `#` is Kafka)::
 
     camera    device            edge                 gateway        router          cloud
       | frame > |                 |                     |              |              |
@@ -14,13 +14,13 @@ What a photo of a cat causes, from left to right (`>` is MQTT, `#` is Kafka)::
       |         |                 | DownlinkAck >       |              |              |
       |         |                 | result >            |              |              |
 
-What people read and write is JSON (`Result`, `SightingReport`, `Ack`, `Refusal`, `Status`); what agents say to each
-other is msgpack and carries a version. `encode` and `decode` know which::
+Messages that people read or write are JSON (`Result`, `SightingReport`, `Ack`, `Refusal`, `Status`). Messages between
+agents are msgpack and have a version. `encode` and `decode` choose the form by the type::
 
     >>> decode(EventAck, encode(EventAck(ids=("0193",))))
     EventAck(ids=('0193',), v=1)
 
-This module imports nothing of ours.
+This module imports no other module of ours.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ from typing import ClassVar, Final, TypeVar
 import msgspec
 
 VERSION = 1
-"""Of the msgpack messages. A reader refuses any other: agents of one site are upgraded edge first."""
+"""Version of the msgpack messages. A reader refuses any other version: upgrade the edge of a site first."""
 
 FRAME_MAX_BYTES = 16 << 20
 READING_MAX_BYTES = 64 << 10
 UPLINK_MAX_BYTES = 128 << 10
-"""A batch stays below this: it is repeated whole when a link drops, and brokers' defaults accept it."""
+"""Largest uplink batch: a batch is repeated as a whole after a cut, and brokers take this size by default."""
 
 
 class Malformed(ValueError):
-    """A payload that is not the message it should be; `reason` is the counter's name for it."""
+    """A payload is not the expected message; `reason` is the name for counters."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
 
 
-# --- words -----------------------------------------------------------------------------------------------------
+# --- vocabulary ------------------------------------------------------------------------------------------------
 
 
 class Tier(enum.StrEnum):
@@ -60,6 +60,7 @@ class Tier(enum.StrEnum):
 
     @property
     def depth(self) -> int:
+        """The position in this order: 0 for the device, 2 for the cloud."""
         return _TIERS.index(self)
 
 
@@ -67,7 +68,7 @@ _TIERS = tuple(Tier)
 
 
 class Privacy(enum.StrEnum):
-    """How far a record may travel in the clear: the higher, the less far. A lattice under `join`."""
+    """How far a record may travel in the clear: a higher level stays nearer. A lattice under `join`."""
 
     PUBLIC = "public"
     EDGE_PRIVATE = "edge-private"
@@ -75,6 +76,7 @@ class Privacy(enum.StrEnum):
 
     @property
     def height(self) -> int:
+        """The position among the levels: 0 for public, 2 for user-private."""
         return _LEVELS.index(self)
 
     @property
@@ -82,8 +84,8 @@ class Privacy(enum.StrEnum):
         """The last tier that may hold the record in the clear."""
         return _TIERS[len(_TIERS) - 1 - self.height]
 
-    def join(self, other: Privacy) -> Privacy:  # type: ignore[override]  # the lattice's word; no text is joined
-        """The higher of the two: levels are only ever raised."""
+    def join(self, other: Privacy) -> Privacy:  # type: ignore[override]  # the lattice's join, not that of str
+        """Return the higher of the two levels: a level is never lowered."""
         return self if self.height >= other.height else other
 
 
@@ -91,7 +93,7 @@ _LEVELS = tuple(Privacy)
 
 
 class Kind(enum.StrEnum):
-    """What a record carries."""
+    """The kind of data in a record."""
 
     PIXELS = "pixels"
     FEATURE = "feature"
@@ -99,17 +101,17 @@ class Kind(enum.StrEnum):
     READING = "reading"
     SUMMARY = "summary"
     LABEL = "label"
-    """A person's word about an event: as private as the event's result."""
+    """A person's label of an event: as private as the event's result."""
     SUM = "sum"
-    """Statistics that a site learned: as private as what they are of, but for a named rule of the gate."""
+    """Statistics that a site learned: as private as their events, unless a named rule of the gate lets them out."""
 
 
 LEVELLED = (Kind.PIXELS, Kind.FEATURE, Kind.RESULT, Kind.READING, Kind.SUMMARY)
-"""Kinds that the settings give a level; the others follow from these."""
+"""Kinds that have a level in the settings; the levels of the other kinds follow from these."""
 
 
 class Task(enum.StrEnum):
-    """What is asked of a stream."""
+    """The question that a stream answers."""
 
     WILDLIFE = "wildlife"
     OCCUPANCY = "occupancy"
@@ -117,7 +119,7 @@ class Task(enum.StrEnum):
 
 
 class Rank(enum.StrEnum):
-    """Depth of an answer; `RANKS` orders them by task."""
+    """The depth of an answer; `RANKS` orders the ranks of each task."""
 
     KINGDOM = "kingdom"
     FAMILY = "family"
@@ -134,23 +136,23 @@ RANKS: dict[Task, tuple[Rank, ...]] = {
 }
 
 UNKNOWN = "unknown"
-"""The label of a tier that will not guess."""
+"""The label of a tier that does not guess."""
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """What people read: JSON."""
+class JsonMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of the messages that people read: JSON."""
 
     WIRE: ClassVar[str] = "json"
 
 
-class Packed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What agents say to each other: msgpack, versioned."""
+class MsgpackMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of the messages between agents: msgpack, with a version."""
 
     WIRE: ClassVar[str] = "msgpack"
 
 
 class Levels(msgspec.Struct, frozen=True, array_like=True):
-    """The level of each kind of record of one event."""
+    """The privacy level of each kind of record of one event."""
 
     pixels: Privacy = Privacy.USER_PRIVATE
     feature: Privacy = Privacy.USER_PRIVATE
@@ -159,6 +161,7 @@ class Levels(msgspec.Struct, frozen=True, array_like=True):
     summary: Privacy = Privacy.USER_PRIVATE
 
     def of(self, kind: Kind) -> Privacy:
+        """Return the level of a kind of record."""
         if kind is Kind.LABEL:
             return self.result
         if kind is Kind.SUM:
@@ -167,162 +170,221 @@ class Levels(msgspec.Struct, frozen=True, array_like=True):
         return level
 
     def join(self, other: Levels) -> Levels:
-        """Raise each kind to the higher of both."""
+        """Return the higher of both levels for each kind."""
         return Levels(*(self.of(kind).join(other.of(kind)) for kind in LEVELLED))
 
 
 # --- for people ------------------------------------------------------------------------------------------------
 
 
-class Forecast(Message, frozen=True):
-    """Expected hourly means from `start` on, with the band that nine of ten hours should fall into."""
+class Forecast(JsonMessage, frozen=True):
+    """Expected hourly means, with the band that nine of ten hours should fall into."""
 
     start: str
+    """Start of the first hour."""
     mean: tuple[float, ...]
+    """Expected mean of each hour."""
     low: tuple[float, ...]
+    """Lower end of the band."""
     high: tuple[float, ...]
+    """Upper end of the band."""
 
 
-class Result(Message, frozen=True, omit_defaults=True):
-    """One tier's answer about an event. Clients keep the highest revision of an event."""
+class Result(JsonMessage, frozen=True, omit_defaults=True):
+    """One tier's answer about an event. Clients keep the highest revision of each event."""
 
     event: str
+    """Id of the event (UUIDv7), made once, at capture or at the first agent."""
     time: str
+    """Time of the event."""
     site: str
     device: str
     stream: str
     sighting: str | None
+    """The first event of the frames that belong together. None for readings."""
     task: Task
+    """Question that the stream's models answer."""
     tier: Tier
+    """The tier that answers."""
     revision: int
+    """Number of the answer among those about this event: 1, 2, 3."""
     pending: Tier | None
-    """The tier that may still refine this answer, or None: this is the last word for now."""
+    """The tier that may still refine this answer. None: the answer is final for now."""
     rank: Rank
+    """Depth of the answer."""
     label: str
+    """The answer; `unknown` if the tier will not guess."""
     path: tuple[str, ...]
+    """The answer from the kingdom down."""
     probability: float
+    """Calibrated probability of the label."""
     privacy: Privacy
+    """How far this answer may travel in the clear."""
     rule: str
-    """Name of the rule (see `models.answering.cascade.RULES`) that stopped or forwarded the event here."""
+    """Name of the rule that stopped or forwarded the event here; see
+    [architecture](../architecture.md#the-rules-of-the-cascade)."""
     reason: str
+    """The same decision in words."""
     model: str
+    """Name and version of the model that answered."""
     latency_ms: float
-    """From the event's receipt by the device agent to this answer, by this tier's clock."""
+    """Time from the event's receipt by the device agent to this answer, by this tier's clock."""
     value: float | None = None
+    """Value of a reading, where its level allows it."""
     unit: str | None = None
+    """Unit of the value."""
     room: str | None = None
+    """Room of the sensor."""
     forecast: Forecast | None = None
+    """Expected readings of the next day."""
     flags: tuple[str, ...] = ()
-    """What was odd about the event and did not stop it: ``time-implausible``."""
+    """Oddities that did not stop the event, as `time-implausible`."""
 
     @property
     def source(self) -> str:
+        """The stream's full name, ``site/device/stream``."""
         return f"{self.site}/{self.device}/{self.stream}"
 
 
-class SightingReport(Message, frozen=True):
-    """The consensus over a sighting's frames so far; `closed` when no further frame will join it."""
+class SightingReport(JsonMessage, frozen=True):
+    """The consensus over the frames of a sighting so far."""
 
     sighting: str
+    """Id of the sighting: its first event."""
     time: str
+    """Time of the first frame."""
     until: str
+    """Time of the last frame so far."""
     site: str
     device: str
     stream: str
     revision: int
+    """Number of this report about the sighting."""
     rank: Rank
     label: str
     path: tuple[str, ...]
     probability: float
     frames: int
+    """Number of frames so far."""
     agree: int
-    """How many frames' deepest answers lie on the consensus' path."""
+    """Number of frames whose deepest answers lie on the path of the consensus."""
     privacy: Privacy
     closed: bool
+    """Whether no further frame will join the sighting."""
     rule: str
     model: str
 
     @property
     def source(self) -> str:
+        """The stream's full name, ``site/device/stream``."""
         return f"{self.site}/{self.device}/{self.stream}"
 
 
-class Ack(Message, frozen=True):
-    """The device agent committed these events: nothing will lose them."""
+class Ack(JsonMessage, frozen=True):
+    """Acknowledgement: the agent committed these events to its disk, so they cannot get lost.
+
+    If no acknowledgement arrives within some seconds, publish again. Also the edge's answer to a label.
+    """
 
     ids: tuple[str, ...]
+    """Ids of the committed events."""
     topic: str
+    """Topic of the acknowledged message."""
     sha256: str = ""
-    """Of the payload, so that a publisher who sent no id recognises its own message."""
+    """Digest of the payload: a publisher that sent no id recognises its message by it."""
 
 
-class Refusal(Message, frozen=True):
-    """What bad input gets. Never its content."""
+class Refusal(JsonMessage, frozen=True):
+    """Reason why an input was refused. It never holds content.
+
+    Inputs under an invalid device name are refused under the device `_`.
+    """
 
     reason: str
+    """Short name of the reason, as `image-truncated`."""
     detail: str
+    """What is wrong and what to do now."""
     topic: str
+    """Topic of the refused message."""
     size_bytes: int
+    """Size of its payload."""
     sha256: str
+    """Digest of its payload."""
     time: str
+    """Time of the refusal."""
 
 
 class Update(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Where a tier stands with a release of the heads: which one it tries, how far that is, and which rule said so."""
+    """State of a release at one tier: which release it tries, how far it got, and which rule decided."""
 
     stage: str
-    """``idle``, ``verifying``, ``smoke``, ``shadow``, ``canary``, ``promoted``, ``rolled-back``, ``refused``."""
+    """``idle``, ``verifying``, ``smoke``, ``shadow``, ``canary``, ``promoted``, ``rolled-back`` or ``refused``."""
     candidate: str = ""
-    """What is tried: ``lite0@3``."""
+    """The release that is tried, as ``lite0@3``."""
     since: str = ""
+    """Time at which this stage began."""
     rule: str = ""
-    """Name of the rule (see `agents.rollout.rules.RULES`) that led here."""
+    """Name of the rule that led here; see [releases](../explanation/taking-effect.md#the-rules)."""
     reason: str = ""
+    """The same decision in words."""
     previous: str = ""
-    """What is gone back to, if it must be."""
+    """The release that a rollback would return to."""
     refused: str = ""
-    """The release that was refused or rolled back last, and why."""
+    """The release that was refused or rolled back last, and the reason."""
     trouble: str = ""
-    """Why nothing newer is heard of, where that is not as it should be: ``expired-metadata: …``."""
+    """Why no newer release can arrive, as ``expired-metadata: …``. Empty if all is well."""
 
 
-class Status(Message, frozen=True):
-    """Retained; the last will says `offline`."""
+class Status(JsonMessage, frozen=True):
+    """State of a role, published at each connection and retained. Its last will is `offline`."""
 
     state: str
+    """`online` or `offline`."""
     role: str
+    """The role that reports."""
     version: str
+    """Version of Tierwise."""
     time: str
+    """Time of this status."""
     models: tuple[str, ...] = ()
+    """Models that serve now."""
     backlog: int = 0
     """Records that wait for the next hop's acknowledgement."""
     update: Update | None = None
-    """Of a tier that takes releases: `models` says what serves, this what may serve next."""
+    """State of the next release, of tiers that take releases."""
 
 
-# --- labels, and what is asked of people ---------------------------------------------------------------------
+# --- labels and label requests -------------------------------------------------------------------------------
 
 
-class Label(Message, frozen=True, omit_defaults=True):
-    """A person's word about an event. The last one by the same person counts; other persons' stand beside it."""
+class Label(JsonMessage, frozen=True, omit_defaults=True):
+    """A person's label of an event. The latest label of each person counts; labels of several persons coexist.
+
+    It is as private as the event's result. It leaves the site only if the event's feature may leave, too.
+    """
 
     event: str
+    """Id of the labelled event."""
     label: str | None
-    """Any label of the tree; None takes this person's earlier word back."""
+    """Any label of the tree. None withdraws this person's label."""
     by: str = ""
-    """Empty: anonymous, who is one person with all who give no name."""
+    """Name of the person. Empty: anonymous; all who give no name count as one person."""
     time: str = ""
-    """When it was said, RFC 3339; empty: when it was received. Of one person's words the latest counts."""
+    """Time of the label. Empty: time of receipt. Of one person's labels the latest counts."""
     under: str = ""
-    """Of a label that the tree lacks, where it belongs: ``Felidae``, or ``animal/Herpestidae`` for a family that is new."""
+    """Place of a label that the tree lacks: ``Felidae``, or ``animal/Herpestidae`` for a new family."""
     english: str = ""
-    """Its common name, if it is new."""
+    """Common name of a new label."""
 
 
-class Ask(Message, frozen=True):
-    """An event whose label would teach most: what the site's people are asked about, within a daily budget."""
+class Ask(JsonMessage, frozen=True):
+    """Request for the label of an event, within a daily budget: the events whose labels would teach most.
+
+    Sent when the sighting is over. A label of any of its frames answers it. Persons are never asked about.
+    """
 
     event: str
+    """Id of the event to label."""
     time: str
     site: str
     device: str
@@ -333,24 +395,30 @@ class Ask(Message, frozen=True):
     probability: float
     privacy: Privacy
     rule: str
+    """`unsure-and-new` or `drifting`."""
     reason: str
+    """The same in words."""
     budget_left: int
+    """Requests left today."""
 
 
-class Drift(Message, frozen=True):
-    """A stream, a class or a tier that is no longer what it was, and what was done about it."""
+class Drift(JsonMessage, frozen=True):
+    """A stream that changed, or a camera that is broken. It holds numbers only."""
 
     time: str
     site: str
     device: str
     stream: str
     rule: str
-    """``confidence-fell``, ``unknown-rose``, ``feature-moved``, ``labels-disagree``; ``camera-dark``, ``-blurred``, ``-frozen``,
-    ``-moved``: a broken camera is no drift of what it sees."""
+    """Name of the change or of the camera fault; see [drift](../explanation/drift.md)."""
     signal: str
+    """The number that changed."""
     before: float
+    """Its usual value."""
     now: float
+    """Its value now."""
     reason: str
+    """The same in words."""
     privacy: Privacy
 
 
@@ -358,7 +426,7 @@ class Drift(Message, frozen=True):
 
 
 class DiscoveryDevice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What an entity belongs to, as Home Assistant shows it."""
+    """The device that an entity belongs to, as Home Assistant shows it."""
 
     identifiers: tuple[str, ...]
     name: str
@@ -367,15 +435,17 @@ class DiscoveryDevice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 
 
 class DiscoveryOrigin(msgspec.Struct, frozen=True, kw_only=True):
-    """Who says so."""
+    """The program that announces the entity."""
 
     name: str = "Tierwise"
     sw_version: str = ""
 
 
-class Discovery(Message, frozen=True, omit_defaults=True):
-    """One entity of Home Assistant's MQTT discovery: where its state stands, and how to read it there. Retained; it holds
-    names and topics, and nothing that was observed. Fields as Home Assistant documents them.
+class Discovery(JsonMessage, frozen=True, omit_defaults=True):
+    """One entity of Home Assistant's MQTT discovery: its state topic, and how to read it. Retained.
+
+    It holds names and topics, no observations. Fields as Home Assistant documents them. A stream whose answers are
+    user-private has no entity.
     """
 
     name: str
@@ -390,7 +460,7 @@ class Discovery(Message, frozen=True, omit_defaults=True):
     payload_on: str = ""
     payload_off: str = ""
     off_delay: int = 0
-    """Seconds after which a binary sensor turns off by itself; 0: never."""
+    """Seconds after which a binary sensor turns off by itself. 0: never."""
     device_class: str = ""
     state_class: str = ""
     unit_of_measurement: str = ""
@@ -402,217 +472,280 @@ class Discovery(Message, frozen=True, omit_defaults=True):
 
 
 class Crop(msgspec.Struct, frozen=True, tag="crop"):
-    """Pixels around what moved."""
+    """Pixels around the movement."""
 
     jpeg: bytes
+    """The pixels."""
     box: tuple[float, float, float, float]
-    """left, top, right, bottom as shares of the frame's width and height."""
+    """Left, top, right and bottom as shares of the frame's width and height."""
 
 
 class Vector(msgspec.Struct, frozen=True, tag="vector"):
-    """A feature in place of pixels: uint8 components of the named space."""
+    """A feature instead of pixels: uint8 components in the named feature space."""
 
     space: str
+    """Name of the feature space. Vectors of two spaces are never compared."""
     data: bytes
+    """One byte a component."""
 
 
 class Report(msgspec.Struct, frozen=True, tag="report"):
-    """A sensor's report by exception: the value that changed, and the count and sums of all readings since the
-    last report (this one included), so that hourly means stay exact.
+    """A sensor's report by exception: the changed value, with count and sums of all readings since the last report.
+
+    The sums keep hourly means exact.
     """
 
     value: float
+    """The value that changed."""
     unit: str
+    """Unit of all values."""
     count: int
+    """Number of readings since the last report."""
     total: float
+    """Their sum."""
     low: float
+    """Their minimum."""
     high: float
+    """Their maximum."""
 
 
-class Event(Packed, frozen=True):
-    """The device's answer about one event, and what the edge needs to refine it."""
+class Event(MsgpackMessage, frozen=True):
+    """The device's answer about one event, with what the edge needs to refine it."""
 
     result: Result
+    """The device's answer."""
     boot: int
+    """Number of the device agent's start."""
     sequence: int
+    """Number of the event since that start; both order the events of a stream."""
     received_s: float
-    """When the device agent received it, UTC seconds: latencies are counted from here, by each tier's own clock."""
+    """Time of receipt by the device agent, UTC seconds. Each tier counts its latency from here by its own clock."""
     wants: Rank
+    """Deepest rank that the stream's owner needs."""
     levels: Levels
+    """Level of each kind of record."""
     person: float = 0.0
-    """Probability that a person is anywhere in the frame."""
+    """Probability that a person is in the frame."""
     room: str | None = None
+    """Room of the sensor."""
     body: Crop | Vector | Report | None = None
+    """Pixels, vector or sensor report. None: nothing that may reach the edge."""
     sealed: tuple[Envelope, ...] = ()
-    """Records above the edge's level that their user lets travel, sealed on the device."""
+    """Records that the edge may not read; their user lets them travel, so the device has sealed them."""
     v: int = VERSION
 
 
-class EventAck(Packed, frozen=True):
-    """The edge committed these events."""
+class EventAck(MsgpackMessage, frozen=True):
+    """The edge committed these events; the device may forget them."""
 
     ids: tuple[str, ...]
+    """Event and revision of each, as `0193…/1`."""
     v: int = VERSION
 
 
 # --- edge <-> cloud --------------------------------------------------------------------------------------------
 
 
-class Envelope(Packed, frozen=True):
-    """A record with all that routing needs to know; the payload is not looked at on the way.
+class Envelope(MsgpackMessage, frozen=True):
+    """A record with the facts that routing needs. Nobody on the way reads the payload.
 
-    Of a user-private record `source`, `time` and `space` are empty and `key` is an HMAC: the cloud learns
+    Of a user-private record `source`, `time` and `space` are empty, `event` and `key` are HMACs: the cloud learns
     neither device nor time.
     """
 
     event: str
+    """Id of the event. An HMAC if user-private."""
     kind: Kind
+    """Kind of the record."""
     privacy: Privacy
+    """Its level."""
     key: str
+    """Kafka key: site and device. An HMAC if user-private."""
     payload: bytes
+    """The record itself, as `kind` says."""
     source: str = ""
+    """Site, device and stream."""
     time: str = ""
+    """Time of the event."""
     space: str = ""
+    """Feature space."""
     revision: int = 1
+    """Revision of the record."""
     sealed_by: str = ""
-    """Id of the key that opens the payload; empty: the payload is in the clear."""
+    """Id of the key that opens the payload. Empty: the payload is in the clear."""
 
     @property
     def id(self) -> str:
-        """Names this record for acknowledgements and deduplication."""
+        """The record's name in acknowledgements and for deduplication."""
         return f"{self.event}/{self.kind}/{self.revision}"
 
 
 class Feature(msgspec.Struct, frozen=True, array_like=True):
-    """Payload of a feature envelope, as small as it gets: it is what a metered link pays for."""
+    """Payload of a feature envelope. It is small, since a metered link pays for it."""
 
     data: bytes
+    """The vector, one byte a component."""
     sighting: str
-    """Empty: the event is its sighting's first."""
+    """Id of the sighting. Empty: the event is its first."""
     wants: Rank
+    """Deepest rank that the stream's owner needs."""
     revision: int
+    """Revision of the edge's answer."""
     path: tuple[str, ...]
+    """The edge's answer from the kingdom down."""
     probability: float
+    """Probability of that answer."""
     latency_ms: float
+    """Time from the event's receipt to the edge's answer."""
 
 
 class Summary(msgspec.Struct, frozen=True, array_like=True):
     """Payload of a summary envelope: one stream's readings in one hour."""
 
     hour: str
-    """Start of the hour, RFC 3339, UTC."""
+    """Start of the hour."""
     task: Task
     unit: str
+    """Unit of all values."""
     count: int
+    """Number of readings."""
     total: float
+    """Their sum."""
     low: float
+    """Their minimum."""
     high: float
+    """Their maximum."""
     revision: int = 1
-    """Raised when late readings change an hour that was already told."""
+    """Raised when late readings change an hour that was already published."""
     room: str | None = None
+    """Room of the sensor."""
 
     @property
     def mean(self) -> float:
+        """The mean of the hour's readings."""
         return self.total / self.count
 
 
 class Vote(msgspec.Struct, frozen=True, array_like=True):
-    """Payload of a label envelope: one person's standing word about an event. `by` is a pseudonym of the site's."""
+    """Payload of a label envelope: one person's latest label of an event.
+
+    The envelope's revision counts the changes of an event's labels.
+    """
 
     label: str | None
+    """The label. None: it was withdrawn."""
     by: str
+    """Pseudonym of the person: 12 hex digits of an HMAC by the site's key."""
     under: str = ""
+    """Place of a label that the tree lacks."""
     english: str = ""
+    """Its common name."""
     time: str = ""
+    """Time of the label."""
 
 
 class Labelled(msgspec.Struct, frozen=True):
-    """Value on the labelled topic: a feature and all that people say of its event."""
+    """A feature with all labels of its event."""
 
     event: str
     source: str
+    """Site, device and stream."""
     time: str
+    """Time of the event."""
     space: str
+    """Feature space."""
     data: bytes
-    """The vector, uint8."""
+    """The vector, one byte a component."""
     votes: tuple[Vote, ...]
+    """The latest label of each person. Empty: all were withdrawn."""
     revision: int
-    """Grows with each change; the highest one of an event counts."""
+    """Grows with each change. The highest one of an event counts."""
     path: tuple[str, ...] = ()
-    """What the site's edge answered, when the feature left it."""
+    """The edge's answer when the feature left it."""
     v: int = VERSION
 
 
 class SumIncrement(msgspec.Struct, frozen=True):
-    """Payload of a sum envelope: what a site adds to the sums, and how many events of each label that is."""
+    """Payload of a sum envelope: statistics that a site adds, over at least 20 events of each label."""
 
     space: str
+    """Feature space."""
     number: int
-    """Counts a site's increments from 1; each is taken once."""
+    """Number of the increment, counted by the site from 1. Each is taken once."""
     counts: tuple[tuple[str, int], ...]
-    """Label to events: the gate's rule reads these, and the fold checks them against the sums."""
+    """Number of events of each label. The gate's rule reads these, and the fold checks them against the sums."""
     sums: bytes
-    """`pipeline.sums.sums` snapshot, deflated."""
+    """`pipeline.sums` snapshot, deflated."""
     under: tuple[tuple[str, str], ...] = ()
-    """Of labels that the tree lacks: where they belong."""
+    """Place of each label that the tree lacks."""
     v: int = VERSION
 
 
-class UplinkBatch(Packed, frozen=True):
-    """Edge to gateway."""
+class UplinkBatch(MsgpackMessage, frozen=True):
+    """Records from an edge to the gateway."""
 
     site: str
+    """The sending site."""
     envelopes: tuple[Envelope, ...]
+    """The records."""
     v: int = VERSION
 
 
-class UplinkAck(Packed, frozen=True):
-    """Kafka acknowledged these records (`Envelope.id`)."""
+class UplinkAck(MsgpackMessage, frozen=True):
+    """Kafka acknowledged these records."""
 
     ids: tuple[str, ...]
+    """Event, kind and revision of each record, as `0193…/feature/1`."""
     refused: tuple[str, ...] = ()
-    """Records that will never be taken; they are told on the rejected topic, not sent again."""
+    """Records that will never be accepted: reported on the rejected topic, not sent again."""
     v: int = VERSION
 
 
-class Downlink(Packed, frozen=True):
-    """Gateway to edge: the cloud's answers for one site."""
+class Downlink(MsgpackMessage, frozen=True):
+    """The cloud's answers for one site, from the gateway to its edge."""
 
     results: tuple[Result, ...]
+    """The cloud's answers."""
     v: int = VERSION
 
 
-class DownlinkAck(Packed, frozen=True):
-    """The edge committed these answers (`downlink_id`)."""
+class DownlinkAck(MsgpackMessage, frozen=True):
+    """The edge committed these answers."""
 
     ids: tuple[str, ...]
+    """Event and revision of each answer, as `0193…/3`."""
     v: int = VERSION
 
 
 # --- releases ------------------------------------------------------------------------------------------------
 
 
-class ChunkWanted(Packed, frozen=True):
-    """Edge to gateway: a part of a release's file."""
+class ChunkWanted(MsgpackMessage, frozen=True):
+    """Request for a part of a release's file, from an edge to the gateway. It asks only for missing bytes."""
 
     digest: str
     """SHA-256 of the whole file, hex."""
     offset: int
+    """First byte wanted."""
     length: int
+    """Number of bytes wanted."""
     v: int = VERSION
 
 
-class Chunk(Packed, frozen=True):
-    """Gateway to edge: that part, or less at the file's end; none: there is no such file here."""
+class Chunk(MsgpackMessage, frozen=True):
+    """A part of a release's file, from the gateway to an edge."""
 
     digest: str
+    """SHA-256 of the whole file, hex."""
     offset: int
+    """First byte sent."""
     data: bytes
+    """The bytes; fewer than wanted at the file's end. Empty: the gateway has no such file."""
     v: int = VERSION
 
 
 def downlink_id(result: Result) -> str:
-    """Names a cloud's answer between gateway and edge."""
+    """Return the name of a cloud's answer between gateway and edge."""
     return f"{result.event}/{result.revision}"
 
 
@@ -622,7 +755,7 @@ M = TypeVar("M", bound=msgspec.Struct)
 
 
 def encode(message: msgspec.Struct) -> bytes:
-    """The message's wire form: JSON where people read it, msgpack elsewhere."""
+    """Return the message's wire form: JSON if people read it, else msgpack."""
     if getattr(message, "WIRE", "msgpack") == "json":
         return msgspec.json.encode(message)
     return msgspec.msgpack.encode(message)
@@ -634,7 +767,7 @@ def decode(kind: type[M], payload: bytes) -> M:
     Raises
     ------
     Malformed
-        The bytes are no such message, or one of a version that this release does not speak.
+        The bytes are not such a message, or have a version that this release does not know.
     """
     try:
         if getattr(kind, "WIRE", "msgpack") == "json":
@@ -646,7 +779,7 @@ def decode(kind: type[M], payload: bytes) -> M:
     if version != VERSION:
         raise Malformed(
             "unknown-version",
-            f"{kind.__name__} of version {version}; this release speaks version {VERSION}: upgrade the older agent",
+            f"{kind.__name__} has version {version}, this release speaks version {VERSION}: upgrade the older agent",
         )
     return message
 
@@ -657,12 +790,12 @@ _PLAIN: Final = (
     "Input data was truncated",
     "JSON is malformed",
 )
-"""How msgspec begins what it says of our own types; all else that it says may quote the content."""
+"""The beginnings of msgspec's messages that name only our own types. Its other messages may quote the content."""
 _PATH: Final = re.compile(r" - at (`\$[\w.\[\]]*`)$")
 
 
 def _where(error: str) -> str:
-    """What is wrong and in which field, without a word of the content: what is refused is told to others.
+    """Return the problem and its field without any of the content, since refusals are published.
 
     >>> _where("Invalid enum value 'the diary' - at `$.privacy`")
     ': at `$.privacy`'

@@ -1,7 +1,7 @@
-"""What sensors send, as numbers with unit and time: a number as text, a JSON object, or a SenML pack (RFC 8428).
+"""Parses what sensors send: a number as text, a JSON object, or a SenML pack (RFC 8428).
 
-Stands first on the way of a reading: the device agent parses a payload before it commits it, so that bad input is
-refused with its reason and nothing else of the stream is lost.
+A reading passes here first: the device agent parses a payload before it commits it, so that bad input is refused with a
+reason and the rest of the stream is not affected.
 
     >>> parse(b"21.5", received_s=1e9)
     [Reading(value=21.5, unit=None, time_s=1000000000.0, id=None, name=None, flags=())]
@@ -11,10 +11,10 @@ refused with its reason and nothing else of the stream is lost.
     >>> check_unit(parse(b'{"value": 68, "unit": "F"}', received_s=1e9)[0], "Cel").value
     20.0
 
-`parse` raises nothing but `Rejected`, whose message repeats nothing of the payload. Its reasons: ``reading-empty``, ``reading-too-large``, ``not-text``,
-``not-a-number``, ``not-finite``, ``out-of-range``, ``not-json``, ``nested-too-deep``, ``value-missing``,
-``unit-invalid``, ``time-invalid``, ``id-invalid``, ``senml-empty``, ``senml-invalid``, ``senml-version``,
-``senml-unknown-field``, ``senml-text-value``, ``senml-data-value``.
+`parse` raises only `Rejected`, and its message repeats nothing of the payload. The reasons are ``reading-empty``,
+``reading-too-large``, ``not-text``, ``not-a-number``, ``not-finite``, ``out-of-range``, ``not-json``,
+``nested-too-deep``, ``value-missing``, ``unit-invalid``, ``time-invalid``, ``id-invalid``, ``senml-empty``,
+``senml-invalid``, ``senml-version``, ``senml-unknown-field``, ``senml-text-value`` and ``senml-data-value``.
 """
 
 from __future__ import annotations
@@ -33,11 +33,14 @@ from pipeline.messages import READING_MAX_BYTES
 FUTURE_MAX_S: Final = 5 * 60
 """Clocks of sensors differ by seconds, rarely by minutes."""
 PAST_MAX_S: Final = 30 * 24 * 3600
-"""A sensor that was offline sends what it kept; older than a month it is a clock that was never set."""
+"""A sensor that was offline sends stored readings. A time older than a month comes from a clock that was never set."""
 TIME_IMPLAUSIBLE: Final = "time-implausible"
 VALUE_MAX: Final = 1e15
-"""Nothing that is measured is larger, and sums of squares of what is smaller stay finite."""
+"""No measured value is larger, and the sums of squares of smaller values stay finite."""
 UNIT_MAX_CHARS: Final = 32
+DEPTH_MAX: Final = 100
+"""Far more than a reading needs. A limit of our own, since the one of Python's parser differs from release to
+release."""
 
 SENML_VERSION: Final = 10
 SENML_RELATIVE_BELOW_S: Final = 2**28
@@ -45,6 +48,7 @@ SENML_RELATIVE_BELOW_S: Final = 2**28
 
 _NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _NOT_FINITE: Final = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
+_STRING_OR_BRACKET: Final = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[][{}]', re.DOTALL)
 _SENML_BASE: Final = ("bn", "bt", "bu", "bv")
 _SENML_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9\-:./_]*")
 
@@ -55,23 +59,23 @@ class Reading:
 
     value: float
     unit: str | None
-    """As sent; `check_unit` makes it the stream's."""
+    """The unit as sent; `check_unit` converts the reading to the stream's unit."""
     time_s: float
-    """Seconds since the epoch, UTC; of receipt, where the sensor told none or none that can be."""
+    """Seconds since the epoch, UTC; the time of receipt if the sensor sent no time or an impossible one."""
     id: str | None = None
     """The publisher's own event id, a UUID."""
     name: str | None = None
-    """SenML's, base name included."""
+    """The SenML name, base name included."""
     flags: tuple[str, ...] = ()
 
 
 def parse(payload: bytes, *, received_s: float) -> list[Reading]:
-    """The readings of one payload, at least one; `received_s` is the time of receipt, seconds since the epoch.
+    """Return the readings of one payload, at least one; `received_s` is the time of receipt, seconds since the epoch.
 
     Raises
     ------
     Rejected
-        With one of the reasons above; nothing of the payload is taken.
+        With one of the reasons above; then no reading of the payload is taken.
     """
     text = _text(payload)
     if _NUMBER.fullmatch(text):
@@ -97,23 +101,32 @@ def _text(payload: bytes) -> str:
     try:
         text = payload.decode().strip()
     except UnicodeDecodeError as error:
-        raise Rejected("not-text", f"no UTF-8 at byte {error.start}") from None
+        raise Rejected("not-text", f"the payload is not UTF-8 at byte {error.start}") from None
     if not text:
         raise Rejected("reading-empty", "the payload has no content")
     return text
 
 
 def _json(text: str) -> Any:
+    if _depth(text) > DEPTH_MAX:
+        raise Rejected("nested-too-deep", "a reading is one object or one list of objects")
     try:
         return json.loads(text, parse_constant=_refuse_not_finite)
-    except RecursionError:
-        raise Rejected("nested-too-deep", "a reading is one object or one list of objects") from None
     except ValueError as error:
         raise Rejected("not-json", f"neither a number nor JSON: {error}") from None
 
 
+def _depth(text: str) -> int:
+    """How deep the objects and lists of a JSON text nest."""
+    depth = deepest = 0
+    for token in _STRING_OR_BRACKET.finditer(text):
+        depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(token[0], 0)
+        deepest = max(deepest, depth)
+    return deepest
+
+
 def _refuse_not_finite(text: str) -> NoReturn:
-    raise Rejected("not-finite", f"{text} is no value; leave out what was not measured")
+    raise Rejected("not-finite", f"{text} is not a value; send nothing if nothing was measured")
 
 
 # --- a JSON object ---------------------------------------------------------------------------------------------
@@ -144,7 +157,7 @@ def _time(time: object, received_s: float) -> float:
 
 
 def _senml(pack: list[Any], received_s: float) -> Iterator[Reading]:
-    """Resolve a pack (RFC 8428, 4.6): base fields hold for their record and all that follow."""
+    """Resolve a pack (RFC 8428, 4.6): base fields apply to their own record and to all records after it."""
     base: dict[str, Any] = {}
     for record in pack:
         if not isinstance(record, dict):
@@ -170,15 +183,15 @@ def _senml(pack: list[Any], received_s: float) -> Iterator[Reading]:
 
 def _check_senml_fields(record: Mapping[str, Any]) -> None:
     if "vs" in record:
-        raise Rejected("senml-text-value", "a text (vs) is no reading; send a number (v) or a boolean (vb)")
+        raise Rejected("senml-text-value", "text (vs) is not a reading; send a number (v) or a boolean (vb)")
     if "vd" in record:
-        raise Rejected("senml-data-value", "data (vd) is no reading; send a number (v) or a boolean (vb)")
+        raise Rejected("senml-data-value", "data (vd) is not a reading; send a number (v) or a boolean (vb)")
     version = record.get("bver", SENML_VERSION)
     if not isinstance(version, int) or version > SENML_VERSION:
         raise Rejected("senml-version", f"this release reads SenML up to version {SENML_VERSION}")
     if any(key.endswith("_") for key in record):
         raise Rejected(
-            "senml-unknown-field", "a field ending in _ must be understood (RFC 8428, 4.4), and is not"
+            "senml-unknown-field", "a field whose name ends in _ (RFC 8428, 4.4) is not known to this release"
         )
 
 
@@ -191,12 +204,13 @@ def _senml_value(record: Mapping[str, Any], base: Mapping[str, Any]) -> float:
 
 
 def _senml_name(record: Mapping[str, Any], base: Mapping[str, Any]) -> str | None:
-    """None of a record without one: the topic names the stream."""
+    """Return None for a record without a name: then the topic names the stream."""
     parts = (base.get("bn", ""), record.get("n", ""))
     name = "".join(part for part in parts if isinstance(part, str))
     if not all(isinstance(part, str) for part in parts) or (name and not _SENML_NAME.fullmatch(name)):
         raise Rejected(
-            "senml-invalid", "a name has letters, digits and - : . / _ and starts with a letter or digit"
+            "senml-invalid",
+            "a name consists of letters, digits and - : . / _ and starts with a letter or digit",
         )
     return name or None
 
@@ -226,13 +240,13 @@ def _unit(unit: object) -> str | None:
         return None
     if not isinstance(unit, str) or not 0 < len(unit) <= UNIT_MAX_CHARS or not unit.isprintable():
         raise Rejected(
-            "unit-invalid", f"a unit is a text of at most {UNIT_MAX_CHARS} characters, as Cel or %RH"
+            "unit-invalid", f"a unit is a text of at most {UNIT_MAX_CHARS} characters, for example Cel or %RH"
         )
     return unit
 
 
 def _plausible(time_s: float, received_s: float) -> tuple[float, tuple[str, ...]]:
-    """The time, or that of receipt with a flag: a wrong clock loses no event."""
+    """Return the time, or the time of receipt and a flag: a wrong clock loses no event."""
     if received_s - PAST_MAX_S <= time_s <= received_s + FUTURE_MAX_S:
         return time_s, ()
     return received_s, (TIME_IMPLAUSIBLE,)
@@ -242,7 +256,7 @@ def _plausible(time_s: float, received_s: float) -> tuple[float, tuple[str, ...]
 
 
 class Unit(NamedTuple):
-    """In its base unit (SenML's, RFC 8428 and 8798), a value is ``value * scale + offset``."""
+    """A unit: ``value * scale + offset`` is the value in its base unit (SenML's, RFC 8428 and 8798)."""
 
     base: str
     scale: float = 1.0
@@ -263,26 +277,26 @@ UNITS: Final[Mapping[str, Unit]] = {
     "kWh": Unit("Wh", 1e3),
     "J": Unit("Wh", 1 / 3600),
 }
-"""Each spelling that is understood; spelled otherwise, a unit is only equal to itself."""
+"""All known spellings of units. A unit with another spelling is only equal to itself."""
 
 
 def check_unit(reading: Reading, expected: str | None) -> Reading:
-    """The reading in the unit that its stream is told to have; without one told, in its own unit's base unit.
+    """Convert a reading to the stream's unit, or to its own base unit if the settings name no unit.
 
-    A reading that tells no unit is taken to have the stream's.
+    A reading without a unit counts as measured in the stream's unit.
 
     Raises
     ------
     Rejected
-        ``wrong-unit``: it measures something else. ``out-of-range``: converted, it is no value any more.
+        ``wrong-unit``: the reading measures another quantity. ``out-of-range``: the converted value is too large.
     """
     if reading.unit is None or reading.unit == expected:
         return replace(reading, unit=expected)
     sent = UNITS.get(reading.unit, Unit(reading.unit))
     wanted = sent if expected is None else UNITS.get(expected, Unit(expected))
     if sent.base != wanted.base:
-        told = f'"{reading.unit}"' if reading.unit in UNITS else "a unit that is not known"
-        raise Rejected("wrong-unit", f'the reading is in {told}; this stream is told to have "{expected}"')
+        unit = f'"{reading.unit}"' if reading.unit in UNITS else "an unknown unit"
+        raise Rejected("wrong-unit", f'the reading is in {unit}; the settings give this stream "{expected}"')
     if expected is None:
         wanted, expected = Unit(sent.base), sent.base
     value = (reading.value * sent.scale + sent.offset - wanted.offset) / wanted.scale

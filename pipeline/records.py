@@ -1,9 +1,8 @@
-"""What a Kafka record of ours looks like: an envelope's routing facts in the headers, its payload in the value.
+"""The form of our Kafka records: an envelope's routing facts in the headers, its payload in the value.
 
-Between gateway, router and cloud nothing is decoded to be routed, so all that a decision needs stands in the
-headers: CloudEvents 1.0 attributes (Kafka binding, binary mode) and ours. Reading them is strict: what is missing,
-repeated, unknown or contradicts itself is refused with a reason, so that a damaged private record can never look
-like a public one::
+No role decodes a payload to route it, so the headers hold everything that a decision needs: CloudEvents 1.0 attributes
+(Kafka binding, binary mode) and our own. They are read strictly: a header that is missing, repeated, unknown or
+contradicts another one is refused with a reason, so that a damaged private record never looks like a public one::
 
     >>> envelope = Envelope(event="0193", kind=Kind.FEATURE, privacy=Privacy.PUBLIC, key="home/cam1",
     ...                     payload=b"...", source="home/cam1/garden", time="2026-05-01T12:00:00.000Z", space="s1")
@@ -15,8 +14,8 @@ like a public one::
     ...
     pipeline.errors.Rejected: no header privacy
 
-A user-private record tells neither source nor time; it carries `PRIVATE_HEADERS` and nothing else.
-This module imports no Kafka client: the gate uses it on devices, too.
+A user-private record reveals neither source nor time; it has the headers in `PRIVATE_HEADERS` and no others.
+This module imports no Kafka client, since the gate uses it on devices, too.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ from pipeline import clock, topics
 from pipeline.errors import Rejected
 from pipeline.messages import (
     Envelope,
+    JsonMessage,
     Kind,
     Malformed,
-    Message,
     Privacy,
     Result,
     SightingReport,
@@ -49,17 +48,17 @@ SPEC_VERSION: Final = b"1.0"
 PRIVATE_HEADERS: Final = frozenset(
     {Header.ID, Header.TYPE, Header.KIND, Header.PRIVACY, Header.SEALED_BY, Header.REVISION}
 )
-"""All that a user-private record may say about itself; any other header could name the device or the time."""
+"""The only headers of a user-private record: any other header could name the device or the time."""
 
 _ID, _TYPE, _KIND, _PRIVACY = Header.ID, Header.TYPE, Header.KIND, Header.PRIVACY
 _SOURCE, _TIME, _REVISION = Header.SOURCE, Header.TIME, Header.REVISION
 _PRIVACIES: Final = {level.value.encode(): level for level in Privacy}
 _KINDS: Final = {kind.value.encode(): (kind, topics.event_type(kind).encode()) for kind in Kind}
 _HEADERS_MAX_BYTES: Final = 4096
-"""Ours have some 200: source, time, id, names of kind and level. The rest is room for tracing headers of others."""
+"""Our headers have about 200 bytes: source, time, id, kind, level. The rest is room for tracing headers of others."""
 _REVISION_MAX_DIGITS: Final = 9
 _TIME_END_S: Final = 253_370_764_800.0
-"""Start of the year 9999: what is later, or before 1970, is a broken clock, and has no day in some time zone."""
+"""Start of the year 9999. A later time, or one before 1970, comes from a broken clock; some time zones lack its day."""
 
 
 class Record(NamedTuple):
@@ -70,11 +69,11 @@ class Record(NamedTuple):
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...]
     timestamp_ms: int | None = None
-    """The event's time; None (Kafka takes the time of arrival) where the event's own must not be told."""
+    """The event's time. None if it must stay secret: then Kafka notes the time of arrival."""
 
 
 class Facts(NamedTuple):
-    """What the headers say."""
+    """The routing facts in the headers."""
 
     event: str
     kind: Kind
@@ -87,7 +86,7 @@ class Facts(NamedTuple):
 
 
 def to_record(envelope: Envelope, topic: str = topics.INGEST) -> Record:
-    """The record that carries this envelope."""
+    """Return the record that carries this envelope."""
     headers = [
         (Header.ID, envelope.event.encode()),
         (Header.TYPE, topics.event_type(envelope.kind).encode()),
@@ -111,18 +110,18 @@ def to_record(envelope: Envelope, topic: str = topics.INGEST) -> Record:
 
 
 def from_record(headers: Headers, key: bytes | None, value: bytes | None) -> Envelope:
-    """The envelope that a record carries.
+    """Return the envelope that a record carries.
 
     Raises
     ------
     Rejected
-        As `read_headers`; also ``key-missing``, ``key-invalid`` and ``value-missing``.
+        With the reasons of `read_headers`, ``key-missing``, ``key-invalid`` or ``value-missing``.
     """
     facts = read_headers(headers)
     if not key:
         raise Rejected("key-missing", "a record needs its routing key, site/device or an HMAC")
     if value is None:
-        raise Rejected("value-missing", "a record without a value deletes; no envelope does that")
+        raise Rejected("value-missing", "a record without a value deletes its key; an envelope needs a value")
     try:
         route_key = key.decode()
     except UnicodeDecodeError:
@@ -142,12 +141,12 @@ def from_record(headers: Headers, key: bytes | None, value: bytes | None) -> Env
 
 
 def read_headers(headers: Headers) -> Facts:
-    """What a record's headers say, if they are whole and agree with each other.
+    """Return the facts in a record's headers, if the headers are complete and agree with each other.
 
     Raises
     ------
     Rejected
-        As `judge`.
+        With the reasons of `judge`.
     """
     privacy, kind, found = judge(headers)
     return Facts(
@@ -163,15 +162,16 @@ def read_headers(headers: Headers) -> Facts:
 
 
 def judge(headers: Headers) -> tuple[Privacy, Kind, dict[str, bytes]]:
-    """Level and kind of a record whose headers are whole, and the headers. On the hot way: once a record.
+    """Check a record's headers. Return its level, its kind and the headers. Called for every record, so it is fast.
 
     Raises
     ------
     Rejected
-        ``privacy-missing``, ``-repeated``, ``-unknown``, the same of ``kind``; ``id-missing``, ``time-missing``,
-        ``time-invalid``, ``source-missing``, ``source-invalid``, ``revision-invalid``, ``type-mismatch``, ``header-repeated``,
-        ``header-invalid``; ``not-sealed``: private and in the clear; ``sealed-public``: public and sealed;
-        ``header-forbidden``: a user-private record that says more than it may.
+        ``privacy-missing``, ``-repeated``, ``-unknown``, and the same for ``kind``; ``id-missing``, ``time-missing``,
+        ``time-invalid``, ``source-missing``, ``source-invalid``, ``revision-invalid``, ``type-mismatch``,
+        ``header-repeated``, ``header-invalid``; ``not-sealed``: a private record in the clear; ``sealed-public``: a
+        public record that is sealed; ``header-forbidden``: a user-private record with a header beyond
+        `PRIVATE_HEADERS`.
     """
     found = dict(headers)
     if len(found) != len(headers):
@@ -197,7 +197,8 @@ def judge(headers: Headers) -> tuple[Privacy, Kind, dict[str, bytes]]:
     if privacy is Privacy.USER_PRIVATE:
         if not found.keys() <= PRIVATE_HEADERS:
             raise Rejected(
-                "header-forbidden", "a user-private record says only what it may: no source, no time"
+                "header-forbidden",
+                "a user-private record has a header that it may not have, as source or time",
             )
     else:
         if not _is_source(found.get(_SOURCE) or _missing(_SOURCE)):
@@ -206,7 +207,7 @@ def judge(headers: Headers) -> tuple[Privacy, Kind, dict[str, bytes]]:
             raise Rejected("time-invalid", f"header {_TIME} is no RFC 3339 date and time since 1970")
     if not found.get(_ID):
         _missing(_ID)
-    if None in found.values():  # Kafka allows it, and clients hand it out
+    if None in found.values():  # Kafka and its clients allow a null header
         raise Rejected("header-invalid", "a header is null")
     text = b"".join(found.values())
     if len(text) > _HEADERS_MAX_BYTES or not text.isascii():
@@ -217,44 +218,41 @@ def judge(headers: Headers) -> tuple[Privacy, Kind, dict[str, bytes]]:
 
 
 NAMED_KINGDOMS: Final = frozenset({"animal", "plant"})
-"""What is a sighting of something: frames of anything else, or of nothing known, are nobody's sighting, and a person's is
-nobody else's business."""
+"""Only animals and plants make a sighting. A person's frames are private, and other frames show nothing to count."""
 
 
-def answer_envelope(told: Result | SightingReport) -> Envelope:
-    """An answer on its way through Kafka; a sighting travels under its own id."""
+def answer_envelope(answered: Result | SightingReport) -> Envelope:
+    """Return an answer's envelope for Kafka; a sighting travels under its own id."""
     return Envelope(
-        event=told.event if isinstance(told, Result) else told.sighting,
+        event=answered.event if isinstance(answered, Result) else answered.sighting,
         kind=Kind.RESULT,
-        privacy=told.privacy,
-        key=f"{told.site}/{told.device}",
-        payload=encode(told),
-        source=told.source,
-        time=told.time,
-        revision=told.revision,
+        privacy=answered.privacy,
+        key=f"{answered.site}/{answered.device}",
+        payload=encode(answered),
+        source=answered.source,
+        time=answered.time,
+        revision=answered.revision,
     )
 
 
 def answer(value: bytes) -> Result | SightingReport:
-    """The value of a record on the results topic: an edge's consensus or the cloud's answer, told apart by their
-    fields.
+    """Read a record on the results topic: an edge's consensus or the cloud's answer. Their fields differ.
 
     Raises
     ------
     Rejected
-        ``malformed``: it is neither.
+        ``malformed``: the value is neither.
     """
     with contextlib.suppress(Malformed):
         return decode(SightingReport, value)
     with contextlib.suppress(Malformed):
         return decode(Result, value)
-    raise Rejected(
-        "malformed", "neither a SightingReport nor a Result"
-    )  # no more: errors may quote the content
+    # The decoder's own errors may quote the content, so the reason says no more.
+    raise Rejected("malformed", "neither a SightingReport nor a Result")
 
 
-class HourlySummary(Message, frozen=True):
-    """Value on the summaries topic, JSON: one stream's readings in one hour. The highest revision counts."""
+class HourlySummary(JsonMessage, frozen=True):
+    """One stream's readings in one hour, JSON. Key `source|hour`; the highest revision counts."""
 
     source: str
     hour: str
@@ -277,10 +275,10 @@ def _repeated(headers: Headers) -> Rejected:
     names = [name for name, _ in headers]
     name = next(name for name in names if names.count(name) > 1)
     reason = f"{name}-repeated" if name in (_PRIVACY, _KIND) else "header-repeated"
-    return Rejected(reason, "a header stands there more than once")
+    return Rejected(reason, "a header is repeated")
 
 
-@functools.lru_cache(maxsize=4096)  # streams are few, their records many
+@functools.lru_cache(maxsize=4096)  # few streams, many records
 def _is_source(source: bytes) -> bool:
     try:
         names = source.decode().split("/")
@@ -297,7 +295,7 @@ def _is_time(time: bytes) -> bool:
 
 
 def _milliseconds(time: str) -> int | None:
-    """None where the text is no time: reading the headers refuses what is missing, not the transport."""
+    """Return None if the text is not a time: `judge` refuses such a record, the transport does not."""
     try:
         return max(0, round(clock.seconds(time) * 1000))
     except (ValueError, OverflowError):

@@ -1,4 +1,4 @@
-"""What a login may do at Kafka, as plain data: tables name it (`agents.deploy.logins`), `pipeline.kafka.grant` tells a broker."""
+"""A login's rights at Kafka, as plain data: `agents.deploy.logins` lists them, `pipeline.kafka.grant` gives them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Operation = Literal["READ", "WRITE", "CREATE", "DESCRIBE", "DESCRIBE_CONFIGS"]
 
 
 class Right(NamedTuple):
-    """What one user may do with a topic or a consumer group; `prefixed`: with all that begin so."""
+    """What one login may do with a topic or consumer group; `prefixed` extends it to all names that begin so."""
 
     login: str
     kind: Literal["TOPIC", "GROUP"]

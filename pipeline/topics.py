@@ -1,4 +1,4 @@
-"""The only place where a topic name is spelled, MQTT's and Kafka's.
+"""The names of all MQTT and Kafka topics; no other module spells one.
 
 >>> frame("home", "cam1", "garden")
 'tierwise/v1/home/cam1/frame/garden'
@@ -16,19 +16,19 @@ from pipeline.messages import Kind, Privacy, Tier
 ROOT: Final = "tierwise/v1"
 
 DISCOVERY: Final = "homeassistant"
-"""Where Home Assistant looks for devices by itself."""
+"""The branch where Home Assistant discovers devices by itself."""
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-"""What sites, devices and streams are called; reserved words name our own branches of the tree."""
+"""The names of sites, devices and streams. The reserved words name our own branches of the topic tree."""
 
 RESERVED: Final = frozenset({"uplink", "uplink-ack", "downlink", "downlink-ack", "release"})
 
 NO_DEVICE: Final = "_"
-"""Stands for the device in refusals of topics whose device name is itself refused."""
+"""Stands for the device in a refusal of a topic whose device name is invalid."""
 
 
 def is_name(word: str) -> bool:
-    """Whether a site, device or stream may be called so."""
+    """Return whether a site, device or stream may have this name."""
     return NAME.fullmatch(word) is not None and word not in RESERVED
 
 
@@ -36,78 +36,83 @@ def is_name(word: str) -> bool:
 
 
 def frame(site: str, device: str, stream: str) -> str:
+    """Return the topic on which a publisher sends a camera's frames."""
     return f"{ROOT}/{site}/{device}/frame/{stream}"
 
 
 def reading(site: str, device: str, stream: str) -> str:
+    """Return the topic on which a publisher sends a sensor's readings."""
     return f"{ROOT}/{site}/{device}/reading/{stream}"
 
 
 def ack(site: str, device: str) -> str:
+    """Return the topic on which the device agent acknowledges frames, readings and labels."""
     return f"{ROOT}/{site}/{device}/ack"
 
 
 def event(site: str, device: str, stream: str) -> str:
+    """Return the topic from device to edge: the device's answer and what the edge needs to refine it."""
     return f"{ROOT}/{site}/{device}/event/{stream}"
 
 
 def event_ack(site: str, device: str) -> str:
+    """Return the topic on which the edge acknowledges a device's events."""
     return f"{ROOT}/{site}/{device}/event-ack"
 
 
 def result(site: str, device: str, tier: Tier, privacy: Privacy) -> str:
-    """User-private answers go to a branch of their own, which only that user's clients may read."""
+    """Return the topic of a tier's answers. User-private ones have their own branch, for the user's clients only."""
     branch = "private" if privacy is Privacy.USER_PRIVATE else "result"
     return f"{ROOT}/{site}/{device}/{branch}/{tier}"
 
 
 def answers_of(site: str, device: str, tier: Tier) -> tuple[str, str]:
-    """All answers of a tier about this device (`+`: about every one), private ones too."""
+    """Return the topics of a tier's answers about this device (`+` for every device), private ones included."""
     return f"{ROOT}/{site}/{device}/result/{tier}", f"{ROOT}/{site}/{device}/private/{tier}"
 
 
 def sighting(site: str, device: str, stream: str) -> str:
+    """Return the topic of the edge's consensus over a sighting's frames."""
     return f"{ROOT}/{site}/{device}/sighting/{stream}"
 
 
 def rejected(site: str, device: str) -> str:
+    """Return the topic on which the reasons of refused input are published."""
     return f"{ROOT}/{site}/{device}/rejected"
 
 
 def label(site: str, device: str) -> str:
+    """Return the topic on which people give labels."""
     return f"{ROOT}/{site}/{device}/label"
 
 
 def ask(site: str, device: str) -> str:
+    """Return the topic of label requests: events that the edge asks people about."""
     return f"{ROOT}/{site}/{device}/ask"
 
 
 def drift(site: str, device: str) -> str:
+    """Return the topic on which the edge reports drift and broken cameras."""
     return f"{ROOT}/{site}/{device}/drift"
 
 
 def status(site: str, device: str) -> str:
-    """Also of roles that are no device: `edge`, say."""
+    """Return the topic of an agent's status; roles that are not devices have one, too, as `edge`."""
     return f"{ROOT}/{site}/{device}/status"
 
 
 def discovery(component: str, node: str, entity: str) -> str:
-    """Where Home Assistant looks for one entity."""
+    """Return the topic on which Home Assistant discovers one entity."""
     return f"{DISCOVERY}/{component}/{node}/{entity}/config"
 
 
 def is_discovery(topic: str) -> bool:
-    """Whether a topic is Home Assistant's own: of this site, as everything on the site's broker."""
+    """Return whether a topic belongs to Home Assistant's discovery, which never leaves the site."""
     return topic.startswith(f"{DISCOVERY}/")
 
 
-def results_of_all() -> str:
-    """What users subscribe to."""
-    return f"{ROOT}/+/+/result/+"
-
-
 class Parsed(NamedTuple):
-    """A topic of one site's device, taken apart; `name` is the stream or the tier, empty where there is none."""
+    """The parts of a device's topic; `name` is the stream or the tier, or empty if the topic has neither."""
 
     site: str
     device: str
@@ -116,7 +121,7 @@ class Parsed(NamedTuple):
 
 
 def parse(topic: str) -> Parsed | None:
-    """Take a device's topic apart; None if it is not of that form. Names are not checked: see `is_name`."""
+    """Split a device's topic; return None if it has another form. The names are not checked: see `is_name`."""
     parts = topic.split("/")
     if len(parts) not in (5, 6) or "/".join(parts[:2]) != ROOT:
         return None
@@ -127,23 +132,27 @@ def parse(topic: str) -> Parsed | None:
 
 
 def uplink(site: str) -> str:
+    """Return the topic of an edge's batches to the gateway."""
     return f"{ROOT}/uplink/{site}"
 
 
 def is_uplink(topic: str) -> bool:
-    """Whether an edge's batch comes under this topic."""
+    """Return whether this is the topic of an edge's batches."""
     return topic.startswith(f"{ROOT}/uplink/")
 
 
 def uplink_ack(site: str) -> str:
+    """Return the topic on which the gateway acknowledges an edge's records."""
     return f"{ROOT}/uplink-ack/{site}"
 
 
 def downlink(site: str) -> str:
+    """Return the topic of the cloud's answers to a site."""
     return f"{ROOT}/downlink/{site}"
 
 
 def downlink_ack(site: str) -> str:
+    """Return the topic on which an edge acknowledges the cloud's answers."""
     return f"{ROOT}/downlink-ack/{site}"
 
 
@@ -153,32 +162,34 @@ _METADATA: Final = f"{ROOT}/release/metadata/"
 
 
 def release_metadata(file: str) -> str:
-    """A file of signed metadata, retained: ``timestamp.json``, ``2.snapshot.json``; `+`: all of them."""
+    """Return the topic of a retained file of signed metadata: ``timestamp.json``, ``2.snapshot.json``, `+` for all."""
     return _METADATA + file
 
 
 def metadata_file(topic: str) -> str | None:
-    """The file that a release's metadata topic holds; None of any other topic."""
+    """Return the name of the file on a release's metadata topic, or None for any other topic."""
     name = topic.removeprefix(_METADATA)
     return name if name != topic and name and "/" not in name else None
 
 
 def release_want(site: str) -> str:
+    """Return the topic of an edge's requests for parts of release files."""
     return f"{ROOT}/release/want/{site}"
 
 
 def release_chunk(site: str) -> str:
+    """Return the topic on which the gateway sends the requested parts."""
     return f"{ROOT}/release/chunk/{site}"
 
 
 def wanting_site(topic: str) -> str | None:
-    """The site whose request for a chunk comes under this topic; None of any other topic."""
+    """Return the site whose edge requests chunks on this topic, or None for any other topic."""
     parts = topic.split("/")
     return parts[4] if len(parts) == 5 and topic.startswith(f"{ROOT}/release/want/") else None
 
 
 def site_of(topic: str) -> str | None:
-    """The site that an uplink or downlink topic belongs to."""
+    """Return the site that an uplink or downlink topic belongs to, or None for any other topic."""
     parts = topic.split("/")
     return parts[3] if len(parts) == 4 and "/".join(parts[:2]) == ROOT and parts[2] in RESERVED else None
 
@@ -186,7 +197,7 @@ def site_of(topic: str) -> str | None:
 # --- Kafka -----------------------------------------------------------------------------------------------------
 
 KAFKA_ROOT: Final = "tierwise."
-"""All our topics begin so."""
+"""The prefix of all our Kafka topics."""
 INGEST: Final = "tierwise.features.ingest"
 REJECTED: Final = "tierwise.features.rejected"
 ROUTED: Final = {
@@ -196,23 +207,23 @@ ROUTED: Final = {
 }
 RESULTS: Final = "tierwise.results"
 SUMMARIES_INGEST: Final = "tierwise.summaries.ingest"
-"""Public hours as they come, repeats and all; the stream role tells each of them once, on `SUMMARIES`."""
+"""Public hourly summaries as they arrive, with repeats; the stream role writes each of them once to `SUMMARIES`."""
 SUMMARIES: Final = "tierwise.summaries"
 COUNTS: Final = "tierwise.counts"
 LABELS: Final = "tierwise.labels"
-"""Public labels as they come; the stream role joins them to their features, on `LABELLED`."""
+"""Public labels as they arrive; the stream role joins them with their features on `LABELLED`."""
 LABELLED: Final = "tierwise.labelled"
-"""Key: the event. Its feature and all that people say of it; in the partition of its site/device."""
+"""Key: the event; value: its feature and people's votes. It is in the partition of its site/device."""
 SUMS: Final = "tierwise.sums"
-"""What sites learned and may tell: statistics of many events, by a named rule of the gate. Each has a key of its own."""
+"""Sums that sites share: statistics of many events, which a named rule of the gate lets out. Each has its own key."""
 MODELS: Final = "tierwise.models"
-"""Key: a file of the release repository, or a part of one; value: its bytes. Signed, so it needs no other guard."""
+"""Key: a file of the release repository, or a part of a file; value: its bytes. The files are signed."""
 
 PARTITIONS: Final = 12
-"""Of every topic: the router keeps a record's partition number, so input and outputs must have equally many."""
+"""Partitions of every topic: the router keeps a record's partition number, so all topics must have the same number."""
 
 COMPACTED: Final = frozenset({SUMMARIES, COUNTS, LABELLED, SUMS, MODELS})
-"""Topics that keep the last value of each key for ever; the others keep what retention allows."""
+"""Topics that keep the last value of each key for ever; in the others, retention removes old records."""
 
 KAFKA_TOPICS: Final = (
     INGEST, *ROUTED.values(), REJECTED, RESULTS, SUMMARIES_INGEST, SUMMARIES, COUNTS, LABELS, LABELLED, SUMS, MODELS,
@@ -220,7 +231,7 @@ KAFKA_TOPICS: Final = (
 
 
 class Group:
-    """Consumer groups, one a role. Faust calls its changelogs as its group, too."""
+    """Consumer groups, one for each role. Faust's changelog topics bear the group's name, too."""
 
     GATEWAY = "tierwise-gateway"
     STREAM = "tierwise-stream"
@@ -242,9 +253,9 @@ class Header:
     SEALED_BY = "sealed_by"
     REVISION = "revision"
     REASON = "reason"
-    """Only on the rejected topic: why."""
+    """The reason of a refusal; on the rejected topic only."""
 
 
 def event_type(kind: Kind) -> str:
-    """The CloudEvents type of a record."""
+    """Return the CloudEvents type of a record."""
     return f"tierwise.{kind}.v1"

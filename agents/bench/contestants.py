@@ -1,9 +1,9 @@
 """Four ways to route the same records; `agents.bench.route` starts each of them as a process of its own.
 
-Run as a file, ``python contestants.py NAME JOB``, so that a peer's Python needs nothing but the peer: each imports what it
-is about and nothing else. The job is JSON: address, count, input, outputs by privacy, folder. A contestant routes that many
-records by their header ``privacy`` and prints ``{"wall_s", "cpu_s"}`` between its first record and the acknowledgement of
-its last.
+Run as a file, ``python contestants.py NAME JOB``, so that a peer's Python needs nothing but the peer: each imports
+its own library and nothing else. The job is JSON: address, count, input, outputs by privacy, folder. A contestant
+routes that many records by their header ``privacy`` and prints ``{"wall_s", "cpu_s"}`` between its first record and
+the acknowledgement of its last.
 """
 
 from __future__ import annotations
@@ -17,33 +17,35 @@ from pathlib import Path
 from typing import Any, Final
 
 MISSING: Final = 3
-"""Exit code when the library is not there."""
+"""Exit code if the library is not installed."""
 
 
-class Stopwatch:
-    """Starts with the first record."""
+class RouteStopwatch:
+    """Measures from the first record on."""
 
     def __init__(self) -> None:
         self._began: tuple[float, float] | None = None
 
     def start(self) -> None:
+        """Start with the first record; later calls change nothing."""
         if self._began is None:
             self._began = (time.perf_counter(), time.process_time())
 
     def report(self) -> None:
+        """Print the wall and the processor time since the start."""
         assert self._began is not None
         wall_s, cpu_s = self._began
         print(json.dumps({"wall_s": time.perf_counter() - wall_s, "cpu_s": time.process_time() - cpu_s}))
 
 
 def tierwise(job: dict[str, Any]) -> None:
-    """Ours: the whole app of `tierwise stream`, as it runs in production."""
+    """Run our router: the whole app of `tierwise stream`, as it runs in production."""
     from pipeline.clock import SystemClock
     from pipeline.settings.settings import KafkaSettings, Settings
     from pipeline.stream.app import Listeners, build_app
 
     async def main() -> None:
-        watch, done, routed = Stopwatch(), asyncio.Event(), 0
+        watch, done, routed = RouteStopwatch(), asyncio.Event(), 0
 
         def count(_topic: str, records: Sequence[object]) -> None:
             nonlocal routed
@@ -70,11 +72,11 @@ def tierwise(job: dict[str, Any]) -> None:
 
 
 def faust(job: dict[str, Any]) -> None:
-    """A Faust agent as its documentation writes it: one event at a time, ``await topic.send()``."""
+    """Run a Faust agent as its documentation writes it: one event at a time, ``await topic.send()``."""
     import faust
 
     async def main() -> None:
-        watch, done = Stopwatch(), asyncio.Event()
+        watch, done = RouteStopwatch(), asyncio.Event()
         app = faust.App(
             "bench-faust",
             broker=f"kafka://{job['address']}",
@@ -111,10 +113,10 @@ def faust(job: dict[str, Any]) -> None:
 
 
 def quixstreams(job: dict[str, Any]) -> None:
-    """A streaming dataframe that routes by a header; its producer is librdkafka."""
+    """Run a streaming dataframe that routes by a header; its producer is librdkafka."""
     from quixstreams import Application
 
-    watch, routed = Stopwatch(), 0
+    watch, routed = RouteStopwatch(), 0
     app = Application(
         broker_address=job["address"],
         consumer_group="bench-quixstreams",
@@ -141,11 +143,11 @@ def quixstreams(job: dict[str, Any]) -> None:
 
 
 def aiokafka(job: dict[str, Any]) -> None:
-    """Consumer and producer by hand, whole batches: what any of the others could reach at best in Python."""
+    """Run a consumer and a producer by hand, on whole batches: the best that the others could reach in Python."""
     from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
     async def main() -> None:
-        watch, routed = Stopwatch(), 0
+        watch, routed = RouteStopwatch(), 0
         consumer = AIOKafkaConsumer(
             job["input"],
             bootstrap_servers=job["address"],

@@ -29,13 +29,12 @@ from typing import Any, Final
 
 from agents.bench.meadow import DEVICES, SITE, WARM, devices, pictures, write_settings
 from agents.bench.parts import Parts, measure_parts
-from agents.client.connection import Inbox, at_site
+from agents.client.site_client import SiteClient, connect
 from agents.up.plan import plan
 from agents.up.supervisor import Supervisor
 from pipeline import messages, topics
 from pipeline.errors import Stop
 from pipeline.messages import Malformed, Result, Tier
-from pipeline.mqtt import Connection
 from pipeline.privacy.gate import clear_capture
 from pipeline.settings.settings import Settings
 
@@ -119,9 +118,9 @@ def measure_road(settings: Settings, file: Path, frames: int) -> Road:
         if not supervisor.wait_ready(READY_WITHIN_S):
             raise Stop(f"the system was not ready within {READY_WITHIN_S:.0f} s: run `tierwise doctor`")
         answers = [topic for tier in Tier for topic in topics.answers_of(SITE, "+", tier)]
-        with at_site(settings, "bench", answers) as (connection, inbox):
+        with connect(settings, "bench", answers) as site:
             published = stream_of_frames()
-            traffic = Traffic(connection, inbox)
+            traffic = Traffic(site)
             traffic.send(itertools.islice(published, WARM * DEVICES))
             traffic.answered()
             began_s, began_cpu_s = time.perf_counter(), children_cpu_s()
@@ -160,9 +159,8 @@ def stream_of_frames() -> Iterator[tuple[str, bytes]]:
 class Traffic:
     """Publishes frames, of which at most `DEVICES` are unanswered at a time."""
 
-    def __init__(self, connection: Connection, inbox: Inbox) -> None:
-        self._connection = connection
-        self._inbox = inbox
+    def __init__(self, site: SiteClient) -> None:
+        self._site = site
         self._finished: set[str] = set()
         self._sent = 0
         self._answered: set[tuple[Tier, str]] = set()
@@ -178,14 +176,13 @@ class Traffic:
         for topic, jpeg in frames:
             while self._sent - len(self._finished) >= DEVICES:
                 self._listen()
-            self._connection.wait_writable(SILENT_S)
-            self._connection.publish(clear_capture(topic, jpeg))
+            self._site.publish(clear_capture(topic, jpeg))
             self._sent += 1
         while len(self._finished) < self._sent:
             self._listen()
 
     def _listen(self) -> None:
-        received = self._inbox.take(SILENT_S)
+        received = self._site.take(SILENT_S)
         if not received:
             raise Stop(
                 f"no answer for {SILENT_S:.0f} s, {self._sent - len(self._finished)} frames are unanswered"

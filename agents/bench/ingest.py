@@ -1,4 +1,4 @@
-"""What a durable ingest costs: ours against a plain paho subscriber that keeps nothing, on the same broker.
+"""The cost of a durable ingest: ours beside a plain paho subscriber that stores nothing, on the same broker.
 
 Each receiver is a process of its own that takes the same readings at QoS 1, in turns, several rounds; ours commits
 them (SQLite, synced) before it acknowledges. What counts is the ratio of CPU times a message within one run::
@@ -98,12 +98,12 @@ def run(messages: int = MESSAGES, rounds: int = ROUNDS, mosquitto: Path | None =
 
 
 def cost_ratio(ours: Sequence[float], peer: Sequence[float]) -> float:
-    """The median of the rounds' ratios: both of a round ran under the same load."""
-    return round(statistics.median(one / other for one, other in zip(ours, peer, strict=True)), 2)
+    """Return the median of the rounds' ratios: both receivers of a round ran under the same load."""
+    return round(statistics.median(mine / theirs for mine, theirs in zip(ours, peer, strict=True)), 2)
 
 
 def packets(first: int, count: int) -> bytes:
-    """MQTT 3.1.1 PUBLISH packets at QoS 1: a sensor's readings, their packet ids counting on from the first."""
+    """Return MQTT 3.1.1 PUBLISH packets at QoS 1: readings of sensors, with packet ids that count on from the first."""
     parts = []
     for number in range(first, first + count):
         topic = topics.reading("home", "room1", f"t{number % STREAMS}").encode()
@@ -154,8 +154,8 @@ def _measure(receiver: str, port: int, count: int, folder: Path) -> dict[str, fl
         finally:
             if process.poll() is None:
                 process.kill()
-    taken: dict[str, float] = json.loads(output)
-    return taken
+    measured: dict[str, float] = json.loads(output)
+    return measured
 
 
 def _installed_mosquitto() -> Path | None:

@@ -1,10 +1,10 @@
-"""What learning costs: a million features to a head, a federated round's bytes, an edge's increment.
+"""The cost of learning: a million features to a head, a federated round's bytes, an edge's increment.
 
-* **Head**: `features` labelled events are summed and solved, beside reading them once: as the trainer reads them (each a `Labelled`
-  record, decoded) and as bare bytes of a file. Processor time of one thread.
-* **Round**: the golden set, dealt to ten sites by species, so that no two sites see the same ones. Ours is one round: each site
-  sends its packed sums. FedAvg (softmax regression, one pass a round) sends weights up and down every round, until it is as accurate,
-  for `ROUNDS` rounds at most.
+* **Head**: `features` labelled events are summed and solved, beside reading them once: as the trainer reads them
+  (each a `Labelled` record, decoded) and as bare bytes of a file. Processor time of one thread.
+* **Round**: the golden set, dealt to ten sites by species, so that no two sites see the same ones. Ours is one round:
+  each site sends its packed sums. FedAvg (softmax regression, one pass a round) sends weights up and down every
+  round, until it is as accurate, for `ROUNDS` rounds at most.
 * **Increment**: `models.site_learning.site_model` learns a label behind its gate, with twenty visits held back.
 
 Source: McMahan et al. 2017 (FedAvg, arXiv:1602.05629).
@@ -39,10 +39,10 @@ from pipeline.sums.sums import Sums
 
 FEATURES: Final = 1_000_000
 SAMPLE: Final = 20_000
-"""Of so many different features the million is made, again and again."""
+"""Different features; the million repeats them."""
 
 SITES, ROUNDS, RATE, BATCH = 10, 30, 32.0, 16
-"""The rate is the best of 0.5, 2, 8 and 32 for FedAvg, by the photos that both are judged on."""
+"""The rate is the best of 0.5, 2, 8 and 32 for FedAvg, on the photos that judge both."""
 
 GOALS: Final = {"head": 1.2, "round": 0.1, "increment_ms": 5.0}
 LESSONS, MEASURED = 100, 30
@@ -50,7 +50,7 @@ SITE_LABELS: Final = ("Vulpes vulpes", "Canis lupus", "Puma concolor", "person",
 
 
 def run(features: int = FEATURES) -> dict[str, Any]:
-    """All three, with their goals, in a process of its own with one BLAS thread, as roles have it (`agents.role.memory_limits`)."""
+    """Measure all three in a process with one BLAS thread, as roles have it (`agents.role.memory_limits`)."""
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-m", __name__, str(features)]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
@@ -59,15 +59,15 @@ def run(features: int = FEATURES) -> dict[str, Any]:
 
 
 def measured(features: int) -> dict[str, Any]:
-    """All three, in this process."""
+    """Measure all three in this process."""
     return {"head": head(features), "round": federated(), "increment": increment(), "goals": GOALS}
 
 
-# --- a million features ------------------------------------------------------------------------------------------------
+# --- a million features ---------------------------------------------------------------------------------------
 
 
 def head(features: int) -> dict[str, Any]:
-    """Seconds of processor time to read, and to sum and solve."""
+    """Measure the processor time, in seconds, to read features, and to sum and solve them."""
     base = load_zoo().base()
     rng = np.random.default_rng(0)
     vectors = rng.integers(0, 256, (min(SAMPLE, features), base.sums.dimension), np.uint8)
@@ -113,35 +113,37 @@ def head(features: int) -> dict[str, Any]:
 def _record(at: int, data: bytes, space: str) -> bytes:
     vote = Vote("Vulpes vulpes", "ann", time="2026-01-31T06:30:12Z")
     path = ("animal", "Canidae")
-    its = Labelled(f"e{at:026d}", "home/cam1/garden", "2026-01-31T06:30:12Z", space, data, (vote,), 1, path)
-    return msgspec.msgpack.encode(its)
+    record = Labelled(
+        f"e{at:026d}", "home/cam1/garden", "2026-01-31T06:30:12Z", space, data, (vote,), 1, path
+    )
+    return msgspec.msgpack.encode(record)
 
 
-# --- a federated round ---------------------------------------------------------------------------------------------------
+# --- a federated round ----------------------------------------------------------------------------------------
 
 
 def federated() -> dict[str, Any]:
-    """Bytes and accuracy of both ways; a third of the photos is held out."""
+    """Measure bytes and accuracy of both ways; a third of the photos is held out."""
     golden = load_zoo().golden()
     test = np.arange(len(golden.vectors)) % 3 == 2
     labels = golden.labels
     # By species, so that each site knows some that no other does.
     site = golden.species % SITES
     parts = [
-        (golden.vectors[its], golden.species[its]) for its in ((site == at) & ~test for at in range(SITES))
+        (golden.vectors[rows], golden.species[rows]) for rows in ((site == at) & ~test for at in range(SITES))
     ]
     empty = Sums.empty(golden.space, golden.vectors.shape[1], labels)
-    told = [empty.add(vectors, species) for vectors, species in parts]
-    total = told[0]
-    for its in told[1:]:
-        total = total.merge(its)
+    by_site = [empty.add(vectors, species) for vectors, species in parts]
+    total = by_site[0]
+    for sums in by_site[1:]:
+        total = total.merge(sums)
     ours = (discriminants(total).logits(golden.vectors[test]).argmax(1) == golden.species[test]).mean()
-    # A site has columns for its own labels alone, and everybody gets the sums of all back.
-    up = sum(len(pack(_own_columns(its))) for its in told)
+    # A site sends columns for its own labels alone, and receives the sums of all sites.
+    up = sum(len(pack(_own_columns(sums))) for sums in by_site)
     down = SITES * len(pack(total))
     theirs, by_round = _averaged(golden, parts, test)
     weights = 4 * (golden.vectors.shape[1] + 1) * len(labels)
-    reached = next((at for at, its in enumerate(by_round, 1) if its >= ours), None)
+    reached = next((at for at, accuracy in enumerate(by_round, 1) if accuracy >= ours), None)
     averaged = 2 * SITES * weights * (reached or ROUNDS)
     return {
         "accuracy": {"sums": round(float(ours), 4), "FedAvg": round(theirs, 4)},
@@ -159,7 +161,7 @@ def _own_columns(sums: Sums) -> Sums:
 def _averaged(
     golden: GoldenSet, parts: list[tuple[NDArray[np.uint8], NDArray[np.intp]]], test: NDArray[np.bool_]
 ) -> tuple[float, list[float]]:
-    """FedAvg's best accuracy, and that of each round: softmax regression, one local pass a round."""
+    """Return FedAvg's best accuracy, and that of each round: softmax regression, one local pass a round."""
     rng = np.random.default_rng(0)
     weights = np.zeros((golden.vectors.shape[1] + 1, len(golden.labels)), np.float32)
     x_test, truths = _inputs(golden.vectors[test]), golden.species[test]
@@ -172,7 +174,7 @@ def _averaged(
                 wrong = softmax(x[rows] @ local)
                 wrong[np.arange(len(rows)), species[rows]] -= 1
                 local -= RATE / len(rows) * (x[rows].T @ wrong)
-            mean += local * (len(x) / sum(len(its) for _, its in parts))
+            mean += local * (len(x) / sum(len(labels) for _, labels in parts))
         weights = mean
         reached.append(float(((x_test @ weights).argmax(1) == truths).mean()))
     return max(reached), reached
@@ -183,11 +185,11 @@ def _inputs(vectors: NDArray[np.uint8]) -> Floats:
     return np.hstack([x, np.ones((len(x), 1), np.float32)])
 
 
-# --- an edge's increment -------------------------------------------------------------------------------------------------
+# --- an edge's increment --------------------------------------------------------------------------------------
 
 
 def increment() -> dict[str, Any]:
-    """Milliseconds of processor time a label, after `LESSONS` of five labels."""
+    """Measure the processor time of a label, in milliseconds, after `LESSONS` of five labels."""
     tree, rng = load_taxonomy(), np.random.default_rng(0)
     centres = {label: rng.normal(128, 25, 256) for label in SITE_LABELS}
     site = SiteModel.start(tree, general="lite0@2", site="home", space="lite0-bench", dimension=256)

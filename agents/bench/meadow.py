@@ -1,4 +1,4 @@
-"""What the frames benchmark looks at: a site of its own, with fixed cameras in front of which a cat walks."""
+"""The site of the frames benchmark: fixed cameras in front of which a cat walks."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from agents.up.plan import ROLE_NAMES
 from models.vision import images
 
 DEVICES: Final = 16
-"""Cameras, and frames under way at once: every tier has something to do, and no two frames of one camera come so close
-together that they are one sighting."""
+"""Cameras, and frames under way at once: every tier is busy, and frames of one camera come far enough apart to be
+sightings of their own."""
 DISTINCT: Final = 12
-"""Frames of a camera before they come again."""
+"""Different frames of a camera; then they repeat."""
 CAT_PX: Final = 280
 """Longer side of the cat: a tenth of the frame, so that what moved is looked at closely."""
 WARM: Final = 3
@@ -51,12 +51,12 @@ result = "public"
 
 
 def write_settings(folder: Path) -> Path:
-    """A site of its own, on free ports."""
+    """Write the settings of a site of its own, on free ports."""
     file = folder / "tierwise.toml"
-    with socket.socket() as one, socket.socket() as other:
-        for free in (one, other):
+    with socket.socket() as first, socket.socket() as second:
+        for free in (first, second):
             free.bind(("127.0.0.1", 0))
-        mqtt, kafka = one.getsockname()[1], other.getsockname()[1]
+        mqtt, kafka = first.getsockname()[1], second.getsockname()[1]
     text = SETTINGS.format(
         site=SITE,
         mqtt=mqtt,
@@ -69,11 +69,12 @@ def write_settings(folder: Path) -> Path:
 
 
 def devices() -> list[str]:
+    """Return the names of the cameras."""
     return [f"cam{number}" for number in range(1, DEVICES + 1)]
 
 
 def pictures(device: int) -> list[bytes]:
-    """JPEGs of one fixed camera: a cat walks through a meadow; each camera sees other moments of the same walk."""
+    """Return JPEGs of one fixed camera: a cat walks through a meadow; each camera sees other moments of the walk."""
     width, height = FRAME_PX
     meadow = cv2.resize(images.decode((photo_folder() / "grass.png").read_bytes()), FRAME_PX)
     cat = images.shrink(images.decode((photo_folder() / "chelsea.png").read_bytes()), CAT_PX)

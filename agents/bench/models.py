@@ -1,8 +1,8 @@
-"""What each model takes of one core: beside one pass of the backbone, which most of them are made of.
+"""The processor time of each model, beside one pass of the backbone, which most of them use.
 
 Processor time of one thread (`time.process_time`), so that a busy machine changes little; models take turns, round by
-round, so that what changes hits all alike. A frame is 640x480 and grey: what a picture shows changes no model's time, but for the
-second opinion about persons, which stands by itself.
+round, so that a change of load hits all alike. A frame is 640x480 and grey: the content of a picture changes the time
+of no model but the people detector, which is listed by itself.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ REGION: Final = Box(0.25, 0.25, 0.75, 0.75)
 
 
 def run(rounds: int = ROUNDS) -> dict[str, Any]:
-    """Median milliseconds of processor time a call, the ratio to one pass of the backbone, and bytes on disk."""
+    """Measure milliseconds of processor time a call, the ratio to one pass of the backbone, and bytes on disk."""
     cv2.setNumThreads(0)
     calls = contestants()
-    taken: dict[str, list[float]] = {name: [] for name in calls}
+    times: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()  # the first call allocates
     for _ in range(rounds):
@@ -37,17 +37,17 @@ def run(rounds: int = ROUNDS) -> dict[str, Any]:
             start = time.process_time()
             for _ in range(CALLS):
                 call()
-            taken[name].append((time.process_time() - start) / CALLS * 1000)
-    ms = {name: statistics.median(its) for name, its in taken.items()}
+            times[name].append((time.process_time() - start) / CALLS * 1000)
+    ms = {name: statistics.median(ms) for name, ms in times.items()}
     return {
-        "ms": {name: round(its, 3) for name, its in ms.items()},
-        "ratio": {name: round(its / ms[BACKBONE], 3) for name, its in ms.items()},
+        "ms": {name: round(value, 3) for name, value in ms.items()},
+        "ratio": {name: round(value / ms[BACKBONE], 3) for name, value in ms.items()},
         "bytes": sizes(),
     }
 
 
 def sizes() -> dict[str, int]:
-    """Bytes of each model's files, by its title."""
+    """Return the bytes of each model's files, by its title."""
     return {
         manifest.title: sum((manifest.folder / file).stat().st_size for file in manifest.files)
         for manifest in load_zoo().manifests
@@ -55,7 +55,7 @@ def sizes() -> dict[str, int]:
 
 
 def contestants() -> dict[str, Callable[[], object]]:
-    """Each model with an input of its own, ready to be called."""
+    """Return a call for each model, with an input of its own."""
     zoo, rng = load_zoo(), np.random.default_rng(0)
     frame = np.full((480, 640, 3), 90, np.uint8)
     crop = rng.integers(0, 256, (240, 320, 3), np.uint8)

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 
-class Stopwatch:
-    """From the first message to the last."""
+class ReceiverStopwatch:
+    """Measures from the first message to the last."""
 
     def __init__(self, count: int) -> None:
         self.done = threading.Event()
@@ -23,7 +23,8 @@ class Stopwatch:
         self._began: tuple[float, float] | None = None
         self.report: dict[str, float] = {}
 
-    def took(self, messages: int) -> None:
+    def count(self, messages: int) -> None:
+        """Count messages; the last one ends the measurement."""
         if self._began is None:
             self._began = (time.perf_counter(), time.process_time())
         self._missing -= messages
@@ -33,8 +34,8 @@ class Stopwatch:
             self.done.set()
 
 
-def tierwise(job: dict[str, Any], watch: Stopwatch) -> None:
-    """Ours: commit each batch to the spool (SQLite, synced), then acknowledge it to the broker."""
+def tierwise(job: dict[str, Any], watch: ReceiverStopwatch) -> None:
+    """Commit each batch to the spool (SQLite, synced), then acknowledge it to the broker: our ingest."""
     from pipeline.delivery import Ingest
     from pipeline.mqtt import Connection, Endpoint, Message
     from pipeline.spool import Arrival, Receipt, Spool, Transaction
@@ -43,7 +44,7 @@ def tierwise(job: dict[str, Any], watch: Stopwatch) -> None:
         return Arrival(message.topic, message.payload, time.time())
 
     def committed(receipts: list[Receipt], _tx: Transaction) -> None:
-        watch.took(len(receipts))
+        watch.count(len(receipts))
 
     spool = Spool.open(Path(job["folder"]) / "spool.db", limit_bytes=1 << 40)
     connection = Connection(
@@ -60,8 +61,8 @@ def tierwise(job: dict[str, Any], watch: Stopwatch) -> None:
     spool.close()
 
 
-def paho(job: dict[str, Any], watch: Stopwatch) -> None:
-    """Plain paho: acknowledged on receipt, kept nowhere, parsed with the standard library."""
+def paho(job: dict[str, Any], watch: ReceiverStopwatch) -> None:
+    """Acknowledge on receipt, store nothing, parse with the standard library: plain paho."""
     from paho.mqtt.client import Client, MQTTMessage
     from paho.mqtt.enums import CallbackAPIVersion
 
@@ -73,7 +74,7 @@ def paho(job: dict[str, Any], watch: Stopwatch) -> None:
 
     def on_message(_client: Client, _data: Any, message: MQTTMessage) -> None:
         json.loads(message.payload)
-        watch.took(1)
+        watch.count(1)
 
     client = Client(CallbackAPIVersion.VERSION2, "bench-paho")
     client.on_connect = on_connect
@@ -90,7 +91,8 @@ RECEIVERS: Final = {"tierwise": tierwise, "paho": paho}
 
 
 def main(name: str, job: dict[str, Any]) -> None:
-    watch = Stopwatch(job["count"])
+    """Run one receiver and print its measurement."""
+    watch = ReceiverStopwatch(job["count"])
     RECEIVERS[name](job, watch)
     print(json.dumps(watch.report), flush=True)
 

@@ -1,4 +1,4 @@
-"""How fast the router routes: ours against a stock Faust agent, quixstreams and raw aiokafka, on the same broker.
+"""The speed of routing: ours beside a stock Faust agent, quixstreams and raw aiokafka, on the same broker.
 
 Each contestant is a process of its own that reads the same records from `topics.INGEST`, decides by headers and
 produces to the topic of the record's level, with every delivery acknowledged. One after the other, on a broker that is
@@ -32,12 +32,12 @@ from pipeline.settings.settings import KafkaSettings
 
 OURS: Final = "tierwise"
 GOALS: Final = {"faust": 20.0, "quixstreams": 2.4}
-"""How many times a peer's rate ours should be."""
+"""Our rate should be so many times the rate of a peer."""
 SHARES: Final = {OURS: 1.0, "aiokafka": 1.0, "quixstreams": 1.0, "faust": 0.05}
-"""Of the records that a contestant routes; a stock agent takes 20 times as long for each."""
+"""Share of the records that a contestant routes; a stock agent takes 20 times as long for each."""
 RECORDS: Final = 200_000
 PAYLOAD: Final = bytes(300)
-"""A feature of 256 components with what goes with it."""
+"""As long as a feature of 256 components with its other fields."""
 DEVICES: Final = 48
 DELIVER_AT_ONCE: Final = 5_000
 TIMEOUT_S: Final = 300
@@ -46,7 +46,7 @@ TIMEOUT_S: Final = 300
 def run(
     records: int = RECORDS, address: str | None = None, peers_python: Path | None = None
 ) -> dict[str, Any]:
-    """Let each contestant route.
+    """Let each contestant route the same records.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def run(
 
 
 def ratios(rates: Mapping[str, float]) -> dict[str, float]:
-    """How many times each peer's rate ours is."""
+    """Return our rate divided by the rate of each peer."""
     return {name: round(rates[OURS] / rate, 2) for name, rate in rates.items() if name != OURS}
 
 

@@ -1,23 +1,28 @@
-"""The `tierwise` command: one file a command, and this table of them.
+"""The `tierwise` command. `commands.py` holds the table of all commands; each subject has a folder.
 
 Only the command that was asked for is imported, so that `tierwise --help` stays quick and a device that has no Faust
-installed can run every command that needs none.
+installed can run every command that does not need it.
 
     $ tierwise publish cat.jpg
     $ tierwise watch
+    $ tierwise --install-completion        # Tab completes commands from now on
 
-Exit codes: 0 done; 1 could not be done now, try again (a broker is away); 2 something must be changed first (settings,
-arguments, input), which the one line on stderr says.
+Exit codes: 0 done; 1 not possible now, try again (a broker is away); 2 something must be changed first (settings,
+arguments, input). The line on stderr says which.
 """
 
 from __future__ import annotations
 
 import importlib
+import logging
+import os
+import shutil
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+import textwrap
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from agents.cli.commands import COMMANDS, Command, renewed, spellings
 from agents.role import exit_codes
 from agents.up.plan import EXTRAS
 from pipeline.errors import Retry, TierwiseError
@@ -25,86 +30,13 @@ from pipeline.errors import Retry, TierwiseError
 if TYPE_CHECKING:
     import typer
 
+__all__ = ["COMMANDS", "PROGRAM", "application", "main", "spellings"]
+
 PROGRAM: Final = "tierwise"
 
-ROLES: Final = "Roles, one process each"
-PEOPLE: Final = "For people"
-CARE: Final = "Looking after it"
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One command: where it is, a function or a `typer.Typer` with commands of its own, and its line in the help."""
-
-    name: str
-    target: str
-    help: str
-    panel: str
-
-
-COMMANDS: Final = (
-    Entry("demo", "agents.cli.demo:app", "See all of it on this machine, with real photos.", PEOPLE),
-    Entry("up", "agents.cli.up:up", "Start brokers and roles on this machine and look after them.", PEOPLE),
-    Entry(
-        "publish",
-        "agents.cli.publish:publish",
-        "Publish a photo, a folder or a reading; see it answered.",
-        PEOPLE,
-    ),
-    Entry(
-        "classify",
-        "agents.cli.classify:classify",
-        "Answer photos with all tiers in this process; no broker.",
-        PEOPLE,
-    ),
-    Entry(
-        "learn", "agents.cli.learn:learn", "Learn a fixed camera's place from labels of some frames.", PEOPLE
-    ),
-    Entry("watch", "agents.cli.watch:watch", "A live table of answers, refined in place.", PEOPLE),
-    Entry("counts", "agents.cli.counts:counts", "What was seen where, without any picture.", PEOPLE),
-    Entry("label", "agents.cli.label:label", "Say what an event shows; the edge learns from it.", PEOPLE),
-    Entry(
-        "review",
-        "agents.cli.review:review",
-        "Go through the events whose labels would teach most.",
-        PEOPLE,
-    ),
-    Entry("picture", "agents.cli.picture:picture", "Find the picture of an event on its device.", PEOPLE),
-    Entry("device", "agents.cli.roles:device", "Answers frames and readings at their source.", ROLES),
-    Entry(
-        "edge", "agents.cli.roles:edge", "Refines a site's answers, sends what it may to the cloud.", ROLES
-    ),
-    Entry(
-        "gateway", "agents.cli.roles:gateway", "Takes what edges send into Kafka, sends answers back.", ROLES
-    ),
-    Entry("stream", "agents.cli.roles:stream", "Routes by privacy, sums up and counts (Faust).", ROLES),
-    Entry("cloud", "agents.cli.roles:cloud", "Answers public features: species, patterns, forecasts.", ROLES),
-    Entry(
-        "trainer", "agents.cli.roles:trainer", "Learns from labels, and releases better heads, signed.", ROLES
-    ),
-    Entry("doctor", "agents.cli.doctor:doctor", "Check this machine and say what to do.", CARE),
-    Entry("health", "agents.cli.health:health", "Ask the roles of this machine how they are.", CARE),
-    Entry(
-        "models", "agents.cli.models:app", "Which models answer, and how right they are on your photos.", CARE
-    ),
-    Entry("releases", "agents.cli.releases:app", "What tiers trust releases by, and who signs them.", CARE),
-    Entry("settings", "agents.cli.settings:app", "Check the settings file, or print a starter.", CARE),
-    Entry(
-        "bench",
-        "agents.cli.bench:app",
-        "Measure ingest, routing and the whole road; figures as ratios.",
-        CARE,
-    ),
-    Entry("init", "agents.cli.init:init", "Make every secret of a deployment, once (compose runs it).", CARE),
-    Entry(
-        "provision",
-        "agents.cli.provision:app",
-        "Give logins their rights at Kafka and InfluxDB (compose runs it).",
-        CARE,
-    ),
-    Entry("credentials", "agents.cli.credentials:credentials", "Print what people log in with.", CARE),
-    Entry("version", "agents.cli.version:version", "Which version this is.", CARE),
-)
+COMPLETING: Final = "_TIERWISE_COMPLETE"
+"""The environment variable with which a shell asks for completions; the line so far stands in one of `LINES`."""
+LINES: Final = ("_TYPER_COMPLETE_ARGS", "COMP_WORDS")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -117,7 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
 
             sys.exit(print_health(words[1]))
-        application(words)(words, prog_name=PROGRAM)
+        # A command reports problems itself; without this handler, Python prints the lines of libraries.
+        logging.getLogger().addHandler(logging.NullHandler())
+        words, notice = renewed(words)
+        if notice:
+            _complain(notice)
+        application(_line_to_complete() or words)(words, prog_name=PROGRAM)
     except TierwiseError as error:
         _complain(str(error))
         sys.exit(exit_codes.FAILED if isinstance(error, Retry) else exit_codes.STOP)
@@ -130,36 +67,81 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def application(words: Sequence[str]) -> typer.Typer:
-    """The command line with the asked command in place; of the others only their lines in the help."""
+    """Build the command line and load the command that the words name; the others only have their lines in the help."""
     import typer  # here, since it takes longer to load than a health check to run
 
-    asked = next((word for word in words if not word.startswith("-")), "")
+    def root(
+        version: bool = typer.Option(
+            False, "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ) -> None:
+        pass
+
     app = typer.Typer(
         help="Sensors and cameras answered tier by tier: device, edge, cloud. Privacy decides how far a record goes.",
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    for entry in COMMANDS:
-        target = _load(entry.target) if entry.name == asked else _unasked
-        if isinstance(target, typer.Typer):
-            app.add_typer(target, name=entry.name, help=entry.help, rich_help_panel=entry.panel)
-        else:
-            app.command(
-                entry.name, help=None if entry.name == asked else entry.help, rich_help_panel=entry.panel
-            )(target)
+    app.callback()(root)
+    first = next((word for word in words if not word.startswith("-")), "")
+    _fill(app, COMMANDS, {first}, words)
     return app
+
+
+def _fill(app: typer.Typer, commands: Sequence[Command], wanted: set[str], words: Sequence[str]) -> None:
+    """Add these commands; load those that are wanted, and within a group all that the words name."""
+    import typer
+
+    for command in commands:
+        asked = command.name in wanted
+        if asked and command.commands:
+            group = typer.Typer(no_args_is_help=not command.target)
+            if command.target:
+                group.callback(invoke_without_command=True)(_load(command.target))
+            _fill(group, command.commands, set(words), words)
+            app.add_typer(
+                group,
+                name=command.name,
+                help=None if command.target else command.help,
+                rich_help_panel=command.panel,
+            )
+        else:
+            target: Callable[..., object] = _load(command.target) if asked else _not_loaded
+            app.command(command.name, help=None if asked else command.help, rich_help_panel=command.panel)(
+                target
+            )
+
+
+def _line_to_complete() -> list[str]:
+    """Return the words of a line that a shell wants completed; empty: this is no completion."""
+    if COMPLETING not in os.environ:
+        return []
+    line = next((os.environ[name] for name in LINES if name in os.environ), "")
+    return line.split()[1:]
 
 
 def _load(target: str) -> Any:
     module, _, name = target.partition(":")
-    return getattr(importlib.import_module(module), name)
+    return getattr(importlib.import_module(f"agents.cli.{module}"), name)
 
 
-def _unasked() -> None:
-    """Stands in the help for a command that was not asked for."""
+def _not_loaded() -> None:
+    """Stand in the help for a command that was not asked for."""
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from agents.cli.machine.version import version
+
+        version()
+        sys.exit(exit_codes.ASKED)
 
 
 def _complain(text: str) -> None:
-    print(f"{PROGRAM}: {text}", file=sys.stderr)
+    """Print a line on stderr; a terminal wraps it between words."""
+    text = f"{PROGRAM}: {text}"
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns
+        text = "\n".join(textwrap.fill(line, width, break_long_words=False) for line in text.splitlines())
+    print(text, file=sys.stderr)

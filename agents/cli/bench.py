@@ -1,4 +1,4 @@
-"""`tierwise bench ingest|route|frames|models|loop|all`: how fast are we, beside our peers and beside our own parts?
+"""`tierwise bench ingest|route|frames|models|loop|all`: measure Tierwise beside its peers and beside its own parts.
 
 Every figure is a ratio within one run: what a machine does in a second differs by a factor of ten from the next one.
 """
@@ -25,9 +25,8 @@ from agents.bench import loop as loop_bench
 from agents.bench import models as models_bench
 from agents.bench import route as route_bench
 from agents.cli.options import AsJson
+from agents.cli.tables import WIDE, Column, draw
 from agents.role import telemetry
-
-app = typer.Typer(no_args_is_help=True)
 
 LIBRARIES: Final = (
     "aiokafka",
@@ -40,7 +39,7 @@ LIBRARIES: Final = (
     "paho-mqtt",
     "quixstreams",
 )
-"""Whose versions a figure depends on."""
+"""Libraries whose versions a figure depends on."""
 
 Quixstreams = Annotated[
     Path | None,
@@ -48,42 +47,36 @@ Quixstreams = Annotated[
 ]
 
 Rows = list[tuple[str, str, str]]
-"""What, figure, goal."""
+"""Name, figure, goal."""
 
 
-@app.command()
 def ingest(as_json: AsJson = False) -> None:
-    """CPU time of a durable message, against a plain subscriber that keeps nothing."""
-    _tell({"ingest": ingest_bench.run}, as_json)
+    """Measure the CPU time of a durable message, beside a plain subscriber that stores nothing."""
+    _measure({"ingest": ingest_bench.run}, as_json)
 
 
-@app.command()
 def route(quixstreams: Quixstreams = None, as_json: AsJson = False) -> None:
-    """Records a second through the router, against a stock Faust agent, quixstreams and raw aiokafka."""
-    _tell({"route": partial(route_bench.run, peers_python=quixstreams)}, as_json)
+    """Measure records a second through the router, beside a stock Faust agent, quixstreams and raw aiokafka."""
+    _measure({"route": partial(route_bench.run, peers_python=quixstreams)}, as_json)
 
 
-@app.command()
 def frames(as_json: AsJson = False) -> None:
-    """Frames a second through all tiers, against the same answers with no road between them."""
-    _tell({"frames": frames_bench.run}, as_json)
+    """Measure frames a second through all tiers, beside the same answers computed without MQTT and Kafka."""
+    _measure({"frames": frames_bench.run}, as_json)
 
 
-@app.command()
 def models(as_json: AsJson = False) -> None:
-    """Processor time of each model, beside one pass of the backbone."""
-    _tell({"models": models_bench.run}, as_json)
+    """Measure the processor time of each model, beside one pass of the backbone."""
+    _measure({"models": models_bench.run}, as_json)
 
 
-@app.command()
 def loop(as_json: AsJson = False) -> None:
-    """What learning costs: a million features, a federated round, an edge's increment."""
-    _tell({"loop": loop_bench.run}, as_json)
+    """Measure the cost of learning: a million features, a federated round, an edge's increment."""
+    _measure({"loop": loop_bench.run}, as_json)
 
 
-@app.command("all")
 def everything(quixstreams: Quixstreams = None, as_json: AsJson = False) -> None:
-    """All of them, one after the other."""
+    """Run all benchmarks, one after the other."""
     routing = partial(route_bench.run, peers_python=quixstreams)
     runs: dict[str, Callable[[], dict[str, Any]]] = {
         "ingest": ingest_bench.run,
@@ -92,27 +85,27 @@ def everything(quixstreams: Quixstreams = None, as_json: AsJson = False) -> None
         "models": models_bench.run,
         "loop": loop_bench.run,
     }
-    _tell(runs, as_json)
+    _measure(runs, as_json)
 
 
-def _tell(wanted: Mapping[str, Callable[[], dict[str, Any]]], as_json: bool) -> None:
+def _measure(wanted: Mapping[str, Callable[[], dict[str, Any]]], as_json: bool) -> None:
     """Measure and print; with ``--json`` one object: the conditions, and each benchmark under its name."""
     console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
-    told: dict[str, Any] = {"conditions": conditions()}
+    report: dict[str, Any] = {"conditions": conditions()}
     for name, run in wanted.items():
         if not as_json:
-            errors.print(f"[dim]measuring {name}; leave the machine alone meanwhile[/]")
-        told[name] = run()
+            errors.print(f"[dim]measuring {name}; run nothing else meanwhile[/]")
+        report[name] = run()
         if not as_json:
-            console.print(table(name, ROWS[name](told[name])))
+            console.print(table(name, ROWS[name](report[name])))
     if as_json:
-        print(msgspec.json.encode(told).decode())
+        print(msgspec.json.encode(report).decode())
     else:
-        console.print(f"[dim]{_in_words(told['conditions'])}[/]", soft_wrap=True)
+        console.print(f"[dim]{_in_words(report['conditions'])}[/]")
 
 
 def conditions() -> dict[str, Any]:
-    """What the figures hold for."""
+    """Return the conditions under which the figures hold."""
     return {
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 1),
@@ -124,15 +117,15 @@ def conditions() -> dict[str, Any]:
     }
 
 
-def _in_words(told: Mapping[str, Any]) -> str:
+def _in_words(report: Mapping[str, Any]) -> str:
     return (
-        f"{told['cores']} cores, load {told['load']} at the start, Python {told['python']}, tierwise {told['tierwise']}"
-        f"{' at ' + told['commit'] if told['commit'] else ''}. Ratios are of one run; absolute figures are this machine's."
+        f"{report['cores']} cores, load {report['load']} at the start, Python {report['python']}, tierwise {report['tierwise']}"
+        f"{' at ' + report['commit'] if report['commit'] else ''}. Ratios are of one run; absolute figures are this machine's."
     )
 
 
 def _commit() -> str | None:
-    """Of the checkout that runs; None where it is installed from a package."""
+    """Return the commit of this checkout; None if Tierwise is installed from a package."""
     done = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"],
         cwd=Path(__file__).parent,
@@ -154,64 +147,65 @@ def _version(name: str) -> str | None:
 
 
 def table(name: str, rows: Rows) -> Table:
-    """One benchmark for a person."""
-    drawn = Table(title=name, title_justify="left")
-    for column in ("", "measured", "goal"):
-        drawn.add_column(column, justify="left" if not column else "right")
-    for row in rows:
-        drawn.add_row(*row)
-    return drawn
+    """Draw the figures of one benchmark."""
+    columns = (Column("", grows=True), Column("measured", right=True), Column("goal", right=True))
+    return draw(columns, rows, WIDE, title=name)
 
 
-def ingest_rows(told: Mapping[str, Any]) -> Rows:
+def ingest_rows(report: Mapping[str, Any]) -> Rows:
+    """Return the rows of `tierwise bench ingest`."""
     rows: Rows = []
-    for name, found in told["receivers"].items():
-        goal = f"<= {told['goal_us']:.0f} µs" if name == ingest_bench.OURS else ""
+    for name, found in report["receivers"].items():
+        goal = f"<= {report['goal_us']:.0f} µs" if name == ingest_bench.OURS else ""
         rows.append((f"{name}, CPU a message", f"{min(found['cpu_us_per_message']):.1f} µs", goal))
         rows.append((f"{name}, messages a second", f"{max(found['messages_per_s']):,}", ""))
-    return [*rows, ("durable ingest to plain paho, CPU", f"{told['cpu_ratio']:.2f}", "")]
+    return [*rows, ("durable ingest to plain paho, CPU", f"{report['cpu_ratio']:.2f}", "")]
 
 
-def route_rows(told: Mapping[str, Any]) -> Rows:
+def route_rows(report: Mapping[str, Any]) -> Rows:
+    """Return the rows of `tierwise bench route`."""
     rows: Rows = []
-    for name, found in told["contestants"].items():
+    for name, found in report["contestants"].items():
         measured = found.get("skipped") or f"{found['records_per_s']:,.0f} records/s"
         rows.append((name, measured, ""))
-    for peer, times in told["ratios"].items():
-        goal = told["goals"].get(peer)
+    for peer, times in report["ratios"].items():
+        goal = report["goals"].get(peer)
         rows.append((f"ours to {peer}", f"{times:.1f}", f">= {goal:g}" if goal else ""))
     return rows
 
 
-def frames_rows(told: Mapping[str, Any]) -> Rows:
-    parts = " and ".join(f"{rate:.1f}" for rate in told["parts_per_s"])
+def frames_rows(report: Mapping[str, Any]) -> Rows:
+    """Return the rows of `tierwise bench frames`."""
+    parts = " and ".join(f"{rate:.1f}" for rate in report["parts_per_s"])
     cpu: Rows = []
-    if told["cpu_ratio"] is not None:
-        spent = told["cpu_ms_per_frame"]
+    if report["cpu_ratio"] is not None:
+        spent = report["cpu_ms_per_frame"]
         cpu = [
-            ("the same in CPU time", f"{told['cpu_ratio']:.0%}", f"{spent['parts']} of {spent['road']} ms")
+            ("the same in CPU time", f"{report['cpu_ratio']:.0%}", f"{spent['parts']} of {spent['road']} ms")
         ]
     return [
-        *((f"{tier}, one answer", f"{ms:.1f} ms", "") for tier, ms in told["parts_ms"].items()),
-        (f"parts alone on {told['cores']} cores", f"{parts} frames/s", ""),
-        ("through all tiers", f"{told['road_per_s']:.1f} frames/s", ""),
-        ("the road to its parts", f"{told['ratio']:.0%}", f">= {told['goal']:.0%}"),
+        *((f"{tier}, one answer", f"{ms:.1f} ms", "") for tier, ms in report["parts_ms"].items()),
+        (f"parts alone on {report['cores']} cores", f"{parts} frames/s", ""),
+        ("through all tiers", f"{report['road_per_s']:.1f} frames/s", ""),
+        ("the road to its parts", f"{report['ratio']:.0%}", f">= {report['goal']:.0%}"),
         *cpu,
     ]
 
 
-def models_rows(told: Mapping[str, Any]) -> Rows:
+def models_rows(report: Mapping[str, Any]) -> Rows:
+    """Return the rows of `tierwise bench models`."""
     rows: Rows = [
-        (name, f"{ms:.2f} ms", f"{told['ratio'][name]:.2f} of a pass") for name, ms in told["ms"].items()
+        (name, f"{ms:.2f} ms", f"{report['ratio'][name]:.2f} of a pass") for name, ms in report["ms"].items()
     ]
     return [
         *rows,
-        *((f"{title}, files", f"{size / 1000:,.0f} kB", "") for title, size in told["bytes"].items()),
+        *((f"{title}, files", f"{size / 1000:,.0f} kB", "") for title, size in report["bytes"].items()),
     ]
 
 
-def loop_rows(told: Mapping[str, Any]) -> Rows:
-    head, sent, edge, goals = told["head"], told["round"], told["increment"], told["goals"]
+def loop_rows(report: Mapping[str, Any]) -> Rows:
+    """Return the rows of `tierwise bench loop`."""
+    head, sent, edge, goals = report["head"], report["round"], report["increment"], report["goals"]
     return [
         *(
             (f"{head['features']:,} features: {what}", f"{s:.2f} s", "")

@@ -1,4 +1,4 @@
-"""`tierwise classify PHOTO|DIR...`: what would the tiers say? In this process, with no broker.
+"""`tierwise classify PHOTO|DIR...`: answer photos with all tiers in this process, without a broker.
 
 $ tierwise classify cat.jpg
 cat.jpg    animal > Felidae > Felis catus (cat)   0.91   public   device 31 ms, edge 9 ms, cloud 1 ms
@@ -12,12 +12,12 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
 
-from agents.cli.device_model import DeviceModelName, SeesWith
+from agents.cli.models.device_model import DeviceModelName, SeesWith
 from agents.cli.options import AsJson, EdgeModelTitle, SettingsFile
+from agents.cli.tables import line_width, text_console
 from agents.role import exit_codes
 from agents.rollout.imported_models import open_edge_model
 from models.answering.tier_chain import Classified, TierChain, classified
@@ -27,8 +27,11 @@ from models.vision.photo_files import PHOTO_SUFFIXES, photos_of
 from pipeline.errors import Rejected, Stop
 from pipeline.settings.settings import Settings
 
+FULL_WIDTH = 145
+"""From this width on, a line holds the path and the times."""
+
 FEW = 3
-"""So many photos need no progress bar."""
+"""Up to so many photos, no progress bar is shown."""
 
 
 def classify(
@@ -40,12 +43,12 @@ def classify(
     edge_model: EdgeModelTitle = "",
     settings: SettingsFile = None,
 ) -> None:
-    """Answer photos with all three tiers in this process; no broker. Prints one line a photo."""
+    """Answer photos with all three tiers in this process, without a broker. Prints a line a photo."""
     files = [file for path in what for file in _photos(path)]
     families = open_edge_model(load_zoo(), Settings.load(settings), edge_model)
     chain = TierChain.open(device_model=device_model.value, families=families)
-    console = Console(highlight=False, soft_wrap=True)
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = text_console()
+    errors = text_console(stderr=True)
     refused = 0
     quiet = as_json or len(files) <= FEW or not sys.stderr.isatty()
     for file in track(files, "classifying", console=errors, disable=quiet, transient=True):
@@ -55,23 +58,26 @@ def classify(
             refused += 1
             reason = error.reason if isinstance(error, Rejected) else "unreadable"
             if as_json:
-                told = {"file": str(file), "refused": {"reason": reason, "detail": str(error)}}
-                print(msgspec.json.encode(told).decode(), flush=True)
+                fields = {"file": str(file), "refused": {"reason": reason, "detail": str(error)}}
+                print(msgspec.json.encode(fields).decode(), flush=True)
             errors.print(f"[red]{escape(str(file))}: refused ({reason}): {escape(str(error))}[/]")
             continue
         if as_json:
             print(msgspec.json.encode(answer).decode(), flush=True)
         else:
-            console.print(escape(line(answer)))
+            console.print(escape(line(answer, line_width(console))))
     if refused == len(files):
         raise typer.Exit(exit_codes.STOP)
 
 
-def line(answer: Classified) -> str:
-    """Return one photo's answer on one line."""
+def line(answer: Classified, width: int = FULL_WIDTH) -> str:
+    """Return one photo's answer as one line; in a narrow terminal without the path and the times."""
     path = " > ".join(answer.final.path) or answer.final.label
     ms = ", ".join(f"{tier} {took:.0f} ms" for tier, took in answer.ms.items())
     last = answer.answers[-1]
+    if width < FULL_WIDTH:
+        label = f"{answer.final.label}{_english(answer)}"
+        return f"{Path(answer.file).name[:24]:<24} {label[:34]:<34} {last.probability:4.2f}  {answer.privacy}"
     return f"{Path(answer.file).name:<28} {path + _english(answer):<52} {last.probability:4.2f}  {answer.privacy:<12} {ms}"
 
 
@@ -88,5 +94,5 @@ def _photos(path: Path) -> list[Path]:
         raise Stop(f"{path}: no such file or folder")
     found = photos_of(path)
     if not found:
-        raise Stop(f"{path}: no photos there (looked for {', '.join(sorted(PHOTO_SUFFIXES))})")
+        raise Stop(f"{path}: no photos in it (looked for {', '.join(sorted(PHOTO_SUFFIXES))})")
     return found

@@ -1,4 +1,4 @@
-"""`tierwise demo learning`: species that no tier has met, 20 labels for each, and the same photos again."""
+"""`tierwise demo learning`: teach species that no tier knows by 20 labels each, and compare."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Annotated, Final
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from agents.demo.learning import Asked, Learning
+from agents.cli.tables import text_console
+from agents.demo.learning import LearningDemo, LearningRequest
 from agents.demo.lessons import Amounts
-from agents.demo.worth import LAST, Share, Worth
+from agents.demo.worth import LAST, Score, Worth
 from agents.role import exit_codes
 from agents.up.supervisor import News, UpEvent
 
@@ -24,37 +24,37 @@ def learning(
     pack: Annotated[
         str, typer.Option(help="The pack of photos; TIERWISE_DATASETS names the folder that holds it.")
     ] = "wild256",
-    labels: Annotated[int, typer.Option(min=20, help="For each new species.")] = 20,
-    tests: Annotated[int, typer.Option(min=1, help="Photos of each new species to ask about.")] = 12,
+    labels: Annotated[int, typer.Option(min=20, help="Labels for each new species.")] = 20,
+    tests: Annotated[int, typer.Option(min=1, help="Photos of each new species to test.")] = 12,
     species: Annotated[
-        int | None, typer.Option(min=1, help="How many of the seven new species; otherwise all.")
+        int | None, typer.Option(min=1, help="How many of the seven new species; default: all.")
     ] = None,
-    known: Annotated[int, typer.Option(min=1, help="Photos of known species to ask about, in all.")] = 120,
+    known: Annotated[int, typer.Option(min=1, help="Photos of known species to test, in all.")] = 120,
     canary_s: Annotated[
-        float, typer.Option(min=1, help="How long a share of the streams tries it first.")
+        float, typer.Option(min=1, help="Seconds for which a share of the streams tries the release first.")
     ] = 20,
     report: Annotated[Path | None, typer.Option(help="Write the figures as JSON into this file.")] = None,
     folder: Annotated[
-        Path, typer.Option(help="Where everything is kept; what is there is replaced.")
+        Path, typer.Option(help="The folder of the demo; existing contents are replaced.")
     ] = FOLDER,
 ) -> None:
     """Show the loop: photos of new species, labels over MQTT, a signed release, and the same photos again."""
-    from models.train.pictures.data import (
+    from models.evaluation.photo_pack import (
         open_pack,  # not in every installation, and `tierwise demo` does not need it
     )
 
-    console = Console(highlight=False)
+    console = text_console()
 
     def starting(news: News) -> None:
         if news.event in (UpEvent.SLOW, UpEvent.DIED, UpEvent.GAVE_UP):
-            console.print(f"{news.part:<8} {escape(news.text)}", soft_wrap=True)
+            console.print(f"{news.part:<8} {escape(news.text)}")
 
     def stage(text: str) -> None:
-        console.print(f"[dim]…[/] {text}", soft_wrap=True)
+        console.print(f"[dim]…[/] {text}")
 
-    stage("starting brokers and roles, with a model that has not met some species")
-    run = Learning(
-        Asked(folder.absolute(), Amounts(labels, tests, known, species), canary_s),
+    stage("starting brokers and roles, with a model that does not know some species")
+    run = LearningDemo(
+        LearningRequest(folder.absolute(), Amounts(labels, tests, known, species), canary_s),
         open_pack(pack),
         starting,
         stage,
@@ -67,13 +67,13 @@ def learning(
     if report is not None:
         report.write_bytes(msgspec.json.format(msgspec.json.encode(worth)))
     console.print(table(worth))
-    console.print(summary(worth), soft_wrap=True)
+    console.print(summary(worth))
     if worth.new[LAST][1].species <= worth.new[LAST][0].species:
         raise typer.Exit(exit_codes.FAILED)
 
 
 def table(worth: Worth) -> Table:
-    """Before and after, by species; columns as narrow as a terminal of 80."""
+    """Draw the figures before and after, by species."""
     made = Table(title=f"{worth.labels} labels, in %: {worth.models[0]} → {worth.models[1]}")
     made.add_column("photos of", no_wrap=True)
     for column in ("", "species", "family", "wrong"):
@@ -89,13 +89,13 @@ def table(worth: Worth) -> Table:
     return made
 
 
-def _pair(before: Share, after: Share, field: str) -> str:
-    old, new = (its.percent(getattr(its, field)) for its in (before, after))
+def _pair(before: Score, after: Score, field: str) -> str:
+    old, new = (score.percent(getattr(score, field)) for score in (before, after))
     return f"{old:.1f} → {new:.1f}"
 
 
 def summary(worth: Worth) -> str:
-    """What a person should know of it."""
+    """Return the summary below the table."""
     new, known = worth.nearest_mean
     return (
         f"The nearest class mean over the same labels names {new:.1f}% of the new species' photos, and {known:.1f}% of the known "

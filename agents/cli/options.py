@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -26,4 +26,17 @@ EdgeModelTitle = Annotated[
     ),
 ]
 
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, for machines.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+
+EVENT_HELP: Final = "An event: its id, 4 or more characters of it, or `last`."
+
+By = Annotated[
+    str | None, typer.Option("--by", metavar="NAME", help="Who labels; otherwise who is logged in here.")
+]
+
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device", metavar="DEVICE", help="The event's device, if the edge of this machine does not know it."
+    ),
+]

@@ -14,34 +14,31 @@ from typing import Annotated, Any, Final
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from agents.cli.options import AsJson, SettingsFile
-from agents.client.answer_text import line
-from agents.client.connection import Inbox, at_site
-from agents.client.publishing import Item, Publishing, State
+from agents.cli.tables import line_width, text_console
+from agents.client.answer_text import line, wording
+from agents.client.publishing import Capture, Publishing
+from agents.client.site_client import ANSWERED_WITHIN_S, SiteClient, connect, reading
+from agents.client.window import DeliveryState, replies_to
 from agents.role import exit_codes
-from pipeline import clock, ids, topics
+from pipeline import topics
 from pipeline.errors import Rejected, Retry, Stop
-from pipeline.messages import FRAME_MAX_BYTES, Result, Task, Tier
-from pipeline.mqtt import Connection
-from pipeline.privacy.gate import clear_capture
+from pipeline.messages import FRAME_MAX_BYTES, Result, Task
 from pipeline.settings.settings import Settings
 
 PHOTO_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png"})
 
 NOTE_AFTER_S: Final = 10.0
-"""When nothing was acknowledged by then, say what to look at."""
+"""When nothing was acknowledged by then, print a hint."""
+
+FOLDER_WIDE: Final = 145
+"""From this width on, a photo's line holds everything that `answer_text.line` holds."""
 
 ACKNOWLEDGED_WITHIN_S: Final = 60.0
-"""A device agent that restarts is back well before; then the command ends and says so."""
-
-ANSWERED_WITHIN_S: Final = 60.0
-"""Every tier's deadline is far below: an answer that is pending after this has lost its tier for good."""
-
-TICK_S: Final = 0.2
+"""A device agent that restarts is back well before; after that the command ends with a message."""
 
 
 def publish(
@@ -55,22 +52,21 @@ def publish(
     as_json: AsJson = False,
     settings: SettingsFile = None,
 ) -> None:
-    """Publish a photo, a folder of photos or a reading; repeat until it is committed; show its answers as they refine."""
+    """Publish a photo, a folder of photos or a reading; repeat it until it is acknowledged; show the answers."""
     loaded = Settings.load(settings)
-    items = _items(what, stream, unit, loaded)
-    teller = _Json() if as_json else _Folder(len(items)) if len(items) > 1 else _Single()
-    site, device = items[0].topic.split("/")[2:4]
-    with at_site(loaded, "publish", _subscriptions(site, device)) as (connection, inbox), teller:
-        publishing = Publishing(items)
-        _drive(publishing, connection, inbox, teller)
-    if any(item.state is State.REFUSED for item in items):
+    captures = _captures(what, stream, unit, loaded)
+    printer = _Json() if as_json else _Folder(len(captures)) if len(captures) > 1 else _Single()
+    site_name, device = captures[0].topic.split("/")[2:4]
+    with connect(loaded, "publish", replies_to(site_name, device)) as site, printer:
+        _publish(site, Publishing(captures), printer)
+    if any(capture.state is DeliveryState.REFUSED for capture in captures):
         raise typer.Exit(exit_codes.STOP)
 
 
 # --- what to publish -------------------------------------------------------------------------------------------
 
 
-def _items(what: str, stream: str, unit: str, settings: Settings) -> list[Item]:
+def _captures(what: str, stream: str, unit: str, settings: Settings) -> list[Capture]:
     path = Path(what)
     if path.is_dir():
         photos = sorted(p for p in path.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES)
@@ -80,9 +76,9 @@ def _items(what: str, stream: str, unit: str, settings: Settings) -> list[Item]:
         photos = [path]
     else:
         return [_reading(what, stream, unit, settings)]
-    site, device, name = _stream(stream, settings, reading=False, unit="")
+    site, device, name = _stream(stream, settings, takes_readings=False, unit="")
     topic = topics.frame(site, device, name)
-    return [Item(photo.name, topic, _bytes(photo)) for photo in photos]
+    return [Capture(photo.name, topic, _bytes(photo)) for photo in photos]
 
 
 def _bytes(photo: Path) -> bytes:
@@ -94,35 +90,28 @@ def _bytes(photo: Path) -> bytes:
     return photo.read_bytes()
 
 
-def _reading(what: str, stream: str, unit: str, settings: Settings) -> Item:
+def _reading(what: str, stream: str, unit: str, settings: Settings) -> Capture:
     try:
         value = float(what)
     except ValueError:
-        raise Stop(f"{what}: no such file or folder, and no number") from None
-    site, device, name = _stream(stream, settings, reading=True, unit=unit)
-    now_s = time.time()
-    event = ids.event_id(now_s)
-    body: dict[str, Any] = {"value": value, "time": clock.rfc3339(now_s), "id": event}
-    if unit:
-        body["unit"] = unit
-    return Item(
-        f"{what} {unit}".strip(), topics.reading(site, device, name), msgspec.json.encode(body), id=event
-    )
+        raise Stop(f"{what}: no such file or folder, and not a number") from None
+    site, device, name = _stream(stream, settings, takes_readings=True, unit=unit)
+    return reading(site, device, name, value, unit)
 
 
-def _stream(stream: str, settings: Settings, *, reading: bool, unit: str) -> tuple[str, str, str]:
-    """The stream asked for, or the first of the settings that takes such a thing."""
+def _stream(stream: str, settings: Settings, *, takes_readings: bool, unit: str) -> tuple[str, str, str]:
+    """Return the site, device and stream asked for, or the first stream of the settings that takes such a capture."""
     if not stream:
         stream = next(
             (
                 source
                 for source, asked in settings.streams.items()
-                if (asked.task is not Task.WILDLIFE) == reading and (not unit or asked.unit == unit)
+                if (asked.task is not Task.WILDLIFE) == takes_readings and (not unit or asked.unit == unit)
             ),
             "",
         )
         if not stream:
-            raise Stop("the settings name no stream that takes this: say which with --stream DEVICE/STREAM")
+            raise Stop("the settings name no stream that takes this: name one with --stream DEVICE/STREAM")
     parts = stream.split("/")
     if len(parts) == 2:
         parts.insert(0, settings.site)
@@ -133,91 +122,77 @@ def _stream(stream: str, settings: Settings, *, reading: bool, unit: str) -> tup
     return parts[0], parts[1], parts[2]
 
 
-def _subscriptions(site: str, device: str) -> list[str]:
-    answers = [topic for tier in Tier for topic in topics.answers_of(site, device, tier)]
-    return [topics.ack(site, device), topics.rejected(site, device), *answers]
-
-
 # --- until it is answered --------------------------------------------------------------------------------------
 
 
-def _drive(publishing: Publishing, connection: Connection, inbox: Inbox, teller: _Teller) -> None:
-    """Publish, listen, tell; until all is answered or an end has to be made."""
+def _publish(site: SiteClient, publishing: Publishing, printer: _Printer) -> None:
+    """Publish and print, until everything is answered or the patience is over."""
     progressed_s = began_s = time.monotonic()
     noted = False
-    while not publishing.is_done():
-        now_s = time.monotonic()
-        for item in publishing.to_publish(now_s):
-            try:
-                connection.publish(clear_capture(item.topic, item.payload))
-            except Retry:
-                break  # connecting again, or the broker is slow: the next round tries again
-            item.published_s = now_s
-        for message in inbox.take(TICK_S):
-            for item, result in publishing.hear(message.topic, message.payload):
-                progressed_s = time.monotonic()
-                teller.tell(item, result)
+    count = len(publishing.deliveries)
+    for news in site.deliver(publishing):
+        for capture, result in news:
+            progressed_s = time.monotonic()
+            printer.show(capture, result)
         waited_s = time.monotonic() - progressed_s
-        everything_committed = publishing.acknowledged() == len(publishing.items)
-        if not noted and publishing.acknowledged() == 0 and time.monotonic() - began_s > NOTE_AFTER_S:
+        if not noted and publishing.accepted == 0 and time.monotonic() - began_s > NOTE_AFTER_S:
             noted = True
-            teller.note(
-                connection.problem
-                or "no device agent acknowledges yet: is one running? See `tierwise health`"
+            printer.note(
+                site.problem or "no device agent acknowledges yet: is one running? See `tierwise health`"
             )
-        if everything_committed and waited_s > ANSWERED_WITHIN_S:
-            teller.note("still pending; `tierwise watch` shows what comes later")
+        if publishing.accepted == count and waited_s > ANSWERED_WITHIN_S:
+            printer.note("an answer is still pending; `tierwise watch` shows it when it comes")
             return
-        if not everything_committed and waited_s > ACKNOWLEDGED_WITHIN_S:
+        if publishing.accepted < count and waited_s > ACKNOWLEDGED_WITHIN_S:
             raise Retry(
-                f"{publishing.acknowledged()} of {len(publishing.items)} committed, then no acknowledgement for "
+                f"{publishing.accepted} of {count} acknowledged, then no acknowledgement for "
                 f"{ACKNOWLEDGED_WITHIN_S:.0f} s: is a device agent running? See `tierwise health`"
             )
 
 
-# --- telling ---------------------------------------------------------------------------------------------------
+# --- printing --------------------------------------------------------------------------------------------------
 
 
-class _Teller:
-    """Shows what happens to items; a context, so that a progress bar ends where it should."""
+class _Printer:
+    """Prints what happens to captures; a context, so that a progress bar ends with it."""
 
     def __init__(self) -> None:
-        self.console = Console(highlight=False, soft_wrap=True)
-        self.errors = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = text_console()
+        self.errors = text_console(stderr=True)
 
-    def __enter__(self) -> _Teller:
+    def __enter__(self) -> _Printer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing to put away."""
+        """Do nothing: only a progress bar has to end."""
 
-    def tell(self, item: Item, result: Result | None) -> None:
-        """An item was committed or refused (no result), or answered."""
+    def show(self, capture: Capture, result: Result | None) -> None:
+        """Print that a capture was acknowledged or refused (no result), or answered."""
 
     def note(self, text: str) -> None:
         self.errors.print(f"[yellow]{escape(text)}[/]")
 
-    def refused(self, item: Item) -> None:
-        if item.refusal is not None:
+    def refused(self, capture: Capture) -> None:
+        if (refusal := capture.refusal) is not None:
             self.errors.print(
-                f"[red]{escape(item.name)}: refused ({item.refusal.reason}): {escape(item.refusal.detail)}[/]"
+                f"[red]{escape(capture.name)}: refused ({refusal.reason}): {escape(refusal.detail)}[/]"
             )
 
 
-class _Single(_Teller):
-    def tell(self, item: Item, result: Result | None) -> None:
+class _Single(_Printer):
+    def show(self, capture: Capture, result: Result | None) -> None:
         if result is not None:
-            self.console.print(f"  {escape(line(result))}")
+            self.console.print(f"  {escape(line(result, line_width(self.console)))}")
             if not result.pending and result.reason:
                 self.console.print(f"  [dim]{escape(result.reason)}[/]")
-        elif item.state is State.REFUSED:
-            self.refused(item)
+        elif capture.state is DeliveryState.REFUSED:
+            self.refused(capture)
         else:
-            self.console.print(f"{escape(item.name)}: committed as {item.event}")
+            self.console.print(f"{escape(capture.name)}: committed as {capture.event}")
 
 
-class _Folder(_Teller):
-    """A bar while it runs; one line for each photo once its last answer is there."""
+class _Folder(_Printer):
+    """A bar while it runs; a line for each photo when its last answer is there."""
 
     def __init__(self, count: int) -> None:
         super().__init__()
@@ -226,33 +201,41 @@ class _Folder(_Teller):
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            console=self.errors,
+            console=self.console if self.console.is_terminal else self.errors,
+            transient=True,
         )
         self._task = self._bar.add_task("", total=count)
 
-    def __enter__(self) -> _Teller:
+    def __enter__(self) -> _Printer:
         self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def tell(self, item: Item, result: Result | None) -> None:
-        if item.state is State.REFUSED:
-            self.refused(item)
-        elif item.state is State.DONE and result is not None and result is item.answer:
-            self.console.print(f"{escape(item.name):<28} {escape(line(result))}")
+    def show(self, capture: Capture, result: Result | None) -> None:
+        if capture.state is DeliveryState.REFUSED:
+            self.refused(capture)
+        elif capture.state is DeliveryState.DONE and result is not None and result is capture.answer:
+            self.console.print(escape(_photo_line(capture.name, result, line_width(self.console))))
         else:
             return
         self._bar.advance(self._task)
 
 
-class _Json(_Teller):
-    def tell(self, item: Item, result: Result | None) -> None:
+class _Json(_Printer):
+    def show(self, capture: Capture, result: Result | None) -> None:
+        fields: dict[str, Any] = {"file": capture.name}
         if result is not None:
-            told: dict[str, Any] = {"file": item.name, "result": result}
-        elif item.refusal is not None:
-            told = {"file": item.name, "refused": item.refusal}
+            fields["result"] = result
+        elif capture.refusal is not None:
+            fields["refused"] = capture.refusal
         else:
-            told = {"file": item.name, "event": item.event}
-        print(msgspec.json.encode(told).decode(), flush=True)
+            fields["event"] = capture.event
+        print(msgspec.json.encode(fields).decode(), flush=True)
+
+
+def _photo_line(name: str, result: Result, width: int) -> str:
+    if width < FOLDER_WIDE:
+        return f"{name[:24]:<24} {wording(result)[:33]:<33} {result.probability:4.2f} {result.privacy}"
+    return f"{name:<28} {line(result, width)}"

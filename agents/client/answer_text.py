@@ -2,6 +2,8 @@
 
 >>> Board(most=10).events
 ()
+>>> label_text("Felis catus")
+'Felis catus (cat)'
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from pipeline import clock
 from pipeline.messages import Result, Task
 
 EVENTS_KEPT: Final = 1000
-"""Of a long `watch`: more than any screen shows."""
+"""More than any screen shows."""
 
 
 class Board:
@@ -25,7 +27,7 @@ class Board:
         self._answers: dict[str, Result] = {}
 
     def refine(self, result: Result) -> bool:
-        """Take an answer in; False if it says nothing new (a repeat, or older than what is known)."""
+        """Take an answer in; return False if it is a repeat, or older than a known one."""
         known = self._answers.get(result.event)
         if known is not None and known.revision >= result.revision:
             return False
@@ -40,26 +42,40 @@ class Board:
         return tuple(self._answers.values())
 
 
+def label_text(label: str) -> str:
+    """Return a label with its English name."""
+    try:
+        english = load_taxonomy().english(label)
+    except UnknownLabel:  # a newer model of another tier may know labels that this table does not
+        return label
+    return label if english == label else f"{label} ({english})"
+
+
 def wording(result: Result) -> str:
-    """An answer's words: a label with its English name; a reading with its value."""
+    """Return an answer as text: a label with its English name; a reading with its value."""
     if result.task is Task.WILDLIFE:
-        try:
-            english = load_taxonomy().english(result.label)
-        except UnknownLabel:  # a newer model of another tier may know labels that this table does not
-            english = result.label
-        return result.label if english == result.label else f"{result.label} ({english})"
+        return label_text(result.label)
     measured = "" if result.value is None else f"{result.value:g} {result.unit or ''} "
     return f"{measured}{result.label}".strip()
 
 
-def local_time(result: Result) -> str:
-    """The event's time of day where this command runs."""
-    return dt.datetime.fromtimestamp(clock.seconds(result.time)).astimezone().strftime("%H:%M:%S")
+def local_time(rfc3339: str) -> str:
+    """Return the time of day where this command runs."""
+    return dt.datetime.fromtimestamp(clock.seconds(rfc3339)).astimezone().strftime("%H:%M:%S")
 
 
-def line(result: Result) -> str:
-    """One answer on one line of plain text."""
+WIDE: Final = 110
+"""Columns from which on a line holds rank and rule, too."""
+
+
+def line(result: Result, width: int = WIDE) -> str:
+    """Return one answer as one line of plain text; in a narrow terminal without rank and rule."""
     pending = f"→ {result.pending}" if result.pending else ""
+    if width < WIDE:
+        return (
+            f"{result.tier:<7} {wording(result):<30} {result.probability:4.2f} "
+            f"{result.latency_ms:5.0f} ms  {result.privacy:<12} {pending}"
+        ).rstrip()
     return (
         f"{result.tier:<7} {result.rank:<8} {wording(result):<36} {result.probability:4.2f} "
         f"{result.latency_ms:6.0f} ms  {result.privacy:<12} {pending:<8} {result.rule}"

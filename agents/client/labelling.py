@@ -1,153 +1,88 @@
-"""What a command that labels still has to do: what to publish now, and what an arriving message means.
+"""Labels on their way to the edge, and its answers to them. Decisions only, no I/O.
 
-Each label is published, and published again until the edge said on the device's ack topic that it is in, or on its
-rejected topic why it is not; a label is recognised by its SHA-256. The answer that it changed comes before the word::
-
-    WAITING ──(published, again each REPEAT_AFTER_S)──> WAITING ──(Ack)──> TAKEN
-                                                           └───(Refusal)──> REFUSED
+See `window` for the states. The edge publishes the answer that a label changed before it acknowledges the label, so a
+label that is acknowledged is DONE.
 """
 
 from __future__ import annotations
 
-import enum
 import getpass
-import hashlib
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from agents.client.connection import Inbox
+from agents.client.window import DeliveryState, DeliveryWindow, MessageDelivery, replies_to
 from pipeline import clock, messages, topics
-from pipeline.errors import Retry
-from pipeline.messages import Ack, Label, Malformed, Refusal, Result, Tier
-from pipeline.mqtt import Connection
+from pipeline.messages import Ack, Label, Refusal, Result, Tier
 from pipeline.privacy import gate
-
-REPEAT_AFTER_S: Final = 5.0
-"""A label is dealt with in milliseconds; after so long it, or the word about it, was lost."""
+from pipeline.privacy.gate import Cleared
 
 WINDOW: Final = 50
 """Labels under way at once."""
 
-WITHIN_S: Final = 45.0
-"""Longer than the edge waits for an event that its label has overtaken."""
 
-TICK_S: Final = 0.2
+@dataclass(slots=True, eq=False, kw_only=True)
+class LabelDelivery(MessageDelivery):
+    """A label. `answer` is the event's new answer; None: the label did not change it."""
 
-
-class State(enum.Enum):
-    WAITING = enum.auto()
-    TAKEN = enum.auto()
-    REFUSED = enum.auto()
-
-
-@dataclass(slots=True)
-class Given:
-    """One label on its way."""
-
-    name: str
-    """For the person: the event, or the line of a file."""
     label: Label
-    topic: str
-    state: State = State.WAITING
-    published_s: float | None = None
-    answer: Result | None = None
-    """What is told of its event since; None: the label changed nothing."""
-    refusal: Refusal | None = None
-    sha256: str = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.sha256 = hashlib.sha256(messages.encode(self.label)).hexdigest()
+    @classmethod
+    def of(cls, label: Label, site: str, device: str, name: str = "") -> LabelDelivery:
+        """Make the delivery of a label about an event of this device; `name` is for the person."""
+        return cls(
+            name=name or label.event,
+            topic=topics.label(site, device),
+            payload=messages.encode(label),
+            label=label,
+        )
+
+    def cleared(self) -> Cleared:
+        """Return the label as the gate lets it out."""
+        return gate.clear(self.label, self.topic, to=Tier.EDGE)
 
 
-class Labelling:
-    """The state of all labels."""
+class Labelling(DeliveryWindow[LabelDelivery]):
+    """The labels of a command."""
 
-    def __init__(self, given: Sequence[Given]) -> None:
-        self.given = list(given)
-        self._by_digest: dict[str, list[Given]] = {}
-        for each in given:
+    def __init__(self, labels: Sequence[LabelDelivery]) -> None:
+        super().__init__(labels, WINDOW)
+        self._by_digest: dict[str, list[LabelDelivery]] = {}
+        for each in labels:
             self._by_digest.setdefault(each.sha256, []).append(each)
         self._answers: dict[str, Result] = {}
 
-    def to_publish(self, now_s: float) -> list[Given]:
-        """What to publish now, in order."""
-        waiting = [each for each in self.given if each.state is State.WAITING][:WINDOW]
-        return [
-            each for each in waiting if each.published_s is None or now_s - each.published_s >= REPEAT_AFTER_S
-        ]
+    def _accept(self, ack: Ack) -> list[tuple[LabelDelivery, Result | None]]:
+        return self._settle(ack.sha256, DeliveryState.DONE)
 
-    def is_done(self) -> bool:
-        return all(each.state is not State.WAITING for each in self.given)
+    def _refuse(self, refusal: Refusal) -> list[tuple[LabelDelivery, Result | None]]:
+        return self._settle(refusal.sha256, DeliveryState.REFUSED, refusal)
 
-    def hear(self, topic: str, payload: bytes) -> list[Given]:
-        """Take one message in, and return the labels about which it is the edge's word."""
-        parsed = topics.parse(topic)
-        try:
-            match parsed.channel if parsed else "":
-                case "ack":
-                    return self._settle(messages.decode(Ack, payload).sha256, State.TAKEN)
-                case "rejected":
-                    refusal = messages.decode(Refusal, payload)
-                    return self._settle(refusal.sha256, State.REFUSED, refusal)
-                case "result" | "private":
-                    answer = messages.decode(Result, payload)
-                    known = self._answers.get(answer.event)
-                    if known is None or known.revision < answer.revision:
-                        self._answers[answer.event] = answer
-        except Malformed:
-            pass  # another release's, or anybody's
+    def _answered(self, result: Result) -> list[tuple[LabelDelivery, Result | None]]:
+        known = self._answers.get(result.event)
+        if known is None or known.revision < result.revision:
+            self._answers[result.event] = result
         return []
 
-    def _settle(self, digest: str, state: State, refusal: Refusal | None = None) -> list[Given]:
-        settled = [each for each in self._by_digest.get(digest, ()) if each.state is State.WAITING]
+    def _settle(
+        self, digest: str, state: DeliveryState, refusal: Refusal | None = None
+    ) -> list[tuple[LabelDelivery, Result | None]]:
+        """Settle all equal labels: the edge keeps one of them."""
+        settled = [each for each in self._by_digest.get(digest, ()) if each.state is DeliveryState.WAITING]
         for each in settled:
             each.state, each.refusal = state, refusal
             each.answer = self._answers.get(each.label.event)
-        return settled
+        return [(each, each.answer) for each in settled]
 
 
-def subscriptions(site: str, devices: Iterable[str]) -> list[str]:
-    """What tells how labels of these devices' events fare."""
-    found = []
-    for device in dict.fromkeys(devices):
-        answers = [topic for tier in Tier for topic in topics.answers_of(site, device, tier)]
-        found += [topics.ack(site, device), topics.rejected(site, device), *answers]
-    return found
+def replies_to_labels(site: str, devices: Iterable[str]) -> list[str]:
+    """Return the topics on which the edge answers labels of these devices' events."""
+    return [topic for device in dict.fromkeys(devices) for topic in replies_to(site, device)]
 
 
-def drive(labelling: Labelling, connection: Connection, inbox: Inbox, tell: Callable[[Given], None]) -> None:
-    """Publish and listen until the edge had its word about each label.
-
-    Raises
-    ------
-    Retry
-        It says nothing for too long.
-    """
-    progressed_s = time.monotonic()
-    while not labelling.is_done():
-        now_s = time.monotonic()
-        for each in labelling.to_publish(now_s):
-            try:
-                connection.publish(gate.clear(each.label, each.topic, to=Tier.EDGE))
-            except Retry:
-                break  # connecting again, or the broker is slow: the next round tries again
-            each.published_s = now_s
-        for message in inbox.take(TICK_S):
-            for each in labelling.hear(message.topic, message.payload):
-                progressed_s = time.monotonic()
-                tell(each)
-        if time.monotonic() - progressed_s > WITHIN_S:
-            left = sum(each.state is State.WAITING for each in labelling.given)
-            raise Retry(
-                f"no word from the edge for {WITHIN_S:.0f} s about {left} of {len(labelling.given)} labels: is one "
-                "running? See `tierwise health`; it takes what was published once it is back"
-            )
-
-
-def whoever(by: str | None) -> str:
-    """Who labels: as told, otherwise who is logged in here."""
+def person(by: str | None) -> str:
+    """Return the name that a label carries: the given one, otherwise that of who is logged in here."""
     if by is not None:
         return by
     try:
@@ -157,5 +92,5 @@ def whoever(by: str | None) -> str:
 
 
 def now_text(ago_s: float = 0.0) -> str:
-    """The time that a label carries: repeats of it say the same."""
+    """Return the time that a label carries; when the label is sent again, it stays the same."""
     return clock.rfc3339(time.time() - ago_s)

@@ -76,12 +76,12 @@ class Cloud:
             self._settings, load_zoo(self._settings.zoo_dir), self.metrics, self._clock
         )
         self._eyes: ModelSource[CloudModel, CloudPrediction] = self._updates.serving
-        self._following, source = cloud_source(self._settings, self._clock)
+        self._release_follower, source = cloud_source(self._settings, self._clock)
         self._updates.follow(source)
         self._producer = Producer(self._settings.kafka, "tierwise-cloud")
         self._reader = threading.Thread(target=self._read, name="features", daemon=True)
         self._reader.start()
-        self._following.start()
+        self._release_follower.start()
         self._updates.start()
         self._ready = True
 
@@ -98,7 +98,7 @@ class Cloud:
         if not self._ready:
             return
         self._updates.stop(deadline_s / 6)
-        self._following.stop(deadline_s / 6)
+        self._release_follower.stop(deadline_s / 6)
         self._reader.join(deadline_s / 3)
         self._producer.close(deadline_s / 3)
 

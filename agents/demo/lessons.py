@@ -1,13 +1,13 @@
-"""What `tierwise demo learning` shows the tiers: photos of species that its first model never met, and of some that it knows.
+"""The photos of `tierwise demo learning`: of species that its first model does not know, and of some that it knows.
 
-The photos are the training packs' (`models.train.pictures.data`: none ships with Tierwise). The first model, `before/`, was made without
-them (`models.train.studies.without`); of each new species some photos are labelled and others only asked about, all from the packs' rows of
-different splits, so that no burst of one animal stands on both sides.
+The photos are those of the training packs (`models.evaluation.photo_pack`; none ships with Tierwise). The first model,
+`before/`, was trained without the new species (`models.train.studies.without`). Of each new species some photos are
+labelled and others are tests. They are of different splits of the packs, so that no burst of one animal is in both.
 
 Example::
 
     photos = chosen(open_pack("wild256"), load_zoo(BEFORE).tree, Amounts(labels=20, tests=10, known=60))
-    photos.labelled[0]          # Photo(jpeg=b"...", species="Caracal caracal", family="Felidae", new=True)
+    photos.to_label[0]         # LessonPhoto(jpeg=b"...", species="Caracal caracal", family="Felidae", new=True)
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from models.labels.taxonomy import Taxonomy, load_taxonomy
 from pipeline.errors import Stop
 
 if TYPE_CHECKING:
-    from models.train.pictures.data import Pack
+    from models.evaluation.photo_pack import Pack
 
 BEFORE: Final = Path(__file__).parent / "before"
-"""A zoo of its own: the released model as it would be without the new species."""
+"""A zoo of its own: the released model without the new species."""
 
 SEED: Final = 20
 SPARE: Final = 1.5
-"""So many more photos to label are published than are labelled: the device takes some for persons, and their features stay with it."""
+"""Photos to publish for each label: the device takes some for persons, and keeps their features to itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Amounts:
-    """Photos of each new species that are labelled, and that are asked about; photos of known species, in all."""
+    """How many photos of each new species are labelled, and are tests; how many of known species are tests, in all."""
 
     labels: int = 20
     tests: int = 12
@@ -45,7 +45,7 @@ class Amounts:
 
 
 @dataclass(frozen=True, slots=True)
-class Photo:
+class LessonPhoto:
     """One photo with its truth."""
 
     jpeg: bytes
@@ -56,24 +56,25 @@ class Photo:
 
     @property
     def under(self) -> str:
-        """Where its species belongs, as a label says it."""
+        """The place of its species in the tree, as a label gives it."""
         return f"{self.kingdom}/{self.family}"
 
 
 @dataclass(frozen=True, slots=True)
-class Photos:
-    """What is published to be labelled (more than are labelled, see `SPARE`), and what is asked about before and after."""
+class LessonPhotos:
+    """The photos to label (more than are labelled, see `SPARE`), and the tests before and after."""
 
-    to_label: tuple[Photo, ...]
-    tests: tuple[Photo, ...]
+    to_label: tuple[LessonPhoto, ...]
+    tests: tuple[LessonPhoto, ...]
 
     @property
     def new_species(self) -> tuple[str, ...]:
+        """The species that are taught."""
         return tuple(dict.fromkeys(photo.species for photo in self.to_label))
 
 
-def chosen(pack: Pack, before: Taxonomy, amounts: Amounts) -> Photos:
-    """Draws the photos, the same ones each time.
+def chosen(pack: Pack, before: Taxonomy, amounts: Amounts) -> LessonPhotos:
+    """Draw the photos, the same ones each time.
 
     Raises
     ------
@@ -89,7 +90,7 @@ def chosen(pack: Pack, before: Taxonomy, amounts: Amounts) -> Photos:
     new = new[: amounts.species]
     if not new:
         raise Stop(
-            f"{pack.name} holds no species that the first model has not met: nothing could be learned from it"
+            f"{pack.name} holds no species that the first model does not know: there is nothing to learn"
         )
     to_label: list[int] = []
     tests: list[int] = []
@@ -100,7 +101,7 @@ def chosen(pack: Pack, before: Taxonomy, amounts: Amounts) -> Photos:
         spare = round(amounts.labels * SPARE)
         if len(rest) < amounts.labels or not held:
             raise Stop(
-                f"{pack.name}: {len(rest)} photos of {species} to label and {len(held)} to ask about are too few"
+                f"{pack.name}: {len(rest)} photos of {species} to label and {len(held)} tests are too few"
             )
         to_label += rest[:spare]
         tests += held[: amounts.tests]
@@ -111,14 +112,14 @@ def chosen(pack: Pack, before: Taxonomy, amounts: Amounts) -> Photos:
         for row in by_species[species].get("test", [])
     ]
     tests += list(rng.permutation(known))[: amounts.known]
-    return Photos(tuple(_photos(pack, tree, to_label, new)), tuple(_photos(pack, tree, tests, new)))
+    return LessonPhotos(tuple(_photos(pack, tree, to_label, new)), tuple(_photos(pack, tree, tests, new)))
 
 
-def _photos(pack: Pack, tree: Taxonomy, rows: Iterable[int], new: Iterable[str]) -> Iterator[Photo]:
+def _photos(pack: Pack, tree: Taxonomy, rows: Iterable[int], new: Iterable[str]) -> Iterator[LessonPhoto]:
     unknown = frozenset(new)
     for row in rows:
         species = tree.find(pack.species[row])
         at = tree.species.index(species)
         family = tree.families[tree.family_of[at]]
         kingdom = tree.kingdoms[tree.kingdom_of[tree.family_of[at]]]
-        yield Photo(pack.bytes(int(row)).tobytes(), species, family, kingdom, species in unknown)
+        yield LessonPhoto(pack.bytes(int(row)).tobytes(), species, family, kingdom, species in unknown)

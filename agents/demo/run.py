@@ -1,4 +1,4 @@
-"""Drives the demo: settings of its own, the supervisor, the publishers, and the report at the end."""
+"""One run of the demo: settings of its own, the supervisor, the publishers, and the report at the end."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from typing import Final
 
 import msgspec
 
-from agents.client.connection import Inbox, at_site
-from agents.demo.scenes import SCENES, Scene, jpegs
+from agents.client.site_client import SiteClient, connect
+from agents.demo.scenes import SCENES, DemoScene, jpegs
 from agents.demo.sensors import DAYS, past
-from agents.demo.tally import Percentiles, Tally
+from agents.demo.tally import Percentiles, TrafficTally
 from agents.role.run_file import running
 from agents.up.plan import ROLE_NAMES, plan
 from agents.up.ports import is_free
@@ -28,7 +28,6 @@ from agents.up.supervisor import News, Supervisor
 from pipeline import clock, ids, kafka, topics
 from pipeline.errors import Retry, Stop
 from pipeline.messages import Privacy, Result
-from pipeline.mqtt import Connection
 from pipeline.privacy.gate import clear_capture
 from pipeline.settings.settings import Settings
 from pipeline.settings.starter import STARTER
@@ -40,10 +39,10 @@ FRAME_PAUSE_S: Final = 0.7
 
 READY_WITHIN_S: Final = 60.0
 SETTLE_WITHIN_S: Final = 30.0
-"""After the last frame: how long to wait for answers that are still on their way."""
+"""How long to wait after the last frame for answers that are still on their way."""
 
 READINGS_INFLIGHT: Final = 50
-"""Readings under way to the device at once: history must not hold up the cameras."""
+"""Readings under way to the device at once: the past must not delay the cameras."""
 
 MORE: Final = """
 # --- for the demo ---
@@ -54,7 +53,7 @@ still_s = 2                   # and every frame of them is looked at
 [edge]
 cloud_deadline_s = 5
 
-# A person comes to the door; it needs no rule for that.
+# A person comes to the door: no rule about persons is needed.
 [streams."cam2/door"]
 task = "wildlife"
 wants = "species"
@@ -63,7 +62,7 @@ feature = "public"
 result = "public"
 reason = "shows that a person's picture stays on its device whatever the stream allows"
 
-# What is on the kitchen table is nobody's business outside: its features leave sealed or not at all.
+# The kitchen table is private: its features leave sealed or not at all.
 [streams."cam3/kitchen"]
 task = "wildlife"
 wants = "species"
@@ -81,8 +80,8 @@ SEALED_IN_DEMO: Final = (
 )
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What `--report` writes."""
+class DemoReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The figures that `--report` writes."""
 
     seconds: float
     ready_s: float
@@ -94,7 +93,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     lost: int
     duplicated: int
     latency_ms: dict[str, Percentiles]
-    """Of frames."""
+    """Of frames, by tier."""
     bytes: dict[str, int]
     """Sent over each hop, payloads without MQTT's headers."""
     privacy_topics: dict[str, int]
@@ -105,19 +104,19 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What the person asked for."""
+class DemoRequest:
+    """The options of a demo."""
 
     folder: Path
     for_s: float | None
     source: str
 
 
-def settings_for(asked: Plan) -> Path:
-    """Write the demo's settings: the starter's, two more cameras, and ports that are free."""
-    if asked.folder.exists():
-        shutil.rmtree(asked.folder)
-    asked.folder.mkdir(parents=True)
+def settings_for(wanted: DemoRequest) -> Path:
+    """Write the demo's settings: the starter's, two more cameras, and free ports."""
+    if wanted.folder.exists():
+        shutil.rmtree(wanted.folder)
+    wanted.folder.mkdir(parents=True)
     text = STARTER.replace(SEALED, SEALED_IN_DEMO)
     free = free_ports()
     for section in ("mqtt", "kafka"):
@@ -126,18 +125,18 @@ def settings_for(asked: Plan) -> Path:
         )
     ports = "\n".join(f"{role} = 0" for role in ROLE_NAMES)
     text += f"{MORE}\n[http]\n{ports}\n"
-    if asked.source:
+    if wanted.source:
         text = text.replace(
             '[streams."cam1/garden"]',
-            f'[streams."cam1/garden"]\nsource = {msgspec.json.encode(asked.source).decode()}',
+            f'[streams."cam1/garden"]\nsource = {msgspec.json.encode(wanted.source).decode()}',
         )
-    file = asked.folder / "tierwise.toml"
+    file = wanted.folder / "tierwise.toml"
     file.write_text(text, "utf-8")
     return file
 
 
 def free_ports() -> Iterator[int]:
-    """The usual ports where they are free, so that any MQTT client can join in; else any."""
+    """Yield a port for MQTT and one for Kafka: the usual ones if they are free, so that any MQTT client can join in."""
     for usual in (1883, 9092):
         if is_free(usual):
             yield usual
@@ -148,24 +147,24 @@ def free_ports() -> Iterator[int]:
 
 
 class Demo:
-    """One run. The view reads `tally`, `stage` and the figures; nothing here prints."""
+    """One run. The screen reads `tally`, `stage` and the figures; nothing here prints."""
 
-    def __init__(self, asked: Plan, file: Path, tell: Callable[[News], None]) -> None:
+    def __init__(self, wanted: DemoRequest, file: Path, tell: Callable[[News], None]) -> None:
         self.settings = Settings.load(file)
-        self.tally = Tally()
+        self.tally = TrafficTally()
         self.stage = "starting"
         self.privacy_topics: dict[str, int] = {}
         self.bytes: dict[str, int] = {}
         self.counts: list[Total] = []
         self.first_answer_s: float | None = None
         self.ready_s = 0.0
-        self._asked = asked
+        self._wanted = wanted
         self._began_s = time.monotonic()
         self._stop = threading.Event()
         self._supervisor = Supervisor(self.settings, file, plan(self.settings, file), tell)
 
     def start(self) -> None:
-        """Start brokers and roles. Raises `Stop` where they cannot be."""
+        """Start brokers and roles. Raises `Stop` if they cannot be started."""
         self._supervisor.start()
         if not self._supervisor.wait_ready(READY_WITHIN_S):
             raise Stop(
@@ -174,63 +173,62 @@ class Demo:
         self.ready_s = time.monotonic() - self._began_s
 
     def stop(self) -> None:
+        """Stop the publishers, the roles and the brokers."""
         self._stop.set()
         self._supervisor.stop()
 
     def end(self) -> None:
-        """Ask the publishers to end; `run` goes on until what they published is answered."""
+        """Stop publishing; `run` goes on until everything published is answered."""
         self._stop.set()
 
-    def run(self, told: Callable[[Result], None]) -> None:
-        """Publish and listen until the time is over, or until `end`; then wait for what is still on its way."""
+    def run(self, on_answer: Callable[[Result], None]) -> None:
+        """Publish and listen until the time is over, or until `end`; then wait for the last answers."""
         everything = f"{topics.ROOT}/{self.settings.site}/#"
-        with at_site(self.settings, "demo", [everything]) as (connection, inbox):
-            publishers = [threading.Thread(target=self._publish_past, args=(connection,), daemon=True)]
-            if not self._asked.source:
-                publishers.append(
-                    threading.Thread(target=self._publish_frames, args=(connection,), daemon=True)
-                )
+        with connect(self.settings, "demo", [everything]) as site:
+            publishers = [threading.Thread(target=self._publish_past, args=(site,), daemon=True)]
+            if not self._wanted.source:
+                publishers.append(threading.Thread(target=self._publish_frames, args=(site,), daemon=True))
             figures = threading.Thread(target=self._measure_for_ever, daemon=True)
             for thread in (*publishers, figures):
                 thread.start()
             self.stage = "running"
-            until_s = self._began_s + self._asked.for_s if self._asked.for_s is not None else None
+            until_s = self._began_s + self._wanted.for_s if self._wanted.for_s is not None else None
             while not self._stop.is_set() and (until_s is None or time.monotonic() < until_s):
-                self._listen(inbox, told)
+                self._listen(site, on_answer)
             self._stop.set()
             self.stage = "waiting for the last answers"
             settle_s = time.monotonic() + SETTLE_WITHIN_S
             while not (self.tally.is_settled and not any(p.is_alive() for p in publishers)):
                 if time.monotonic() > settle_s:
                     break
-                self._listen(inbox, told)
+                self._listen(site, on_answer)
             self.measure()
 
-    def _listen(self, inbox: Inbox, told: Callable[[Result], None]) -> None:
-        for message in inbox.take(0.1):
-            heard = self.tally.hear(message.topic, message.payload)
-            if heard is not None:
+    def _listen(self, site: SiteClient, on_answer: Callable[[Result], None]) -> None:
+        for message in site.take(0.1):
+            answer = self.tally.take(message.topic, message.payload)
+            if answer is not None:
                 if self.first_answer_s is None:
                     self.first_answer_s = time.monotonic() - self._began_s
-                told(heard)
+                on_answer(answer)
 
     # --- publishing ------------------------------------------------------------------------------------------
 
-    def _publish_frames(self, connection: Connection) -> None:
-        """One visit after another: a cat in the garden, a person at the door, a cup in the kitchen."""
+    def _publish_frames(self, site: SiteClient) -> None:
+        """Publish one visit after another: a cat in the garden, a person at the door, a cup in the kitchen."""
         for visit in itertools.count():
             for scene in SCENES:
                 for jpeg in jpegs(scene, FRAMES_A_VISIT, start=visit * FRAMES_A_VISIT):
                     if self._stop.wait(FRAME_PAUSE_S):
                         return
-                    self._publish(connection, self._frame_topic(scene), jpeg, scene.stream)
+                    self._publish(site, self._frame_topic(scene), jpeg, scene.stream)
 
-    def _frame_topic(self, scene: Scene) -> str:
+    def _frame_topic(self, scene: DemoScene) -> str:
         device, stream = scene.stream.split("/")
         return topics.frame(self.settings.site, device, stream)
 
-    def _publish_past(self, connection: Connection) -> None:
-        """A week of simulated readings with their own times and ids, as an offline device would bring them."""
+    def _publish_past(self, site: SiteClient) -> None:
+        """Publish a week of simulated readings with their own times and ids, as a device that was offline would."""
         for sample in past(time.time()):
             device, stream = sample.stream.split("/")
             body = {
@@ -245,15 +243,14 @@ class Demo:
                     return
             if self._stop.is_set():
                 return
-            self._publish(connection, topic, msgspec.json.encode(body), sample.stream)
+            self._publish(site, topic, msgspec.json.encode(body), sample.stream)
 
-    def _publish(self, connection: Connection, topic: str, payload: bytes, stream: str) -> None:
-        """Publish one payload; where the broker is away, try again until it is back."""
+    def _publish(self, site: SiteClient, topic: str, payload: bytes, stream: str) -> None:
+        """Publish one payload; while the broker is away, try again until it is back."""
         self.tally.publish(hashlib.sha256(payload).hexdigest(), stream)
         while True:
             try:
-                connection.wait_writable(1.0)
-                connection.publish(clear_capture(topic, payload))
+                site.publish(clear_capture(topic, payload))
             except Retry:
                 if self._stop.wait(0.2):
                     return
@@ -267,7 +264,7 @@ class Demo:
             self.measure()
 
     def measure(self) -> None:
-        """Ask Kafka and the roles for their figures; what does not answer keeps its last ones."""
+        """Read the figures of Kafka and the roles; keep the last ones of those that do not answer."""
         names = {privacy.value: topics.ROUTED[privacy] for privacy in Privacy} | {"rejected": topics.REJECTED}
         try:
             found = kafka.record_counts(self.settings.kafka, list(names.values()))
@@ -281,10 +278,10 @@ class Demo:
         self.bytes = hops
 
     def _hop_bytes(self, role: str) -> dict[str, int]:
-        told = running(self.settings.data_dir, role)
-        if told is None or told.port is None:
+        process = running(self.settings.data_dir, role)
+        if process is None or process.port is None:
             return {}
-        connection = http.client.HTTPConnection("127.0.0.1", told.port, timeout=1.0)
+        connection = http.client.HTTPConnection("127.0.0.1", process.port, timeout=1.0)
         try:
             connection.request("GET", "/metrics")
             text = connection.getresponse().read().decode()
@@ -295,12 +292,12 @@ class Demo:
         found = re.findall(r'tierwise_hop_bytes_total\{hop="([^"]+)"\} (\S+)', text)
         return {hop: int(float(value)) for hop, value in found if role != "gateway" or hop == "cloud-edge"}
 
-    def report(self) -> Report:
-        """All figures of the run."""
+    def report(self) -> DemoReport:
+        """Return all figures of the run."""
         tally = self.tally
         frames = tally.published_of(frozenset(scene.stream for scene in SCENES))
-        person = frozenset(scene.stream for scene in SCENES if scene.told == "a person")
-        return Report(
+        person = frozenset(scene.stream for scene in SCENES if scene.subject == "a person")
+        return DemoReport(
             seconds=round(time.monotonic() - self._began_s, 1),
             ready_s=round(self.ready_s, 1),
             first_answer_s=round(self.first_answer_s, 1) if self.first_answer_s is not None else None,

@@ -1,8 +1,8 @@
-"""What the demo's cameras see: real photos from scikit-image's wheel, panned and zoomed as a camera would see them.
+"""The photos before the demo's cameras: from scikit-image's wheel, panned and zoomed as a camera would see them.
 
-The photos are in the public domain or CC0, as scikit-image's documentation of `skimage.data` says: the cat Chelsea (CC0, Stéfan
-van der Walt), the astronaut Eileen Collins (NASA, public domain), a cup of coffee (CC0, Rachel Michetti). They are read from
-the installed wheel; none is part of Tierwise.
+The photos are in the public domain or CC0, as scikit-image's documentation of `skimage.data` says: the cat Chelsea
+(CC0, Stéfan van der Walt), the astronaut Eileen Collins (NASA, public domain), a cup of coffee (CC0, Rachel
+Michetti). They are read from the installed wheel; no photo is part of Tierwise.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ JPEG_QUALITY: Final = 85
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
-    """One thing that comes into one camera's view."""
+class DemoScene:
+    """One subject that comes into the view of one camera."""
 
     stream: str
     photo: str
-    told: str
-    """What a person sees there."""
+    subject: str
+    """In words."""
 
 
 SCENES: Final = (
-    Scene("cam1/garden", "chelsea.png", "a cat"),
-    Scene("cam2/door", "astronaut.png", "a person"),
-    Scene("cam3/kitchen", "coffee.png", "a cup of coffee"),
+    DemoScene("cam1/garden", "chelsea.png", "a cat"),
+    DemoScene("cam2/door", "astronaut.png", "a person"),
+    DemoScene("cam3/kitchen", "coffee.png", "a cup of coffee"),
 )
 
 
 def photo_folder() -> Path:
-    """Where scikit-image's photos are. Raises `Stop` where it is not installed."""
+    """Return the folder of scikit-image's photos. Raises `Stop` if it is not installed."""
     spec = importlib.util.find_spec("skimage")
     if spec is None or not spec.submodule_search_locations:
         raise Stop(
@@ -54,9 +54,9 @@ def photo_folder() -> Path:
 
 
 def frames(photo: images.Picture, count: int, start: int = 0) -> Iterator[images.Picture]:
-    """`count` views of a photo, (480, 640, 3) uint8 BGR: zoomed between the whole and three quarters, and panned.
+    """Yield `count` views of a photo, (480, 640, 3) uint8 BGR: zoomed between the whole and three quarters, and panned.
 
-    `start` goes on where an earlier visit ended, so that no two visits are the same.
+    `start` is where an earlier visit ended, so that no two visits are the same.
     """
     width, height = FRAME_PX
     rows, columns = photo.shape[:2]
@@ -71,8 +71,8 @@ def frames(photo: images.Picture, count: int, start: int = 0) -> Iterator[images
         yield np.asarray(cv2.warpAffine(photo, view, FRAME_PX, flags=cv2.INTER_LINEAR), np.uint8)
 
 
-def jpegs(scene: Scene, count: int, start: int = 0) -> Iterator[bytes]:
-    """The frames of one visit as a camera sends them."""
+def jpegs(scene: DemoScene, count: int, start: int = 0) -> Iterator[bytes]:
+    """Yield the frames of one visit as JPEGs."""
     photo = images.decode((photo_folder() / scene.photo).read_bytes())
     for frame in frames(photo, count, start):
         yield images.encode_jpeg(frame, JPEG_QUALITY)

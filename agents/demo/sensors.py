@@ -1,6 +1,6 @@
-"""The demo's sensors. They are simulated, and the demo says so: an office with people in it on weekdays, and a power meter.
+"""The demo's sensors, which are simulated: an office with people in it on weekdays, and a power meter.
 
-Pure: a seed and a moment give a value, so that the same demo shows the same week.
+Pure: a seed and a moment give a value, so that each demo shows the same week.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 DAYS: Final = 8
-"""Of past readings: a pattern is judged from its fourth day on."""
+"""Days of past readings: a pattern is judged from its fourth day on."""
 
 PAST_STEP_S: Final = 1800.0
 RECENT_S: Final = 2 * 3600.0
 RECENT_STEP_S: Final = 60.0
-"""The last two hours come every minute, as the room's windows need them."""
+"""In the last two hours there is a reading every minute, as the room's windows need them."""
 
 OFFICE_HOURS: Final = (8, 17)
 
@@ -32,7 +32,7 @@ class Sample(NamedTuple):
 
 
 def past(now_s: float, seed: int = 7) -> Iterator[Sample]:
-    """All readings of the last days, in the order of time."""
+    """Yield all readings of the last days, in the order of time."""
     chance = random.Random(seed)  # noqa: S311 - a simulation
     time_s = now_s - DAYS * 86_400.0
     while time_s < now_s:
@@ -41,7 +41,7 @@ def past(now_s: float, seed: int = 7) -> Iterator[Sample]:
 
 
 def at(time_s: float, chance: random.Random) -> Iterator[Sample]:
-    """One reading of each sensor at this moment (UTC seconds)."""
+    """Yield one reading of each sensor at this moment (UTC seconds)."""
     moment = dt.datetime.fromtimestamp(time_s, dt.UTC)
     hour = moment.hour + moment.minute / 60
     inside = moment.weekday() < 5 and OFFICE_HOURS[0] <= hour < OFFICE_HOURS[1]

@@ -1,7 +1,7 @@
-"""What the demo counts, from the outside: only what any MQTT client of the site could see. No I/O.
+"""The demo's figures, counted from the messages that any MQTT client of the site can see. No I/O.
 
-An event is `lost` when the device agent acknowledged it and no answer about it came; `duplicated` when one payload was
-taken for two events. Both must be 0, and the numbers say so or not.
+An event is `lost` when the device agent acknowledged it and no answer came; `duplicated` when one payload became two
+events. Both must be 0.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from pipeline.messages import Ack, Event, Malformed, Report, Result, SightingRep
 
 
 class Percentiles(msgspec.Struct, frozen=True):
-    """Of a tier's answers, from the event's receipt by the device agent."""
+    """Latency of a tier's answers in milliseconds, from the event's receipt by the device agent."""
 
     p50: float
     p99: float
 
 
-class Tally:
-    """Fed with every message of the site; publishers, listener and view use it from their own threads."""
+class TrafficTally:
+    """Counts every message of the site; publishers, listener and screen use it from their own threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -37,30 +37,30 @@ class Tally:
         """The newest answer of each tier, by event."""
         self._unacknowledged: set[str] = set()
         self._unanswered: set[str] = set()
-        """Events that were acknowledged, and of which no answer came yet."""
+        """Events that were acknowledged and have no answer yet."""
         self._pending: set[str] = set()
         self._sightings: set[str] = set()
         self._bodies: dict[str, int] = defaultdict(int)
         """Events that left their device with a picture or a vector, by stream."""
 
     def publish(self, sha256: str, stream: str) -> None:
-        """A payload is about to be published."""
+        """Count a payload that is about to be published."""
         with self._lock:
             self._published[sha256] = stream
             self._unacknowledged.add(sha256)
 
-    def hear(self, topic: str, payload: bytes) -> Result | None:
-        """Take in one message; returns an answer that a person may want to see."""
+    def take(self, topic: str, payload: bytes) -> Result | None:
+        """Take one message in; return its answer, if it is a new one."""
         parsed = topics.parse(topic)
         if parsed is None:
             return None
         try:
             with self._lock:
-                return self._take(parsed, payload)
+                return self._count(parsed, payload)
         except Malformed:
             return None
 
-    def _take(self, parsed: topics.Parsed, payload: bytes) -> Result | None:
+    def _count(self, parsed: topics.Parsed, payload: bytes) -> Result | None:
         match parsed.channel:
             case "ack":
                 ack = decode(Ack, payload)
@@ -96,55 +96,58 @@ class Tally:
 
     @property
     def published(self) -> int:
+        """The number of payloads."""
         return len(self._published)
 
     @property
     def unacknowledged(self) -> int:
+        """The number of payloads that no agent acknowledged yet."""
         return len(self._unacknowledged)
 
     @property
     def unanswered(self) -> int:
-        """Acknowledged events without an answer: on their way while it runs, lost when it is over."""
+        """The number of acknowledged events without an answer: on their way during the run, lost after it."""
         return len(self._unanswered)
 
     @property
     def sightings(self) -> int:
+        """The number of sightings."""
         return len(self._sightings)
 
     @property
     def is_settled(self) -> bool:
-        """Whether everything published is acknowledged and answered, and no answer is pending."""
+        """Whether all payloads are acknowledged and answered, and no answer is pending."""
         return not (self._unacknowledged or self._unanswered or self._pending)
 
     def answers(self, event: str) -> list[Result]:
-        """The newest answer of each tier about an event, in the tiers' order; the highest revision is the last word."""
+        """Return the newest answer of each tier about an event, in the order of the tiers."""
         with self._lock:
             return [self._answers[event][tier] for tier in Tier if tier in self._answers[event]]
 
     def duplicated(self) -> int:
-        """Events beyond one for each payload."""
+        """Return the number of events beyond one for each payload."""
         with self._lock:
             return sum(
                 max(0, len(self._events[sha256]) - 1) for sha256 in self._published if sha256 in self._events
             )
 
     def published_of(self, streams: frozenset[str]) -> int:
-        """How many payloads were published on these streams."""
+        """Return how many payloads were published on these streams."""
         with self._lock:
             return sum(stream in streams for stream in self._published.values())
 
     def bodies_of(self, streams: frozenset[str]) -> int:
-        """How many events of these streams left their device with a picture or a vector."""
+        """Return how many events of these streams left their device with a picture or a vector."""
         with self._lock:
             return sum(count for stream, count in self._bodies.items() if stream in streams)
 
     def answered(self) -> dict[str, int]:
-        """How many events each tier answered."""
+        """Return how many events each tier answered."""
         with self._lock:
             return {tier.value: sum(tier in answers for answers in self._answers.values()) for tier in Tier}
 
     def latency_ms(self) -> dict[str, Percentiles]:
-        """Of frames, by tier: readings of the past were received all at once, and tell nothing of a camera's day."""
+        """Return the latency of frames by tier. Readings do not count: those of the past are received all at once."""
         with self._lock:
             frames = [
                 answers for answers in self._answers.values() if any(r.sighting for r in answers.values())
@@ -156,7 +159,7 @@ class Tally:
 
 
 def percentiles(values: Iterable[float]) -> Percentiles:
-    """Nearest-rank percentiles; 0 where there is no value.
+    """Return nearest-rank percentiles; 0 if there is no value.
 
     >>> percentiles([1.0, 2.0, 3.0, 100.0])
     Percentiles(p50=2.0, p99=100.0)

@@ -1,7 +1,7 @@
-"""What the labels were worth: the answers to the same photos before and after, and what the nearest class mean would have said.
+"""The worth of labels: the answers about the same photos before and after, beside those of the nearest class mean.
 
-Pure: answers in, a table out. *Right* means that a tier's last word names the photo's species (of the family: that family, or a species
-of it); what stays at `unknown` or higher up the tree is not wrong, and not right.
+Pure: answers in, a table out. An answer is right if it names the photo's species (of the family: that family, or a
+species of it). An answer of `unknown`, or higher up the tree, is neither right nor wrong.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.demo.lessons import Photo
+from agents.demo.lessons import LessonPhoto
 from pipeline.messages import Result
 
 Vectors = NDArray[np.uint8]
@@ -20,8 +20,8 @@ Vectors = NDArray[np.uint8]
 LAST = "last word"
 
 
-class Share(msgspec.Struct, frozen=True):
-    """Of `photos`, how many were named right down to the species, to the family, and how many wrongly at all."""
+class Score(msgspec.Struct, frozen=True):
+    """How many of these photos were named right to the species, right to the family, and wrong."""
 
     photos: int
     species: int
@@ -29,6 +29,7 @@ class Share(msgspec.Struct, frozen=True):
     wrong: int
 
     def percent(self, count: int) -> float:
+        """Return a count as per cent of the photos."""
         return round(100 * count / self.photos, 1) if self.photos else 0.0
 
 
@@ -36,21 +37,21 @@ class Worth(msgspec.Struct, frozen=True, kw_only=True):
     """The demo's figures; `--report` writes them."""
 
     labels: int
-    new: dict[str, tuple[Share, Share]]
-    """Photos of new species, before and after: as the edge answered them, as the cloud did, and the last word."""
-    known: tuple[Share, Share]
-    """Photos of known species, before and after: the last word, whichever tier's it is."""
+    new: dict[str, tuple[Score, Score]]
+    """Photos of new species, before and after: the answers of the edge, of the cloud, and the last ones."""
+    known: tuple[Score, Score]
+    """Photos of known species, before and after: the last answers, of whichever tier."""
     nearest_mean: tuple[float, float]
     """Per cent of the new and of the known species' photos that the nearest class mean names, over the same labels."""
-    by_species: dict[str, tuple[Share, Share]]
+    by_species: dict[str, tuple[Score, Score]]
     learned_s: float
     """From the last label until edge and cloud served what was learned from them."""
     models: tuple[str, str]
-    """What answered before and after."""
+    """The models that answered before and after."""
 
 
-def share(photos: Sequence[Photo], answers: Sequence[Result | None]) -> Share:
-    """Photos with the last word about each; None: no answer."""
+def score(photos: Sequence[LessonPhoto], answers: Sequence[Result | None]) -> Score:
+    """Count photos by their answers; None: no answer."""
     species = family = wrong = 0
     for photo, answer in zip(photos, answers, strict=True):
         path = answer.path if answer is not None else ()
@@ -58,16 +59,16 @@ def share(photos: Sequence[Photo], answers: Sequence[Result | None]) -> Share:
         species += path == truth
         family += path[:2] == truth[:2]
         wrong += path != truth[: len(path)]
-    return Share(len(photos), species, family, wrong)
+    return Score(len(photos), species, family, wrong)
 
 
-def truth_path(photo: Photo) -> tuple[str, ...]:
-    """From the kingdom down; a leaf (`person`, `other`) is one step."""
+def truth_path(photo: LessonPhoto) -> tuple[str, ...]:
+    """Return the true path from the kingdom down; a leaf (`person`, `other`) is one step."""
     return tuple(dict.fromkeys((photo.kingdom, photo.family, photo.species)))
 
 
 def nearest_mean(means: Mapping[str, NDArray[np.float64]], vector: Vectors) -> str:
-    """The label whose mean vector (d,) lies nearest, by Euclid; the first of equals.
+    """Return the label whose mean vector (d,) has the least Euclidean distance; the first of equals.
 
     >>> nearest_mean({"a": np.array([0.0, 0.0]), "b": np.array([9.0, 9.0])}, np.array([8, 7], np.uint8))
     'b'

@@ -1,20 +1,20 @@
-"""The device agent: takes frames and readings, commits them, answers them, and passes on what policy lets go further.
+"""The device agent: commit frames and readings, answer them, and send on what policy allows.
 
 ::
 
     MQTT frame, reading ──> inbox ──> Frames, Readings ──> outbox ──> MQTT result (users)
     its own cameras ──────> inbox                              └────> MQTT event  (the edge, kept until its event-ack)
 
-What arrives is acknowledged after its commit. An answer, what goes to the edge, and the end of the inbox's row are one
-transaction, so a kill at any point repeats work and loses none. Where the edge does not answer in time, the device says
-so itself and tells the edge that it did (see `_expire`), so that a late answer still carries the highest revision.
+A message is acknowledged after its commit. An answer, the event for the edge and the end of the inbox's row are one
+transaction, so a kill at any point repeats work and loses none. If the edge does not answer in time, the device
+publishes that itself and tells the edge (see `_expire`), so that a late answer still carries the highest revision.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import groupby
 
@@ -22,17 +22,17 @@ import msgspec
 import structlog
 
 from agents.device import camera_sources
-from agents.device.camera_faults import Cameras
+from agents.device.camera_faults import CameraFaults
 from agents.device.inbox import Admission
 from agents.device.model_choice import open_device_model
-from agents.device.ordered_pool import Lanes
+from agents.device.ordered_pool import OrderedPool
 from agents.device.picture_ring import Pictures
 from agents.device.readings import Meter, ReadingAnswer, Readings
 from agents.device.store import EDGE, FORGET_S, SITE, DeviceStore
-from agents.role import outbox
 from agents.role.dead_letters import answer_or_refuse, refusal
 from agents.role.lifecycle import Health
 from agents.role.presence import broker_parts, endpoint, model_names, presence
+from agents.role.spool_loops import TICK_S, SpoolLoops, past_deadline
 from agents.role.telemetry import Metrics
 from models.answering.device import Frames
 from models.answering.frame_gate import StreamMemory
@@ -41,33 +41,23 @@ from models.labels.taxonomy import load_taxonomy
 from models.shipped import load_zoo
 from pipeline import ids, topics
 from pipeline.clock import Clock, SystemClock
-from pipeline.delivery import Ingest, Sender
+from pipeline.delivery import Ingest
 from pipeline.errors import Rejected, Retry
 from pipeline.messages import Event, Tier
 from pipeline.mqtt import Connection
-from pipeline.privacy.gate import Cleared
 from pipeline.privacy.policy import Policy
 from pipeline.privacy.seal import Keyring
 from pipeline.settings.settings import Settings
-from pipeline.spool import Arrival, Item, Outgoing, Spool
+from pipeline.spool import Arrival, Item, Spool
 from pipeline.topics import Parsed
 
 log = structlog.get_logger("device")
 
-BATCH = 32
-"""Records taken from the inbox at once: small, so that the first answer of a batch is not held up by its last."""
-
 BATCHES_AHEAD = 8
-"""Batches, one of a stream each, that are under way before more are taken: enough to keep the workers busy."""
-
-TIDY_S = 3600.0
-"""How often what is too old is dropped."""
+"""Batches in work before more are taken, each of one stream: enough to keep the workers busy."""
 
 SCENES_MAX = 256
-"""Streams whose background is remembered, the latest ones: each takes some 60 KB, and anyone may invent names."""
-
-TICK_S = 0.5
-"""How often deadlines are looked at."""
+"""Streams whose background is remembered, newest first. Each takes some 60 KB, and anyone may invent stream names."""
 
 
 class Device:
@@ -81,7 +71,6 @@ class Device:
         self._clock = clock
         self._policy = Policy(settings)
         self._stop = threading.Event()
-        self._threads: list[threading.Thread] = []
         self._eye_told = "being chosen"
         self._scenes: OrderedDict[str, StreamMemory] = OrderedDict()
         self._boot = 0
@@ -91,59 +80,78 @@ class Device:
 
     def start(self) -> None:
         """Open store, models and keys; connect in the background."""
+        self._open_stores()
+        self._open_models()
+        self._open_connection()
+        self._start_loops()
+        self._ready = True
+
+    def _open_stores(self) -> None:
         settings, folder = self._settings, self._settings.data_dir / "device"
         self._spool = Spool.open(folder / "spool.db", limit_bytes=settings.device.spool_mib << 20)
         self._store = DeviceStore(self._spool, self._clock)
         self._boot = self._store.open()
-        self._cameras = Cameras(settings, self._policy, self._spool, self.metrics)
+        self._cameras = CameraFaults(settings, self._policy, self._spool, self.metrics)
         self._cameras.open()
-        self._admission = Admission(settings, self._spool, self._store, self.metrics, self._clock)
         self._pictures = Pictures(
             folder / "pictures",
             max_bytes=settings.device.pictures_mib << 20,
             max_days=settings.device.pictures_days,
         )
-        zoo = load_zoo(self._settings.zoo_dir)
-        # Before anything is answered: by another eye the same frame could be another's business.
-        self._eye, self._eye_told = open_device_model(settings, zoo)
-        log.info("chose the eye", eye=self._eye_told)
+
+    def _open_models(self) -> None:
+        """Choose the model before anything is answered: the privacy level of a frame depends on it."""
+        settings = self._settings
+        self._zoo = load_zoo(settings.zoo_dir)
+        self._eye, self._eye_told = open_device_model(settings, self._zoo)
+        log.info("chose the model", model=self._eye_told)
         self._frames = Frames(
             settings,
             self._policy,
             load_taxonomy(),
             self._eye,
             Keyring.open(settings.data_dir / "keys", create=True),
-            zoo.edge_model,
+            self._zoo.edge_model,
         )
         self._readings = Readings(settings, self._policy)
+
+    def _open_connection(self) -> None:
+        settings = self._settings
+        self._admission = Admission(settings, self._spool, self._store, self.metrics, self._clock)
         birth, will = presence(
-            settings.site, self.name, self._clock, models=lambda: model_names(zoo), backlog=self._backlog
+            settings.site,
+            self.name,
+            self._clock,
+            models=lambda: model_names(self._zoo),
+            backlog=partial(self._spool.backlog, EDGE),
         )
-        ingest = Ingest(self._spool, SITE, self._admission.admit, self._admission.committed)
         self._mqtt = Connection(
             endpoint(settings.mqtt),
             f"tierwise-{settings.site}-{'-'.join(settings.device.names) or 'device'}",
             subscriptions=self._subscriptions(),
-            handler=ingest,
+            handler=Ingest(self._spool, SITE, self._admission.admit, self._admission.committed),
             birth=birth,
             will=will,
         )
-        sender = partial(Sender, self._spool, self._mqtt, clear=self._clear, refused=self._undelivered)
-        self._senders = [sender(hop=SITE, settled_by="broker"), sender(hop=EDGE, settled_by="hop")]
         for hop in (SITE, EDGE):
             self.metrics.backlog(hop, partial(self._spool.backlog, hop))
-        self._lanes = Lanes[Item](settings.device.workers, self._answer_stream)
         self._mqtt.start()
-        for each in self._senders:
-            each.start()
-        self._run("answer", self._answer_loop)
-        self._run("deadlines", self._deadline_loop)
+
+    def _start_loops(self) -> None:
+        settings = self._settings
+        self._pool = OrderedPool[Item](settings.device.workers, self._answer_stream)
+        self._loops = loops = SpoolLoops(self._spool, self._clock, self.metrics, self._stop)
+        loops.send(self._mqtt, SITE, settled_by="broker", measured_as="device-site")
+        loops.send(self._mqtt, EDGE, settled_by="hop", measured_as="device-edge")
+        has_room = partial(self._pool.wait_below, BATCHES_AHEAD, TICK_S)
+        loops.start("answer", partial(loops.answer, self._answer_batch, has_room))
+        loops.start("deadlines", partial(loops.tick, self._tick, self._tidy))
         for source, stream in settings.streams.items():
             if stream.source and self._is_mine(source.split("/")[1]):
-                self._run(f"camera {source}", partial(self._camera_loop, source, stream.source))
-        self._ready = True
+                loops.start(f"camera {source}", partial(self._camera_loop, source, stream.source))
 
     def health(self) -> Health:
+        """See `Role`."""
         if not self._ready:
             return Health(False, {"device": "starting"})
         parts = {**broker_parts(self._mqtt), "waiting": str(self._spool.waiting_count), "eye": self._eye_told}
@@ -152,28 +160,16 @@ class Device:
         return Health(self._mqtt.connected, parts)
 
     def stop(self, deadline_s: float) -> None:
+        """See `Role`."""
         self._stop.set()
         if not self._ready:
             return
         self._spool.arrived.set()
-        for sender in self._senders:
-            sender.stop()
-        self._mqtt.stop(deadline_s / 3, farewell=self._farewell())
-        for thread in self._threads:
-            thread.join(deadline_s / 6)
-        self._lanes.close()
+        self._loops.stop_senders()
+        self._mqtt.stop(deadline_s / 3, farewell=presence(self._settings.site, self.name, self._clock)[1])
+        self._loops.join(deadline_s / 3)
+        self._pool.close()
         self._spool.close()
-
-    def _farewell(self) -> Cleared:
-        return presence(self._settings.site, self.name, self._clock)[1]
-
-    def _run(self, name: str, loop: Callable[[], None]) -> None:
-        thread = threading.Thread(target=loop, name=name, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _backlog(self) -> int:
-        return self._spool.backlog(EDGE)
 
     def _is_mine(self, device: str) -> bool:
         return not self._settings.device.names or device in self._settings.device.names
@@ -194,7 +190,7 @@ class Device:
     # --- its own cameras ---------------------------------------------------------------------------------------
 
     def _camera_loop(self, source: str, address: str) -> None:
-        """Commit what one of the device's own cameras sees. A photo that was seen before is not seen again."""
+        """Commit the shots of one of the device's own cameras. A photo that was committed before is not taken again."""
         site, device, stream = source.split("/")
         topic = topics.frame(site, device, stream)
         for shot in camera_sources.open_source(address, stop=self._stop, clock=self._clock):
@@ -207,39 +203,31 @@ class Device:
                         self._spool.receive([arrival], link="")
                         break
                     except Retry as error:
-                        log.warning("camera waits for its store", source=source, error=str(error))
+                        log.warning("a camera waits for the store", source=source, error=str(error))
                 self._stop.wait(1.0)
 
     # --- answering -------------------------------------------------------------------------------------------
 
-    def _answer_loop(self) -> None:
-        while not self._stop.is_set():
-            if not self._lanes.wait_below(BATCHES_AHEAD, TICK_S):
-                continue
-            items = self._spool.waiting(BATCH)
-            if not items:
-                self._spool.arrived.wait(TICK_S)
-                self._spool.arrived.clear()
-            by_topic = sorted(items, key=lambda item: item.topic)
-            for topic, group in groupby(by_topic, key=lambda item: item.topic):
-                self._lanes.put(topic, list(group))
+    def _answer_batch(self, items: Sequence[Item]) -> None:
+        by_topic = sorted(items, key=lambda item: item.topic)
+        for topic, group in groupby(by_topic, key=lambda item: item.topic):
+            self._pool.put(topic, list(group))
 
     def _answer_stream(self, topic: str, items: Sequence[Item]) -> None:
         """Answer records of one stream in their order."""
         parsed = topics.parse(topic)
         if parsed is None:
-            raise ValueError(f"{topic} is in the inbox and no topic of ours")
+            raise ValueError(f"{topic} is in the inbox, but it is not a topic that devices take")
         if parsed.channel == "reading":
-            answer_or_refuse(
-                partial(self._answer_readings, parsed, items), partial(self._part, parsed, items), self._stop
-            )
+            answer = partial(self._answer_readings, parsed, items)
+            answer_or_refuse(answer, partial(self._answer_each_reading, parsed, items), self._stop)
             return
         for item in items:
             answer = partial(self._answer_frame, parsed, item)
             answer_or_refuse(answer, partial(self._refuse, item), self._stop)
 
-    def _part(self, parsed: Parsed, items: Sequence[Item], error: Rejected) -> None:
-        """One of these readings cannot be answered: find it, so that the others are."""
+    def _answer_each_reading(self, parsed: Parsed, items: Sequence[Item], error: Rejected) -> None:
+        """Answer readings one by one, because one of them cannot be answered: refuse that one alone."""
         if len(items) == 1:
             self._refuse(items[0], error)
             return
@@ -260,8 +248,8 @@ class Device:
             visit=visit,
             memory=self._scenes.get(source, StreamMemory()),
         )
-        looked = self._cameras.look(parsed, answer.glance, item.received_at)
-        answer = answer.flagged(looked.flags)
+        check = self._cameras.check(parsed, answer.glance, item.received_at)
+        answer = answer.flagged(check.flags)
         try:
             self._pictures.keep(item.id, item.payload, self._clock.now())
         except OSError as error:
@@ -273,9 +261,9 @@ class Device:
                 deadline_s = self._clock.now() + self._settings.device.edge_deadline_s
                 self._store.await_answer(answer.event, deadline_s, tx)
             self._store.remember(parsed, sequence + 1, answer.visit, self._clock.now(), tx)
-            self._cameras.tell(looked, tx)
+            self._cameras.write(check, tx)
             tx.finish(item)
-        self._cameras.took(looked)
+        self._cameras.committed(check)
         self._scenes[source] = answer.memory
         self._scenes.move_to_end(source)
         if len(self._scenes) > SCENES_MAX:
@@ -283,7 +271,7 @@ class Device:
         self.metrics.answered(answer.result)
 
     def _answer_readings(self, parsed: Parsed, items: Sequence[Item]) -> None:
-        """Answer readings of one stream, all in one transaction: they are small and come often."""
+        """Answer readings of one stream, all in one transaction, since they are small and arrive often."""
         sequence, meter = self._store.recall(parsed, Meter)
         answers: list[ReadingAnswer] = []
         for item in items:
@@ -321,32 +309,20 @@ class Device:
 
     # --- deadlines -------------------------------------------------------------------------------------------
 
-    def _deadline_loop(self) -> None:
-        tidied_s = 0.0
-        while not self._stop.wait(TICK_S):
-            now_s = self._clock.now()
-            try:
-                for event in self._store.overdue(now_s):
-                    self._expire(event)
-                if now_s - tidied_s > TIDY_S:
-                    self._store.forget(now_s - FORGET_S)
-                    self._cameras.forget(now_s - FORGET_S)
-                    tidied_s = now_s
-            except Retry as error:
-                log.warning("deadlines wait for the store", error=str(error))
+    def _tick(self, now_s: float) -> None:
+        for event in self._store.overdue(now_s):
+            self._expire(event)
+
+    def _tidy(self, now_s: float) -> None:
+        self._store.forget(now_s - FORGET_S)
+        self._cameras.forget(now_s - FORGET_S)
 
     def _expire(self, event: Event) -> None:
-        """The edge did not answer in time: say so, and tell the edge which revision that took.
+        """Publish that the edge did not answer in time, and tell the edge which revision this took.
 
         The event itself waits in the outbox, or at the edge; its answer will carry a higher revision.
         """
-        result = msgspec.structs.replace(
-            event.result,
-            revision=event.result.revision + 1,
-            pending=None,
-            rule="deadline",
-            reason=f"edge out of reach for {self._settings.device.edge_deadline_s:g} s; a later answer supersedes",
-        )
+        result = past_deadline(event.result, Tier.EDGE, self._settings.device.edge_deadline_s)
         with self._spool.transaction() as tx:
             if not self._store.answered(result.event, tx):
                 return
@@ -354,22 +330,7 @@ class Device:
             self._store.send_event(msgspec.structs.replace(event, result=result), tx)
         self.metrics.answered(result)
 
-    # --- out ---------------------------------------------------------------------------------------------------
-
-    def _clear(self, outgoing: Outgoing) -> Cleared:
-        """The site's broker is the edge's; a private result's branch belongs to the user's own clients."""
-        private = outgoing.privacy.reach is Tier.DEVICE
-        cleared = outbox.cleared(outgoing, to=Tier.DEVICE if private else Tier.EDGE)
-        self.metrics.hop("device-edge" if outgoing.hop == EDGE else "device-site", len(outgoing.payload))
-        return cleared
-
-    def _undelivered(self, outgoing: Outgoing, error: Rejected) -> None:
-        if error.reason == "withheld":
-            self.metrics.withheld()
-        self.metrics.refused(error.reason)
-        log.error("not sent", what=outgoing.kind, of=outgoing.event, reason=error.reason, error=str(error))
-
 
 def build(settings: Settings, clock: Clock | None = None) -> Device:
-    """The device role; opens nothing yet."""
+    """Return the device role. It opens nothing yet."""
     return Device(settings, clock or SystemClock())

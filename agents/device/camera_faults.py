@@ -1,12 +1,12 @@
-"""How a device's cameras are: what is remembered of each, and who is told when one breaks.
+"""The health of a device's cameras: the state of each is kept, and a fault is reported.
 
 ::
 
-    frame answered ──> look ──> fault? ──> flag `camera-blurred` on the result: the edge neither learns nor asks of it
-                         │         └─────> /health, metrics
+    frame answered ──> check ──> fault? ──> flag `camera-blurred` on the result: the edge does not learn from it
+                         │          └─────> /health, metrics
                          └──finding──> Drift (MQTT, if the stream's results may leave the device), log
 
-What is remembered outlives a restart; it is written every `SAVED_EVERY_S`, and with each finding.
+The state of a camera outlives a restart. It is written every `SAVED_EVERY_S`, and with each finding.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ import structlog
 from agents.device.store import SITE
 from agents.role import outbox
 from agents.role.telemetry import Metrics
-from models.vision.camera_health import Camera, Finding, Glance, check
+from models.vision import camera_health
+from models.vision.camera_health import Camera, Finding, Glance
 from pipeline import clock, topics
 from pipeline.messages import Drift, Tier
 from pipeline.privacy.policy import Policy
@@ -37,14 +38,15 @@ MIGRATIONS = (
 """One script a version of its tables; only ever append."""
 
 CAMERAS_MAX = 256
-"""Streams that are remembered, the latest ones: each takes 20 KB, and anyone may invent names."""
+"""Streams whose cameras are remembered, newest first. Each takes 20 KB, and anyone may invent stream names."""
 
 SAVED_EVERY_S = 600.0
+"""How often the state of a camera is written, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
-    """One frame's part in what is known of its camera."""
+class CameraCheck:
+    """The state of a camera after one frame, and the fault that this frame made known, if any."""
 
     stream: Parsed
     source: str
@@ -54,11 +56,12 @@ class Looked:
 
     @property
     def flags(self) -> tuple[str, ...]:
+        """Return the flags of the frame's result."""
         return (f"camera-{self.camera.fault}",) if self.camera.fault else ()
 
 
-class Cameras:
-    """The cameras of one device agent. A stream's frames come one at a time, streams side by side."""
+class CameraFaults:
+    """The cameras of one device agent. Frames of one stream come one at a time; streams run side by side."""
 
     def __init__(self, settings: Settings, policy: Policy, spool: Spool, metrics: Metrics) -> None:
         self._settings = settings
@@ -69,7 +72,7 @@ class Cameras:
         self._saved: dict[str, float] = {}
 
     def open(self) -> None:
-        """Make the table; remember the cameras."""
+        """Create the table, and load the state of the cameras."""
         self._spool.migrate("cameras", MIGRATIONS)
         rows = self._spool.query(
             "SELECT stream, camera FROM device_cameras ORDER BY at DESC LIMIT ?", (CAMERAS_MAX,)
@@ -78,31 +81,29 @@ class Cameras:
             try:
                 self._known[source] = msgspec.msgpack.decode(blob, type=Camera)
             except msgspec.DecodeError:
-                log.warning(
-                    "what was remembered of a camera is forgotten: another release wrote it", stream=source
-                )
+                log.warning("the state of a camera is dropped: another release wrote it", stream=source)
 
-    def look(self, stream: Parsed, seen: Glance, at_s: float) -> Looked:
-        """Hold a frame, which came then, against what its camera used to be like."""
+    def check(self, stream: Parsed, seen: Glance, at_s: float) -> CameraCheck:
+        """Compare a frame, received at `at_s`, with what is usual for its camera."""
         source = f"{stream.site}/{stream.device}/{stream.name}"
         hour = dt.datetime.fromtimestamp(at_s, self._settings.zone).hour
-        camera, finding = check(self._known.get(source, Camera()), seen, at_s=at_s, hour=hour)
-        return Looked(stream, source, camera, finding, at_s)
+        camera, finding = camera_health.check(self._known.get(source, Camera()), seen, at_s=at_s, hour=hour)
+        return CameraCheck(stream, source, camera, finding, at_s)
 
-    def tell(self, looked: Looked, tx: Transaction) -> None:
-        """Save what is due, and tell what was found, in the transaction of the frame's answer."""
-        due_s = self._saved.get(looked.source, 0.0) + SAVED_EVERY_S
-        if looked.finding is not None or looked.at_s >= due_s:
-            blob = msgspec.msgpack.encode(looked.camera)
+    def write(self, check: CameraCheck, tx: Transaction) -> None:
+        """Save the camera's state if it is due, and publish a finding, in the transaction of the frame's answer."""
+        due_s = self._saved.get(check.source, 0.0) + SAVED_EVERY_S
+        if check.finding is not None or check.at_s >= due_s:
+            blob = msgspec.msgpack.encode(check.camera)
             tx.db.execute(
-                "INSERT OR REPLACE INTO device_cameras VALUES (?, ?, ?)", (looked.source, blob, looked.at_s)
+                "INSERT OR REPLACE INTO device_cameras VALUES (?, ?, ?)", (check.source, blob, check.at_s)
             )
-        level = self._policy.levels(looked.source, looked.at_s).levels.result
-        if looked.finding is None or level.reach is Tier.DEVICE:
+        level = self._policy.levels(check.source, check.at_s).levels.result
+        if check.finding is None or level.reach is Tier.DEVICE:
             return
-        stream, finding = looked.stream, looked.finding
+        stream, finding = check.stream, check.finding
         drift = Drift(
-            time=clock.rfc3339(looked.at_s),
+            time=clock.rfc3339(check.at_s),
             site=stream.site,
             device=stream.device,
             stream=stream.name,
@@ -118,35 +119,37 @@ class Cameras:
                 drift,
                 hop=SITE,
                 topic=topics.drift(stream.site, stream.device),
-                id=f"{looked.source}/{finding.rule}/{drift.time}",
-                now_s=looked.at_s,
+                id=f"{check.source}/{finding.rule}/{drift.time}",
+                now_s=check.at_s,
                 privacy=level,
             )
         )
 
-    def took(self, looked: Looked) -> None:
-        """It is committed."""
-        source, before = looked.source, self._known.get(looked.source, Camera())
-        self._known[source] = looked.camera
+    def committed(self, check: CameraCheck) -> None:
+        """Use this state from now on, after its transaction was committed."""
+        source, before = check.source, self._known.get(check.source, Camera())
+        self._known[source] = check.camera
         self._known.move_to_end(source)
         if len(self._known) > CAMERAS_MAX:
             forgotten, _ = self._known.popitem(last=False)
             self._saved.pop(forgotten, None)
-        if looked.finding is not None or looked.at_s >= self._saved.get(source, 0.0) + SAVED_EVERY_S:
-            self._saved[source] = looked.at_s
-        if looked.camera.fault != before.fault:
-            self._metrics.camera(source, looked.camera.fault)
-        if looked.finding is not None:
-            self._metrics.drifted(source, looked.finding.rule)
-            log.warning("camera", stream=source, rule=looked.finding.rule, reason=looked.finding.reason)
+        if check.finding is not None or check.at_s >= self._saved.get(source, 0.0) + SAVED_EVERY_S:
+            self._saved[source] = check.at_s
+        if check.camera.fault != before.fault:
+            self._metrics.camera(source, check.camera.fault)
+        if check.finding is not None:
+            self._metrics.drifted(source, check.finding.rule)
+            log.warning(
+                "a camera is faulty", stream=source, rule=check.finding.rule, reason=check.finding.reason
+            )
 
     def forget(self, before_s: float) -> None:
-        """Drop cameras of which nothing was heard since."""
+        """Drop the state of cameras that sent no frame since."""
         with self._spool.transaction() as tx:
             tx.db.execute("DELETE FROM device_cameras WHERE at < ?", (before_s,))
 
     def faults(self) -> str:
-        """What is wrong, for `/health`; empty: nothing."""
+        """Return the faulty cameras for `/health`; empty if there are none."""
         return ", ".join(
             f"{source}: {camera.fault}" for source, camera in list(self._known.items()) if camera.fault
         )

@@ -1,7 +1,7 @@
 """Cameras that the device agent opens itself: a webcam, an RTSP stream, a video file, a folder of photos.
 
-A source yields `Shot`s: a JPEG and when it was taken. Of moving sources a shot is only what the motion gate lets pass,
-since a frame that shows nothing new is not an event; a folder yields every photo once, in the order of their times::
+A source yields `Shot`s: a JPEG and the time when it was taken. A video yields only frames in which something moved,
+since a frame that shows nothing new is not an event. A folder yields every photo once, in the order of their times::
 
     for shot in open_source("rtsp://10.0.0.7/live", stop=stop, clock=clock): ...
     for shot in open_source("~/photos", stop=stop, clock=clock): ...
@@ -26,16 +26,16 @@ from pipeline.errors import Stop
 log = structlog.get_logger("camera")
 
 FRAMES_PER_S = 2.0
-"""At most so many frames a second of a moving source are looked at: an animal stays for seconds."""
+"""Frames a second of a video that are checked for motion, at most: an animal stays for seconds."""
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
-"""Between tries to open a source that is away: doubled from the first to the longest."""
+"""Pauses between attempts to open a source that is away: doubled from the first to the longest."""
 
 JPEG_QUALITY = 90
 
 
 class Shot(NamedTuple):
-    """One frame as an event will carry it; `time_s` is UTC seconds since the epoch."""
+    """One encoded picture, and when it was taken (UTC seconds since the epoch)."""
 
     data: bytes
     time_s: float
@@ -43,9 +43,9 @@ class Shot(NamedTuple):
 
 
 def open_source(source: str, *, stop: threading.Event, clock: Clock) -> Iterator[Shot]:
-    """The shots of a source: a folder, a photo, a number (webcam), a video file, or a URL that OpenCV can open.
+    """Yield the shots of a source: a folder, a photo, a webcam's number, a video file, or a URL that OpenCV can open.
 
-    A live source that goes away is opened again for ever; a file or a folder ends.
+    A live source that goes away is opened again and again; a file or a folder ends.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def open_source(source: str, *, stop: threading.Event, clock: Clock) -> Iterator
 def _photos(path: Path, stop: threading.Event) -> Iterator[Shot]:
     files = photos_of(path)
     if not files:
-        raise Stop(f"source {path}: no photos there (looked for {', '.join(sorted(PHOTO_SUFFIXES))})")
+        raise Stop(f"source {path}: no photos there (searched for {', '.join(sorted(PHOTO_SUFFIXES))})")
     for file, time_s in sorted(((f, taken_s(f)) for f in files), key=lambda pair: (pair[1], str(pair[0]))):
         if stop.is_set():
             return
@@ -92,19 +92,21 @@ def _video(source: str | int, live: bool, stop: threading.Event, clock: Clock) -
         if not live:
             return
         pause = FIRST_PAUSE_S if seen else min(2 * pause, LONGEST_PAUSE_S)
-        log.warning("camera is away", source=str(source), again_in_s=pause)
+        log.warning("a camera is away", source=str(source), again_in_s=pause)
         stop.wait(pause)
 
 
 def _moving_frames(
     capture: cv2.VideoCapture, live: bool, stop: threading.Event, clock: Clock
 ) -> Iterator[Shot]:
-    """Frames in which something moved. A live source is read as fast as it sends, so that what is looked at is always
-    the newest frame; a file is stepped through by its own frame rate.
+    """Yield frames in which something moved.
+
+    A live source is read as fast as it sends, so that the checked frame is always the newest. A file is stepped
+    through at its own frame rate.
     """
     started_s = clock.now()
     rate = capture.get(cv2.CAP_PROP_FPS) or 25.0
-    background: motion.Background | None = None
+    background: motion.BackgroundModel | None = None
     next_s = 0.0
     index = 0
     while not stop.is_set() and capture.grab():

@@ -1,7 +1,7 @@
-"""What the device agent lets in: the cheap part of checking, before the commit that its acknowledgement stands for.
+"""What the device agent accepts: quick checks of each message, before it is committed and acknowledged.
 
-Runs inside the transaction of a batch of messages: a frame or reading is stored, an acknowledgement of the edge settles
-what waited for it, and bad input gets its refusal, all or nothing.
+This runs inside the transaction of a batch of messages. A frame or reading is stored, an acknowledgement of the edge
+settles the records that it names, and bad input is refused; all of it is committed, or nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = structlog.get_logger("device")
 
 
 class Admission:
-    """The device's `admit` and `committed`, as `pipeline.delivery.Ingest` calls them."""
+    """Provides `admit` and `committed` for `pipeline.delivery.Ingest`."""
 
     def __init__(
         self, settings: Settings, spool: Spool, store: DeviceStore, metrics: Metrics, clock: Clock
@@ -38,7 +38,7 @@ class Admission:
         self._clock = clock
 
     def admit(self, message: Message, tx: Transaction) -> Arrival | None:
-        """Store a message, settle by it, or refuse it."""
+        """Store a message, settle the records that it acknowledges, or refuse it."""
         parsed = topics.parse(message.topic)
         if parsed is None:
             return None
@@ -50,7 +50,7 @@ class Admission:
                 self._store.answered(messages.decode(Result, message.payload).event, tx)
                 return None
         except Malformed as error:
-            log.warning("an agent's message is not understood", topic=message.topic, error=str(error))
+            log.warning("the message of another agent cannot be read", topic=message.topic, error=str(error))
             self._metrics.refused(error.reason)
             return None
         self._metrics.received(f"{parsed.site}/{parsed.device}/{parsed.name}", parsed.channel)
@@ -61,13 +61,13 @@ class Admission:
             return None
 
     def committed(self, receipts: list[Receipt], tx: Transaction) -> None:
-        """Acknowledgements leave by the outbox: a kill between commit and publish only delays them."""
+        """Put acknowledgements into the outbox, so that a kill between commit and publish only delays them."""
         now_s = self._clock.now()
         for receipt in receipts:
             parsed = topics.parse(receipt.topic)
             if receipt.conflict:
                 error = Rejected(
-                    "id-reused", "its id names another event already: give each event an id of its own"
+                    "id-reused", "its id already names another event: give each event its own id"
                 )
                 self._refuse(error, receipt.topic, receipt.payload, tx)
             elif parsed is not None:
@@ -81,13 +81,13 @@ class Admission:
         self._metrics.refused(error.reason)
 
     def readings_of(self, parsed: Parsed, payload: bytes, received_s: float) -> list[readings.Reading]:
-        """The readings in a payload, in the stream's unit. Raises `Rejected`."""
+        """Return the readings in a payload, in the stream's unit. Raises `Rejected`."""
         stream = self._settings.stream(f"{parsed.site}/{parsed.device}/{parsed.name}")
         expected = stream.unit if stream else None
         return [readings.check_unit(r, expected) for r in readings.parse(payload, received_s=received_s)]
 
     def _check_task(self, parsed: Parsed) -> None:
-        """A camera takes no readings, and a sensor no frames."""
+        """Check that a camera gets frames and a sensor gets readings. Raises `Rejected`."""
         stream = self._settings.stream(f"{parsed.site}/{parsed.device}/{parsed.name}")
         if stream is not None and (stream.task is Task.WILDLIFE) is not (parsed.channel == "frame"):
             raise Rejected(
@@ -97,23 +97,23 @@ class Admission:
             )
 
     def _checked(self, parsed: Parsed, message: Message) -> Arrival:
-        for word in (parsed.device, parsed.name):
-            if not topics.is_name(word):
+        for name in (parsed.device, parsed.name):
+            if not topics.is_name(name):
                 raise Rejected(
                     "odd-name",
-                    f"{word!r} is no name: use a-z, 0-9, _ and -, at most 63, none of our own words",
+                    f"{name!r} is not a valid name: use 1 to 63 of a-z, 0-9, _ and -, and no reserved word",
                 )
         self._check_task(parsed)
         if message.retain:
             raise Rejected(
                 "retained",
-                "a retained frame or reading would come again at every connect: publish without -r",
+                "the broker would send a retained frame or reading again at every connect: publish without -r",
             )
         if self._spool.full:
             raise Rejected(
                 "store-full",
-                f"{self._settings.device.spool_mib} MiB wait for answers or for the edge: "
-                "send it again later, or raise device.spool_mib",
+                f"the store is full ({self._settings.device.spool_mib} MiB wait for answers or for the edge): "
+                "publish it again later, or raise device.spool_mib",
             )
         now_s = self._clock.now()
         if parsed.channel == "frame":

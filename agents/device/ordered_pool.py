@@ -1,7 +1,7 @@
-"""Work of one stream in its order, work of several streams side by side: so that no stream waits for another's flood.
+"""Work of one stream in its order, several streams side by side: a busy stream does not hold up the others.
 
 >>> done = []
->>> with Lanes(workers=2, work=lambda lane, batch: done.extend(batch)) as lanes:
+>>> with OrderedPool(workers=2, work=lambda lane, batch: done.extend(batch)) as lanes:
 ...     lanes.put("a", [1, 2])
 ...     lanes.put("a", [3])
 >>> done
@@ -19,21 +19,21 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Lanes(Generic[T]):
-    """Runs `work(lane, batch)` for each batch that is put: one batch of a lane at a time, in order, on shared workers."""
+class OrderedPool(Generic[T]):
+    """Runs `work(lane, batch)` on shared workers: the batches of one lane one by one, in the order in which they were put."""
 
     def __init__(self, workers: int, work: Callable[[str, Sequence[T]], None]) -> None:
         self._work = work
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="lane")
         self._waiting: dict[str, deque[Sequence[T]]] = {}
-        """A lane is in here while one of its batches runs or waits."""
+        """A lane stands here while one of its batches runs or waits."""
         self._batches = 0
         self._failure: BaseException | None = None
         self._closed = False
         self._changed = threading.Condition()
 
     def put(self, lane: str, batch: Sequence[T]) -> None:
-        """Queue a batch behind those of its lane; after `close` it is dropped, as what waited then."""
+        """Queue a batch behind those of its lane. After `close` it is dropped."""
         with self._changed:
             if self._closed:
                 return
@@ -45,7 +45,10 @@ class Lanes(Generic[T]):
             self._pool.submit(self._run, lane, batch)
 
     def wait_below(self, batches: int, timeout_s: float | None = None) -> bool:
-        """Wait until fewer batches than this run or wait. Raises what a batch raised: the lanes are broken then."""
+        """Wait until fewer batches than this run or wait; return False at the timeout.
+
+        Raises the error of a batch that failed. The pool cannot be used after that.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._failure is not None or self._batches < batches, timeout_s)
             if self._failure is not None:
@@ -53,12 +56,12 @@ class Lanes(Generic[T]):
             return self._batches < batches
 
     def close(self) -> None:
-        """Let what runs end; what waits is dropped."""
+        """Wait for the running batches, and drop the waiting ones."""
         with self._changed:
             self._closed = True
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def __enter__(self) -> Lanes[T]:
+    def __enter__(self) -> OrderedPool[T]:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -68,7 +71,7 @@ class Lanes(Generic[T]):
     def _run(self, lane: str, batch: Sequence[T]) -> None:
         try:
             self._work(lane, batch)
-        except BaseException as error:  # told to whoever waits, on a thread that the role watches
+        except BaseException as error:  # `wait_below` raises it, on a thread that the role watches
             with self._changed:
                 self._failure = self._failure or error
                 self._changed.notify_all()
@@ -83,4 +86,4 @@ class Lanes(Generic[T]):
             try:
                 self._pool.submit(self._run, lane, following)
             except RuntimeError:
-                return  # closed meanwhile
+                return  # the pool was closed meanwhile

@@ -1,7 +1,7 @@
-"""A ring of recent pictures that stays on the device, so that its owner can look at what was answered.
+"""A ring of recent pictures that stays on the device, so that its owner can see which picture an answer is about.
 
-Files are `<event id>.jpg` (or `.png`), readable by the device's own user alone (0600). Event ids are UUIDv7 and so sort
-by time: pruning the oldest needs no index, and a kill at any moment leaves nothing to repair.
+Files are called `<event id>.jpg` (or `.png`); only the device's own user can read them (0600). Event ids are UUIDv7 and
+sort by time, so the oldest are found without an index, and a kill at any moment leaves nothing to repair.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _SUFFIX = {b"\x89PNG": ".png"}
 
 
 class Pictures:
-    """The ring. One process writes; others may read."""
+    """The ring. One process writes it; others may read it."""
 
     def __init__(self, folder: Path, *, max_bytes: int, max_days: float) -> None:
         self._folder = folder
@@ -23,7 +23,7 @@ class Pictures:
         self._held: dict[str, int] | None = None
 
     def keep(self, event: str, data: bytes, now_s: float) -> None:
-        """Store one picture as it came, then drop the oldest beyond the ring's size and age (`now_s`: UTC seconds)."""
+        """Store one picture unchanged, then drop the oldest beyond the ring's size and age (`now_s`: UTC seconds)."""
         if not self._max_bytes:
             return
         if self._held is None:
@@ -40,7 +40,7 @@ class Pictures:
         self._prune(self._held, now_s)
 
     def find(self, event: str) -> Path | None:
-        """Where the picture of this event lies; None if the ring no longer holds it."""
+        """Return the path of an event's picture, or None if the ring does not hold it any more."""
         return next(iter(sorted(self._folder.glob(f"{event}.*"))), None)
 
     def _prune(self, held: dict[str, int], now_s: float) -> None:
@@ -53,5 +53,5 @@ class Pictures:
 
 
 def _made_s(name: str) -> float:
-    """The time in a UUIDv7, seconds since the epoch; of an id that its publisher made otherwise, 0 or some past."""
+    """Return the time in a UUIDv7, in seconds since the epoch; for an id of another kind, 0 or some time in the past."""
     return int(name[:8] + name[9:13], 16) / 1000 if name[14:15] == "7" else 0.0

@@ -1,8 +1,8 @@
-"""How the device answers a reading: is it normal for this stream, and is it worth telling the edge?
+"""How the device answers a reading: whether it is normal for its stream, and whether the edge needs a report of it.
 
-Every reading gets a `state` (normal, unusual) by robust online statistics. What goes on is a report by exception: a
-value that left the dead-band, or a heartbeat; it carries count, sum and extremes of all readings since the last report,
-so that hourly means stay exact although most readings never leave the device.
+Every reading gets a `state` (normal, unusual) by robust online statistics. The device reports by exception: a value
+that left the dead-band, or a heartbeat. A report carries the count, the sum and the extremes of all readings since the
+last report, so that hourly means stay exact although most readings never leave the device.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ MODEL = "robust-state@1"
 
 
 class Meter(msgspec.Struct, frozen=True):
-    """What the device remembers of a stream of readings."""
+    """What the device remembers about a stream of readings."""
 
     track: series.Track | None = None
     sent_value: float | None = None
     sent_s: float = 0.0
     unsent: Report | None = None
-    """Readings that no report told yet; its value is the last one's."""
+    """Readings since the last report; its value is that of the newest reading."""
     last: Result | None = None
-    """Answer about the last reading."""
+    """The answer to the last reading."""
     last_s: float = 0.0
     last_order: tuple[int, int] = (0, 0)
     levels: Levels = Levels()
-    """Of the readings in `unsent`: a report never mixes levels."""
+    """The levels of the readings in `unsent`. Readings of different levels are never in one report."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadingAnswer:
-    """What one reading leads to: an answer, and up to two reports (the rest of an hour that ended, and this one)."""
+    """The answer to one reading, and up to two events: the rest of an hour that ended, and this reading's report."""
 
     result: Result
     events: tuple[Event, ...]
@@ -68,14 +68,14 @@ class Readings:
         order: tuple[int, int],
         meter: Meter,
     ) -> ReadingAnswer:
-        """Answer one reading whose unit was checked.
+        """Answer one reading with a checked unit.
 
         Parameters
         ----------
         received_s, now
-            When the device agent received it, and the clock for the latency (UTC seconds).
+            When the device agent received it, and the clock for its latency (UTC seconds).
         order
-            The device's (boot, sequence).
+            The (boot, sequence) of the device.
         """
         source = f"{origin.site}/{origin.device}/{origin.name}"
         stream = self._settings.stream(source)
@@ -84,8 +84,10 @@ class Readings:
         track, verdict = series.observe(meter.track, reading.value, reading.time_s)
         levels = self._policy.levels(source, reading.time_s, path=(verdict.state,))
         band = _band(stream, unit)
-        worth, why = series.worth_sending(meter.sent_value, meter.sent_s, reading.value, reading.time_s, band)
-        rule: str = why
+        rule: str
+        worth, rule = series.worth_sending(
+            meter.sent_value, meter.sent_s, reading.value, reading.time_s, band
+        )
         may_leave = levels.levels.reading.reach.depth >= Tier.EDGE.depth
         if not may_leave:
             advice = "" if stream else f"; {self._policy.advice(source, task)}"
@@ -122,28 +124,28 @@ class Readings:
 
         result = within(result, levels.levels)
 
-        def onward(told: Result, at: tuple[int, int], report: Report, of: Levels) -> Event:
+        def reported(answer: Result, at: tuple[int, int], report: Report, of: Levels) -> Event:
             return Event(
-                result=told,
+                result=answer,
                 boot=at[0],
                 sequence=at[1],
                 received_s=received_s,
                 wants=stream.wants if stream else RANKS[task][-1],
                 levels=of,
-                room=told.room,
+                room=answer.room,
                 body=report,
             )
 
         events: list[Event] = []
         unsent = meter.unsent
-        over = hour_of(meter.last_s) != hour_of(reading.time_s) or meter.levels != levels.levels
-        if unsent and meter.last and (over or unsent.unit != unit):
-            events.append(onward(meter.last, meter.last_order, unsent, meter.levels))
+        new_report = hour_of(meter.last_s) != hour_of(reading.time_s) or meter.levels != levels.levels
+        if unsent and meter.last and (new_report or unsent.unit != unit):
+            events.append(reported(meter.last, meter.last_order, unsent, meter.levels))
             unsent = None
         unsent = _counted(unsent, reading.value, unit)
         sent_value, sent_s = meter.sent_value, meter.sent_s
         if may_leave and worth:
-            events.append(onward(result, order, unsent, levels.levels))
+            events.append(reported(result, order, unsent, levels.levels))
             unsent, sent_value, sent_s = None, reading.value, reading.time_s
         kept = Meter(
             track=track,
@@ -159,7 +161,7 @@ class Readings:
 
 
 def _band(stream: StreamSettings | None, unit: str) -> series.DeadBand:
-    """The stream's own dead-band, or the usual one for its unit."""
+    """Return the stream's own dead-band, or the default one for its unit."""
     usual = series.default_dead_band(unit)
     if stream is None or stream.deadband is None:
         return usual
@@ -167,7 +169,7 @@ def _band(stream: StreamSettings | None, unit: str) -> series.DeadBand:
 
 
 def _counted(unsent: Report | None, value: float, unit: str) -> Report:
-    """One more reading in the report to come."""
+    """Return the next report with one more reading."""
     if unsent is None:
         return Report(value=value, unit=unit, count=1, total=value, low=value, high=value)
     return Report(

@@ -1,4 +1,4 @@
-"""What the device agent remembers, and what it sends: its own tables beside inbox and outbox, in the same transactions."""
+"""What the device agent remembers and sends: its own tables beside inbox and outbox, in the same transactions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS device_awaiting(event TEXT PRIMARY KEY, deadline REAL
 S = TypeVar("S", bound=msgspec.Struct)
 
 FORGET_S = 30 * 86_400.0
-"""A stream that said nothing for so long begins anew, with a new boot's sequence numbers."""
+"""A stream that was silent for so long begins anew, with the sequence numbers of a new boot."""
 
 log = structlog.get_logger("device")
 
@@ -43,7 +43,7 @@ class DeviceStore:
         self._clock = clock
 
     def open(self) -> int:
-        """Make the tables; returns this start's number, the `boot` of the order that events carry."""
+        """Create the tables; return the number of this start, the `boot` that events carry."""
         self._spool.migrate("device", MIGRATIONS)
         with self._spool.transaction() as tx:
             tx.db.execute("INSERT INTO device_boots(at) VALUES (?)", (self._clock.now(),))
@@ -52,7 +52,7 @@ class DeviceStore:
     # --- streams -----------------------------------------------------------------------------------------------
 
     def recall(self, stream: Parsed, kind: type[S]) -> tuple[int, S | None]:
-        """A stream's last sequence number, and what was remembered of it: nothing, where another release wrote it."""
+        """Return a stream's last sequence number and its memory, or None where another release wrote the memory."""
         rows = self._spool.query(
             "SELECT sequence, memory FROM device_streams WHERE stream = ?", (_name(stream),)
         )
@@ -62,15 +62,13 @@ class DeviceStore:
         try:
             return int(sequence), msgspec.msgpack.decode(blob, type=kind)
         except msgspec.DecodeError:
-            log.warning(
-                "what was remembered of a stream is forgotten: another release wrote it", stream=stream
-            )
+            log.warning("the memory of a stream is dropped: another release wrote it", stream=stream)
             return int(sequence), None
 
     def remember(
         self, stream: Parsed, sequence: int, memory: msgspec.Struct, now_s: float, tx: Transaction
     ) -> None:
-        """Until nothing came for `FORGET_S`."""
+        """Store the last sequence number and the memory of a stream."""
         blob = msgspec.msgpack.encode(memory)
         tx.db.execute(
             "INSERT OR REPLACE INTO device_streams VALUES (?, ?, ?, ?)",
@@ -78,14 +76,14 @@ class DeviceStore:
         )
 
     def forget(self, before_s: float) -> None:
-        """Drop what was remembered of streams that said nothing since: invented names must not pile up."""
+        """Drop streams that were silent since, so that invented names do not pile up."""
         with self._spool.transaction() as tx:
             tx.db.execute("DELETE FROM device_streams WHERE at < ?", (before_s,))
 
-    # --- what leaves ---------------------------------------------------------------------------------------------
+    # --- outbox --------------------------------------------------------------------------------------------------
 
     def send_result(self, result: Result, tx: Transaction) -> None:
-        """To the users of this site."""
+        """Send a result to the users of this site."""
         tx.send(
             outbox.outgoing(
                 result,
@@ -99,7 +97,7 @@ class DeviceStore:
         )
 
     def send_event(self, event: Event, tx: Transaction) -> None:
-        """To the edge, unless even the answer is for the device's own user alone."""
+        """Send an event to the edge, unless even its result is for the device's own user alone."""
         result = event.result
         if result.privacy.reach is Tier.DEVICE:
             return
@@ -115,25 +113,25 @@ class DeviceStore:
             )
         )
 
-    # --- what is waited for ------------------------------------------------------------------------------------
+    # --- awaited answers ---------------------------------------------------------------------------------------
 
     def await_answer(self, event: Event, deadline_s: float, tx: Transaction) -> None:
-        """Expect the edge's answer by this time."""
-        told = messages.encode(msgspec.structs.replace(event, body=None, sealed=()))
+        """Expect the answer of the edge by this time."""
+        bare = messages.encode(msgspec.structs.replace(event, body=None, sealed=()))
         tx.db.execute(
-            "INSERT OR REPLACE INTO device_awaiting VALUES (?, ?, ?)", (event.result.event, deadline_s, told)
+            "INSERT OR REPLACE INTO device_awaiting VALUES (?, ?, ?)", (event.result.event, deadline_s, bare)
         )
 
     def answered(self, event: str, tx: Transaction) -> bool:
-        """The edge answered, or the device gave up waiting; False if nothing was waited for."""
+        """Stop waiting for the edge's answer to an event; return False if it was not awaited."""
         return bool(tx.db.execute("DELETE FROM device_awaiting WHERE event = ?", (event,)).rowcount)
 
     def overdue(self, now_s: float) -> list[Event]:
-        """Events whose answers did not come in time, without their bodies."""
+        """Return the events whose answers are late, without their bodies."""
         rows = self._spool.query("SELECT sent FROM device_awaiting WHERE deadline <= ?", (now_s,))
         return [messages.decode(Event, blob) for (blob,) in rows]
 
 
 def _name(stream: Parsed) -> str:
-    """Frames and readings that come under the same stream name are remembered apart."""
+    """Return the key of a stream. Frames and readings under one stream name are kept apart."""
     return f"{stream.channel}/{stream.site}/{stream.device}/{stream.name}"

@@ -1,15 +1,15 @@
-"""The edge agent: names families, finds out about rooms, asks the cloud where it must, and tells the site's users all of it.
+"""The edge agent: answers families and rooms, asks the cloud where it must, and publishes all of it to the site's users.
 
 ::
 
-    MQTT event ──> inbox ──> Families, Rooms ──> outbox ──> MQTT result, sighting (users of the site)
-    (devices)        ^                              └─────> MQTT uplink           (gateway, kept until its uplink-ack)
-    MQTT label ──────┴─────> Labels ──────────────────^
+    MQTT event ──> inbox ──> FrameAnswers, Rooms ──> outbox ──> MQTT result, sighting (users of the site)
+    (devices)        ^                                 └──────> MQTT uplink           (gateway, kept until its uplink-ack)
+    MQTT label ──────┴─────> EdgeLabels ─────────────────^
     (people)
-    MQTT downlink (the cloud's answers) ──> refined in place ──> MQTT result, sighting
+    MQTT downlink (the cloud's answers) ──> Revisions ──> outbox ──> MQTT result, sighting
 
-The edge owns the revisions of an event from its own answer on: the cloud's answer passes through it, and where none
-comes in time the edge says so. Nothing here waits for the cloud.
+From its own answer on, the edge owns the revisions of an event: it publishes the cloud's answers, and also that none
+came in time. Nothing here waits for the cloud.
 """
 
 from __future__ import annotations
@@ -23,24 +23,19 @@ from importlib.metadata import version
 import structlog
 
 from agents.edge import home_assistant
-from agents.edge.drift_monitor import SiteWatch
-from agents.edge.inbox import SiteAdmission, UplinkAdmission
-from agents.edge.labels import Labels
-from agents.edge.learning import EdgeLearning
-from agents.edge.revisions import Answers
-from agents.edge.rooms import Rooms
-from agents.edge.sightings import Sightings
-from agents.edge.store import DAY_S, SITE, UPLINK, UPLINK_ACKS, EdgeStore
-from agents.edge.sum_sharing import SumTeller
-from agents.edge.time_series import SiteSeries
+from agents.edge.inbox import SiteAdmission, UplinkAdmission, UplinkDispatch
+from agents.edge.resources import open_resources
+from agents.edge.store import DAY_S, SITE, UPLINK, UPLINK_ACKS
+from agents.edge.sum_sharing import SumSharing
+from agents.edge.wiring import wire_parts
 from agents.releases.downloader import Download
 from agents.role import outbox
 from agents.role.dead_letters import answer_or_refuse
 from agents.role.lifecycle import Health
 from agents.role.presence import broker_parts, endpoint, model_names, presence, update_parts
+from agents.role.spool_loops import TIDY_S, SpoolLoops
 from agents.role.telemetry import Metrics
 from agents.rollout.edge import edge_updates
-from models.answering.edge import Families
 from models.shipped import load_zoo
 from models.site_learning.lesson_log import General
 from models.site_learning.site_answers import SiteModels
@@ -48,27 +43,16 @@ from models.site_learning.site_head import BackgroundSums
 from models.vision.tier_models import EdgeModel
 from pipeline import topics
 from pipeline.clock import Clock, SystemClock
-from pipeline.delivery import BatchSender, Ingest, Sender
-from pipeline.errors import Rejected, Retry
+from pipeline.delivery import Ingest
+from pipeline.errors import Retry
 from pipeline.messages import Envelope, Tier, UplinkBatch
 from pipeline.mqtt import Connection
 from pipeline.privacy import gate
-from pipeline.privacy.policy import Policy
-from pipeline.privacy.seal import Keyring
 from pipeline.series.writer import open_writer
 from pipeline.settings.settings import Settings
-from pipeline.spool import Outgoing, Spool
+from pipeline.spool import Item, Outgoing, Spool
 
 log = structlog.get_logger("edge")
-
-BATCH = 32
-"""Records taken from the inbox at once."""
-
-TICK_S = 0.5
-"""How often deadlines, rooms and quiet sightings are looked at."""
-
-TIDY_S = 3600.0
-"""How often what is too old is dropped."""
 
 
 class Edge:
@@ -80,130 +64,107 @@ class Edge:
         self.metrics = Metrics()
         self._settings = settings
         self._clock = time
-        self._policy = Policy(settings)
         self._stop = threading.Event()
         self._ready = False
-        self._summed_s = 0.0
+        self._shared_s = 0.0
+        self._announced = 0
+        """The connection, by its number, at which Home Assistant's entities were announced."""
 
     # --- life ----------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Open store, models, keys and time series; connect in the background."""
-        settings, folder, site = self._settings, self._settings.data_dir / "edge", self._settings.site
-        # First: where the model is missing, nothing else is opened.
-        zoo = load_zoo(settings.zoo_dir)
-        self._updates = edge_updates(settings, zoo, self.metrics, self._clock, self._tell_status)
+        """Open models, stores and keys; connect in the background."""
+        self._open_models()  # first: if a model is missing, nothing else is opened
+        self._open_stores()
+        self._open_parts()
+        self._open_site()
+        self._open_uplink()
+        self._start_all()
+        self._ready = True
+
+    def _open_models(self) -> None:
+        self._zoo = load_zoo(self._settings.zoo_dir)
+        self._updates = edge_updates(
+            self._settings, self._zoo, self.metrics, self._clock, self._publish_status
+        )
+        self._models = SiteModels(self._updates.serving)
+
+    def _open_stores(self) -> None:
+        settings, folder = self._settings, self._settings.data_dir / "edge"
         self._spool = Spool.open(folder / "spool.db", limit_bytes=settings.edge.spool_mib << 20)
-        self._store = EdgeStore(self._spool, self._clock)
-        self._store.open()
         self._series = open_writer(settings.influx, folder / "series.db", settings.edge.keep_days)
-        keyring = Keyring.open(settings.data_dir / "keys", create=True)
-        self._rooms = Rooms(settings, self._policy, self._store, zoo.occupancy(), keyring, self._clock)
-        self._rooms.open()
-        series = SiteSeries(self._series)
-        self._sightings = Sightings(settings, self._store, series)
+        self._resources = open_resources(settings, self._clock, self.metrics, self._spool, self._series)
+
+    def _open_parts(self) -> None:
         serving = self._updates.serving
-        local = SiteModels(serving)
-        families = Families(self._policy, local, keyring, settings.uplink.sealed)
-        self.labels = Labels(
-            settings,
-            self._policy,
-            self._spool,
-            self._store,
-            self._sightings,
-            series,
-            keyring,
-            lambda: serving.model.tree,
-            self.metrics,
-            self._clock,
+        # An imported model's families are not those of a general head: there is nothing to transfer.
+        self._learns = self._settings.edge.learn and isinstance(serving.model, EdgeModel)
+        self._parts = wire_parts(
+            self._resources,
+            self._models,
+            general=General.of(serving.model),
+            background=BackgroundSums.of(self._zoo.sums()),
+            occupancy=self._zoo.occupancy(),
+            tree=lambda: serving.model.tree,
+            learns=self._learns,
+            learned=self._publish_status,
         )
-        self._learning = EdgeLearning(
-            site,
-            self._spool,
-            self._store,
-            local.serve,
-            General.of(serving.model),
-            BackgroundSums.of(zoo.sums()),
-            self.metrics,
-            self._tell_status,
-        )
-        self._sums = SumTeller(site, self._spool, self._store, self._clock)
-        # Families by a model of the site's own are not a general head's: there is nothing to transfer.
-        learns = settings.edge.learn and isinstance(serving.model, EdgeModel)
-        if learns:
-            self.labels.listen(self._learning.heard)
-            serving.subscribe(lambda eye: self._learning.served_by(General.of(eye)))
-        self._watch = SiteWatch(settings, self._spool, self._store, self.metrics, self._clock)
-        self.labels.listen(self._watch.labelled)
-        self._answers = Answers(
-            settings,
-            self._policy,
-            self._spool,
-            self._store,
-            families,
-            self._rooms,
-            self._sightings,
-            self.labels,
-            self._watch,
-            series,
-            self.metrics,
-            self._clock,
-        )
+        self._parts.rooms.open()
+        if self._learns:
+            serving.subscribe(lambda eye: self._parts.learning.on_model(General.of(eye)))
+        self._sums = SumSharing(self._settings.site, self._resources.store, self._clock)
+
+    def _open_site(self) -> None:
+        site = self._settings.site
         self._status, will = presence(
             site,
             self.name,
             self._clock,
-            models=lambda: model_names(zoo, local.name_beside(serving.model.name), heads=self._updates.title),
+            models=self._model_names,
             backlog=self._backlog,
             update=lambda: self._updates.update,
         )
-        at_site = SiteAdmission(site, self._spool, self._store, self.metrics, self._clock)
-        at_uplink = UplinkAdmission(site, self._store, self.metrics, self._answers.supersede)
+        admission = SiteAdmission(self._resources)
         self._mqtt = Connection(
-            endpoint(settings.mqtt),
+            endpoint(self._settings.mqtt),
             f"tierwise-{site}-edge",
             subscriptions=[topics.event(site, "+", "+"), topics.label(site, "+")],
-            handler=Ingest(self._spool, SITE, at_site.admit, at_site.committed),
+            handler=Ingest(self._spool, SITE, admission.admit, admission.committed),
             birth=self._status,
             will=will,
         )
-        self._download = Download(
-            settings,
-            lambda: settings.releases_root,
-            Ingest(self._spool, UPLINK, at_uplink.admit),
-            self._clock,
-        )
+
+    def _open_uplink(self) -> None:
+        settings, site = self._settings, self._settings.site
+        self._download = Download(settings, lambda: settings.releases_root, self._clock)
         self._updates.follow(self._download.source)
+        admission = UplinkAdmission(self._resources, self._parts.revisions.supersede)
         self._uplink = Connection(
             endpoint(settings.uplink_mqtt),
             f"tierwise-{site}-uplink",
             subscriptions=[topics.uplink_ack(site), topics.downlink(site), *self._download.subscriptions],
-            handler=self._download,
+            handler=UplinkDispatch(Ingest(self._spool, UPLINK, admission.admit), self._download),
         )
-        sender = partial(Sender, settled_by="broker", refused=self._undelivered, clock=self._clock)
-        self._senders: list[BatchSender] = [
-            sender(self._spool, self._mqtt, SITE, partial(self._clear, "edge-site")),
-            sender(self._spool, self._uplink, UPLINK_ACKS, partial(self._clear, "edge-cloud")),
-            BatchSender(
-                self._spool, self._uplink, UPLINK, self._wrap, refused=self._undelivered, clock=self._clock
-            ),
-        ]
+
+    def _start_all(self) -> None:
+        self._loops = loops = SpoolLoops(self._spool, self._clock, self.metrics, self._stop)
         for hop in (SITE, UPLINK):
             self.metrics.backlog(hop, partial(self._spool.backlog, hop))
         self._series.start()
-        if learns:  # not before there is a connection to tell by what was learned before
-            self._learning.start()
+        if self._learns:  # not before there is a connection, by which it publishes the status
+            self._parts.learning.start()
         self._mqtt.start()
         self._uplink.start()
-        for each in self._senders:
-            each.start()
+        loops.send(self._mqtt, SITE, settled_by="broker", measured_as="edge-site")
+        loops.send(self._uplink, UPLINK_ACKS, settled_by="broker", measured_as="edge-cloud")
+        loops.send_batches(self._uplink, UPLINK, self._wrap)
         self._download.start(self._uplink)
         self._updates.start()
-        threading.Thread(target=self._answer_loop, name="answer", daemon=True).start()
-        threading.Thread(target=self._tick_loop, name="deadlines", daemon=True).start()
-        self._ready = True
+        loops.start("answer", partial(loops.answer, self._answer_batch))
+        loops.start("deadlines", partial(loops.tick, self._tick, self._tidy))
 
     def health(self) -> Health:
+        """See `Role`."""
         if not self._ready:
             return Health(False, {"edge": "starting"})
         parts = {
@@ -212,108 +173,75 @@ class Edge:
             "waiting": str(self._spool.waiting_count),
             "unsent": str(self._backlog()),
             **update_parts(self._updates.title, self._updates.update),
+            "learning": self._parts.learning.state,
         }
-        parts["learning"] = self._learning.state
         if self._series.trouble:
             parts["series"] = self._series.trouble
         return Health(self._mqtt.connected, parts)
 
     def stop(self, deadline_s: float) -> None:
+        """See `Role`."""
         self._stop.set()
         if not self._ready:
             return
         self._spool.arrived.set()
         self._updates.stop(deadline_s / 6)
         self._download.stop(0.2)
-        self._learning.stop(deadline_s / 8)
-        for sender in self._senders:
-            sender.stop(0.3)
+        self._parts.learning.stop(deadline_s / 8)
+        self._loops.stop_senders()
         self._mqtt.stop(deadline_s / 4, farewell=presence(self._settings.site, self.name, self._clock)[1])
         self._uplink.stop(deadline_s / 4)
         self._series.close(deadline_s / 4)
+        self._loops.join(deadline_s / 8)
         self._spool.close()
 
     def _backlog(self) -> int:
         return self._spool.backlog(UPLINK)
 
-    def _tell_status(self) -> None:
-        """After a change of what serves, or may next; where there is no connection, the next one tells it."""
+    def _model_names(self) -> Sequence[str]:
+        serves = self._models.name_beside(self._updates.serving.model.name)
+        return model_names(self._zoo, serves, heads=self._updates.title)
+
+    def _publish_status(self) -> None:
+        """Publish a change of what serves. Without a connection, the next one publishes it."""
         with contextlib.suppress(Retry):
             self._mqtt.publish(self._status())
 
-    # --- answering -------------------------------------------------------------------------------------------
+    # --- loops -----------------------------------------------------------------------------------------------
 
-    def _answer_loop(self) -> None:
-        while not self._stop.is_set():
-            items = self._spool.waiting(BATCH)
-            if not items:
-                self._spool.arrived.wait(TICK_S)
-                self._spool.arrived.clear()
-            for item in items:
-                answer, refuse = partial(self._answers.answer, item), partial(self._answers.refuse, item)
-                answer_or_refuse(answer, refuse, self._stop)
-
-    # --- time ------------------------------------------------------------------------------------------------
-
-    def _tick_loop(self) -> None:
-        tidied_s = 0.0
-        announced = 0
-        while not self._stop.wait(TICK_S):
-            now_s = self._clock.now()
-            try:
-                self._tick(now_s)
-                if self._settings.edge.home_assistant and announced != (connects := self._mqtt.connects):
-                    self._announce(now_s)
-                    announced = connects
-                if now_s - tidied_s > TIDY_S:
-                    self._store.forget(now_s - self._settings.edge.keep_days * DAY_S)
-                    tidied_s = now_s
-            except Retry as error:
-                log.warning("deadlines wait for the store", error=str(error))
+    def _answer_batch(self, items: Sequence[Item]) -> None:
+        for item in items:
+            answer, refuse = partial(self._parts.answer, item), partial(self._resources.refuse, item)
+            answer_or_refuse(answer, refuse, self._stop)
 
     def _tick(self, now_s: float) -> None:
-        for event in self._store.overdue(now_s):
-            self._answers.expire(event)
-        for window in self._rooms.answer_windows(self._spool):
-            self._answers.told(window)
-        self._rooms.tell_hours(self._spool)
-        self._sightings.close_quiet(now_s, self._spool)
-        self._watch.ask()
-        self.labels.retry_early(self._stop)
-        self.labels.tell_changes()
-        if self._settings.edge.share_sums and now_s - self._summed_s > TIDY_S:
-            general = self._learning.general
-            self._sums.tell(general.space, general.tree)
-            self._summed_s = now_s
+        self._parts.tick(now_s, self._stop)
+        if self._settings.edge.share_sums and now_s - self._shared_s > TIDY_S:
+            general = self._parts.learning.general
+            self._sums.share(general.space, general.tree)
+            self._shared_s = now_s
+        if self._settings.edge.home_assistant and self._announced != (connects := self._mqtt.connects):
+            self._announce(now_s)
+            self._announced = connects
+
+    def _tidy(self, now_s: float) -> None:
+        self._resources.store.forget(now_s - self._settings.edge.keep_days * DAY_S)
 
     def _announce(self, now_s: float) -> None:
-        """At each connection: a broker that was set up anew has forgotten what it retained."""
+        """Announce Home Assistant's entities at each connection, since a new broker retains nothing."""
         with self._spool.transaction() as tx:
             for topic, entity in home_assistant.announcements(self._settings, version("tierwise")):
                 tx.send(outbox.outgoing(entity, hop=SITE, topic=topic, id=topic, now_s=now_s))
 
-    # --- out ---------------------------------------------------------------------------------------------------
-
-    def _clear(self, hop: str, outgoing: Outgoing) -> gate.Cleared:
-        self.metrics.hop(hop, len(outgoing.payload))
-        private = outgoing.privacy.reach is Tier.DEVICE
-        return outbox.cleared(outgoing, to=Tier.DEVICE if private else Tier.EDGE)
-
     def _wrap(self, batch: Sequence[Outgoing]) -> gate.Cleared:
-        """One uplink message, through the gate. Raises `Withheld` if any of it may not leave."""
+        """Return one uplink message, through the gate. Raises `Withheld` if a record in it may not leave."""
         envelopes = tuple(outbox.opened_as(Envelope, record) for record in batch)
         site = self._settings.site
         cleared = gate.clear(UplinkBatch(site=site, envelopes=envelopes), topics.uplink(site), to=Tier.CLOUD)
         self.metrics.hop("edge-cloud", len(cleared.payload))
         return cleared
 
-    def _undelivered(self, outgoing: Outgoing, error: Rejected) -> None:
-        if error.reason == "withheld":
-            self.metrics.withheld()
-        self.metrics.refused(error.reason)
-        log.error("not sent", what=outgoing.kind, of=outgoing.event, reason=error.reason, error=str(error))
-
 
 def build(settings: Settings, clock: Clock | None = None) -> Edge:
-    """The edge role; opens nothing yet."""
+    """Return the edge role. It opens nothing yet."""
     return Edge(settings, clock or SystemClock())

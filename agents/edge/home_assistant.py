@@ -1,4 +1,4 @@
-"""What Home Assistant is told so that it finds a site's devices by itself (its MQTT discovery); pure.
+"""The messages by which Home Assistant finds a site's devices by itself (MQTT discovery); pure.
 
 Each stream that the settings name becomes entities of its device, and each agent a device of its own::
 
@@ -7,9 +7,9 @@ Each stream that the settings name becomes entities of its device, and each agen
     room     occupied
     agent    online, by its retained status and last will
 
-Nothing new is published for them: an entity reads the topics that people read, through a template. So it never knows more
-than the site's people do, and of a stream whose answers are user-private there is no entity at all; a person's answer
-that a rule makes user-private goes to the private branch, which Home Assistant's login does not read.
+An entity reads the topics that people read, through a template; nothing else is published for it. So it never knows
+more than the site's people do. A stream with user-private answers has no entity. If a rule makes a single answer
+user-private, it goes to the private branch, which the login of Home Assistant cannot read.
 
     >>> from pipeline.settings.settings import Settings
     >>> [topic for topic, _ in announcements(Settings(), "1.0")]
@@ -27,7 +27,7 @@ from pipeline.privacy.gate import may_see
 from pipeline.settings.settings import Settings, StreamSettings
 
 OFFLINE_AFTER_S: Final = 300
-"""A camera that nothing was heard of for so long is called offline: its agent looks at a still picture every 30 s."""
+"""After so long without an answer a camera is shown as offline; its agent answers a still picture every 30 s."""
 
 STATE: Final = "{{ value_json.state }}"
 ONLINE: Final = "{{ 'on' if value_json.state == 'online' else 'off' }}"
@@ -36,7 +36,7 @@ AGENTS: Final = ("device", "edge")
 
 
 class Measure(NamedTuple):
-    """How Home Assistant calls what a unit measures; an empty class is none of its own."""
+    """Home Assistant's device class and unit for one of our units; an empty class if it has none."""
 
     device_class: str
     unit: str
@@ -57,13 +57,13 @@ MEASURES: Final = {
     "hPa": Measure("pressure", "hPa"),
     "dB": Measure("sound_pressure", "dB"),
 }
-"""Our units (UCUM) as Home Assistant spells them."""
+"""Our units (UCUM), as Home Assistant spells them."""
 
 Announcement = tuple[str, Discovery]
 
 
 def announcements(settings: Settings, version: str) -> list[Announcement]:
-    """All entities of this site: under which topic, and what. Sent once a connection, retained."""
+    """Return all entities of this site with their topics. They are sent at each connection, retained."""
     return [
         *(_agent(settings.site, role, version) for role in AGENTS),
         *(
@@ -112,7 +112,7 @@ def _stream(source: str, stream: StreamSettings, version: str) -> Iterator[Annou
             value_template=LABEL,
             json_attributes_topic=topics.sighting(site, device, name),
             icon="mdi:paw",
-            told_by="edge",
+            published_by="edge",
         )
         yield here.entity(
             "binary_sensor",
@@ -148,7 +148,7 @@ def _stream(source: str, stream: StreamSettings, version: str) -> Iterator[Annou
 
 
 def _rooms(settings: Settings, version: str) -> Iterator[Announcement]:
-    """A window over a room is told under its first stream's device, as private as the most private of its streams."""
+    """Yield the rooms. A room's window is published under its first stream's device, with its highest level."""
     rooms: dict[str, list[tuple[str, StreamSettings]]] = {}
     for source, stream in settings.streams.items():
         if stream.room is not None and stream.task is Task.OCCUPANCY:
@@ -170,7 +170,7 @@ def _rooms(settings: Settings, version: str) -> Iterator[Announcement]:
             payload_on="on",
             payload_off="off",
             device_class="occupancy",
-            told_by="edge",
+            published_by="edge",
         )
 
 
@@ -183,7 +183,7 @@ class _Place(NamedTuple):
     version: str
 
     def only(self, value: str) -> str:
-        """A template: the value of answers about this stream; other streams' answers under the topic change nothing."""
+        """Return a template for answers about this stream alone; other answers under the topic change nothing."""
         return f"{{{{ ({value}) if value_json.stream == '{self.name}' else this.state }}}}"
 
     def entity(
@@ -192,7 +192,7 @@ class _Place(NamedTuple):
         what: str,
         name: str,
         *,
-        told_by: str = "device",
+        published_by: str = "device",
         state_topic: str = "",
         **more: object,
     ) -> Announcement:
@@ -202,7 +202,7 @@ class _Place(NamedTuple):
             unique_id=f"{device}_{self.name}_{what}",
             state_topic=state_topic
             or topics.result(self.site, self.device, Tier.DEVICE, Privacy.EDGE_PRIVATE),
-            availability_topic=topics.status(self.site, told_by),
+            availability_topic=topics.status(self.site, published_by),
             availability_template=STATE,
             device=DiscoveryDevice(
                 identifiers=(device,),

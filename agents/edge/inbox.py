@@ -1,7 +1,13 @@
-"""What the edge lets in: events of its devices, people's labels of them, and over the uplink the gateway's acknowledgements and the cloud's answers.
+"""What the edge accepts: events and labels from the site's broker; over the uplink, the gateway's and cloud's messages.
 
-Runs inside the transaction of a batch of messages, so that what is acknowledged is committed. Each message stands for
-itself: one that cannot be taken is refused, and the batch goes on, since the broker would only bring it again.
+::
+
+    site's broker ──> SiteAdmission ──> inbox (events, labels)
+    uplink ──> UplinkDispatch ──by topic──> UplinkAdmission (acknowledgements, the cloud's answers)
+                                    └─────> Download (signed metadata and chunks of releases)
+
+Admission runs inside the transaction of a batch of messages, so that an acknowledged message is committed. A message
+that cannot be taken is refused, and the rest of its batch goes on: else the broker would send all of it again.
 """
 
 from __future__ import annotations
@@ -14,45 +20,43 @@ from typing import TypeVar
 import structlog
 
 from agents.edge.label_rules import LABEL_MAX_BYTES
-from agents.edge.store import SITE, UPLINK, EdgeStore
-from agents.role.dead_letters import INTERNAL_ERROR, refusal
-from agents.role.telemetry import Metrics
+from agents.edge.resources import EdgeResources
+from agents.edge.store import UPLINK
+from agents.releases.downloader import Download
+from agents.role.dead_letters import INTERNAL_ERROR
 from pipeline import messages, topics
-from pipeline.clock import Clock
 from pipeline.errors import Rejected, Retry, Stop
 from pipeline.messages import Downlink, Event, Label, Malformed, Result, UplinkAck
-from pipeline.mqtt import Message
-from pipeline.spool import Arrival, Receipt, Spool, Transaction
+from pipeline.mqtt import Handler, Message
+from pipeline.spool import Arrival, Receipt, Transaction
 
 log = structlog.get_logger("edge")
 
 
 class SiteAdmission:
-    """Of the site's broker: `admit` and `committed`, as `pipeline.delivery.Ingest` calls them."""
+    """Admits messages of the site's broker: `admit` and `committed` for `pipeline.delivery.Ingest`."""
 
-    def __init__(self, site: str, spool: Spool, store: EdgeStore, metrics: Metrics, clock: Clock) -> None:
-        self._site = site
-        self._spool = spool
-        self._store = store
-        self._metrics = metrics
-        self._clock = clock
+    def __init__(self, resources: EdgeResources) -> None:
+        self._store = resources.store
+        self._spool = resources.store.spool
+        self._metrics = resources.metrics
+        self._clock = resources.clock
 
     def admit(self, message: Message, tx: Transaction) -> Arrival | None:
-        """Store an event of a device of this site, or a label of one, or refuse it.
+        """Store an event of a device of this site, or a label, or refuse it.
 
         Raises
         ------
         Retry
-            The spool is full: nothing is acknowledged, so the devices keep what they have.
+            The spool is full. Nothing is acknowledged, so the devices keep their events.
         """
         if self._spool.full:
             raise Retry(
-                f"the edge's spool is full ({self._spool.limit_bytes >> 20} MiB) until the cloud takes what waits in "
-                "it: look after the uplink, or raise edge.spool_mib"
+                f"the edge's spool is full ({self._spool.limit_bytes >> 20} MiB) until the cloud takes the records that "
+                "wait in it: check the uplink, or raise edge.spool_mib"
             )
-        return _for_itself(
-            partial(self._arrival, message), partial(self._refuse, message.topic, message.payload, tx)
-        )
+        refuse = partial(self._refuse, message.topic, message.payload, tx)
+        return _take_or_refuse(partial(self._arrival, message), refuse)
 
     def _arrival(self, message: Message) -> Arrival | None:
         parsed = topics.parse(message.topic)
@@ -60,67 +64,66 @@ class SiteAdmission:
             return None
         if parsed.channel == "label":
             return self._label(message)
-        told = messages.decode(Event, message.payload).result
-        if (told.site, told.device, told.stream) != (parsed.site, parsed.device, parsed.name):
+        result = messages.decode(Event, message.payload).result
+        if (result.site, result.device, result.stream) != (parsed.site, parsed.device, parsed.name):
             raise Rejected(
                 "other-source",
-                f"an event of {told.source} came under {message.topic}: send it under its own",
+                f"an event of {result.source} arrived under {message.topic}: publish it under its own topic",
             )
-        self._metrics.received(told.source, "event")
-        return Arrival(message.topic, message.payload, self._clock.now(), f"{told.event}/{told.revision}")
+        self._metrics.received(result.source, "event")
+        name = f"{result.event}/{result.revision}"
+        return Arrival(message.topic, message.payload, self._clock.now(), name)
 
     def _label(self, message: Message) -> Arrival:
-        """What it means is found out when its turn comes: it may be about an event that waits in the same inbox."""
+        """Store a label. It is resolved later, since its event may wait in the same inbox."""
         if message.retain:
             raise Rejected(
-                "retained", "a retained label would be said again at every connect: publish without -r"
+                "retained",
+                "the broker would send a retained label again at every connect: publish without -r",
             )
         if len(message.payload) > LABEL_MAX_BYTES:
             raise Rejected(
-                "label-too-large", f"{len(message.payload)} bytes; a label has at most {LABEL_MAX_BYTES}"
+                "label-too-large", f"the label has {len(message.payload)} bytes, more than {LABEL_MAX_BYTES}"
             )
         messages.decode(Label, message.payload)
         return Arrival(message.topic, message.payload, self._clock.now())
 
     def _refuse(self, topic: str, payload: bytes, tx: Transaction, error: Rejected) -> None:
-        now_s = self._clock.now()
-        tx.send(refusal(error, topic, payload, site=self._site, hop=SITE, now_s=now_s))
+        self._store.send_refusal(error, topic, payload, tx)
         self._metrics.refused(error.reason)
 
     def committed(self, receipts: list[Receipt], tx: Transaction) -> None:
-        """One acknowledgement a device: repeats are acknowledged again, and so is what is refused, else it would come again."""
+        """Acknowledge each device's events, repeated and refused ones too: else the device would send them again."""
         by_device: dict[tuple[str, str], list[str]] = {}
         for receipt in receipts:
             parsed = topics.parse(receipt.topic)
-            if parsed is not None and parsed.channel != "label":  # acknowledged once it was dealt with
+            if (
+                parsed is not None and parsed.channel != "label"
+            ):  # a label is acknowledged when it is answered
                 by_device.setdefault((parsed.site, parsed.device), []).append(receipt.id)
             if receipt.conflict:
-                why = Rejected("id-reused", f"{receipt.id} named another event before: this one is not taken")
+                why = Rejected(
+                    "id-reused", f"{receipt.id} already names another event: give each event its own id"
+                )
                 self._refuse(receipt.topic, receipt.payload, tx, why)
         for (site, device), ids in by_device.items():
             self._store.acknowledge_events(site, device, ids, tx)
 
 
 class UplinkAdmission:
-    """Of the uplink's broker; `supersede` takes in one answer of the cloud."""
+    """Admits messages of the gateway; `supersede` takes one answer of the cloud."""
 
-    def __init__(
-        self,
-        site: str,
-        store: EdgeStore,
-        metrics: Metrics,
-        supersede: Callable[[Result, Transaction], None],
-    ) -> None:
-        self._site = site
-        self._store = store
-        self._metrics = metrics
+    def __init__(self, resources: EdgeResources, supersede: Callable[[Result, Transaction], None]) -> None:
+        self._site = resources.settings.site
+        self._store = resources.store
+        self._metrics = resources.metrics
         self._supersede = supersede
 
     def admit(self, message: Message, tx: Transaction) -> None:
-        """Settle what Kafka has; take in what the cloud answered."""
-        _for_itself(partial(self._deal_with, message, tx), partial(self._refused, message.topic))
+        """Settle the records that Kafka has, and take the cloud's answers."""
+        _take_or_refuse(partial(self._admit, message, tx), partial(self._refused, message.topic))
 
-    def _deal_with(self, message: Message, tx: Transaction) -> None:
+    def _admit(self, message: Message, tx: Transaction) -> None:
         if message.topic == topics.uplink_ack(self._site):
             self._settle(messages.decode(UplinkAck, message.payload), tx)
         elif message.topic == topics.downlink(self._site):
@@ -132,39 +135,61 @@ class UplinkAdmission:
             for name in ack.refused:
                 self._store.sightings.ask_again(name.split("/")[0], tx)
             self._metrics.refused("refused-by-the-cloud", len(ack.refused))
-            log.error("the cloud will never take these records", ids=ack.refused[:5], count=len(ack.refused))
+            log.error("the cloud refused these records for good", ids=ack.refused[:5], count=len(ack.refused))
 
     def _take(self, results: Sequence[Result], tx: Transaction) -> None:
-        """Each answer for itself; all are acknowledged, also those that are of no use here."""
+        """Take each answer by itself, and acknowledge all of them, also those that are of no use here."""
         refused = partial(self._refused, topics.downlink(self._site))
         for result in results:
             if result.site == self._site:
-                _for_itself(partial(self._answer, result, tx), refused)
+                _take_or_refuse(partial(self._answer, result, tx), refused)
         if results:
-            self._store.acknowledge_downlink(self._site, map(messages.downlink_id, results), tx)
+            self._store.acknowledge_downlink(map(messages.downlink_id, results), tx)
 
     def _answer(self, result: Result, tx: Transaction) -> None:
         if not (topics.is_name(result.device) and topics.is_name(result.stream)):
-            raise Rejected(
-                "odd-name", "an answer of the cloud names a device or a stream that can be none of ours"
-            )
+            raise Rejected("odd-name", "an answer of the cloud names a device or stream by an invalid name")
         self._supersede(result, tx)
 
     def _refused(self, topic: str, error: Rejected) -> None:
         self._metrics.refused(error.reason)
-        log.warning("what the gateway sent is refused", topic=topic, reason=error.reason, error=str(error))
+        log.warning("a message of the gateway is refused", topic=topic, reason=error.reason, error=str(error))
+
+
+class UplinkDispatch:
+    """The uplink's handler: each message goes to the part that its topic names."""
+
+    def __init__(self, answers: Handler, releases: Download) -> None:
+        self._answers = answers
+        self._releases = releases
+
+    def connected(self, session_present: bool) -> int:
+        """See `mqtt.Handler`."""
+        self._releases.connected(session_present)
+        return self._answers.connected(session_present)
+
+    def received(self, batch: Sequence[Message]) -> int:
+        """See `mqtt.Handler`. Releases are not committed: after a kill they are retained, or requested again."""
+        of_releases = [message for message in batch if self._releases.takes(message.topic)]
+        if of_releases:
+            self._releases.received(of_releases)
+        return self._answers.received([m for m in batch if not self._releases.takes(m.topic)])
+
+    def confirmed(self, mark: int) -> None:
+        """See `mqtt.Handler`."""
+        self._answers.confirmed(mark)
 
 
 T = TypeVar("T")
 
 
-def _for_itself(take: Callable[[], T], refuse: Callable[[Rejected], None]) -> T | None:
-    """Take in one message, or refuse it: else the broker would bring it again and again, and with it all of its batch.
+def _take_or_refuse(take: Callable[[], T], refuse: Callable[[Rejected], None]) -> T | None:
+    """Take one message, or refuse it: else the broker would send it again and again, with all of its batch.
 
     Raises
     ------
     Retry, Stop, sqlite3.Error, MemoryError
-        No message is to blame.
+        The message is not to blame.
     """
     try:
         return take()

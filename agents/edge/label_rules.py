@@ -1,13 +1,13 @@
-"""What people say of events: what a label means, what several persons agree on, and what then is told. Pure.
+"""What people's labels mean, what several persons agree on, and the result that follows. Pure.
 
 ::
 
-    Label (JSON) --resolve--> Meant (the label's path in the tree) --Word (one person's last one)--+
-                                                                                                   +--agreed--> path
-                                                              other persons' words ----------------+
+    Label (JSON) --resolve--> ResolvedLabel (its path in the tree) --decide_vote--> PersonVote --+
+                                                                                                 +--agreed--> path
+                                                              votes of other persons ------------+
 
-The last word by the same person counts; other persons' stand beside it. What is told of an event is found by walking
-down from the kingdoms, each time to where most persons go, and stops where they part::
+Of each person the last vote counts. The path that they agree on is found by walking down from the kingdoms, at each
+rank to where most votes go. It ends where as many go elsewhere::
 
     >>> agreed([("animal", "Felidae", "Felis catus"), ("animal", "Felidae")])
     ('animal', 'Felidae', 'Felis catus')
@@ -28,79 +28,79 @@ from models.answering.cascade import rank_of
 from models.labels.taxonomy import EMPTY, Species, Taxonomy, UnknownLabel, build
 from pipeline import clock
 from pipeline.errors import Rejected
-from pipeline.messages import Label, Levels, Result, Tier
+from pipeline.messages import Kind, Label, Levels, Privacy, Result, Tier
 
 LABEL_MAX_BYTES: Final = 4 << 10
 """A label takes some 150 bytes; the rest is room for long names."""
 
 NAME_MAX: Final = 64
-WORD_MAX: Final = 120
-"""Characters of a person's name, and of a label."""
+LABEL_MAX: Final = 120
+"""Longest name of a person, and longest label, in characters."""
 
 ANONYMOUS: Final = "anonymous"
-"""Who gives no name is one person with all who give none."""
+"""All who give no name count as one person."""
 
 LABELLED: Final = "labelled"
-"""Rule of an answer that a person gave."""
+"""Rule of a result that people's labels decide."""
 
 AHEAD_S: Final = 60.0
-"""A label's own time may be so far ahead of the edge's clock; one that is farther ahead takes the time of receipt, else
-nothing that the same person says later would count."""
+"""How far a label's own time may be ahead of the edge's clock. Farther ahead, the time of receipt counts instead: else
+no later label of the same person would count."""
 
-NAMES_TOLD: Final = 3
-"""Persons who are named in an answer's reason."""
+NAMES_LISTED: Final = 3
+"""Persons whom a result's reason names, at most."""
 
 
-class Word(NamedTuple):
-    """One person's last word about an event."""
+class PersonVote(NamedTuple):
+    """One person's last label of an event."""
 
     event: str
     by: str
     label: str | None
-    """None: taken back."""
+    """None if it was taken back."""
     path: tuple[str, ...]
-    """From the kingdom down to the label; empty of a word that was taken back."""
+    """From the kingdom down to the label; empty if it was taken back."""
     under: str
-    """Of a label that the tree lacks: ``animal/Eupleridae``; else empty."""
+    """The family of a label that the tree lacks (``animal/Eupleridae``); else empty."""
     english: str
     at_s: float
-    """When it was said, UTC seconds."""
+    """When the label was given, UTC seconds."""
     revision: int
-    """Counts the changes of the event's words, whoever made them, from 1."""
+    """Counts the changes of all votes about the event, from 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledEvent:
-    """An event whose label changed, or one that has a label: what the edge learns from."""
+    """An event with its agreed label, as the edge learns from it."""
 
     event: str
     source: str
     label: str | None
-    """What its people agree on; None: nothing (any more), so that what was learned of this event is to be forgotten."""
+    """What people agree on; None if nothing (any more), so that the lesson of this event is to be forgotten."""
     path: tuple[str, ...]
-    """Of that label; a label that the tree lacks stands under its family here."""
+    """The path of the label; a label that the tree lacks stands under its family."""
     by: str
-    """Who spoke last."""
-    words: tuple[Word, ...]
-    """All that stand."""
+    """The person who voted last."""
+    votes: tuple[PersonVote, ...]
+    """All votes that were not taken back."""
     space: str
     vector: bytes
     levels: Levels
-    """Where `feature` is user-private, the edge has dropped it: this is the last time that it is told."""
+    """If `feature` is user-private, the edge has dropped the feature, and this is the last notice of the event."""
     sighting: str
     time: str
-    """Of the event."""
+    """The time of the event."""
 
 
 OnLabel = Callable[[LabelledEvent], None]
-"""Called after the commit, on the thread that answers: be quick, raise nothing."""
+"""Called after the commit, on the thread that answers. It must be quick, and must not raise."""
 
 
-# --- what a label means ----------------------------------------------------------------------------------------
+# --- one label -------------------------------------------------------------------------------------------------
 
 
-class Meant(NamedTuple):
-    """A label as the tree has it, or will have it."""
+class ResolvedLabel(NamedTuple):
+    """A label with its place in the tree, or the place that it will have."""
 
     label: str | None
     path: tuple[str, ...]
@@ -108,29 +108,30 @@ class Meant(NamedTuple):
     english: str
 
 
-TAKEN_BACK: Final = Meant(None, (), "", "")
+TAKEN_BACK: Final = ResolvedLabel(None, (), "", "")
 
 
-def resolve(label: Label, tree: Taxonomy, words: Iterable[Word] = ()) -> Meant:
-    """What a label means: one of the tree by any of its names, one that this site's `words` brought, or a new one, which
-    says where it belongs: ``Felidae/Leopardus guigna`` is short for ``under``.
+def resolve(label: Label, tree: Taxonomy, votes: Iterable[PersonVote] = ()) -> ResolvedLabel:
+    """Find a label in the tree by any of its names, or among the new labels of `votes`; else take it as a new one.
+
+    A new label must name its family, in ``under`` or in short: ``Felidae/Leopardus guigna``.
 
     Raises
     ------
     Rejected
-        ``unknown-label``: the tree lacks it, and it does not say where it belongs; the message names the nearest.
-        ``under-unknown``: where it belongs is no family, and no new one with its kingdom. ``under-conflict``: it belongs
-        elsewhere. ``label-invalid``: it is no name.
+        ``unknown-label``: the tree lacks it, and it names no family; the message suggests the nearest labels.
+        ``under-unknown``: its family is unknown, and no kingdom is given. ``under-conflict``: it belongs to another
+        family. ``label-invalid``: it is not a valid name.
     """
     if label.label is None:
         return TAKEN_BACK
     under, slash, text = label.label.rpartition("/")
     if slash and label.under.strip():
-        raise Rejected("label-invalid", "a label has no / where `under` says where it belongs")
-    name = _name(text, "label-invalid", "a label", WORD_MAX)
+        raise Rejected("label-invalid", "a label must not contain / if `under` names its family")
+    name = _name(text, "label-invalid", "a label", LABEL_MAX)
     if name.casefold() in EMPTY:
         name = "other"
-    known = grown(tree, words)
+    known = grown(tree, votes)
     under = under if slash else label.under.strip()
     family = _family(under, known) if under else None
     try:
@@ -138,8 +139,8 @@ def resolve(label: Label, tree: Taxonomy, words: Iterable[Word] = ()) -> Meant:
     except UnknownLabel as error:
         if family is None:
             raise UnknownLabelHere(error) from None
-        english = _name(label.english or name, "label-invalid", "an English name", WORD_MAX)
-        return Meant(name, (*family, name), "/".join(family), english)
+        english = _name(label.english or name, "label-invalid", "an English name", LABEL_MAX)
+        return ResolvedLabel(name, (*family, name), "/".join(family), english)
     path = known.path(found)
     if family is not None and path[: len(family)] != family:
         raise Rejected(
@@ -147,41 +148,41 @@ def resolve(label: Label, tree: Taxonomy, words: Iterable[Word] = ()) -> Meant:
             f"{found} belongs under {'/'.join(path[:-1]) or 'nothing'}, not under {'/'.join(family)}",
         )
     if found in tree.paths:
-        return Meant(found, path, "", "")
-    return Meant(found, path, "/".join(path[:-1]), known.english(found))
+        return ResolvedLabel(found, path, "", "")
+    return ResolvedLabel(found, path, "/".join(path[:-1]), known.english(found))
 
 
-def says_where(label: Label) -> bool:
-    """Whether a label itself says where it belongs."""
+def names_family(label: Label) -> bool:
+    """Return whether a label itself names its family."""
     return bool(label.under.strip()) or "/" in (label.label or "")
 
 
 class UnknownLabelHere(Rejected):
-    """An unknown label, and what to do about it."""
+    """An unknown label; the message says what to do about it."""
 
     def __init__(self, error: UnknownLabel) -> None:
         super().__init__(
             error.reason,
-            f"{error}; a species that it lacks says where it belongs: under = a family (Felidae), or a new one with its "
+            f"{error}; to add a species, name its family in `under`: a known one (Felidae), or a new one with its "
             "kingdom (animal/Eupleridae)",
         )
 
 
-def grown(tree: Taxonomy, words: Iterable[Word]) -> Taxonomy:
-    """The tree with the species, and their families, that these words brought."""
-    new = {word.label: word for word in words if word.label and word.under and word.label not in tree.paths}
+def grown(tree: Taxonomy, votes: Iterable[PersonVote]) -> Taxonomy:
+    """Return the tree with the new species of these votes, and their families."""
+    new = {vote.label: vote for vote in votes if vote.label and vote.under and vote.label not in tree.paths}
     if not new:
         return tree
-    rows = [Species(word.path[0], word.path[1], word.path[2], word.english, (), ()) for word in new.values()]
+    rows = [Species(vote.path[0], vote.path[1], vote.path[2], vote.english, (), ()) for vote in new.values()]
     return build((*tree.rows, *rows))
 
 
 def _family(under: str, tree: Taxonomy) -> tuple[str, ...]:
-    """The path of the family that a label is to stand under: (kingdom, family)."""
-    text = _name(under, "under-unknown", "where a label belongs", WORD_MAX)
+    """Return the path (kingdom, family) of the family that `under` names. Raises `Rejected`."""
+    text = _name(under, "under-unknown", "the family of a label", LABEL_MAX)
     *above, name = (part.strip() for part in text.split("/"))
     if len(above) > 1 or not name or not all(above):
-        raise Rejected("under-unknown", "where a label belongs is a family, or kingdom/family")
+        raise Rejected("under-unknown", "write the family of a label as family, or as kingdom/family")
     path = _path(name, tree)
     if above:
         kingdom = _path(above[0], tree)
@@ -192,13 +193,13 @@ def _family(under: str, tree: Taxonomy) -> tuple[str, ...]:
         if path[:1] != kingdom:
             raise Rejected("under-conflict", f"{name} belongs under {path[0]}, not under {kingdom[0]}")
     if path is None:
-        near = " or ".join(tree.nearest(name)) or "none that is spelled like it"
+        near = " or ".join(tree.nearest(name)) or "none is spelled like it"
         raise Rejected(
             "under-unknown",
             f"the label tree has no family {name!r} (nearest: {near}); name a new one with its kingdom: animal/{name}",
         )
     if len(path) != 2:
-        raise Rejected("under-unknown", f"{name!r} is no family; a label belongs under a family")
+        raise Rejected("under-unknown", f"{name!r} is not a family; name the family of the label")
     return path
 
 
@@ -213,57 +214,80 @@ BRANCHING: Final = (("animal",), ("plant",))
 """Kingdoms that have families."""
 
 
-def person(by: str) -> str:
-    """Who gave a label, as it is kept. Raises `Rejected` (``by-invalid``)."""
+def person_name(by: str) -> str:
+    """Return the name of the person who gave a label. Raises `Rejected` (``by-invalid``)."""
     return _name(by, "by-invalid", "a person's name", NAME_MAX) if by.strip() else ANONYMOUS
 
 
-def said_at(time: str, received_s: float) -> float:
-    """When a label was given, UTC seconds. Raises `Rejected` (``time-invalid``)."""
+def given_at(time: str, received_s: float) -> float:
+    """Return when a label was given, in UTC seconds. Raises `Rejected` (``time-invalid``)."""
     if not time:
         return received_s
     try:
         at_s = clock.seconds(time)
     except (ValueError, OverflowError):
-        raise Rejected("time-invalid", "a label's time is no RFC 3339 date and time; leave it out") from None
+        raise Rejected(
+            "time-invalid", "the time of a label must be an RFC 3339 date and time; or leave it out"
+        ) from None
     return at_s if at_s <= received_s + AHEAD_S else received_s
 
 
 def _name(text: str, reason: str, what: str, longest: int) -> str:
-    """One line of text that can be printed."""
+    """Return the text as one printable line. Raises `Rejected` with this reason."""
     name = " ".join(text.split())
     if not name or len(name) > longest or not name.isprintable():
-        raise Rejected(reason, f"{what} is one line of 1 to {longest} characters that can be printed")
+        raise Rejected(reason, f"{what} must be one line of 1 to {longest} printable characters")
     return name
 
 
-# --- what several persons say ----------------------------------------------------------------------------------
+# --- several persons -------------------------------------------------------------------------------------------
 
 
 def agreed(paths: Iterable[Sequence[str]]) -> tuple[str, ...]:
-    """Walk down to where most persons go; where as many go elsewhere, stop. Who named no deeper label has no say there."""
+    """Return the path that most follow; it ends where as many go elsewhere. A path counts only down to its own end."""
     path: tuple[str, ...] = ()
-    standing = [tuple(each) for each in paths]
-    while steps := Counter(each[len(path)] for each in standing if len(each) > len(path)).most_common(2):
+    following = [tuple(each) for each in paths]
+    while steps := Counter(each[len(path)] for each in following if len(each) > len(path)).most_common(2):
         if len(steps) == 2 and steps[0][1] == steps[1][1]:
             break
         path += (steps[0][0],)
-        standing = [each for each in standing if each[: len(path)] == path]
+        following = [each for each in following if each[: len(path)] == path]
     return path
 
 
-def agreed_among(words: Iterable[Word]) -> tuple[str, ...]:
-    """The same of words, of which those count that were not taken back."""
-    return agreed(word.path for word in words if word.label is not None)
+def agreed_votes(votes: Iterable[PersonVote]) -> tuple[str, ...]:
+    """Return the path that the votes agree on, without those that were taken back."""
+    return agreed(vote.path for vote in votes if vote.label is not None)
 
 
-def labelled(models: Result, words: Iterable[Word], *, revision: int) -> Result | None:
-    """The answer about an event by what its people say, in place of the models'; None where they agree on nothing.
+def label_level(levels: Levels) -> Privacy:
+    """Return how private a label is with its feature: the higher of both levels."""
+    return levels.feature.join(levels.of(Kind.LABEL))
 
-    Model, time and stream are those of the models' answer; a person's word is certain, and nobody refines it.
+
+def decide_vote(
+    event: str, by: str, at_s: float, resolved: ResolvedLabel, votes: Sequence[PersonVote]
+) -> PersonVote | None:
+    """Return the vote of a person's label beside the event's votes; None if the same person gave a later one.
+
+    A vote that changes nothing but the time keeps its revision.
     """
-    standing = sorted((word for word in words if word.label is not None), key=lambda word: word.at_s)
-    path = agreed_among(standing)
+    before = next((vote for vote in votes if vote.by == by), None)
+    if before is not None and at_s < before.at_s:
+        return None
+    newest = max((vote.revision for vote in votes), default=0)
+    content = (before.label, before.path, before.under, before.english) if before else TAKEN_BACK
+    kept = before.revision if before else newest
+    return PersonVote(event, by, *resolved, at_s, newest + 1 if resolved != content else kept)
+
+
+def labelled(models: Result, votes: Iterable[PersonVote], *, revision: int) -> Result | None:
+    """Return the result by people's labels, in place of the models'; None if the votes agree on nothing.
+
+    Model, time and stream are those of the models' answer. People's labels are certain, and no tier refines them.
+    """
+    standing = sorted((vote for vote in votes if vote.label is not None), key=lambda vote: vote.at_s)
+    path = agreed_votes(standing)
     if not path:
         return None
     return msgspec.structs.replace(
@@ -280,13 +304,26 @@ def labelled(models: Result, words: Iterable[Word], *, revision: int) -> Result 
     )
 
 
-def _reason(path: tuple[str, ...], words: Sequence[Word]) -> str:
-    """Who says so, and who says otherwise."""
-    by = [word.by for word in words if word.path[: len(path)] == path[: len(word.path)]]
-    others = [f"{word.by} says {word.label}" for word in words if word.by not in by]
+def unlabelled(published: Result, models: Result, *, revision: int) -> Result | None:
+    """Return the models' answer again, after the last label was taken back; None if none had been published."""
+    if published.rule != LABELLED:
+        return None
+    return msgspec.structs.replace(
+        models,
+        tier=Tier.EDGE if models.tier is Tier.DEVICE else models.tier,
+        revision=revision,
+        pending=None,
+        reason=f"{models.reason}; no label stands any more",
+    )
+
+
+def _reason(path: tuple[str, ...], votes: Sequence[PersonVote]) -> str:
+    """Name the persons who agree with the path, and those who do not."""
+    by = [vote.by for vote in votes if vote.path[: len(path)] == path[: len(vote.path)]]
+    others = [f"{vote.by} says {vote.label}" for vote in votes if vote.by not in by]
     return f"labelled by {_listed(by)}" + (f"; {_listed(others)}" if others else "")
 
 
 def _listed(names: Sequence[str]) -> str:
-    more = len(names) - NAMES_TOLD
-    return ", ".join(names[:NAMES_TOLD]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - NAMES_LISTED
+    return ", ".join(names[:NAMES_LISTED]) + (f" and {more} more" if more > 0 else "")

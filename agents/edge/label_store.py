@@ -1,12 +1,12 @@
-"""What people said of the edge's events, and the features that make a label worth learning from: tables in the edge's spool.
+"""People's votes about the edge's events, and the features that they are learned with: tables in the edge's spool.
 
 ::
 
-    Answers ──keep_feature──> edge_features ──┐
-    Labels ───put───────────> edge_labels ────┴──> LabelledEvent (who learns), Envelopes (what goes up)
+    FrameAnswers ──keep_feature──> edge_features ──┐
+    EdgeLabels ────put───────────> edge_labels ────┴──> LabelledEvent (to learn from), Envelopes (for the cloud)
 
-A feature is kept where its level lets the edge hold it in the clear, and dropped when its level rises above that. All of
-an event is forgotten with its answer, `edge.keep_days` after it came.
+A feature is kept if its level lets the edge hold it in the clear, and dropped when its level rises above that. Both are
+forgotten with the answer about their event, after `edge.keep_days`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from agents.edge.label_rules import LabelledEvent, Word, agreed_among
+from agents.edge.label_rules import LabelledEvent, PersonVote, agreed_votes
 from models.answering.kept_feature import KeptFeature
 from pipeline import messages
 from pipeline.messages import Feature, Levels, Tier
@@ -38,15 +38,15 @@ CREATE TABLE IF NOT EXISTS edge_early_labels(
 )
 """One script a version of its tables; only ever append."""
 
-_WORD = "event, by, label, path, under, english, at, revision"
+_VOTE = "event, by, label, path, under, english, at, revision"
 _FEATURE = "event, sighting, source, time, space, payload, levels"
 
 
 class Readable(Protocol):
-    """A spool, or another process's view of it."""
+    """A spool, or the view of another process on it."""
 
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        """Committed rows."""
+        """Return committed rows."""
 
 
 class LabelStore:
@@ -55,14 +55,14 @@ class LabelStore:
     def __init__(self, spool: Readable) -> None:
         self._spool = spool
 
-    # --- for who learns ----------------------------------------------------------------------------------------
+    # --- committed votes --------------------------------------------------------------------------------------
 
-    def standing(self, event: str) -> tuple[Word, ...]:
-        """What people say of an event, the oldest word first, without what was taken back."""
-        return tuple(word for word in self._words(event) if word.label is not None)
+    def standing(self, event: str) -> tuple[PersonVote, ...]:
+        """Return the votes about an event that were not taken back, the oldest first."""
+        return tuple(vote for vote in self._votes(event) if vote.label is not None)
 
     def all_labelled(self) -> Iterator[LabelledEvent]:
-        """Events with a feature whose people agree on something, in the order in which they were last spoken of."""
+        """Yield events with a feature and an agreed label, in the order of their last votes."""
         rows = self._spool.query(
             "SELECT event FROM edge_labels JOIN edge_features USING(event) GROUP BY event ORDER BY max(at), event"
         )
@@ -72,73 +72,63 @@ class LabelStore:
                 yield found
 
     def labelled(self, event: str) -> LabelledEvent | None:
-        """An event as who learns sees it; None if there is no feature of it here."""
+        """Return an event to learn from; None if it has no feature here."""
         feature = self.feature(event)
-        return None if feature is None else labelled_event(self._words(event), feature)
+        return None if feature is None else labelled_event(self._votes(event), feature)
 
     def feature(self, event: str) -> KeptFeature | None:
-        """The feature of an event; None if the edge holds none."""
+        """Return the feature of an event; None if the edge has none."""
         rows = self._spool.query(f"SELECT {_FEATURE} FROM edge_features WHERE event = ?", (event,))  # noqa: S608 - fixed
         return _feature(*rows[0]) if rows else None
 
-    def features_of(self, sighting: str) -> list[KeptFeature]:
-        """All that the edge holds of a sighting, in the order of their events."""
+    def new_label_votes(self) -> tuple[PersonVote, ...]:
+        """Return the votes for labels that the tree lacked, the oldest first."""
         rows = self._spool.query(
-            f"SELECT {_FEATURE} FROM edge_features WHERE sighting = ? ORDER BY event",  # noqa: S608 - fixed
-            (sighting,),
+            f"SELECT {_VOTE} FROM edge_labels WHERE label IS NOT NULL AND under <> '' ORDER BY at, event, by"  # noqa: S608 - fixed
         )
-        return [_feature(*row) for row in rows]
+        return tuple(_vote(*row) for row in rows)
 
-    def brought_by_anyone(self) -> tuple[Word, ...]:
-        """Standing words whose labels the tree lacked."""
-        rows = self._spool.query(
-            f"SELECT {_WORD} FROM edge_labels WHERE label IS NOT NULL AND under <> '' ORDER BY at, event, by"  # noqa: S608 - fixed
-        )
-        return tuple(_word(*row) for row in rows)
+    def _votes(self, event: str) -> tuple[PersonVote, ...]:
+        rows = self._spool.query(f"SELECT {_VOTE} FROM edge_labels WHERE event = ? ORDER BY at, by", (event,))  # noqa: S608 - fixed
+        return tuple(_vote(*row) for row in rows)
 
-    def _words(self, event: str) -> tuple[Word, ...]:
-        rows = self._spool.query(f"SELECT {_WORD} FROM edge_labels WHERE event = ? ORDER BY at, by", (event,))  # noqa: S608 - fixed
-        return tuple(_word(*row) for row in rows)
+    # --- votes -------------------------------------------------------------------------------------------------
 
-    # --- words -------------------------------------------------------------------------------------------------
+    def votes(self, event: str, tx: Transaction) -> tuple[PersonVote, ...]:
+        """Return each person's vote about an event as this transaction sees it, also if taken back, the oldest first."""
+        rows = tx.db.execute(f"SELECT {_VOTE} FROM edge_labels WHERE event = ? ORDER BY at, by", (event,))  # noqa: S608 - fixed
+        return tuple(_vote(*row) for row in rows.fetchall())
 
-    def words(self, event: str, tx: Transaction) -> tuple[Word, ...]:
-        """Each person's last word about an event as this transaction sees it, the oldest first; also those that were
-        taken back.
-        """
-        rows = tx.db.execute(f"SELECT {_WORD} FROM edge_labels WHERE event = ? ORDER BY at, by", (event,))  # noqa: S608 - fixed
-        return tuple(_word(*row) for row in rows.fetchall())
-
-    def brought(self, corrected: Word | None, tx: Transaction) -> tuple[Word, ...]:
-        """Standing words whose labels the tree lacked, the oldest last; but for the one that is being put right."""
-        event, by = (corrected.event, corrected.by) if corrected else ("", "")
+    def new_label_votes_in(self, tx: Transaction, *, without: PersonVote | None) -> tuple[PersonVote, ...]:
+        """Return the votes for labels that the tree lacked, the newest first, without the one that is being corrected."""
+        event, by = (without.event, without.by) if without else ("", "")
         rows = tx.db.execute(
-            f"SELECT {_WORD} FROM edge_labels WHERE label IS NOT NULL AND under <> '' AND NOT (event = ? AND by = ?)"  # noqa: S608 - fixed
+            f"SELECT {_VOTE} FROM edge_labels WHERE label IS NOT NULL AND under <> '' AND NOT (event = ? AND by = ?)"  # noqa: S608 - fixed
             " ORDER BY at DESC, event, by",
             (event, by),
         )
-        return tuple(_word(*row) for row in rows.fetchall())
+        return tuple(_vote(*row) for row in rows.fetchall())
 
-    def put(self, word: Word, tx: Transaction) -> None:
-        """A person's last word about an event."""
+    def put(self, vote: PersonVote, tx: Transaction) -> None:
+        """Store a person's vote about an event in place of an earlier one."""
         tx.db.execute(
             "INSERT OR REPLACE INTO edge_labels VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                word.event,
-                word.by,
-                word.label,
-                "/".join(word.path),
-                word.under,
-                word.english,
-                word.at_s,
-                word.revision,
+                vote.event,
+                vote.by,
+                vote.label,
+                "/".join(vote.path),
+                vote.under,
+                vote.english,
+                vote.at_s,
+                vote.revision,
             ),
         )
 
     # --- features ----------------------------------------------------------------------------------------------
 
     def keep_feature(self, feature: KeptFeature, tx: Transaction) -> None:
-        """Hold a feature; one that the edge may not hold in the clear is dropped instead."""
+        """Keep a feature; drop it instead if the edge may not hold it in the clear."""
         if not may_see(Tier.EDGE, feature.levels.feature):
             self.drop_feature(feature.event, tx)
             return
@@ -156,53 +146,54 @@ class LabelStore:
         )
 
     def feature_in(self, event: str, tx: Transaction) -> KeptFeature | None:
-        """As `feature`, as this transaction sees it."""
+        """Return the feature of an event as this transaction sees it."""
         rows = tx.db.execute(f"SELECT {_FEATURE} FROM edge_features WHERE event = ?", (event,)).fetchall()  # noqa: S608 - fixed
         return _feature(*rows[0]) if rows else None
 
-    def drop_feature(self, event: str, tx: Transaction) -> bool:
-        """Forget an event's feature; False if there was none."""
-        return bool(tx.db.execute("DELETE FROM edge_features WHERE event = ?", (event,)).rowcount)
+    def drop_feature(self, event: str, tx: Transaction) -> None:
+        """Drop the feature of an event."""
+        tx.db.execute("DELETE FROM edge_features WHERE event = ?", (event,))
 
-    # --- labels that came before their events --------------------------------------------------------------------
+    # --- labels that arrived before their events------------------------------------------------------------------
 
-    def hold(
+    def hold_early(
         self, id: str, event: str, topic: str, payload: bytes, received_s: float, tx: Transaction
     ) -> None:
-        """A label may overtake its event: keep it for a while."""
+        """Keep a label whose event is unknown: it may have overtaken it."""
         tx.db.execute(
             "INSERT OR REPLACE INTO edge_early_labels VALUES (?, ?, ?, ?, ?)",
             (id, event, topic, payload, received_s),
         )
 
     def early(self) -> list[tuple[str, str, str, bytes, float]]:
-        """Labels that wait for their events: id, event, topic, payload, time of receipt."""
+        """Return the labels that wait for their events: id, event, topic, payload, time of receipt (UTC seconds)."""
         rows = self._spool.query(
             "SELECT id, event, topic, payload, received FROM edge_early_labels ORDER BY received, id"
         )
         return [(name, event, topic, payload, received_s) for name, event, topic, payload, received_s in rows]
 
-    def let_go(self, id: str, tx: Transaction) -> None:
+    def drop_early(self, id: str, tx: Transaction) -> None:
+        """Drop a label that waited for its event."""
         tx.db.execute("DELETE FROM edge_early_labels WHERE id = ?", (id,))
 
     # --- tidying -----------------------------------------------------------------------------------------------
 
     def forget(self, tx: Transaction) -> None:
-        """Drop what belongs to answers that are gone."""
+        """Drop votes and features of events whose answers are gone."""
         for table in ("edge_labels", "edge_features"):
             tx.db.execute(f"DELETE FROM {table} WHERE event NOT IN (SELECT event FROM edge_answers)")  # noqa: S608 - fixed
 
 
-def labelled_event(words: tuple[Word, ...], feature: KeptFeature) -> LabelledEvent:
-    """What those who learn are told; `words`: the oldest first."""
-    path = agreed_among(words)
+def labelled_event(votes: tuple[PersonVote, ...], feature: KeptFeature) -> LabelledEvent:
+    """Return the event to learn from; `votes` stand in their order, the oldest first."""
+    path = agreed_votes(votes)
     return LabelledEvent(
         event=feature.event,
         source=feature.source,
         label=path[-1] if path else None,
         path=path,
-        by=words[-1].by if words else "",
-        words=tuple(word for word in words if word.label is not None),
+        by=votes[-1].by if votes else "",
+        votes=tuple(vote for vote in votes if vote.label is not None),
         space=feature.space,
         vector=feature.vector,
         levels=feature.levels,
@@ -211,10 +202,12 @@ def labelled_event(words: tuple[Word, ...], feature: KeptFeature) -> LabelledEve
     )
 
 
-def _word(
+def _vote(
     event: str, by: str, label: str | None, path: str, under: str, english: str, at_s: float, revision: int
-) -> Word:
-    return Word(event, by, label, tuple(path.split("/")) if path else (), under, english, at_s, revision)
+) -> PersonVote:
+    return PersonVote(
+        event, by, label, tuple(path.split("/")) if path else (), under, english, at_s, revision
+    )
 
 
 def _feature(

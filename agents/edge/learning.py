@@ -1,15 +1,15 @@
-"""A site learns by itself: each label of an event that the edge may see becomes part of the edge's own head, within milliseconds.
+"""The site's own learning: each label becomes part of the edge's own head within milliseconds.
 
 ::
 
-    Labels (after their commit) ──queue──> Learning (pure) ──one transaction──> spool ──> SiteModels.serve(the new head)
-    a release came to serve ─────^            `── refused by its gate: said, and the last good head goes on
+    committed label ────queue──> Learning (pure) ──one transaction──> spool ──> SiteModels.serve(the new head)
+    another release serves ──^       `── refused by the gate: this is logged, and the last good head goes on
 
-Public and edge-private events teach it; what is user-private never reaches this place, and an event that becomes so is taken out.
-What was committed is served, and only that: after a kill the head is solved anew from what the spool holds, and labels that were
-committed and not yet learned are found by comparing both (`_reconcile`).
+Public and edge-private events teach the head. User-private ones never reach it, and an event that becomes user-private
+is taken out. Only a committed head serves: after a kill, the head is solved anew from the spool, and labels that were
+committed but not learned are found by comparing both (`_reconcile`).
 
-One thread learns; answers wait for nothing. What is learned of an event is exactly undone when its label is taken back.
+One thread learns, and no answer waits for it. When a label is taken back, its lesson is undone exactly.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from functools import partial
 import numpy as np
 import structlog
 
-from agents.edge.label_rules import LabelledEvent
-from agents.edge.learning_store import About
+from agents.edge.label_rules import LabelledEvent, label_level
+from agents.edge.learning_store import LessonSource
 from agents.edge.store import EdgeStore
 from agents.role.dead_letters import INTERNAL_ERROR, RETRY_S
 from agents.role.telemetry import Metrics
@@ -31,23 +31,21 @@ from models.site_learning.lesson_log import General, Learning, Step, Taught
 from models.site_learning.site_answers import ServedHead
 from models.site_learning.site_head import BackgroundSums
 from pipeline.errors import Rejected, Retry
-from pipeline.messages import Kind, Levels, Privacy, Tier
+from pipeline.messages import Levels, Tier
 from pipeline.privacy.gate import may_see
-from pipeline.spool import Spool
 
 log = structlog.get_logger("edge")
 
 NOT_LEARNED = "label-not-learned"
-"""What the metrics call a label that the gate refused."""
+"""Name, in the metrics, of a label that the gate refused."""
 
 
 class EdgeLearning:
-    """The learning of one site. `heard` and `served_by` may be called from any thread, all else from one."""
+    """The learning of one site. Any thread may call `on_label` and `on_model`; the rest runs on one thread."""
 
     def __init__(
         self,
         site: str,
-        spool: Spool,
         store: EdgeStore,
         serve: Callable[[ServedHead | None], object],
         general: General,
@@ -55,10 +53,9 @@ class EdgeLearning:
         metrics: Metrics,
         changed: Callable[[], object] = lambda: None,
     ) -> None:
-        """`serve` takes each head to answer with; `changed` is called when all that waited is learned."""
-        self._spool = spool
-        self._answers = store
-        self._store = store.learning
+        """`serve` takes each new head into service; `changed` is called when all waiting labels are learned."""
+        self._store = store
+        self._lessons = store.learning
         self._serve = serve
         self._metrics = metrics
         self._changed = changed
@@ -71,23 +68,23 @@ class EdgeLearning:
     # --- life ---------------------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Serve what was learned before, and find what was said since."""
+        """Serve the head of the last run, and queue the labels that it did not learn."""
         general = self._learning.general
-        standing = self._store.standing()
+        standing = self._lessons.standing()
         if standing is not None:
-            learning = self._learning.restored(self._store.lessons(general.space), standing)
+            learning = self._learning.restored(self._lessons.lessons(general.space), standing)
             step = Step(written=tuple(learning.events.values())) if standing != learning.standing else Step()
             self._take_effect(learning, step, None)
-        for told in self._reconcile():
-            self._waiting.put(told)
+        for event in self._reconcile():
+            self._waiting.put(event)
 
     def start(self) -> None:
         """Learn on a thread of its own."""
-        self._thread = threading.Thread(target=self._learn_for_ever, name="learn", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="learn", daemon=True)
         self._thread.start()
 
     def stop(self, deadline_s: float) -> None:
-        """What waits is found again at the next start."""
+        """End the thread. The next start finds the labels that still wait."""
         self._stop.set()
         self._waiting.put(None)
         if self._thread is not None:
@@ -95,26 +92,26 @@ class EdgeLearning:
 
     @property
     def state(self) -> str:
-        """One line for `/health`."""
+        """Return one line for `/health`."""
         return self._state
 
     @property
     def general(self) -> General:
-        """What the site's head was transferred from."""
+        """Return the general model that the site's head builds on."""
         return self._learning.general
 
     # --- in -----------------------------------------------------------------------------------------------------
 
-    def heard(self, told: LabelledEvent) -> None:
-        """An event's label changed."""
-        self._waiting.put(told)
+    def on_label(self, event: LabelledEvent) -> None:
+        """Learn from an event whose label changed."""
+        self._waiting.put(event)
 
-    def served_by(self, general: General) -> None:
-        """Another general model serves from now on."""
+    def on_model(self, general: General) -> None:
+        """Build on another general model, which serves from now on."""
         self._waiting.put(general)
 
     def work(self) -> None:
-        """Learn all that waits."""
+        """Learn all waiting labels."""
         while True:
             try:
                 waiting = self._waiting.get_nowait()
@@ -123,7 +120,7 @@ class EdgeLearning:
             if waiting is not None:
                 self._take(waiting)
 
-    def _learn_for_ever(self) -> None:
+    def _run(self) -> None:
         if not self._until_done(self.open):
             return
         while not self._stop.is_set():
@@ -132,7 +129,7 @@ class EdgeLearning:
                 self._until_done(partial(self._take, waiting))
 
     def _until_done(self, work: Callable[[], None]) -> bool:
-        """No label ends the learning, and learning never ends the edge; False where it was not done."""
+        """Repeat `work` until it succeeds; return False if it failed. No label ends the learning, nor the edge."""
         while not self._stop.is_set():
             try:
                 work()
@@ -142,7 +139,9 @@ class EdgeLearning:
             except Exception as error:
                 self._metrics.refused(INTERNAL_ERROR)
                 self._state = f"{self._learning.local.name}, with trouble: {error}"
-                log.exception("learning met a bug of ours, or a broken store; the last good head goes on")
+                log.exception(
+                    "learning failed by a bug of ours or a broken store; the last good head goes on"
+                )
                 return False
             else:
                 return True
@@ -157,68 +156,67 @@ class EdgeLearning:
             self._learn(waiting)
 
     def _transfer(self, general: General) -> None:
-        """Lessons are kept: those of this space are taught again, over what the new model says of them."""
-        lessons = {its.event: its for its in self._store.lessons(general.space)}
+        """Build on another general model, and teach the lessons of its space again."""
+        lessons = {lesson.event: lesson for lesson in self._lessons.lessons(general.space)}
         learning, step = self._learning.having(lessons).transferred(general)
         self._take_effect(learning, step, None)
 
-    def _learn(self, told: LabelledEvent) -> None:
-        level = learning_level(told.levels)
-        if told.label is None or not may_see(Tier.EDGE, level):
-            self._forget(told.event)
+    def _learn(self, event: LabelledEvent) -> None:
+        level = label_level(event.levels)
+        if event.label is None or not may_see(Tier.EDGE, level):
+            self._forget(event.event)
             if not may_see(Tier.EDGE, level):
-                self._scrub()
+                self._store.scrub()
             return
-        if told.space != self._learning.general.space:
-            log.warning("a label of another space is not learned from", of=told.event, space=told.space)
+        if event.space != self._learning.general.space:
+            log.warning(
+                "a label was not learned: its feature is of another space", of=event.event, space=event.space
+            )
             return
-        english = next((word.english for word in told.words if word.label == told.label), "")
-        event = Taught(
-            told.event,
-            told.sighting or told.event,
-            told.path,
+        english = next((vote.english for vote in event.votes if vote.label == event.label), "")
+        lesson = Taught(
+            event.event,
+            event.sighting or event.event,
+            event.path,
             english,
-            np.frombuffer(told.vector, np.uint8),
+            np.frombuffer(event.vector, np.uint8),
         )
         try:
-            learning, step = self._learning.taught(event)
+            learning, step = self._learning.taught(lesson)
         except Rejected as error:
             log.warning(
-                "a label has no place in the tree", of=told.event, reason=error.reason, error=str(error)
+                "a label was not learned: it has no place in the tree",
+                of=event.event,
+                reason=error.reason,
+                error=str(error),
             )
-            self._forget(told.event)
+            self._forget(event.event)
             return
-        self._take_effect(learning, step, About(told.event, told.space, level))
+        self._take_effect(learning, step, LessonSource(event.event, event.space, level))
 
     def _forget(self, event: str) -> None:
         learning, step = self._learning.without(event)
         if not step.nothing:
             self._take_effect(learning, step, None)
-        else:  # a lesson of a space that serves no more is on the disk alone
-            with self._spool.transaction() as tx:
-                self._store.drop(event, tx)
+        else:  # a lesson of an earlier space stands only on the disk
+            with self._store.transaction() as tx:
+                self._lessons.drop(event, tx)
 
-    def _scrub(self) -> None:
-        try:
-            self._spool.scrub()
-        except Retry as error:
-            log.warning("a lesson is deleted, but not overwritten yet", error=str(error))
-
-    def _take_effect(self, learning: Learning, step: Step, about: About | None) -> None:
-        """First on the disk, then in memory: what is served is never ahead of what a restart finds."""
+    def _take_effect(self, learning: Learning, step: Step, source: LessonSource | None) -> None:
+        """Write a change to the disk, then serve it: what serves is never ahead of what a restart finds."""
         if not step.nothing:
-            with self._spool.transaction() as tx:
-                self._store.write(step, learning.standing, about, tx)
+            with self._store.transaction() as tx:
+                self._lessons.write(step, learning.standing, source, tx)
         self._learning = learning
         self._serve(learning.served)
-        self._say(learning, step)
+        self._report(learning, step)
         if self._waiting.empty():
             self._changed()
 
-    def _say(self, learning: Learning, step: Step) -> None:
+    def _report(self, learning: Learning, step: Step) -> None:
         local, verdict = learning.local, step.verdict
-        refused = sum(its.rule == "refused" for its in learning.events.values())
-        labels = len({its.label for its in local.lessons})
+        refused = sum(lesson.rule == "refused" for lesson in learning.events.values())
+        labels = len({lesson.label for lesson in local.lessons})
         self._state = f"{local.name}: {len(local.lessons)} visits of {labels} labels" + (
             f", {refused} labels refused" if refused else ""
         )
@@ -227,7 +225,7 @@ class EdgeLearning:
         if verdict.rule == "refused":
             self._metrics.refused(NOT_LEARNED)
             log.warning(
-                "a label is not learned: the head would be worse with it",
+                "a label was not learned: the head would be worse with it",
                 of=step.written[0].event,
                 label=step.written[0].path[-1],
                 held_back=len(local.held),
@@ -235,33 +233,28 @@ class EdgeLearning:
                 loss=f"{verdict.before.loss:.2f} -> {verdict.after.loss:.2f}",
             )
         else:
-            log.info("learned", model=local.name, rule=verdict.rule)
+            log.info("a label was learned", model=local.name, rule=verdict.rule)
 
     # --- a start --------------------------------------------------------------------------------------------------
 
     def _reconcile(self) -> Iterator[LabelledEvent]:
-        """Labels that were committed and not learned, and lessons whose labels are gone: a kill came in between."""
+        """Yield the events whose labels were committed but not learned, because a kill came in between."""
         learned = dict(self._learning.events)
-        for told in self._answers.labels.all_labelled():
-            if told.event not in learned or learned[told.event].path != told.path:
-                yield told
+        for labelled in self._store.labels.all_labelled():
+            if labelled.event not in learned or learned[labelled.event].path != labelled.path:
+                yield labelled
         space = self._learning.general.space
-        for event in self._store.events():
-            known = self._answers.answer(event)
-            # Without answer, label and feature were forgotten with the days; what was learned stays.
-            if known is not None and not may_see(Tier.EDGE, learning_level(known.context.levels)):
+        for event in self._lessons.events():
+            known = self._store.answer(event)
+            # Without an answer, label and feature were forgotten with the days, but the lesson stays.
+            if known is not None and not may_see(Tier.EDGE, label_level(known.context.levels)):
                 yield forgotten(event, space, known.context.levels)
                 continue
-            found = self._answers.labels.labelled(event)
+            found = self._store.labels.labelled(event)
             if found is not None and found.label is None:
                 yield found
 
 
-def learning_level(levels: Levels) -> Privacy:
-    """How private what is learned from an event is: as its feature and as its label."""
-    return levels.feature.join(levels.of(Kind.LABEL))
-
-
 def forgotten(event: str, space: str, levels: Levels) -> LabelledEvent:
-    """An event of which nothing may be known here any more."""
+    """Return the notice of an event that the edge may not learn from any more."""
     return LabelledEvent(event, "", None, (), "", (), space, b"", levels, "", "")

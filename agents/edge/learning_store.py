@@ -1,8 +1,8 @@
-"""What a site learned from, and how far it is: tables in the edge's spool, written with each change in one transaction.
+"""The site's lessons, and the progress of its learning: tables in the edge's spool, each change in one transaction.
 
-A lesson outlives its answer (`edge.keep_days`): what was learned is not forgotten with the months. It goes when its label is taken
-back, or when its event turns out to be nobody's business but its device's. Which events were told to the cloud as sums stays for ever:
-none is told twice.
+A lesson outlives the answer about its event (`edge.keep_days`). It is dropped when its label is taken back, or when its
+event becomes user-private. The events whose sums were shared with the cloud are kept for ever, so that none is shared
+twice.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ CREATE TABLE IF NOT EXISTS edge_sum_increments(number INTEGER PRIMARY KEY, at RE
 """One script a version of its tables; only ever append."""
 
 
-class About(NamedTuple):
-    """What is kept of an event that was just labelled, beside what is learned from it."""
+class LessonSource(NamedTuple):
+    """The event of a new lesson, with its space and level."""
 
     event: str
     space: str
     level: Privacy
-    """The higher one of its feature's and its label's."""
+    """The higher level of its feature and its label."""
 
 
-class Tellable(NamedTuple):
-    """An event whose sum may become public, if enough others are with it."""
+class ShareableLesson(NamedTuple):
+    """A lesson whose sum may become public together with enough others."""
 
     event: str
     visit: str
@@ -51,7 +51,7 @@ class Tellable(NamedTuple):
 
 
 class LearningStore:
-    """The tables of what a site learns."""
+    """The tables of a site's learning."""
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
@@ -59,7 +59,7 @@ class LearningStore:
     # --- lessons ------------------------------------------------------------------------------------------------
 
     def lessons(self, space: str) -> list[Taught]:
-        """All of this space, in their places."""
+        """Return the lessons of this space, in their order."""
         rows = self._spool.query(
             "SELECT event, visit, path, english, vector, rule, place FROM edge_lessons WHERE space = ? ORDER BY place, event",
             (space,),
@@ -67,15 +67,15 @@ class LearningStore:
         return [_taught(*row) for row in rows]
 
     def events(self) -> list[str]:
-        """All that was ever learned from and stands, of every space."""
+        """Return the events of all lessons, of every space."""
         return [event for (event,) in self._spool.query("SELECT event FROM edge_lessons ORDER BY event")]
 
     def drop(self, event: str, tx: Transaction) -> None:
-        """Forget a lesson, whatever its space."""
+        """Drop a lesson of any space."""
         tx.db.execute("DELETE FROM edge_lessons WHERE event = ?", (event,))
 
     def standing(self) -> Standing | None:
-        """How far the learning was; None before the first label."""
+        """Return the progress of the learning; None before the first label."""
         rows = self._spool.query(
             "SELECT general, taken, named_right, loss, share, temperature, weighed_at FROM edge_learning"
         )
@@ -84,29 +84,29 @@ class LearningStore:
         general, taken, right, loss, share, temperature, weighed_at = rows[0]
         return Standing(general, taken, HeadScore(right, loss), Weighing(share, temperature), weighed_at)
 
-    def write(self, step: Step, standing: Standing, about: About | None, tx: Transaction) -> None:
-        """One change, whole. `about`: the event whose label is new; of all others only how they were judged changes."""
+    def write(self, step: Step, standing: Standing, source: LessonSource | None, tx: Transaction) -> None:
+        """Write one change. `source` is the event of the new lesson; of all others only rule and place may change."""
         tx.db.executemany("DELETE FROM edge_lessons WHERE event = ?", [(event,) for event in step.deleted])
-        for its in step.written:
-            if about is not None and its.event == about.event:
+        for lesson in step.written:
+            if source is not None and lesson.event == source.event:
                 tx.db.execute(
                     "INSERT OR REPLACE INTO edge_lessons VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (
-                        its.event,
-                        its.visit,
-                        "/".join(its.path),
-                        its.english,
-                        about.space,
-                        its.vector.tobytes(),
-                        about.level.value,
-                        its.rule,
-                        its.place,
+                        lesson.event,
+                        lesson.visit,
+                        "/".join(lesson.path),
+                        lesson.english,
+                        source.space,
+                        lesson.vector.tobytes(),
+                        source.level.value,
+                        lesson.rule,
+                        lesson.place,
                     ),
                 )
             else:
                 tx.db.execute(
                     "UPDATE edge_lessons SET rule = ?, place = ? WHERE event = ?",
-                    (its.rule, its.place, its.event),
+                    (lesson.rule, lesson.place, lesson.event),
                 )
         tx.db.execute(
             "INSERT OR REPLACE INTO edge_learning VALUES (1, ?, ?, ?, ?, ?, ?, ?)",
@@ -123,23 +123,27 @@ class LearningStore:
 
     # --- sums ---------------------------------------------------------------------------------------------------
 
-    def tellable(self, space: str, tx: Transaction) -> list[Tellable]:
-        """Edge-private events that were learned from and are in no increment yet, the oldest lesson first."""
+    def shareable(self, space: str, tx: Transaction) -> list[ShareableLesson]:
+        """Return edge-private lessons that are in no increment yet, the oldest first."""
         rows = tx.db.execute(
             "SELECT event, visit, path, vector FROM edge_lessons WHERE space = ? AND level = ? AND rule <> 'refused'"
             " AND event NOT IN (SELECT event FROM edge_told_sums) ORDER BY place, event",
             (space, Privacy.EDGE_PRIVATE.value),
         )
-        return [Tellable(event, visit, tuple(path.split("/")), vector) for event, visit, path, vector in rows]
+        return [
+            ShareableLesson(event, visit, tuple(path.split("/")), vector)
+            for event, visit, path, vector in rows
+        ]
 
     def last_increment(self, tx: Transaction) -> tuple[int, float]:
-        """Number and time of the last increment; 0 and 0 before the first."""
+        """Return number and time (UTC seconds) of the last increment; 0 and 0 before the first."""
         row = tx.db.execute(
             "SELECT number, at FROM edge_sum_increments ORDER BY number DESC LIMIT 1"
         ).fetchone()
         return (int(row[0]), float(row[1])) if row else (0, 0.0)
 
-    def note_increment(self, number: int, events: list[str], now_s: float, tx: Transaction) -> None:
+    def add_increment(self, number: int, events: list[str], now_s: float, tx: Transaction) -> None:
+        """Store an increment and its events."""
         tx.db.execute("INSERT INTO edge_sum_increments VALUES (?, ?)", (number, now_s))
         tx.db.executemany("INSERT INTO edge_told_sums VALUES (?, ?)", [(event, number) for event in events])
 

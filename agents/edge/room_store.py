@@ -1,7 +1,7 @@
 """What the edge remembers of its sensors: samples of the rooms' running windows, and the hours of each stream.
 
-Beside each value stand the levels that its device gave it, so that what is made of several values is as private as the
-most private of them.
+Each value is kept with the levels that its device gave it, so that an answer made of several values is as private as
+the most private of them.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ CREATE TABLE IF NOT EXISTS edge_hours(
 """One script a version of its tables; only ever append."""
 
 
-class Window(NamedTuple):
-    """What a room's streams reported in a span, and what they last reported before it."""
+class RoomSamples(NamedTuple):
+    """The reports of a room's streams in a span of time, and the last report of each stream before it."""
 
     samples: dict[str, list[tuple[float, float]]]
     """Unit -> (time, value), oldest first; UTC seconds."""
     levels: Levels
-    """Joined over all of them."""
+    """The join of the levels of all samples."""
 
 
 class OpenHour(NamedTuple):
-    """An hour, and the levels of its records: raised by each report, never lowered."""
+    """An hour and its levels, which each report may raise and none lowers."""
 
     source: str
     hour: Hour
@@ -64,14 +64,16 @@ class RoomStore:
         levels: Levels,
         tx: Transaction,
     ) -> None:
+        """Store one report of a room's stream."""
         tx.db.execute(
             "INSERT OR REPLACE INTO edge_samples VALUES (?, ?, ?, ?, ?, ?)",
             (room, source, unit, time_s, value, msgspec.msgpack.encode(levels)),
         )
 
-    def window(self, room: str, until_s: float, span_s: float) -> Window:
-        """A room's reports in the span before `until_s`, and of each stream the last one before that: it holds until the
-        next report.
+    def window(self, room: str, until_s: float, span_s: float) -> RoomSamples:
+        """Return a room's reports in the span before `until_s`, and the last report of each stream before that span.
+
+        A report holds until the next one of its stream.
         """
         rows = self._spool.query(
             "SELECT unit, time, value, levels FROM edge_samples WHERE room = ? AND time < ? AND (time >= ? OR time = ("
@@ -81,13 +83,13 @@ class RoomStore:
         )
         samples: dict[str, list[tuple[float, float]]] = {}
         levels = LOWEST
-        for unit, time_s, value, held in rows:
+        for unit, time_s, value, packed in rows:
             samples.setdefault(unit, []).append((time_s, value))
-            levels = levels.join(msgspec.msgpack.decode(held, type=Levels))
-        return Window(samples, levels)
+            levels = levels.join(msgspec.msgpack.decode(packed, type=Levels))
+        return RoomSamples(samples, levels)
 
     def first_sample(self, room: str, from_s: float, tx: Transaction) -> float | None:
-        """Time of the room's first report at or after this moment."""
+        """Return the time of the room's first report at or after this moment."""
         found = tx.db.execute(
             "SELECT MIN(time) FROM edge_samples WHERE room = ? AND time >= ?", (room, from_s)
         )
@@ -95,14 +97,14 @@ class RoomStore:
         return time_s
 
     def newest(self, room: str) -> dict[str, float]:
-        """Time of each stream's last report."""
+        """Return the time of each stream's last report."""
         rows = self._spool.query(
             "SELECT source, MAX(time) FROM edge_samples WHERE room = ? GROUP BY source", (room,)
         )
         return dict(rows)
 
     def forget_samples(self, room: str, before_s: float, tx: Transaction) -> None:
-        """Drop samples that no window needs any more; each stream's last one stays."""
+        """Drop samples that no window needs any more, except the last one of each stream."""
         tx.db.execute(
             "DELETE FROM edge_samples WHERE room = ? AND time < ? AND time < (SELECT MAX(time) FROM edge_samples AS s "
             "WHERE s.room = edge_samples.room AND s.source = edge_samples.source AND s.time < ?)",
@@ -112,34 +114,36 @@ class RoomStore:
     # --- windows -----------------------------------------------------------------------------------------------
 
     def ends(self) -> dict[str, float]:
-        """End of each room's running window."""
+        """Return the end of each room's running window."""
         return dict(self._spool.query("SELECT room, end FROM edge_rooms"))
 
     def keep_end(self, room: str, end_s: float, tx: Transaction) -> None:
+        """Store the end of a room's running window."""
         tx.db.execute("INSERT OR REPLACE INTO edge_rooms VALUES (?, ?)", (room, end_s))
 
     # --- hours -------------------------------------------------------------------------------------------------
 
     def hour(self, source: str, start_s: float, tx: Transaction) -> OpenHour | None:
-        """What was counted into an hour so far."""
+        """Return an hour as counted so far; None if it has no reports yet."""
         found = tx.db.execute(
             "SELECT hour, levels FROM edge_hours WHERE source = ? AND start = ?", (source, start_s)
         ).fetchone()
         return None if found is None else _open_hour(source, *found)
 
     def keep_hour(self, source: str, hour: Hour, levels: Levels, tx: Transaction, *, changed: bool) -> None:
+        """Store an hour; `changed` if it must be published again."""
         tx.db.execute(
             "INSERT OR REPLACE INTO edge_hours VALUES (?, ?, ?, ?, ?)",
             (source, hour.start_s, msgspec.msgpack.encode(hour), msgspec.msgpack.encode(levels), changed),
         )
 
     def changed_hours(self) -> list[OpenHour]:
-        """Hours that changed since they were told, oldest first."""
+        """Return the hours that changed since they were published, the oldest first."""
         rows = self._spool.query("SELECT source, hour, levels FROM edge_hours WHERE changed ORDER BY start")
         return [_open_hour(*row) for row in rows]
 
     def forget(self, before_s: float, tx: Transaction) -> None:
-        """Drop told hours that are older than this."""
+        """Drop published hours that are older than this."""
         tx.db.execute("DELETE FROM edge_hours WHERE start < ? AND NOT changed", (before_s,))
 
 

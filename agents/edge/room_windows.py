@@ -1,8 +1,9 @@
-"""When the edge tells a room's window and a stream's hour: pure decisions over what was reported so far.
+"""When the edge answers a room's window and publishes a stream's hour: pure decisions over the reports so far.
 
-A window over a room's streams is answered (vacant, occupied) when every stream of the room reported past its end, or
-`GRACE_S` after the first report past its end was received: streams report by exception, so most are silent most of the
-time. An hour of one stream is told when a report of a later hour came, or `HOUR_GRACE_S` after its end::
+A room's window is answered (vacant, occupied) when every stream of the room has reported past its end. Streams report
+by exception, so most of them are silent most of the time: at the latest, the window is answered `GRACE_S` after the
+first report past its end. An hour of a stream is published at the first report of a later hour, or `HOUR_GRACE_S`
+after its end::
 
     >>> room = Room(end_s=600.0)
     >>> room = saw(room, "temperature", 590.0, received_s=590.0)
@@ -27,10 +28,10 @@ from pipeline.clock import HOUR_S, hour_of
 from pipeline.messages import Report, Summary, Task
 
 HOUR_GRACE_S = 120.0
-"""An hour that nothing came after is told this long after its end: devices that lost their edge for a minute are in."""
+"""An hour without a later report is published this long after its end, so that late reports of devices are in it."""
 
 GRACE_S = 15.0
-"""How long a window that one stream reported past waits for the others."""
+"""How long a window waits for other streams, once one stream has reported past its end."""
 
 
 # --- windows over a room ---------------------------------------------------------------------------------------
@@ -38,7 +39,7 @@ GRACE_S = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Where a room's windows stand."""
+    """The state of a room's windows."""
 
     end_s: float
     """End of the running window, UTC seconds."""
@@ -49,12 +50,12 @@ class Room:
 
 
 def first_end(time_s: float, window_s: float) -> float:
-    """End of the tumbling window that holds this moment."""
+    """Return the end of the tumbling window that holds this moment."""
     return (math.floor(time_s / window_s) + 1) * window_s
 
 
 def saw(room: Room, stream: str, time_s: float, *, received_s: float) -> Room:
-    """One of the room's streams reported."""
+    """Return the room's state after a report of one of its streams."""
     newest = {**room.newest_s, stream: max(time_s, room.newest_s.get(stream, time_s))}
     past = room.past_since_s
     if past is None and time_s >= room.end_s:
@@ -63,17 +64,18 @@ def saw(room: Room, stream: str, time_s: float, *, received_s: float) -> Room:
 
 
 def due(room: Room, streams: frozenset[str], *, now_s: float) -> bool:
-    """Whether the running window can be answered."""
+    """Return whether the running window can be answered."""
     if room.past_since_s is None:
         return False
-    everyone = all(room.newest_s.get(stream, -math.inf) >= room.end_s for stream in streams)
-    return everyone or now_s - room.past_since_s >= GRACE_S
+    all_reported = all(room.newest_s.get(stream, -math.inf) >= room.end_s for stream in streams)
+    return all_reported or now_s - room.past_since_s >= GRACE_S
 
 
 def advance(room: Room, window_s: float, *, first_later_s: float | None) -> Room:
-    """The window was told: the next one runs. Windows without any report in them are skipped; `first_later_s` is the time
-    of the first report past the told window's end. What was waited for once is not waited for again: where reports
-    already reach past the next window, too, its grace began when that of the told one did.
+    """Return the state after the window was answered: the next one runs.
+
+    Windows without a report are skipped; `first_later_s` is the time of the first report past the answered window. If
+    reports already reach past the next window, too, its grace began with that of the answered one.
     """
     end_s = first_end(first_later_s, window_s) if first_later_s is not None else room.end_s + window_s
     past = room.past_since_s if any(t >= end_s for t in room.newest_s.values()) else None
@@ -92,12 +94,12 @@ class Hour(msgspec.Struct, frozen=True):
     total: float
     low: float
     high: float
-    told: int = 0
-    """Revision of the last telling; 0: not told yet."""
+    published: int = msgspec.field(default=0, name="told")
+    """The last published revision; 0 if none was. The name on the disk is that of older releases."""
 
 
 def tally(hour: Hour | None, report: Report, time_s: float) -> Hour:
-    """Count a report into its hour (None: the hour's first)."""
+    """Count a report into its hour; with None, begin the hour."""
     if hour is None:
         return Hour(hour_of(time_s), report.unit, report.count, report.total, report.low, report.high)
     return msgspec.structs.replace(
@@ -110,13 +112,13 @@ def tally(hour: Hour | None, report: Report, time_s: float) -> Hour:
 
 
 def hour_is_over(start_s: float, newest_s: float, now_s: float) -> bool:
-    """Whether to tell an hour: the stream went on to a later one, or the clock did by `HOUR_GRACE_S`."""
+    """Return whether an hour can be published: by the stream's newest report, or by the clock and `HOUR_GRACE_S`."""
     end_s = start_s + HOUR_S
     return newest_s >= end_s or now_s >= end_s + HOUR_GRACE_S
 
 
 def summary(hour: Hour, hour_text: str, task: Task, room: str | None) -> Summary:
-    """What is told of an hour: its next revision."""
+    """Return the next revision of an hour, as it is published."""
     return Summary(
         hour=hour_text,
         task=task,
@@ -125,6 +127,6 @@ def summary(hour: Hour, hour_text: str, task: Task, room: str | None) -> Summary
         total=hour.total,
         low=hour.low,
         high=hour.high,
-        revision=hour.told + 1,
+        revision=hour.published + 1,
         room=room,
     )

@@ -1,6 +1,6 @@
-"""What the edge makes of its sensors' reports: hours for the cloud, and windows over a room that say who is in it.
+"""What the edge makes of its sensors' reports: hours for the cloud, and windows over a room (vacant, occupied).
 
-When to tell is decided in `agents.edge.room_windows`; here the reports are kept and the answers made.
+`agents.edge.room_windows` decides when to answer. Here the reports are kept and the answers made.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 import msgspec
 
 from agents.edge import room_windows
-from agents.edge.store import Context, EdgeStore
+from agents.edge.resources import EdgeResources
+from agents.edge.store import Context
 from models.series.occupancy import OccupancyModel
 from pipeline import clock, ids, messages
-from pipeline.clock import Clock
 from pipeline.errors import Rejected
 from pipeline.messages import (
     UNKNOWN,
@@ -25,10 +25,8 @@ from pipeline.messages import (
     Task,
     Tier,
 )
-from pipeline.privacy.policy import Policy
-from pipeline.privacy.seal import Keyring, seal
-from pipeline.settings.settings import Settings
-from pipeline.spool import Spool, Transaction
+from pipeline.privacy.seal import seal
+from pipeline.spool import Item, Transaction
 
 
 class Rooms:
@@ -36,32 +34,35 @@ class Rooms:
 
     def __init__(
         self,
-        settings: Settings,
-        policy: Policy,
-        store: EdgeStore,
+        resources: EdgeResources,
         model: OccupancyModel,
-        keyring: Keyring,
-        time: Clock,
     ) -> None:
-        self._settings = settings
-        self._policy = policy
-        self._store = store
+        self._settings = resources.settings
+        self._policy = resources.policy
+        self._store = resources.store
+        self._keyring = resources.keyring
+        self._series = resources.series
+        self._clock = resources.clock
         self._model = model
-        self._keyring = keyring
-        self._clock = time
         self._rooms: dict[str, room_windows.Room] = {}
         self._newest_s: dict[str, float] = {}
 
     def open(self) -> None:
-        """Go on where the store says that the rooms' windows stand."""
+        """Continue the windows as the store has them."""
         for name, end_s in self._store.rooms.ends().items():
             room = room_windows.Room(end_s)
             for source, newest_s in self._store.rooms.newest(name).items():
                 room = room_windows.saw(room, source, newest_s, received_s=self._clock.now())
             self._rooms[name] = room
 
-    def take(self, event: Event, report: Report, tx: Transaction) -> None:
-        """Count a report into its hour and its room."""
+    def take(self, item: Item, event: Event, report: Report) -> None:
+        """Count a sensor's report into its hour and its room. The device's answer to it stands."""
+        with self._store.transaction() as tx:
+            self._count(event, report, tx)
+            tx.finish(item)
+        self._series.report(event, report)
+
+    def _count(self, event: Event, report: Report, tx: Transaction) -> None:
         result = event.result
         time_s = clock.seconds(result.time)
         self._newest_s[result.source] = max(time_s, self._newest_s.get(result.source, time_s))
@@ -83,17 +84,18 @@ class Rooms:
 
     # --- windows ---------------------------------------------------------------------------------------------
 
-    def answer_windows(self, spool: Spool) -> list[Result]:
+    def answer_windows(self) -> list[Result]:
         """Answer each window that can be answered now."""
-        told = []
+        results = []
         for name in list(self._rooms):
             while room_windows.due(self._rooms[name], self._streams(name), now_s=self._clock.now()):
-                told.append(self._answer_window(name, self._rooms[name], spool))
-        return told
+                results.append(self._answer_window(name, self._rooms[name]))
+        return results
 
-    def _answer_window(self, name: str, room: room_windows.Room, spool: Spool) -> Result:
-        """Vacant or occupied: an event of its own, whose id follows from room and window, as private as any report that it
-        was made of, and as policy wants it at the window's start or end.
+    def _answer_window(self, name: str, room: room_windows.Room) -> Result:
+        """Answer a window as vacant or occupied: an event of its own, with an id made of room and window.
+
+        It is as private as the most private report in it, and as policy demands at the window's start and end.
         """
         settings, end_s = self._settings, room.end_s
         started_s = self._clock.now()
@@ -102,11 +104,11 @@ class Rooms:
         for source in sources:
             for moment_s in (end_s - settings.edge.window_s, end_s):
                 levels = levels.join(self._policy.levels(source, moment_s).levels)
-        told = ", ".join(sorted(samples))
+        units = ", ".join(sorted(samples))
         try:
             scores = self._model.predict(samples, end_s)
             label, probability = scores.best
-            rule, reason = "window-answered", f"{settings.edge.window_s:g} s of {told}"
+            rule, reason = "window-answered", f"{settings.edge.window_s:g} s of {units}"
         except Rejected as error:
             label, probability, rule, reason = UNKNOWN, 0.0, error.reason, str(error)
         result = Result(
@@ -131,8 +133,8 @@ class Rooms:
             latency_ms=round((self._clock.now() - started_s) * 1000, 1),
             room=name,
         )
-        with spool.transaction() as tx:
-            # Within the transaction, as `take` is: no report slips in between.
+        with self._store.transaction() as tx:
+            # Within the transaction, as `_count` is, so that no report slips in between.
             first_later_s = self._store.rooms.first_sample(name, end_s, tx)
             after = room_windows.advance(
                 self._rooms[name], settings.edge.window_s, first_later_s=first_later_s
@@ -145,7 +147,7 @@ class Rooms:
         return result
 
     def _streams(self, name: str) -> frozenset[str]:
-        """The streams that the room's windows are made of; where this edge's settings name none, those that reported."""
+        """Return the streams of a room: those that the settings name, else those that reported."""
         units = self._model.units
         named = frozenset(
             source
@@ -158,24 +160,24 @@ class Rooms:
 
     # --- hours -----------------------------------------------------------------------------------------------
 
-    def tell_hours(self, spool: Spool) -> None:
-        """Put hours that are over into the outbox, where policy lets their summary leave."""
+    def send_hours(self) -> None:
+        """Send the summaries of finished hours to the cloud, if policy lets them leave."""
         now_s = self._clock.now()
         for seen in self._store.rooms.changed_hours():
             start_s = seen.hour.start_s
             if not room_windows.hour_is_over(start_s, self._newest_s.get(seen.source, start_s), now_s):
                 continue
-            with spool.transaction() as tx:
-                # Once more: a report may have been counted in since.
+            with self._store.transaction() as tx:
+                # Read again, since a report may have been counted meanwhile.
                 source, hour, levels = self._store.rooms.hour(seen.source, start_s, tx) or seen
                 envelope = self._summary(source, hour, levels.summary)
-                told = msgspec.structs.replace(hour, told=hour.told + 1)
+                published = msgspec.structs.replace(hour, published=hour.published + 1)
                 if envelope is not None:
-                    self._store.send_up(envelope, self._settings.site, tx)
-                self._store.rooms.keep_hour(source, told, levels, tx, changed=False)
+                    self._store.send_up(envelope, tx)
+                self._store.rooms.keep_hour(source, published, levels, tx, changed=False)
 
     def _summary(self, source: str, hour: room_windows.Hour, level: Privacy) -> Envelope | None:
-        """The hour as the cloud may have it: in the clear, sealed, or not at all."""
+        """Return the hour as it may leave: in the clear or sealed; None if it must stay."""
         stream = self._settings.stream(source)
         text = clock.rfc3339(hour.start_s)
         task = stream.task if stream else Task.METER
@@ -187,7 +189,7 @@ class Rooms:
             payload=messages.encode(room_windows.summary(hour, text, task, stream.room if stream else None)),
             source=source,
             time=text,
-            revision=hour.told + 1,
+            revision=hour.published + 1,
         )
         if level is Privacy.PUBLIC:
             return envelope

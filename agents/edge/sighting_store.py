@@ -1,6 +1,6 @@
-"""What the edge remembers of sightings: each frame's newest answer as a vote, their level, and what was told of them.
+"""What the edge remembers of sightings: each frame's newest answer as a vote, their level, and the published report.
 
-Of a sighting's votes only their sums by path are read, and those are kept: a frame costs the same, whether it is the
+The votes of a sighting are summed by path, and only the sums are read. So a frame costs the same, whether it is the
 first or the ten thousandth.
 """
 
@@ -48,7 +48,7 @@ class SightingStore:
     ) -> None:
         """Count (or count anew) one frame of a sighting, and raise the sighting to its level.
 
-        `asked`: the event that the cloud was asked about with it.
+        `asked` is the event about which the cloud is asked for this sighting.
         """
         self._recount(sighting, event, "/".join(path), weight, tx)
         raised = privacy.join(self.privacy(sighting, tx))
@@ -60,7 +60,7 @@ class SightingStore:
         )
 
     def _recount(self, sighting: str, event: str, path: str, weight: int, tx: Transaction) -> None:
-        """Keep a frame's vote, and add it to the sums; the one that it had before is taken from them."""
+        """Store a frame's vote in the sums, in place of its earlier one."""
         before = tx.db.execute(
             "SELECT path, weight FROM edge_votes WHERE sighting = ? AND event = ?", (sighting, event)
         ).fetchone()
@@ -79,7 +79,7 @@ class SightingStore:
         )
 
     def tallies(self, sighting: str, tx: Transaction) -> list[AnswerTally]:
-        """A sighting's votes, summed by path."""
+        """Return a sighting's votes, summed by path."""
         rows = tx.db.execute(
             "SELECT path, frames, weight FROM edge_tallies WHERE sighting = ? AND frames > 0", (sighting,)
         )
@@ -89,52 +89,53 @@ class SightingStore:
         ]
 
     def privacy(self, sighting: str, tx: Transaction) -> Privacy:
-        """The highest level of its votes, also of those that were answered anew since."""
+        """Return the highest level that any of its votes ever had."""
         found = tx.db.execute("SELECT privacy FROM edge_sightings WHERE sighting = ?", (sighting,)).fetchone()
         return Privacy(found[0]) if found else Privacy.PUBLIC
 
     # --- the question to the cloud -----------------------------------------------------------------------------
 
     def asked(self, sighting: str) -> str | None:
-        """The event of this sighting about which the cloud was asked."""
+        """Return the event of this sighting about which the cloud was asked."""
         rows = self._spool.query("SELECT asked FROM edge_sightings WHERE sighting = ?", (sighting,))
         return rows[0][0] if rows else None
 
     def ask_again(self, event: str, tx: Transaction) -> None:
-        """Nothing came of asking about this event: the next frame of its sighting may ask."""
+        """Let the next frame of the sighting ask the cloud, since the question about this event may be lost."""
         tx.db.execute(
             "UPDATE edge_sightings SET asked = NULL WHERE asked = ?1 "
             "AND sighting = (SELECT sighting FROM edge_answers WHERE event = ?1)",
             (event,),
         )
 
-    # --- what was told -----------------------------------------------------------------------------------------
+    # --- reports -----------------------------------------------------------------------------------------------
 
     def report(self, sighting: str, tx: Transaction) -> SightingReport | None:
-        """What was last told of a sighting; None if nothing was."""
+        """Return the last published report of a sighting; None if there is none."""
         found = tx.db.execute("SELECT told FROM edge_sightings WHERE sighting = ?", (sighting,)).fetchone()
         return messages.decode(SightingReport, found[0]) if found and found[0] else None
 
     def keep_report(self, report: SightingReport, tx: Transaction) -> None:
+        """Store the published report of a sighting."""
         tx.db.execute(
             "UPDATE edge_sightings SET told = ? WHERE sighting = ?",
             (messages.encode(report), report.sighting),
         )
 
     def quiet(self, before_s: float) -> list[str]:
-        """Open sightings to which nothing was added since."""
+        """Return the open sightings that got no frame since."""
         rows = self._spool.query("SELECT sighting FROM edge_sightings WHERE open AND at <= ?", (before_s,))
         return [sighting for (sighting,) in rows]
 
     def close(self, sighting: str, before_s: float, tx: Transaction) -> bool:
-        """It is over, also where nothing is told of that; False if a frame was added since, after all."""
+        """Close the sighting even if nothing is published. Return False if a frame arrived meanwhile."""
         closed = tx.db.execute(
             "UPDATE edge_sightings SET open = 0 WHERE sighting = ? AND open AND at <= ?", (sighting, before_s)
         )
         return closed.rowcount > 0
 
     def forget(self, before_s: float, tx: Transaction) -> None:
-        """Drop sightings to which nothing was added since."""
+        """Drop sightings that got no frame since."""
         for table in ("edge_votes", "edge_tallies"):
             tx.db.execute(
                 f"DELETE FROM {table} WHERE sighting IN (SELECT sighting FROM edge_sightings WHERE at < ?)",  # noqa: S608 - of fixed names

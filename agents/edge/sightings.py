@@ -1,7 +1,8 @@
-"""Sightings at the edge: each frame's newest answer is a vote, and the consensus is told whenever it changes.
+"""Sightings at the edge: each frame's newest answer is a vote, and the consensus is published whenever it changes.
 
-To the site's users at once; to the cloud once, when the sighting is closed and public: that is what counts are made of.
-A sighting is as private as the most private of its frames; where that is user-private, nothing is told of it any more.
+The users of the site receive each revision. The cloud receives a sighting once, when it is closed and public, and
+counts it. A sighting is as private as the most private of its frames; if that is user-private, it is not published any
+more.
 """
 
 from __future__ import annotations
@@ -9,28 +10,26 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from agents.edge.label_rules import LABELLED
-from agents.edge.store import EdgeStore
-from agents.edge.time_series import SiteSeries
+from agents.edge.resources import EdgeResources
 from models.answering.cascade import rank_of
 from models.answering.sightings import LABEL_WEIGHT, consensus, weight
 from pipeline.messages import UNKNOWN, Privacy, Rank, Result, SightingReport, Tier
 from pipeline.records import NAMED_KINGDOMS, answer_envelope
-from pipeline.settings.settings import Settings
-from pipeline.spool import Spool, Transaction
+from pipeline.spool import Transaction
 
 
 class Sightings:
     """Sightings of one site."""
 
-    def __init__(self, settings: Settings, store: EdgeStore, series: SiteSeries) -> None:
-        self._settings = settings
-        self._store = store
-        self._series = series
+    def __init__(self, resources: EdgeResources) -> None:
+        self._settings = resources.settings
+        self._store = resources.store
+        self._series = resources.series
 
     def count(self, result: Result, tx: Transaction, *, asked: str | None = None) -> None:
-        """Count an event's newest answer into its sighting, and tell the consensus.
+        """Count an event's newest answer into its sighting, and publish the consensus.
 
-        `asked`: the event about which the cloud was asked with this answer, or answered.
+        `asked` is the event about which the cloud was asked, or which it answered.
         """
         if result.sighting is None:
             return
@@ -39,21 +38,21 @@ class Sightings:
         sightings.vote(result.sighting, result.event, result.path, votes, result.privacy, tx, asked=asked)
         before = sightings.report(result.sighting, tx) or _begun(result.sighting, result)
         span = {"time": min(before.time, result.time), "until": max(before.until, result.time)}
-        self._tell(replace(before, **span, model=result.model, closed=False), tx)
+        self._publish(replace(before, **span, model=result.model, closed=False), tx)
 
-    def close_quiet(self, now_s: float, spool: Spool) -> None:
-        """Close sightings that no frame joins any more, and whose answers had their time."""
+    def close_quiet(self, now_s: float) -> None:
+        """Close sightings that no frame can join any more, and whose answers are no longer awaited."""
         patience_s = self._settings.device.sighting_gap_s + self._settings.edge.cloud_deadline_s
         before_s = now_s - patience_s
         for sighting in self._store.sightings.quiet(before_s):
-            with spool.transaction() as tx:
+            with self._store.transaction() as tx:
                 if self._store.sightings.close(sighting, before_s, tx):
                     report = self._store.sightings.report(sighting, tx)
                     if report is not None:
-                        self._tell(replace(report, closed=True), tx)
+                        self._publish(replace(report, closed=True), tx)
 
-    def _tell(self, before: SightingReport, tx: Transaction) -> None:
-        """Publish the next revision of a report; once it is closed and public, tell the cloud as well."""
+    def _publish(self, before: SightingReport, tx: Transaction) -> None:
+        """Publish the next revision of a report; send it to the cloud as well once it is closed and public."""
         privacy = self._store.sightings.privacy(before.sighting, tx)
         if privacy.reach is Tier.DEVICE:
             return
@@ -74,11 +73,11 @@ class Sightings:
         if report.closed:
             self._series.sighting(report)
             if privacy is Privacy.PUBLIC and NAMED_KINGDOMS.intersection(report.path[:1]):
-                self._store.send_up(answer_envelope(report), report.site, tx)
+                self._store.send_up(answer_envelope(report), tx)
 
 
 def _begun(sighting: str, first: Result) -> SightingReport:
-    """Before anything was told of a sighting."""
+    """Return the report of a new sighting, before its first revision."""
     return SightingReport(
         sighting=sighting,
         time=first.time,

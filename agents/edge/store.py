@@ -1,24 +1,29 @@
-"""What the edge remembers, and what it sends: answers beside inbox and outbox, in the same transactions; sightings,
-rooms, labels, asks and what is learned have tables of their own (`SightingStore`, `RoomStore`, `LabelStore`, `AskStore`,
-`LearningStore`). Kept for `edge.keep_days`; what was learned, for ever.
+"""What the edge remembers and sends: its answers stand beside inbox and outbox, in the same transactions.
+
+Sightings, rooms, labels, label requests and lessons have tables of their own (`SightingStore`, `RoomStore`,
+`LabelStore`, `LabelRequestStore`, `LearningStore`). Lessons are kept for ever, all else for `edge.keep_days`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import msgspec
+import structlog
 
 from agents.edge import label_request_store, label_store, learning_store, room_store, sighting_store
-from agents.edge.label_request_store import AskStore
+from agents.edge.label_request_store import LabelRequestStore
 from agents.edge.label_store import LabelStore
 from agents.edge.learning_store import LearningStore
 from agents.edge.room_store import RoomStore
 from agents.edge.sighting_store import SightingStore
 from agents.role import outbox
+from agents.role.dead_letters import refusal
 from pipeline import messages, topics
 from pipeline.clock import Clock
+from pipeline.errors import Rejected, Retry
 from pipeline.messages import (
     Ack,
     Ask,
@@ -33,6 +38,8 @@ from pipeline.messages import (
     SightingReport,
 )
 from pipeline.spool import Spool, Transaction
+
+log = structlog.get_logger("edge")
 
 SITE, UPLINK, UPLINK_ACKS = "site", "uplink", "uplink-acks"
 """Hops of the outbox: the site's broker (settled by its PUBACK), the gateway (by its uplink-ack), and acknowledgements
@@ -53,19 +60,19 @@ CREATE TABLE IF NOT EXISTS edge_awaiting(event TEXT PRIMARY KEY, deadline REAL N
 
 
 class Context(msgspec.Struct, frozen=True):
-    """What a later answer about an event has to know of it."""
+    """What a later answer about an event needs to know."""
 
     received_s: float
     levels: Levels
     wants: Rank
     cloud_revision: int = 0
-    """The highest that the cloud gave its answers; what stands was told under a revision of the edge's own."""
+    """The highest revision of the cloud's answers, by the cloud's own count."""
     cloud_models: tuple[str, ...] = ()
-    """Whose answers of that revision were taken."""
+    """The models whose answers of that revision were taken."""
     known_here: tuple[str, ...] = ()
-    """As far as the site's own labels made the edge sure."""
+    """The part of the path of which the site's own labels made the edge sure."""
     models: Result | None = None
-    """What the models say, where people said something as well: it is told again when no label stands any more."""
+    """The models' answer, where people labelled the event: it is published again when no label stands any more."""
 
 
 class Known(NamedTuple):
@@ -76,41 +83,46 @@ class Known(NamedTuple):
 
     @property
     def models(self) -> Result:
-        """The models' last answer, whatever people said of the event."""
+        """Return the models' last answer, without any labels of people."""
         return self.context.models or self.result
 
 
 class EdgeStore:
     """The edge's tables in its spool."""
 
-    def __init__(self, spool: Spool, clock: Clock) -> None:
-        self._spool = spool
+    def __init__(self, site: str, spool: Spool, clock: Clock) -> None:
+        self.spool = spool
+        self._site = site
         self._clock = clock
         self.sightings = SightingStore(spool, clock)
         self.rooms = RoomStore(spool)
         self.labels = LabelStore(spool)
         self.learning = LearningStore(spool)
-        self.asks = AskStore(spool)
+        self.requests = LabelRequestStore(spool)
 
     def open(self) -> None:
-        """Make the tables where there are none."""
-        self._spool.migrate("edge", MIGRATIONS)
-        self._spool.migrate("sightings", sighting_store.MIGRATIONS)
-        self._spool.migrate("rooms", room_store.MIGRATIONS)
-        self._spool.migrate("labels", label_store.MIGRATIONS)
-        self._spool.migrate("learning", learning_store.MIGRATIONS)
-        self._spool.migrate("asks", label_request_store.MIGRATIONS)
+        """Create the tables where there are none."""
+        self.spool.migrate("edge", MIGRATIONS)
+        self.spool.migrate("sightings", sighting_store.MIGRATIONS)
+        self.spool.migrate("rooms", room_store.MIGRATIONS)
+        self.spool.migrate("labels", label_store.MIGRATIONS)
+        self.spool.migrate("learning", learning_store.MIGRATIONS)
+        self.spool.migrate("asks", label_request_store.MIGRATIONS)
+
+    def transaction(self) -> AbstractContextManager[Transaction]:
+        """See `Spool.transaction`."""
+        return self.spool.transaction()
 
     # --- answers -----------------------------------------------------------------------------------------------
 
     def answer(self, event: str) -> Known | None:
-        """The last answer about an event; None if the edge never told one."""
+        """Return the last answer about an event, or None if the edge has none."""
         return self._known(
-            self._spool.query("SELECT told, context FROM edge_answers WHERE event = ?", (event,))
+            self.spool.query("SELECT told, context FROM edge_answers WHERE event = ?", (event,))
         )
 
     def answer_in(self, event: str, tx: Transaction) -> Known | None:
-        """As `answer`, as this transaction sees it."""
+        """Return the same as this transaction sees it."""
         return self._known(
             tx.db.execute("SELECT told, context FROM edge_answers WHERE event = ?", (event,)).fetchall()
         )
@@ -119,13 +131,13 @@ class EdgeStore:
     def _known(rows: list[tuple[bytes, bytes]]) -> Known | None:
         if not rows:
             return None
-        told, context = rows[0]
-        return Known(messages.decode(Result, told), msgspec.msgpack.decode(context, type=Context))
+        result, context = rows[0]
+        return Known(messages.decode(Result, result), msgspec.msgpack.decode(context, type=Context))
 
     def keep(
         self, result: Result, context: Context, tx: Transaction, *, order: tuple[int, int] | None = None
     ) -> None:
-        """Remember the last answer about an event."""
+        """Store the last answer about an event; `order` is the (boot, sequence) of its device."""
         tx.db.execute(
             "INSERT INTO edge_answers VALUES (?, ?, ?, ?, ?, ?, ?) "
             "ON CONFLICT(event) DO UPDATE SET told = excluded.told, context = excluded.context",
@@ -139,36 +151,37 @@ class EdgeStore:
             ),
         )
 
-    # --- what is waited for --------------------------------------------------------------------------------------
+    # --- awaited answers -----------------------------------------------------------------------------------------
 
     def await_answer(self, event: str, deadline_s: float, tx: Transaction) -> None:
+        """Expect the answer of the cloud by this time."""
         tx.db.execute("INSERT OR REPLACE INTO edge_awaiting VALUES (?, ?)", (event, deadline_s))
 
     def stop_waiting(self, event: str, tx: Transaction) -> bool:
-        """The cloud answered, or the edge gave up waiting; False if nothing was waited for."""
+        """Stop waiting for the cloud's answer to an event; return False if it was not awaited."""
         return bool(tx.db.execute("DELETE FROM edge_awaiting WHERE event = ?", (event,)).rowcount)
 
     def overdue(self, now_s: float) -> list[str]:
-        """Events whose answers did not come in time."""
+        """Return the events whose answers are late."""
         return [
             event
-            for (event,) in self._spool.query("SELECT event FROM edge_awaiting WHERE deadline <= ?", (now_s,))
+            for (event,) in self.spool.query("SELECT event FROM edge_awaiting WHERE deadline <= ?", (now_s,))
         ]
 
     def unsent(self, event: str, tx: Transaction) -> bool:
-        """Whether the gateway has not taken all about this event yet."""
+        """Return whether a record about this event still waits for the gateway."""
         found = tx.db.execute("SELECT 1 FROM outbox WHERE hop = ? AND event = ?", (UPLINK, event))
         return found.fetchone() is not None
 
     def unsent_ids(self, event: str, tx: Transaction) -> frozenset[str]:
-        """What about this event waits for the gateway, by `Envelope.id`."""
+        """Return the records about this event that wait for the gateway, by `Envelope.id`."""
         found = tx.db.execute("SELECT id FROM outbox WHERE hop = ? AND event = ?", (UPLINK, event))
         return frozenset(name for (name,) in found)
 
-    # --- what leaves ---------------------------------------------------------------------------------------------
+    # --- outbox --------------------------------------------------------------------------------------------------
 
     def send_result(self, result: Result, tx: Transaction) -> None:
-        """To the users of this site, under the tier that made it."""
+        """Send a result to the users of this site, under the tier that made it."""
         self._send(
             result,
             SITE,
@@ -180,47 +193,47 @@ class EdgeStore:
         )
 
     def send_report(self, report: SightingReport, tx: Transaction) -> None:
-        """To the users of this site. A newer report replaces one that did not leave yet."""
+        """Send a report to the users of this site; it replaces an older one that did not leave yet."""
         topic = topics.sighting(report.site, report.device, report.stream)
         self._send(report, SITE, topic, f"sighting/{report.sighting}", report.sighting, report.privacy, tx)
 
-    def send_ask(self, ask: Ask, tx: Transaction) -> None:
-        """To the people of this site; withdrawn with its event where it has not left yet."""
+    def send_label_request(self, ask: Ask, tx: Transaction) -> None:
+        """Send a request to the people of this site. It is cancelled with its event if it did not leave yet."""
         topic = topics.ask(ask.site, ask.device)
         self._send(ask, SITE, topic, f"ask/{ask.event}", ask.event, ask.privacy, tx)
 
     def send_drift(self, drift: Drift, tx: Transaction) -> None:
-        """To the people of this site. What is told anew replaces what did not leave yet."""
+        """Send an alarm to the people of this site; it replaces the same alarm if that did not leave yet."""
         topic = topics.drift(drift.site, drift.device)
         name = f"drift/{drift.stream}/{drift.rule}/{drift.signal}"
         self._send(drift, SITE, topic, f"{drift.device}/{name}", "", drift.privacy, tx)
 
-    def send_up(self, envelope: Envelope, site: str, tx: Transaction) -> None:
-        """To the gateway."""
-        self._send(envelope, UPLINK, topics.uplink(site), envelope.id, envelope.event, envelope.privacy, tx)
+    def send_up(self, envelope: Envelope, tx: Transaction) -> None:
+        """Send an envelope to the gateway."""
+        topic = topics.uplink(self._site)
+        self._send(envelope, UPLINK, topic, envelope.id, envelope.event, envelope.privacy, tx)
+
+    def send_refusal(self, error: Rejected, topic: str, payload: bytes, tx: Transaction) -> None:
+        """Send the reason why a payload is refused to the people of this site."""
+        now_s = self._clock.now()
+        tx.send(refusal(error, topic, payload, site=self._site, hop=SITE, now_s=now_s))
 
     def acknowledge_events(self, site: str, device: str, ids: Iterable[str], tx: Transaction) -> None:
+        """Send the acknowledgement of a device's events."""
         ack = EventAck(ids=tuple(ids))
-        self._send(
-            ack,
-            SITE,
-            topics.event_ack(site, device),
-            f"event-ack/{device}/{ack.ids[0]}",
-            "",
-            Privacy.PUBLIC,
-            tx,
-        )
+        name = f"event-ack/{device}/{ack.ids[0]}"
+        self._send(ack, SITE, topics.event_ack(site, device), name, "", Privacy.PUBLIC, tx)
 
-    def acknowledge_label(self, ack: Ack, site: str, device: str, tx: Transaction) -> None:
-        """To who gave it: the label is in, or was before."""
-        topic = topics.ack(site, device)
+    def acknowledge_label(self, ack: Ack, device: str, tx: Transaction) -> None:
+        """Send the acknowledgement of a label to its publisher."""
+        topic = topics.ack(self._site, device)
         self._send(ack, SITE, topic, f"label-ack/{device}/{ack.sha256}", "", Privacy.PUBLIC, tx)
 
-    def acknowledge_downlink(self, site: str, ids: Iterable[str], tx: Transaction) -> None:
+    def acknowledge_downlink(self, ids: Iterable[str], tx: Transaction) -> None:
+        """Send the acknowledgement of the cloud's answers to the gateway."""
         ack = DownlinkAck(ids=tuple(ids))
-        self._send(
-            ack, UPLINK_ACKS, topics.downlink_ack(site), f"downlink-ack/{ack.ids[0]}", "", Privacy.PUBLIC, tx
-        )
+        topic = topics.downlink_ack(self._site)
+        self._send(ack, UPLINK_ACKS, topic, f"downlink-ack/{ack.ids[0]}", "", Privacy.PUBLIC, tx)
 
     def _send(
         self,
@@ -239,11 +252,18 @@ class EdgeStore:
 
     # --- tidying -------------------------------------------------------------------------------------------------
 
+    def scrub(self) -> None:
+        """Overwrite deleted rows on the disk. If the store is busy, this is logged and happens later."""
+        try:
+            self.spool.scrub()
+        except Retry as error:
+            log.warning("deleted records are not overwritten yet", error=str(error))
+
     def forget(self, before_s: float) -> None:
-        """Drop answers, their labels and features, sightings and told hours that are older than this."""
-        with self._spool.transaction() as tx:
+        """Drop answers, their labels and features, sightings and published hours that are older than this."""
+        with self.transaction() as tx:
             tx.db.execute("DELETE FROM edge_answers WHERE at < ?", (before_s,))
             self.sightings.forget(before_s, tx)
             self.rooms.forget(before_s, tx)
             self.labels.forget(tx)
-            self.asks.forget(before_s, tx)
+            self.requests.forget(before_s, tx)

@@ -1,14 +1,15 @@
-"""What a site tells of what it learned: numbered increments of sums over its edge-private labelled events, if its owner wants that.
+"""What a site shares of its learning: numbered increments of sums over its edge-private lessons, if the owner wants that.
 
 ::
 
-    edge_lessons (edge-private, in no increment yet) --one a visit, >= 20 a label--> SumIncrement --gate: sums-of-many--> uplink
+    edge_lessons (edge-private, not shared) --one a visit, >= 20 a label--> SumIncrement --gate: sums-of-many--> uplink
 
-Off unless `edge.share_sums` is set: edge-private means that it stays. Each event is in one increment at most, for ever, and of a
-visit only one event is: frames of one visit are nearly one picture. At most one increment a day.
+This is off unless `edge.share_sums` is set, since edge-private records stay at the site. Each event is in at most one
+increment, and so is each visit, since the frames of a visit are nearly one picture. There is at most one increment a
+day.
 
-What was told stays told. A label that is taken back afterwards is taken out of this site's own head, not out of the cloud's: there only
-the whole site can be taken out again.
+A shared sum stays shared. If a label is taken back afterwards, this site's own head forgets it, but the cloud's does
+not: there, only the whole site can be taken out again.
 """
 
 from __future__ import annotations
@@ -18,59 +19,60 @@ from collections.abc import Sequence
 import numpy as np
 import structlog
 
-from agents.edge.learning_store import Tellable
+from agents.edge.label_rules import label_level
+from agents.edge.learning_store import ShareableLesson
 from agents.edge.store import DAY_S, EdgeStore
 from models.labels.taxonomy import Taxonomy
 from pipeline import clock, ids, messages
 from pipeline.clock import Clock
 from pipeline.messages import Envelope, Kind, Privacy, SumIncrement
 from pipeline.privacy.sums_rule import LARGEST_BYTES, LEAST_EVENTS, increment_of
-from pipeline.spool import Spool, Transaction
+from pipeline.spool import Transaction
 from pipeline.sums.sums import Sums
 
 log = structlog.get_logger("edge")
 
 
-class SumTeller:
+class SumSharing:
     """The increments of one site."""
 
-    def __init__(self, site: str, spool: Spool, store: EdgeStore, time: Clock) -> None:
+    def __init__(self, site: str, store: EdgeStore, time: Clock) -> None:
         self._site = site
-        self._spool = spool
-        self._answers = store
-        self._store = store.learning
+        self._store = store
+        self._lessons = store.learning
         self._clock = time
 
-    def tell(self, space: str, tree: Taxonomy) -> SumIncrement | None:
-        """The next increment, on its way to the gateway; None where a day has not passed or no label has enough events."""
+    def share(self, space: str, tree: Taxonomy) -> SumIncrement | None:
+        """Send the next increment to the gateway; return None if no label has enough events, or if a day has not passed."""
         now_s = self._clock.now()
-        with self._spool.transaction() as tx:
-            number, at_s = self._store.last_increment(tx)
+        with self._store.transaction() as tx:
+            number, at_s = self._lessons.last_increment(tx)
             if now_s - at_s < DAY_S:
                 return None
-            chosen = together([its for its in self._store.tellable(space, tx) if self._may_tell(its, tx)])
+            chosen = together(
+                [lesson for lesson in self._lessons.shareable(space, tx) if self._may_share(lesson, tx)]
+            )
             sums, chosen = fitting(space, chosen)
             if not chosen:
                 return None
             under = {
-                its.path[-1]: "/".join(its.path[:-1]) for its in chosen if its.path[-1] not in tree.paths
+                lesson.path[-1]: "/".join(lesson.path[:-1])
+                for lesson in chosen
+                if lesson.path[-1] not in tree.paths
             }
             increment = increment_of(sums, number + 1, under)
-            self._store.note_increment(number + 1, [its.event for its in chosen], now_s, tx)
-            self._answers.send_up(self._envelope(increment, now_s), self._site, tx)
-        log.info("sums are told", number=increment.number, counts=dict(increment.counts))
+            self._lessons.add_increment(number + 1, [lesson.event for lesson in chosen], now_s, tx)
+            self._store.send_up(self._envelope(increment, now_s), tx)
+        log.info("sums were shared", number=increment.number, counts=dict(increment.counts))
         return increment
 
-    def _may_tell(self, its: Tellable, tx: Transaction) -> bool:
-        """Not where the event's level rose in the moment before."""
-        known = self._answers.answer_in(its.event, tx)
-        if known is None:
-            return True
-        levels = known.context.levels
-        return levels.feature.join(levels.of(Kind.LABEL)) is not Privacy.USER_PRIVATE
+    def _may_share(self, lesson: ShareableLesson, tx: Transaction) -> bool:
+        """Return False if the event's level was raised just before."""
+        known = self._store.answer_in(lesson.event, tx)
+        return known is None or label_level(known.context.levels) is not Privacy.USER_PRIVATE
 
     def _envelope(self, increment: SumIncrement, now_s: float) -> Envelope:
-        # A key of its own: the topic keeps the last record of each key alone.
+        # Each increment has its own key, since the topic keeps only the last record of a key.
         key = f"{self._site}/sums-{increment.number}"
         return Envelope(
             event=ids.derived(now_s, key),
@@ -85,34 +87,35 @@ class SumTeller:
         )
 
 
-def together(waiting: Sequence[Tellable]) -> list[Tellable]:
-    """One event a visit and label, of the labels that have enough of them."""
-    firsts = {(its.visit, its.path[-1]): its for its in reversed(waiting)}
-    chosen = [its for its in waiting if firsts[its.visit, its.path[-1]] is its]
-    labels = [its.path[-1] for its in chosen]
-    return [its for its in chosen if labels.count(its.path[-1]) >= LEAST_EVENTS]
+def together(waiting: Sequence[ShareableLesson]) -> list[ShareableLesson]:
+    """Return one lesson of each visit and label, for the labels that have enough of them."""
+    firsts = {(lesson.visit, lesson.path[-1]): lesson for lesson in reversed(waiting)}
+    chosen = [lesson for lesson in waiting if firsts[lesson.visit, lesson.path[-1]] is lesson]
+    labels = [lesson.path[-1] for lesson in chosen]
+    return [lesson for lesson in chosen if labels.count(lesson.path[-1]) >= LEAST_EVENTS]
 
 
-def fitting(space: str, chosen: Sequence[Tellable]) -> tuple[Sums, list[Tellable]]:
-    """The sums of these events; where they are too large for one increment, without the labels that have fewest: those wait for the
-    next.
+def fitting(space: str, chosen: Sequence[ShareableLesson]) -> tuple[Sums, list[ShareableLesson]]:
+    """Return the sums of these lessons, and the lessons in them.
+
+    If the sums are too large for one increment, the labels with the fewest lessons are left for the next.
     """
     kept = list(chosen)
     while True:
         sums = sums_of(space, kept)
         if not kept or len(increment_of(sums, 1).sums) <= LARGEST_BYTES:
             return sums, kept
-        labels = [its.path[-1] for its in kept]
+        labels = [lesson.path[-1] for lesson in kept]
         fewest = min(set(labels), key=lambda label: (labels.count(label), label))
-        kept = [its for its in kept if its.path[-1] != fewest]
+        kept = [lesson for lesson in kept if lesson.path[-1] != fewest]
 
 
-def sums_of(space: str, chosen: Sequence[Tellable]) -> Sums:
-    """Over the labels of these events, in the order of their names."""
-    labels = sorted({its.path[-1] for its in chosen})
+def sums_of(space: str, chosen: Sequence[ShareableLesson]) -> Sums:
+    """Return the sums over the labels of these lessons, in the order of their names."""
+    labels = sorted({lesson.path[-1] for lesson in chosen})
     dimension = len(chosen[0].vector) if chosen else 0
     sums = Sums.empty(space, dimension, labels)
     if not chosen:
         return sums
-    vectors = np.stack([np.frombuffer(its.vector, np.uint8) for its in chosen])
-    return sums.add(vectors, np.array([labels.index(its.path[-1]) for its in chosen]))
+    vectors = np.stack([np.frombuffer(lesson.vector, np.uint8) for lesson in chosen])
+    return sums.add(vectors, np.array([labels.index(lesson.path[-1]) for lesson in chosen]))

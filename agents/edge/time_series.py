@@ -1,9 +1,9 @@
-"""A site's time series: what the edge lets into them.
+"""A site's time series, as privacy levels allow them.
 
-They may be kept by an InfluxDB on another machine, and whoever opens a dashboard sees them, so nothing passes here that
-the edge itself may not hold in the clear::
+An InfluxDB on another machine may keep them, and everyone with a dashboard sees them. So only records that the edge may
+hold in the clear are written::
 
-    Answers, Sightings ──> SiteSeries (the level?) ──> Writer ──> InfluxDB or its SQLite twin
+    answers, sightings ──> SiteSeries (by level) ──> Writer ──> InfluxDB or its SQLite twin
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from pipeline.series.writer import Writer
 
 
 class SiteSeries:
-    """Never blocks and never raises, as `Writer` does not."""
+    """Never blocks and never raises, like `Writer`."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
 
     def results(self, *results: Result) -> None:
-        """Answers of all tiers."""
+        """Write answers of any tier."""
         self._writer.write([result_point(r) for r in results if may_see(Tier.EDGE, r.privacy)])
 
     def report(self, event: Event, report: Report) -> None:
-        """A sensor's report, and the device's answer about it, which holds the reading as well."""
+        """Write a sensor's report, and the device's answer to it, which holds the reading as well."""
         if not may_see(Tier.EDGE, event.levels.reading):
             return
         source, time_s = event.result.source, clock.seconds(event.result.time)
@@ -34,5 +34,6 @@ class SiteSeries:
         self.results(event.result)
 
     def sighting(self, report: SightingReport) -> None:
+        """Write a closed sighting."""
         if may_see(Tier.EDGE, report.privacy):
             self._writer.write([sighting_point(report)])

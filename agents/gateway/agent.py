@@ -30,7 +30,7 @@ from pipeline import messages, records, topics
 from pipeline.clock import Clock, SystemClock
 from pipeline.delivery import BatchSender
 from pipeline.errors import Rejected, Retry, Stop
-from pipeline.kafka import Consumer, Fetched, Producer, Refused
+from pipeline.kafka import Consumer, Fetched, Producer, RefusedRecord
 from pipeline.messages import (
     Downlink,
     DownlinkAck,
@@ -139,7 +139,8 @@ class Gateway:
         self._producer.close(deadline_s / 3)
         self._spool.close()
 
-    # --- uplink: the handler of the connection ------------------------------------------------------------------------------
+    # --- uplink: the handler of the connection
+    # ------------------------------------------------------------------------------
 
     def connected(self, session_present: bool) -> int:  # noqa: ARG002 - the handler's signature
         """See `mqtt.Handler`. Batches that an edge repeats are delivered to Kafka again; repeats are harmless."""
@@ -163,7 +164,7 @@ class Gateway:
                 elif site := topics.wanting_site(message.topic):
                     self._send_release_chunk(message, site)
                 elif file := topics.metadata_file(message.topic):
-                    self._releases.saw(file, message.payload)
+                    self._releases.on_retained(file, message.payload)
                 else:
                     self._settle(message)
             except (Retry, Stop, MemoryError):
@@ -197,7 +198,7 @@ class Gateway:
         except Retry as error:
             log.info("an acknowledgement did not leave; the edge will repeat", site=site, error=str(error))
 
-    def _deliver(self, cleared: list[gate.ClearedRecord]) -> Sequence[Refused]:
+    def _deliver(self, cleared: list[gate.ClearedRecord]) -> Sequence[RefusedRecord]:
         if not cleared:
             return ()
         try:

@@ -1,18 +1,19 @@
-"""Releases at the edge, over its uplink: signed metadata as the broker retains them, files in chunks on request.
+"""Download releases to an edge over its uplink: retained signed metadata, and files in chunks on request.
 
 ::
 
-    MQTT release/metadata/{file}  --> Inbox --> Trust (verified, on the disk)
-    Trust names a file that is not here --> Wishes --> MQTT release/want/{site}
+    MQTT release/metadata/{file}  --> MetadataInbox --> Trust (verified metadata on the disk)
+    a signed file is missing here --> ChunkRequests --> MQTT release/want/{site}
     MQTT release/chunk/{site}     --> Blobs (<digest>.part, then <digest>)
 
-It stands before the uplink's own handler and takes what is about releases out of each batch. Nothing here has to be
-committed: what a kill loses is retained or asked for again. What cannot be used is ignored, and told by `refresh`::
+It handles the messages of releases alone: `takes` names their topics, and the uplink's dispatcher passes them on.
+Nothing here has to be committed: after a kill, the broker still retains the metadata, and chunks are requested again.
+A message that cannot be used is ignored; `refresh` reports it::
 
-    download = Download(settings, lambda: settings.releases_root, Ingest(...), clock)
-    uplink = Connection(..., subscriptions=[..., *download.subscriptions], handler=download)
+    download = Download(settings, lambda: settings.releases_root, clock)
+    uplink = Connection(..., subscriptions=[..., *download.subscriptions], handler=UplinkDispatch(..., download))
     download.start(uplink)
-    updates = Updates(source=download.source, ...)
+    updates.follow(download.source)
 """
 
 from __future__ import annotations
@@ -30,47 +31,48 @@ from pipeline import messages, topics
 from pipeline.clock import Clock
 from pipeline.errors import Rejected, Retry
 from pipeline.files.blobs import Blobs, File
-from pipeline.files.chunk_requests import Wishes
+from pipeline.files.chunk_requests import ChunkRequests
 from pipeline.files.release_names import METADATA_MAX_BYTES, metadata_file
 from pipeline.messages import Chunk, Malformed, Tier
-from pipeline.mqtt import Connection, Handler, Message
+from pipeline.mqtt import Connection, Message
 from pipeline.privacy import gate
 from pipeline.settings.settings import Settings
 
 log = structlog.get_logger("releases")
 
 FILES_MAX: Final = 300
-"""Metadata held at a time: every root there may be between ours and the newest, and some others."""
+"""Most metadata files held at a time: enough for all roots between this edge's and the newest, and the other roles."""
 
 IDLE_S: Final = 60.0
-"""How often the sender looks about where nothing rings."""
+"""The sender wakes up this often without an event."""
 
-LOOK_S: Final = 1.0
-"""The same, while there is no connection."""
+OFFLINE_S: Final = 1.0
+"""The same without a connection."""
 
 
-class Inbox:
-    """Metadata as they came: of anybody, unverified, bounded. They are retained, so that each connect brings them all."""
+class MetadataInbox:
+    """Unverified metadata, bounded in number and size. The broker sends all of it again at each connect."""
 
     def __init__(self) -> None:
         self._files: dict[str, bytes] = {}
 
     def read(self, name: str) -> bytes | None:
+        """Return a file, or None if it has not arrived."""
         return self._files.get(name)
 
     def clear(self) -> None:
-        """What is retained comes anew; what is not any more must not stay here."""
+        """Forget all files at a connect, so that files which the broker no longer retains disappear."""
         self._files = {}
 
     def put(self, name: str, data: bytes) -> bool:
-        """Keep a file; empty: it is retained no more. Whether anything changed."""
+        """Store a file, or remove it if `data` is empty. Return whether anything changed."""
         found = metadata_file(name)
         if found is None or self._files.get(name, b"") == data:
             return False
         if not data:
             self._files.pop(name, None)
         elif name in self._files or len(self._files) < FILES_MAX:
-            # One byte too many is enough to be refused for it, by name.
+            # One byte above the limit suffices for `Trust` to refuse the file as too long.
             self._files[name] = data[: METADATA_MAX_BYTES[found.role] + 1]
         else:
             return False
@@ -78,36 +80,34 @@ class Inbox:
 
 
 class Download:
-    """An edge's side. Any thread may ask; the connection's own thread stores."""
+    """The download of one edge. Any thread may use `source`; the connection's thread stores what arrives."""
 
-    def __init__(
-        self, settings: Settings, root: Path | Callable[[], Path], inner: Handler, clock: Clock
-    ) -> None:
+    def __init__(self, settings: Settings, root: Path | Callable[[], Path], clock: Clock) -> None:
         folder = settings.data_dir / "edge" / "releases"
         self._site = settings.site
-        self._inner = inner
         self._clock = clock
         self._lock = threading.Lock()
-        self._inbox = Inbox()
+        self._inbox = MetadataInbox()
         self._blobs = Blobs(folder / "files")
-        self._wishes = Wishes(settings.releases.bytes_per_s)
+        self._requests = ChunkRequests(settings.releases.bytes_per_s)
         self._connection: Connection | None = None
         self._stopping = threading.Event()
         self._bell = threading.Event()
         self._thread: threading.Thread | None = None
         trust = Trust(folder, root, self._inbox.read, clock)
-        self.source = VerifiedSource(trust, self._blobs, self._want, self._keep_only)
+        self.source = VerifiedSource(trust, self._blobs, self._request, self._keep_only)
         self.subscriptions = (topics.release_metadata("+"), topics.release_chunk(self._site))
 
     # --- life ----------------------------------------------------------------------------------------------------
 
     def start(self, connection: Connection) -> None:
-        """Ask over this connection, on a thread of its own."""
+        """Send requests over this connection, on a thread of its own."""
         self._connection = connection
         self._thread = threading.Thread(target=self._run, name="releases", daemon=True)
         self._thread.start()
 
     def stop(self, timeout_s: float = 1.0) -> None:
+        """Stop the thread."""
         self._stopping.set()
         self._bell.set()
         if self._thread is not None:
@@ -116,35 +116,37 @@ class Download:
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._bell.clear()
-            self._bell.wait(min(max(self.ask(), 0.0), IDLE_S))
+            self._bell.wait(min(max(self.request_next(), 0.0), IDLE_S))
 
-    def ask(self) -> float:
-        """Send the next request, if it is time for one; how long to wait for the next, unless `_bell` rings."""
+    def request_next(self) -> float:
+        """Send the next request if it is due. Return how long to wait for the next one, unless `_bell` is set."""
         if self._connection is None or not self._connection.connected:
-            return LOOK_S
+            return OFFLINE_S
         with self._lock:
             now_s = self._clock.monotonic()
-            wanted = self._wishes.next(now_s)
-            wait_s = self._wishes.wait_s(now_s)
+            wanted = self._requests.next(now_s)
+            wait_s = self._requests.wait_s(now_s)
         if wanted is not None:
             try:
                 self._connection.publish(gate.clear(wanted, topics.release_want(self._site), to=Tier.CLOUD))
             except Retry as error:
-                log.info("a part of a release was not asked for; it is later", error=str(error))
+                log.info(
+                    "a chunk of a release could not be requested; it is requested later", error=str(error)
+                )
         return wait_s
 
-    # --- the source's side -----------------------------------------------------------------------------------------
+    # --- called by the source--------------------------------------------------------------------------------------
 
     def _keep_only(self, digests: Collection[str]) -> None:
         with self._lock:
             self._blobs.keep_only(digests)
 
-    def _want(self, files: Collection[File]) -> None:
-        """Have these fetched. Raises `Rejected` or `Retry`, and says how far that is."""
+    def _request(self, files: Collection[File]) -> None:
+        """Request these files. Raises `Retry` with the progress, or `Rejected` if the download fails."""
         now_s = self._clock.monotonic()
         with self._lock:
-            self._wishes.want({file: self._blobs.resume(file) for file in files}, now_s)
-            refused, progress = self._wishes.refused(now_s), self._wishes.progress()
+            self._requests.want({file: self._blobs.resume(file) for file in files}, now_s)
+            refused, progress = self._requests.refused(now_s), self._requests.progress()
         self._bell.set()
         if self._connection is None or not self._connection.connected:
             raise Retry(f"the uplink is not connected: {progress}")
@@ -152,51 +154,51 @@ class Download:
 
     # --- the connection's handler ------------------------------------------------------------------------------------
 
-    def connected(self, session_present: bool) -> int:
+    def takes(self, topic: str) -> bool:
+        """Return whether messages under this topic are about releases."""
+        return topics.metadata_file(topic) is not None or topic == topics.release_chunk(self._site)
+
+    def connected(self, session_present: bool) -> int:  # noqa: ARG002 - the handler's signature
         """See `mqtt.Handler`."""
         self._inbox.clear()
         with self._lock:
-            self._wishes.cut(self._clock.monotonic())
-        return self._inner.connected(session_present)
+            self._requests.cut(self._clock.monotonic())
+        return 0
 
     def received(self, batch: Sequence[Message]) -> int:
-        """See `mqtt.Handler`. What is about releases is taken here, the rest is handed on."""
-        rest = [message for message in batch if not self._take(message)]
+        """See `mqtt.Handler`. Nothing is committed, so there is no mark."""
+        for message in batch:
+            self._take(message)
         self._bell.set()  # also: there is a connection now
-        return self._inner.received(rest)
+        return 0
 
     def confirmed(self, mark: int) -> None:
-        """See `mqtt.Handler`."""
-        self._inner.confirmed(mark)
+        """See `mqtt.Handler`. Nothing was committed."""
 
-    def _take(self, message: Message) -> bool:
-        """Whether it was about releases."""
+    def _take(self, message: Message) -> None:
         if (name := topics.metadata_file(message.topic)) is not None:
             if self._inbox.put(name, message.payload):
                 self.source.arrived.set()
-        elif message.topic == topics.release_chunk(self._site):
+        else:
             try:
                 self._store(messages.decode(Chunk, message.payload))
             except (Malformed, Rejected, Retry) as error:
-                log.warning("a part of a release was not taken; it is asked for again", error=str(error))
-        else:
-            return False
-        return True
+                log.warning("a chunk of a release is unusable; it is requested again", error=str(error))
 
     def _store(self, chunk: Chunk) -> None:
         now_s = self._clock.monotonic()
         with self._lock:
-            file = self._wishes.take(chunk, now_s)
+            file = self._requests.take(chunk, now_s)
             if file is None:
                 return
             try:
                 whole = self._blobs.append(file, chunk.offset, chunk.data)
             except Rejected as error:
-                self._wishes.spoiled(file.digest, error, now_s)
+                self._requests.spoiled(file.digest, error, now_s)
                 self.source.arrived.set()
                 raise
             except Retry:
-                self._wishes.lost(file.digest, self._blobs.held(file))
+                self._requests.lost(file.digest, self._blobs.held(file))
                 raise
         if whole:
             self.source.arrived.set()

@@ -1,12 +1,12 @@
-"""What Kafka has of the release repository, in a folder of one's own: gateway and cloud, each by itself.
+"""Mirror the release repository from Kafka into a folder. Gateway and cloud have a mirror each.
 
 ::
 
     Kafka tierwise.models --(no group: each sees all)--> Mirror --> metadata (in memory), files (by digest, on the disk)
                                                            |
-                                    gateway: retains and answers (release_server) / cloud: verifies (`cloud_source`)
+                                    gateway: retains and answers (`server`) / cloud: verifies (`cloud_source`)
 
-Nothing is believed here: whoever uses it verifies. A start reads the topic anew, and finds most files there already.
+A mirror verifies nothing; the edge and the cloud do. A start reads the topic again, and finds most files on the disk.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from pipeline.settings.settings import KafkaSettings, Settings
 log = structlog.get_logger("releases")
 
 RETRY_S: Final = 1.0
-"""Pause after Kafka could not be reached, or the disk refused."""
+"""Pause after an error of Kafka or of the disk."""
 
 PENDING_MAX: Final = 128
-"""Parts held of files that are not whole yet."""
+"""Most parts held of incomplete files."""
 
 
 class Mirror:
-    """The folder. The thread that follows writes; any thread reads.
+    """The mirror's folder. One thread writes; any thread reads.
 
-    What Kafka has not compacted yet comes oldest first: metadata are shown once all was seen (`tidy`), or each start would
-    look like a rollback.
+    Kafka returns records that it has not compacted yet, oldest first. So metadata is shown only after all records were
+    read (`tidy`); otherwise each start would look like a rollback.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -51,15 +51,15 @@ class Mirror:
         self._complete = False
         self._metadata: dict[str, bytes] = {}
         self._live: set[str] = set()
-        """Keys of parts that Kafka has."""
+        """Keys of the parts that Kafka holds."""
         self._pending: dict[Part, bytes] = {}
 
     def read(self, name: str) -> bytes | None:
-        """A file of metadata, as it came."""
+        """Return a metadata file, unverified."""
         return self._metadata.get(name) if self._complete else None
 
-    def take(self, key: str, value: bytes | None) -> None:
-        """Take in what Kafka says of a key. What has an odd name or size is not ours, and ignored. Raises `Retry`."""
+    def apply(self, key: str, value: bytes | None) -> None:
+        """Apply a record of the topic. Ignore names and sizes that no release has. Raises `Retry`."""
         part, named = part_of(key), metadata_file(key)
         if value is None:
             self._live.discard(key)
@@ -71,12 +71,12 @@ class Mirror:
             self._add(part, value)
 
     def tidy(self) -> None:
-        """All of the topic was seen: show metadata from now on, and remove files that Kafka no longer has."""
+        """Show metadata from now on, and remove files that Kafka no longer holds. Call it after reading all records."""
         self._complete = True
         self.blobs.keep_only({key.partition("/")[0] for key in self._live})
 
     def offered(self) -> dict[str, bytes]:
-        """Metadata that lead to each other, in the order in which to hand them on; none while some are missing."""
+        """Return a consistent set of metadata, in the order of publishing; empty while a file is missing."""
         metadata = self._metadata if self._complete else {}
         try:
             snapshot = f"{_version(metadata['timestamp.json'], 'snapshot.json')}.snapshot.json"
@@ -97,39 +97,46 @@ class Mirror:
                 del self._pending[Part(part.digest, number, part.total)]
             data = b"".join(whole)
             if sha256(data) != part.digest:
-                log.warning("parts of a release make another file; they are left out", digest=part.digest)
+                log.warning(
+                    "the parts of a release file do not match its digest; they are ignored",
+                    digest=part.digest,
+                )
                 return
             self.blobs.put(data)
         while len(self._pending) > PENDING_MAX:
             self._pending.pop(next(iter(self._pending)))
 
 
-class Following:
-    """Keeps a mirror up to date, on a thread of its own; `looked` is told there, every second or so, whether anything came."""
+class MirrorFollower:
+    """Keep a mirror up to date on a thread of its own, which calls `on_poll(changed)` about every second."""
 
-    def __init__(self, kafka: KafkaSettings, folder: Path, name: str, looked: Callable[[bool], None]) -> None:
+    def __init__(
+        self, kafka: KafkaSettings, folder: Path, name: str, on_poll: Callable[[bool], None]
+    ) -> None:
         self.mirror = Mirror(folder)
         self.state = "connecting"
-        """For `/health`."""
+        """A text for `/health`."""
         self.caught_up = threading.Event()
-        """Set once all that Kafka had at the start is here."""
+        """Set when all records that Kafka held at the start were read."""
         self._kafka = kafka
         self._name = name
-        self._looked = looked
+        self._on_poll = on_poll
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
+        """Start the thread."""
         self._thread = threading.Thread(target=self._follow, name="releases", daemon=True)
         self._thread.start()
 
     def stop(self, timeout_s: float = 1.5) -> None:
+        """Stop the thread."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout_s)
 
     def _follow(self) -> None:
-        if not await_topics(self._kafka, [topics.MODELS], self._stop, self._found):
+        if not await_topics(self._kafka, [topics.MODELS], self._stop, self._set_state):
             return
         follower = Follower(self._kafka, topics.MODELS, self._name)
         fetched: Sequence[Fetched] = ()
@@ -137,42 +144,42 @@ class Following:
             try:
                 fetched = fetched or follower.poll()
                 for record in fetched:
-                    self.mirror.take((record.key or b"").decode("ascii", "replace"), record.value)
+                    self.mirror.apply((record.key or b"").decode("ascii", "replace"), record.value)
                 if follower.caught_up and (fetched or not self.caught_up.is_set()):
                     self.mirror.tidy()
                     self.caught_up.set()
-                came, fetched = bool(fetched), ()
+                changed, fetched = bool(fetched), ()
                 self.state = "connected"
-                self._looked(came)
-            except Retry as error:  # of Kafka or of the disk; what was fetched is taken again
+                self._on_poll(changed)
+            except Retry as error:  # Kafka or the disk failed; the fetched records are applied again
                 self.state = str(error)
                 self._stop.wait(RETRY_S)
         follower.close()
 
-    def _found(self, state: str) -> None:
+    def _set_state(self, state: str) -> None:
         self.state = state
 
 
-def cloud_source(settings: Settings, clock: Clock) -> tuple[Following, VerifiedSource]:
-    """What the cloud's updates ask, and what keeps it up to date: start and stop that with the role."""
+def cloud_source(settings: Settings, clock: Clock) -> tuple[MirrorFollower, VerifiedSource]:
+    """Return the follower that mirrors releases, and the source that reads them. The role starts the follower."""
     folder = settings.data_dir / "cloud" / "releases"
 
     def fetch(files: Collection[File]) -> None:
-        raise Retry(f"{len(files)} files of a release have not come over Kafka yet: {following.state}")
+        raise Retry(f"{len(files)} files of a release have not arrived over Kafka yet: {follower.state}")
 
-    def looked(came: bool) -> None:
-        if came:
+    def on_poll(changed: bool) -> None:
+        if changed:
             source.arrived.set()
 
-    following = Following(settings.kafka, folder / "files", "cloud-releases", looked)
-    trust = Trust(folder, lambda: settings.releases_root, following.mirror.read, clock)
-    source = VerifiedSource(trust, following.mirror.blobs, fetch)
-    return following, source
+    follower = MirrorFollower(settings.kafka, folder / "files", "cloud-releases", on_poll)
+    trust = Trust(folder, lambda: settings.releases_root, follower.mirror.read, clock)
+    source = VerifiedSource(trust, follower.mirror.blobs, fetch)
+    return follower, source
 
 
 def _version(data: bytes, of: str) -> int:
-    told: Any = json.loads(data)["signed"]["meta"][of]["version"]
-    return int(told)
+    version: Any = json.loads(data)["signed"]["meta"][of]["version"]
+    return int(version)
 
 
 def _roots(metadata: Collection[str]) -> Iterator[str]:

@@ -1,14 +1,14 @@
-"""The trainer's way out for releases: what the repository says, onto Kafka's `tierwise.models`.
+"""Publish the trainer's repository of releases to Kafka's `tierwise.models`.
 
 ::
 
-    Repository --published()--> what Kafka lacks: files, then metadata, the timestamp last
-                                what it has too much: taken back (a record without a value)
+    Repository --published()--> records that Kafka lacks: files, then metadata, the timestamp last
+                                records that are obsolete: removed (a record without a value)
 
-It compares with what is in Kafka, so that a kill in between leaves nothing to repair: call it again::
+The publisher compares the repository with Kafka. So a kill leaves nothing to repair; the next call completes the rest::
 
-    feed = ReleaseFeed(repository, settings.kafka, producer)
-    feed.keep_up()       # at the start, after each change, and every minute: it also signs anew what is about to expire
+    publisher = ReleasePublisher(repository, settings.kafka, producer)
+    publisher.keep_up()  # at the start, after each change, and every hour: it also renews signatures in time
 """
 
 from __future__ import annotations
@@ -29,53 +29,53 @@ from pipeline.settings.settings import KafkaSettings
 log = structlog.get_logger("trainer")
 
 AT_ONCE: Final = 8
-"""Records delivered together: of half a MiB at most."""
+"""Records per delivery. Each has at most half a MiB."""
 
 WARN_DAYS: Final = 60
-"""A root whose keys are in a drawer is told of from then on."""
+"""A root whose keys are stored offline cannot be renewed; the log warns this long before it expires."""
 
 
-class ReleaseFeed:
-    """One trainer's. It compares with all of Kafka after a start, and after that only when the repository changed."""
+class ReleasePublisher:
+    """The publisher of one trainer. It compares at the start, and later only if the repository changed."""
 
     def __init__(self, repository: Repository, kafka: KafkaSettings, producer: Producer) -> None:
         self._repository = repository
         self._kafka = kafka
         self._producer = producer
         self._sent = b""
-        """The timestamp of what Kafka is known to have."""
+        """The ``timestamp.json`` of the version that Kafka holds."""
         self._warned = False
 
     def keep_up(self) -> int:
-        """Sign anew what is past half its life, and send what changed, by us or by another process. Raises as `send`."""
+        """Renew signatures past half of their life, and send all changes of any process. Raises as `send`."""
         if renewed := self._repository.renew():
-            log.info("metadata of releases were signed anew", roles=renewed)
+            log.info("signatures of release metadata were renewed", roles=renewed)
         left_days = self._repository.root_left_s / DAY_S
         if left_days < WARN_DAYS and not self._warned:
             log.warning(
-                "the root of releases ends soon: bring one of its keys back, and it is signed anew",
+                "the root of releases expires soon: bring one of its keys back, so that the trainer can renew it",
                 days=round(left_days),
             )
         self._warned = left_days < WARN_DAYS
         return self.send()
 
     def send(self) -> int:
-        """Bring Kafka up to date; how many records that took.
+        """Bring Kafka up to date. Return the number of sent records.
 
         Raises
         ------
         Retry
-            Kafka cannot be reached; what arrived is harmless without the rest: call again.
+            Kafka cannot be reached. An incomplete set of records does no harm: call again.
         Rejected
-            Kafka takes no record of this size: see its ``message.max.bytes``.
+            A record is too large for Kafka: see its ``message.max.bytes``.
         Stop
-            The login is refused or may not write there; the repository cannot be read.
+            Kafka refuses the login or write access, or the repository cannot be read.
         """
         metadata, files = self._repository.published()
         if metadata["timestamp.json"] == self._sent:
             return 0
         there = read_all(self._kafka, topics.MODELS)
-        changes = list(missing(metadata, files, {key.decode(): value for key, value in there.items()}))
+        changes = list(record_changes(metadata, files, {key.decode(): value for key, value in there.items()}))
         for start in range(0, len(changes), AT_ONCE):
             batch = changes[start : start + AT_ONCE]
             refused = self._producer.deliver([gate.clear_release(key, value) for key, value in batch])
@@ -87,10 +87,10 @@ class ReleaseFeed:
         return len(changes)
 
 
-def missing(
+def record_changes(
     metadata: Mapping[str, bytes], files: Mapping[str, bytes], there: Mapping[str, bytes]
 ) -> Iterator[tuple[str, bytes | None]]:
-    """What Kafka lacks, in an order in which what leads to something comes after it; then what it has too much."""
+    """Yield the records that Kafka lacks, each after the records that it refers to, then removals of obsolete ones."""
     wanted = {part.key: value for data in files.values() for part, value in parts(data)}
     wanted.update(metadata)
     yield from ((key, value) for key, value in wanted.items() if there.get(key) != value)

@@ -1,24 +1,23 @@
-"""Where a tier gets head releases from: the same two questions at the edge (over MQTT) and in the cloud (over Kafka).
+"""The source of head releases, with the same interface at the edge (over MQTT) and in the cloud (over Kafka).
 
 ::
 
-    repository --> Kafka tierwise.models --> cloud's folder   --> FolderSource --> updates in the cloud
-                                        \\--> gateway's folder --MQTT metadata, chunks--> DownloadSource --> updates at the edge
+    repository --> Kafka tierwise.models --> cloud's mirror   -------------------> the cloud's VerifiedSource
+                                          -> gateway's mirror --MQTT, in chunks--> the edge's VerifiedSource
 
-Neither question waits: what is not here yet is asked for, and `Retry` says how much of it is here. `arrived` is set as
-soon as asking again is worth while; whoever drives the updates waits on it with a timeout, since metadata expires while
-nothing arrives::
+No call waits: a missing file is requested, and `Retry` reports the progress. `arrived` is set as soon as another call
+may return more. The caller waits on it with a timeout, since metadata also expires while nothing arrives::
 
     while not stopping:
         try:
-            current = source.refresh()                        # what is to serve; None: nothing was ever released
+            current = source.refresh()                        # the signed target, or None before the first release
             if current and current.version != serving:
                 release = HeadRelease.of(source.files(current.version))
-        except Retry as error:     ...                        # on its way, or the other side is away
-        except Rejected as error:  ...                        # refused; what serves goes on serving
+        except Retry as error:     ...                        # a file is on its way, or the other side is away
+        except Rejected as error:  ...                        # refused; the serving release stays
         source.arrived.wait(TICK_S); source.arrived.clear()
 
-All that these return was verified against the tier's trusted root (`models.releases.client`); nothing else ever is.
+Everything that these calls return was verified against the tier's trusted root (`models.releases.client`).
 """
 
 from __future__ import annotations
@@ -34,50 +33,50 @@ from pipeline.files.blobs import Blobs, File
 
 
 class ReleaseSource(Protocol):
-    """What `agents.rollout.state` asks."""
+    """The interface that `agents.rollout.driver` uses."""
 
     arrived: threading.Event
-    """Set when something came that may change an answer."""
+    """Set when something arrived that may change a result."""
 
     def refresh(self) -> Current | None:
-        """Take in newer signed metadata, and say what is to serve by it; None where nothing was ever released.
+        """Read newer signed metadata and return the signed target, or None before the first release.
 
         Raises
         ------
         Retry
-            Something that was asked for has not come yet, or the other side is away.
+            A requested file has not arrived yet, or the other side is away.
         Rejected
-            What came is not to be trusted, or nothing newer came in time (``expired-metadata``), or there is no root to
-            trust (``no-root``). What was trusted before stands, and what serves goes on serving.
+            The metadata is not to be trusted, or newer metadata did not arrive in time (``expired-metadata``), or there
+            is no trusted root (``no-root``). The metadata trusted before stays valid, and the serving release stays.
         """
 
     def files(self, version: int) -> Mapping[str, bytes]:
-        """The files of this release by name (``sums.bin``), each of the length and digest that was signed.
+        """Return the files of this release by name (``sums.bin``), each with its signed length and digest.
 
         Raises
         ------
         Retry
-            Not all of them are here; they were asked for. The text says how much is.
+            Some files are missing and were requested. The text reports the progress.
         Rejected
-            The signed metadata names no such release (``no-such-release``), or as for `refresh`.
+            The signed metadata has no such release (``no-such-release``), or as for `refresh`.
         """
 
 
 Fetch = Callable[[Collection[File]], None]
-"""Called with the files that are missing: asks for them, and raises `Retry` or `Rejected` to say how that goes."""
+"""Requests the missing files, and raises `Retry` with the progress, or `Rejected` if the download fails."""
 
 Keep = Callable[[Collection[str]], None]
-"""Told the digests of all files that are good now, where a tier's own files are its to remove."""
+"""Called with the digests of all signed files, so that the tier can remove other files."""
 
 
-def _all(_digests: Collection[str]) -> None:
+def _keep_all(_digests: Collection[str]) -> None:
     pass
 
 
 class VerifiedSource:
-    """A `ReleaseSource` over whatever brings bytes: nothing passes but what `Trust` vouches for."""
+    """A `ReleaseSource` that returns only files which `Trust` verified, however the bytes arrive."""
 
-    def __init__(self, trust: Trust, blobs: Blobs, fetch: Fetch, keep_only: Keep = _all) -> None:
+    def __init__(self, trust: Trust, blobs: Blobs, fetch: Fetch, keep_only: Keep = _keep_all) -> None:
         self.arrived = threading.Event()
         self._trust = trust
         self._blobs = blobs
@@ -94,11 +93,11 @@ class VerifiedSource:
         return Current.of(self._gather({CURRENT: targets[CURRENT]})[CURRENT])
 
     def files(self, version: int) -> Mapping[str, bytes]:
-        """See `ReleaseSource.files`. What was trusted once is given again without a word from outside, expired or not."""
+        """See `ReleaseSource.files`. Verified files are returned again, even offline and after expiry."""
         targets = self._trust.targets
         names = files_of(version, targets)
         if not names:
-            raise Rejected("no-such-release", f"{MODEL}@{version} is not among the releases that were signed")
+            raise Rejected("no-such-release", f"{MODEL}@{version} is not among the signed releases")
         return self._gather({name: targets[path] for name, path in names.items()})
 
     def _gather(self, wanted: Mapping[str, File]) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""The cloud's eye as releases change it: opened with a release of the heads, smoke-tested, compared on vectors.
+"""The cloud's model under changing releases: opened with a release of the heads, smoke-tested, compared on vectors.
 
 updates = cloud_updates(settings, load_zoo(), metrics, clock)
 species_answer(updates.serving, envelope, ...)
@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from agents.role.telemetry import Metrics
 from agents.rollout.driver import Updater
-from agents.rollout.model_factory import kit_of
-from agents.rollout.promoted_store import ServingFiles
+from agents.rollout.model_factory import factory_of
+from agents.rollout.promoted_store import PromotedStore
 from agents.rollout.serving import Serving
-from agents.rollout.shadow import cloud_glance
+from agents.rollout.shadow import cloud_summary
 from models.shipped import Zoo
 from models.vision.tier_models import CloudModel
 from pipeline.clock import Clock
@@ -23,12 +23,12 @@ CloudUpdates = Updater[CloudModel]
 
 
 def cloud_updates(settings: Settings, zoo: Zoo, metrics: Metrics, time: Clock) -> CloudUpdates:
-    """What serves in this cloud agent, and who looks for the next. Raises `Stop` where the shipped model cannot be opened."""
+    """Return this cloud agent's updater. Raises `Stop` if the shipped model cannot be opened."""
     base = zoo.base()
     return Updater(
-        kit_of(base, zoo.cloud_model),
-        ServingFiles(settings.data_dir / "cloud", base.manifest.title),
-        lambda eye: Serving(eye, cloud_glance),
+        factory_of(base, zoo.cloud_model),
+        PromotedStore(settings.data_dir / "cloud", base.manifest.title),
+        lambda model: Serving(model, cloud_summary),
         metrics,
         time,
     )

@@ -1,14 +1,14 @@
-"""Drives the updates of one tier: does what the stage of `updates.State` asks for, and keeps what came of it.
+"""Drive the rollout of one tier: do the work of the current stage, apply `state.advance`, and store the result.
 
 ::
 
-    ReleaseSource --current, files--> Updater --trial, swap--> Serving (eyes)
-                                         |
-                                         +--> serving.json, heads/3/...  (before each swap)
-                                         +--> status topic, log, counters (after each change)
+    ReleaseSource --signed target, files--> Updater --trial, swap--> Serving (models)
+                                               |
+                                               +--> serving.json, heads/3/...  (before each swap)
+                                               +--> status topic, log, counters (after each change)
 
-One thread does all of it, so stages follow each other in order and no event waits. What serves is decided on the disk
-first: a crash leaves the tier with what served, or with what was promoted.
+One thread does all of it, so stages follow each other in order and no event waits. The disk is written first: after a
+crash, the tier serves the release that served before, or the promoted one.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Set
 from functools import partial
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic
 
 import msgspec
 import structlog
 
 from agents.releases.source import ReleaseSource
 from agents.role.telemetry import Metrics
-from agents.rollout import state as updates
-from agents.rollout.model_factory import Kit, gained, labels_of
-from agents.rollout.promoted_store import Kept, ServingFiles, Trying
-from agents.rollout.rules import TRIALS, WORKING, Found, Stage
+from agents.rollout import state as rollout
+from agents.rollout.model_factory import ModelFactory, gained_labels, labels_of
+from agents.rollout.promoted_store import PendingCandidate, PromotedStore, ServingState
+from agents.rollout.rules import MOST_TRIES, TRIALS, WORKING, RolloutStage, StageResult
 from agents.rollout.serving import Serving, Trial
-from agents.rollout.shadow import Tally
-from agents.rollout.state import State
-from models.answering.model_source import TierModel
+from agents.rollout.shadow import TrialTally
+from agents.rollout.state import RolloutState
+from models.answering.model_source import E
 from models.heads.release import HeadRelease
 from models.releases.targets import MODEL, Current
 from pipeline import clock
@@ -42,61 +42,59 @@ log = structlog.get_logger(__name__)
 
 TICK_S: Final = 0.25
 """How often a trial is judged."""
-ASK_S: Final = 5.0
-"""How often the source is asked where nothing arrives: its metadata may expire."""
-
-E = TypeVar("E", bound=TierModel)
+REFRESH_S: Final = 5.0
+"""The source is refreshed this often even if nothing arrives, since its metadata may expire."""
 
 
 class Updater(Generic[E]):
-    """Of one tier. Once it is made `serving` answers; from `start` on it looks for releases where `follow` said."""
+    """The updater of one tier. `serving` answers from the start; after `start`, the updater takes releases."""
 
     def __init__(
         self,
-        kit: Kit[E],
-        files: ServingFiles,
+        factory: ModelFactory[E],
+        store: PromotedStore,
         make_serving: Callable[[E], Serving[E]],
         metrics: Metrics,
         time: Clock,
-        changed: Callable[[], object] = lambda: None,
+        on_change: Callable[[], object] = lambda: None,
     ) -> None:
-        """`changed` is called after each change of `update`, on the updater's thread."""
-        self._kit = kit
-        self._files = files
+        """Open the model that served last. The updater's thread calls `on_change` after each change of `update`."""
+        self._factory = factory
+        self._store = store
         self._metrics = metrics
         self._clock = time
-        self._changed = changed
+        self._on_change = on_change
         self._source: ReleaseSource | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self._kept, self._warm = self._resumed()
-        """What is on the disk, and eyes by version: what serves, and what is gone back to once it was needed."""
-        self._state = self._kept.state()
+        self._stored, self._open_models = self._resume()
+        """The state on the disk, and open models by version: the serving one, and the previous one after a swap."""
+        self._state = self._stored.state()
         self._candidate: tuple[int, E, HeadRelease | None] | None = None
-        self._tally = Tally()
+        self._tally = TrialTally()
         self._trouble = ""
-        self._awaited = ""
-        """What is on its way, while it is."""
+        self._waiting_for = ""
+        """Why the current stage has to wait."""
         self._since = ""
-        """When this stage began, as people read it: stages last by a clock that is never set."""
-        self._asked_s = float("-inf")
-        self.serving = make_serving(self._warm[self._state.serving])
+        """Time of day at which this stage began, for people. Durations use the monotonic clock."""
+        self._refreshed_s = float("-inf")
+        self.serving = make_serving(self._open_models[self._state.serving])
 
     # --- life ----------------------------------------------------------------------------------------------
 
     def follow(self, source: ReleaseSource) -> None:
-        """Where releases come from: once, before `start`."""
+        """Set the source of releases. Call it once, before `start`."""
         self._source = source
 
     def start(self) -> None:
-        """Look for releases, and take them, on a thread of its own."""
+        """Take releases on a thread of its own."""
         self.serving.start()
         self._metrics.serves(self.title)
         self._thread = threading.Thread(target=self._run, name="updates", daemon=True)
         self._thread.start()
 
     def stop(self, deadline_s: float) -> None:
-        """What is being tried is begun with anew at the next start, and that counts as no failure of its."""
+        """Stop in order. The next start tries the candidate again; this does not count as a failed try."""
         self._stop.set()
         if self._source is not None:
             self._source.arrived.set()
@@ -111,20 +109,20 @@ class Updater(Generic[E]):
         while not self._stop.is_set():
             try:
                 self.step()
-            except Exception as error:  # whatever is wrong with updates, what serves goes on serving
-                log.exception("updates met a bug of ours")
-                self._tell_trouble(f"internal-error: {error!r}")
-                self._stop.wait(ASK_S)
-            self._source.arrived.wait(TICK_S if self._state.stage in WORKING else ASK_S)
+            except Exception as error:  # no failure of an update may end the serving model
+                log.exception("the update failed by an internal error")
+                self._set_trouble(f"internal-error: {error!r}")
+                self._stop.wait(REFRESH_S)
+            self._source.arrived.wait(TICK_S if self._state.stage in WORKING else REFRESH_S)
 
     @property
     def title(self) -> str:
-        """What serves."""
+        """Return the title of the serving release or shipped model."""
         return self._title(self._state.serving)
 
     @property
     def update(self) -> Update:
-        """For the status topic and `/health`; may be asked from any thread."""
+        """Return the state for the status topic and `/health`. Any thread may call this."""
         state = self._state
         last = state.refused[-1] if state.refused else None
         return Update(
@@ -132,7 +130,7 @@ class Updater(Generic[E]):
             candidate=self._title(state.candidate.version) if state.candidate else "",
             since=self._since,
             rule=state.rule,
-            reason="; ".join(its for its in (state.reason, self._awaited) if its),
+            reason="; ".join(text for text in (state.reason, self._waiting_for) if text),
             previous=self._title(state.previous) if state.previous is not None else "",
             refused=f"{self._title(last.version)}: {last.rule}: {last.reason}" if last else "",
             trouble=self._trouble,
@@ -141,107 +139,111 @@ class Updater(Generic[E]):
     # --- one step ------------------------------------------------------------------------------------------
 
     def step(self) -> None:
-        """Hear what is to serve, and do what the stage asks for, until there is nothing to be done now."""
-        self._awaited = ""
+        """Refresh the signed target, then work through stages until one has to wait."""
+        self._waiting_for = ""
         try:
-            self._hear()
+            self._refresh_target()
             while self._state.stage in WORKING and not self._stop.is_set():
                 before = self._state
-                self._take(updates.advance(before, self._work(), self._clock.monotonic()))
+                self._apply(rollout.advance(before, self._work(), self._clock.monotonic()))
                 if self._state is before:
                     break
-        except Retry as error:  # told with the next change: each chunk that comes changes it
-            self._awaited = str(error)
+        except Retry as error:  # reported with the next change, since every chunk changes this text
+            self._waiting_for = str(error)
 
-    def _hear(self) -> None:
+    def _refresh_target(self) -> None:
         assert self._source is not None
         now_s = self._clock.monotonic()
-        if not self._source.arrived.is_set() and now_s - self._asked_s < ASK_S:
+        if not self._source.arrived.is_set() and now_s - self._refreshed_s < REFRESH_S:
             return
         self._source.arrived.clear()
-        self._asked_s = now_s
+        self._refreshed_s = now_s
         try:
-            word = self._source.refresh()
+            target = self._source.refresh()
         except Rejected as error:
-            self._tell_trouble(f"{error.reason}: {error}")
+            self._set_trouble(f"{error.reason}: {error}")
             return
-        self._tell_trouble("")
-        if word is not None:
-            word = self._normal(word)
-            self._take(updates.named(self._state, word, now_s, self._times_tried(word)))
+        self._set_trouble("")
+        if target is not None:
+            target = self._normal(target)
+            self._apply(rollout.named(self._state, target, now_s, self._earlier_tries(target)))
 
-    def _normal(self, word: Current) -> Current:
-        """The shipped model has two numbers: its own, and 0."""
-        return msgspec.structs.replace(word, version=0) if word.version <= self._kit.base_version else word
+    def _normal(self, target: Current) -> Current:
+        """Return the target with version 0 for the shipped model, which also has a version of its own."""
+        return (
+            msgspec.structs.replace(target, version=0)
+            if target.version <= self._factory.base_version
+            else target
+        )
 
-    def _times_tried(self, word: Current) -> int:
-        trying = self._kept.trying
-        return trying.times if trying is not None and trying.word == updates.word_key(word) else 0
+    def _earlier_tries(self, target: Current) -> int:
+        pending = self._stored.trying
+        return pending.times if pending is not None and pending.word == rollout.target_key(target) else 0
 
-    def _work(self) -> Found:
-        """What the stage asks for, done. Raises `Retry`."""
+    def _work(self) -> StageResult:
+        """Do the work of the stage and return its result. Raises `Retry`."""
         try:
             match self._state.stage:
-                case Stage.VERIFYING:
+                case RolloutStage.VERIFYING:
                     return self._verify()
-                case Stage.SMOKE:
+                case RolloutStage.SMOKE:
                     return self._smoke()
                 case _:
-                    return Found(figures=self._tally.figures())
+                    return StageResult(figures=self._tally.figures())
         except Retry:
             raise
         except Rejected as error:
-            return Found(trouble=error.reason, reason=str(error))
-        except Exception as error:  # a release on which our own code fails is none to serve with
-            log.exception("a release met a bug of ours")
-            return Found(trouble="internal-error", reason=repr(error))
+            return StageResult(problem=error.reason, reason=str(error))
+        except Exception as error:  # a release that causes an internal error must not serve
+            log.exception("a release caused an internal error")
+            return StageResult(problem="internal-error", reason=repr(error))
 
-    def _verify(self) -> Found:
+    def _verify(self) -> StageResult:
         assert self._state.candidate is not None
-        if self._state.tries > updates.MOST_TRIES:
-            return Found()
+        if self._state.tries > MOST_TRIES:
+            return StageResult()
         version = self._state.candidate.version
-        warm = self._warm.get(version)
-        if warm is not None:
-            self._candidate = (version, warm, None)
-            return Found(done=True)
+        model = self._open_models.get(version)
+        if model is not None:
+            self._candidate = (version, model, None)
+            return StageResult(passed=True)
         release: HeadRelease | None = None
         if version:
-            release = self._files.release(version) or self._fetched(version)
-        self._candidate = (version, self._kit.open(release), release)
-        return Found(done=True)
+            release = self._store.release(version) or self._fetch(version)
+        self._candidate = (version, self._factory.open(release), release)
+        return StageResult(passed=True)
 
-    def _fetched(self, version: int) -> HeadRelease:
+    def _fetch(self, version: int) -> HeadRelease:
         assert self._source is not None
         files = self._source.files(version)
         release = HeadRelease.of(files)
         if release.title != self._title(version):
             raise Rejected(
-                "other-version", f"{self._title(version)} was signed, and its files are {release.title}'s"
+                "other-version", f"{self._title(version)} is signed, but its files are of {release.title}"
             )
-        self._files.keep(version, files)
+        self._store.keep(version, files)
         return release
 
-    def _smoke(self) -> Found:
-        """An eye that served here, and the shipped one, were tried before."""
+    def _smoke(self) -> StageResult:
+        """Run the smoke test. The shipped model and a model that served here need none."""
         assert self._candidate is not None
-        _, eye, release = self._candidate
-        complaints = self._kit.smoke(release, eye) if release is not None else ()
+        _, model, release = self._candidate
+        complaints = self._factory.smoke(release, model) if release is not None else ()
         if complaints:
-            return Found(trouble="smoke", reason="; ".join(complaints[:3]))
-        return Found(done=True)
+            return StageResult(problem="smoke", reason="; ".join(complaints[:3]))
+        return StageResult(passed=True)
 
     # --- a change ------------------------------------------------------------------------------------------
 
-    def _take(self, state: State) -> None:
-        """Make it so: on the disk, then in memory, then told. Raises `Retry` before anything changed."""
+    def _apply(self, state: RolloutState) -> None:
+        """Write the new state to the disk, apply it in memory, and report it. Raises `Retry` before any change."""
         before = self._state
         if state is before:
             return
-        kept = self._to_keep(state)
-        if kept != self._kept:
-            self._files.write(kept)
-            self._kept = kept
+        stored = self._to_store(state)
+        if stored != self._stored:
+            self._store.write(stored)
+            self._stored = stored
         self._state, self._since = state, clock.rfc3339(self._clock.now())
         if state.stage in TRIALS:
             self._try_out(state, fresh=before.stage not in TRIALS)
@@ -251,103 +253,99 @@ class Updater(Generic[E]):
             self._swap(state)
         if state.candidate is None:
             self._candidate = None
-            self._files.tidy({state.serving, state.previous or 0})
-        self._tell(before)
+            self._store.tidy({state.serving, state.previous or 0})
+        self._report(before)
 
-    def _to_keep(self, state: State) -> Kept:
-        trying = None
+    def _to_store(self, state: RolloutState) -> ServingState:
+        pending = None
         if state.candidate is not None:
-            trying = Trying(updates.word_key(state.candidate), min(state.tries, updates.MOST_TRIES + 1))
-        return Kept(
-            base=self._kit.base,
+            pending = PendingCandidate(rollout.target_key(state.candidate), min(state.tries, MOST_TRIES + 1))
+        return ServingState(
+            base=self._factory.base,
             serving=state.serving,
             previous=state.previous,
             refused=state.refused,
-            trying=trying,
+            trying=pending,
         )
 
-    def _try_out(self, state: State, *, fresh: bool) -> None:
+    def _try_out(self, state: RolloutState, *, fresh: bool) -> None:
         assert self._candidate is not None
-        version, eye, release = self._candidate
+        version, model, release = self._candidate
         if fresh:
-            self._tally = Tally(
-                gained(
-                    self.serving.model.tree,
-                    self._known(),
-                    eye.tree,
-                    labels_of(release or self._files.release(version)),
-                )
+            labels = labels_of(release or self._store.release(version))
+            self._tally = TrialTally(
+                gained_labels(self.serving.model.tree, self._serving_labels(), model.tree, labels)
             )
-        self.serving.try_out(Trial(eye, partial(updates.takes, state), self._tally))
+        self.serving.try_out(Trial(model, partial(rollout.takes, state), self._tally))
 
-    def _known(self) -> Set[str]:
-        release = self._files.release(self._state.serving) if self._state.serving else None
-        return self._kit.labels | labels_of(release)
+    def _serving_labels(self) -> Set[str]:
+        release = self._store.release(self._state.serving) if self._state.serving else None
+        return self._factory.labels | labels_of(release)
 
-    def _swap(self, state: State) -> None:
+    def _swap(self, state: RolloutState) -> None:
         assert self._candidate is not None
-        version, eye, _ = self._candidate
+        version, model, _ = self._candidate
         old = self.serving.model
-        self.serving.swap(eye)
+        self.serving.swap(model)
         assert state.previous is not None
-        self._warm = {version: eye, state.previous: old}
+        self._open_models = {version: model, state.previous: old}
 
     def _forget_try(self) -> None:
-        if self._kept.trying is None:
+        if self._stored.trying is None:
             return
-        kept = msgspec.structs.replace(self._kept, trying=None)
+        stored = msgspec.structs.replace(self._stored, trying=None)
         try:
-            self._files.write(kept)
-            self._kept = kept
+            self._store.write(stored)
+            self._stored = stored
         except Retry as error:
             log.warning("this try counts as a failed one", error=str(error))
 
-    # --- telling -------------------------------------------------------------------------------------------
+    # --- reporting -----------------------------------------------------------------------------------------
 
-    def _tell(self, before: State) -> None:
+    def _report(self, before: RolloutState) -> None:
         state = self._state
         version = state.trying if state.trying is not None else before.trying
         model = self._title(version) if version is not None else ""
         self._metrics.update(state.stage, state.rule)
         if state.serving != before.serving:
             self._metrics.serves(self.title)
-        tell = log.warning if state.stage in (Stage.REFUSED, Stage.ROLLED_BACK) else log.info
-        tell("update", model=model, stage=str(state.stage), rule=state.rule, reason=state.reason)
-        self._changed()
+        write = log.warning if state.stage in (RolloutStage.REFUSED, RolloutStage.ROLLED_BACK) else log.info
+        write("update", model=model, stage=str(state.stage), rule=state.rule, reason=state.reason)
+        self._on_change()
 
-    def _tell_trouble(self, trouble: str) -> None:
+    def _set_trouble(self, trouble: str) -> None:
         if trouble == self._trouble:
             return
         self._trouble = trouble
         if trouble:
-            log.warning("no news of releases; what serves goes on serving", why=trouble)
-        self._changed()
+            log.warning("release metadata cannot be refreshed; the serving model stays", why=trouble)
+        self._on_change()
 
     def _title(self, version: int) -> str:
-        return f"{MODEL}@{version}" if version else self._kit.base
+        return f"{MODEL}@{version}" if version else self._factory.base
 
     # --- a start -------------------------------------------------------------------------------------------
 
-    def _resumed(self) -> tuple[Kept, dict[int, E]]:
-        """What served when the process ended; else what served before it; else the shipped model."""
-        kept = self._files.read()
-        for version in dict.fromkeys((kept.serving, kept.previous or 0, 0)):
-            eye = self._opened(version)
-            if eye is not None:
-                if version != kept.serving:
-                    kept = msgspec.structs.replace(kept, serving=version, previous=None)
-                return kept, {version: eye}
+    def _resume(self) -> tuple[ServingState, dict[int, E]]:
+        """Open the version that served last, or else the one before it, or else the shipped model."""
+        stored = self._store.read()
+        for version in dict.fromkeys((stored.serving, stored.previous or 0, 0)):
+            model = self._open(version)
+            if model is not None:
+                if version != stored.serving:
+                    stored = msgspec.structs.replace(stored, serving=version, previous=None)
+                return stored, {version: model}
         raise AssertionError("the shipped model opens, or raises Stop")
 
-    def _opened(self, version: int) -> E | None:
+    def _open(self, version: int) -> E | None:
         if not version:
-            return self._kit.open(None)
-        release = self._files.release(version)
+            return self._factory.open(None)
+        release = self._store.release(version)
         if release is None:
-            log.error("what served is not here any more; what served before it does", version=version)
+            log.error("the release that served is missing or damaged; an earlier one serves", version=version)
             return None
         try:
-            return self._kit.open(release)
+            return self._factory.open(release)
         except Rejected as error:
-            log.error("what served cannot be opened; what served before it does", error=str(error))
+            log.error("the release that served cannot be opened; an earlier one serves", error=str(error))
             return None

@@ -1,6 +1,6 @@
-"""The edge's eyes as releases change them: opened with a release of the heads, smoke-tested, compared on crops and vectors.
+"""The edge's model under changing releases: opened with a release of the heads, smoke-tested, compared on live events.
 
-updates = edge_updates(settings, load_zoo(), metrics, clock, changed=...)
+updates = edge_updates(settings, load_zoo(), metrics, clock, on_change=...)
 Families(policy, updates.serving, ...)
 updates.follow(download.source)
 updates.start()
@@ -13,10 +13,10 @@ from collections.abc import Callable
 from agents.role.telemetry import Metrics
 from agents.rollout.driver import Updater
 from agents.rollout.imported_models import edge_model_opener
-from agents.rollout.model_factory import kit_of
-from agents.rollout.promoted_store import ServingFiles
+from agents.rollout.model_factory import factory_of
+from agents.rollout.promoted_store import PromotedStore
 from agents.rollout.serving import Serving
-from agents.rollout.shadow import edge_glance
+from agents.rollout.shadow import edge_summary
 from models.imported.family_model import ImportedFamilyModel
 from models.shipped import Zoo
 from models.vision.tier_models import EdgeModel
@@ -31,15 +31,15 @@ def edge_updates(
     zoo: Zoo,
     metrics: Metrics,
     time: Clock,
-    changed: Callable[[], object] = lambda: None,
+    on_change: Callable[[], object] = lambda: None,
 ) -> EdgeUpdates:
-    """What serves at this edge, and who looks for the next. Raises `Stop` where the shipped model cannot be opened."""
+    """Return this edge's updater. Raises `Stop` if the shipped model cannot be opened."""
     base = zoo.base()
     return Updater(
-        kit_of(base, edge_model_opener(zoo, settings)),
-        ServingFiles(settings.data_dir / "edge", base.manifest.title),
-        lambda eye: Serving(eye, edge_glance),
+        factory_of(base, edge_model_opener(zoo, settings)),
+        PromotedStore(settings.data_dir / "edge", base.manifest.title),
+        lambda model: Serving(model, edge_summary),
         metrics,
         time,
-        changed,
+        on_change,
     )

@@ -1,4 +1,4 @@
-"""Models of one's own where roles and commands meet them: which registry, which eye at the edge, who imported what."""
+"""A site's imported models, for roles and commands: the registry, the edge's model, and a signature for model cards."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from pipeline.settings.settings import Settings
 
 
 def registry_of(settings: Settings) -> Registry:
-    """The registry of this site."""
+    """Return the registry of this site's imported models."""
     return Registry(settings.data_dir / MODELS)
 
 
 OpenEdgeModel = Callable[[HeadRelease | None], EdgeModel | ImportedFamilyModel]
-"""Opens the edge's eye with a release of the heads, or as it was shipped."""
+"""Opens the edge's model with a release of the heads, or as shipped with None."""
 
 
 def edge_model_opener(zoo: Zoo, settings: Settings, title: str = "") -> OpenEdgeModel:
-    """What opens the eye that answers at the edge: `title`'s, otherwise the settings', otherwise the released one.
+    """Return the opener of the edge's model: the one of `title`, or else of the settings, or else the released one.
 
-    Raises `Stop`.
+    Raises `Stop` if the registry cannot provide the model.
     """
     try:
         return family_model.edge_model_opener(zoo, registry_of(settings), title or settings.edge.model)
@@ -40,14 +40,14 @@ def edge_model_opener(zoo: Zoo, settings: Settings, title: str = "") -> OpenEdge
 
 
 def open_edge_model(zoo: Zoo, settings: Settings, title: str = "") -> EdgeModel | ImportedFamilyModel:
-    """The same eye, as it was shipped. Raises `Stop`."""
+    """Open the edge's model without a release. Raises `Stop`."""
     return edge_model_opener(zoo, settings, title)(None)
 
 
 def signature() -> dict[str, str]:
-    """Who and when, for a card."""
+    """Return the user's name and the time, for a model card."""
     try:
         who = getpass.getuser()
-    except (OSError, KeyError):  # a container's user without a name
+    except (OSError, KeyError):  # in a container, a user may have no name
         who = "a user without a name"
     return {"who": who, "when": clock.rfc3339(time.time())}

@@ -1,62 +1,63 @@
-"""How a tier makes its eyes of the shipped model and releases on top of it, tries them, and tells what one has learned.
+"""Open a tier's model from the shipped model and a release, smoke-test it, and find the labels that a release learned.
 
 Example::
 
-    kit = kit_of(zoo.base(), zoo.cloud_model)
-    eye = kit.open(release)                 # Rejected where it does not fit
-    kit.smoke(release, eye)                 # (): it answers its golden inputs as expected
+    factory = factory_of(zoo.base(), zoo.cloud_model)
+    model = factory.open(release)           # raises Rejected if the release does not fit
+    factory.smoke(release, model)           # (): all golden inputs get the expected answers
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic
 
-from models.answering.model_source import TierModel
+from models.answering.model_source import E, TierModel
 from models.heads.base import HeadBase
 from models.heads.release import HeadRelease
 from models.labels.taxonomy import Taxonomy
 from pipeline.sums.sums import Sums
 
-E = TypeVar("E", bound=TierModel)
 
-
-def golden(release: HeadRelease, eye: TierModel) -> Sequence[str]:
-    """A complaint about each golden input of a release that an eye answers otherwise than expected."""
-    return release.smoke.complaints(eye.head, eye.tree)
+def golden_complaints(release: HeadRelease, model: TierModel) -> Sequence[str]:
+    """Return a complaint about each golden input of a release that the model answers otherwise than expected."""
+    return release.smoke.complaints(model.head, model.tree)
 
 
 @dataclass(frozen=True, slots=True)
-class Kit(Generic[E]):
-    """How a tier makes and tries its eyes."""
+class ModelFactory(Generic[E]):
+    """How a tier opens and smoke-tests its models."""
 
     base: str
     """The shipped model's title."""
     base_version: int
     open: Callable[[HeadRelease | None], E]
-    """Raises `Rejected` where a release does not fit."""
+    """Raises `Rejected` if a release does not fit."""
     labels: Set[str]
-    """That the shipped model learned from events."""
-    smoke: Callable[[HeadRelease, E], Sequence[str]] = golden
+    """The labels that the shipped model learned from events."""
+    smoke: Callable[[HeadRelease, E], Sequence[str]] = golden_complaints
 
 
-def kit_of(base: HeadBase, open_model: Callable[[HeadRelease | None], E]) -> Kit[E]:
-    """The kit of eyes that are made of a shipped model and releases on top of it."""
-    return Kit(base.manifest.title, base.manifest.version, open_model, learned(base.sums))
+def factory_of(base: HeadBase, open_model: Callable[[HeadRelease | None], E]) -> ModelFactory[E]:
+    """Return the factory of models that consist of a shipped model and a release on top of it."""
+    return ModelFactory(
+        base.manifest.title, base.manifest.version, open_model, _labels_with_events(base.sums)
+    )
 
 
-def gained(old_tree: Taxonomy, old: Set[str], new_tree: Taxonomy, new: Set[str]) -> frozenset[str]:
-    """Labels that a candidate can answer with and what serves could not: just learned, or rows that the tree gained."""
+def gained_labels(old_tree: Taxonomy, old: Set[str], new_tree: Taxonomy, new: Set[str]) -> frozenset[str]:
+    """Return the labels that only the candidate can answer with: newly learned ones, and new rows of the taxonomy."""
     families = set(new_tree.families) - set(old_tree.families)
     return frozenset((new - old) | families | (set(new_tree.species) - set(old_tree.species)))
 
 
 def labels_of(release: HeadRelease | None) -> frozenset[str]:
-    """The labels that a release learned from events."""
-    return learned(release.sums) if release is not None and release.sums is not None else frozenset()
+    """Return the labels that a release learned from events."""
+    if release is None or release.sums is None:
+        return frozenset()
+    return _labels_with_events(release.sums)
 
 
-def learned(sums: Sums) -> frozenset[str]:
-    """The labels that have events."""
+def _labels_with_events(sums: Sums) -> frozenset[str]:
     return frozenset(label for label, count in zip(sums.labels, sums.counts, strict=True) if count)

@@ -1,8 +1,8 @@
-"""The rules by which a release takes effect, goes back, or is refused: one table, printed in docs/learning.md.
+"""The rules that promote a release, roll it back, or refuse it: one table, which docs/explanation/taking-effect.md prints.
 
-The first rule of the candidate's stage that applies decides; its name and reason go to the status topic, the log and
-`tierwise models status`. Rules that roll back stand before those that go on, so that nothing is promoted by its time alone
-while its figures speak against it.
+The first rule that applies to the candidate's stage decides. Its name and reason go to the status topic, the log and
+`tierwise releases status`. Rules that roll back stand before rules that promote, so that elapsed time alone never
+promotes a candidate whose figures are bad.
 """
 
 from __future__ import annotations
@@ -14,34 +14,34 @@ from types import MappingProxyType
 from typing import Final
 
 SHADOW_EVENTS: Final = 50
-"""Events that both answered after which the shadow has seen enough."""
+"""The shadow stage ends after this number of events that both models answered."""
 SHADOW_S: Final = 120.0
 SHADOW_SHARE: Final = 0.5
-"""The shadow takes at most this share of the canary's time: what is to be quick is quick in both."""
+"""The shadow stage lasts at most this share of the canary's time, so that a short canary has a short shadow stage."""
 
 JUDGED_FROM: Final = 20
-"""Events from which on rates are judged."""
+"""Rates are judged from this number of events on."""
 JUDGED_AT_END_FROM: Final = 5
-"""When the time is over, fewer have to do; still fewer say nothing, and a quiet site goes on with what it has."""
+"""At the end of a stage, fewer events suffice to judge. With fewer than these, a quiet site promotes unjudged."""
 
 LEAST_AGREEMENT: Final[Mapping[str, float]] = MappingProxyType(
     {"kingdom": 0.9, "family": 0.8, "species": 0.7}
 )
-"""Share of the events that both name at a rank and name alike; those that now bear a label just learned are not counted."""
-MOST_SURENESS_LOST: Final = 0.15
+"""Least share of events on which both models agree at a rank. Events with a newly learned label are not counted."""
+MOST_PROBABILITY_LOST: Final = 0.15
 MOST_UNKNOWN_GAINED: Final = 0.1
 LATENCY_FACTOR: Final = 2.0
 LATENCY_SLACK_MS: Final = 10.0
 LEAST_PERSONS: Final = 0.95
-"""Of the persons that the old eye raises a level for, the new one must see so many."""
+"""Of the persons that the serving model reports, the candidate must report at least this share."""
 MOST_ERRORS: Final = 2
-"""Events on which only the new eye fails."""
+"""Events on which the candidate alone fails."""
 MOST_TRIES: Final = 5
-"""A candidate that ended the process so often while it was tried is not begun with again."""
+"""A candidate during whose trial the process ended this often is not tried again."""
 
 
-class Stage(enum.StrEnum):
-    """Where a candidate stands."""
+class RolloutStage(enum.StrEnum):
+    """The stage that a candidate has reached."""
 
     IDLE = "idle"
     VERIFYING = "verifying"
@@ -53,39 +53,40 @@ class Stage(enum.StrEnum):
     REFUSED = "refused"
 
 
-WORKING: Final = (Stage.VERIFYING, Stage.SMOKE, Stage.SHADOW, Stage.CANARY)
-TRIALS: Final = (Stage.SHADOW, Stage.CANARY)
-"""Stages in which the candidate sees live events."""
+WORKING: Final = (RolloutStage.VERIFYING, RolloutStage.SMOKE, RolloutStage.SHADOW, RolloutStage.CANARY)
+TRIALS: Final = (RolloutStage.SHADOW, RolloutStage.CANARY)
+"""Stages in which the candidate predicts live events."""
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
-    """What was seen of the candidate beside what serves, over the events of a trial so far."""
+class TrialFigures:
+    """Counts over the events of a trial so far: `old` is the serving model, `new` the candidate."""
 
     events: int = 0
-    """That both answered."""
+    """Events that both models answered."""
     errors: int = 0
-    """On which the new eye failed and the old one did not."""
+    """Events on which the candidate failed and the serving model did not."""
     both: Mapping[str, int] = field(default_factory=dict)
-    """By rank: events that both named there, and without a label that only the new one knows."""
+    """By rank: events that both models name at this rank, without those of a newly learned label."""
     alike: Mapping[str, int] = field(default_factory=dict)
-    """Of those, how many they named alike."""
+    """By rank: the events among `both` on which the models agree."""
     gained: int = 0
-    """Events that the new eye answers with a label just learned."""
+    """Events that the candidate answers with a newly learned label."""
     unknown_old: int = 0
     unknown_new: int = 0
-    sure_old: float = 0.0
-    """Mean probability of the likeliest label at the tier's own rank."""
-    sure_new: float = 0.0
+    probability_old: float = 0.0
+    """Mean probability of the most likely label at the tier's own rank."""
+    probability_new: float = 0.0
     ms_old: float = 0.0
-    """Median."""
+    """Median time of a prediction."""
     ms_new: float = 0.0
     persons: int = 0
     persons_missed: int = 0
     dropped: int = 0
-    """Events that only one of them saw, since the other was busy: no event waits to be compared."""
+    """Events that only one model answered, since the other was busy: no event waits for a comparison."""
 
     def agreement(self, rank: str) -> float:
+        """Return the share of events on which the models agree at a rank; 1 without any event."""
         both = self.both.get(rank, 0)
         return self.alike.get(rank, 0) / both if both else 1.0
 
@@ -97,53 +98,59 @@ class Figures:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What the work of a stage found."""
+class StageResult:
+    """The result of a stage's work."""
 
-    done: bool = False
-    """Of verifying and of the smoke test: passed."""
-    trouble: str = ""
-    """Why it did not, by name; `reason` says more."""
+    passed: bool = False
+    """The verification or the smoke test passed."""
+    problem: str = ""
+    """The name of the reason why it did not pass; `reason` explains it."""
     reason: str = ""
-    figures: Figures = Figures()
+    figures: TrialFigures = TrialFigures()
 
 
 @dataclass(frozen=True, slots=True)
-class Situation:
-    """All that a rule looks at."""
+class StageContext:
+    """The input of every rule."""
 
-    stage: Stage
-    found: Found
+    stage: RolloutStage
+    result: StageResult
     stage_s: float
-    """How long this stage has lasted."""
+    """Time since this stage began."""
     canary_s: float
     older: bool
-    """The candidate is an older version than the one that serves."""
+    """The candidate is an older version than the serving one."""
     tries: int = 0
 
     @property
-    def figures(self) -> Figures:
-        return self.found.figures
+    def figures(self) -> TrialFigures:
+        """Return the trial's figures."""
+        return self.result.figures
 
     @property
     def limit_s(self) -> float:
-        """How long this stage lasts at most."""
-        return self.canary_s if self.stage is Stage.CANARY else min(SHADOW_S, SHADOW_SHARE * self.canary_s)
+        """Return how long this stage lasts at most."""
+        if self.stage is RolloutStage.CANARY:
+            return self.canary_s
+        return min(SHADOW_S, SHADOW_SHARE * self.canary_s)
 
     @property
-    def over(self) -> bool:
+    def expired(self) -> bool:
+        """Return whether this stage has lasted as long as it may."""
         return self.stage_s >= self.limit_s
 
     @property
     def enough(self) -> int:
-        """From how many events on rates are judged now."""
-        return JUDGED_AT_END_FROM if self.over else JUDGED_FROM
+        """Return the number of events from which rates are judged now."""
+        return JUDGED_AT_END_FROM if self.expired else JUDGED_FROM
 
     @property
     def judged(self) -> bool:
+        """Return whether there are enough events to judge rates."""
         return self.figures.events >= self.enough
 
     def disagrees(self, rank: str) -> bool:
+        """Return whether the models agree on too few events at a rank."""
         return (
             self.figures.both.get(rank, 0) >= self.enough
             and self.figures.agreement(rank) < LEAST_AGREEMENT[rank]
@@ -151,178 +158,182 @@ class Situation:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class RolloutRule:
     """One row of the table."""
 
     name: str
-    stages: tuple[Stage, ...]
-    then: Stage
+    stages: tuple[RolloutStage, ...]
+    then: RolloutStage
     when: str
-    applies: Callable[[Situation], bool]
-    reason: Callable[[Situation], str]
+    applies: Callable[[StageContext], bool]
+    reason: Callable[[StageContext], str]
 
 
-def _disagree(rank: str, name: str) -> Rule:
-    return Rule(
+def _disagree(rank: str, name: str) -> RolloutRule:
+    return RolloutRule(
         name,
         TRIALS,
-        Stage.ROLLED_BACK,
-        f"both name the {rank} and name it alike in less than {LEAST_AGREEMENT[rank]:.0%} of the events "
-        "(those with a label just learned not counted)",
-        lambda s: s.disagrees(rank),
-        lambda s: (
-            f"{rank} named alike in {s.figures.agreement(rank):.0%} of {s.figures.both[rank]} events; "
-            f"at least {LEAST_AGREEMENT[rank]:.0%} are asked for"
+        RolloutStage.ROLLED_BACK,
+        f"both models name the {rank}, and agree on it in less than {LEAST_AGREEMENT[rank]:.0%} of these events "
+        "(events with a newly learned label are not counted)",
+        lambda c: c.disagrees(rank),
+        lambda c: (
+            f"both models agree on the {rank} in {c.figures.agreement(rank):.0%} of {c.figures.both[rank]} events; "
+            f"at least {LEAST_AGREEMENT[rank]:.0%} are required"
         ),
     )
 
 
-RULES: Final[tuple[Rule, ...]] = (
-    Rule(
+RULES: Final[tuple[RolloutRule, ...]] = (
+    RolloutRule(
         "ended-too-often",
-        (Stage.VERIFYING,),
-        Stage.REFUSED,
-        f"the process ended {MOST_TRIES} times while this release was tried",
-        lambda s: s.tries > MOST_TRIES,
-        lambda s: (
-            f"the process ended {s.tries - 1} times while it was tried; release it anew to have it tried again"
+        (RolloutStage.VERIFYING,),
+        RolloutStage.REFUSED,
+        f"the process ended {MOST_TRIES} times while it tried this release",
+        lambda c: c.tries > MOST_TRIES,
+        lambda c: (
+            f"the process ended {c.tries - 1} times while it tried this release; release it again for another try"
         ),
     ),
-    Rule(
+    RolloutRule(
         "not-verified",
-        (Stage.VERIFYING,),
-        Stage.REFUSED,
-        "signature, size, digest or version are not what was signed, or it was made for another base model, space or tree",
-        lambda s: bool(s.found.trouble),
-        lambda s: f"{s.found.trouble}: {s.found.reason}",
+        (RolloutStage.VERIFYING,),
+        RolloutStage.REFUSED,
+        "a signature, size, digest or version differs from the signed metadata, "
+        "or the release was made for another base model, space or taxonomy",
+        lambda c: bool(c.result.problem),
+        lambda c: f"{c.result.problem}: {c.result.reason}",
     ),
-    Rule(
+    RolloutRule(
         "verified",
-        (Stage.VERIFYING,),
-        Stage.SMOKE,
-        "all of it is here, as signed, and fits what is installed",
-        lambda s: s.found.done,
-        lambda _: "signed, whole, and of this base model",
+        (RolloutStage.VERIFYING,),
+        RolloutStage.SMOKE,
+        "all files are here, match the signed metadata and fit the installed base model",
+        lambda c: c.result.passed,
+        lambda _: "the release is complete, signed and made for this base model",
     ),
-    Rule(
+    RolloutRule(
         "smoke-failed",
-        (Stage.SMOKE,),
-        Stage.REFUSED,
-        "one of its golden inputs is answered otherwise than where it was made",
-        lambda s: bool(s.found.trouble),
-        lambda s: f"{s.found.trouble}: {s.found.reason}",
+        (RolloutStage.SMOKE,),
+        RolloutStage.REFUSED,
+        "at least one golden input gets another answer here than where the release was made",
+        lambda c: bool(c.result.problem),
+        lambda c: f"{c.result.problem}: {c.result.reason}",
     ),
-    Rule(
+    RolloutRule(
         "older-is-named",
-        (Stage.SMOKE,),
-        Stage.PROMOTED,
-        "the signed word names an older version than the one that serves: it takes effect at once",
-        lambda s: s.found.done and s.older,
-        lambda _: "an older version is named: back at once",
+        (RolloutStage.SMOKE,),
+        RolloutStage.PROMOTED,
+        "the signed target is an older version than the serving one: a rollback takes effect at once",
+        lambda c: c.result.passed and c.older,
+        lambda _: "the signed target is an older version, which takes effect at once",
     ),
-    Rule(
+    RolloutRule(
         "at-once",
-        (Stage.SMOKE,),
-        Stage.PROMOTED,
-        "the signed word asks for no canary (`canary_s` 0)",
-        lambda s: s.found.done and s.canary_s == 0,
-        lambda _: "no canary is asked for",
+        (RolloutStage.SMOKE,),
+        RolloutStage.PROMOTED,
+        "the signed target requires no canary (`canary_s` 0)",
+        lambda c: c.result.passed and c.canary_s == 0,
+        lambda _: "no canary is required",
     ),
-    Rule(
+    RolloutRule(
         "smoke-passed",
-        (Stage.SMOKE,),
-        Stage.SHADOW,
-        "all golden inputs are answered as expected: it answers beside what serves, and is not heard",
-        lambda s: s.found.done,
-        lambda _: "golden inputs are answered as expected",
+        (RolloutStage.SMOKE,),
+        RolloutStage.SHADOW,
+        "all golden inputs get the expected answers: "
+        "the candidate now predicts live events beside the serving model, and its predictions are only compared",
+        lambda c: c.result.passed,
+        lambda _: "all golden inputs get the expected answers",
     ),
-    Rule(
+    RolloutRule(
         "fails",
         TRIALS,
-        Stage.ROLLED_BACK,
-        f"it fails on {MOST_ERRORS} events on which the old one does not (which answered them)",
-        lambda s: s.figures.errors >= MOST_ERRORS,
-        lambda s: (
-            f"it failed on {s.figures.errors} events that the old one answers {s.found.reason}".rstrip()
-        ),
+        RolloutStage.ROLLED_BACK,
+        f"the candidate fails on {MOST_ERRORS} events that the serving model answers",
+        lambda c: c.figures.errors >= MOST_ERRORS,
+        lambda c: f"the candidate failed on {c.figures.errors} events that the serving model answers",
     ),
-    Rule(
+    RolloutRule(
         "misses-persons",
         TRIALS,
-        Stage.ROLLED_BACK,
-        f"it overlooks more than {1 - LEAST_PERSONS:.0%} of the persons that the old one raises a level for, and at least two",
-        lambda s: s.figures.persons_missed > max(1, (1 - LEAST_PERSONS) * s.figures.persons),
-        lambda s: f"it overlooked {s.figures.persons_missed} of {s.figures.persons} persons",
+        RolloutStage.ROLLED_BACK,
+        f"the candidate misses more than {1 - LEAST_PERSONS:.0%} of the persons that the serving model reports, "
+        "and at least two",
+        lambda c: c.figures.persons_missed > max(1, (1 - LEAST_PERSONS) * c.figures.persons),
+        lambda c: f"the candidate missed {c.figures.persons_missed} of {c.figures.persons} persons",
     ),
     _disagree("kingdom", "kingdoms-disagree"),
     _disagree("family", "families-disagree"),
     _disagree("species", "species-disagree"),
-    Rule(
+    RolloutRule(
         "less-sure",
         TRIALS,
-        Stage.ROLLED_BACK,
-        f"the mean probability of its likeliest label is lower by more than {MOST_SURENESS_LOST:g}",
-        lambda s: s.judged and s.figures.sure_old - s.figures.sure_new > MOST_SURENESS_LOST,
-        lambda s: f"mean probability {s.figures.sure_new:.2f}, before {s.figures.sure_old:.2f}",
+        RolloutStage.ROLLED_BACK,
+        f"the mean probability of the candidate's most likely label is lower by more than {MOST_PROBABILITY_LOST:g}",
+        lambda c: c.judged and c.figures.probability_old - c.figures.probability_new > MOST_PROBABILITY_LOST,
+        lambda c: f"mean probability {c.figures.probability_new:.2f}, before {c.figures.probability_old:.2f}",
     ),
-    Rule(
+    RolloutRule(
         "more-unknown",
         TRIALS,
-        Stage.ROLLED_BACK,
-        f"the share of `unknown` is higher by more than {MOST_UNKNOWN_GAINED:.0%} of the events",
-        lambda s: (
-            s.judged
-            and s.figures.unknown_new - s.figures.unknown_old > MOST_UNKNOWN_GAINED * s.figures.events
+        RolloutStage.ROLLED_BACK,
+        f"the candidate answers `unknown` more often, by more than {MOST_UNKNOWN_GAINED:.0%} of the events",
+        lambda c: (
+            c.judged
+            and c.figures.unknown_new - c.figures.unknown_old > MOST_UNKNOWN_GAINED * c.figures.events
         ),
-        lambda s: (
-            f"{s.figures.unknown_new} of {s.figures.events} events unknown, before {s.figures.unknown_old}"
+        lambda c: (
+            f"{c.figures.unknown_new} of {c.figures.events} events unknown, before {c.figures.unknown_old}"
         ),
     ),
-    Rule(
+    RolloutRule(
         "slower",
         TRIALS,
-        Stage.ROLLED_BACK,
-        f"its median time is above {LATENCY_FACTOR:g} times the old one's and {LATENCY_SLACK_MS:g} ms",
-        lambda s: s.judged and s.figures.ms_new > LATENCY_FACTOR * s.figures.ms_old + LATENCY_SLACK_MS,
-        lambda s: f"median {s.figures.ms_new:.1f} ms, before {s.figures.ms_old:.1f} ms",
+        RolloutStage.ROLLED_BACK,
+        f"the candidate's median time is above {LATENCY_FACTOR:g} times the serving model's, "
+        f"plus {LATENCY_SLACK_MS:g} ms",
+        lambda c: c.judged and c.figures.ms_new > LATENCY_FACTOR * c.figures.ms_old + LATENCY_SLACK_MS,
+        lambda c: f"median {c.figures.ms_new:.1f} ms, before {c.figures.ms_old:.1f} ms",
     ),
-    Rule(
+    RolloutRule(
         "seen-enough",
-        (Stage.SHADOW,),
-        Stage.CANARY,
-        f"{SHADOW_EVENTS} events were answered by both, and no rule above speaks against it",
-        lambda s: s.figures.events >= SHADOW_EVENTS,
-        lambda s: str(s.figures),
+        (RolloutStage.SHADOW,),
+        RolloutStage.CANARY,
+        f"both models answered {SHADOW_EVENTS} events, and no rule above applies",
+        lambda c: c.figures.events >= SHADOW_EVENTS,
+        lambda c: str(c.figures),
     ),
-    Rule(
+    RolloutRule(
         "shadow-over",
-        (Stage.SHADOW,),
-        Stage.CANARY,
-        f"the shadow's time is over: {SHADOW_S:g} s, or {SHADOW_SHARE:g} of `canary_s` if that is less",
-        lambda s: s.over,
-        lambda s: str(s.figures),
+        (RolloutStage.SHADOW,),
+        RolloutStage.CANARY,
+        f"the shadow stage lasted {SHADOW_S:g} s, or {SHADOW_SHARE:g} of `canary_s` if that is shorter",
+        lambda c: c.expired,
+        lambda c: str(c.figures),
     ),
-    Rule(
+    RolloutRule(
         "did-well",
-        (Stage.CANARY,),
-        Stage.PROMOTED,
-        f"`canary_s` is over with {JUDGED_AT_END_FROM} events or more, and no rule above speaks against it",
-        lambda s: s.over and s.judged,
-        lambda s: str(s.figures),
+        (RolloutStage.CANARY,),
+        RolloutStage.PROMOTED,
+        f"the canary lasted `canary_s`, both models answered {JUDGED_AT_END_FROM} events or more, "
+        "and no rule above applies",
+        lambda c: c.expired and c.judged,
+        lambda c: str(c.figures),
     ),
-    Rule(
+    RolloutRule(
         "quiet",
-        (Stage.CANARY,),
-        Stage.PROMOTED,
-        f"`canary_s` is over with fewer than {JUDGED_AT_END_FROM} events: a quiet site goes on with what it has",
-        lambda s: s.over,
-        lambda s: f"a quiet time: {s.figures}",
+        (RolloutStage.CANARY,),
+        RolloutStage.PROMOTED,
+        f"the canary lasted `canary_s` with fewer than {JUDGED_AT_END_FROM} events: too few to judge, "
+        "and a quiet site does not wait longer",
+        lambda c: c.expired,
+        lambda c: f"a quiet time: {c.figures}",
     ),
 )
 
 
 def table() -> str:
-    """The rules as a Markdown table, in the order in which they are tried."""
+    """Return the rules as a Markdown table, in the order in which they are tried."""
     rows = ["| rule | stage | then | when |", "| --- | --- | --- | --- |"]
-    rows += [f"| `{its.name}` | {', '.join(its.stages)} | {its.then} | {its.when} |" for its in RULES]
+    rows += [f"| `{rule.name}` | {', '.join(rule.stages)} | {rule.then} | {rule.when} |" for rule in RULES]
     return "\n".join(rows)

@@ -4,11 +4,11 @@
 
     event --look(source, ask)--> the model that serves this stream --> answer
                 |                                                        |
-                +-- queue, never waited for --> the other model ---------+--> Tally (on a thread of its own)
+                +-- queue, without waiting ----> the other model ---------+--> TrialTally (on a thread of its own)
 
-An event finishes on the model that it began with. Where a candidate fails, the serving model answers the event.
+An event finishes on the model that it began with. If a candidate fails, the serving model answers the event.
 
-    serving = Serving(zoo.edge_model(), glance=edge_glance)
+    serving = Serving(zoo.edge_model(), edge_summary)
     model, prediction = serving.look("home/cam1/garden", lambda model: model.predict(picture, box))
     prediction.model                        # names the model that answered
 
@@ -27,7 +27,7 @@ from typing import Any, Final, Generic
 
 import structlog
 
-from agents.rollout.shadow import Glance, Tally
+from agents.rollout.shadow import AnswerSummary, TrialTally
 from models.answering.model_source import E, S
 from pipeline.errors import Rejected
 
@@ -46,36 +46,36 @@ class Trial(Generic[E]):
     model: E
     takes: Callable[[str], bool]
     """Whether the candidate answers a stream."""
-    tally: Tally
+    tally: TrialTally
 
 
 @dataclass(frozen=True, slots=True)
 class _Arrangement(Generic[E]):
-    """The models that exist now. Replaced whole, by one assignment."""
+    """The models that exist now. One assignment replaces both."""
 
     model: E
     trial: Trial[E] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class _Waiting(Generic[E]):
-    """An event that one model has answered, for the other."""
+class _Comparison(Generic[E]):
+    """An event that one model has answered, and that the other model is to predict."""
 
     ask: Callable[[E], Any]
     trial: Trial[E]
     other: E
-    glance: Glance
+    summary: AnswerSummary
     by_candidate: bool
 
 
 class Serving(Generic[E]):
-    """Holds the serving model, and during a trial the candidate beside it. Methods may be called from any thread."""
+    """The serving model, and during a trial the candidate beside it. Any thread may call the methods."""
 
-    def __init__(self, model: E, glance: Callable[[Any], Glance]) -> None:
-        """`glance` summarises a prediction of this tier."""
+    def __init__(self, model: E, summarise: Callable[[Any], AnswerSummary]) -> None:
+        """`summarise` turns a prediction of this tier into an `AnswerSummary`."""
         self._now: _Arrangement[E] = _Arrangement(model)
-        self._glance = glance
-        self._waiting: queue.Queue[_Waiting[E] | None] = queue.Queue(WAITING_MAX)
+        self._summarise = summarise
+        self._waiting: queue.Queue[_Comparison[E] | None] = queue.Queue(WAITING_MAX)
         self._listeners: list[Callable[[E], object]] = []
         self._thread: threading.Thread | None = None
 
@@ -83,11 +83,6 @@ class Serving(Generic[E]):
     def model(self) -> E:
         """The serving model."""
         return self._now.model
-
-    @property
-    def trial(self) -> Trial[E] | None:
-        """The running trial."""
-        return self._now.trial
 
     # --- the hot path ------------------------------------------------------------------------------------------
 
@@ -99,19 +94,19 @@ class Serving(Generic[E]):
             return now.model, ask(now.model)
         if not trial.takes(source):
             prediction = ask(now.model)
-            self._offer(_Waiting(ask, trial, trial.model, self._glance(prediction), False))
+            self._offer(_Comparison(ask, trial, trial.model, self._summarise(prediction), False))
             return now.model, prediction
         try:
             prediction = ask(trial.model)
-            glance = self._glance(prediction)
-        except Exception as error:  # any bug of a new model: the serving model answers the event
+            summary = self._summarise(prediction)
+        except Exception as error:  # whatever fails in a candidate, the serving model answers the event
             prediction = ask(now.model)
             self._failed(trial, error)
             return now.model, prediction
-        self._offer(_Waiting(ask, trial, now.model, glance, True))
+        self._offer(_Comparison(ask, trial, now.model, summary, True))
         return trial.model, prediction
 
-    def _offer(self, waiting: _Waiting[E]) -> None:
+    def _offer(self, waiting: _Comparison[E]) -> None:
         try:
             self._waiting.put_nowait(waiting)
         except queue.Full:
@@ -147,18 +142,18 @@ class Serving(Generic[E]):
         while (waiting := self._waiting.get()) is not None:
             self._compare(waiting)
 
-    def _compare(self, waiting: _Waiting[E]) -> None:
+    def _compare(self, waiting: _Comparison[E]) -> None:
         trial = waiting.trial
         current = self._now.trial
         if current is None or trial.tally is not current.tally:
             return  # the trial of this event has ended
         try:
-            other = self._glance(waiting.ask(waiting.other))
-        except Exception as error:  # a candidate's bug is counted; the hot path reports the serving model's
+            other = self._summarise(waiting.ask(waiting.other))
+        except Exception as error:  # count a candidate's failure; the hot path reports the serving model's
             if not waiting.by_candidate:
                 self._failed(trial, error)
             return
-        old, new = (other, waiting.glance) if waiting.by_candidate else (waiting.glance, other)
+        old, new = (other, waiting.summary) if waiting.by_candidate else (waiting.summary, other)
         trial.tally.add(old, new)
 
     def _failed(self, trial: Trial[E], error: Exception) -> None:
@@ -182,7 +177,7 @@ class Serving(Generic[E]):
         for listener in self._listeners:
             try:
                 listener(model)
-            except Exception:  # a listener's bug is no reason to go back
+            except Exception:  # a listener's failure does not undo the swap
                 log.exception("a listener to a swap failed", model=model.name)
 
     def subscribe(self, listener: Callable[[E], object]) -> None:

@@ -1,25 +1,27 @@
-"""Which release of the heads serves at a tier, and how another one takes its place: decided here, done by `updater.py`.
+"""Which release of the heads serves at a tier, and how another one takes its place. `driver.py` acts on the decisions.
 
 ::
 
     idle --named--> verifying --> smoke --> shadow --> canary --> promoted
                         |           |          |          |
-                        +--refused--+          +----------+--> rolled-back        what served goes on serving
+                        +--refused--+          +----------+--> rolled-back        the serving release stays
 
-    >>> state = State(serving=0)
-    >>> word = Current(version=3, canary_s=20, why="9 new species", by="trainer")
-    >>> state = named(state, word, now_s=0)
-    >>> state = advance(state, Found(done=True), now_s=1)          # signed, whole, and of this base
-    >>> state = advance(state, Found(done=True), now_s=1)          # answers its golden inputs as expected
+    >>> from agents.rollout.rules import TrialFigures
+    >>> state = RolloutState(serving=0)
+    >>> target = Current(version=3, canary_s=20, why="9 new species", by="trainer")
+    >>> state = named(state, target, now_s=0)
+    >>> state = advance(state, StageResult(passed=True), now_s=1)   # signed, complete, and for this base model
+    >>> state = advance(state, StageResult(passed=True), now_s=1)   # its golden inputs get the expected answers
     >>> state.stage, state.rule, state.serving
-    (<Stage.SHADOW: 'shadow'>, 'smoke-passed', 0)
-    >>> state = advance(state, Found(figures=Figures(events=3, errors=3)), now_s=5)
+    (<RolloutStage.SHADOW: 'shadow'>, 'smoke-passed', 0)
+    >>> state = advance(state, StageResult(figures=TrialFigures(events=3, errors=3)), now_s=5)
     >>> state.stage, state.rule, state.serving
-    (<Stage.ROLLED_BACK: 'rolled-back'>, 'fails', 0)
-    >>> named(state, word, now_s=6) is state                        # not tried again by the same word
+    (<RolloutStage.ROLLED_BACK: 'rolled-back'>, 'fails', 0)
+    >>> named(state, target, now_s=6) is state                      # the same signed target is not tried again
     True
 
-Pure: no clock, no file, no eye. What decides is one table, `update_rules.RULES`, which docs/learning.md prints.
+These functions are pure: they use no clock, no file and no model. The table `rules.RULES`, which
+docs/explanation/taking-effect.md prints, decides.
 """
 
 from __future__ import annotations
@@ -27,129 +29,130 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 
-from agents.rollout.rules import MOST_TRIES, RULES, WORKING, Figures, Found, Situation, Stage
+from agents.rollout.rules import RULES, WORKING, RolloutStage, StageContext, StageResult
 from models.releases.targets import Current
 
-__all__ = ["MOST_TRIES", "Figures", "Found", "Refused", "Stage", "State", "advance", "named", "takes"]
-
 REFUSED_KEPT = 20
-"""Of refused releases the newest are remembered; nobody names an older one again."""
+"""The newest refused releases are remembered; no signed target names an older one again."""
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
-    """A release that did not pass, and the signed word that had named it: only a newer word has it tried again."""
+class RefusedRelease:
+    """A release that was refused or rolled back. It is tried again only if a newer signed target names it."""
 
     version: int
     word: str
+    """The `target_key` of the signed target. ``serving.json`` holds this field name."""
     rule: str
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class State:
-    """What serves, what is being tried, and why. Version 0 is the shipped model, which needs no release."""
+class RolloutState:
+    """The serving version, the candidate, and the reason for the stage. Version 0 is the shipped model."""
 
     serving: int
     previous: int | None = None
-    """What served before, kept to be gone back to."""
-    refused: tuple[Refused, ...] = ()
-    stage: Stage = Stage.IDLE
+    """The version that served before. A rollback goes there."""
+    refused: tuple[RefusedRelease, ...] = ()
+    stage: RolloutStage = RolloutStage.IDLE
     candidate: Current | None = None
     since_s: float = 0.0
-    """When this stage began, by a clock that is never set."""
+    """Monotonic time at which this stage began."""
     rule: str = ""
     reason: str = ""
     tries: int = 0
-    """How often the candidate was begun with and the process ended before it was decided."""
+    """How often this candidate was begun, including tries that the end of the process cut short."""
 
     @property
     def trying(self) -> int | None:
-        """The version that is being tried."""
+        """Return the candidate's version."""
         return self.candidate.version if self.candidate is not None else None
 
-    def refusal(self, word: Current) -> Refused | None:
-        """The refusal of what this word names, if it was tried by it before."""
-        key = word_key(word)
-        return next((its for its in self.refused if (its.version, its.word) == (word.version, key)), None)
+    def refusal(self, target: Current) -> RefusedRelease | None:
+        """Return the refusal of this signed target, if it was tried before."""
+        key = (target.version, target_key(target))
+        return next((refused for refused in self.refused if (refused.version, refused.word) == key), None)
 
 
-def word_key(word: Current) -> str:
-    """Names a signed word."""
-    return hashlib.sha256(word.encoded()).hexdigest()[:16]
+def target_key(target: Current) -> str:
+    """Return a short digest that identifies a signed target."""
+    return hashlib.sha256(target.encoded()).hexdigest()[:16]
 
 
-def named(state: State, word: Current | None, now_s: float, tries: int = 0) -> State:
-    """The signed word says what is to serve. `tries`: how often this was begun before the process ended."""
-    if word is None or word == state.candidate:
+def named(state: RolloutState, target: Current | None, now_s: float, tries: int = 0) -> RolloutState:
+    """Return the state after a signed target. `tries` counts earlier tries during which the process ended."""
+    if target is None or target == state.candidate:
         return state
-    if word.version == state.serving or state.refusal(word) is not None:
+    if target.version == state.serving or state.refusal(target) is not None:
         if state.candidate is None:
             return state
         return replace(
             state,
-            stage=Stage.IDLE,
+            stage=RolloutStage.IDLE,
             candidate=None,
             since_s=now_s,
             rule="withdrawn",
-            reason=f"version {state.candidate.version} is no longer named: {word.why}",
+            reason=f"version {state.candidate.version} is no longer the signed target: {target.why}",
         )
-    if word.version == state.trying:
-        return replace(state, candidate=word)  # the same release on other terms
+    if target.version == state.trying:
+        return replace(state, candidate=target)  # the same release with another canary
     return replace(
         state,
-        stage=Stage.VERIFYING,
-        candidate=word,
+        stage=RolloutStage.VERIFYING,
+        candidate=target,
         since_s=now_s,
         rule="named",
-        reason=f"by {word.by}: {word.why}",
+        reason=f"by {target.by}: {target.why}",
         tries=tries + 1,
     )
 
 
-def advance(state: State, found: Found, now_s: float) -> State:
-    """What was found at this stage leads to the next, by the first rule that applies; the same state where none does."""
+def advance(state: RolloutState, result: StageResult, now_s: float) -> RolloutState:
+    """Return the state after the first rule that applies to the stage's result, or the same state if none applies."""
     if state.candidate is None or state.stage not in WORKING:
         return state
-    situation = Situation(
+    context = StageContext(
         stage=state.stage,
-        found=found,
+        result=result,
         stage_s=now_s - state.since_s,
         canary_s=state.candidate.canary_s,
         older=state.candidate.version < state.serving,
         tries=state.tries,
     )
-    rule = next((rule for rule in RULES if state.stage in rule.stages and rule.applies(situation)), None)
+    rule = next((rule for rule in RULES if state.stage in rule.stages and rule.applies(context)), None)
     if rule is None:
         return state
-    after = replace(state, stage=rule.then, since_s=now_s, rule=rule.name, reason=rule.reason(situation))
-    if rule.then is Stage.PROMOTED:
+    after = replace(state, stage=rule.then, since_s=now_s, rule=rule.name, reason=rule.reason(context))
+    if rule.then is RolloutStage.PROMOTED:
         return replace(
             after, serving=state.candidate.version, previous=state.serving, candidate=None, tries=0
         )
-    if rule.then in (Stage.REFUSED, Stage.ROLLED_BACK):
-        refused = Refused(state.candidate.version, word_key(state.candidate), rule.name, after.reason)
+    if rule.then in (RolloutStage.REFUSED, RolloutStage.ROLLED_BACK):
+        refused = RefusedRelease(
+            state.candidate.version, target_key(state.candidate), rule.name, after.reason
+        )
         return replace(after, refused=(*state.refused, refused)[-REFUSED_KEPT:], candidate=None, tries=0)
     return after
 
 
-def takes(state: State, source: str) -> bool:
-    """Whether the candidate answers this stream (``site/device/stream``): in the canary, for its share of all streams.
+def takes(state: RolloutState, source: str) -> bool:
+    """Return whether the candidate answers this stream (``site/device/stream``): only in the canary, for its share.
 
-    The streams of all sites are dealt by a hash, the same at each tier, so that a share of the streams is a share of the
-    sites, too: one without a chosen stream answers all with what it has until the canary's time is over.
+    A hash assigns the streams of all sites, the same at each tier. So a share of the streams is also a share of the
+    sites: at a site without a chosen stream, the serving release answers everything until the canary ends.
 
-    >>> word = Current(version=3, canary_share=0.3, why="", by="")
-    >>> state = State(serving=0, stage=Stage.CANARY, candidate=word)
+    >>> target = Current(version=3, canary_share=0.3, why="", by="")
+    >>> state = RolloutState(serving=0, stage=RolloutStage.CANARY, candidate=target)
     >>> [takes(state, f"home/cam{number}/garden") for number in range(6)]
     [False, False, False, True, False, False]
     """
-    if state.stage is not Stage.CANARY or state.candidate is None:
+    if state.stage is not RolloutStage.CANARY or state.candidate is None:
         return False
-    return place(state.candidate.version, source) < state.candidate.canary_share
+    return stream_position(state.candidate.version, source) < state.candidate.canary_share
 
 
-def place(version: int, source: str) -> float:
-    """Where a stream stands in the row from 0 to 1, for this version: each release takes other streams first."""
-    dealt = hashlib.sha256(f"{version}:{source}".encode()).digest()
-    return int.from_bytes(dealt[:8], "big") / 2**64
+def stream_position(version: int, source: str) -> float:
+    """Return a stream's position in [0, 1) for a version: each release takes other streams first."""
+    digest = hashlib.sha256(f"{version}:{source}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64

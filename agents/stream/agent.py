@@ -1,7 +1,7 @@
 """Run the stream role: Faust, between the gateway and the readers in the cloud.
 
-The role creates Kafka's topics, runs the app of `pipeline.stream.app` in a thread of its own, writes the results into the
-cloud's time series, and checks with a second connection that the group's offsets move::
+The role creates Kafka's topics, runs the app of `pipeline.stream.app` in a thread of its own, writes the results into
+the cloud's time series, and checks with a second connection that the group's offsets move::
 
     features.ingest ──> [router, results, summaries, labels] ──> features.*, results, summaries, counts, labelled
                                       └────────────────> time series (InfluxDB or SQLite)
@@ -38,7 +38,7 @@ from pipeline.series.points import Point, result_point, sighting_point, summary_
 from pipeline.series.writer import Writer, open_writer
 from pipeline.settings.settings import Settings
 from pipeline.stream.app import GROUP, Listeners, build_app
-from pipeline.stream.delivery import Outgoing
+from pipeline.stream.delivery import ProducerRecord
 from pipeline.stream.labelled import FEATURES_TOPIC
 from pipeline.stream.results import Answer
 from pipeline.stream.watchdog import Watchdog
@@ -191,7 +191,7 @@ class StreamRole:
     def _write_hours(self, hours: Sequence[HourlySummary]) -> None:
         self._write([summary_point(hour.source, hour) for hour in hours])
 
-    def _count(self, topic: str, records: Sequence[Outgoing]) -> None:
+    def _count(self, topic: str, records: Sequence[ProducerRecord]) -> None:
         self._delivered_records.labels(topic).inc(len(records))
         self._delivered_bytes.labels(topic).inc(sum(len(record.value or b"") for record in records))
         if topic == topics.REJECTED:

@@ -1,15 +1,15 @@
-"""The trainer: labelled features and sites' sums become better heads, released with a signature. It reads nothing else.
+"""The trainer: it reads labelled features and the sums of sites, trains better heads, and signs them as releases.
 
 ::
 
-    labelled ──> Fold (sums and offsets, one transaction) ──> trigger? ──> Workshop.train ──> Repository (signed)
-    sums ──────┘                                                                └─> reports         └──> models
+    labelled ──> Fold (sums and offsets together) ──> trigger? ──> TrainingPipeline.train ──> Repository (signed)
+    sums ──────┘                                                        └─> records               └──> models
 
-One thread reads, one trains, releases and sends. Nothing that serves depends on it: killed at any point, it goes on from
-its fold, and trains again what has no report. One trainer a deployment: two would sign against each other.
+One thread reads; another trains, signs and sends. No serving role depends on the trainer. After a kill, it continues
+from its fold and repeats a training without a record. A deployment has one trainer: two would sign conflicting ones.
 
     $ tierwise trainer
-    $ tierwise models train --reason "before the weekend"
+    $ tierwise training now --reason "before the weekend"
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from typing import Final
 import prometheus_client
 import structlog
 
-from agents.releases.publisher import ReleaseFeed
+from agents.releases.publisher import ReleasePublisher
 from agents.role.kafka_wait import await_topics
 from agents.role.lifecycle import Health
 from agents.role.telemetry import Metrics
 from agents.trainer.reports import FOLDER, Reports
-from agents.trainer.training_run import Workshop
-from agents.trainer.triggers import Seen, Trigger, Wishes, due, is_ripe
+from agents.trainer.training_run import TrainingPipeline
+from agents.trainer.triggers import FoldState, Trigger, TriggerSettings, due, is_ripe
 from models.labels.rank_under import Placing
 from models.releases.repository import Repository
 from models.shipped import load_zoo
@@ -39,7 +39,7 @@ from pipeline.kafka import Fetched, Producer, Seeker
 from pipeline.messages import Kind, Labelled, Malformed, Privacy, SumIncrement
 from pipeline.settings.settings import Settings
 from pipeline.sums.fold import Fold
-from pipeline.sums.fold_records import Entry
+from pipeline.sums.fold_records import FoldRecord
 from pipeline.sums.sums import SpaceMismatch
 
 log = structlog.get_logger("trainer")
@@ -49,10 +49,10 @@ BATCH: Final = 500
 LOOK_EVERY_S: Final = 0.5
 RETRY_S: Final = 1.0
 NAMED_MAX: Final = 10
-"""Of events whose labels teach nothing, so many are named in the log after each training."""
+"""After each training, the log names at most this many events whose labels teach nothing."""
 
 RENEW_EVERY_S: Final = 3600.0
-"""How often it is looked whether signatures grow old: they stand for days."""
+"""How often signatures are checked for renewal. They are valid for days."""
 
 
 class Trainer:
@@ -72,7 +72,7 @@ class Trainer:
         self._changed_s = clock.monotonic()
         self._trainings = prometheus_client.Counter(
             "tierwise_trainings_total",
-            "Trainings, by what came of them.",
+            "Trainings by outcome.",
             ["outcome"],
             registry=self.metrics.registry,
         )
@@ -88,8 +88,8 @@ class Trainer:
         try:
             self._fold = Fold(path, base.sums.space, base.sums.dimension, Placing(base.tree))
         except SpaceMismatch as error:
-            raise Stop(f"{error}; what Kafka still holds is folded anew") from None
-        self._workshop = Workshop(
+            raise Stop(f"{error}; then the trainer folds the records again that Kafka still holds") from None
+        self._training = TrainingPipeline(
             base,
             zoo.golden(),
             Repository.open(settings.releases_dir, folder / "keys" / "releases", self._clock),
@@ -98,7 +98,7 @@ class Trainer:
             self._clock,
         )
         self._producer = Producer(settings.kafka, "tierwise-trainer")
-        self._feed = ReleaseFeed(self._workshop.repository, settings.kafka, self._producer)
+        self._publisher = ReleasePublisher(self._training.repository, settings.kafka, self._producer)
         self._threads = [
             threading.Thread(target=self._read, name="fold", daemon=True),
             threading.Thread(target=self._work, name="training", daemon=True),
@@ -108,6 +108,7 @@ class Trainer:
         self._ready = True
 
     def health(self) -> Health:
+        """See `agents.role.lifecycle.Role`."""
         if not self._ready:
             return Health(False, {"trainer": "starting"})
         events = self._fold.events()
@@ -121,6 +122,7 @@ class Trainer:
         )
 
     def stop(self, deadline_s: float) -> None:
+        """See `agents.role.lifecycle.Role`."""
         self._stop.set()
         if not self._ready:
             return
@@ -133,7 +135,7 @@ class Trainer:
     # --- reading -------------------------------------------------------------------------------------------
 
     def _read(self) -> None:
-        if not await_topics(self._settings.kafka, [*READ, topics.MODELS], self._stop, self._found):
+        if not await_topics(self._settings.kafka, [*READ, topics.MODELS], self._stop, self._set_kafka_state):
             return
         seeker = Seeker(
             self._settings.kafka, READ, topics.Group.TRAINER, "trainer", self._fold.next, self._fold.rewind
@@ -142,26 +144,26 @@ class Trainer:
             while not self._stop.is_set():
                 try:
                     fetched = seeker.poll(BATCH)
-                    self._found("connected")
+                    self._set_kafka_state("connected")
                     if fetched:
-                        self._take(fetched)
-                        seeker.tell()
+                        self._fold_records(fetched)
+                        seeker.commit()
                     elif seeker.caught_up:
                         self._caught_up.set()
                 except Retry as error:
-                    self._found(str(error))
-                    seeker.close()  # goes on where the fold stands
+                    self._set_kafka_state(str(error))
+                    seeker.close()  # the next poll continues at the fold's offsets
                     self._stop.wait(RETRY_S)
 
-    def _take(self, fetched: Sequence[Fetched]) -> None:
+    def _fold_records(self, fetched: Sequence[Fetched]) -> None:
         before = self._fold.changes()
-        for refused in self._fold.take([self._entry(one) for one in fetched]):
-            self._refuse(refused.entry, refused.reason, refused.message)
+        for refused in self._fold.take([self._entry(record) for record in fetched]):
+            self._refuse(refused.record, refused.reason, refused.message)
         if self._fold.changes() != before:
             self._changed_s = self._clock.monotonic()
 
-    def _entry(self, record: Fetched) -> Entry:
-        place = Entry(record.topic, record.partition, record.offset, None)
+    def _entry(self, record: Fetched) -> FoldRecord:
+        place = FoldRecord(record.topic, record.partition, record.offset, None)
         if record.value is None:
             return place
         try:
@@ -171,7 +173,9 @@ class Trainer:
                 return place._replace(message=labelled)
             envelope = records.from_record(record.headers, record.key, record.value)
             if (envelope.kind, envelope.privacy) != (Kind.SUM, Privacy.PUBLIC):
-                raise Rejected("kind-not-taken", f"a {envelope.privacy} {envelope.kind} on {topics.SUMS}")
+                raise Rejected(
+                    "kind-not-taken", f"{topics.SUMS} takes no {envelope.kind} that is {envelope.privacy}"
+                )
             self.metrics.received(envelope.source, "sum")
             site = envelope.source.partition("/")[0]
             return place._replace(message=messages.decode(SumIncrement, envelope.payload), site=site)
@@ -179,12 +183,12 @@ class Trainer:
             self._refuse(place, error.reason, str(error))
             return place
 
-    def _refuse(self, entry: Entry, reason: str, message: str) -> None:
+    def _refuse(self, entry: FoldRecord, reason: str, message: str) -> None:
         self.metrics.refused(reason)
         where = {"topic": entry.source, "partition": entry.partition, "offset": entry.offset}
         log.warning("refused", **where, reason=reason, error=message)
 
-    def _found(self, state: str) -> None:
+    def _set_kafka_state(self, state: str) -> None:
         self._kafka = state
 
     # --- training ------------------------------------------------------------------------------------------
@@ -209,43 +213,50 @@ class Trainer:
         self._doing = "stopping"
 
     def _forget(self) -> None:
-        for what, path in self._workshop.reports.to_forget():
+        for request, path in self._training.reports.forget_requests():
             try:
-                events = self._fold.forget(**{what.kind: what.name})
-                log.info("forgotten", kind=what.kind, name=what.name, events=events)
-                self._workshop.reports.ask(f"without {what.kind} {what.name}, which was to be forgotten")
+                events = self._fold.forget(**{request.kind: request.name})
+                log.info("forgotten", kind=request.kind, name=request.name, events=events)
+                self._training.reports.request_training(f"to forget {request.kind} {request.name}")
             except Rejected as error:
-                log.error("cannot be forgotten", kind=what.kind, name=what.name, reason=str(error))
+                log.error("cannot be forgotten", kind=request.kind, name=request.name, reason=str(error))
             path.unlink()
 
     def _trigger(self) -> Trigger | None:
-        workshop = self._workshop
-        last, wish = workshop.reports.seen, workshop.reports.wish()
+        reports, settings, paths = (
+            self._training.reports,
+            self._training.settings,
+            self._training.base.tree.paths,
+        )
+        last, request = reports.last_training, reports.open_request()
         changes = self._fold.changes()
-        if changes == last.changes and not wish:
+        if changes == last.changes and not request:
             self._doing = self._waiting()
             return None
         labelled = self._fold.since(last.changes)
-        wrong = sum(is_wrong(workshop.base.tree.paths.get(label, (label,)), path) for label, path in labelled)
-        seen = Seen(
-            changes, self._fold.events(), self._clock.now(), wish.reason if wish else "", len(labelled), wrong
+        fold = FoldState(
+            changes,
+            self._fold.events(),
+            self._clock.now(),
+            requested=request.reason if request else "",
+            labelled=len(labelled),
+            wrong=sum(is_wrong(paths.get(label, (label,)), path) for label, path in labelled),
         )
-        wishes = Wishes(workshop.settings.labels, workshop.settings.every_h)
-        trigger = due(seen, last, wishes, workshop.base.tree.paths)
+        trigger = due(fold, last, TriggerSettings(settings.labels, settings.every_h), paths)
         self._doing = f"about to begin: {trigger.reason}" if trigger else self._waiting()
         return trigger
 
     def _waiting(self) -> str:
-        last = self._workshop.reports.last
+        last = self._training.reports.last
         return f"last: {last.title} {last.outcome}" if last else "none yet"
 
     def _trained(self, trigger: Trigger) -> bool:
-        """False where the disk refused: it is tried again."""
+        """Train. Return False if the disk failed: the training is repeated."""
         try:
             self._train(trigger)
         except Retry as error:
             self._doing = f"waits: {error}"
-            log.error("a training waits", error=str(error))
+            log.error("a training waits for the disk", error=str(error))
             self._stop.wait(RETRY_S)
             return False
         return True
@@ -253,38 +264,42 @@ class Trainer:
     def _train(self, trigger: Trigger) -> None:
         self._doing = f"training: {trigger.reason}"
         log.info("training", rule=trigger.rule, reason=trigger.reason)
-        wish = self._workshop.reports.wish()
-        kept = self._workshop.train(self._fold.snapshot(), trigger, wish.id if wish else "")
-        self._trainings.labels(kept.outcome).inc()
+        request = self._training.reports.open_request()
+        record = self._training.train(self._fold.snapshot(), trigger, request.id if request else "")
+        self._trainings.labels(record.outcome).inc()
         for state, rows in self._fold.undecided().items():
             if rows:
-                named = [f"{row.event}: {row.label}" for row in rows[:NAMED_MAX]]
-                log.info("labels that teach nothing", state=state, events=len(rows), first=named)
-        tell = log.info if kept.outcome == "released" else log.warning
-        tell(
-            kept.outcome, title=kept.title, report=kept.number, seconds=kept.seconds, why="; ".join(kept.why)
+                first = [f"{row.event}: {row.label}" for row in rows[:NAMED_MAX]]
+                log.info("labels that teach nothing", state=state, events=len(rows), first=first)
+        write = log.info if record.outcome == "released" else log.warning
+        write(
+            record.outcome,
+            title=record.title,
+            report=record.number,
+            seconds=record.seconds,
+            why="; ".join(record.why),
         )
 
     def _send(self, sent: str) -> str:
-        """Bring Kafka up to date where the repository changed, whoever changed it; what it says now."""
-        says = self._workshop.repository.mark
-        if says != sent:
+        """Send the repository to Kafka if any process changed it since `sent`. Return the mark of the sent state."""
+        mark = self._training.repository.mark
+        if mark != sent:
             try:
-                self._feed.keep_up()
+                self._publisher.keep_up()
             except Retry as error:
                 log.warning("releases wait to be sent", reason=str(error))
                 return sent
             except Rejected as error:
                 log.error("a release cannot be sent", reason=error.reason, error=str(error))
-        return says
+        return mark
 
 
-def is_wrong(path: Sequence[str], answered: Sequence[str]) -> bool:
-    """Whether an answer contradicts what people say: as far down as both go, they differ."""
-    depth = min(len(path), len(answered))
-    return tuple(path[:depth]) != tuple(answered[:depth])
+def is_wrong(path: Sequence[str], answer: Sequence[str]) -> bool:
+    """Return whether an answer contradicts a label: the paths differ at a rank that both have."""
+    depth = min(len(path), len(answer))
+    return tuple(path[:depth]) != tuple(answer[:depth])
 
 
 def build(settings: Settings, clock: Clock | None = None) -> Trainer:
-    """The trainer role; opens nothing yet."""
+    """Return the trainer role. It opens nothing yet."""
     return Trainer(settings, clock or SystemClock())

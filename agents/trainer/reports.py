@@ -1,14 +1,14 @@
-"""What the trainer and people tell each other on disk: a report of each training, and the wish for one.
+"""The files through which people and the trainer communicate: training records, and requests to train or to forget.
 
 ::
 
-    <data>/trainer/reports/0007.json, 0007.md      what came of it, refused and failed ones as well; never changed
-    <data>/trainer/train-now.json                  somebody asks for a training; stays until a report answers it
-    <data>/trainer/forget/*.json                   somebody asks that an event, a device or a site be taken out
+    <data>/trainer/reports/0007.json, 0007.md      one training, also a refused or failed one; never changed
+    <data>/trainer/train-now.json                  a request for a training; stays until a record answers it
+    <data>/trainer/forget/*.json                   a request to remove an event, a device or a site
 
     reports = Reports(settings.data_dir)
-    reports.last                       # Kept(number=7, outcome="released", title="lite0@3", ...)
-    reports.ask("before the weekend")  # what `tierwise models train` does
+    reports.last                       # TrainingRecord(number=7, outcome="released", title="lite0@3", ...)
+    reports.request_training("before the weekend")  # as `tierwise training now` does
 """
 
 from __future__ import annotations
@@ -21,155 +21,161 @@ from typing import Final, Literal
 
 import msgspec
 
-from agents.trainer.triggers import Last
+from agents.trainer.triggers import LastTraining
 from models.training.report import TrainingReport, render
 from pipeline import clock
 from pipeline.errors import Stop
 from pipeline.files import private_files
 
 FOLDER: Final = "trainer"
-WISH: Final = "train-now.json"
+REQUEST_FILE: Final = "train-now.json"
 DIGITS: Final = 4
 
 
-class Forget(msgspec.Struct, frozen=True):
-    """What is to be taken out of all that was learned, for good."""
+class ForgetRequest(msgspec.Struct, frozen=True):
+    """A request to remove an event, a device or a site from everything that was learned, for good."""
 
     kind: Literal["event", "device", "site"]
     name: str
 
 
-class Wish(msgspec.Struct, frozen=True):
+class TrainingRequest(msgspec.Struct, frozen=True):
+    """A person's request for a training."""
+
     id: str
     reason: str
 
 
-class Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """One training, and what came of it."""
+class TrainingRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One training and its outcome."""
 
     number: int
     time: str
     rule: str
     reason: str
-    """Why it began: see `trainer_triggers.RULES`."""
+    """The trigger: see `triggers.RULES`."""
     outcome: Literal["released", "refused", "failed"]
     title: str
-    """Of the release, as ``lite0@3``: the one that there is, or would have been."""
+    """Title of the release, as ``lite0@3``; without a release, the title that it would have had."""
     why: tuple[str, ...]
-    """What speaks against it; empty for a release."""
+    """The reasons against a release; empty if there is one."""
     seconds: float
     changes: int
     events: dict[str, int]
-    """By label, what the fold held: judges included."""
+    """Events in the fold by label, including held-out ones."""
     digest: str
-    """Of the sums."""
+    """Digest of the sums."""
     wish: str = ""
-    """Id of the wish that it answers."""
+    """Id of the `TrainingRequest` that this training answers."""
     training: TrainingReport | None = None
-    """Figures; none where it failed before there were any."""
+    """The report with figures; None if the training failed earlier."""
 
     @property
     def text(self) -> str:
-        """For people, Markdown."""
+        """Return the record as Markdown."""
         if self.training is not None:
             return render(self.training)
         return "\n".join((f"# {self.title} ({self.outcome})", "", *(f"* {line}" for line in self.why), ""))
 
     @property
     def line(self) -> str:
-        """In one line."""
+        """Return the record as one line."""
         because = f": {'; '.join(self.why)}" if self.why else ""
         return f"{self.time} {self.title} {self.outcome} ({self.rule}: {self.reason}){because}"
 
 
 class Reports:
-    """A trainer's folder. Reading needs no trainer."""
+    """The folder of a trainer. It can be read while no trainer runs."""
 
     def __init__(self, data_dir: Path) -> None:
         self._folder = data_dir / FOLDER / "reports"
-        self._wish = data_dir / FOLDER / WISH
+        self._request = data_dir / FOLDER / REQUEST_FILE
         self._forget = data_dir / FOLDER / "forget"
 
-    # --- reports -----------------------------------------------------------------------------------------------
+    # --- records -----------------------------------------------------------------------------------------------
 
-    def __iter__(self) -> Iterator[Kept]:
-        """All of them, the oldest first."""
+    def __iter__(self) -> Iterator[TrainingRecord]:
+        """Iterate over all records, oldest first."""
         for path in self._paths():
             yield _read(path)
 
     @property
-    def last(self) -> Kept | None:
+    def last(self) -> TrainingRecord | None:
+        """Return the newest record."""
         paths = self._paths()
         return _read(paths[-1]) if paths else None
 
     def _paths(self) -> list[Path]:
-        """By number: as text, 10000 would come before 9999."""
+        """Return the files by number: sorted as text, 10000 would stand before 9999."""
         return sorted(self._folder.glob("[0-9]*.json"), key=lambda path: (len(path.stem), path.stem))
 
     @property
-    def seen(self) -> Last:
-        """What the last training saw: the triggers count from there."""
+    def last_training(self) -> LastTraining:
+        """Return the fold's state at the last training, from which the triggers count."""
         last = self.last
-        return Last(last.changes, last.events, clock.seconds(last.time)) if last else Last()
+        if last is None:
+            return LastTraining()
+        return LastTraining(last.changes, last.events, clock.seconds(last.time))
 
     @property
     def next_number(self) -> int:
+        """Return the number of the next record."""
         last = self.last
         return last.number + 1 if last else 1
 
-    def keep(self, kept: Kept) -> None:
-        """Write a report, for good; and let go of the wish that it answers."""
+    def add(self, record: TrainingRecord) -> None:
+        """Write a record, and remove the request that it answers."""
         private_files.make_folder(self._folder)
-        name = f"{kept.number:0{DIGITS}d}"
-        _write(self._folder / f"{name}.md", kept.text.encode())
-        _write(self._folder / f"{name}.json", msgspec.json.format(msgspec.json.encode(kept)))
-        wish = self.wish()
-        if wish and wish.id == kept.wish:
-            self._wish.unlink(missing_ok=True)
+        name = f"{record.number:0{DIGITS}d}"
+        _write(self._folder / f"{name}.md", record.text.encode())
+        _write(self._folder / f"{name}.json", msgspec.json.format(msgspec.json.encode(record)))
+        request = self.open_request()
+        if request and request.id == record.wish:
+            self._request.unlink(missing_ok=True)
 
-    # --- wishes ------------------------------------------------------------------------------------------------
+    # --- requests ----------------------------------------------------------------------------------------------
 
-    def ask(self, reason: str) -> Wish:
-        """Ask the trainer for a training, now."""
-        wish = Wish(uuid.uuid4().hex, reason)
-        private_files.make_folder(self._wish.parent)
-        _write(self._wish, msgspec.json.encode(wish))
-        return wish
+    def request_training(self, reason: str) -> TrainingRequest:
+        """Request a training now."""
+        request = TrainingRequest(uuid.uuid4().hex, reason)
+        private_files.make_folder(self._request.parent)
+        _write(self._request, msgspec.json.encode(request))
+        return request
 
-    def wish(self) -> Wish | None:
-        """What is asked for and not answered yet."""
+    def open_request(self) -> TrainingRequest | None:
+        """Return the request that no record answers yet."""
         try:
-            return msgspec.json.decode(self._wish.read_bytes(), type=Wish)
+            return msgspec.json.decode(self._request.read_bytes(), type=TrainingRequest)
         except FileNotFoundError:
             return None
-        except msgspec.DecodeError:  # somebody's `touch`: that is a wish, too
-            return Wish("", "by hand")
+        except msgspec.DecodeError:  # an empty file, as `touch` makes, is a request too
+            return TrainingRequest("", "by hand")
 
-    def ask_to_forget(self, what: Forget) -> None:
-        """The trainer does it next, and trains without it."""
+    def request_forgetting(self, request: ForgetRequest) -> None:
+        """Request that the trainer forgets, and then trains again."""
         private_files.make_folder(self._forget)
-        _write(self._forget / f"{uuid.uuid4().hex}.json", msgspec.json.encode(what))
+        _write(self._forget / f"{uuid.uuid4().hex}.json", msgspec.json.encode(request))
 
-    def to_forget(self) -> list[tuple[Forget, Path]]:
-        """What is to be forgotten, and the file to remove when it is."""
+    def forget_requests(self) -> list[tuple[ForgetRequest, Path]]:
+        """Return the requests to forget, each with its file, which the trainer removes afterwards."""
         found = []
         for path in sorted(self._forget.glob("*.json")):
             try:
-                found.append((msgspec.json.decode(path.read_bytes(), type=Forget), path))
+                found.append((msgspec.json.decode(path.read_bytes(), type=ForgetRequest), path))
             except (OSError, msgspec.DecodeError) as error:
-                raise Stop(f"{path} does not say what to forget ({error}): remove it") from None
+                raise Stop(f"{path} is not a valid request to forget ({error}): remove it") from None
         return found
 
 
-def _read(path: Path) -> Kept:
+def _read(path: Path) -> TrainingRecord:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Kept)
+        return msgspec.json.decode(path.read_bytes(), type=TrainingRecord)
     except (OSError, msgspec.DecodeError) as error:
-        raise Stop(f"{path} is no report of a training ({error}): move it away") from None
+        raise Stop(f"{path} is not a valid report of a training ({error}): move it away") from None
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Whole or not at all, also where the power fails."""
+    """Write the complete file or nothing. Each process has its own draft, since several may write a request."""
     fresh = path.with_suffix(f".{os.getpid()}")
     with fresh.open("wb") as file:
         file.write(data)

@@ -1,11 +1,11 @@
-"""One training: a snapshot of the fold in, a signed release or a refusal with its report out.
+"""Run one training: read a snapshot of the fold, sign a release or refuse it, and write the training record.
 
 ::
 
-    fold.snapshot() ──> models.training.retrain ──> release? ──> Repository.release (signed, on disk) ──> report
+    fold.snapshot() ──> models.training.retrain ──> release? ──> Repository.release (signed, on disk) ──> record
                                     └────> refusal ──────────────────────────────────────────────┘
 
-The report comes last: a trainer that is killed anywhere before it trains again, and what serves goes on serving.
+The record is written last: a trainer that is killed earlier trains again, and the serving release stays.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import structlog
 
 from agents.role.dead_letters import INTERNAL_ERROR
 from agents.role.telemetry import version
-from agents.trainer.reports import Kept, Reports
+from agents.trainer.reports import Reports, TrainingRecord
 from agents.trainer.triggers import Trigger
 from models.heads.base import HeadBase
 from models.heads.golden_set import GoldenSet
@@ -41,8 +41,8 @@ SHIPPED = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Workshop:
-    """What a training works with."""
+class TrainingPipeline:
+    """The inputs of every training, and the training itself."""
 
     base: HeadBase
     golden: GoldenSet
@@ -51,8 +51,8 @@ class Workshop:
     settings: TrainerSettings
     clock: Clock
 
-    def train(self, snapshot: Snapshot, trigger: Trigger, wish: str = "") -> Kept:
-        """Train, release or refuse, and keep the report."""
+    def train(self, snapshot: Snapshot, trigger: Trigger, request_id: str = "") -> TrainingRecord:
+        """Train, sign a release or refuse it, and write the record, which answers the request of this id."""
         started_s = self.clock.monotonic()
         number = max([self.base.manifest.version, *self.repository.versions]) + 1
         title = f"{self.base.manifest.name}@{number}"
@@ -77,12 +77,10 @@ class Workshop:
             why = (f"{error.reason}: {error}",)
         except (Retry, Stop, MemoryError):
             raise
-        except (
-            Exception
-        ) as error:  # else the role would end, start again, and meet the same events first thing
-            log.exception("a training met a bug of ours")
+        except Exception as error:  # otherwise the role would end, start again, and fail on the same events
+            log.exception("a training failed by an internal error")
             why = (f"{INTERNAL_ERROR}: {type(error).__name__}, see the log",)
-        kept = Kept(
+        record = TrainingRecord(
             number=self.reports.next_number,
             time=clocks.rfc3339(self.clock.now()),
             rule=trigger.rule,
@@ -94,14 +92,14 @@ class Workshop:
             changes=snapshot.changes,
             events=dict(snapshot.events),
             digest=snapshot.digest,
-            wish=wish,
+            wish=request_id,
             training=outcome.report if outcome else None,
         )
-        self.reports.keep(kept)
-        return kept
+        self.reports.add(record)
+        return record
 
     def serving(self) -> HeadRelease | None:
-        """What is to serve now; None: the shipped model, also where a release is of another one."""
+        """Return the release that serves now; None for the shipped model, or if it is of another base model."""
         current = self.repository.current
         if current is None or current.version == SHIPPED:
             return None
@@ -110,7 +108,9 @@ class Workshop:
             release.check_base(self.base.manifest)
         except Rejected as error:
             log.warning(
-                "what serves is compared as the shipped model", release=current.title, reason=str(error)
+                "the serving release cannot be read; the new one is compared with the shipped model",
+                release=current.title,
+                reason=str(error),
             )
             return None
         return release
@@ -125,28 +125,33 @@ class Workshop:
             by=BY,
         )
         if self.settings.hold:
-            current = before or Current(version=SHIPPED, why="releases wait for a person", by=BY)
+            current = before or Current(version=SHIPPED, why="releases wait for approval by a person", by=BY)
         self.repository.release(release.version, release.files(), current)
 
 
 def held_of(snapshot: Snapshot) -> Held:
-    """The judges, as the training asks for them."""
-    events = (HeldEvent(one.event, one.source.partition("/")[0], one.label) for one in snapshot.judges)
+    """Return the held-out events in the form that the training takes."""
+    events = (
+        HeldEvent(judge.event, judge.source.partition("/")[0], judge.label) for judge in snapshot.judges
+    )
     return Held(tuple(events), snapshot.vectors)
 
 
 def about_of(snapshot: Snapshot, trigger: Trigger, now_s: float) -> About:
-    """What the lineage says."""
+    """Return the origin of a release: its trigger, time, code, offsets in Kafka, and first and last events."""
     return About(
         trigger=f"{trigger.rule}: {trigger.reason}",
         made=clocks.rfc3339(now_s),
         code=version(),
-        offsets={f"{its.source}/{its.partition}": f"{its.first}-{its.next - 1}" for its in snapshot.ranges},
+        offsets={
+            f"{span.source}/{span.partition}": f"{span.first}-{span.next - 1}" for span in snapshot.ranges
+        },
         first_last={share.site: (share.first_event, share.last_event) for share in snapshot.shares},
     )
 
 
 def limits_of(settings: TrainerSettings) -> Limits:
+    """Return the limits of the settings, which a release must keep."""
     return Limits(
         rank=settings.rank_margin,
         large_class=settings.class_margin,

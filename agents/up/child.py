@@ -1,13 +1,14 @@
 """Start one process of `tierwise up`, read its output, and end it.
 
-All output goes to `<data>/logs/<name>.log`, rotated by size. The terminal shows log lines of warning and above, and
-every line on stderr that is no log line (such as the line of a role that needs a person's help)::
+All its output goes to `<data>/logs/<name>.log`, rotated by size. The terminal shows what a person should know: our own
+log lines of warning and above, and the line with which a part says why it ends. A library's lines stay in the file::
 
     >>> for_terminal('{"event": "connected", "level": "info"}', from_stderr=True)
     >>> for_terminal('{"event": "reconnecting", "level": "warning", "after_s": 2}', from_stderr=True)
     'warning: reconnecting (after_s=2)'
-    >>> for_terminal("port 1883 is in use", from_stderr=True)
+    >>> for_terminal("tierwise mqtt: port 1883 is in use", from_stderr=True)
     'port 1883 is in use'
+    >>> for_terminal("WARNING: some library's line", from_stderr=True)
 
 The process gets our process id and ends when we are gone, so no process is left over, whatever is killed.
 """
@@ -27,7 +28,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Final
 
-from agents.up.plan import Part
+from agents.up.plan import ROLE_NAMES, Part
 from pipeline.files import private_files
 
 LOG_MAX_BYTES: Final = 5 << 20
@@ -41,8 +42,14 @@ LAST_WORDS_WITHIN_S: Final = 1.0
 
 SHOWN_LEVELS: Final = frozenset({"warning", "error", "critical"})
 
-QUIET_LINE: Final = re.compile(r"[\d:., T-]+ \S+ (?:DEBUG|INFO) ")
-"""A line of the standard library's logging at DEBUG or INFO: `2026-01-01 00:00:00,000 kafka INFO ...`."""
+LAST_LINE: Final = re.compile(r"tierwise(?: [a-z]+)?: (.+)")
+"""The line on stderr with which a part says why it ends: `tierwise edge: ...`."""
+
+BROKER_LINE: Final = re.compile(r"[\d:., T-]+ kafka (WARNING|ERROR|CRITICAL) (.+)")
+"""A problem that the embedded Kafka logs."""
+
+OURS: Final = frozenset({"agents", "models", "pipeline", *ROLE_NAMES, "camera", "inbox", "releases"})
+"""First words of our own loggers' names; all others are libraries'."""
 
 HIDDEN_FIELDS: Final = frozenset({"event", "level", "time", "role", "logger", "exception"})
 """Fields of a log line that the terminal does not show: it names the part already, and tracebacks are in the file."""
@@ -135,15 +142,19 @@ class _Log(logging.handlers.RotatingFileHandler):
 
 
 def for_terminal(line: str, *, from_stderr: bool) -> str | None:
-    """Return the text that the terminal shows for a line of a child, or None."""
+    """Return what the terminal shows of a child's line; None: nothing."""
     try:
         fields = json.loads(line)
     except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict) or "event" not in fields:
-        return line if from_stderr and line and not QUIET_LINE.match(line) else None
-    if fields.get("level") not in SHOWN_LEVELS:
+        if broker := BROKER_LINE.fullmatch(line):
+            return f"{broker[1].lower()}: {broker[2]}"
+        last = LAST_LINE.fullmatch(line) if from_stderr else None
+        return last[1] if last else None
+    logger = str(fields.get("logger", "agents"))
+    if fields.get("level") not in SHOWN_LEVELS or logger.partition(".")[0] not in OURS:
         return None
     facts = ", ".join(f"{name}={value}" for name, value in fields.items() if name not in HIDDEN_FIELDS)
-    last = str(fields.get("exception", "")).strip().splitlines()[-1:]
-    return f"{fields['level']}: {fields['event']}{f' ({facts})' if facts else ''}{f': {last[0]}' if last else ''}"
+    lines = str(fields.get("exception", "")).strip().splitlines()[-1:]
+    return f"{fields['level']}: {fields['event']}{f' ({facts})' if facts else ''}{f': {lines[0]}' if lines else ''}"

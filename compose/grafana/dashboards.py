@@ -2,8 +2,9 @@
 
 $ python compose/grafana/dashboards.py
 
-A panel is a row of `CLOUD` or `SITE`: title, kind, unit, width and Flux. What the Flux names (measurements, tags, fields)
-is what `pipeline/series/points.py` and `agents/role/self_metrics.py` write; a test holds them together, and has each query parsed.
+A panel is a row of `CLOUD` or `SITE`: title, kind, unit, width and Flux. What the Flux names (measurements, tags,
+fields) is what `pipeline/series/points.py` and `agents/role/self_metrics.py` write; a test holds them together, and
+has each query parsed.
 """
 
 from __future__ import annotations
@@ -156,7 +157,7 @@ COUNTS: Final = Panel(
             "limit(n: 25)",
         ),
     ),
-    "Sightings by their consensus. `tierwise counts` tells the same by day, from Kafka.",
+    "Sightings by their consensus. `tierwise sightings list` tells the same by day, from Kafka.",
 )
 LIVE: Final = Panel(
     "Latest answers",

@@ -58,7 +58,7 @@ class LastPrediction:
 class StreamMemory:
     """The device's memory of a stream between two frames; lost at a restart, when the first frame counts whole."""
 
-    background: motion.Background | None = None
+    background: motion.BackgroundModel | None = None
     last: LastPrediction | None = None
     person_s: float | None = None
     """When a person was last seen."""
@@ -122,5 +122,5 @@ def part_to_send(frame: images.Picture, data: bytes, box: motion.Box) -> images.
     return images.pad(images.shrink(cut, CROP_PX))
 
 
-def _size(header: images.Header) -> int:
+def _size(header: images.ImageHeader) -> int:
     return header.width * header.height * 3

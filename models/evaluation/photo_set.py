@@ -33,7 +33,7 @@ HOW_TO_LABEL = (
 )
 HOW_TO_MAP = (
     f"map names that are no labels: a {MAP_FILE} beside the folders, or --labels-map FILE, with the columns name and "
-    f"label (`{LEAVE_OUT}` leaves a folder out); `tierwise models labels` lists the tree's"
+    f"label (`{LEAVE_OUT}` leaves a folder out); `tierwise labels tree` lists the tree's"
 )
 
 

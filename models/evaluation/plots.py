@@ -10,13 +10,12 @@ Example::
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from models.evaluation.forwarding import Curve
 from models.evaluation.metrics import OWN_RANK, AtRank, Confusion, EvaluationReport
 from models.labels.calibration import UNKNOWN
 from models.labels.taxonomy import KINGDOMS
@@ -63,29 +62,6 @@ def draw(report: EvaluationReport, folder: Path) -> tuple[Path, ...]:
     except OSError as error:
         raise Stop(f"pictures cannot be written to {folder}: {error.strerror}") from error
     return tuple(folder / name for name in made)
-
-
-def draw_forwarding(
-    panels: Mapping[str, tuple[Mapping[str, Curve], tuple[float, float]]], file: Path
-) -> None:
-    """Draw accuracy against the share of events forwarded: a panel a title, a line a miner, the cascade's point.
-
-    Raises `Stop` where matplotlib is missing.
-    """
-    require_matplotlib()
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8.4, 3.1 * (len(panels) + 1) // 2), layout="constrained")
-    grid = figure.subplots((len(panels) + 1) // 2, 2, squeeze=False)
-    for axes, (title, (lines, (share, accuracy))) in zip(grid.flat, panels.items(), strict=False):
-        for name, line in lines.items():
-            axes.plot(100 * line.share, 100 * line.accuracy, label=name, linewidth=1.2)
-        axes.plot([100 * share], [100 * accuracy], "o", color=INK, markersize=5, label="the cascade's rule")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.set(title=title, xlabel="events that reach the cloud, %", ylabel="families right, %")
-    grid.flat[0].legend(frameon=False, loc="lower right")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, format="svg", metadata={"Date": None})
 
 
 def _axes(width: float, height: float) -> tuple[Any, Any]:

@@ -3,7 +3,7 @@
 Models predict every frame once (in several processes). Labelled visits become lessons in the order of their time, each
 behind the gate of `models.site_learning.site_model`, and the last head answers the visits without labels::
 
-    FrameSequence --glimpsed, PlaceModel--> FrameViews --SiteModel.learn, visit by visit--> SiteModel --> ReplayedFrames
+    FrameSequence --grey_frame, PlaceModel--> FrameViews --SiteModel.learn, visit by visit--> SiteModel --> ReplayedFrames
 
 Where every frame has a label, the first share of the visits is learned from and the others are answered as if they had
 none, so that the gain can be measured (`Replay.truths`).
@@ -37,7 +37,7 @@ from models.site_learning.site_head import Lesson, extended
 from models.site_learning.site_model import STANDS_FROM, LessonVerdict, SiteModel
 from models.vision import images, motion
 from models.vision.boxes import Box
-from models.vision.night_background import Glimpse, background, glimpsed
+from models.vision.night_background import GreyFrame, background, grey_frame
 from models.vision.tier_models import deepest, rolled
 from pipeline.errors import Rejected, Stop
 
@@ -258,12 +258,12 @@ def predict_frames(
 ) -> tuple[dict[str, FrameView], tuple[str, ...]]:
     """Return the view of each frame by name, and a complaint about each that does not decode."""
     frames = [(frame, event.name) for event in sequence.events for frame in event.frames]
-    glimpses: list[Glimpse] = []
+    glimpses: list[GreyFrame] = []
     kept: list[tuple[Frame, str]] = []
     left_out = []
     for frame, event in frames:
         try:
-            glimpses.append(glimpsed(decoded(frame)))
+            glimpses.append(grey_frame(decoded(frame)))
             kept.append((frame, event))
         except Rejected as error:
             left_out.append(f"{frame.name}: {error}")
@@ -289,7 +289,7 @@ def decoded(frame: Frame) -> images.Picture:
     return images.decode(data, at_least_px=DECODE_PX)
 
 
-def _moving(glimpses: Sequence[Glimpse], events: Sequence[str], at: int) -> tuple[Box, ...]:
+def _moving(glimpses: Sequence[GreyFrame], events: Sequence[str], at: int) -> tuple[Box, ...]:
     """Return the regions that moved, the whole frame where there is no background to compare with."""
     place = background(glimpses, events, at)
     return (Box.WHOLE,) if place is None else motion.parts(place, glimpses[at].grey)

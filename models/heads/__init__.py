@@ -1,0 +1,1 @@
+"""Linear heads over the backbone's features, and releases of them."""

@@ -1,4 +1,4 @@
-"""What a release of heads adds to: a zoo model's label tree, its shipped sums, its tuned head over vectors.
+"""The shipped model that a release of heads adds to: its label tree, its sums and its tuned head.
 
 ::
 
@@ -8,8 +8,8 @@
 Example::
 
     base = load_zoo().base()
-    grown = base.grown(release)             # or None: the base alone
-    grown.witnesses(base.tuned, grown.calibration.cloud).species(components(vector, 256), vector)
+    grown = base.grown(release)             # base.grown(None) is the base alone
+    grown.pooled_heads(base.tuned, grown.calibration.cloud).species(components(vector, 256), vector)
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pipeline.sums.sums import Sums
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Grown:
-    """A base with a release in it, or without one: what an eye is made of beside its own tuned head."""
+    """A base with or without a release: everything that a tier's model needs beside its tuned head."""
 
     title: str
     tree: Taxonomy
@@ -37,15 +37,15 @@ class Grown:
     calibration: Calibration
     thresholds: Mapping[str, float]
 
-    def witnesses(self, tuned: TreeHead, temperatures: Temperatures) -> PooledHeads:
-        """Both witnesses, weighed as the calibration says."""
-        its = self.calibration
-        return PooledHeads(tuned, self.solved, self.tree, temperatures, its.solved_share, its.novelty)
+    def pooled_heads(self, tuned: TreeHead, temperatures: Temperatures) -> PooledHeads:
+        """Return the tuned and the solved head, weighed by the calibration."""
+        share, novelty = self.calibration.solved_share, self.calibration.novelty
+        return PooledHeads(tuned, self.solved, self.tree, temperatures, share, novelty)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HeadBase:
-    """A zoo's model without its networks. `tuned` reads vectors; `calibration` are the model's own temperatures."""
+    """A shipped model without its networks. `tuned` reads vectors; `calibration` holds the model's own temperatures."""
 
     manifest: Manifest
     tree: Taxonomy
@@ -55,7 +55,7 @@ class HeadBase:
     thresholds: Mapping[str, float]
 
     def grown(self, release: HeadRelease | None = None) -> Grown:
-        """With what a release learned. Raises `Rejected` where it is of another base, or learned what its tree lacks."""
+        """Add a release. Raises `Rejected` if it has another base, or learned a label that its tree lacks."""
         if release is None:
             return Grown(
                 self.manifest.title, self.tree, discriminants(self.sums), self.calibration, self.thresholds
@@ -71,9 +71,9 @@ class HeadBase:
         )
 
     def solved(self, tree: Taxonomy, learned: Sums, calibration: Calibration) -> LinearHead:
-        """The head of shipped and learned sums together, regularised as the calibration says, over a grown tree's species.
+        """Solve the head of shipped and learned sums together, over the species of a grown tree.
 
-        `learned` has columns for these, and maybe more: labels of other ranks, which are not answered.
+        `learned` may also have columns for labels of other ranks, which are never answered.
         """
         sums = self.sums.with_labels(learned.labels).merge(learned)
         head = discriminants(sums, "species", calibration.shrink, calibration.prior)
@@ -81,6 +81,6 @@ class HeadBase:
         return replace(head, labels=tree.species, weights=head.weights[:, :count], bias=head.bias[:count])
 
     def head(self, release: HeadRelease | None = None) -> PooledHeads:
-        """What answers of a vector, as the cloud asks it."""
+        """Return the heads that answer a vector in the cloud."""
         grown = self.grown(release)
-        return grown.witnesses(self.tuned, grown.calibration.cloud)
+        return grown.pooled_heads(self.tuned, grown.calibration.cloud)

@@ -1,8 +1,8 @@
-"""What one release of the heads has that another has not. Exact: releases are sums, and sums subtract.
+"""The exact difference of two releases of the heads: releases are sums, and sums subtract.
 
 Example::
 
-    delta = between(None, release)              # None: the shipped model
+    delta = between(None, release)              # None stands for the shipped model
     delta.gained, delta.events["Lynx lynx"]     # ("Lynx lynx",), (0, 40)
 """
 
@@ -14,24 +14,24 @@ from models.heads.release import HeadRelease
 
 
 class Delta(msgspec.Struct, frozen=True):
-    """From one release to another; of the shipped model there are no learned events, files or figures."""
+    """The difference of two releases. The shipped model has no learned events, files or figures."""
 
     gained: tuple[str, ...]
-    """Labels that have learned events now and had none."""
+    """Labels that have learned events only in the second release."""
     lost: tuple[str, ...]
     rows: tuple[str, ...]
-    """Of the label tree: gained."""
+    """Rows that the label tree gained."""
     events: dict[str, tuple[int, int]]
-    """Learned events by label, where they differ."""
+    """Learned events by label, where the numbers differ."""
     figures: dict[str, tuple[float | None, float | None]]
     bytes_before: int
     bytes_after: int
 
 
 def between(before: HeadRelease | None, after: HeadRelease | None) -> Delta:
-    """Of two releases on the same base."""
+    """Compare two releases on the same base."""
     old, new = events_of(before), events_of(after)
-    was, now = (its.lineage.figures if its is not None else {} for its in (before, after))
+    was, now = (release.lineage.figures if release is not None else {} for release in (before, after))
     known = {row.label for row in before.rows} if before is not None else set()
     return Delta(
         gained=tuple(sorted(new.keys() - old.keys())),
@@ -49,7 +49,7 @@ def between(before: HeadRelease | None, after: HeadRelease | None) -> Delta:
 
 
 def events_of(release: HeadRelease | None) -> dict[str, int]:
-    """Learned events by label."""
+    """Return the number of learned events by label."""
     if release is None or release.sums is None:
         return {}
     counts = zip(release.sums.labels, release.sums.counts, strict=True)

@@ -1,7 +1,7 @@
-"""The golden set: vectors of photos that nobody's labels may spoil, with what is on them.
+"""The golden set: vectors of labelled photos by which every new head is judged.
 
-It ships with the model as features, so that a trainer without photos can tell what a new head forgets. Some of it chooses how
-much new labels may be heard, the rest only judges (`models.training.retrain`).
+It ships with the model as vectors, so that a trainer without photos can measure what a new head forgets. A part of the
+set chooses how much weight new labels get; the rest only judges (`models.training.retrain`).
 
 Example::
 
@@ -28,7 +28,7 @@ GOLDEN: Final = "golden.npz"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GoldenSet:
-    """Vectors uint8 (n, d) of one space, and of each its species by position in `labels`, (n,)."""
+    """Vectors uint8 (n, d) of one space, and the species of each by position in `labels`, (n,)."""
 
     space: str
     labels: tuple[str, ...]
@@ -36,7 +36,10 @@ class GoldenSet:
     species: NDArray[np.intp]
 
     def truths(self, tree: Taxonomy, space: str) -> NDArray[np.intp]:
-        """Positions in a tree's species, (n,). Raises `Rejected` (reason `golden-mismatch`) where the set fits neither."""
+        """Return positions in a tree's species, (n,).
+
+        Raises `Rejected` (reason `golden-mismatch`) if the set has another space, or a label that the tree lacks.
+        """
         if space != self.space:
             raise Rejected(
                 "golden-mismatch",
@@ -50,17 +53,17 @@ class GoldenSet:
 
     @property
     def counts(self) -> Counter[str]:
-        """Photos by species."""
+        """The number of photos by species."""
         return Counter(self.labels[at] for at in self.species.tolist())
 
     @property
     def digest(self) -> str:
-        """SHA-256 in hex, by which a lineage names it."""
+        """The SHA-256 in hex, by which a lineage names the set."""
         names = "\n".join((self.space, *self.labels)).encode()
         return digest(names + self.vectors.tobytes() + self.species.astype("<i2").tobytes())
 
     def to_bytes(self) -> bytes:
-        """As it ships; equal sets make equal bytes."""
+        """Encode the set; equal sets give equal bytes."""
         out = BytesIO()
         np.savez_compressed(
             out,
@@ -73,23 +76,18 @@ class GoldenSet:
 
     @classmethod
     def of(cls, data: bytes) -> GoldenSet:
-        """Reads what `to_bytes` wrote. Raises `Rejected` (reason `golden-mismatch`) for anything else."""
+        """Read what `to_bytes` wrote. Raises `Rejected` (reason `golden-mismatch`) for anything else."""
         try:
             with np.load(BytesIO(data), allow_pickle=False) as arrays:
                 labels = tuple(str(label) for label in arrays["labels"].tolist())
-                its = cls(str(arrays["space"]), labels, arrays["vectors"], arrays["species"].astype(np.intp))
-            if (
-                its.vectors.dtype != np.uint8
-                or its.vectors.ndim != 2
-                or its.species.shape != (len(its.vectors),)
-            ):
-                raise ValueError(
-                    f"vectors {its.vectors.dtype} {its.vectors.shape}, species {its.species.shape}"
-                )
-            if len(its.species) and not 0 <= its.species.min() <= its.species.max() < len(labels):
-                raise ValueError("a species that it does not name")
-            return its
-        # numpy and zipfile raise many kinds for bytes that are no such file.
+                space, vectors = str(arrays["space"]), arrays["vectors"]
+                species = arrays["species"].astype(np.intp)
+            if vectors.dtype != np.uint8 or vectors.ndim != 2 or species.shape != (len(vectors),):
+                raise ValueError(f"vectors {vectors.dtype} {vectors.shape}, species {species.shape}")
+            if len(species) and not 0 <= species.min() <= species.max() < len(labels):
+                raise ValueError("a species has no label")
+            return cls(space, labels, vectors, species)
+        # numpy and zipfile raise many kinds of errors for other bytes.
         except Exception as error:
             raise Rejected(
                 "golden-mismatch", f"these {len(data)} bytes are no golden set: {error}"

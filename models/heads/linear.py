@@ -1,4 +1,4 @@
-"""The linear heads that the eyes read features with, as the zoo's files hold them; numpy only.
+"""The linear heads that read features, as the files of the zoo hold them; they need numpy only.
 
 ::
 
@@ -6,7 +6,7 @@
                     --TreeHead---> species                (edge)
                     --Projection-> 256 bytes --TreeHead--> species   (cloud)
 
-`Evidence` stands before each kingdom head: what ImageNet's own classifier makes of the same input.
+`ImageNetEvidence` extends the input of each kingdom head with what ImageNet's own classifier finds there.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Arrays = Mapping[str, NDArray[np.generic]]
 
 # A whitened component of +-4 standard deviations spans a byte.
 LEVELS_PER_SIGMA, ZERO_LEVEL = 32.0, 128
-# How a head's input and the evidence beside it are weighed, chosen on held-out photos and species.
+# The weights of a head's input and of the evidence beside it, chosen on held-out photos and species.
 INPUT_WEIGHT, EVIDENCE_WEIGHT = 0.25, 2.0
 SOFTENED = (1.0, 2.0)
 GROUPS = 5
@@ -34,11 +34,12 @@ LEAST_PROBABILITY = 1e-4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Evidence:
-    """What ImageNet's own classifier makes of an input, as ten more numbers for a head to weigh.
+class ImageNetEvidence:
+    """What ImageNet's own classifier finds in an input, as ten more numbers for a head to weigh.
 
-    Its thousand classes are summed into five groups (animals, plants, fungi, people with what they wear or hold, other
-    things), once as they are and once softened: it has seen far more of the world than the packs show.
+    Its thousand classes are summed into five groups (animals, plants, fungi, people with their clothes and tools,
+    other things), once as they are and once softened. That classifier has seen far more of the world than the photo
+    packs show.
     """
 
     weights: Floats
@@ -46,8 +47,8 @@ class Evidence:
     group: NDArray[np.intp]
 
     @classmethod
-    def of(cls, arrays: Arrays) -> Evidence:
-        """From the zoo's ``frame.npz`` or ``vector.npz``."""
+    def of(cls, arrays: Arrays) -> ImageNetEvidence:
+        """Read the zoo's ``frame.npz`` or ``vector.npz``."""
         return cls(
             arrays["imagenet_weights"].astype(np.float32),
             arrays["imagenet_bias"].astype(np.float32),
@@ -55,7 +56,7 @@ class Evidence:
         )
 
     def beside(self, x: Floats) -> Floats:
-        """Inputs (..., d) -> (..., d + 10): the input, scaled down, and the groups' log probabilities."""
+        """Extend inputs (..., d) to (..., d + 10): the input, scaled down, and the groups' log probabilities."""
         logits = x @ self.weights + self.bias
         groups = np.eye(GROUPS, dtype=np.float32)[self.group]
         logs = [np.log(softmax(logits / soft) @ groups + LEAST_PROBABILITY) for soft in SOFTENED]
@@ -68,7 +69,7 @@ class Evidence:
 class FrameHead:
     """Kingdom and person from the backbone's feature (1280,) and the evidence beside it."""
 
-    evidence: Evidence
+    evidence: ImageNetEvidence
     kingdom_weights: Floats
     kingdom_bias: Floats
     kingdom_temperature: float
@@ -78,9 +79,9 @@ class FrameHead:
 
     @classmethod
     def of(cls, arrays: Arrays) -> FrameHead:
-        """From the zoo's ``frame.npz``."""
+        """Read the zoo's ``frame.npz``."""
         return cls(
-            Evidence.of(arrays),
+            ImageNetEvidence.of(arrays),
             arrays["kingdom_weights"].astype(np.float32),
             arrays["kingdom_bias"].astype(np.float32),
             float(arrays["kingdom_temperature"]),
@@ -90,9 +91,9 @@ class FrameHead:
         )
 
     def judge(self, features: Floats) -> tuple[Floats, Floats]:
-        """Features (n, 1280) -> calibrated logits over `KINGDOMS` (n, 4) and scores of a person (n,).
+        """Return calibrated logits over `KINGDOMS` (n, 4) and person scores (n,) of features (n, 1280).
 
-        Of the person score only the order and the threshold are meant.
+        A person score is no probability: only its order and its threshold have a meaning.
         """
         x = self.evidence.beside(features)
         logits = (x @ self.kingdom_weights + self.kingdom_bias) / self.kingdom_temperature
@@ -102,12 +103,13 @@ class FrameHead:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TreeHead:
-    """P(species) = P(kingdom) * P(species | kingdom): the kingdom by a head of its own, the rest by classes that sum.
+    """P(species) = P(kingdom) * P(species | kingdom), by one head for the kingdom and one for classes.
 
-    `to` says which species each class stands for, sorted, so that a sum over a species is one slice.
+    Several classes may stand for one species. They are sorted by species, so that each species is one slice; `starts`
+    holds the first class of each.
     """
 
-    evidence: Evidence
+    evidence: ImageNetEvidence
     kingdom_weights: Floats
     kingdom_bias: Floats
     tree_weights: Floats
@@ -118,8 +120,8 @@ class TreeHead:
     tree_temperature: float
 
     @classmethod
-    def of(cls, arrays: Arrays, evidence: Evidence, tree: Taxonomy) -> TreeHead:
-        """From the zoo's ``tree.npz`` or ``vector.npz``; classes are brought into the order of their species."""
+    def of(cls, arrays: Arrays, evidence: ImageNetEvidence, tree: Taxonomy) -> TreeHead:
+        """Read the zoo's ``tree.npz`` or ``vector.npz``, and sort the classes by species."""
         to = arrays["tree_to"].astype(np.intp)
         order = np.argsort(to, kind="stable")
         return cls(
@@ -135,7 +137,7 @@ class TreeHead:
         )
 
     def species(self, x: Floats) -> Floats:
-        """Probabilities (..., s) over the tree's species, from inputs (..., d) that the head was made for."""
+        """Return probabilities (..., s) over the tree's species, from inputs (..., d) of the head's kind."""
         beside = self.evidence.beside(x)
         kingdoms = softmax((beside @ self.kingdom_weights + self.kingdom_bias) / self.kingdom_temperature)
         classes = softmax(x @ self.tree_weights + self.tree_bias)
@@ -148,23 +150,24 @@ class TreeHead:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Projection:
-    """Feature (1280,) -> vector uint8 (k,), and the vector as heads take it."""
+    """The linear map from a feature (1280,) to a vector uint8 (k,)."""
 
     mean: Floats
     matrix: Floats
 
     @classmethod
     def of(cls, arrays: Arrays) -> Projection:
-        """From the zoo's ``projection.npz``."""
+        """Read the zoo's ``projection.npz``."""
         return cls(arrays["mean"].astype(np.float32), arrays["matrix"].astype(np.float32))
 
     def bytes(self, feature: Floats) -> NDArray[np.uint8]:
+        """Return the vector of a feature: float32 (..., 1280) -> uint8 (..., k)."""
         levels = np.rint((feature - self.mean) @ self.matrix * LEVELS_PER_SIGMA + ZERO_LEVEL)
         return np.clip(levels, 0, 255).astype(np.uint8)
 
 
 def components(vector: NDArray[np.uint8], length: int) -> Floats:
-    """A vector as its heads take it. Raises `Rejected` where its length is another than the space's."""
+    """Return a vector as the heads' input, float32 (length,). Raises `Rejected` for another length or type."""
     if vector.dtype != np.uint8 or vector.shape != (length,):
         raise Rejected(
             "space-mismatch", f"a vector of {vector.dtype} {vector.shape}; this space has uint8 ({length},)"

@@ -1,16 +1,15 @@
-"""Two heads asked about one vector, and what both say together: calibrated species over the tree.
+r"""Two heads read one vector, and their answers are pooled: calibrated species over the tree.
 
 ::
 
-    feature or vector --TreeHead (tuned before release)--------> species \\
+    feature or vector --TreeHead (tuned before release)--------> species \
                                                                           pooled, tempered rank by rank --> species
     vector --LinearHead (solved from sums, which go on growing)-> species /
 
-The tuned head knows ImageNet's world and the packs as well as a linear head can. The solved one (`heads.discriminants`)
-knows what the sums hold: it takes in an event, a site or a release by adding integers, and forgets as exactly. Each is
-the better witness somewhere, and their errors differ: pooled they beat either (figures in the model's card). Of the
-kingdom the tuned head speaks alone: on pictures unlike those that were summed (blown up from 64 pixels) the solved one
-takes too many animals for things.
+The tuned head knows ImageNet's photos and the packs as well as a linear head can. The solved head (`discriminants`)
+knows the sums: it learns an event, a site or a release by adding integers, and forgets as exactly. Their errors
+differ, so that the pool is better than either (figures in the model's card). The tuned head alone decides the kingdom:
+on pictures unlike those in the sums (enlarged from 64 pixels), the solved head takes too many animals for things.
 
 Example::
 
@@ -33,15 +32,15 @@ from models.heads.solve import LinearHead
 from models.labels.scores import softmax
 from models.labels.taxonomy import KINGDOMS, Taxonomy
 
-# How much the solved witness counts beside the tuned one; 0.1 to 0.3 do equally well on held-out photos.
+# The weight of the solved head beside the tuned head; 0.1 to 0.3 do equally well on held-out photos.
 SOLVED_SHARE = 0.2
-# Nothing is less likely than that to a witness: none can veto what the other is sure of.
+# The least probability that a head gives: neither can veto what the other is sure of.
 LEAST_PROBABILITY = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
 class Temperatures:
-    """One a rank: how much to soften (above 1) or sharpen (below 1) the choice among siblings."""
+    """A temperature for each rank: above 1 softens the choice among siblings, below 1 sharpens it."""
 
     kingdom: float = 1.0
     family: float = 1.0
@@ -49,16 +48,16 @@ class Temperatures:
 
     @classmethod
     def of(cls, arrays: Arrays) -> Temperatures:
-        """From the zoo's ``tree.npz`` or ``vector.npz``."""
+        """Read the zoo's ``tree.npz`` or ``vector.npz``."""
         return cls(*(float(value) for value in arrays["rank_temperatures"]))
 
 
 @dataclass(frozen=True, slots=True)
 class Novelty:
-    """How likely a picture shows a species that only the solved head knows.
+    """Estimates how likely a picture shows a species that only the solved head knows.
 
-    sigmoid(slope * log-odds + doubt * log(1 - p) + offset): the log-odds are the solved head's own, of all such species
-    against all others; p is the likeliest of those others, by both witnesses.
+    sigmoid(slope * log-odds + doubt * log(1 - p) + offset). The log-odds are the solved head's, of all such species
+    against all others; p is the pooled probability of the likeliest of those others.
     """
 
     slope: float = 1.0
@@ -71,9 +70,9 @@ NO_NOVELTY = Novelty()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PooledHeads:
-    """The tuned head, the solved head, how both are weighed, and how their answers are tempered.
+    """The tuned head, the solved head, their weights and their temperatures.
 
-    The tree may have grown: species beyond the tuned head's are the solved one's alone.
+    The tree may have grown: only the solved head knows the species that the tuned head lacks.
     """
 
     tuned: TreeHead
@@ -85,18 +84,18 @@ class PooledHeads:
 
     @property
     def dimension(self) -> int:
-        """The vector's length d."""
+        """The length d of the vector."""
         return len(self.solved.weights)
 
     def species(self, x: Floats, vector: NDArray[np.uint8]) -> Floats:
-        """Species (s,) from what the tuned head takes, and the vector (d,) of the same picture."""
+        """Return species (s,) from the tuned head's input and the vector (d,) of the same picture."""
         logits = self.solved.logits(vector)
-        return witnessed(
+        return pooled_species(
             self.tree, self.tuned.species(x), logits, self.temperatures, self.share, self.novelty
         )
 
 
-def witnessed(
+def pooled_species(
     tree: Taxonomy,
     tuned: Floats,
     solved_logits: Floats,
@@ -104,10 +103,10 @@ def witnessed(
     share: float = SOLVED_SHARE,
     novelty: Novelty = NO_NOVELTY,
 ) -> Floats:
-    """What both witnesses say together: tuned probabilities (..., t), logits (..., s) over a tree of s >= t species.
+    """Pool tuned probabilities (..., t) and solved logits (..., s) over a tree of s >= t species.
 
-    Of the species that both know, the two are pooled and tempered. Those beyond take the share that `novelty` gives
-    them, among themselves as the solved head says; so kingdoms and families follow what was learned.
+    The species that both heads know are pooled and tempered. All further species together get the share that `novelty`
+    gives them; the solved head divides it among them. So kingdoms and families follow what was learned.
     """
     known = tuned.shape[-1]
     both = tempered(tree, pooled(tree, tuned, softmax(solved_logits[..., :known]), share), temperatures)
@@ -119,49 +118,51 @@ def witnessed(
 
 
 def new_share(solved_logits: Floats, both: NDArray[np.floating], novelty: Novelty) -> NDArray[np.float64]:
-    """How likely (...,) each of some logits (..., s) is of a species beyond those that both witnesses know, (..., t)."""
-    return heard(*signs_of_new(solved_logits, both), novelty)
+    """Return the probability (...,) of a species that the tuned head lacks, for logits (..., s) and `both` (..., t)."""
+    return new_probability(*signs_of_new(solved_logits, both), novelty)
 
 
 def signs_of_new(
     solved_logits: Floats, both: NDArray[np.floating]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The solved head's log-odds of all species beyond the known ones, and log(1 - p) of the likeliest known one, (...,)."""
+    """Return the solved head's log-odds of all new species, and log(1 - p) of the likeliest known one, each (...,)."""
     halves = np.split(solved_logits.astype(np.float64), [both.shape[-1]], -1)
-    tops = [its.max(-1, keepdims=True) for its in halves]
+    tops = [half.max(-1, keepdims=True) for half in halves]
     old, new = (
-        np.log(np.exp(its - top).sum(-1)) + top[..., 0] for its, top in zip(halves, tops, strict=True)
+        np.log(np.exp(half - top).sum(-1)) + top[..., 0] for half, top in zip(halves, tops, strict=True)
     )
     return new - old, np.log(np.maximum(1 - both.max(-1), LEAST_PROBABILITY))
 
 
-def heard(odds: NDArray[np.float64], unsure: NDArray[np.float64], novelty: Novelty) -> NDArray[np.float64]:
-    """`Novelty`'s formula."""
+def new_probability(
+    odds: NDArray[np.float64], unsure: NDArray[np.float64], novelty: Novelty
+) -> NDArray[np.float64]:
+    """Apply `Novelty`'s formula."""
     at = np.clip(novelty.slope * odds + novelty.doubt * unsure + novelty.offset, -50, 50)
     return np.asarray(1 / (1 + np.exp(-at)), np.float64)
 
 
 def pooled(tree: Taxonomy, tuned: Floats, solved: Floats, share: float = SOLVED_SHARE) -> Floats:
-    """Probabilities (..., s) of both witnesses -> of both (..., s); the kingdoms' sums stay the tuned head's.
+    """Pool the probabilities (..., s) of both heads, keeping the tuned head's sums over kingdoms.
 
-    `s` may end before the tree's species do.
+    `s` may be smaller than the number of the tree's species.
     """
     kingdom_of = tree.kingdom_of[tree.family_of][: tuned.shape[-1]]
     tuned_log, solved_log = (
-        np.log(np.asarray(its, np.float64) + LEAST_PROBABILITY) for its in (tuned, solved)
+        np.log(np.asarray(each, np.float64) + LEAST_PROBABILITY) for each in (tuned, solved)
     )
     both = np.asarray(softmax(tuned_log + share * solved_log), np.float64)
     wanted, found = (
-        sums_over(np.asarray(its, np.float64), kingdom_of, len(KINGDOMS)) for its in (tuned, both)
+        sums_over(np.asarray(each, np.float64), kingdom_of, len(KINGDOMS)) for each in (tuned, both)
     )
     return np.asarray(both * (wanted / (found + 1e-12))[..., kingdom_of], np.float32)
 
 
 def tempered(tree: Taxonomy, species: Floats, temperatures: Temperatures) -> Floats:
-    """Probabilities (..., s), each rank's choice among siblings brought to its own temperature.
+    """Apply each rank's temperature to probabilities (..., s).
 
     P(species) = P(kingdom) P(family | kingdom) P(species | family), and each of the three becomes p^(1/T), normalised
-    among its siblings. The order of siblings never changes.
+    among siblings. The order of siblings never changes.
     """
     given = np.asarray(species, np.float64) + 1e-12
     family_of = tree.family_of[: given.shape[-1]]
@@ -176,12 +177,12 @@ def tempered(tree: Taxonomy, species: Floats, temperatures: Temperatures) -> Flo
 
 
 def _among(shares: NDArray[np.float64], parent: NDArray[np.intp], temperature: float) -> NDArray[np.float64]:
-    """Shares (..., n) among siblings -> p^(1/T), summing to 1 under each parent again."""
+    """Return p^(1/T) of shares (..., n) among siblings, normalised to sum to 1 under each parent."""
     raised = shares ** (1 / temperature)
     return raised / sums_over(raised, parent, int(parent.max()) + 1)[..., parent]
 
 
 def sums_over(values: NDArray[np.float64], parent: NDArray[np.intp], parents: int) -> NDArray[np.float64]:
-    """Sums over children (..., n) -> (..., parents)."""
+    """Sum over the children of each parent: (..., n) -> (..., parents)."""
     sums: NDArray[np.float64] = values @ np.eye(parents)[parent]
     return sums

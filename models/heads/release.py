@@ -1,4 +1,4 @@
-"""A release of the heads: what was learned since the zoo's model, as integers; every tier solves its head from them.
+"""A release of the heads: what was learned since the shipped model, as integer sums. Every tier solves its head from them.
 
 ::
 
@@ -7,16 +7,17 @@
     lite0@3: learned sums, new rows of the tree,    ------+
              calibration, smoke test, lineage
 
-Tens of kilobytes, and exact: what two releases differ in is a difference of sums, and what is taken out of the sums is in no
-later release. `HeadRelease.files` are the targets that are signed, `HeadRelease.of` reads them back and refuses all else.
-Whether a release fits the zoo that is installed is `HeadRelease.check_base`'s to say, and each eye asks it.
+A release has tens of kilobytes and is exact: two releases differ by a difference of sums, and an event that is
+subtracted is in no later release. `HeadRelease.files` are the signed targets; `HeadRelease.of` reads them and refuses
+anything else. `HeadRelease.check_base` checks whether a release fits the installed zoo, whenever a model is made from
+it.
 
 Example::
 
     release = HeadRelease.of({name: read(name) for name in FILES})
     release.title                                   # "lite0@3"
-    eye = load_zoo().cloud_model(release)
-    release.smoke.complaints(eye.head, eye.tree)    # (): it answers as it did where it was made
+    model = load_zoo().cloud_model(release)
+    release.smoke.complaints(model.head, model.tree)    # (): the head answers as it did where the release was made
 """
 
 from __future__ import annotations
@@ -48,21 +49,21 @@ MANIFEST, SUMS, TREE, CALIBRATION, SMOKE, LINEAGE, CARD = (
 FILES: Final = (MANIFEST, SUMS, TREE, CALIBRATION, SMOKE, LINEAGE, CARD)
 
 LARGEST_BYTES: Final = 4 << 20
-"""Of one file: some hundred times what a release needs."""
+"""The limit for one file: about a hundred times what a release needs."""
 
 SMOKE_TOLERANCE: Final = 0.02
-"""By so much a probability may differ: BLAS of another machine adds in another order."""
+"""The largest difference of a probability: the BLAS of another machine adds in another order."""
 
 LARGEST_DIMENSION: Final = 4096
 
 FEW: Final = "(few)"
-"""The column of all labels that have too few events for one of their own."""
+"""The column shared by all labels that have too few events for a column of their own."""
 
 
 class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the solved head is solved and how the witnesses are weighed, all chosen by held-out events.
+    """How the solved head is solved and how the two heads are weighed, chosen by held-out events.
 
-    `edge` and `cloud` are temperatures of each tier's witnesses; empty `thresholds` leave those of the base.
+    `edge` and `cloud` are the temperatures of each tier; empty `thresholds` keep those of the base.
     """
 
     edge: Temperatures = Temperatures()
@@ -75,7 +76,7 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SiteShare(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What one site gave to a release: events by label, the first and last of their ids; why it was left out, if it was."""
+    """One site's part in a release: events by label, the first and last event id, and why it was left out, if it was."""
 
     site: str
     events: int
@@ -86,9 +87,9 @@ class SiteShare(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Lineage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where a release comes from. `offsets` are the ranges that were folded, by partition: `first-last`.
+    """Where a release comes from. `offsets` are the folded ranges by partition, as `first-last`.
 
-    `figures` are the report's, flat: ``new.species.after``, ``golden.kingdom.before``.
+    `figures` are those of the report, flat: ``new.species.after``, ``golden.kingdom.before``.
     """
 
     parent: str = ""
@@ -103,24 +104,24 @@ class Lineage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Smoke:
-    """Golden inputs, uint8 (n, d), and the species (n, s) that were answered of them where the release was made."""
+    """Golden inputs, uint8 (n, d), and the species (n, s) that the head answered where the release was made."""
 
     vectors: NDArray[np.uint8]
     species: Floats
 
     @classmethod
     def of(cls, head: PooledHeads, vectors: NDArray[np.uint8]) -> Smoke:
-        """What a vector head answers now."""
+        """Record what a vector head answers now."""
         return cls(vectors, answers(head, vectors))
 
     def complaints(self, head: PooledHeads, tree: Taxonomy) -> tuple[str, ...]:
-        """A line for each input that a vector head (of an edge's or a cloud's eye) answers otherwise; none is a pass."""
+        """Return a line for each input that a vector head answers differently; none means that it passed."""
         if self.species.shape[1] != len(tree.species) or self.vectors.shape[1] != head.dimension:
             return (
-                f"smoke test of {self.species.shape[1]} species and {self.vectors.shape[1]} bytes fits no such head",
+                f"the smoke test has {self.species.shape[1]} species and {self.vectors.shape[1]} bytes: the head has others",
             )
         found = answers(head, self.vectors)
-        # Written so that an answer that is no number is told, too.
+        # Written so that an answer that is not a number (NaN) is reported, too.
         off = np.flatnonzero(~(np.abs(found - self.species).max(1) <= SMOKE_TOLERANCE))
         return tuple(
             f"smoke input {at}: {tree.species[int(found[at].argmax())]} {found[at].max():.3f}, "
@@ -130,21 +131,21 @@ class Smoke:
 
 
 def answers(head: PooledHeads, vectors: NDArray[np.uint8]) -> Floats:
-    """Vectors (n, d) -> species (n, s), one after the other, as an eye answers them."""
+    """Return the species (n, s) of vectors (n, d), computed one by one as a tier does."""
     rows = [head.species(components(vector, head.dimension), vector) for vector in vectors]
     return np.array(rows, np.float32).reshape(len(vectors), len(head.tree.species))
 
 
 def columns(tree: Taxonomy, sums: Sums) -> tuple[str, ...]:
-    """All species of a tree, and after them what else the sums have columns for: families, kingdoms, `FEW`.
+    """Return all species of a tree, then the other columns of the sums: families, kingdoms, `FEW`.
 
-    Those are never answered, but they tell how much pictures of one thing differ, as all events do.
+    The others are never answered, but they show how much pictures of one kind differ, as all events do.
     """
     return (*tree.species, *sorted(set(sums.labels) - set(tree.species)))
 
 
 class _Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``manifest.json``. `files` are the other files' SHA-256: whoever holds this one can check all."""
+    """``manifest.json``. `files` holds the SHA-256 of the other files, so that this file alone can check them all."""
 
     format: int
     name: str
@@ -158,10 +159,10 @@ class _Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HeadRelease:
-    """One release. `base` is the zoo's model that it adds to, `base_sums` the digest of that model's `sums.gz`.
+    """One release. `base` is the shipped model that it adds to, `base_sums` the digest of that model's `sums.gz`.
 
-    `sums` holds public labelled events only, over the labels that have some; None before the first. `rows` are what the
-    label tree gained.
+    `sums` holds public labelled events only, over the labels that have some; it is None before the first event. `rows`
+    are those that the label tree gained.
     """
 
     version: int
@@ -179,11 +180,11 @@ class HeadRelease:
 
     @property
     def title(self) -> str:
-        """How results name it: ``lite0@3``."""
+        """The name in results: ``lite0@3``."""
         return f"{self.name}@{self.version}"
 
     def check_base(self, manifest: Manifest) -> None:
-        """Raises `Rejected` (reason `release-mismatch`) where this release is not of that model of the zoo."""
+        """Raise `Rejected` (reason `release-mismatch`) if this release does not belong to that shipped model."""
         if (self.base, self.space, self.base_sums) != (
             manifest.title,
             manifest.space,
@@ -196,11 +197,11 @@ class HeadRelease:
             )
 
     def tree(self, base: Taxonomy) -> Taxonomy:
-        """The label tree, grown. Raises `Rejected`."""
+        """Return the grown label tree. Raises `Rejected`."""
         return grown(base, self.rows)
 
     def learned(self, base: Taxonomy) -> Sums:
-        """The learned sums over the grown tree's species, ready to be merged. Raises `Rejected`."""
+        """Return the learned sums over the grown tree's species, ready to be merged. Raises `Rejected`."""
         tree = self.tree(base)
         if self.sums is None:
             return Sums.empty(self.space, self.dimension, tree.species)
@@ -211,7 +212,7 @@ class HeadRelease:
         return self.sums.with_labels(columns(tree, self.sums))
 
     def files(self) -> Mapping[str, bytes]:
-        """File names to bytes, all of `FILES`; equal releases make equal bytes."""
+        """Encode the release: file names to bytes, all of `FILES`. Equal releases give equal bytes."""
         sums = self.sums or Sums.empty(self.space, self.dimension, ())
         smoke = BytesIO()
         np.savez(smoke, vectors=self.smoke.vectors, species=self.smoke.species.astype(np.float16))
@@ -231,40 +232,45 @@ class HeadRelease:
 
     @classmethod
     def of(cls, files: Mapping[str, bytes]) -> HeadRelease:
-        """Reads a release. Raises `Rejected`: `bad-release`, `bad-sums`."""
+        """Read a release. Raises `Rejected`: `bad-release`, `bad-sums`."""
         if odd := sorted(set(FILES) ^ set(files)):
             raise Rejected(
-                "bad-release", f"a release has the files {', '.join(FILES)}; odd: {', '.join(odd)}"
+                "bad-release",
+                f"a release has the files {', '.join(FILES)}; missing or unknown: {', '.join(odd)}",
             )
         if large := [name for name, data in files.items() if len(data) > LARGEST_BYTES]:
             raise Rejected("bad-release", f"{', '.join(large)}: larger than {LARGEST_BYTES:,} bytes")
-        its = _read(files[MANIFEST], _Manifest, MANIFEST)
-        if its.format != FORMAT or its.version < 1 or not 0 < its.dimension <= LARGEST_DIMENSION:
+        stated = _read(files[MANIFEST], _Manifest, MANIFEST)
+        if stated.format != FORMAT or stated.version < 1 or not 0 < stated.dimension <= LARGEST_DIMENSION:
             raise Rejected(
                 "bad-release",
-                f"format {its.format}, version {its.version}, dimension {its.dimension}: none that is read",
+                f"format {stated.format}, version {stated.version}, dimension {stated.dimension} cannot be read",
             )
-        changed = [name for name in FILES if name != MANIFEST and its.files.get(name) != digest(files[name])]
+        changed = [
+            name for name in FILES if name != MANIFEST and stated.files.get(name) != digest(files[name])
+        ]
         if changed:
-            raise Rejected("bad-release", f"{', '.join(changed)}: not the bytes that {MANIFEST} names")
-        sums = unpack(files[SUMS], its.dimension)
-        if sums.space != its.space:
-            raise Rejected("bad-release", f"sums of {sums.space} in a release of {its.space}")
+            raise Rejected(
+                "bad-release", f"{', '.join(changed)}: not the bytes whose digest {MANIFEST} states"
+            )
+        sums = unpack(files[SUMS], stated.dimension)
+        if sums.space != stated.space:
+            raise Rejected("bad-release", f"sums of {sums.space} in a release of {stated.space}")
         calibration = _read(files[CALIBRATION], Calibration, CALIBRATION)
         _check_calibration(calibration)
         return cls(
-            version=its.version,
-            base=its.base,
-            base_sums=its.base_sums,
-            space=its.space,
-            dimension=its.dimension,
+            version=stated.version,
+            base=stated.base,
+            base_sums=stated.base_sums,
+            space=stated.space,
+            dimension=stated.dimension,
             sums=sums if sums.events else None,
             rows=rows_of_tsv(files[TREE]),
             calibration=calibration,
-            smoke=_smoke(files[SMOKE], its.dimension),
+            smoke=_smoke(files[SMOKE], stated.dimension),
             lineage=_read(files[LINEAGE], Lineage, LINEAGE),
             card=files[CARD].decode("utf-8", "replace"),
-            name=its.name,
+            name=stated.name,
         )
 
 
@@ -282,15 +288,15 @@ def _read(data: bytes, kind: type[_T], file: str) -> _T:
         raise Rejected("bad-release", f"{file}: {error}") from error
 
 
-def _check_calibration(its: Calibration) -> None:
-    positive = (*(getattr(of, rank) for of in (its.edge, its.cloud) for rank in RANKS), its.shrink)
+def _check_calibration(found: Calibration) -> None:
+    positive = (*(getattr(tier, rank) for tier in (found.edge, found.cloud) for rank in RANKS), found.shrink)
     if (
         min(positive) < 1e-3
         or max(positive) > 1e3
-        or not 0 <= its.solved_share <= 10
-        or not 0 <= its.prior <= 10
-        or not set(its.thresholds) <= set(RANKS)
-        or not all(0 <= at <= 1 for at in its.thresholds.values())
+        or not 0 <= found.solved_share <= 10
+        or not 0 <= found.prior <= 10
+        or not set(found.thresholds) <= set(RANKS)
+        or not all(0 <= at <= 1 for at in found.thresholds.values())
     ):
         raise Rejected("bad-release", f"{CALIBRATION}: a temperature, share or threshold out of range")
 
@@ -299,7 +305,7 @@ def _smoke(data: bytes, dimension: int) -> Smoke:
     try:
         with np.load(BytesIO(data), allow_pickle=False) as arrays:
             vectors, species = arrays["vectors"], arrays["species"].astype(np.float32)
-    # numpy and zipfile raise many kinds for bytes that are no such file.
+    # numpy and zipfile raise many kinds of errors for other bytes.
     except Exception as error:
         raise Rejected("bad-release", f"{SMOKE}: {error}") from error
     if vectors.dtype != np.uint8 or vectors.ndim != 2 or vectors.shape[1] != dimension or species.ndim != 2:

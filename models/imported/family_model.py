@@ -1,15 +1,14 @@
-"""The edge's eye with families by a model of one's own: a setting, ``edge.model = "mine@2"``.
+"""The edge's model with families by a user's own model: the setting ``edge.model = "mine@2"``.
 
-Only families are the own model's. The vector that the cloud reads stays the released backbone's, since vectors of two
-backbones do not mix; so does the look for persons, whose figures were measured on it. An own model that sees a person, too,
-raises the level as well, and can never lower it. Where a device sends
-vectors and no pixels there is nothing for an own model to look at, and the released head answers; results name the model
-that did.
+The user's model answers the families only. The released backbone makes the vector for the cloud, since vectors of two
+backbones do not mix, and it checks for persons, since its person figures are measured. A person that the user's model
+finds raises the privacy level, too; no model can lower it. If a device sends vectors and no pixels, the released head
+answers. Results name the model that answered.
 
 Example::
 
-    eye = open_edge_model(load_zoo(), Registry(settings.data_dir / "models"), "mine@2")
-    eye.predict(crop).model     # "mine@2"
+    model = edge_model_opener(load_zoo(), Registry(settings.data_dir / "models"), "mine@2")(None)
+    model.predict(crop).model     # "mine@2"
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.heads.release import HeadRelease
-from models.imported.imported_model import OwnModel, open_model
+from models.imported.imported_model import ImportedModel, open_model
 from models.imported.registry import Registry
 from models.labels.calibration import DEFAULT_THRESHOLDS
 from models.labels.taxonomy import load_taxonomy
@@ -33,9 +32,9 @@ from pipeline.errors import Stop
 
 
 class ImportedFamilyModel:
-    """An `EdgeModel` whose families are another model's."""
+    """An `EdgeModel` whose families come from an imported model."""
 
-    def __init__(self, released: EdgeModel, own: OwnModel) -> None:
+    def __init__(self, released: EdgeModel, own: ImportedModel) -> None:
         self.name = own.name
         self.space = released.space
         self.tree = released.tree
@@ -44,17 +43,17 @@ class ImportedFamilyModel:
         self._own = own
 
     def predict(self, picture: NDArray[np.uint8], box: Box = Box.WHOLE) -> EdgePrediction:
-        """BGR uint8 (height, width, 3); `box` is where in its frame it lies. Raises `Rejected` where the own model fails on it."""
+        """Predict from BGR uint8 (height, width, 3), which lies at `box` in its frame. Raises `Rejected` if the own model fails."""
         start = time.perf_counter()
-        sight = self._released.predict(picture, box)
+        prediction = self._released.predict(picture, box)
         family, kingdom = self._own.predict(picture)
         return replace(
-            sight,
+            prediction,
             family=family,
             kingdom=kingdom,
-            # Either may find a person; neither may overlook the other's.
-            person=max(sight.person, kingdom["person"]),
-            person_raised=sight.person_raised or kingdom.best[0] == "person",
+            # A person counts if either model finds one.
+            person=max(prediction.person, kingdom["person"]),
+            person_raised=prediction.person_raised or kingdom.best[0] == "person",
             ms=(time.perf_counter() - start) * 1e3,
             model=self.name,
             thresholds=DEFAULT_THRESHOLDS,
@@ -62,31 +61,26 @@ class ImportedFamilyModel:
         )
 
     def predict_vector(self, vector: NDArray[np.uint8]) -> EdgePrediction:
-        """A vector that the device made: the released head's answer, under its own name."""
+        """Predict from a device's vector: the released head answers, under its own name."""
         return self._released.predict_vector(vector)
 
 
 def edge_model_opener(
     zoo: Zoo, registry: Registry, title: str = ""
 ) -> Callable[[HeadRelease | None], EdgeModel | ImportedFamilyModel]:
-    """What opens the eye that the settings name, with a release of the heads or without; all share their networks.
+    """Return a function that opens the model which the settings name, with or without a release of the heads.
 
-    Without a title, or with the released backbone's, it is the released one. Raises `Stop`; what is returned raises
-    `Rejected` for a release of another base.
+    An empty title, or the released backbone's, means the released model. All opened models share their networks. Raises
+    `Stop`; the returned function raises `Rejected` for a release of another base.
     """
     released = zoo.manifest(BACKBONE).title
     if title not in ("", released) and title in {manifest.title for manifest in zoo.manifests}:
-        raise Stop(f"{title} names no families: name {released}, or a model of your own that was imported")
+        raise Stop(f"{title} answers no families: name {released}, or a model of your own that was imported")
     own = None if title in ("", released) else open_model(registry.entry(title), load_taxonomy())
     backbone = zoo.backbone()
 
     def opened(release: HeadRelease | None) -> EdgeModel | ImportedFamilyModel:
-        eye = zoo.edge_model(release, backbone)
-        return eye if own is None else ImportedFamilyModel(eye, own)
+        model = zoo.edge_model(release, backbone)
+        return model if own is None else ImportedFamilyModel(model, own)
 
     return opened
-
-
-def open_edge_model(zoo: Zoo, registry: Registry, title: str = "") -> EdgeModel | ImportedFamilyModel:
-    """The eye that the settings name, as it was shipped. Raises `Stop`."""
-    return edge_model_opener(zoo, registry, title)(None)

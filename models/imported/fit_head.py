@@ -1,12 +1,12 @@
-"""A head for an imported backbone, from labelled photos: the additive sums that a site learns by, and nothing else.
+"""Fit a head for an imported backbone from labelled photos, by the additive sums that a site learns by.
 
 ::
 
     photos --backbone--> features --ByteRange--> bytes --Sums--> solve --> head --temperature--> calibrated, then tested
 
-Each label's photos are put in the order of their digests: of five, three are learned from, one sets the temperature, one
-is kept for the figures. So they fall the same way whatever the files are called, and a photo that is there twice counts
-once. The sums are kept beside the head: they can be merged with others of the same space.
+Each label's photos are sorted by digest: of every five, three are learned from, one sets the temperature and one is
+kept for the figures. So the split does not depend on file names, and a duplicate counts once. The sums are stored
+beside the head, so that they can be merged with others of the same space.
 
 Example::
 
@@ -36,13 +36,13 @@ from models.imported.imported_model import (
     SPEC,
     SUMS,
     ByteRange,
-    OwnNetwork,
+    ImportedNetwork,
     TreeSums,
     open_network,
     read_spec,
     write_head,
 )
-from models.imported.registry import Draft, Entry
+from models.imported.registry import Draft, ModelEntry
 from models.imported.trial_run import FIGURES
 from models.labels.calibration import DEFAULT_THRESHOLDS, expected_calibration_error
 from models.labels.scores import softmax
@@ -55,17 +55,17 @@ from pipeline.sums.sums import Sums
 Floats = NDArray[np.float32]
 
 PARTS: Final = ("learn", "learn", "learn", "calibrate", "test")
-"""What the photos of a label are for, in turn."""
+"""The use of each label's photos, in turn."""
 
 LABELS_LEAST: Final = 2
 THRESHOLD: Final = DEFAULT_THRESHOLDS["family"]
 
 
 class FitFigures(msgspec.Struct, frozen=True):
-    """``figures.json`` of a fit: on the photos that neither the head nor its temperature saw.
+    """``figures.json`` of a fit, measured on photos that neither the head nor its temperature saw.
 
-    `likeliest`: the likeliest of the labels is right; `families`: the family is, of those answered; `answered`: the share
-    of families that reach the threshold.
+    `likeliest` is how often the likeliest label is right, `families` how often an answered family is, and `answered`
+    the share of photos whose family reaches the threshold.
     """
 
     photos: int
@@ -81,7 +81,7 @@ class FitFigures(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fitted:
-    """A calibrated head, the range of its bytes, and the sums that it was solved from."""
+    """A calibrated head, its byte range, and the sums that it was solved from."""
 
     head: LinearHead
     byte_range: ByteRange
@@ -99,21 +99,18 @@ class _Part:
 
 def fit(
     name: str,
-    network: OwnNetwork,
+    network: ImportedNetwork,
     photos: Sequence[Photo],
     tree: Taxonomy,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Fitted:
-    """Features of all photos, sums, head, temperature, figures. `name` begins the name of the space.
+    """Compute features, sums, head, temperature and figures. The name of the space begins with `name`.
 
-    Raises
-    ------
-    Stop
-        Fewer than two labels, a label with fewer photos than the parts need, or a damaged photo.
+    Raises `Stop` for fewer than two labels, a label with fewer photos than `PARTS`, or a damaged photo.
     """
     labels = tuple(sorted({photo.truth[-1] for photo in photos}))
     if len(labels) < LABELS_LEAST:
-        raise Stop(f"a head tells labels apart: give photos of at least two; these are all {labels[0]}")
+        raise Stop(f"a head distinguishes labels: give photos of at least two; these are all {labels[0]}")
     learned, held, test = _parts(network, photos, labels, progress)
     byte_range = ByteRange.of(learned.features)
     meaning = network.spec.sha256 + digest(byte_range.low.tobytes() + byte_range.high.tobytes())
@@ -127,14 +124,17 @@ def fit(
 
 
 def _parts(
-    network: OwnNetwork, photos: Sequence[Photo], labels: tuple[str, ...], progress: Callable[[int], None]
+    network: ImportedNetwork,
+    photos: Sequence[Photo],
+    labels: tuple[str, ...],
+    progress: Callable[[int], None],
 ) -> tuple[_Part, _Part, _Part]:
-    """Features of all photos, dealt out to learn from, to calibrate and to test."""
+    """Return the features to learn from, to calibrate with and to test on."""
     seen: dict[str, dict[str, Floats]] = {label: {} for label in labels}
     for photo in photos:
         try:
             data = photo.read()
-            # As the edge will meet it: no larger than a crop.
+            # The edge will see crops, which are no larger than this.
             picture = images.shrink(images.decode(data, at_least_px=CROP_PX), CROP_PX)
         except Rejected as error:
             raise Stop(f"{photo.name}: {error}") from error
@@ -142,7 +142,7 @@ def _parts(
         if key not in mine:
             mine[key] = network.output(picture)
         progress(1)
-    few = [f"{label} ({len(its)})" for label, its in seen.items() if len(its) < len(PARTS)]
+    few = [f"{label} ({len(found)})" for label, found in seen.items() if len(found) < len(PARTS)]
     if few:
         raise Stop(f"each label needs {len(PARTS)} different photos or more; fewer have: {', '.join(few)}")
     dealt: dict[str, list[tuple[Floats, int]]] = defaultdict(list)
@@ -150,16 +150,16 @@ def _parts(
         for at, key in enumerate(sorted(seen[label])):
             dealt[PARTS[at % len(PARTS)]].append((seen[label][key], position))
     learn, calibrate, test = (
-        _Part(np.stack([feature for feature, _ in its]), np.array([label for _, label in its], np.intp))
-        for its in (dealt[part] for part in dict.fromkeys(PARTS))
+        _Part(np.stack([feature for feature, _ in pairs]), np.array([label for _, label in pairs], np.intp))
+        for pairs in (dealt[part] for part in dict.fromkeys(PARTS))
     )
     return learn, calibrate, test
 
 
 def _figures(head: LinearHead, probabilities: Floats, truths: NDArray[np.intp], tree: Taxonomy) -> FitFigures:
-    """On the test part: probabilities (n, labels), truths (n,)."""
+    """Measure the test part: probabilities (n, labels), truths (n,)."""
     sums = TreeSums(tree, head.labels)
-    family_of = [sums.up(one)[0].best[0] for one in np.eye(len(head.labels), dtype=np.float32)]
+    family_of = [sums.up(row)[0].best[0] for row in np.eye(len(head.labels), dtype=np.float32)]
     best = [sums.up(each)[0].best for each in probabilities]
     stands = [
         (label, truth) for (label, p), truth in zip(best, truths.tolist(), strict=True) if p >= THRESHOLD
@@ -178,8 +178,8 @@ def _figures(head: LinearHead, probabilities: Floats, truths: NDArray[np.intp], 
     )
 
 
-def next_version(entry: Entry, fitted: Fitted, *, who: str, when: str) -> Draft:
-    """The entry with this head, as the registry takes it. Raises `Stop` where the entry is damaged."""
+def next_version(entry: ModelEntry, fitted: Fitted, *, who: str, when: str) -> Draft:
+    """Return the draft of the entry with this head. Raises `Stop` if the entry is damaged."""
     spec = read_spec(entry)
     figures = fitted.figures
     rows = {
@@ -192,13 +192,13 @@ def next_version(entry: Entry, fitted: Fitted, *, who: str, when: str) -> Draft:
         "feature space": fitted.sums.space,
         "labels": ", ".join(fitted.head.labels),
     }
-    told = "\n".join(f"| {name} | {text} |" for name, text in rows.items())
+    lines = "\n".join(f"| {name} | {text} |" for name, text in rows.items())
     before = entry.card.partition("\n\nHow right it is")[0].partition("\n")[2].strip()
     before = before.partition("\n| made from")[0]  # of a fit before this one
 
     def card(title: str) -> str:
         name, _, version = title.partition("@")
-        return f"# {name}, version {version}\n\n{before}\n{told}\n"
+        return f"# {name}, version {version}\n\n{before}\n{lines}\n"
 
     return Draft(
         files={
@@ -216,8 +216,8 @@ def next_version(entry: Entry, fitted: Fitted, *, who: str, when: str) -> Draft:
     )
 
 
-def backbone_of(entry: Entry) -> OwnNetwork:
-    """The network to fit a head for. Raises `Stop` for a classifier: its labels are its own."""
+def backbone_of(entry: ModelEntry) -> ImportedNetwork:
+    """Open the network to fit a head for. Raises `Stop` for a classifier, which has its own labels."""
     network = open_network(entry)
     if network.spec.kind != "backbone":
         raise Stop(

@@ -1,7 +1,8 @@
-"""A model of one's own, as the registry holds it: how a picture goes in, what comes out, and families from that.
+"""An imported model: how it takes a picture, and how families follow from its output.
 
-A *classifier* answers labels of the tree, of any rank; its probabilities are summed up the tree. A *backbone* answers a
-feature, brought to bytes by a stored range and read by a head that `models.imported.fit_head` solved from labelled photos::
+A *classifier* answers labels of the tree, of any rank; its probabilities are summed up the tree. A *backbone* answers
+a feature, which is turned into bytes by a stored range and read by a head that `models.imported.fit_head` solved from
+labelled photos::
 
     picture --Intake--> network --> classifier: probabilities of labels ----------------------+--> families, kingdoms
                                `--> backbone: feature --ByteRange--> bytes --LinearHead--------+
@@ -22,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.heads.solve import LinearHead
-from models.imported.registry import Entry
+from models.imported.registry import ModelEntry
 from models.labels.scores import Scores, softmax
 from models.labels.taxonomy import KINGDOMS, Taxonomy, UnknownLabel
 from models.onnx_session import Network
@@ -62,9 +63,9 @@ PRESETS: Final = MappingProxyType(
 
 
 class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``model.json``: what the import found out. `labels` are the tree's, in the order of a classifier's outputs.
+    """``model.json``, written by the import. `labels` are the tree's, in the order of a classifier's outputs.
 
-    `source` is the file's name as it was given, `sha256` that of its bytes; `size` is (height, width).
+    `source` is the name of the given file, `sha256` the digest of its bytes; `size` is (height, width).
     """
 
     kind: Literal["classifier", "backbone"]
@@ -81,25 +82,25 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ByteRange:
-    """A feature's components as bytes: `low` and below is 0, `high` and above 255, each float32 (d,)."""
+    """Turns a feature into bytes: `low` and below become 0, `high` and above 255; both are float32 (d,)."""
 
     low: Floats
     high: Floats
 
     @classmethod
     def of(cls, features: Floats) -> ByteRange:
-        """The range of features (n, d), but for the outermost half percent on each side, which one odd photo may make."""
+        """Measure the range of features (n, d), without the outermost half percent on each side: outliers."""
         low, high = np.percentile(features, (0.5, 99.5), axis=0).astype(np.float32)
         return cls(low, np.maximum(high, low + np.float32(1e-6)))
 
     def bytes(self, features: Floats) -> NDArray[np.uint8]:
-        """float32 (..., d) -> uint8 (..., d)."""
+        """Turn float32 (..., d) into uint8 (..., d)."""
         scaled: Floats = (features - self.low) / (self.high - self.low)
         return np.asarray(np.rint(np.clip(scaled, 0, 1) * 255), np.uint8)
 
 
-class OwnNetwork:
-    """The network behind its intake."""
+class ImportedNetwork:
+    """A network that takes pictures."""
 
     def __init__(self, spec: Spec, network: Network) -> None:
         self.spec = spec
@@ -108,7 +109,7 @@ class OwnNetwork:
         self._std = np.array(spec.intake.std, np.float32)
 
     def serve(self, picture: Picture) -> Floats | Picture:
-        """BGR uint8 of any size -> the network's input, a batch of one; the picture is stretched to the input's shape."""
+        """Stretch a BGR uint8 picture to the network's input, a batch of one."""
         high, wide = self.spec.size
         shrinks = high * wide < picture.shape[0] * picture.shape[1]
         resized = cv2.resize(
@@ -120,26 +121,26 @@ class OwnNetwork:
         return np.ascontiguousarray(laid[None], dtype=self.spec.dtype)
 
     def raw(self, picture: Picture) -> Floats:
-        """BGR uint8 (height, width, 3) -> float32 of whatever shape the network gives."""
+        """Run on BGR uint8 (height, width, 3); return float32 in the network's own shape."""
         return self.run(self.serve(picture))
 
     def run(self, x: Floats | Picture) -> Floats:
-        """What `serve` made -> float32 of whatever shape the network gives."""
+        """Run on the result of `serve`; return float32 in the network's own shape."""
         return self._network.run(x)
 
     def output(self, picture: Picture) -> Floats:
-        """The same as one vector, (length,)."""
+        """Run on BGR uint8 (height, width, 3); return one vector, (length,)."""
         return self.raw(picture).reshape(-1)
 
 
-class OwnModel:
-    """Families and kingdoms of a picture, by a classifier, or by a backbone and its head."""
+class ImportedModel:
+    """Predicts families and kingdoms by a classifier, or by a backbone and its head."""
 
     def __init__(
         self,
         title: str,
         tree: Taxonomy,
-        network: OwnNetwork,
+        network: ImportedNetwork,
         head: LinearHead | None = None,
         byte_range: ByteRange | None = None,
     ) -> None:
@@ -150,11 +151,11 @@ class OwnModel:
         self._sums = TreeSums(tree, head.labels if head else network.spec.labels)
 
     def predict(self, picture: Picture) -> tuple[Scores, Scores]:
-        """Scores over (families, kingdoms). Raises `Rejected` where the model fails on this picture, and names it."""
+        """Return scores over (families, kingdoms). Raises `Rejected`, naming the model, if it fails on this picture."""
         return self._sums.up(self._probabilities(self._output(picture)))
 
     def _output(self, picture: Picture) -> Floats:
-        """float32 (length,), finite: the trial of an import saw some pictures, not this one."""
+        """Return float32 (length,), checked to be finite: the trial of an import saw other pictures."""
         x = self._network.serve(picture)
         try:
             output = self._network.run(x).reshape(-1)
@@ -182,14 +183,14 @@ class OwnModel:
 
 
 class TreeSums:
-    """From probabilities over labels of any rank to families and kingdoms.
+    """Sums probabilities over labels of any rank into families and kingdoms.
 
-    The family scores name what the model tells apart: families, leaves, and a kingdom where one of its labels is no
-    deeper. What it says of a kingdom is then never mistaken for a family.
+    The family scores hold what the model distinguishes: families, leaves, and a kingdom if one of its labels is no
+    deeper. So an answer about a kingdom is never mistaken for a family.
     """
 
     def __init__(self, tree: Taxonomy, labels: tuple[str, ...]) -> None:
-        """Raises `UnknownLabel`."""
+        """Raise `UnknownLabel` for a label that the tree lacks."""
         paths = [tree.path(label) for label in labels]
         at_family = [path[min(1, len(path) - 1)] for path in paths]
         self._families = tuple(dict.fromkeys(at_family))
@@ -197,16 +198,16 @@ class TreeSums:
         self._kingdom_of = np.array([KINGDOMS.index(path[0]) for path in paths], np.intp)
 
     def up(self, probabilities: Floats) -> tuple[Scores, Scores]:
-        """float32 (labels,) -> scores over (families, kingdoms)."""
+        """Return scores over (families, kingdoms) of probabilities, float32 (labels,)."""
         families = np.bincount(self._family_of, probabilities, len(self._families)).astype(np.float32)
         kingdoms = np.bincount(self._kingdom_of, probabilities, len(KINGDOMS)).astype(np.float32)
         return Scores("family", self._families, families), Scores("kingdom", KINGDOMS, kingdoms)
 
 
-def read_spec(entry: Entry) -> Spec:
-    """Raises `Stop` where the entry is no model of this kind, or is damaged."""
+def read_spec(entry: ModelEntry) -> Spec:
+    """Read the entry's ``model.json``. Raises `Stop` if the entry was not imported, or is damaged."""
     if not entry.has(SPEC):
-        raise Stop(f"{entry.title} is no model that was imported: it has no {SPEC}")
+        raise Stop(f"{entry.title} was not imported: it has no {SPEC}")
     try:
         return msgspec.json.decode(entry.read(SPEC), type=Spec)
     except msgspec.MsgspecError as error:
@@ -215,31 +216,31 @@ def read_spec(entry: Entry) -> Spec:
         ) from error
 
 
-def open_network(entry: Entry) -> OwnNetwork:
-    """The network alone. Raises `Stop`."""
-    return OwnNetwork(read_spec(entry), Network(entry.read(MODEL)))
+def open_network(entry: ModelEntry) -> ImportedNetwork:
+    """Open the network of an entry. Raises `Stop`."""
+    return ImportedNetwork(read_spec(entry), Network(entry.read(MODEL)))
 
 
-def open_model(entry: Entry, tree: Taxonomy) -> OwnModel:
-    """The model, ready to name families. Raises `Stop` where it is damaged, or a backbone without a head."""
+def open_model(entry: ModelEntry, tree: Taxonomy) -> ImportedModel:
+    """Open a model that answers families. Raises `Stop` if it is damaged, or a backbone without a head."""
     network = open_network(entry)
     head, byte_range = None, None
     if network.spec.kind == "backbone":
         if not entry.has(HEAD):
             name = entry.manifest.name
             raise Stop(
-                f"{entry.title} is a backbone without a head and names nothing yet: "
-                f"`tierwise models fit {name} --data DIR` makes it one from labelled photos"
+                f"{entry.title} is a backbone without a head and answers nothing yet: "
+                f"`tierwise models fit {name} --data DIR` fits a head from labelled photos"
             )
         head, byte_range = read_head(entry.read(HEAD), str(entry.manifest.space))
     try:
-        return OwnModel(entry.title, tree, network, head, byte_range)
+        return ImportedModel(entry.title, tree, network, head, byte_range)
     except UnknownLabel as error:
         raise Stop(f"{entry.title} was made for another label tree: {error}; import it again") from error
 
 
 def write_head(head: LinearHead, byte_range: ByteRange) -> bytes:
-    """``head.npz``."""
+    """Encode ``head.npz``."""
     file = BytesIO()
     np.savez(
         file,
@@ -255,7 +256,7 @@ def write_head(head: LinearHead, byte_range: ByteRange) -> bytes:
 
 
 def read_head(data: bytes, space: str) -> tuple[LinearHead, ByteRange]:
-    """From ``head.npz``."""
+    """Read ``head.npz``."""
     with np.load(BytesIO(data), allow_pickle=False) as arrays:
         head = LinearHead(
             space,

@@ -1,13 +1,13 @@
-"""From an ONNX file that somebody brings to an entry of the registry, or to one clear line about why not.
+"""Import an ONNX file into the registry, or refuse it with a clear reason.
 
 ::
 
     file --onnx_file--> opset, operators, external data? --ONNX Runtime--> loads? one input, one output of a known shape?
          --labels--> all in the tree? --trial--> finite, the same twice, not the same for all --benchmark--> entry
 
-The registry gets the entry when everything has passed, so a failure leaves it as it was. Opset and operators' domains are
-read from the file by `models.imported.onnx_file`; whether the operators are there and fit together is ONNX Runtime's word, which
-has to run them in the end. So an import needs no package but those of a device.
+The registry gets the entry after all checks, so that a failure leaves it unchanged. `models.imported.onnx_file` reads
+opset and operators' domains from the file; ONNX Runtime, which will run the model, checks the operators themselves. So
+an import needs only the packages of a device.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ import msgspec
 import numpy as np
 
 from models.evaluation.photo_set import LEAVE_OUT
-from models.imported.imported_model import MODEL, PRESETS, SPEC, Intake, OwnNetwork, Picture, Spec
+from models.imported.imported_model import MODEL, PRESETS, SPEC, ImportedNetwork, Intake, Picture, Spec
 from models.imported.onnx_file import inspect_onnx
 from models.imported.registry import Draft
-from models.imported.trial_run import FIGURES, Figures, benchmark, generated, own_pictures, try_out
+from models.imported.trial_run import FIGURES, TrialFigures, benchmark, generated, own_pictures, try_out
 from models.labels.taxonomy import Taxonomy, UnknownLabel
 from models.manifest import digest
 from models.onnx_session import Network, Port
@@ -33,32 +33,32 @@ from pipeline.errors import Rejected, Stop
 
 Kind = Literal["classifier", "backbone"]
 
-
 MAX_BYTES: Final = 256 << 20
-"""The released backbone has 4 MB; what is larger than this serves no edge."""
+"""The released backbone has 4 MB; a model above this limit is too large for an edge."""
 
 OPSETS: Final = range(7, 22)
-"""ONNX Runtime promises 7 and later; 21 is the newest of 1.20, the oldest that Tierwise runs on."""
+"""ONNX Runtime supports 7 and later; 21 is the newest of ONNX Runtime 1.20, the oldest that Tierwise supports."""
 
 DOMAINS: Final = ("", "ai.onnx.ml", "com.microsoft")
-"""ONNX's own operators and those that ONNX Runtime brings."""
+"""ONNX's own operators and those of ONNX Runtime."""
 
 ENDLESS: Final = frozenset({("", "Loop"), ("", "Scan")})
-"""Operators that repeat as often as the model says: one of 1 kB may run for ever, and nothing interrupts a run."""
+"""Operators that repeat as often as the model states: a model of 1 kB may run for ever, and a run cannot be
+interrupted."""
 
 SIDES_PX: Final = range(32, 1025)
 FREE_SIDE_PX: Final = 224
 FEATURE_NUMBERS: Final = range(16, 4097)
 TYPES: Final = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
 SUM_TOLERANCE: Final = 1e-2
-"""Outputs that are probabilities sum to 1, within what float16 and int8 leave of it."""
+"""Probabilities sum to 1 within this error of float16 and int8."""
 
 COMPLAINTS_SHOWN: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the person said about the model. `size_px` is for free sides, `intake` how it was trained to be fed."""
+    """The user's statements about the model. `size_px` sets free sides; `intake` is the preparation used in training."""
 
     file: Path
     kind: Kind
@@ -76,22 +76,12 @@ def prepare(
     smoke: Sequence[Path] = (),
     who: str,
     when: str,
-) -> tuple[Draft, Figures]:
-    """Checks, tries and measures; the entry to be, and what was measured.
+) -> tuple[Draft, TrialFigures]:
+    """Check, try and measure the model; return the draft of its entry and the figures.
 
-    Parameters
-    ----------
-    lite0
-        The released backbone, to be measured beside the model in the same run.
-    smoke
-        Pictures of the person's own for the trial, beside the generated ones.
-    who, when
-        For the card.
-
-    Raises
-    ------
-    Stop
-        Whatever is wrong with the model, its labels or the pictures.
+    `lite0` is the released backbone, measured beside the model in the same run. `smoke` are the user's own pictures
+    for the trial, beside the generated ones. `who` and `when` are for the card. Raises `Stop` for anything wrong with
+    the model, its labels or the pictures.
     """
     data = _read(wanted.file)
     opset = _check_file(wanted.file, data)
@@ -100,7 +90,7 @@ def prepare(
     except Stop as error:
         raise Stop(f"{wanted.file}: {str(error).removeprefix('the given bytes ')}") from error
     spec = _spec(wanted, network, tree, digest(data))
-    own = OwnNetwork(spec, network)
+    own = ImportedNetwork(spec, network)
     pictures = chain(generated(), own_pictures(smoke, at_least_px=max(spec.size)))
     outputs = try_out(own, pictures, wanted.file)
     spec = msgspec.structs.replace(spec, length=outputs.shape[1])
@@ -130,7 +120,7 @@ def _read(file: Path) -> bytes:
         size = file.stat().st_size
         if size > MAX_BYTES:
             raise Stop(
-                f"{file} has {size >> 20:,} MiB, the limit is {MAX_BYTES >> 20}; bring a smaller model"
+                f"{file} has {size >> 20:,} MiB, the limit is {MAX_BYTES >> 20}; import a smaller model"
             )
         return file.read_bytes()
     except OSError as error:
@@ -138,7 +128,7 @@ def _read(file: Path) -> bytes:
 
 
 def _check_file(file: Path, data: bytes) -> int:
-    """The opset. Raises `Stop` for what must not be loaded, or cannot be run everywhere that Tierwise runs."""
+    """Return the opset. Raises `Stop` if the file must not be loaded, or does not run everywhere that Tierwise runs."""
     try:
         facts = inspect_onnx(data)
     except Rejected as error:
@@ -150,7 +140,7 @@ def _check_file(file: Path, data: bytes) -> int:
     opset = facts.opsets.get("", 0)
     if opset not in OPSETS:
         raise Stop(
-            f"{file} is of opset {opset}; Tierwise runs {OPSETS[0]} to {OPSETS[-1]}: export it again, "
+            f"{file} has opset {opset}; Tierwise runs {OPSETS[0]} to {OPSETS[-1]}: export it again, "
             "as with torch.onnx.export(..., opset_version=17)"
         )
     strange = sorted(
@@ -174,14 +164,14 @@ def _check_file(file: Path, data: bytes) -> int:
 
 
 def _spec(wanted: Wanted, network: Network, tree: Taxonomy, sha256: str) -> Spec:
-    """What the network's ports say; of the output so far only what is written there."""
+    """Read the spec from the network's ports; the trial completes it with the length and kind of the output."""
     file = wanted.file
     ports = {"input": network.inputs, "output": network.outputs}
-    for what, found in ports.items():
+    for kind, found in ports.items():
         if len(found) != 1:
             names = ", ".join(port.name for port in found) or "none"
             raise Stop(
-                f"{file} has {len(found)} {what}s ({names}); it needs exactly one: export only that one"
+                f"{file} has {len(found)} {kind}s ({names}); it needs exactly one: export only that one"
             )
     (given,), (out,) = ports["input"], ports["output"]
     if given.type not in TYPES:
@@ -244,12 +234,12 @@ def _labels(wanted: Wanted, tree: Taxonomy) -> tuple[str, ...]:
 
 
 def read_labels(text: str, tree: Taxonomy, file: str) -> tuple[str, ...]:
-    """The tree's label for each line: a name that the tree knows, or ``model's name<TAB>tree's name``.
+    r"""Return the tree's label for each line: a name that the tree knows, or ``model's name<TAB>tree's name``.
 
-    `-` after the tab stands for what the tree has no place for: `other`. Raises `Stop` with all lines that are wrong.
+    `-` after the tab means that the tree has no place for the label: `other`. Raises `Stop` with all wrong lines.
 
     >>> from models.labels.taxonomy import load_taxonomy
-    >>> read_labels("tiger\\nbig_dog\\tCanidae\\nrock\\t-\\n", load_taxonomy(), "labels.txt")
+    >>> read_labels("tiger\nbig_dog\tCanidae\nrock\t-\n", load_taxonomy(), "labels.txt")
     ('Panthera tigris', 'Canidae', 'other')
     """
     labels, complaints = [], []
@@ -264,14 +254,14 @@ def read_labels(text: str, tree: Taxonomy, file: str) -> tuple[str, ...]:
         listed = [*complaints[:COMPLAINTS_SHOWN], *([f"and {more:,} more"] if more > 0 else [])]
         raise Stop(
             f"{file} names labels that are not in the tree:\n" + "\n".join(listed) + "\n"
-            "write a line as `name<TAB>label of the tree`, of any rank, or `name<TAB>-` for what has no place in it; "
-            "`tierwise models labels` lists the tree's"
+            "write a line as `name<TAB>label of the tree`, of any rank, or `name<TAB>-` if it has no place there; "
+            "`tierwise labels tree` lists the tree's labels"
         )
     return tuple(labels)
 
 
 def _with_outputs(spec: Spec, wanted: Wanted, outputs: np.ndarray) -> Spec:
-    """What the outputs are, by their number and values."""
+    """Complete the spec by the number and values of the outputs. Raises `Stop` if the number does not fit."""
     if spec.kind == "backbone":
         if spec.length not in FEATURE_NUMBERS:
             raise Stop(
@@ -282,7 +272,7 @@ def _with_outputs(spec: Spec, wanted: Wanted, outputs: np.ndarray) -> Spec:
     if spec.length != len(spec.labels):
         raise Stop(
             f"{wanted.file} has {spec.length:,} outputs, {wanted.labels} {len(spec.labels):,} lines; "
-            "give each output its line"
+            "each output needs a line"
         )
     whole = np.abs(outputs.sum(1) - 1) <= SUM_TOLERANCE
     given = bool(whole.all() and (outputs >= 0).all())
@@ -293,9 +283,9 @@ def _with_outputs(spec: Spec, wanted: Wanted, outputs: np.ndarray) -> Spec:
 
 
 def _card(
-    spec: Spec, wanted: Wanted, figures: Figures, *, opset: int, size: int, who: str, when: str
+    spec: Spec, wanted: Wanted, figures: TrialFigures, *, opset: int, size: int, who: str, when: str
 ) -> Callable[[str], str]:
-    """The model's card, once its title is known."""
+    """Return a function from the title to the model's card."""
     high, wide = spec.size
     intake = spec.intake
     labels = (
@@ -331,4 +321,4 @@ def _card(
 
 
 def _numbers(three: tuple[float, float, float]) -> str:
-    return ", ".join(f"{its:g}" for its in three)
+    return ", ".join(f"{number:g}" for number in three)

@@ -1,14 +1,14 @@
-"""What an ONNX file says about itself that ONNX Runtime does not tell: opsets, operators' domains, files beside it.
+"""Read from an ONNX file what ONNX Runtime does not report: opsets, operators' domains, external files.
 
-A model that somebody brings is looked into before it is loaded: ONNX Runtime would read whatever other file the model
-names as external data, and of an operator that it lacks it names only the first. The file is protobuf, of which the
-wire format is enough here: no package `onnx` (17 MB) on a device or an edge.
+A user's model is inspected before it is loaded: ONNX Runtime would read any other file that the model names as
+external data, and it reports only the first missing operator. Reading protobuf's wire format is enough here, so that a
+device or an edge does not need the package `onnx` (17 MB).
 
 Example::
 
     facts = inspect_onnx(Path("model.onnx").read_bytes())
     facts.opsets           # {"": 17}
-    facts.operators        # {("", "Conv"), ("", "Relu"), ...}, those of loops, branches and functions among them
+    facts.operators        # {("", "Conv"), ("", "Relu"), ...}, with those in loops, branches and functions
 
 Source: onnx.proto3 of ONNX 1.17 (field numbers), the protobuf encoding guide (wire types).
 """
@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 
 from pipeline.errors import Rejected
 
-# Wire types; 3 and 4 (groups) do not occur in ONNX.
+# Wire types; ONNX does not use 3 and 4 (groups).
 _VARINT, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5
-# Messages' fields that are looked into: {message: {field number: message}}.
+# The fields to descend into: {message: {field number: message}}.
 _CHILDREN = {
     "model": {7: "graph", 8: "opset", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},
@@ -36,13 +36,13 @@ _OPSET_DOMAIN, _OPSET_VERSION = 1, 2
 _NODE_OPERATOR, _NODE_DOMAIN = 4, 7
 _FUNCTION_NAME, _FUNCTION_DOMAIN = 1, 10
 _TENSOR_EXTERNAL, _TENSOR_LOCATION = 13, 14
-# A network nested deeper than that is no network.
+# No real network is nested deeper.
 _DEEPEST = 24
 
 
 @dataclass(slots=True)
 class OnnxFacts:
-    """`opsets` by domain (the default one is ""), `operators` as (domain, name), and whether data lies in other files."""
+    """`opsets` by domain (the default is ""), `operators` as (domain, name), and whether data is in other files."""
 
     opsets: dict[str, int] = field(default_factory=dict)
     operators: set[tuple[str, str]] = field(default_factory=set)
@@ -52,18 +52,18 @@ class OnnxFacts:
 
 
 class NoOnnx(Rejected):
-    """The bytes are no ONNX model."""
+    """The bytes are not an ONNX model."""
 
     def __init__(self, message: str) -> None:
         super().__init__("no-onnx", message)
 
 
 def inspect_onnx(data: bytes) -> OnnxFacts:
-    """Walks the model. Raises `NoOnnx` for bytes that are none, or that end early."""
+    """Inspect a model. Raises `NoOnnx` for other bytes, or a truncated model."""
     facts = OnnxFacts()
     _walk(memoryview(data), "model", facts, 0)
     if not facts.has_graph or not facts.opsets:
-        raise NoOnnx("it is no ONNX model: there is no graph or no opset in it")
+        raise NoOnnx("it is no ONNX model: it has no graph or no opset")
     return facts
 
 
@@ -103,7 +103,7 @@ def _text(value: memoryview) -> str:
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """(field number, number or bytes) of one message."""
+    """Yield (field number, number or bytes) of a message."""
     at = 0
     while at < len(message):
         key, at = _varint(message, at)
@@ -126,7 +126,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    """A number of at most 64 bits, and where it ends."""
+    """Return a number of at most 64 bits, and the position after it."""
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(message):

@@ -1,9 +1,9 @@
-"""Does a network that somebody brought run, and how fast? Tried on pictures before the registry gets it.
+"""Try an imported network on pictures, and measure how fast it runs, before the registry gets it.
 
 Example::
 
     pictures = chain(generated(), own_pictures(spread(paths), at_least_px=224))
-    outputs = try_out(own, pictures, file)                                # float32 (pictures, length), or Stop
+    outputs = try_out(own, pictures, file)                                # float32 (pictures, length); raises Stop
     benchmark(own.output, lite0.feature, len(outputs)).ratio              # 1.4: takes 1.4 times as long as lite0
 """
 
@@ -17,21 +17,21 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from models.imported.imported_model import OwnNetwork, Picture
+from models.imported.imported_model import ImportedNetwork, Picture
 from models.vision import images
 from pipeline.errors import Rejected, Stop
 
 FIGURES: Final = "figures.json"
 
 SMOKE_PHOTOS: Final = 50
-"""So many of one's own are enough to see a model fail; a folder may hold thousands."""
+"""The most pictures of a user that are tried; a folder may hold thousands."""
 
 BENCHMARK_RUNS: Final = 15
 BENCHMARK_S: Final = 10.0
-"""No more runs after so long: a slow model is measured by fewer."""
+"""The benchmark ends after this time: a slow model is measured by fewer runs."""
 
 
-class Figures(msgspec.Struct, frozen=True):
+class TrialFigures(msgspec.Struct, frozen=True):
     """``figures.json``: the trial and the benchmark. Milliseconds are medians on one thread, resizing included."""
 
     pictures: int
@@ -41,7 +41,7 @@ class Figures(msgspec.Struct, frozen=True):
 
 
 def generated() -> Iterator[Picture]:
-    """Pictures of several shapes and contents: black, white, noise, stripes; always the same."""
+    """Yield pictures of several shapes and contents: black, white, noise, stripes; always the same."""
     rng = np.random.default_rng(0)
     yield np.zeros((240, 320, 3), np.uint8)
     yield np.full((320, 240, 3), 255, np.uint8)
@@ -53,7 +53,7 @@ def generated() -> Iterator[Picture]:
 
 
 def spread(paths: Sequence[Path], count: int = SMOKE_PHOTOS) -> Sequence[Path]:
-    """At most so many, evenly over all of them.
+    """Return at most `count` paths, evenly spread.
 
     >>> [path.name for path in spread([Path(f"{at}.jpg") for at in range(10)], 4)]
     ['0.jpg', '2.jpg', '5.jpg', '7.jpg']
@@ -62,7 +62,7 @@ def spread(paths: Sequence[Path], count: int = SMOKE_PHOTOS) -> Sequence[Path]:
 
 
 def own_pictures(paths: Iterable[Path], at_least_px: int) -> Iterator[Picture]:
-    """Each decoded when its turn comes, a JPEG at the least size with so many pixels on its short side. Raises `Stop`."""
+    """Decode pictures one by one, a JPEG at the smallest size with a short side of `at_least_px`. Raises `Stop`."""
     for path in paths:
         try:
             yield images.decode(path.read_bytes(), at_least_px)
@@ -70,8 +70,8 @@ def own_pictures(paths: Iterable[Path], at_least_px: int) -> Iterator[Picture]:
             raise Stop(f"--smoke: {path}: {error}") from error
 
 
-def try_out(own: OwnNetwork, pictures: Iterable[Picture], file: Path) -> np.ndarray:
-    """Outputs (pictures, length). Raises `Stop` unless they are flat, finite, the same twice, and not the same for all."""
+def try_out(own: ImportedNetwork, pictures: Iterable[Picture], file: Path) -> np.ndarray:
+    """Return outputs (pictures, length). Raises `Stop` unless they are flat, finite, repeatable and not all equal."""
     outputs = []
     for picture in pictures:
         first, again = (_run(own, picture, file) for _ in range(2))
@@ -79,21 +79,21 @@ def try_out(own: OwnNetwork, pictures: Iterable[Picture], file: Path) -> np.ndar
             raise Stop(f"{file} gives numbers that are not finite (NaN or infinity) for an ordinary picture")
         if not np.array_equal(first, again):
             raise Stop(
-                f"{file} answers one picture in two ways: export it for inference (model.eval()), without dropout"
+                f"{file} gives two different outputs for one picture: export it for inference (model.eval()), without dropout"
             )
         outputs.append(first)
-    if len({its.shape for its in outputs}) != 1:
+    if len({output.shape for output in outputs}) != 1:
         raise Stop(
             f"{file} gives outputs of different lengths for different pictures; it has to give one flat vector"
         )
-    if all(np.array_equal(outputs[0], its) for its in outputs):
+    if all(np.array_equal(outputs[0], output) for output in outputs):
         raise Stop(
-            f"{file} answers every picture alike: it does not look at its input, or its input is scaled wrongly"
+            f"{file} gives the same output for every picture: it ignores its input, or its input is scaled wrongly"
         )
     return np.stack(outputs)
 
 
-def _run(own: OwnNetwork, picture: Picture, file: Path) -> np.ndarray:
+def _run(own: ImportedNetwork, picture: Picture, file: Path) -> np.ndarray:
     try:
         raw = own.raw(picture)
     except Exception as error:  # onnxruntime's own errors share no base class
@@ -109,8 +109,10 @@ def _run(own: OwnNetwork, picture: Picture, file: Path) -> np.ndarray:
     return raw.reshape(-1)
 
 
-def benchmark(own: Callable[[Picture], object], lite0: Callable[[Picture], object], pictures: int) -> Figures:
-    """Both in turn on the same picture, so that what else the machine does meets both alike."""
+def benchmark(
+    own: Callable[[Picture], object], lite0: Callable[[Picture], object], pictures: int
+) -> TrialFigures:
+    """Time both networks in turn on the same picture, so that other work of the machine slows both alike."""
     picture = np.random.default_rng(1).integers(0, 256, (240, 320, 3), np.uint8)
     took: tuple[list[float], list[float]] = ([], [])
     began = time.perf_counter()
@@ -123,4 +125,4 @@ def benchmark(own: Callable[[Picture], object], lite0: Callable[[Picture], objec
         if run and time.perf_counter() - began > BENCHMARK_S:
             break
     ms, lite0_ms = (float(np.median(times)) for times in took)
-    return Figures(pictures, round(ms, 2), round(lite0_ms, 2), round(ms / lite0_ms, 2))
+    return TrialFigures(pictures, round(ms, 2), round(lite0_ms, 2), round(ms / lite0_ms, 2))

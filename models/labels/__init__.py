@@ -1,0 +1,1 @@
+"""The label tree, scores over it, and calibration."""

@@ -1,10 +1,10 @@
-"""Where new labels belong, for `pipeline.sums.fold`, which knows no label tree.
+"""Place new labels in the label tree, for `pipeline.sums.fold`, which knows no tree.
 
 ::
 
     placing = Placing(load_taxonomy())
-    placing("Felis catus", "", "", ())                                    # None: the tree has it
-    placing("Herpestes edwardsi", "animal/Herpestidae", "mongoose", ())   # the row that it gets
+    placing("Felis catus", "", "", ())                                    # None: the tree has this label
+    placing("Herpestes edwardsi", "animal/Herpestidae", "mongoose", ())   # the new row
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class Placing:
         self._grown: tuple[tuple[NewLabel, ...], Taxonomy] = ((), tree)
 
     def knows(self, label: str) -> bool:
-        """Whether the tree has it, as it ships."""
+        """Return whether the shipped tree has the label."""
         return label in self._tree.paths
 
     def __call__(self, label: str, under: str, english: str, rows: Sequence[NewLabel]) -> NewLabel | None:
-        """The row that the label gets; None: it needs none. Raises `Rejected`: ``unknown-label``, ``bad-label``."""
+        """Return the row for a label, or None if the tree has it. Raises `Rejected`: ``unknown-label``, ``bad-label``."""
         tree = self._with(tuple(rows))
         if label in tree.paths:
             return None
@@ -44,5 +44,5 @@ class Placing:
 
 
 def species_of(rows: Iterable[NewLabel]) -> tuple[Species, ...]:
-    """Rows as the label tree has them."""
+    """Convert rows to those of the label tree."""
     return tuple(Species(row.kingdom, row.family, row.label, row.english, (), ()) for row in rows)

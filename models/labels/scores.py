@@ -1,4 +1,4 @@
-"""What every head answers with: labels of one rank and calibrated probabilities.
+"""The scores that every head returns: labels of one rank with calibrated probabilities.
 
 Example::
 
@@ -31,24 +31,24 @@ class Scores:
 
     @property
     def margin(self) -> float:
-        """By how much the best label leads the second best; 1.0 where there is only one label."""
+        """The lead of the best label over the second; 1.0 if there is only one label."""
         if len(self.labels) < 2:
             return 1.0
         second, first = np.partition(self.probabilities, -2)[-2:]
         return float(first - second)
 
     def top(self, count: int = 3) -> tuple[tuple[str, float], ...]:
-        """The `count` likeliest labels with their probabilities, best first."""
+        """Return the `count` likeliest labels with their probabilities, best first."""
         order = np.argsort(-self.probabilities, kind="stable")[:count]
         return tuple((self.labels[at], float(self.probabilities[at])) for at in order.tolist())
 
     def __getitem__(self, label: str) -> float:
-        """The probability of one label; 0.0 for a label that this head does not know."""
+        """Return the probability of a label; 0.0 if this head does not know it."""
         return float(self.probabilities[self.labels.index(label)]) if label in self.labels else 0.0
 
 
 def softmax(logits: ArrayLike) -> NDArray[np.float32]:
-    """Softmax over the last axis, computed in float64 and shifted so that nothing overflows."""
+    """Compute the softmax over the last axis in float64, shifted so that nothing overflows."""
     exact = np.asarray(logits, np.float64)
     shifted: NDArray[np.float64] = np.exp(exact - exact.max(-1, keepdims=True))
     return np.asarray(shifted / shifted.sum(-1, keepdims=True), np.float32)

@@ -1,11 +1,10 @@
 """The label tree: kingdom > family > species, one table for every tier.
 
-The table (``models/zoo/taxonomy.tsv``) has one row a species: its kingdom, family, scientific and English name, the
-ImageNet classes that it stands for (numbers 0 to 999) and its name in the training packs. Where ImageNet names only a
-genus or a group (`kite`, `snail`), one genus of it that many photos show stands for it, in that genus's family.
-`person` and `other` are leaves: below them the tree has no ranks, so their path is one step long. Fungi stand under
-`other`, since the four kingdoms are animal, plant, person and other, and a fungus is none of the first three; their
-family reads `Fungi`.
+The table (``models/zoo/taxonomy.tsv``) has a row for each species: its kingdom, family, scientific and English name,
+its ImageNet classes (numbers 0 to 999) and its name in the training packs. Where ImageNet names only a genus or a
+group (`kite`, `snail`), a genus that many of its photos show represents it. `person` and `other` are leaves without
+lower ranks, so that their path has one step. Fungi belong to `other`, since the four kingdoms are animal, plant,
+person and other; their family is `Fungi`.
 
 Example::
 
@@ -39,13 +38,13 @@ RANKS = ("kingdom", "family", "species")
 IMAGENET_CLASSES = 1000
 
 EMPTY = frozenset({"empty", "nothing", "blank"})
-"""Labels that people give a frame without any living thing."""
+"""Labels that people give to a frame without any living thing."""
 
 TABLE = Path(__file__).parents[1] / "zoo" / "taxonomy.tsv"
 
 
 class UnknownLabel(Rejected):
-    """A label that the tree does not hold; the message names the nearest that it does."""
+    """The tree lacks the label; the message suggests similar labels."""
 
     def __init__(self, label: str, nearest: Sequence[str]) -> None:
         hint = f"; did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
@@ -54,7 +53,7 @@ class UnknownLabel(Rejected):
 
 @dataclass(frozen=True, slots=True)
 class Species:
-    """One row of the table. `imagenet` are class numbers, `names` what the training packs call it."""
+    """One row of the table. `imagenet` holds class numbers, `names` the names in the training packs."""
 
     kingdom: str
     family: str
@@ -66,7 +65,7 @@ class Species:
 
 @dataclass(frozen=True, slots=True)
 class Taxonomy:
-    """The tree. `family_of` and `kingdom_of` are parents by position: species -> family, family -> kingdom."""
+    """The tree. `family_of` and `kingdom_of` map positions to parents: species -> family, family -> kingdom."""
 
     rows: tuple[Species, ...]
     species: tuple[str, ...]
@@ -78,36 +77,36 @@ class Taxonomy:
     names: Mapping[str, str]
 
     def path(self, label: str) -> tuple[str, ...]:
-        """From the kingdom down to the label. Raises `UnknownLabel`."""
+        """Return the path from the kingdom to the label. Raises `UnknownLabel`."""
         try:
             return self.paths[label]
         except KeyError:
             raise UnknownLabel(label, self.nearest(label)) from None
 
     def rank(self, label: str) -> str:
-        """`kingdom`, `family` or `species`; the leaves `person` and `other` are kingdoms. Raises `UnknownLabel`."""
+        """Return `kingdom`, `family` or `species`; `person` and `other` are kingdoms. Raises `UnknownLabel`."""
         return RANKS[len(self.path(label)) - 1]
 
     def english(self, label: str) -> str:
-        """The common name of a species; other labels are their own name. Raises `UnknownLabel`."""
+        """Return the common name of a species, or another label itself. Raises `UnknownLabel`."""
         if self.rank(label) != "species":
             return label
         return self.rows[self.species.index(label)].english
 
     def find(self, name: str) -> str:
-        """The label that goes by a scientific, English or training name, in any case. Raises `UnknownLabel`."""
+        """Return the label of a scientific, English or training name, in any case. Raises `UnknownLabel`."""
         key = _plain(name)
         if key not in self.names:
             raise UnknownLabel(name, self.nearest(name))
         return self.names[key]
 
     def nearest(self, name: str, count: int = 2) -> tuple[str, ...]:
-        """Labels whose names are spelled most like this one, the likest first; none where nothing is like it."""
+        """Return labels with similarly spelled names, the most similar first."""
         near = difflib.get_close_matches(_plain(name), self.names, n=count)
-        return tuple(dict.fromkeys(self.names[its] for its in near))
+        return tuple(dict.fromkeys(self.names[name] for name in near))
 
     def imagenet_to_species(self) -> NDArray[np.intp]:
-        """Position in `species` of each of ImageNet's classes, (1000,); what no row names is `other`."""
+        """Return the position in `species` of each ImageNet class, (1000,); classes without a row are `other`."""
         to = np.full(IMAGENET_CLASSES, self.species.index("other"), np.intp)
         for position, row in enumerate(self.rows):
             to[list(row.imagenet)] = position
@@ -119,19 +118,19 @@ def _plain(name: str) -> str:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    """``"7-8,101"`` -> (7, 8, 101); ``*`` (all that no other row names) adds none."""
+    """Parse ``"7-8,101"`` to (7, 8, 101); ``*`` (all classes without a row) adds none."""
     spans = [part.split("-") for part in text.split(",") if part and part != "*"]
     return tuple(number for span in spans for number in range(int(span[0]), int(span[-1]) + 1))
 
 
 @cache
 def load_taxonomy() -> Taxonomy:
-    """Reads the table that ships with the package; read once a process."""
+    """Return the shipped tree; a process reads it once."""
     return read_taxonomy(TABLE)
 
 
 def read_taxonomy(table: Path) -> Taxonomy:
-    """Reads a table: columns kingdom, family, species, english, imagenet, wild64, tab-separated."""
+    """Read a table with tab-separated columns kingdom, family, species, english, imagenet, wild64."""
     with table.open(encoding="utf-8", newline="") as file:
         rows = tuple(
             Species(
@@ -148,7 +147,7 @@ def read_taxonomy(table: Path) -> Taxonomy:
 
 
 def build(rows: tuple[Species, ...]) -> Taxonomy:
-    """The tree over rows; a leaf (`person`, `other`) repeats its kingdom as family and species."""
+    """Build the tree of rows; a leaf (`person`, `other`) repeats its kingdom as family and species."""
     species = tuple(row.label for row in rows)
     kingdom_of_family = {row.family: row.kingdom for row in rows}
     families = tuple(kingdom_of_family)
@@ -188,7 +187,7 @@ def deepest_rank(tree: Taxonomy, label: str) -> str:
 
 
 def roll_up(tree: Taxonomy, species: Scores) -> tuple[Scores, Scores]:
-    """Scores over species -> (scores over families, scores over kingdoms): each parent is the sum of its children."""
+    """Sum scores over species to (scores over families, scores over kingdoms)."""
     families = np.bincount(tree.family_of, species.probabilities, len(tree.families)).astype(np.float32)
     kingdoms = np.bincount(tree.kingdom_of, families, len(KINGDOMS)).astype(np.float32)
     return Scores("family", tree.families, families), Scores("kingdom", tree.kingdoms, kingdoms)

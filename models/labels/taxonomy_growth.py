@@ -1,8 +1,8 @@
-"""The label tree grows: rows that people named, beside the ones that ship.
+"""Grow the label tree by species that people named.
 
-A label that the tree lacks comes with where it belongs: ``Felidae`` for a species of a known family, or
-``animal/Herpestidae`` for a family that is new under a kingdom. Rows are only ever appended, so that the positions of the
-shipped species stay what every shipped head means by them.
+People state the parent of a new label: ``Felidae`` for a species of a known family, or ``animal/Herpestidae`` for a
+new family of a kingdom. Rows are only appended, so that the shipped species keep the positions that the shipped heads
+use.
 
 Example::
 
@@ -18,30 +18,30 @@ from models.labels.taxonomy import KINGDOMS, Species, Taxonomy, UnknownLabel, bu
 from pipeline.errors import Rejected
 
 LONGEST_NAME = 80
-"""Characters of a name that people may give."""
+"""The most characters of a name."""
 
 LEAVES = ("person", "other")
 COLUMNS = ("kingdom", "family", "species", "english")
 
 
 def row_under(tree: Taxonomy, label: str, under: str, english: str = "") -> Species:
-    """The row of a species that the tree lacks. `under` is a known family, or ``kingdom/Family`` for a new one.
+    """Return the row of a new species. `under` is a known family, or ``kingdom/Family`` for a new one.
 
-    Raises `Rejected`: `unknown-label` where `under` names nothing, `bad-label` for a name that cannot be one or is taken.
+    Raises `Rejected`: `unknown-label` if `under` does not exist, `bad-label` for a name that is impossible or taken.
     """
     _check_name(label)
     _check_name(english or label)
     if label in tree.paths:
-        raise Rejected("bad-label", f"{label!r} is in the label tree already; give it without `under`")
+        raise Rejected("bad-label", f"{label!r} is in the label tree already; leave `under` out")
     kingdom, slash, family = under.partition("/")
     if not slash:
         found = under if under in tree.families and under not in KINGDOMS else ""
         if not found:
-            raise UnknownLabel(under, [its for its in tree.nearest(under) if its in tree.families])
+            raise UnknownLabel(under, [name for name in tree.nearest(under) if name in tree.families])
         return Species(tree.path(found)[0], found, label, english or label, (), ())
     _check_name(family)
     if kingdom not in KINGDOMS or kingdom in LEAVES:
-        raise Rejected("bad-label", f"{kingdom!r} takes no family: new ones stand under animal or plant")
+        raise Rejected("bad-label", f"{kingdom!r} takes no family: new families belong under animal or plant")
     if family in tree.paths and (family not in tree.families or tree.path(family)[0] != kingdom):
         raise Rejected(
             "bad-label", f"{family!r} is {'/'.join(tree.path(family))} in the label tree, not {under}"
@@ -50,7 +50,7 @@ def row_under(tree: Taxonomy, label: str, under: str, english: str = "") -> Spec
 
 
 def grown(tree: Taxonomy, rows: Iterable[Species]) -> Taxonomy:
-    """The tree with more rows at its end. Raises `Rejected` (reason `bad-label`) for one that it cannot take."""
+    """Return the tree with rows appended. Raises `Rejected` (reason `bad-label`) for an impossible row."""
     for row in rows:
         known = row.family in tree.families
         row_under(tree, row.label, row.family if known else f"{row.kingdom}/{row.family}", row.english)
@@ -61,13 +61,13 @@ def grown(tree: Taxonomy, rows: Iterable[Species]) -> Taxonomy:
 
 
 def rows_to_tsv(rows: Iterable[Species]) -> bytes:
-    """Rows as a table, one a line; `rows_of_tsv` reads it."""
+    """Encode rows as a table, one a line; `rows_of_tsv` reads it."""
     lines = ("\t".join((row.kingdom, row.family, row.label, row.english)) for row in rows)
     return ("\n".join(("\t".join(COLUMNS), *lines)) + "\n").encode()
 
 
 def rows_of_tsv(data: bytes) -> tuple[Species, ...]:
-    """Rows of a table. Raises `Rejected` (reason `bad-release`)."""
+    """Read the rows of a table. Raises `Rejected` (reason `bad-release`)."""
     try:
         head, *lines = data.decode("utf-8").splitlines()
     except (UnicodeDecodeError, ValueError) as error:

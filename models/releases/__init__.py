@@ -1,0 +1,1 @@
+"""Signed releases by The Update Framework."""

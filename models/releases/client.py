@@ -1,14 +1,15 @@
-"""What a tier believes about releases: signed metadata, verified against its trusted root, and nothing else.
+"""The signed metadata that a tier trusts, verified against its root.
 
 ::
 
-    received metadata (from anybody) --> Trust.refresh --> trusted metadata on the disk --> Trust.targets
+    received metadata (from any sender) --> Trust.refresh --> trusted metadata on the disk --> Trust.targets
                                              |
     root.json, brought by the operator ------+
 
-The rules are The Update Framework's, by python-tuf's own client: signatures and thresholds, no older version than was
-seen (rollback), nothing expired (freeze), only metadata that belong together (mix and match), no longer than stated
-(endless data). A refusal changes nothing: what was trusted before stands, and what serves goes on serving::
+The rules are The Update Framework's, by python-tuf's own client: signatures and thresholds, no older version than seen
+before (rollback), nothing expired (freeze), only metadata that belong together (mix and match), no longer than stated
+(endless data). A refusal changes nothing: the metadata trusted before stay trusted, and the serving release goes on
+serving::
 
     trust = Trust(data / "edge" / "releases", root=data / "releases-root.json", received=inbox.get, clock=clock)
     trust.refresh()                        # Rejected("bad-signature", ...), Retry("3.snapshot.json has not come yet")
@@ -36,7 +37,7 @@ from pipeline.files.blobs import File
 from pipeline.files.release_names import METADATA_MAX_BYTES
 
 NOWHERE: Final = "received:"
-"""Stands where the library wants an address; nothing is ever fetched from anywhere."""
+"""A placeholder for the address that the library requires; nothing is ever fetched."""
 
 CONFIG: Final = UpdaterConfig(
     root_max_length=METADATA_MAX_BYTES["root"],
@@ -46,33 +47,31 @@ CONFIG: Final = UpdaterConfig(
 )
 
 Received = Callable[[str], bytes | None]
-"""The bytes that came under a file's name, of whoever sent them; None: none did."""
+"""Returns the bytes received for a file name, from any sender, or None."""
 
 
 class Trust:
-    """One tier's. Not thread-safe: one thread drives a tier's updates."""
+    """The trusted metadata of one tier. Not thread-safe: one thread drives a tier's updates."""
 
     def __init__(
         self, folder: Path, root: Path | Callable[[], Path], received: Received, clock: Clock
     ) -> None:
-        """`root` is where the operator put it, or tells where: it may come after a tier's start."""
+        """Take the path where the operator puts the root, or a function that returns it; the file may come later."""
         self._folder = folder / "trusted"
         self._root_at = root if callable(root) else lambda: root
         self._received = received
         self._clock = clock
 
     def refresh(self) -> None:
-        """Take in what was received, as far as it can be trusted.
-
-        While nothing newer came, what was trusted stands until it expires.
+        """Verify the received metadata and trust them; without newer ones, the trusted ones stay until they expire.
 
         Raises
         ------
         Retry
-            Some of it has not come yet, or the disk refuses.
+            Some metadata have not arrived yet, or the disk refuses.
         Rejected
-            It is not to be trusted: ``bad-signature``, ``rollback``, ``mix-and-match``, ``expired-metadata``,
-            ``too-long``, ``malformed-metadata``; or there is no root to trust: ``no-root``, ``bad-root``.
+            The metadata are not trustworthy: ``bad-signature``, ``rollback``, ``mix-and-match``, ``expired-metadata``,
+            ``too-long``, ``malformed-metadata``; or there is no trusted root: ``no-root``, ``bad-root``.
         """
         root = self._trusted_root()
         with self._named():
@@ -84,14 +83,14 @@ class Trust:
 
     @property
     def targets(self) -> Mapping[str, File]:
-        """What is good, by path, as last trusted: also after that expired. Empty: nothing was ever trusted."""
+        """The good files by path, as last trusted, even after expiry; empty before anything was trusted."""
         try:
             signed = Metadata[Targets].from_bytes((self._folder / "targets.json").read_bytes()).signed
         except FileNotFoundError:
             return {}
         except (OSError, DeserializationError) as error:
             raise Retry(
-                f"{self._folder}: what was trusted cannot be read ({error}); it is asked for again"
+                f"{self._folder}: the trusted metadata cannot be read ({error}); they are requested again"
             ) from None
         return {
             path: File(info.hashes["sha256"], info.length)
@@ -106,7 +105,7 @@ class Trust:
         except tuf_errors.RepositoryError as error:
             raise Rejected(
                 "bad-root",
-                f"{self._root} is no root metadata of ours ({error}): copy it from the cloud's machine again; updates are "
+                f"{self._root} is not our root metadata ({error}): copy it from the cloud's machine again; updates are "
                 "off until then, serving goes on",
             ) from None
 
@@ -128,11 +127,11 @@ class Trust:
             ) from None
 
     def _here(self, name: str) -> bytes | None:
-        """What was received, or for the timestamp what is trusted: so the rest can be judged while nothing comes."""
+        """Return received metadata, or the trusted timestamp if none was received, so that the rest can be checked."""
         data = self._received(name)
         return self._trusted(name) if data is None and name == "timestamp.json" else data
 
-    # --- naming what is wrong ----------------------------------------------------------------------------------
+    # --- reasons for a refusal ----------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def _named(self) -> Iterator[None]:
@@ -142,12 +141,12 @@ class Trust:
             for role in ("timestamp", "snapshot", "targets"):
                 if self._is_expired(role):
                     self._name_expired(f"{role}.json is expired")
-            raise Retry(f"{error}: it is on its way, or the other side is away") from None
+            raise Retry(f"{error}: it is still under way, or its sender is offline") from None
         except tuf_errors.DownloadLengthMismatchError as error:
             raise Rejected("too-long", f"signed metadata: {error}{STANDS}") from None
         except tuf_errors.UnsignedMetadataError as error:
             raise Rejected(
-                "bad-signature", f"{error}: not by the keys that {self._root} leads to{STANDS}"
+                "bad-signature", f"{error}: not signed by the keys that {self._root} names{STANDS}"
             ) from None
         except tuf_errors.ExpiredMetadataError as error:
             self._name_expired(str(error))
@@ -159,35 +158,35 @@ class Trust:
             self._name_version(error)
         except DeserializationError as error:
             raise Rejected(
-                "malformed-metadata", f"what came is no signed metadata: {error}{STANDS}"
+                "malformed-metadata", f"the received file is no signed metadata: {error}{STANDS}"
             ) from None
         except tuf_errors.RepositoryError as error:
             raise Rejected("bad-metadata", f"{error}{STANDS}") from None
         except (tuf_errors.DownloadError, OSError) as error:
-            raise Retry(f"releases cannot be looked at: {error}") from None
+            raise Retry(f"the metadata of releases cannot be read: {error}") from None
 
     def _name_expired(self, what: str) -> NoReturn:
         raise Rejected(
             "expired-metadata",
-            f"{what}, and nothing newer came: see whether the trainer runs and whether this tier hears of it{STANDS}",
+            f"{what}, and nothing newer arrived: check whether the trainer runs and can reach this tier{STANDS}",
         ) from None
 
     def _is_expired(self, role: str) -> bool:
-        """Of what is trusted; False also where nothing is."""
+        """Return whether the trusted metadata of a role are expired; False if there are none."""
         data = self._trusted(f"{role}.json")
         with contextlib.suppress(DeserializationError):
             return data is not None and Metadata[Any].from_bytes(data).signed.is_expired(self._now())
         return False
 
     def _name_version(self, error: Exception) -> NoReturn:
-        """Older than what is trusted, or of another set: the received versions tell, believed or not."""
+        """Raise the refusal for an older version, or for another set, by the versions that the received files state."""
         old, new = self._versions(self._trusted), self._versions(self._received)
         if any(new[role] < version for role, version in old.items() if role in new):
             raise Rejected("rollback", f"older metadata than this tier has seen: {error}{STANDS}") from None
         raise Rejected("mix-and-match", f"metadata that do not belong together: {error}{STANDS}") from None
 
     def _trusted(self, name: str) -> bytes | None:
-        """A file that is trusted, whatever version its name tells."""
+        """Return a trusted file, ignoring the version in its name."""
         try:
             return (self._folder / name.lstrip("0123456789.")).read_bytes()
         except OSError:
@@ -195,7 +194,7 @@ class Trust:
 
     @staticmethod
     def _versions(read: Received) -> dict[str, int]:
-        """Versions of timestamp, snapshot and targets as they are told, from the timestamp on."""
+        """Read the stated versions of timestamp, snapshot and targets."""
         found: dict[str, int] = {}
         with contextlib.suppress(ValueError, KeyError, TypeError):
             timestamp = _signed(read("timestamp.json"))
@@ -206,11 +205,11 @@ class Trust:
         return found
 
 
-STANDS: Final = "; refused, what was trusted before stands"
+STANDS: Final = "; refused, the metadata trusted before stay in force"
 
 
 class _Fetcher(FetcherInterface):
-    """Hands the library what was received, under the names that it asks for."""
+    """Gives received files to the library by name."""
 
     def __init__(self, here: Received) -> None:
         self._here = here

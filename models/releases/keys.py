@@ -1,11 +1,11 @@
-"""The private keys that sign releases: one file each, readable by their owner alone, named by the key's id.
+"""The private keys that sign releases: a file for each, readable by its owner only, named by the key's id.
 
 ::
 
     <data>/keys/releases/3f2a...c1.pem      one Ed25519 key, PKCS8
 
-Which role a key signs for stands in the root metadata, so that a file can be carried away (the root's keys belong
-into a drawer) and brought back when it is needed.
+The root metadata state which role a key signs for, so that a file can be stored elsewhere (the root's keys belong in a
+drawer) and brought back when it is needed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pipeline.files import private_files
 
 
 def make_key(folder: Path) -> CryptoSigner:
-    """Make a key; its file is on the disk before anything can name it. Raises `OSError`."""
+    """Make a key and return when its file is on the disk. Raises `OSError`."""
     private_files.make_folder(folder)
     signer = CryptoSigner.generate_ed25519()
     path = _path(folder, signer.public_key.keyid)
@@ -34,13 +34,7 @@ def make_key(folder: Path) -> CryptoSigner:
 
 
 def signers(folder: Path, keys: Sequence[Key]) -> list[Signer]:
-    """Those of these keys whose private part is here.
-
-    Raises
-    ------
-    Stop
-        A file is there and is not that key.
-    """
+    """Return signers for the keys whose private part is here. Raises `Stop` for a file that holds another key."""
     found: list[Signer] = []
     for key in keys:
         path = _path(folder, key.keyid)
@@ -48,15 +42,13 @@ def signers(folder: Path, keys: Sequence[Key]) -> list[Signer]:
             continue
         try:
             found.append(CryptoSigner.from_priv_key_uri(f"{CryptoSigner.SCHEME}:{path}", key))
-        except Exception as error:  # whatever its crypto library says of a damaged file
-            raise Stop(
-                f"{path}: is not the key that its name says ({error}): put the right file back"
-            ) from None
+        except Exception as error:  # the crypto library raises many kinds of errors for a damaged file
+            raise Stop(f"{path} is not the key of its name ({error}): put the right file back") from None
     return found
 
 
 def keep_only(folder: Path, keyids: Collection[str]) -> None:
-    """Remove keys that sign nothing any more, or never came to. Raises `OSError`."""
+    """Remove the other keys, which sign nothing. Raises `OSError`."""
     for path in folder.glob("*.pem"):
         if path.stem not in keyids:
             path.unlink()

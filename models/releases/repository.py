@@ -1,22 +1,23 @@
-"""The repository of signed releases on the trainer's disk: the only place that can say what tiers are to serve.
+"""The repository of signed releases on the trainer's disk: only it decides which version tiers serve.
 
 ::
 
     <data>/releases/metadata/  1.root.json, 7.targets.json, 9.snapshot.json, timestamp.json
-    <data>/releases/targets/   <sha256>                        files, by what is in them
+    <data>/releases/targets/   <sha256>                        files, named by their content
     <data>/keys/releases/      <key id>.pem                    private keys
 
-It is a repository of The Update Framework (https://theupdateframework.io, specification 1.0) with consistent snapshots,
-by python-tuf: *root* says whose keys count, *targets* which files are good (length and SHA-256), *snapshot* which
-metadata belong together, *timestamp* that this is the newest. Each expires: what is kept from a tier is noticed::
+It is a repository of The Update Framework (https://theupdateframework.io, specification 1.0) with consistent
+snapshots, by python-tuf: *root* states the valid keys, *targets* the good files (length and SHA-256), *snapshot* the
+metadata that belong together, *timestamp* the newest snapshot. Each expires, so that a tier notices if newer ones are
+withheld::
 
     repository = Repository.open(data / "releases", data / "keys" / "releases", clock)
     repository.release(3, {"manifest.json": b"...", "sums.bin": b"..."}, Current(version=3, why="9 new species", by="trainer"))
-    repository.serve(Current(version=2, why="it fails at night", by="anna"))     # a rollback is news, too
-    repository.renew()                                                           # now and then: see RENEW_AT
+    repository.serve(Current(version=2, why="it fails at night", by="anna"))     # a rollback is published like a release
+    repository.renew()                                                           # from time to time: see RENEW_AT
 
-A change writes files, metadata and last ``timestamp.json``: until that is there, the repository says what it said
-before. Several processes may hold one repository: each change locks it, and reads it anew.
+A change writes files, metadata and last ``timestamp.json``: until then the repository is unchanged for its readers.
+Several processes may open one repository: each change locks it and reads it again.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, MetaFile, Root, Signed, TargetFile
 
 from models.releases import keys as release_keys
-from models.releases.repository_files import ONLINE, Shelf, State, digest_of
+from models.releases.repository_files import ONLINE, RepositoryState, Shelf, digest_of
 from models.releases.targets import CURRENT, Current, files_of, target, versions_of
 from pipeline.clock import Clock
 from pipeline.errors import Rejected, Stop
@@ -47,21 +48,22 @@ LIFE_S: Final[Mapping[str, int]] = {
     "snapshot": 30 * DAY_S,
     "timestamp": 7 * DAY_S,
 }
-"""How long each role's word stands. A tier that was cut off for a week takes nothing new until it hears of something newer."""
+"""How long each role's metadata are valid. A tier that was offline for a week takes no release until it receives newer
+ones."""
 
 RENEW_AT: Final = 0.5
-"""Share of its life after which a role's metadata is signed anew, so that a trainer may be off for half of it."""
+"""The share of their life after which metadata are signed again, so that a trainer may be off for half of it."""
 
 ROOT_KEYS: Final = 2
 ROOT_THRESHOLD: Final = 1
-"""Either of two keys can replace all others: one stays with the trainer, the other belongs into a drawer elsewhere."""
+"""Either of two keys can replace all others: one stays with the trainer, the other belongs in a drawer elsewhere."""
 
 KEEP_RELEASES: Final = 20
-"""Older ones can no longer be rolled back to, and their files go."""
+"""Older releases are deleted; a rollback to them is impossible."""
 
 
 class Repository:
-    """Opened by `open`; holds no state but where it lies."""
+    """A repository, opened by `open`. All state is on the disk."""
 
     def __init__(self, folder: Path, keys: Path, clock: Clock) -> None:
         self._shelf = Shelf(folder)
@@ -78,12 +80,9 @@ class Repository:
         root_keys: int = ROOT_KEYS,
         root_threshold: int = ROOT_THRESHOLD,
     ) -> Repository:
-        """The repository in this folder, made with new keys where there is none; finishes what a crash left half done.
+        """Open the repository in a folder; make it with new keys if there is none; finish an interrupted change.
 
-        Raises
-        ------
-        Stop
-            It cannot be read or written, or a key that it needs is not here.
+        Raises `Stop` if it cannot be read or written, or if a key is missing.
         """
         _check_threshold(root_threshold, root_keys)
         repository = cls(folder, keys, clock)
@@ -97,19 +96,19 @@ class Repository:
 
     @classmethod
     def of(cls, settings: Settings, clock: Clock) -> Repository:
-        """The trainer's, where its settings put it. Raises as `open`."""
+        """Open the trainer's repository, where the settings put it. Raises as `open`."""
         return cls.open(settings.releases_dir, settings.data_dir / "keys" / "releases", clock)
 
-    # --- asking ------------------------------------------------------------------------------------------------
+    # --- reading ------------------------------------------------------------------------------------------------
 
     @property
     def root(self) -> bytes:
-        """The newest root metadata: what a tier is given to trust."""
+        """The newest root metadata, which an operator gives to the tiers."""
         return self._shelf.read("root", self._shelf.roots()[-1])
 
     @property
     def current(self) -> Current | None:
-        """What is to serve; None: nothing was released yet."""
+        """The release that tiers must serve, or None before the first release."""
         with self._changing():
             info = self._shelf.opened().files.get(CURRENT)
             return None if info is None else Current.of(self._shelf.content(info))
@@ -121,13 +120,13 @@ class Repository:
             return versions_of(self._shelf.opened().files)
 
     def files(self, version: int) -> Mapping[str, bytes]:
-        """A release's files by name; empty: there is no such release."""
+        """Return a release's files by name; empty if there is no such release."""
         with self._changing():
             known = self._shelf.opened().files
             return {name: self._shelf.content(known[path]) for name, path in files_of(version, known).items()}
 
     def published(self) -> tuple[dict[str, bytes], dict[str, bytes]]:
-        """All that tiers need: metadata by file name, the timestamp last, and target files by SHA-256."""
+        """Return all files for the tiers: metadata by file name, the timestamp last, and target files by SHA-256."""
         with self._changing():
             state = self._shelf.opened()
             blobs = {digest_of(info): self._shelf.content(info) for info in state.files.values()}
@@ -135,37 +134,33 @@ class Repository:
 
     @property
     def mark(self) -> str:
-        """Changes with all that is published: whoever sends it can see whether there is anything new, at little cost."""
+        """A mark that changes with every publication, so that a sender notices news at little cost."""
         with self._changing():
             return self._shelf.mark
 
     # --- changing ----------------------------------------------------------------------------------------------
 
     def release(self, version: int, files: Mapping[str, bytes], current: Current) -> None:
-        """Sign a new release's files and what is to serve, in one change.
+        """Sign a new release's files and the version to serve, in one change.
 
         Raises
         ------
         Rejected
-            ``already-released``: this version has other files; ``no-such-release``: `current` names one that is not there.
+            ``already-released``: this version has other files; ``no-such-release``: `current` names a missing release.
         Stop
             A key is missing, or the disk refuses.
         """
         self._change({target(version, name): data for name, data in files.items()}, current)
 
     def serve(self, current: Current) -> None:
-        """Say which version is to serve, and sign it: a promotion or a rollback. Raises as `release`."""
+        """Sign which version to serve: a promotion or a rollback. Raises as `release`."""
         self._change({}, current)
 
     def renew(self) -> tuple[str, ...]:
-        """Sign anew what is past `RENEW_AT` of its life; the roles that were.
+        """Sign metadata again that are past `RENEW_AT` of their life; return their roles.
 
-        A root whose keys were carried away is left as it is: `root_left_s` says how long it stands.
-
-        Raises
-        ------
-        Stop
-            A key is missing, or the disk refuses.
+        A root whose keys are stored elsewhere is left unchanged: `root_left_s` is the time that it has left. Raises
+        `Stop` if a key is missing or the disk refuses.
         """
         with self._changing():
             state = self._shelf.opened()
@@ -184,20 +179,16 @@ class Repository:
 
     @property
     def root_left_s(self) -> float:
-        """How long the root's word still stands: renewing it takes one of its keys."""
+        """Seconds until the root expires; renewing it takes one of its keys."""
         with self._changing():
             return self._shelf.root().signed.expires.timestamp() - self._clock.now()
 
     def rotate(self, role: str, *, keys: int | None = None, threshold: int | None = None) -> None:
-        """Give a role new keys and take the old ones from it; what they signed counts no more.
+        """Replace the keys of a role; the signatures of its old keys become invalid.
 
-        This is the way out after a key was stolen: also out of versions that its thief ran up (fast-forward), since tiers
-        forget what an old key signed. The root's own keys change under old and new ones.
-
-        Raises
-        ------
-        Stop
-            There is no such role, too few of the root's keys are here, or the disk refuses.
+        Use it after a key was stolen. It also repairs version numbers that a thief raised (fast-forward), since tiers
+        forget metadata that an old key signed. A new root is signed by old and new keys. Raises `Stop` for an unknown
+        role, if too few of the root's keys are here, or if the disk refuses.
         """
         if role not in ROLES:
             raise Stop(f'no role is called "{role}": it is one of {", ".join(ROLES)}')
@@ -226,7 +217,7 @@ class Repository:
                 if path in known and digest_of(known[path]) != hashlib.sha256(data).hexdigest():
                     raise Rejected(
                         "already-released",
-                        f"{path}: was released with another content: give the release a new version",
+                        f"{path} was released with other content: give the release a new version",
                     )
             if current.version and not files_of(current.version, [*known, *targets]):
                 raise Rejected("no-such-release", f"{current.title} cannot serve: it was never released")
@@ -250,7 +241,7 @@ class Repository:
         self._sign_root(root, root)
 
     def _sign_root(self, root: Root, before: Root) -> None:
-        """The next root, signed by its own keys and by those that tiers trust now."""
+        """Write the next root, signed by its own keys and by those that tiers trust now."""
         root.version += 1
         root.expires = self._end_of("root")
         metadata = Metadata(root)
@@ -261,12 +252,12 @@ class Repository:
             trusted.verify_delegate("root", metadata.signed_bytes, metadata.signatures)
         self._shelf.write("root", metadata)
 
-    def _sign_targets(self, state: State) -> None:
+    def _sign_targets(self, state: RepositoryState) -> None:
         state.targets.signed.version += 1
         self._sign("targets", state)
 
-    def _sign_rest(self, state: State) -> None:
-        """Snapshot and timestamp of what the targets are now. The timestamp is what makes it so."""
+    def _sign_rest(self, state: RepositoryState) -> None:
+        """Sign snapshot and timestamp of the current targets. Writing the timestamp publishes them."""
         snapshot, timestamp = state.snapshot.signed, state.timestamp.signed
         version = state.targets.signed.version
         data = self._shelf.read("targets", version)
@@ -277,7 +268,7 @@ class Repository:
         timestamp.version += 1
         self._sign("timestamp", state)
 
-    def _sign(self, role: str, state: State) -> bytes:
+    def _sign(self, role: str, state: RepositoryState) -> bytes:
         metadata: Metadata[Any] = state.of(role)
         metadata.signed.expires = self._end_of(role)
         metadata.signatures.clear()
@@ -301,8 +292,8 @@ class Repository:
         return len(found) >= root.roles["root"].threshold
 
     def _finish(self) -> None:
-        """Whatever a crash left: sign with the newest root's keys what it does not vouch for."""
-        state = self._shelf.state() or State.empty(self._shelf.root())
+        """Finish a change that a crash interrupted: sign all metadata that the newest root does not verify."""
+        state = self._shelf.state() or RepositoryState.empty(self._shelf.root())
         if not all(map(state.vouches_for, ONLINE)):
             self._sign_targets(state)
             self._sign_rest(state)
@@ -339,7 +330,7 @@ def _keys_of(root: Root, role: str) -> list[Key]:
 
 
 def _let_go(targets: dict[str, TargetFile], keep: int) -> None:
-    """Of the releases, keep the newest and the one that is to serve."""
+    """Keep the newest releases and the one to serve."""
     for version in versions_of(targets)[:-KEEP_RELEASES]:
         for path in files_of(version, targets).values() if version != keep else ():
             del targets[path]

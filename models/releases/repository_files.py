@@ -1,11 +1,11 @@
-"""The files of the release repository on the disk, and what their metadata lead to.
+"""Read and write the files of the release repository.
 
 ::
 
     timestamp.json -> 9.snapshot.json -> 7.targets.json -> targets/<sha256> ...
-    1.root.json, 2.root.json                    whose signatures count; the highest is the one in force
+    1.root.json, 2.root.json                    the valid keys; the highest version is in force
 
-Reading and writing alone: what is signed when is `release_repository`'s. A file is there whole or not at all.
+`models.releases.repository` decides what is signed and when. Every file is complete or absent.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from pipeline.files.fsync import replace_file
 from pipeline.files.release_names import metadata_file
 
 ONLINE: Final = ("targets", "snapshot", "timestamp")
-"""Roles whose keys the trainer needs at hand."""
+"""Roles whose keys the trainer always needs."""
 
 
 @dataclass(slots=True)
-class State:
-    """All four roles' metadata, as they stand on the disk."""
+class RepositoryState:
+    """The metadata of all four roles, as on the disk."""
 
     root: Metadata[Root]
     targets: Metadata[Targets]
@@ -40,19 +40,20 @@ class State:
     timestamp: Metadata[Timestamp]
 
     @classmethod
-    def empty(cls, root: Metadata[Root]) -> State:
-        """Nothing released, nothing signed."""
+    def empty(cls, root: Metadata[Root]) -> RepositoryState:
+        """Return the state before the first release, unsigned."""
         state = cls(root, Metadata(Targets()), Metadata(Snapshot()), Metadata(Timestamp()))
         for role in ONLINE:
             state.of(role).signed.version = 0
         return state
 
     def of(self, role: str) -> Metadata[Any]:
+        """Return the metadata of a role by name."""
         found: Metadata[Any] = getattr(self, role)
         return found
 
     def vouches_for(self, role: str) -> bool:
-        """Whether the root's keys signed what stands there."""
+        """Return whether the root's keys signed the metadata of a role."""
         metadata = self.of(role)
         try:
             self.root.signed.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
@@ -62,12 +63,12 @@ class State:
 
     @property
     def files(self) -> dict[str, TargetFile]:
-        """What is good, by path. Changed in place, and signed afterwards."""
+        """The good files by path; a caller changes them in place and then signs the targets."""
         return self.targets.signed.targets
 
 
 class Shelf:
-    """Where they lie."""
+    """The folder of a repository."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -75,13 +76,13 @@ class Shelf:
         self._targets = folder / "targets"
 
     def make(self) -> None:
-        """Make the folders where they are missing. Raises `OSError`."""
+        """Make missing folders. Raises `OSError`."""
         for path in (self.folder, self._metadata, self._targets):
             private_files.make_folder(path)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Alone, among all processes."""
+        """Lock the repository against all other processes."""
         with (self.folder / "lock").open("ab") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
             yield
@@ -89,21 +90,21 @@ class Shelf:
     # --- metadata ----------------------------------------------------------------------------------------------
 
     def roots(self) -> list[int]:
-        """Versions of the root metadata, all from the first on."""
+        """Return all versions of the root metadata, in order."""
         found = (metadata_file(path.name) for path in self._metadata.iterdir())
         return sorted(each.version for each in found if each and each.role == "root" and each.version)
 
     def newest_root(self) -> bytes | None:
-        """The root metadata in force, as signed; None: there is no repository here."""
+        """Return the signed root metadata in force, or None if there is no repository here."""
         versions = self.roots() if self._metadata.is_dir() else []
         return self.read("root", versions[-1]) if versions else None
 
     def root(self) -> Metadata[Root]:
-        """The one in force."""
+        """Return the root metadata in force."""
         return Metadata[Root].from_bytes(self.read("root", self.roots()[-1]))
 
-    def state(self) -> State | None:
-        """What the timestamp leads to, whoever signed it; None: there is none yet."""
+    def state(self) -> RepositoryState | None:
+        """Return the metadata that the timestamp names, without checking signatures, or None before the first."""
         if not self._path("timestamp", 0).exists():
             return None
         timestamp = Metadata[Timestamp].from_bytes(self.read("timestamp", 0))
@@ -111,25 +112,26 @@ class Shelf:
         snapshot = Metadata[Snapshot].from_bytes(self.read("snapshot", version))
         version = snapshot.signed.meta["targets.json"].version
         targets = Metadata[Targets].from_bytes(self.read("targets", version))
-        return State(self.root(), targets, snapshot, timestamp)
+        return RepositoryState(self.root(), targets, snapshot, timestamp)
 
-    def opened(self) -> State:
-        """The state of a repository that was opened, so that there is one."""
+    def opened(self) -> RepositoryState:
+        """Return the state of an opened repository, which always has one."""
         state = self.state()
         assert state is not None
         return state
 
     def read(self, role: str, version: int) -> bytes:
+        """Return a metadata file. Raises `OSError`."""
         return self._path(role, version).read_bytes()
 
     def write(self, role: str, metadata: Metadata[Any]) -> bytes:
-        """Put it in its place; what was written."""
+        """Write a metadata file and return its bytes."""
         data = metadata.to_bytes(JSONSerializer(compact=True))
         replace_file(self._path(role, metadata.signed.version), data)
         return data
 
-    def published(self, state: State) -> dict[str, bytes]:
-        """What tiers need of it, by file name; the timestamp last, since it leads to the others."""
+    def published(self, state: RepositoryState) -> dict[str, bytes]:
+        """Return the metadata for the tiers by file name; the timestamp is last, since it names the others."""
         paths = [self._path("root", version) for version in self.roots()]
         paths += [self._path(role, state.of(role).signed.version) for role in ONLINE]
         return {path.name: path.read_bytes() for path in paths}
@@ -139,22 +141,24 @@ class Shelf:
 
     @property
     def mark(self) -> str:
-        """Of the metadata: a change has a new timestamp, or a new root."""
+        """A mark that changes with the timestamp or the root, and so with every change."""
         timestamp = self._path("timestamp", 0)
         return f"{self.roots()[-1]}/{hashlib.sha256(timestamp.read_bytes()).hexdigest()}"
 
     # --- target files ------------------------------------------------------------------------------------------
 
     def content(self, info: TargetFile) -> bytes:
+        """Return the bytes of a target. Raises `OSError`."""
         return (self._targets / digest_of(info)).read_bytes()
 
     def put(self, info: TargetFile, data: bytes) -> None:
+        """Write a target, unless it is there already. Raises `OSError`."""
         path = self._targets / digest_of(info)
         if not path.exists():
             replace_file(path, data)
 
-    def tidy(self, state: State) -> None:
-        """Remove what nothing leads to any more; what a crash leaves here goes the next time."""
+    def tidy(self, state: RepositoryState) -> None:
+        """Remove files that the state does not name, also those that a crash left."""
         for path in self._metadata.iterdir():
             found = metadata_file(path.name)
             online = found is not None and found.role in ("targets", "snapshot")
@@ -167,5 +171,5 @@ class Shelf:
 
 
 def digest_of(info: TargetFile) -> str:
-    """SHA-256 of a target, hex."""
+    """Return the SHA-256 of a target in hex."""
     return info.hashes["sha256"]

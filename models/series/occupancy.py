@@ -1,8 +1,8 @@
-"""Is somebody in the room? From a window over the streams of a room, by a small network.
+"""Predict whether somebody is in a room, from a window over its streams, by a small network.
 
-Stands at the edge: readings of a room's streams come in by exception (changes and heartbeats), a window of the last
-half hour is handed over, and the answer is `vacant` or `occupied`. Streams may be missing: the network was trained
-with any of them left out. Light must be there; without it the others do not tell (CARD.md has the figures).
+The edge receives readings of a room's streams by exception (changes and heartbeats) and passes a window of the last
+half hour; the answer is `vacant` or `occupied`. Streams may be missing, since the network was trained with any of them
+left out. Only light is required: without it the other streams are not enough (CARD.md has the figures).
 
 Example::
 
@@ -26,25 +26,27 @@ from pipeline.errors import Rejected
 Window = Mapping[str, Sequence[tuple[float, float]]]
 
 UNITS = ("Cel", "%RH", "lx", "ppm")
-# Without light the others tell little more than that most hours are vacant.
+# Without light the other streams show little more than that most hours are vacant.
 TELLING = ("lx",)
-# Of light the level itself counts: a dark room is dark everywhere. The others' levels are a room's and a week's own; only
-# their changes carry over (trained on levels, the network was 3 points worse on the week after).
+# The level of light is an input: a dark room is dark everywhere. Other levels depend on the room and the
+# week, so that only their changes are inputs (trained on levels, the network was 3 points worse in the
+# following week).
 LEVEL_COUNTS = "lx"
 LABELS = ("vacant", "occupied")
-# Carbon dioxide takes some half an hour to follow who came or went.
+# Carbon dioxide needs about half an hour to follow people who enter or leave.
 WINDOW_S = 1800.0
 RECENT_S = 300.0
-# A stream that said nothing for longer than two heartbeats and a window is treated as missing.
+# A stream that was silent for longer than two heartbeats and a window counts as missing.
 STALE_S = 3000.0
-# Values of a stream: present?, last five minutes less the window's mean, change over the window, level (of light).
+# The inputs of a stream: present?, last five minutes minus the window's mean, change over the window, level
+# (light only).
 VALUES_PER_STREAM = 4
-# Streams differ by thousands; these bring each to about one. Light is taken as a logarithm.
+# Scales each stream to about one. Light is taken as a logarithm.
 CENTRE_AND_SCALE = {"Cel": (21.0, 2.0), "%RH": (30.0, 10.0), "lx": (3.0, 3.0), "ppm": (700.0, 400.0)}
 
 
 class TooLittle(Rejected):
-    """The window holds no light; the message names what is there and what is needed."""
+    """The window holds no light; the message lists the present and the required streams."""
 
     def __init__(self, present: Sequence[str]) -> None:
         has = ", ".join(present) or "nothing"
@@ -55,14 +57,14 @@ class TooLittle(Rejected):
 
 
 def features(window: Window, now_s: float) -> NDArray[np.float32]:
-    """Readings (time in UTC seconds, value) by unit -> float32 (16,): `VALUES_PER_STREAM` for each of `UNITS`.
+    """Return the inputs float32 (16,), `VALUES_PER_STREAM` for each of `UNITS`, from (UTC seconds, value) by unit.
 
-    A stream holds its last value until the next reading, since readings come by exception. Units that are not in
+    A stream keeps its last value until the next reading, since readings are sent by exception. Units that are not in
     `UNITS`, readings after `now_s` and stale streams are left out.
     """
     out = np.zeros((len(UNITS), VALUES_PER_STREAM), np.float32)
     for at, unit in enumerate(UNITS):
-        readings = sorted(its for its in window.get(unit, ()) if now_s - STALE_S <= its[0] <= now_s)
+        readings = sorted(each for each in window.get(unit, ()) if now_s - STALE_S <= each[0] <= now_s)
         if not readings:
             continue
         times = np.array([time_s for time_s, _ in readings])
@@ -81,7 +83,7 @@ def _scaled(unit: str, value: float) -> float:
 def _held_mean(
     times: NDArray[np.float64], values: NDArray[np.float64], start_s: float, end_s: float
 ) -> float:
-    """Time-weighted mean of a step function between two times; before its first reading it has its first value."""
+    """Return the time-weighted mean of a step function, which has its first value before its first reading."""
     edges = np.clip(np.append(times, end_s), start_s, end_s)
     edges[0] = start_s
     weights = np.diff(edges)
@@ -89,21 +91,21 @@ def _held_mean(
 
 
 class OccupancyModel:
-    """The network of the zoo; `name` is what results carry."""
+    """The shipped network; results carry `name`."""
 
     units = UNITS
-    # What a caller keeps of each stream: enough to know the value that held when the window began.
+    # How much of each stream a caller keeps: enough for the value at the beginning of the window.
     window_s = STALE_S
 
     def __init__(self, name: str, network: bytes) -> None:
-        # Here, not above: features and labels are also needed where ONNX Runtime is not.
+        # Imported here, since features and labels are also used without ONNX Runtime.
         from models.onnx_session import Network
 
         self.name = name
         self._network = Network(network)
 
     def predict(self, window: Window, now_s: float) -> Scores:
-        """Calibrated scores over `vacant` and `occupied`. Raises `TooLittle` without fresh light."""
+        """Return calibrated scores over `vacant` and `occupied`. Raises `TooLittle` without fresh light."""
         x = features(window, now_s)
         present = [unit for at, unit in enumerate(UNITS) if x[at * VALUES_PER_STREAM]]
         if not any(unit in TELLING for unit in present):

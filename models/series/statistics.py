@@ -1,6 +1,6 @@
-"""Statistics of readings, online and robust: is this value normal, is it worth sending, is this hour usual, what next.
+"""Online, robust statistics of readings: is a value normal, is it worth sending, is an hour usual, what comes next.
 
-Pure functions over small frozen states that an agent keeps per stream and can store (they are msgspec structs)::
+Pure functions over small frozen states that an agent keeps for each stream and can store (msgspec structs)::
 
     reading --observe--> normal | unusual          (device: robust exponential smoothing)
             --worth_sending--> changed | heartbeat  (device: report by exception)
@@ -35,33 +35,33 @@ from pipeline.errors import Rejected
 
 # --- is this reading normal? ---------------------------------------------------------------------------------------
 
-# So many readings are looked at before any is called unusual; their median and spread start the track.
+# The first readings are never unusual; their median and spread start the track.
 WARM_UP = 20
-# Weight of the newest reading: the level follows a drift with a lag of some four readings.
+# The weight of the newest reading: the level follows a drift with a lag of about four readings.
 LEVEL_RATE = 0.25
 SCALE_RATE = 0.04
-# Innovations count up to so many scales; 2 keeps 95% of a Gaussian's information (Gelper et al., section 2).
+# Innovations are cut at this number of scales; 2 keeps 95% of a Gaussian's information (Gelper et al., section 2).
 BOUND = 2.0
-# Makes the biweight's expectation 1 for a Gaussian at a bound of 2 (same place).
+# Makes the biweight's expectation 1 for a Gaussian at a bound of 2 (same section).
 BIWEIGHT = 2.52
-# Six scales from what was expected are unusual, but at most about one reading in 200 is: a light switch is no surprise
-# in a room that people use, whatever the night before looked like. So a quantile of the past surprises is followed,
-# too: it grows by a fifth when it is passed and shrinks 199 times slower (Robbins & Monro 1951).
+# A reading six scales from the expected value is unusual, but at most about one reading in 200: a light switch is no
+# surprise in a room that people use, even after a quiet night. So the track also follows a quantile of past surprises,
+# which grows by a fifth when it is exceeded and shrinks 199 times slower (Robbins & Monro 1951).
 UNUSUAL_SCORE = 6.0
 USUAL_SHARE = 0.995
 QUANTILE_RATE = 0.2
 # The scale never falls below half of a sensor's own step, nor below this share of the level.
 LEAST_RELATIVE_SCALE = 1e-4
-# After a gap the level may have walked on: the score is eased by the gap's root, up to this factor.
+# During a gap the level may have drifted: the score is divided by the gap's root, up to this factor.
 LARGEST_EASE = 8.0
-# A median absolute deviation times this is a Gaussian's standard deviation.
+# A Gaussian's standard deviation is its median absolute deviation times this.
 MAD_TO_SIGMA = 1.4826
 
 State = Literal["normal", "unusual"]
 
 
 class Track(msgspec.Struct, frozen=True):
-    """A stream's state: `warm_up` holds the first readings; afterwards level, scale, surprise are in its unit."""
+    """The state of a stream: `warm_up` holds the first readings; level, scale and surprise are in the stream's unit."""
 
     count: int
     last_value: float
@@ -76,7 +76,7 @@ class Track(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class StateVerdict:
-    """`score` is the distance from the expected value in scales; before `warm` everything is normal."""
+    """The result for a reading. `score` is the distance from the expected value in scales; before `warm` all is normal."""
 
     state: State
     score: float
@@ -84,13 +84,13 @@ class StateVerdict:
 
     @property
     def scores(self) -> Scores:
-        """Over `normal` and `unusual`. The probability orders readings; it is not calibrated (there are no labels)."""
+        """Scores over `normal` and `unusual`. They order readings but are not calibrated, since there are no labels."""
         unusual = 1 / (1 + math.exp(min(50.0, UNUSUAL_SCORE - self.score))) if self.warm else 0.0
         return Scores("state", ("normal", "unusual"), np.array([1 - unusual, unusual], np.float32))
 
 
 def observe(track: Track | None, value: float, time_s: float) -> tuple[Track, StateVerdict]:
-    """Judges a reading (finite, any unit) by its stream's past, then learns from it."""
+    """Judge a reading (finite, any unit) by its stream's past, then learn from it."""
     if track is None:
         return Track(1, value, time_s, 0.0, 0.0, value, 0.0, 0.0, (value,)), StateVerdict(
             "normal", 0.0, False
@@ -101,10 +101,10 @@ def observe(track: Track | None, value: float, time_s: float) -> tuple[Track, St
     if track.count < WARM_UP:
         seen = (*track.warm_up, value)
         level = statistics.median(seen)
-        spread = MAD_TO_SIGMA * statistics.median(abs(its - level) for its in seen)
+        spread = MAD_TO_SIGMA * statistics.median(abs(each - level) for each in seen)
         scale = max(spread, _least_scale(step, level))
         warm_up = seen if track.count + 1 < WARM_UP else ()
-        # The level of a drifting stream is where it is now, not where it was in the middle of the warm-up.
+        # A drifting stream has its newest level, not that of the middle of the warm-up.
         level = level if warm_up else statistics.median(seen[-3:])
         after = Track(
             track.count + 1, value, time_s, step, interval_s, level, scale, UNUSUAL_SCORE * scale, warm_up
@@ -116,7 +116,7 @@ def observe(track: Track | None, value: float, time_s: float) -> tuple[Track, St
     bounded = min(max(innovation, -BOUND), BOUND)
     biweight = 1 - (1 - min(1.0, (innovation / BOUND) ** 2)) ** 3
     learned = scale * math.sqrt(SCALE_RATE * BIWEIGHT * biweight + 1 - SCALE_RATE)
-    # What is far outside moves the level by at most the bound; a new level is thus learned within minutes, not at once.
+    # An outlier moves the level by at most the bound, so that a new level is learned within minutes, not at once.
     level = track.level + LEVEL_RATE * bounded * scale * ease
     surprise = abs(value - track.level) / ease
     score = surprise / max(scale, track.surprise / UNUSUAL_SCORE)
@@ -135,9 +135,9 @@ def _least_scale(step: float, level: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class DeadBand:
-    """A reading is sent when it left the last sent one by more than `absolute` (unit of the stream) and `relative`.
+    """A reading is sent if it differs from the last sent one by more than `absolute` (stream's unit) and `relative`.
 
-    After `heartbeat_s` it is sent anyway: silence must not look like a dead sensor.
+    After `heartbeat_s` it is sent anyway, since silence must not look like a dead sensor.
     """
 
     absolute: float
@@ -146,7 +146,7 @@ class DeadBand:
 
 
 HEARTBEAT_S = 600.0
-# Somewhat above each kind of sensor's own noise (SHT3x, BH1750, SCD30 and household meters by their data sheets).
+# Slightly above the noise of each kind of sensor (SHT3x, BH1750, SCD30, household meters; by their data sheets).
 DEAD_BANDS = MappingProxyType(
     {
         "Cel": DeadBand(0.1, 0.0, HEARTBEAT_S),
@@ -162,14 +162,14 @@ Worth = Literal["first", "changed", "heartbeat", "within-dead-band"]
 
 
 def default_dead_band(unit: str) -> DeadBand:
-    """The dead band of a SenML unit; 1% of the value for units that the table does not know."""
+    """Return the dead band of a SenML unit; 1% of the value for unknown units."""
     return DEAD_BANDS.get(unit, ANY_UNIT)
 
 
 def worth_sending(
     last_value: float | None, last_time_s: float | None, value: float, time_s: float, band: DeadBand
 ) -> tuple[bool, Worth]:
-    """Report by exception: whether a reading is sent on, and the rule that says so. `last_*` are the last sent."""
+    """Return whether to send a reading, and the rule that decides. `last_*` belong to the last sent reading."""
     if last_value is None or last_time_s is None:
         return True, "first"
     if abs(value - last_value) > max(band.absolute, band.relative * abs(last_value)):
@@ -183,17 +183,17 @@ def worth_sending(
 
 HOUR_S = 3600
 HOURS_OF_DAY, HOURS_OF_WEEK = 24, 168
-# The epoch fell on a Thursday: hour 0 of the profile is Monday, midnight.
+# The epoch was a Thursday; hour 0 of the profile is Monday, midnight.
 EPOCH_HOUR_OF_WEEK = 3 * HOURS_OF_DAY
-# A slot remembers some two months: habits change with the seasons.
+# A slot remembers about two months: habits change with the seasons.
 MEMORY_WEEKS = 8
-# How many observations the next coarser level counts for: a slot's own week weighs as much as its hour of the day.
+# The weight of the next coarser level in observations: one week of a slot weighs as much as its hour of the day.
 PRIOR_WEIGHT = 1.0
-# An hour of the day is judged once it was seen on three days.
+# An hour of the day is judged after three days.
 JUDGED_FROM_DAYS = 3
-# Three and a half spreads: an hour in two thousand for a Gaussian, some four a year for a sensor's heavier tails.
+# In spreads: one hour in two thousand for a Gaussian; about four a year with the heavier tails of sensors.
 UNUSUAL_HOUR = 3.5
-# How fast the persistence of deviations is learned: within a day or two.
+# The learning rate for the persistence of deviations: a day or two.
 DEVIATION_RATE = 0.05
 LARGEST_PERSISTENCE = 0.98
 BAND = 1.64  # 90% of a Gaussian
@@ -204,10 +204,10 @@ Pattern = Literal["usual", "unusual", "unknown"]
 
 
 class Profile(msgspec.Struct, frozen=True):
-    """Of each hour of the week (Monday 0:00 first): how often seen (at most `MEMORY_WEEKS`), mean, variance.
+    """Observations (at most `MEMORY_WEEKS`), mean and variance of each hour of the week, from Monday 0:00.
 
-    `deviation` is by how much the last learned hour left what was expected of it; `square` and `product` are running
-    means of its square and of its product with the deviation before.
+    `deviation` is the difference of the last learned hour from its expected value; `square` and `product` are running
+    means of its square and of its product with the previous deviation.
     """
 
     weight: tuple[float, ...]
@@ -220,14 +220,14 @@ class Profile(msgspec.Struct, frozen=True):
 
     @classmethod
     def empty(cls) -> Profile:
-        """Before the first hour."""
+        """Return the profile before the first hour."""
         zeros = (0.0,) * HOURS_OF_WEEK
         return cls(zeros, zeros, zeros)
 
 
 @dataclass(frozen=True, slots=True)
 class PatternVerdict:
-    """`low` to `high` is what is usual at this hour; `weeks` how much this hour of the week was seen."""
+    """The result for an hour. `low` to `high` is usual; `weeks` is how often this hour of the week was observed."""
 
     pattern: Pattern
     score: float
@@ -238,7 +238,7 @@ class PatternVerdict:
 
     @property
     def scores(self) -> Scores:
-        """Over `usual` and `unusual`; even odds where nothing is known yet."""
+        """Scores over `usual` and `unusual`; even while nothing is known yet."""
         unusual = (
             0.5 if self.pattern == "unknown" else 1 / (1 + math.exp(min(50.0, UNUSUAL_HOUR - self.score)))
         )
@@ -246,8 +246,8 @@ class PatternVerdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Forecast:
-    """Hourly means to come, from `start_s` (UTC seconds, a full hour): values with a 90% band, in the stream's unit."""
+class HourlyForecast:
+    """Future hourly means from `start_s` (UTC seconds, a full hour), with a 90% band, in the stream's unit."""
 
     start_s: int
     hours: int
@@ -259,7 +259,7 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Expected:
-    """What is expected of each hour of the week: mean, spread, days seen at this hour; all (168,)."""
+    """Expected mean, spread and observed days of each hour of the week; all (168,)."""
 
     mean: NDArray[np.float64]
     spread: NDArray[np.float64]
@@ -267,12 +267,12 @@ class _Expected:
 
 
 def hour_of_week(hour_start_s: int, utc_offset_s: int = 0) -> int:
-    """0 (Monday, midnight to one) to 167, in local time."""
+    """Return 0 (Monday, midnight to one) to 167, in local time."""
     return ((hour_start_s + utc_offset_s) // HOUR_S + EPOCH_HOUR_OF_WEEK) % HOURS_OF_WEEK
 
 
 def learn(profile: Profile, hour_start_s: int, mean: float, utc_offset_s: int = 0) -> Profile:
-    """Adds an hour's mean. An hour that was far from usual counts as if it had been at the edge of usual."""
+    """Add an hour's mean. An unusual hour counts as one at the edge of the usual band."""
     slot = hour_of_week(hour_start_s, utc_offset_s)
     verdict = judge_hour(profile, hour_start_s, mean, utc_offset_s)
     taken = mean if verdict.pattern == "unknown" else min(max(mean, verdict.low), verdict.high)
@@ -280,7 +280,7 @@ def learn(profile: Profile, hour_start_s: int, mean: float, utc_offset_s: int = 
     delta = taken - profile.mean[slot]
     new_mean = profile.mean[slot] + delta / weight
     new_variance = profile.variance[slot] + (delta * (taken - new_mean) - profile.variance[slot]) / weight
-    # A first day has nothing to deviate from.
+    # The first day has no expected values.
     deviation = taken - verdict.expected if sum(profile.weight) >= HOURS_OF_DAY else 0.0
     return Profile(
         _replaced(profile.weight, slot, weight),
@@ -294,7 +294,7 @@ def learn(profile: Profile, hour_start_s: int, mean: float, utc_offset_s: int = 
 
 
 def judge_hour(profile: Profile, hour_start_s: int, mean: float, utc_offset_s: int = 0) -> PatternVerdict:
-    """Whether an hour's mean is usual for its hour and weekday; `unknown` until its hour was seen on three days."""
+    """Judge whether an hour's mean is usual for its hour and weekday; `unknown` before three days."""
     slot = hour_of_week(hour_start_s, utc_offset_s)
     expected = _expected(profile)
     centre, spread = float(expected.mean[slot]), float(expected.spread[slot])
@@ -305,8 +305,10 @@ def judge_hour(profile: Profile, hour_start_s: int, mean: float, utc_offset_s: i
     return PatternVerdict(pattern, score, centre, centre - edge, centre + edge, profile.weight[slot])
 
 
-def forecast(profile: Profile, next_hour_start_s: int, hours: int = 24, utc_offset_s: int = 0) -> Forecast:
-    """The next `hours` hourly means with a 90% band. Raises `Rejected` (reason `too-few-hours`) before a first day."""
+def forecast(
+    profile: Profile, next_hour_start_s: int, hours: int = 24, utc_offset_s: int = 0
+) -> HourlyForecast:
+    """Forecast hourly means with a 90% band. Raises `Rejected` (reason `too-few-hours`) before the first day."""
     if sum(profile.weight) < HOURS_OF_DAY:
         raise Rejected(
             "too-few-hours", f"{sum(profile.weight):.0f} hours seen; a forecast needs a day of them"
@@ -322,14 +324,14 @@ def forecast(profile: Profile, next_hour_start_s: int, hours: int = 24, utc_offs
         lag = max(1, (start_s - profile.last_hour_s) // HOUR_S)
         carried = persistence**lag
         value = float(expected.mean[slot]) + carried * profile.deviation
-        # An AR(1) error's variance grows to the slot's own as the last deviation is forgotten.
+        # The variance of an AR(1) error grows to that of the slot while the last deviation is forgotten.
         width = (
             BAND * max(float(expected.spread[slot]), math.sqrt(profile.square)) * math.sqrt(1 - carried**2)
         )
         values.append(value)
         low.append(value - width)
         high.append(value + width)
-    return Forecast(next_hour_start_s, hours, tuple(values), tuple(low), tuple(high), FORECAST_METHOD)
+    return HourlyForecast(next_hour_start_s, hours, tuple(values), tuple(low), tuple(high), FORECAST_METHOD)
 
 
 def _replaced(values: tuple[float, ...], at: int, value: float) -> tuple[float, ...]:
@@ -337,7 +339,7 @@ def _replaced(values: tuple[float, ...], at: int, value: float) -> tuple[float, 
 
 
 def _expected(profile: Profile) -> _Expected:
-    """Slots shrunk towards their hour of the day, and that towards the mean of all hours."""
+    """Shrink slots towards their hour of the day, and hours of the day towards the mean of all hours."""
     weight, mean, variance = (np.array(part) for part in (profile.weight, profile.mean, profile.variance))
     by_day = [part.reshape(-1, HOURS_OF_DAY) for part in (weight, mean, variance)]
     days = by_day[0].sum(0)
@@ -346,12 +348,12 @@ def _expected(profile: Profile) -> _Expected:
     of_day = ((by_day[0] * by_day[1]).sum(0) + PRIOR_WEIGHT * overall) / (days + PRIOR_WEIGHT)
     prior = np.tile(of_day, HOURS_OF_WEEK // HOURS_OF_DAY)
     shrunk = (weight * mean + PRIOR_WEIGHT * prior) / (weight + PRIOR_WEIGHT)
-    # Spread within a slot, and between the days of an hour: a slot seen once knows only the latter.
+    # The spread within a slot, and between the days of an hour: a slot seen once has only the latter.
     between = (by_day[0] * (by_day[1] - of_day) ** 2).sum(0) / np.maximum(days, 1)
     within = (weight * variance + PRIOR_WEIGHT * np.tile(between, 7)) / (weight + PRIOR_WEIGHT)
     seen_days = np.tile(days, 7)
     pooled = float((weight * (mean - prior) ** 2).sum()) / total if total else 0.0
-    # Few days show too little spread: a share of all hours' spread stands in for those that are missing.
+    # A few days show too little spread: a share of all hours' spread replaces the missing days.
     spread = np.sqrt(within * (1 + 1 / np.maximum(weight, 1)) + pooled / np.maximum(seen_days, 1))
     least = max(LEAST_RELATIVE_SCALE * abs(overall), 1e-9)
     return _Expected(shrunk, np.maximum(spread, least), seen_days)

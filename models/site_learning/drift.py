@@ -19,7 +19,7 @@ A camera's nights are not its days, and dusk is no drift: each quarter of the da
 alarm before that is learned. Of feature vectors only the mean, the spread and the recent deviation of each component
 are kept (3 KB). Deviations are uncorrelated while nothing changes, and all point one way after a change: `along`
 measures this, and notices a change of the mean far sooner than distances do. Another model starts a new past, since
-its confidences differ without any drift. docs/learning.md lists the delays and false alarms.
+its confidences differ without any drift. docs/explanation/drift.md lists the delays and false alarms.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ USUAL: Final = 80
 
 ALLOWANCE: Final = 0.25
 THRESHOLD: Final = 18.0
-"""Of the tests, in spreads. A lower threshold alarms earlier, and falsely more often: see docs/learning.md."""
+"""Of the tests, in spreads. A lower threshold alarms earlier, and falsely more often: docs/explanation/drift.md."""
 
 OUTLIER: Final = 4.0
 """In spreads: one odd sighting counts at most so much."""

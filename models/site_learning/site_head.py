@@ -47,7 +47,7 @@ START_TEMPERATURE = 1.4
 BACKGROUND_WEIGHT = 4.0
 """The background counts for so many events to each event of the site's own. On held-out photos, with labels of five to
 seven species, all other species lose 1 to 2.5 points at 4, 6 to 8 at 2, and all points without a background:
-docs/learning.md."""
+docs/explanation/site-learning.md."""
 
 FAINTEST = 1e-6
 UNSEEN = "unseen"

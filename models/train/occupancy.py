@@ -1,8 +1,8 @@
-"""Trains the occupancy network: ``python -m models.train.occupancy`` (a minute; numpy only).
+"""Train the occupancy network: ``python -m models.train.occupancy`` (a minute; numpy only).
 
-Data: ``sensors/occupancy_detection.csv`` (Candanedo & Feldheim 2016): one office, one minute, 2015-02-02 to 18. Split by
-time, never at random, since neighbouring minutes are nearly equal: train until 02-08, calibrate on 02-09 and 10, test
-on 02-11 to 18. Windows are made as the edge makes them: half of them from readings that a dead band thinned out, and with
+Data: ``sensors/occupancy_detection.csv`` (Candanedo & Feldheim 2016): one office, one minute, 2015-02-02 to 18. Split
+by time, never at random, since neighbouring minutes are nearly equal: train until 02-08, calibrate on 02-09 and 10,
+test on 02-11 to 18. Windows are made as at the edge: half of them from readings that a dead band thinned out, with
 streams left out at random.
 
 Written: ``models/zoo/occupancy/model.onnx`` and its manifest; the figures of CARD.md are printed.
@@ -22,12 +22,13 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from models.evaluation.photo_pack import data_root
 from models.labels.calibration import expected_calibration_error, fit_temperature
 from models.labels.scores import softmax
-from models.manifest import make_manifest, write_manifest
+from models.manifest import Manifest, digest_of_labels
 from models.series.occupancy import LABELS, STALE_S, TELLING, UNITS, VALUES_PER_STREAM, features
 from models.series.statistics import default_dead_band, worth_sending
-from models.train.pictures.data import data_root
+from models.train.zoo_folder import write_manifest
 from pipeline.errors import Stop
 
 ZOO = Path(__file__).parents[1] / "zoo" / "occupancy"
@@ -44,7 +45,7 @@ Layers = list[tuple[Floats, Floats]]
 
 
 def read_rows() -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]], NDArray[np.intp]]:
-    """Times (UTC seconds), values by unit, occupied (0 or 1); all (n,)."""
+    """Read times (UTC seconds), values by unit and occupied (0 or 1); all (n,)."""
     file = data_root() / "sensors" / "occupancy_detection.csv"
     if not file.is_file():
         raise Stop(f"{file} is not there; set TIERWISE_DATASETS to the folder that holds sensors/")
@@ -56,7 +57,7 @@ def read_rows() -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]], ND
 
 
 def thinned(times: NDArray[np.float64], values: NDArray[np.float64], unit: str) -> list[tuple[float, float]]:
-    """A stream as the device reports it: by exception."""
+    """Thin out a stream as the device does: report by exception."""
     band, sent = default_dead_band(unit), list[tuple[float, float]]()
     for time_s, value in zip(times.tolist(), values.tolist(), strict=True):
         last_time_s, last_value = sent[-1] if sent else (None, None)
@@ -66,27 +67,27 @@ def thinned(times: NDArray[np.float64], values: NDArray[np.float64], unit: str) 
 
 
 def windows(times: NDArray[np.float64], streams: dict[str, list[tuple[float, float]]]) -> Floats:
-    """Features at every minute, (n, 16)."""
-    marks = {unit: np.array([time_s for time_s, _ in its]) for unit, its in streams.items()}
+    """Compute the features at every minute, (n, 16)."""
+    marks = {unit: np.array([time_s for time_s, _ in readings]) for unit, readings in streams.items()}
     out = np.empty((len(times), len(UNITS) * VALUES_PER_STREAM), np.float32)
     for row, now_s in enumerate(times.tolist()):
         window = {}
-        for unit, its in streams.items():
+        for unit, readings in streams.items():
             first, last = np.searchsorted(marks[unit], [now_s - STALE_S, now_s + 1e-3])
-            window[unit] = its[first:last]
+            window[unit] = readings[first:last]
         out[row] = features(window, now_s)
     return out
 
 
 def without(x: Floats, units: Sequence[str]) -> Floats:
-    """The same windows with streams missing."""
+    """Return the windows with streams missing."""
     out = x.reshape(len(x), len(UNITS), VALUES_PER_STREAM).copy()
     out[:, [UNITS.index(unit) for unit in units]] = 0
     return out.reshape(len(x), -1)
 
 
 def forward(layers: Layers, x: Floats) -> list[Floats]:
-    """All activations, the logits last."""
+    """Return all activations, the logits last."""
     seen = [x]
     for at, (weights, bias) in enumerate(layers):
         y = seen[-1] @ weights + bias
@@ -95,7 +96,7 @@ def forward(layers: Layers, x: Floats) -> list[Floats]:
 
 
 def train(x: Floats, y: NDArray[np.intp]) -> Layers:
-    """A two-layer network by Adam; streams are left out and sensors disturbed at random."""
+    """Train a two-layer network by Adam; leave streams out and disturb sensors at random."""
     rng = np.random.default_rng(0)
     sizes = (x.shape[1], HIDDEN, len(LABELS))
     layers = [
@@ -127,7 +128,7 @@ def train(x: Floats, y: NDArray[np.intp]) -> Layers:
 
 
 def to_onnx(layers: Layers, temperature: float) -> bytes:
-    """The network with its temperature folded into the last layer: x (1, 16) -> logits (1, 2). Opset 13."""
+    """Export the network with its temperature folded into the last layer: x (1, 16) -> logits (1, 2). Opset 13."""
     nodes, constants, name = [], [], "x"
     for at, (weights, bias) in enumerate(layers):
         last = at + 1 == len(layers)
@@ -156,7 +157,7 @@ def to_onnx(layers: Layers, temperature: float) -> bytes:
 
 
 def report(layers: Layers, temperature: float, x: Floats, y: NDArray[np.intp]) -> None:
-    """Accuracy, balanced accuracy and calibration for every set of streams that may answer."""
+    """Print accuracy, balanced accuracy and calibration for every set of streams that may answer."""
     for count in range(len(UNITS), 0, -1):
         for present in combinations(UNITS, count):
             if not set(present) & set(TELLING):
@@ -173,15 +174,17 @@ def report(layers: Layers, temperature: float, x: Floats, y: NDArray[np.intp]) -
 
 
 def main() -> None:
+    """Run this recipe."""
     times, values, y = read_rows()
     days = [
         dt.datetime.fromisoformat(day).replace(tzinfo=dt.UTC).timestamp()
         for day in (CALIBRATE_FROM, TEST_FROM)
     ]
     raw = windows(
-        times, {unit: list(zip(times.tolist(), its.tolist(), strict=True)) for unit, its in values.items()}
+        times,
+        {unit: list(zip(times.tolist(), column.tolist(), strict=True)) for unit, column in values.items()},
     )
-    reported = windows(times, {unit: thinned(times, its, unit) for unit, its in values.items()})
+    reported = windows(times, {unit: thinned(times, column, unit) for unit, column in values.items()})
     parts = [times < days[0], (times >= days[0]) & (times < days[1]), times >= days[1]]
     learning, holding, testing = parts
     layers = train(np.concatenate([raw[learning], reported[learning]]), np.concatenate([y[learning]] * 2))
@@ -194,15 +197,16 @@ def main() -> None:
     ZOO.mkdir(parents=True, exist_ok=True)
     (ZOO / "model.onnx").write_bytes(to_onnx(layers, temperature))
     write_manifest(
-        make_manifest(
-            ZOO,
+        Manifest(
+            folder=ZOO,
             name="occupancy",
             version=VERSION,
             task="occupancy",
-            files=("model.onnx",),
-            labels=LABELS,
+            files={},
+            labels=digest_of_labels(LABELS),
             terms="Apache-2.0; learned from Candanedo & Feldheim 2016 (CARD.md)",
-        )
+        ),
+        ("model.onnx",),
     )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.heads.base import HeadBase
-from models.heads.pooled import witnessed
+from models.heads.pooled import pooled_species
 from models.heads.release import FEW, Calibration, HeadRelease, Lineage, SiteShare, Smoke
 from models.heads.solve import LinearHead
 from models.labels.taxonomy import Species, Taxonomy
@@ -220,7 +220,7 @@ class Training:
     def _figures(
         self, tree: Taxonomy, solved: LinearHead, calibration: Calibration, photos: LabelledVectors
     ) -> TrainingFigures:
-        species = witnessed(
+        species = pooled_species(
             tree,
             photos.tuned,
             solved.logits(photos.vectors),

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from models.heads.base import HeadBase
 from models.heads.linear import LEVELS_PER_SIGMA, ZERO_LEVEL, Floats, TreeHead
-from models.heads.pooled import Novelty, heard, pooled, signs_of_new, sums_over, tempered
+from models.heads.pooled import Novelty, new_probability, pooled, signs_of_new, sums_over, tempered
 from models.heads.release import Calibration
 from models.heads.solve import LinearHead
 from models.labels.scores import softmax
@@ -154,7 +154,11 @@ class _Asked:
 
     def new_of(self, novelty: Novelty) -> Floats64:
         """Return the probability that each photo shows a new label (n,)."""
-        return np.zeros(len(self.unsure)) if self.odds is None else heard(self.odds, self.unsure, novelty)
+        return (
+            np.zeros(len(self.unsure))
+            if self.odds is None
+            else new_probability(self.odds, self.unsure, novelty)
+        )
 
     def is_right(self, new: Floats64) -> NDArray[np.bool_]:
         """Return which photos are named right, at the rank of their labels."""

@@ -1,0 +1,1 @@
+"""Decoding of pictures, motion, detection, and the model of each tier."""

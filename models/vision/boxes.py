@@ -1,4 +1,4 @@
-"""A part of a picture in relative coordinates, so that it means the same in every decode of the frame.
+"""Parts of a picture in relative coordinates, which are valid at every decoded size of a frame.
 
 Example::
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """Left, top, right, bottom, each 0 to 1 of the picture's width or height."""
+    """A rectangle: left, top, right and bottom, each 0 to 1 of the picture's width or height."""
 
     left: float
     top: float
@@ -28,11 +28,11 @@ class Box:
 
     @property
     def area(self) -> float:
-        """Share of the picture, 0 to 1."""
+        """The share of the picture, 0 to 1."""
         return max(0.0, self.right - self.left) * max(0.0, self.bottom - self.top)
 
     def with_margin(self, share: float) -> Box:
-        """Grown by a share of its own width and height on each side, kept inside the picture."""
+        """Extend each side by a share of the own width and height, within the picture."""
         wide, high = (self.right - self.left) * share, (self.bottom - self.top) * share
         return Box(
             max(0.0, self.left - wide),
@@ -42,7 +42,7 @@ class Box:
         )
 
     def as_tuple(self) -> tuple[float, float, float, float]:
-        """(left, top, right, bottom)."""
+        """Return (left, top, right, bottom)."""
         return self.left, self.top, self.right, self.bottom
 
 
@@ -50,7 +50,7 @@ Box.WHOLE = Box(0.0, 0.0, 1.0, 1.0)
 
 
 def crop(picture: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
-    """The part of a picture (height, width, channels) inside a box: a view, at least one pixel large."""
+    """Return the part of a picture (height, width, channels) inside a box, as a view of at least one pixel."""
     height, width = picture.shape[:2]
     top, left = min(int(box.top * height), height - 1), min(int(box.left * width), width - 1)
     bottom, right = max(top + 1, round(box.bottom * height)), max(left + 1, round(box.right * width))

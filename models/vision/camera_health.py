@@ -1,23 +1,27 @@
-"""Is the camera itself well? Dark, frozen, moved or out of focus, told apart from drift of what it sees. Pure.
+"""Detect a camera that is dark, frozen, moved or out of focus. All functions are pure.
 
-Every frame that the device decodes is glanced at once more, at the motion gate's size, and held against what this camera used
-to be like, by day and by infrared night apart::
+Every frame that the device decodes is reduced to the size of the motion gate and compared with the past of its camera,
+separately by day and by infrared night::
 
     frame --glance--> Glance (small grey, edges, sharpness, night?) --check--> Camera (remembered), Finding | None
 
     camera, finding = check(camera or Camera(), glance(frame), at_s=now_s, hour=13)
 
-| fault | what is seen | since | what it costs |
+| fault | sign | reported after | limits |
 | --- | --- | --- | --- |
-| dark | a black frame, in an hour of the day that was light throughout when last seen | 30 min | a lens covered by night is told after sunrise; a camera that is dark from its first hour on, after 20 h |
-| frozen | frame after frame the same, to the last pixel | 10 frames, 1 min | a recorder that draws a clock into its frozen picture, or encodes it anew, is not caught |
-| moved | edges lie elsewhere than they always did, and stay there | 10 frames, 5 min | not told of a source whose pictures never agreed |
-| blurred | edges are where they were, but softer than they ever were | 10 frames, 5 min | slight loss of focus does not show at 96 pixels |
+| dark | a black frame, in an hour of the day that was light throughout when last seen | 30 min | a lens covered by
+night is reported after sunrise; a camera that is dark from its first hour on, after 20 h |
+| frozen | all frames are equal to the last pixel | 10 frames, 1 min | a recorder that draws a clock into its frozen
+picture, or encodes it again, is not detected |
+| moved | edges are in other places than before, and stay there | 10 frames, 5 min | not detected for a source whose
+pictures never agreed |
+| blurred | edges are in the same places, but softer than ever before | 10 frames, 5 min | a slight loss of focus is
+invisible at 96 pixels |
 
-A camera is `well` again after ten frames in a row that are; one that was moved gets a new past, and is told once.
+A camera is `well` again after ten good frames in a row. A moved camera is reported once and gets a new past.
 
-Sources: variance of the Laplacian as a measure of focus, Pech-Pacheco et al. 2000 (ICPR 3:314); for tampering as loss of edges and
-of the background's own edges, Saglam & Temizel 2009 (AVSS); phase correlation, Kuglin & Hines 1975.
+Sources: variance of the Laplacian as a measure of focus, Pech-Pacheco et al. 2000 (ICPR 3:314); for tampering as loss
+of edges and of the background's own edges, Saglam & Temizel 2009 (AVSS); phase correlation, Kuglin & Hines 1975.
 """
 
 from __future__ import annotations
@@ -32,34 +36,34 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from models.vision.motion import GREY_PX
+from models.vision import motion
 from models.vision.night_background import NIGHT_BELOW
 
 Fault = Literal["", "dark", "frozen", "moved", "blurred"]
 
 BLACK_MEAN, BLACK_SPREAD = 16.0, 6.0
-"""Grey levels: below both nothing can be seen. An infrared lamp's night is brighter, and far less even."""
+"""Grey levels: a frame below both is black. A frame lit by an infrared lamp is brighter and less even."""
 
 LEARNED: Final = 30
-"""Frames of a light (day, or lamp) that make its past."""
+"""The number of frames of a light (day or lamp) that make its past."""
 
 FOLLOWS: Final = 0.02
-"""How fast the past follows, once it is learned: with the seasons, not with a fault."""
+"""How fast the past follows after that: with the seasons, but not with a fault."""
 
 UNLIKE: Final = 4.0
-"""Spreads from the mean that are no accident..."""
+"""A difference of this many standard deviations from the mean is significant..."""
 
 LEAST_LOST: Final = 0.25
-"""...and at least so much less agreement of the edges (correlation)..."""
+"""...if the agreement of the edges (correlation) is also lower by this..."""
 
 LEAST_SOFTER: Final = 0.5
-"""...or so much less sharpness (nats: to 60%)."""
+"""...or the sharpness by this (nats: to 60%)."""
 
 SETTLED: Final = 0.5
-"""A scene whose edges agree so well with the frame before stands still."""
+"""From this agreement of the edges with the previous frame on, the scene stands still."""
 
 SAME_PLACE: Final = 0.25
-"""Edges out of focus still agree so well with what they were; another place's do not."""
+"""Blurred edges still agree this much with the past; edges of another place do not."""
 
 HOLDS: Final[dict[Fault, tuple[int, float]]] = {
     "dark": (5, 1800.0),
@@ -67,19 +71,19 @@ HOLDS: Final[dict[Fault, tuple[int, float]]] = {
     "moved": (10, 300.0),
     "blurred": (10, 300.0),
 }
-"""Frames in a row, and seconds from the first to the last, until a fault is told: passers-by, rain and clouds take less."""
+"""Frames in a row, and seconds from first to last, until a fault is reported: passers-by, rain and clouds take less."""
 
 ALWAYS_DARK_S: Final = 20 * 3600.0
-"""No night that a camera is meant for lasts so long."""
+"""Longer than any night that a camera is meant for."""
 
 WELL_FRAMES: Final = 10
 
 UNSEEN, LIGHT, DARK = 0, 1, 2
-"""Of an hour of the day, when last seen: never; light throughout; black at times."""
+"""The last state of an hour of the day: never seen; light throughout; black at times."""
 
 
 class Glance(NamedTuple):
-    """A frame as this module looks at it: mean and spread of its grey (levels), its edges uint8 (h, w), its sharpness (log)."""
+    """The features of a frame: mean and spread of grey levels, edges uint8 (h, w), log sharpness."""
 
     mean: float
     spread: float
@@ -89,8 +93,8 @@ class Glance(NamedTuple):
     digest: int
 
 
-class View(msgspec.Struct, frozen=True, array_like=True):
-    """What a camera sees in one light: its edges, and mean and variance of their agreement and of the sharpness."""
+class ReferenceView(msgspec.Struct, frozen=True, array_like=True):
+    """The past of a camera in one light: its edges, and mean and variance of their agreement and of the sharpness."""
 
     frames: int = 0
     edges: bytes = b""
@@ -101,28 +105,28 @@ class View(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Camera(msgspec.Struct, frozen=True, array_like=True):
-    """What is remembered of one camera, some 20 KB."""
+    """The memory of one camera, about 20 KB."""
 
     shape: tuple[int, int] = (0, 0)
-    day: View = View()
-    night: View = View()
+    day: ReferenceView = ReferenceView()
+    night: ReferenceView = ReferenceView()
     last: bytes = b""
-    """Edges of the last frame."""
+    """The edges of the last frame."""
     digest: int = -1
     hours: tuple[int, ...] = (UNSEEN,) * 24
     hour: int = -1
     hour_was: int = LIGHT
-    """The running hour so far."""
+    """The state of the current hour so far."""
     dark_since_s: float | None = None
     suspect: Fault = ""
     suspect_frames: int = 0
     suspect_since_s: float = 0.0
     fault: Fault = ""
-    """What was told."""
+    """The reported fault."""
 
 
 class Finding(NamedTuple):
-    """A camera that broke, or is well again (`rule` ``camera-well``)."""
+    """Reports a camera that broke, or is well again (`rule` ``camera-well``)."""
 
     rule: str
     signal: str
@@ -132,11 +136,8 @@ class Finding(NamedTuple):
 
 
 def glance(frame: NDArray[np.uint8]) -> Glance:
-    """BGR of any size -> what is needed of it. Some 1.6 ms of processor time at 640x480."""
-    height, width = frame.shape[:2]
-    scale = GREY_PX / max(height, width)
-    size = (max(8, round(width * scale)), max(8, round(height * scale)))
-    small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+    """Compute the features of a BGR frame of any size. Takes about 1.6 ms of processor time at 640x480."""
+    small = motion.small(frame)
     grey = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY).astype(np.float32)
     soft = cv2.GaussianBlur(grey, (5, 5), 0)
     strength = cv2.magnitude(cv2.Sobel(soft, cv2.CV_32F, 1, 0), cv2.Sobel(soft, cv2.CV_32F, 0, 1))
@@ -153,9 +154,9 @@ def glance(frame: NDArray[np.uint8]) -> Glance:
 
 
 def check(camera: Camera, seen: Glance, *, at_s: float, hour: int) -> tuple[Camera, Finding | None]:
-    """The camera's memory with one more frame, and what there is to tell.
+    """Return the camera's memory with one more frame, and a finding if there is one.
 
-    `at_s`: when it came, UTC seconds; `hour`: of the site's own day.
+    `at_s` is the frame's arrival in UTC seconds, `hour` the hour of the site's own day.
     """
     shape = seen.edges.shape[0], seen.edges.shape[1]
     if camera.shape != shape:
@@ -172,7 +173,7 @@ def check(camera: Camera, seen: Glance, *, at_s: float, hour: int) -> tuple[Came
 
 
 def _timed(camera: Camera, black: bool, at_s: float, hour: int) -> Camera:
-    """With what the hours of the day are like. A camera that is told to be dark teaches nothing about hours."""
+    """Update the state of the hours of the day. A camera that was reported as dark teaches nothing about hours."""
     if hour != camera.hour:
         hours = camera.hours
         if camera.hour >= 0 and camera.fault != "dark":
@@ -184,8 +185,8 @@ def _timed(camera: Camera, black: bool, at_s: float, hour: int) -> Camera:
     return replace(camera, hour_was=DARK, dark_since_s=since_s)
 
 
-def _fault(camera: Camera, view: View, seen: Glance, black: bool, at_s: float, hour: int) -> Fault:
-    """What this frame by itself speaks for."""
+def _fault(camera: Camera, view: ReferenceView, seen: Glance, black: bool, at_s: float, hour: int) -> Fault:
+    """Return the fault that this frame alone suggests."""
     if black:
         long = camera.dark_since_s is not None and at_s - camera.dark_since_s >= ALWAYS_DARK_S
         return "dark" if long or camera.hours[hour] == LIGHT or camera.fault == "dark" else ""
@@ -204,17 +205,17 @@ def _fault(camera: Camera, view: View, seen: Glance, black: bool, at_s: float, h
     return ""
 
 
-def _learned(view: View, seen: Glance) -> View:
-    """The past with one more frame: the mean at first, then what fades."""
+def _learned(view: ReferenceView, seen: Glance) -> ReferenceView:
+    """Add a frame to the past: the plain mean at first, then a fading mean."""
     rate = max(FOLLOWS, 1 / (view.frames + 1))
     if not view.frames:
-        return View(1, seen.edges.tobytes(), 1.0, 0.0, seen.sharpness, 0.0)
+        return ReferenceView(1, seen.edges.tobytes(), 1.0, 0.0, seen.sharpness, 0.0)
     agreement = agreement_of(view.edges, seen.edges)
     edges = np.frombuffer(view.edges, np.uint8).astype(np.float32).reshape(seen.edges.shape)
     off, softer = agreement - view.agreement, seen.sharpness - view.sharpness
-    # The first frames agree with themselves.
+    # The first frames are compared with themselves.
     early = view.frames < LEARNED // 3
-    return View(
+    return ReferenceView(
         view.frames + 1,
         np.rint(edges + max(0.05, rate) * (seen.edges - edges)).astype(np.uint8).tobytes(),
         agreement if early else view.agreement + rate * off,
@@ -225,9 +226,9 @@ def _learned(view: View, seen: Glance) -> View:
 
 
 def _judged(
-    camera: Camera, view: View, seen: Glance, fault: Fault, at_s: float
+    camera: Camera, view: ReferenceView, seen: Glance, fault: Fault, at_s: float
 ) -> tuple[Camera, Finding | None]:
-    """Whether the suspicion has held for long enough to be told."""
+    """Return a finding if the suspicion has lasted long enough."""
     if fault != camera.suspect:
         camera = replace(camera, suspect=fault, suspect_frames=1, suspect_since_s=at_s)
     else:
@@ -237,39 +238,39 @@ def _judged(
     if not fault:
         if camera.suspect_frames < WELL_FRAMES:
             return camera, None
-        reason = f"the camera is not {camera.fault} any more"
+        reason = f"the camera is no longer {camera.fault}"
         return replace(camera, fault=""), Finding("camera-well", "frames in a row", 0, WELL_FRAMES, reason)
     frames, seconds = HOLDS[fault]
     held_s = at_s - camera.suspect_since_s
     if camera.suspect_frames < frames or held_s < seconds:
         return camera, None
-    found = _told(fault, view, seen, held_s)
+    found = _finding(fault, view, seen, held_s)
     if fault == "moved":
         return Camera(shape=camera.shape, hours=camera.hours, hour=camera.hour), found
     return replace(camera, fault=fault), found
 
 
-def _told(fault: Fault, view: View, seen: Glance, held_s: float) -> Finding:
+def _finding(fault: Fault, view: ReferenceView, seen: Glance, held_s: float) -> Finding:
     since = f"for {held_s / 60:.0f} min"
     match fault:
         case "dark":
             return Finding("camera-dark", "mean grey level", BLACK_MEAN, round(seen.mean, 1),
-                           f"black {since}, in an hour that is light on other days: is the lens covered, or the lamp dead?")  # fmt: skip
+                           f"black {since}, in an hour that is light on other days: check the lens and the lamp")  # fmt: skip
         case "frozen":
             return Finding("camera-frozen", "change of the picture", 1.0, 0.0,
-                           f"each frame {since} is the one before, to the last pixel: restart the camera or its recorder")  # fmt: skip
+                           f"all frames {since} are equal to the last pixel: restart the camera or its recorder")  # fmt: skip
         case "moved":
             way = _way(view, seen)
             return Finding("camera-moved", "agreement of edges", round(view.agreement, 2),
                            round(agreement_of(view.edges, seen.edges), 2),
-                           f"what stands in the picture stands elsewhere {since}{way}: its place is learned anew")  # fmt: skip
+                           f"the picture is shifted {since}{way}: the camera was moved, and its new place is learned")  # fmt: skip
         case _:
             return Finding("camera-blurred", "sharpness (log)", round(view.sharpness, 2), round(seen.sharpness, 2),
-                           f"edges are softer than they ever were {since}: clean the lens, or focus it")  # fmt: skip
+                           f"edges are softer than ever before {since}: clean or focus the lens")  # fmt: skip
 
 
-def _way(view: View, seen: Glance) -> str:
-    """How far the scene was shifted, where that can be told."""
+def _way(view: ReferenceView, seen: Glance) -> str:
+    """Describe how far the scene was shifted, if that can be measured."""
     before = np.frombuffer(view.edges, np.uint8).astype(np.float32).reshape(seen.edges.shape)
     window = cv2.createHanningWindow(before.shape[::-1], cv2.CV_32F)
     (right, down), response = cv2.phaseCorrelate(before, seen.edges.astype(np.float32), window)
@@ -279,9 +280,8 @@ def _way(view: View, seen: Glance) -> str:
 
 
 def agreement_of(before: bytes, edges: NDArray[np.uint8]) -> float:
-    """Correlation of two pictures of edges, -1 to 1; 0 where one of them has none."""
-    one = np.frombuffer(before, np.uint8).astype(np.float32)
-    other = edges.ravel().astype(np.float32)
-    one, other = one - one.mean(), other - other.mean()
-    norm = float(np.sqrt(np.square(one).sum() * np.square(other).sum()))
-    return float(one @ other) / norm if norm else 0.0
+    """Return the correlation of two pictures of edges, -1 to 1; 0 if one of them has none."""
+    old, new = (each.astype(np.float32) for each in (np.frombuffer(before, np.uint8), edges.ravel()))
+    old, new = old - old.mean(), new - new.mean()
+    norm = float(np.sqrt(np.square(old).sum() * np.square(new).sum()))
+    return float(old @ new) / norm if norm else 0.0

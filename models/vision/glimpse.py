@@ -5,7 +5,8 @@
     BGR pictures --shrink--> bytes (n, 3, 64, 64) --int8 network--> logits over kingdoms (n, 4), a person's log-odds (n,)
 
 The network takes the pictures' bytes as they are and answers calibrated logits: its temperature is part of its last
-layer. It is a `models.vision.tier_models.Judge`; how many persons it misses is in its manifest, for the settings to accept or not.
+layer. It is a `models.vision.tier_models.Judge`; how many persons it misses is in its manifest, for the settings to
+accept or not.
 
 Example::
 
@@ -63,6 +64,6 @@ def served(small: Sequence[Picture] | Picture) -> NDArray[np.uint8]:
 
 
 def read(outputs: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The network's outputs (n, 5) -> logits (n, 4), scores of a person (n,)."""
+    """Split the network's outputs (n, 5) into logits (n, 4) and scores of a person (n,)."""
     person = 1 / (1 + np.exp(-outputs[:, len(KINGDOMS)].astype(np.float64)))
     return outputs[:, : len(KINGDOMS)], person.astype(np.float32)

@@ -1,16 +1,16 @@
-"""Pictures from bytes and back, with limits: nothing is decoded before its header has said how large it will be.
+"""Decode and encode pictures within limits: a header is checked before any pixel is decoded.
 
-The first thing that touches what a camera sent. A picture that is refused raises `ImageRefused`, whose reason goes to
-the rejected topic; a picture that passes is BGR, three channels, upright, whatever it was (grey, alpha, CMYK, rotated
-by EXIF). A truncated JPEG is refused: OpenCV would paint the missing part grey and say nothing.
+Every camera picture passes here first. A bad picture raises `ImageRefused`, whose reason goes to the rejected topic;
+any other picture becomes BGR, three channels, upright (from grey, alpha, CMYK or a rotation in EXIF). A truncated JPEG
+is refused: OpenCV would silently fill the missing part with grey.
 
 Example::
 
-    header = inspect(data)                # Header(format="jpeg", width=4000, height=3000, orientation=1)
+    header = inspect(data)                # ImageHeader(format="jpeg", width=4000, height=3000, orientation=1)
     small = decode(data, at_least_px=64)  # (375, 500, 3): decoded at an eighth, in an eighth of the time
     full = decode(data)                   # (3000, 4000, 3)
 
-The way through::
+The order of the steps::
 
     bytes -> inspect (size, format, end marker) -> decode (reduced where asked) -> Box -> crop -> encode_jpeg -> bytes
 
@@ -34,12 +34,12 @@ Picture = NDArray[np.uint8]
 
 MAX_BYTES = 16 * 1024 * 1024  # the frame limit of the topics
 MAX_PIXELS = 50_000_000  # the largest consumer cameras; decoded, it takes 150 MB for a moment
-MIN_SIDE_PX = 16  # below that nothing can be recognised
+MIN_SIDE_PX = 16  # nothing can be recognised in a smaller picture
 
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND\xaeB`\x82"
-# Start-of-frame markers: all of C0 to CF but DHT (C4), JPG (C8) and DAC (CC).
+# Start-of-frame markers: C0 to CF without DHT (C4), JPG (C8) and DAC (CC).
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 _REDUCTIONS = (
@@ -61,15 +61,15 @@ Reason = Literal[
 
 
 class ImageRefused(Rejected):
-    """This picture is refused; `reason` is one of `Reason`."""
+    """The picture is refused; `reason` is one of `Reason`."""
 
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(reason, message)
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
-    """What a picture says about itself. Width and height are as stored, before `orientation` (EXIF, 1 to 8)."""
+class ImageHeader:
+    """The header of a picture. Width and height are as stored, before `orientation` (EXIF, 1 to 8)."""
 
     format: Literal["jpeg", "png"]
     width: int
@@ -79,11 +79,12 @@ class Header:
 
     @property
     def pixels(self) -> int:
+        """The number of pixels."""
         return self.width * self.height
 
 
-def inspect(data: bytes) -> Header:
-    """Reads the header and checks every limit. Raises `ImageRefused`; decodes nothing."""
+def inspect(data: bytes) -> ImageHeader:
+    """Read the header and check every limit, without decoding. Raises `ImageRefused`."""
     if not data:
         raise ImageRefused("image-empty", "the frame has 0 bytes; the camera sent nothing")
     if len(data) > MAX_BYTES:
@@ -103,7 +104,7 @@ def inspect(data: bytes) -> Header:
     if header.pixels > MAX_PIXELS:
         raise ImageRefused(
             "image-too-many-pixels",
-            f"the picture says {header.width}x{header.height}, the limit is {MAX_PIXELS:,} pixels; send a smaller one",
+            f"the picture has {header.width}x{header.height}, the limit is {MAX_PIXELS:,} pixels; send a smaller one",
         )
     if min(header.width, header.height) < MIN_SIDE_PX:
         raise ImageRefused(
@@ -113,8 +114,8 @@ def inspect(data: bytes) -> Header:
     return header
 
 
-def _jpeg_header(data: bytes) -> Header:
-    """Walks the marker segments up to the frame header."""
+def _jpeg_header(data: bytes) -> ImageHeader:
+    """Walk the marker segments up to the frame header."""
     at, orientation = 2, 1
     while at + 4 <= len(data):
         if data[at] != 0xFF:
@@ -140,10 +141,10 @@ def _jpeg_header(data: bytes) -> Header:
             if len(body) < 6:
                 break
             _, height, width, channels = struct.unpack_from(">BHHB", body)
-            # Anywhere after the frame header: cameras append padding, previews, even films to the end marker.
+            # Search anywhere after the frame header: cameras append padding, previews, even films after the end marker.
             if data.find(_JPEG_END, at) < 0:
                 break
-            return Header("jpeg", width, height, channels, orientation)
+            return ImageHeader("jpeg", width, height, channels, orientation)
         at += 2 + length
     raise ImageRefused(
         "image-truncated", f"the JPEG ends after {len(data):,} bytes, before its end marker; send it again"
@@ -151,7 +152,7 @@ def _jpeg_header(data: bytes) -> Header:
 
 
 def _exif_orientation(tiff: bytes) -> int:
-    """The orientation tag of the first directory; 1 (upright) where it is absent or makes no sense."""
+    """Return the orientation tag of the first directory; 1 (upright) if it is absent or invalid."""
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
     if order is None or len(tiff) < 10:
         return 1
@@ -167,7 +168,7 @@ def _exif_orientation(tiff: bytes) -> int:
     return 1
 
 
-def _png_header(data: bytes) -> Header:
+def _png_header(data: bytes) -> ImageHeader:
     if len(data) < 33 or data[12:16] != b"IHDR":
         raise ImageRefused(
             "image-truncated", f"the PNG ends after {len(data)} bytes, within its header; send it again"
@@ -179,14 +180,14 @@ def _png_header(data: bytes) -> Header:
         raise ImageRefused(
             "image-truncated", f"the PNG ends after {len(data):,} bytes, before its end; send it again"
         )
-    return Header("png", width, height, _PNG_CHANNELS[colour])
+    return ImageHeader("png", width, height, _PNG_CHANNELS[colour])
 
 
 def decode(data: bytes, at_least_px: int | None = None) -> Picture:
-    """Bytes -> BGR uint8 (height, width, 3), upright. Raises `ImageRefused`.
+    """Decode bytes to BGR uint8 (height, width, 3), upright. Raises `ImageRefused`.
 
-    With `at_least_px` a JPEG is decoded at 1/8, 1/4 or 1/2, the smallest whose short side still has so many pixels:
-    the decoder skips the work, which is most of it. Alpha is dropped, grey and CMYK become BGR.
+    With `at_least_px` a JPEG is decoded at 1/8, 1/4 or 1/2: the smallest size whose short side still has that many
+    pixels. This skips most of the work. Alpha is dropped, grey and CMYK become BGR.
     """
     header = inspect(data)
     short = min(header.width, header.height)
@@ -206,7 +207,7 @@ def decode(data: bytes, at_least_px: int | None = None) -> Picture:
 
 
 def shrink(picture: Picture, longest_px: int) -> Picture:
-    """Brings the longer side down to `longest_px` by area averaging; never enlarges."""
+    """Shrink a picture to a longer side of `longest_px` by area averaging; never enlarge it."""
     height, width = picture.shape[:2]
     scale = longest_px / max(height, width)
     if scale >= 1:
@@ -216,7 +217,7 @@ def shrink(picture: Picture, longest_px: int) -> Picture:
 
 
 def pad(picture: Picture, least_px: int = MIN_SIDE_PX) -> Picture:
-    """Brings a short side up to `least_px` by repeating the border: a crop of a very thin frame is a picture as well."""
+    """Extend short sides to `least_px` by repeating the border, so that a crop of a thin frame is a valid picture."""
     high, wide = (max(0, least_px - side) for side in picture.shape[:2])
     if not high and not wide:
         return picture
@@ -224,19 +225,8 @@ def pad(picture: Picture, least_px: int = MIN_SIDE_PX) -> Picture:
 
 
 def encode_jpeg(picture: Picture, quality: int = 85) -> bytes:
-    """BGR -> JPEG. At quality 85 a 256-pixel crop takes some 15 kB and loses no accuracy."""
-    return _encode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
-
-
-def encode_png(picture: Picture) -> bytes:
-    """BGR -> PNG, lossless."""
-    return _encode(".png", picture, [])
-
-
-def _encode(suffix: str, picture: Picture, parameters: list[int]) -> bytes:
-    done, data = cv2.imencode(suffix, picture, parameters)
+    """Encode a BGR picture as JPEG. At quality 85 a 256-pixel crop takes some 15 kB and loses no accuracy."""
+    done, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
-        raise ImageRefused(
-            "image-damaged", f"a picture of shape {picture.shape} cannot be encoded as {suffix}"
-        )
+        raise ImageRefused("image-damaged", f"a picture of shape {picture.shape} cannot be encoded as JPEG")
     return data.tobytes()

@@ -1,14 +1,14 @@
-"""What moved in a frame, and where: the gate that keeps a fixed camera's empty frames from going any further.
+"""Detect what moved in a frame, so that empty frames of a fixed camera need no model.
 
-Per stream a `Background` keeps the running mean and the running noise of a small grey picture. A pixel has moved when
-it differs from its mean by more than its own noise explains; a change of the light moves all pixels alike and is taken
-out first. What moved is answered as a box in relative coordinates, with a margin, ready to be cropped from a larger
-decode of the same frame. Pure: state in, state out.
+For each stream a `BackgroundModel` keeps the running mean and the running noise of a small grey picture. A pixel has
+moved if it differs from its mean by more than its own noise explains. A change of light, which changes all pixels
+alike, is removed first. The moved part is returned as a box in relative coordinates, with a margin, ready to be
+cropped from a larger decoded size of the frame. All functions are pure.
 
 Example::
 
-    background, motion = look(None, frame)        # Motion(moved=True, box=Box.WHOLE, rule="first-frame")
-    background, motion = look(background, frame)   # Motion(moved=False, rule="nothing-moved")
+    background, motion = look(None, frame)        # DetectedMotion(moved=True, box=Box.WHOLE, rule="first-frame")
+    background, motion = look(background, frame)   # DetectedMotion(moved=False, rule="nothing-moved")
 
 Source: a running Gaussian average per pixel (Wren et al. 1997, Pfinder), with the change of light taken out by a
 robust linear fit of the frame on the background.
@@ -25,27 +25,27 @@ from numpy.typing import NDArray
 
 from models.vision.boxes import Box as Box
 
-# The grey picture's longer side. An animal of 2% of a frame still covers some 100 of its pixels.
+# The grey picture's longer side. An animal of 2% of a frame still covers about 100 of its pixels.
 GREY_PX = 96
-# How fast the background follows: an object that stays becomes background after some 30 frames.
+# How fast the background follows: an object that stays becomes background after about 30 frames.
 LEARNING_RATE = 0.05
-# A pixel has moved when it leaves its mean by so many of its own noise's standard deviations...
+# A pixel has moved if it differs from its mean by this many standard deviations of its own noise...
 NOISE_FACTOR = 4.0
-# ...and by at least so many grey levels (cameras and JPEG flicker by a few).
+# ...and by at least this many grey levels (cameras and JPEG flicker by a few).
 LEAST_CHANGE = 12.0
-# Less of the frame than that is a leaf or an insect before the lens.
+# A smaller share of the frame is a leaf or an insect before the lens.
 LEAST_SHARE = 0.004
-# More than that is no object: the camera was turned, or the infrared lamp came on. The frame is looked at whole.
+# A larger share is no object: the camera was turned, or the infrared lamp went on. The whole frame is used then.
 SCENE_SHARE = 0.45
-# What moved is cropped with so much of its own size around it: the heads know animals in their surroundings.
+# The margin of the crop as a share of its size: the heads know animals in their surroundings.
 MARGIN = 0.25
 
 Rule = Literal["first-frame", "moved", "nothing-moved", "scene-changed"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Background:
-    """What a stream looks like when nothing moves: mean and noise per pixel (grey levels), float32 (h, w)."""
+class BackgroundModel:
+    """The still picture of a stream: mean and noise of each pixel (grey levels), float32 (h, w)."""
 
     mean: NDArray[np.float32]
     noise: NDArray[np.float32]
@@ -53,8 +53,8 @@ class Background:
 
 
 @dataclass(frozen=True, slots=True)
-class Motion:
-    """The gate's answer: `share` of the pixels moved, all within `box` (margin included)."""
+class DetectedMotion:
+    """The result for a frame: a `share` of the pixels moved, all within `box` (margin included)."""
 
     moved: bool
     box: Box
@@ -62,31 +62,36 @@ class Motion:
     rule: Rule
 
 
-def grey(frame: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """BGR of any size -> grey float32, longer side `GREY_PX`, lightly blurred against sensor noise."""
+def small(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Resize a BGR frame of any size to a longer side of `GREY_PX`."""
     height, width = frame.shape[:2]
     scale = GREY_PX / max(height, width)
     size = (max(8, round(width * scale)), max(8, round(height * scale)))
-    small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
-    return cv2.GaussianBlur(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY).astype(np.float32), (3, 3), 0).astype(
-        np.float32
-    )
+    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
 
-def look(background: Background | None, frame: NDArray[np.uint8]) -> tuple[Background, Motion]:
-    """Compares a frame (BGR, any size) with its stream's background; returns the new background and what moved."""
+def grey(frame: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return a BGR frame as grey float32, longer side `GREY_PX`, slightly blurred against sensor noise."""
+    shades = cv2.cvtColor(small(frame), cv2.COLOR_BGR2GRAY).astype(np.float32)
+    return cv2.GaussianBlur(shades, (3, 3), 0).astype(np.float32)
+
+
+def look(
+    background: BackgroundModel | None, frame: NDArray[np.uint8]
+) -> tuple[BackgroundModel, DetectedMotion]:
+    """Compare a frame (BGR, any size) with its stream's background; return the new background and what moved."""
     now = grey(frame)
     if background is None or background.mean.shape != now.shape:
-        return _start(now), Motion(True, Box.WHOLE, 1.0, "first-frame")
+        return _start(now), DetectedMotion(True, Box.WHOLE, 1.0, "first-frame")
     change = np.abs(now - _lit_as(now, background.mean))
     moved = change > np.maximum(LEAST_CHANGE, NOISE_FACTOR * background.noise)
     regions = _regions(moved)
     share = float(sum(area for _, area in regions)) / moved.size
     if share > SCENE_SHARE:
-        return _start(now), Motion(True, Box.WHOLE, share, "scene-changed")
+        return _start(now), DetectedMotion(True, Box.WHOLE, share, "scene-changed")
     learned = _learn(background, now, change, moved)
     if not regions:
-        return learned, Motion(False, Box.WHOLE, share, "nothing-moved")
+        return learned, DetectedMotion(False, Box.WHOLE, share, "nothing-moved")
     boxes = [box for box, _ in regions]
     around = Box(
         min(box.left for box in boxes),
@@ -94,13 +99,13 @@ def look(background: Background | None, frame: NDArray[np.uint8]) -> tuple[Backg
         max(box.right for box in boxes),
         max(box.bottom for box in boxes),
     )
-    return learned, Motion(True, around.with_margin(MARGIN), share, "moved")
+    return learned, DetectedMotion(True, around.with_margin(MARGIN), share, "moved")
 
 
-def parts(background: Background, now: NDArray[np.float32]) -> tuple[Box, ...]:
-    """Where a grey frame (`grey`) of another moment differs from a background: the largest region first, with margins.
+def parts(background: BackgroundModel, now: NDArray[np.float32]) -> tuple[Box, ...]:
+    """Return where a frame from `grey` differs from a background: the largest region first, with margins.
 
-    The whole frame, where more than `SCENE_SHARE` of it differs; nothing, where nothing does.
+    This is the whole frame if more than `SCENE_SHARE` of it differs, and nothing if nothing does.
     """
     change = np.abs(now - _lit_as(now, background.mean))
     regions = _regions(change > np.maximum(LEAST_CHANGE, NOISE_FACTOR * background.noise))
@@ -109,14 +114,14 @@ def parts(background: Background, now: NDArray[np.float32]) -> tuple[Box, ...]:
     return tuple(box.with_margin(MARGIN) for box, _ in sorted(regions, key=lambda region: -region[1]))
 
 
-def _start(now: NDArray[np.float32]) -> Background:
-    return Background(now, np.full_like(now, LEAST_CHANGE / NOISE_FACTOR), 1)
+def _start(now: NDArray[np.float32]) -> BackgroundModel:
+    return BackgroundModel(now, np.full_like(now, LEAST_CHANGE / NOISE_FACTOR), 1)
 
 
 def _lit_as(now: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The background under the frame's light: mean * gain + lift, fitted on the half of the pixels that fit best.
+    """Return the background in the frame's light: mean * gain + lift, fitted on the half of the pixels that fit best.
 
-    A first fit over all pixels is pulled by what moved; the second leaves the worse half out.
+    Moving things distort the first fit over all pixels; the second fit leaves the worse half out.
     """
     fits = np.ones(now.shape, bool)
     lit = mean
@@ -132,7 +137,7 @@ def _lit_as(now: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.f
 
 
 def _regions(moved: NDArray[np.bool_]) -> list[tuple[Box, int]]:
-    """Connected regions that are large enough to be something, as boxes with their areas in pixels."""
+    """Return the connected regions that are large enough, as boxes with their areas in pixels."""
     closed = cv2.morphologyEx(moved.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
     count, _, stats, _ = cv2.connectedComponentsWithStats(closed, connectivity=8)
     height, width = moved.shape
@@ -145,14 +150,17 @@ def _regions(moved: NDArray[np.bool_]) -> list[tuple[Box, int]]:
 
 
 def _learn(
-    background: Background, now: NDArray[np.float32], change: NDArray[np.float32], moved: NDArray[np.bool_]
-) -> Background:
-    """Follows the frame; where something moved, ten times slower, so that a resting animal stays visible a while."""
-    # The first frames weigh more, so that one odd first frame is soon forgotten.
+    background: BackgroundModel,
+    now: NDArray[np.float32],
+    change: NDArray[np.float32],
+    moved: NDArray[np.bool_],
+) -> BackgroundModel:
+    """Follow the frame; ten times slower where something moved, so that a resting animal stays visible for a while."""
+    # The first frames weigh more, so that an unusual first frame is soon forgotten.
     base = max(LEARNING_RATE, 1 / (background.frames + 1))
     rate = np.where(moved, LEARNING_RATE / 10, base).astype(np.float32)
     noise = background.noise + rate * (np.where(moved, background.noise, 1.25 * change) - background.noise)
-    return Background(
+    return BackgroundModel(
         (background.mean + rate * (now - background.mean)).astype(np.float32),
         noise.astype(np.float32),
         background.frames + 1,

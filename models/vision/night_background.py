@@ -1,17 +1,17 @@
-"""What a fixed camera sees that was not there before: a frame against its place's own background, by day and by night.
+"""Compare frames of a fixed camera trap with the background of their place, by day and by night.
 
-A camera trap takes a few frames a visit and hours lie between visits, so a background that follows frame by frame
-(`models.vision.motion`) keeps the first animal as a ghost and starts anew at every dusk. Here the background of a frame is the
-median of earlier frames of its regime, day or infrared night, in which its own visit has no part::
+A camera trap takes a few frames a visit, with hours between visits. A background that follows frame by frame
+(`models.vision.motion`) would keep the first animal as a ghost and start again at every dusk. Here the background of a
+frame is the median of earlier frames of the same light, day or infrared night, without the frames of its own visit::
 
-    frame --glimpsed--> Glimpse (grey, night?) --background--> motion.Background --parts--> where something moved
-          --PlaceModel--> View: the vector of what moved, and what the general head says of it
+    frame --grey_frame--> GreyFrame (grey, night?) --background--> motion.BackgroundModel --parts--> where something moved
+          --PlaceModel--> View: the vector of what moved, and the general head's prediction
 
 Example::
 
-    glimpses = [glimpsed(frame) for frame in frames]
+    glimpses = [grey_frame(frame) for frame in frames]
     view = PlaceModel.open().predict(frames[9], parts(glimpses[9], background(glimpses, events, 9)), glimpses[9].night)
-    view.vector          # uint8 (256,): of what moved
+    view.vector          # uint8 (256,), of the part that moved
 
 Source: the temporal median as a background, Cucchiara et al. 2003 (IEEE TPAMI 25:1337).
 """
@@ -29,18 +29,19 @@ from models.vision import motion
 from models.vision.tier_models import Picture
 
 NIGHT_BELOW = 6.0
-"""A frame whose pixels' channels differ by less, on average, is an infrared lamp's (grey levels; JPEG makes a few)."""
+"""A frame is lit by an infrared lamp if its colour channels differ by less, on average (grey levels; JPEG causes a
+few)."""
 
 BACKGROUND_FRAMES = 15
-"""So many earlier frames make a background: a few visits, so that no animal is in half of them."""
+"""The number of earlier frames in a background: a few visits, so that no animal is in half of them."""
 
 BACKGROUND_LEAST = 5
-"""With fewer, frames that come later help out: at a sequence's start, or its first night."""
+"""With fewer earlier frames, later frames are added: at the start of a sequence, or of its first night."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Glimpse:
-    """A frame as backgrounds are made from: small and grey, float32 (h, w), its quartiles of brightness; night or day."""
+class GreyFrame:
+    """A small grey frame for backgrounds: float32 (h, w), its quartiles of brightness, and whether it is a night frame."""
 
     grey: NDArray[np.float32]
     quartiles: tuple[float, float, float]
@@ -50,22 +51,23 @@ class Glimpse:
 Grey = NDArray[np.float32]
 
 
-def glimpsed(frame: Picture) -> Glimpse:
-    """BGR uint8 (height, width, 3)."""
+def grey_frame(frame: Picture) -> GreyFrame:
+    """Make the grey frame of BGR uint8 (height, width, 3)."""
     small = cv2.resize(frame, (48, 36), interpolation=cv2.INTER_AREA).astype(np.int16)
     grey = motion.grey(frame)
     low, middle, high = np.percentile(grey, (25, 50, 75)).tolist()
-    return Glimpse(grey, (low, middle, high), bool((small.max(2) - small.min(2)).mean() < NIGHT_BELOW))
+    return GreyFrame(grey, (low, middle, high), bool((small.max(2) - small.min(2)).mean() < NIGHT_BELOW))
 
 
-def background(glimpses: Sequence[Glimpse], events: Sequence[str], at: int) -> motion.Background | None:
-    """The place without the visit that frame `at` belongs to, in that frame's light; None where no other frame shows it."""
+def background(
+    glimpses: Sequence[GreyFrame], events: Sequence[str], at: int
+) -> motion.BackgroundModel | None:
+    """Return the place without the visit of frame `at`, in that frame's light, or None without other frames."""
     now = glimpses[at]
-
     alike = [
         other
-        for other, its in enumerate(glimpses)
-        if its.night == now.night and events[other] != events[at] and its.grey.shape == now.grey.shape
+        for other, frame in enumerate(glimpses)
+        if frame.night == now.night and events[other] != events[at] and frame.grey.shape == now.grey.shape
     ]
     earlier = [other for other in alike if other < at]
     chosen = earlier[-BACKGROUND_FRAMES:]
@@ -75,14 +77,14 @@ def background(glimpses: Sequence[Glimpse], events: Sequence[str], at: int) -> m
         return None
     lit = np.stack([_in_light_of(now, glimpses[other]) for other in chosen])
     mean = np.median(lit, axis=0).astype(np.float32)
-    # 1.48 times the median deviation is a normal distribution's standard deviation.
+    # A normal distribution's standard deviation is 1.48 times its median deviation.
     noise = 1.48 * np.median(np.abs(lit - mean), axis=0)
-    return motion.Background(mean, noise.astype(np.float32), len(chosen))
+    return motion.BackgroundModel(mean, noise.astype(np.float32), len(chosen))
 
 
-def _in_light_of(now: Glimpse, other: Glimpse) -> Grey:
-    """Another frame with this one's middle and spread of brightness, by quartiles, which a small animal does not move."""
+def _in_light_of(now: GreyFrame, other: GreyFrame) -> Grey:
+    """Adapt another frame to the brightness of this one, by quartiles, which a small animal does not change."""
     low, middle, high = now.quartiles
-    its_low, its_middle, its_high = other.quartiles
-    gain = (high - low) / max(1.0, its_high - its_low)
-    return np.asarray((other.grey - its_middle) * gain + middle, np.float32)
+    other_low, other_middle, other_high = other.quartiles
+    gain = (high - low) / max(1.0, other_high - other_low)
+    return np.asarray((other.grey - other_middle) * gain + middle, np.float32)

@@ -1,4 +1,4 @@
-"""Photo files in folders, and the capture time that their EXIF block states."""
+"""Find photo files in folders, and read the capture time from EXIF."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 
 
 def photos_of(path: Path) -> list[Path]:
-    """The photos of a folder and its subfolders, or the one that was named, by name."""
+    """Return the photos of a folder and its subfolders by name, or the given file."""
     if path.is_file():
         return [path]
     return sorted(p for p in path.rglob("*") if p.suffix.lower() in PHOTO_SUFFIXES and p.is_file())
 
 
 def taken_s(file: Path) -> float:
-    """When a photo was taken, UTC seconds: EXIF's DateTimeOriginal (local time is taken as UTC where no offset stands
-    beside it), else the file's own time.
+    """Return when a photo was taken, in UTC seconds: EXIF's DateTimeOriginal, else the file's time.
+
+    EXIF's local time is taken as UTC.
     """
     with file.open("rb") as stream:
         text = exif_time(stream.read(64 << 10))
@@ -31,7 +32,7 @@ _DATE_TIME, _DATE_TIME_ORIGINAL, _EXIF_IFD = 0x0132, 0x9003, 0x8769
 
 
 def exif_time(head: bytes) -> dt.datetime | None:
-    """DateTimeOriginal, or DateTime, of a JPEG's EXIF block (CIPA DC-008), read from the file's first 64 KiB."""
+    """Return DateTimeOriginal, or DateTime, of a JPEG's EXIF block (CIPA DC-008) in the file's first 64 KiB."""
     start = head.find(b"Exif\0\0")
     if head[:2] != b"\xff\xd8" or start < 0:
         return None
@@ -50,7 +51,7 @@ def exif_time(head: bytes) -> dt.datetime | None:
 
 
 def _ascii_tags(tiff: bytes, order: str, ifd: int) -> dict[int, str]:
-    """The date tags of an image file directory and of the EXIF directory that it points to."""
+    """Return the date tags of an image file directory and of the EXIF directory in it."""
     found: dict[int, str] = {}
     for index in range(struct.unpack_from(order + "H", tiff, ifd)[0]):
         tag, _, count, value = struct.unpack_from(order + "HHII", tiff, ifd + 2 + 12 * index)

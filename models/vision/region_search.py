@@ -12,9 +12,11 @@ well: one pass at twice the served size judges a hundred places at once. The cle
 again, closer. What the whole frame, its parts and the map's peaks say is weighed by a small head (`PartsHead`): a
 butterfly on a flower must not become a plant's kingdom, nor a bush an animal.
 
-Where something moved (`region`), that part is looked at in place of the map's animals; persons are searched for all the same.
+Where something moved (`region`), that part is looked at in place of the map's animals; persons are searched for all
+the same.
 
-Source: class activation maps, Zhou et al. 2016 (arXiv:1512.04150). Measured against tiles in `models.train.lite0.frames`.
+Source: class activation maps, Zhou et al. 2016 (arXiv:1512.04150). Measured against tiles in
+`models.train.lite0.frames`.
 """
 
 from __future__ import annotations
@@ -54,26 +56,28 @@ CLEARER = 0.1
 """By how much a part has to show its kingdom more clearly than the whole frame does, to be cropped for the edge."""
 
 CROP_PERSON = 0.5
-"""From this score of the frame head on, what moved, or a crop, shows a person. A whole frame has a threshold of its own, lower:
-a person is a smaller part of it. On validation frames with a region: all of 80 persons, and 5.7% of 140 animals."""
+"""From this score of the frame head on, what moved, or a crop, shows a person. A whole frame has a threshold of its
+own, lower: a person is a smaller part of it. On validation frames with a region: all of 80 persons, and 5.7% of 140
+animals."""
 
 CROP_DOUBT = 0.35
-"""From this score of what is looked at closer on, a second opinion is asked: much is not far from looking like somebody, and the
-opinion costs as much as five looks."""
+"""From this score of what is looked at closer on, a second opinion is asked: much is not far from looking like
+somebody, and the opinion costs as much as five looks."""
 
 OVERRULES, OVERRULES_PERSON = 0.6, 0.75
-"""The weighed evidence answers another kingdom than the whole frame only from this probability on, and another one than `person`
-only if it is surer still: it was fitted on fewer pictures, and knows less of the world than the frame head."""
+"""The weighed evidence answers another kingdom than the whole frame only from this probability on, and another one
+than `person` only if it is surer still: it was fitted on fewer pictures, and knows less of the world than the frame
+head."""
 
 PLACE_MARGIN = 1.0
-"""Below `CROP_PERSON` the whole frame's score counts only with a place on the map where a person leads everything else by so much
-(in logits): a yard before a surveillance camera looks like one with people in it."""
+"""Below `CROP_PERSON` the whole frame's score counts only with a place on the map where a person leads everything else
+by so much (in logits): a yard before a surveillance camera looks like one with people in it."""
 
 ANIMAL, PLANT, PERSON, OTHER = (KINGDOMS.index(name) for name in ("animal", "plant", "person", "other"))
 FAINTEST = 1e-4
 
 
-class Backbone(Protocol):
+class FeatureMaps(Protocol):
     """What the search needs of `models.onnx_session.Backbone`."""
 
     def feature(self, picture: Picture) -> Floats:
@@ -86,7 +90,7 @@ class Backbone(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Evidence:
+class FrameEvidence:
     """What was seen of a frame: `kingdom` float32 (16,) and `person` (4,), as `PartsHead` weighs them.
 
     `boxes`, `parts` (n, 4) and `persons` (n,) are the places that were looked at, the whole frame first and what moved
@@ -104,8 +108,8 @@ class Evidence:
 class PartsHead:
     """Weighs the evidence: kingdom weights (16, 4), bias (4,); person weights (4,), bias, and two thresholds.
 
-    From `person_threshold` on the frame's level rises (see `person_in`). From `person_doubt` on, which is lower, a second
-    opinion is asked.
+    From `person_threshold` on the frame's level rises (see `person_in`). From `person_doubt` on, which is lower, a
+    second opinion is asked.
     """
 
     kingdom_weights: Floats
@@ -127,17 +131,17 @@ class PartsHead:
             float(arrays["person_doubt"]),
         )
 
-    def kingdoms(self, evidence: Evidence) -> Floats:
+    def kingdoms(self, evidence: FrameEvidence) -> Floats:
         """Calibrated probabilities over `KINGDOMS`, (4,)."""
         return softmax(evidence.kingdom @ self.kingdom_weights + self.kingdom_bias)
 
-    def person(self, evidence: Evidence) -> float:
+    def person(self, evidence: FrameEvidence) -> float:
         """How surely a person is anywhere in the frame, 0 to 1; the threshold is for this."""
         return float(1 / (1 + np.exp(-(evidence.person @ self.person_weights + self.person_bias))))
 
 
-def search(frame: Picture, region: Box | None, backbone: Backbone, head: FrameHead) -> Evidence:
-    """Looks at a frame (BGR, any size), at what moved if something did, and at what the map shows most clearly."""
+def search(frame: Picture, region: Box | None, backbone: FeatureMaps, head: FrameHead) -> FrameEvidence:
+    """Look at a frame (BGR, any size), at what moved if something did, and at what the map shows most clearly."""
     if min(frame.shape[:2]) < SEARCHED_FROM_PX:
         boxes: tuple[Box, ...] = (Box.WHOLE,)
         peaks = None
@@ -153,7 +157,7 @@ def search(frame: Picture, region: Box | None, backbone: Backbone, head: FrameHe
 
 
 def windows_of(cells: Floats) -> tuple[Floats, tuple[Box, ...]]:
-    """The mean feature of every window of a map (1280, h, w) -> (n, 1280), and where each lies in the frame."""
+    """Return the mean feature of every window of a map (1280, h, w), (n, 1280), and where each lies in the frame."""
     _, high, wide = cells.shape
     down, across = min(WINDOW_CELLS, high), min(WINDOW_CELLS, wide)
     # Sums over windows as differences of running sums (an integral image); float64, or the differences lose digits.
@@ -173,7 +177,7 @@ def windows_of(cells: Floats) -> tuple[Floats, tuple[Box, ...]]:
 
 
 def clearest(scores: Floats, places: tuple[Box, ...]) -> tuple[Box, ...]:
-    """The places of the highest scores (n,), each apart from the others, grown by a margin."""
+    """Return the places of the highest scores (n,), each apart from the others, grown by a margin."""
     found: list[Box] = []
     for at in np.argsort(-scores, kind="stable").tolist():
         if all(_distance(places[at], other) >= APART for other in found):
@@ -183,16 +187,16 @@ def clearest(scores: Floats, places: tuple[Box, ...]) -> tuple[Box, ...]:
     return tuple(box.with_margin(WINDOW_MARGIN) for box in found)
 
 
-def _distance(one: Box, other: Box) -> float:
+def _distance(first: Box, other: Box) -> float:
     """Between centres, along the axis where it is larger."""
     return max(
-        abs(one.left + one.right - other.left - other.right),
-        abs(one.top + one.bottom - other.top - other.bottom),
+        abs(first.left + first.right - other.left - other.right),
+        abs(first.top + first.bottom - other.top - other.bottom),
     ) / 2  # fmt: skip
 
 
-def weigh(boxes: tuple[Box, ...], logits: Floats, persons: Floats, peaks: Floats) -> Evidence:
-    """The numbers that `PartsHead` weighs.
+def weigh(boxes: tuple[Box, ...], logits: Floats, persons: Floats, peaks: Floats) -> FrameEvidence:
+    """Return the numbers that `PartsHead` weighs.
 
     Parameters
     ----------
@@ -217,7 +221,7 @@ def weigh(boxes: tuple[Box, ...], logits: Floats, persons: Floats, peaks: Floats
         ]
     )
     odds = np.log(np.clip(persons, FAINTEST, 1 - FAINTEST) / np.clip(1 - persons, FAINTEST, 1))
-    return Evidence(
+    return FrameEvidence(
         np.concatenate([logs[0], animal, person, margins]).astype(np.float32),
         np.array([odds[0], odds[rest].max(), margins[2], margins[3]], np.float32),
         boxes,
@@ -239,11 +243,11 @@ class Found:
     doubtful: bool = False
 
 
-def of_still(evidence: Evidence, head: PartsHead, frame_threshold: float) -> Found:
+def of_still(evidence: FrameEvidence, head: PartsHead, frame_threshold: float) -> Found:
     """Nothing says which part matters: all evidence is weighed.
 
-    What is sent on is the part that shows the answer most clearly, if it does so more clearly than the whole frame. Plants
-    and scenes are named from the whole.
+    What is sent on is the part that shows the answer most clearly, if it does so more clearly than the whole frame.
+    Plants and scenes are named from the whole.
     """
     kingdoms = overruled(evidence.parts[0], head.kingdoms(evidence))
     answer, box = int(kingdoms.argmax()), Box.WHOLE
@@ -257,13 +261,13 @@ def of_still(evidence: Evidence, head: PartsHead, frame_threshold: float) -> Fou
 
 
 def overruled(whole: Floats, weighed: Floats) -> Floats:
-    """The kingdoms of the weighed evidence, or of the whole frame where that answers differently and is not overruled; (4,)."""
+    """Return the kingdoms of the weighed evidence, or of the whole frame where that answers differently and is not overruled; (4,)."""
     needs = OVERRULES_PERSON if int(whole.argmax()) == PERSON else OVERRULES
     same = int(whole.argmax()) == int(weighed.argmax())
     return weighed if same or float(weighed.max()) >= needs else whole
 
 
-def of_moved(evidence: Evidence, head: PartsHead, frame_threshold: float) -> Found:
+def of_moved(evidence: FrameEvidence, head: PartsHead, frame_threshold: float) -> Found:
     """Something moved: it answers, unless the whole frame shows something living more clearly."""
     living = evidence.parts[:2, [ANIMAL, PERSON]].max(1)
     chosen = int(living.argmax())
@@ -272,7 +276,7 @@ def of_moved(evidence: Evidence, head: PartsHead, frame_threshold: float) -> Fou
 
 
 def _found(
-    kingdoms: Floats, box: Box, crop: float, evidence: Evidence, head: PartsHead, frame_threshold: float
+    kingdoms: Floats, box: Box, crop: float, evidence: FrameEvidence, head: PartsHead, frame_threshold: float
 ) -> Found:
     """With the person score `crop` of what is sent on, or moved, beside the evidence of the whole frame."""
     person = max(
@@ -285,12 +289,12 @@ def _found(
     return Found(kingdoms, person, box, doubtful)
 
 
-def person_in(evidence: Evidence, head: PartsHead, frame_threshold: float) -> float:
+def person_in(evidence: FrameEvidence, head: PartsHead, frame_threshold: float) -> float:
     """How surely a person is anywhere in a frame, 0 to 1, on the scale of `PartsHead.person_threshold`.
 
-    By the weighed evidence, or by the whole frame's own score (with `frame_threshold`) where the map shows a place for it, or
-    the frame is too small for one, or the score is high: the first finds who is small, the second who is near, or unlike the
-    people of the training photos.
+    By the weighed evidence, or by the whole frame's own score (with `frame_threshold`) where the map shows a place for
+    it, or the frame is too small for one, or the score is high: the first finds who is small, the second who is near,
+    or unlike the people of the training photos.
     """
     weighed, whole = head.person(evidence), float(evidence.persons[0])
     searched = len(evidence.boxes) > 1

@@ -1,19 +1,19 @@
-"""What each tier sees in a frame: the device kingdom and person, the edge family and vector, the cloud species.
+"""The model of each tier: the device predicts kingdom and person, the edge family and vector, the cloud species.
 
 ::
 
     frame --DeviceModel--> kingdom, person?, box --crop--> EdgeModel --> family, vector (256 bytes) --> CloudModel --> species
 
-Device and edge run the backbone (`models.onnx_session`); the cloud sees nothing but the vector and needs neither OpenCV nor
-ONNX Runtime, which are therefore handed in. All answers are over `models.labels.taxonomy`'s labels, probabilities calibrated
-on held-out photos.
+Device and edge run the backbone (`models.onnx_session`). The cloud reads only the vector and needs neither OpenCV nor
+ONNX Runtime, so that the callers pass in what uses them. All predictions are over the labels of
+`models.labels.taxonomy`, with probabilities calibrated on held-out photos.
 
 Example::
 
     zoo = load_zoo()
-    sight = zoo.device_model().predict(frame, motion.box)
-    if not sight.person_raised:
-        edge = zoo.edge_model().predict(crop(frame, sight.crop_box))
+    prediction = zoo.device_model().predict(frame, motion.box)
+    if not prediction.person_raised:
+        edge = zoo.edge_model().predict(crop(frame, prediction.crop_box))
         zoo.cloud_model().predict(edge.vector).species.best     # ("Panthera tigris", 0.94)
 """
 
@@ -41,7 +41,7 @@ FeatureOf = Callable[[Picture], Floats]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DevicePrediction:
-    """The device's view. `crop_box` is what to send on; `person_raised` says that the frame's level has to rise."""
+    """The device's prediction. `crop_box` is the part to send; `person_raised` means that a person raises the privacy level."""
 
     kingdom: Scores
     person: float
@@ -53,9 +53,9 @@ class DevicePrediction:
 
 @dataclass(frozen=True, slots=True)
 class SitePrediction:
-    """What a site's own labels name a crop, as deep as it was taught: the path from the kingdom, never past a label of its own.
+    """A prediction from a site's own labels: the path from the kingdom, never deeper than a label of the site.
 
-    `sure`: it need not ask, and the cloud does not overrule it.
+    If it is `sure`, the cloud need not be asked and does not overrule it.
     """
 
     path: tuple[str, ...]
@@ -65,10 +65,10 @@ class SitePrediction:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EdgePrediction:
-    """The edge's view of a crop; `vector` is uint8, all that the cloud gets.
+    """The edge's prediction for a crop; `vector` is uint8 and all that the cloud gets.
 
-    `species` is what family and kingdom were summed from, over `tree`; None of a model that names families alone. `site` is the word of
-    a site that has labels of its own.
+    Family and kingdom were summed from `species`, over `tree`; it is None for a model that predicts families only.
+    `site` is the prediction of a site that has labels of its own.
     """
 
     family: Scores
@@ -79,7 +79,7 @@ class EdgePrediction:
     ms: float
     model: str
     thresholds: Mapping[str, float]
-    """By rank: from which probability an answer of this model stands."""
+    """By rank, the probability from which an answer of this model is published."""
     tree: Taxonomy
     species: Scores | None = None
     site: SitePrediction | None = None
@@ -92,7 +92,7 @@ class EdgePrediction:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CloudPrediction:
-    """The cloud's view of a vector."""
+    """The cloud's prediction for a vector."""
 
     species: Scores
     family: Scores
@@ -114,16 +114,16 @@ def deepest(prediction: EdgePrediction | CloudPrediction) -> Answer:
 
 
 def rolled(tree: Taxonomy, species: Floats) -> tuple[Scores, Scores, Scores]:
-    """Return the scores over (species, families, kingdoms) of probabilities (species,) over the tree."""
+    """Return scores over (species, families, kingdoms) of probabilities (species,) over the tree."""
     scores = Scores("species", tree.species, species)
     return scores, *roll_up(tree, scores)
 
 
 class DeviceModel:
-    """Kingdom and person of a frame, and which part of it to send on.
+    """Predicts kingdom and person of a frame, and which part of it to send.
 
-    `person_miss_rate` is the share of persons that a small network is known to miss: where the settings accept less,
-    no pixels leave by its word. The backbone's person check is the one that pixels may leave by: None.
+    `person_miss_rate` is the measured share of persons that a small network misses: if the settings accept less, no
+    pixels leave the device. It is None for the backbone, whose person check always permits it.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class DeviceModel:
         self._look = look
 
     def predict(self, frame: Picture, region: Box | None = None) -> DevicePrediction:
-        """BGR uint8 (height, width, 3). `region` is what moved. A person anywhere in the frame raises."""
+        """Predict from BGR uint8 (height, width, 3). `region` is what moved; a person anywhere in the frame raises."""
         start = time.perf_counter()
         found = self._look(frame, None if region == Box.WHOLE else region)
         return DevicePrediction(
@@ -148,9 +148,10 @@ class DeviceModel:
         )
 
     def measure_ms(self, repeats: int = 3) -> float:
-        """Milliseconds of processor time that `see` takes on a 640x480 frame in which something moved.
+        """Measure the milliseconds of processor time that `see` takes on a 640x480 frame in which something moved.
 
-        The least of some runs, on this thread's own clock: what else a machine does at a start says nothing about it.
+        The result is the minimum of several runs on this thread's own clock, so that other work at start does not
+        count.
         """
         frame = np.full((480, 640, 3), 90, np.uint8)
         taken_s = []
@@ -162,7 +163,7 @@ class DeviceModel:
 
 
 class EdgeModel:
-    """Family and vector of a crop. `head` answers of the vector alone."""
+    """Predicts the family and makes the vector of a crop. `head` reads the vector alone."""
 
     def __init__(
         self,
@@ -188,7 +189,7 @@ class EdgeModel:
         self._frame_head = frame_head
 
     def predict(self, picture: Picture, box: Box = Box.WHOLE) -> EdgePrediction:
-        """BGR uint8 (height, width, 3); `box` is where in its frame it lies: a whole frame raises at a lower person score."""
+        """Predict from BGR uint8 (height, width, 3). `box` is its place in the frame: a whole frame has a lower person threshold."""
         start = time.perf_counter()
         feature = self._feature_of(picture)
         vector = self._projection.bytes(feature)
@@ -198,7 +199,7 @@ class EdgeModel:
         return self._sight(species, person, person >= threshold, vector, start)
 
     def predict_vector(self, vector: NDArray[np.uint8]) -> EdgePrediction:
-        """A vector that the device made: the same answers from less. Raises `Rejected` for one of another length."""
+        """Predict from a vector that the device made. Raises `Rejected` for another length."""
         start = time.perf_counter()
         species = self.head.species(components(vector, self.head.dimension), vector)
         person = float(species[self.tree.species.index("person")])
@@ -223,7 +224,7 @@ class EdgeModel:
 
 
 class CloudModel:
-    """Species of a vector, over the whole tree."""
+    """Predicts the species of a vector, over the whole tree."""
 
     def __init__(
         self,
@@ -240,7 +241,7 @@ class CloudModel:
         self.head = head
 
     def predict(self, vector: NDArray[np.uint8]) -> CloudPrediction:
-        """uint8 (k,), of this eye's space. Raises `Rejected` for one of another length."""
+        """Predict from uint8 (k,) of this model's space. Raises `Rejected` for another length."""
         start = time.perf_counter()
         species, family, kingdom = rolled(
             self.tree, self.head.species(components(vector, self.head.dimension), vector)

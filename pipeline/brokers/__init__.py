@@ -1,0 +1,1 @@
+"""The embedded brokers that `tierwise up` starts on one machine."""

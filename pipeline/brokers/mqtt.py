@@ -1,14 +1,14 @@
-"""The embedded MQTT broker: iotcore (rumqttd in a pip wheel), in a process of its own, on loopback only.
+"""The embedded MQTT broker: iotcore (rumqttd in a pip wheel) in a process of its own, on loopback only.
 
-`tierwise up` starts it where the settings name no broker::
+`tierwise up` starts it if the settings name no broker::
 
     python -m pipeline.brokers.mqtt --port 1883 --dir tierwise-data/mqtt --parent-pid 4711
     {"ready": "mqtt", "port": 1883}
 
-That line on stdout says that connections are accepted. SIGTERM or SIGINT ends the process, and so does the end
-of the parent process that `--parent-pid` names. It keeps sessions and retained messages in memory only: after a restart
-every agent subscribes and publishes its status anew, and the agents' own acknowledgements carry the promise that
-nothing is lost. Should rumqttd's threads die within the living process, it ends with exit code 1, to be started anew.
+The line on stdout means that the broker accepts connections. The process ends on SIGTERM, on SIGINT, or when the
+parent process of `--parent-pid` ends. Sessions and retained messages are in memory only: after a restart every agent
+subscribes and publishes its status again, and the agents' own acknowledgements ensure that no message is lost. If
+rumqttd's threads die, the process ends with exit code 1, so that it is started again.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from pipeline.mqtt import probe
 LOOPBACK = "127.0.0.1"
 
 PAYLOAD_MAX_BYTES = 17 << 20
-"""A frame of 16 MiB and its topic. A publisher of more is disconnected: MQTT 3.1.1 knows no refusal."""
+"""A frame of 16 MiB and its topic. The broker disconnects a publisher of more: MQTT 3.1.1 cannot refuse a message."""
 
 SEGMENT_BYTES = 16 << 20
 SEGMENTS = 8
-"""The log kept for each subscription's filter. A subscriber that is away for longer loses the oldest, which its
-publisher repeats; the broker's own default of 10 x 100 MB takes 1.7 GB of memory."""
+"""Size of the log for each subscription's filter. A subscriber that is away for longer loses the oldest messages, which
+their publisher repeats. The broker's default of 10 x 100 MB takes 1.7 GB of memory."""
 
 CONNECTIONS_MAX = 1000
 
@@ -46,7 +46,7 @@ READY_TIMEOUT_S = 10.0
 
 CHECK_EVERY_S = 2.0
 CHECK_TIMEOUT_S = 5.0
-"""A busy broker answers a CONNECT in milliseconds; one whose router thread has panicked never does, and would stay so."""
+"""Even a busy broker answers a CONNECT in milliseconds; one whose router thread has panicked never answers again."""
 
 CONFIG = """\
 id = 0
@@ -72,7 +72,7 @@ dynamic_filters = true
 
 
 def config(port: int) -> str:
-    """The broker's own configuration file, TOML."""
+    """Return the broker's configuration file, TOML."""
     return CONFIG.format(
         host=LOOPBACK,
         port=port,
@@ -98,7 +98,7 @@ def start(port: int, folder: Path) -> None:
             "the embedded MQTT broker is not installed: pip install 'tierwise[embedded]', or name your own broker "
             'in the settings: [mqtt] address = "host:port"'
         ) from None
-    # rumqttd reports each packet that it routes as an error; nothing in there is one.
+    # rumqttd logs each packet that it routes as an error; none of its lines is a real error.
     logging.getLogger("rumqttd").setLevel(logging.CRITICAL)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "rumqttd.toml"
@@ -108,7 +108,7 @@ def start(port: int, folder: Path) -> None:
         broker.check_ports()
     except OSError:
         raise Stop(
-            f"port {port} on {LOOPBACK} is in use: stop what uses it, give the embedded MQTT broker another port "
+            f"port {port} on {LOOPBACK} is in use: stop its user, give the embedded MQTT broker another port "
             f'([mqtt] port = {port + 1}), or, if it is an MQTT broker, use it ([mqtt] address = "{LOOPBACK}:{port}")'
         ) from None
     broker.start()
@@ -126,7 +126,7 @@ def start(port: int, folder: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run until told to end; 2 if it cannot start."""
+    """Run the broker until a signal arrives. Return the exit code: 2 if the broker cannot start."""
     parser = argparse.ArgumentParser(
         prog="python -m pipeline.brokers.mqtt", description="embedded MQTT broker"
     )
@@ -134,7 +134,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--dir", type=Path, required=True, help="folder for the broker's configuration")
     parser.add_argument("--parent-pid", type=int, help="end when this process, the parent, ends")
     options = parser.parse_args(arguments)
-    # A signal handler may hand over through a SimpleQueue; an Event's lock could be held by the thread that it interrupts.
+    # A signal handler may put into a SimpleQueue; the thread that it interrupts could hold an Event's lock.
     done: queue.SimpleQueue[int] = queue.SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _frame: done.put(number))
@@ -143,7 +143,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         start(options.port, options.dir)
     except Stop as stop:
-        print(stop, file=sys.stderr)
+        print(f"tierwise mqtt: {stop}", file=sys.stderr)
         return 2
     print(json.dumps({"ready": "mqtt", "port": options.port}), flush=True)
     while True:
@@ -151,7 +151,10 @@ def main(arguments: list[str] | None = None) -> int:
             done.get(timeout=CHECK_EVERY_S)
             return 0
         if probe(LOOPBACK, options.port, CHECK_TIMEOUT_S) != "mqtt" and done.empty():
-            print("the embedded MQTT broker answers no more: it ends, to be started anew", file=sys.stderr)
+            print(
+                "tierwise mqtt: the embedded MQTT broker does not answer any more; it ends and is started again",
+                file=sys.stderr,
+            )
             return 1
 
 

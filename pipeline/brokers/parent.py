@@ -1,4 +1,9 @@
-"""An embedded broker ends with the process that started it, however that one ended: nobody else would stop it."""
+"""Ends an embedded broker when the process that started it ends, even after a kill: nobody else would stop it.
+
+Example::
+
+    parent.watch(options.parent_pid, stop.set)
+"""
 
 from __future__ import annotations
 
@@ -9,11 +14,11 @@ from collections.abc import Callable
 from typing import Final
 
 LOOK_EVERY_S: Final = 0.5
-"""A process whose parent is gone gets another one; asking who it is works on Linux and macOS alike."""
+"""How often to ask for the parent. A process whose parent has ended gets another one, on Linux and on macOS."""
 
 
 def watch(parent_pid: int, ended: Callable[[], None]) -> None:
-    """Call `ended` once, from a thread of its own, when the parent is no longer this process."""
+    """Call `ended` once, from another thread, when this process has lost the parent with this id."""
 
     def look() -> None:
         while os.getppid() == parent_pid:

@@ -1,14 +1,15 @@
-"""Files named by what is in them (SHA-256), whole or on their way: a cut resumes where it was.
+"""Files named by the SHA-256 of their content, complete or partly downloaded: a cut download resumes where it stopped.
 
 ::
 
-    <folder>/9f86d081...        whole, and checked against its name
-    <folder>/9f86d081....part   the first so many bytes of it
+    <folder>/9f86d081...        complete, and checked against its name
+    <folder>/9f86d081....part   the first bytes of a file that is still on its way
 
-What comes is appended in order; once as long as it is to be, it is whole if its digest is its name, and gone if not::
+Arriving bytes are appended in order. At full length the file is complete if its digest is its name; otherwise it is
+removed. The downloader of releases uses it like this::
 
     blobs = Blobs(folder)
-    blobs.held(File(digest, 151_204))              # 65536: asks for the rest from there on
+    blobs.held(File(digest, 151_204))              # 65536: ask for the rest from this offset on
     blobs.append(File(digest, 151_204), 65_536, data)
     blobs.read(digest)                             # b"..." or None
 """
@@ -27,32 +28,32 @@ from pipeline.files import private_files
 from pipeline.files.fsync import directory_to_disk, replace_file, to_disk
 
 DIGEST: Final = re.compile(r"[0-9a-f]{64}")
-"""What a file may be called here: nothing else becomes a path."""
+"""The only names that files have here: no other text becomes a path."""
 
 EMPTY: Final = hashlib.sha256().hexdigest()
-"""A file of no bytes is here without having come."""
+"""The digest of no bytes: this file always exists."""
 
 
 class File(NamedTuple):
-    """A file as signed metadata name it."""
+    """A file as signed metadata name it, by digest and length in bytes."""
 
     digest: str
     length: int
 
 
 class Blobs:
-    """One folder. One thread writes; any may read."""
+    """The files of one folder. One thread writes; any thread may read."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def read(self, digest: str) -> bytes | None:
-        """All of it, whole and checked; None: it is not here.
+        """Return the content of a complete file after checking its digest, or None if the file is not here.
 
         Raises
         ------
         Retry
-            The disk refuses.
+            The disk cannot be read.
         """
         if digest == EMPTY:
             return b""
@@ -62,13 +63,13 @@ class Blobs:
             return None
         except OSError as error:
             raise _trouble(error, self._folder) from None
-        if sha256(data) != digest:  # rotted: as good as not here
+        if sha256(data) != digest:  # damaged on the disk: it has to be downloaded again
             self._drop(self._path(digest))
             return None
         return data
 
     def slice(self, digest: str, offset: int, length: int) -> bytes | None:
-        """A part of a whole file, shorter at its end; None: it is not here. Raises `Retry`."""
+        """Return a part of a complete file (shorter at its end), or None if the file is not here. Raises `Retry`."""
         try:
             with self._path(digest).open("rb") as file:
                 file.seek(offset)
@@ -79,7 +80,7 @@ class Blobs:
             raise _trouble(error, self._folder) from None
 
     def held(self, file: File) -> int:
-        """How many of its first bytes are here. Raises `Retry`."""
+        """Return how many of the file's first bytes are here. Raises `Retry`."""
         for path in (self._path(file.digest), self._part(file.digest)):
             try:
                 return min(path.stat().st_size, file.length)
@@ -90,11 +91,11 @@ class Blobs:
         return 0
 
     def resume(self, file: File) -> int:
-        """How many of its first bytes need not be asked for again, whatever a crash left. Raises `Retry`."""
+        """Return how many of the file's first bytes can be kept after a restart. Raises `Retry`."""
         held = self.held(file)
         if held < file.length or self.read(file.digest) is not None:
             return held
-        # All bytes were written, and nobody looked at them any more.
+        # All bytes were written, but the process ended before it checked them.
         with self._writing(), contextlib.suppress(FileNotFoundError):
             if sha256(self._part(file.digest).read_bytes()) == file.digest:
                 self._is_whole(file.digest)
@@ -103,7 +104,7 @@ class Blobs:
         return 0
 
     def put(self, data: bytes) -> str:
-        """Keep a whole file; its digest. Raises `Retry`."""
+        """Store a complete file and return its digest. Raises `Retry`."""
         digest = sha256(data)
         with self._writing():
             if not self._path(digest).exists():
@@ -111,18 +112,20 @@ class Blobs:
         return digest
 
     def append(self, file: File, offset: int, data: bytes) -> bool:
-        """Add what comes next of a file; whether it is whole now.
+        """Append the next bytes of a file. Return whether the file is complete now.
 
         Raises
         ------
         Rejected
-            ``digest-mismatch``: it is as long as it is to be, and another file; nothing of it is kept.
-            ``out-of-place``: these are not the bytes that come next.
+            ``digest-mismatch``: the file has its full length but another content; its bytes are removed.
+            ``out-of-place``: these bytes do not follow the bytes that are here.
         Retry
-            The disk refuses.
+            The disk cannot be written.
         """
         if offset != self.held(file) or offset + len(data) > file.length:
-            raise Rejected("out-of-place", f"{file.digest[:12]}…: bytes that are not the next ones")
+            raise Rejected(
+                "out-of-place", f"{file.digest[:12]}…: these bytes do not follow those that are here"
+            )
         part = self._part(file.digest)
         with self._writing():
             with part.open("ab") as opened:
@@ -137,18 +140,18 @@ class Blobs:
         self._drop(part)
         raise Rejected(
             "digest-mismatch",
-            f"{file.digest[:12]}…: what came is another file of {file.length} bytes; thrown away, and asked for again",
+            f"{file.digest[:12]}…: the {file.length} bytes received are another file; they are removed and requested again",
         )
 
     def keep_only(self, digests: Collection[str]) -> None:
-        """Remove all files but these, also those on their way."""
+        """Remove all files but these, unfinished ones too."""
         with contextlib.suppress(FileNotFoundError):
             for path in self._folder.iterdir():
                 if path.name.partition(".")[0] not in digests:
                     self._drop(path)
 
     def digests(self) -> set[str]:
-        """Files that are whole here."""
+        """Return the digests of the complete files."""
         with contextlib.suppress(FileNotFoundError):
             return {path.name for path in self._folder.iterdir() if DIGEST.fullmatch(path.name)}
         return set()
@@ -167,7 +170,7 @@ class Blobs:
 
     def _path(self, digest: str) -> Path:
         if DIGEST.fullmatch(digest) is None:
-            raise Rejected("odd-digest", "a file is asked for by its SHA-256, 64 hex digits")
+            raise Rejected("odd-digest", "ask for a file by its SHA-256, 64 hex digits")
         return self._folder / digest
 
     def _part(self, digest: str) -> Path:
@@ -179,9 +182,9 @@ class Blobs:
 
 
 def sha256(data: bytes) -> str:
-    """Of a file, hex."""
+    """Return the SHA-256 of these bytes, hex."""
     return hashlib.sha256(data).hexdigest()
 
 
 def _trouble(error: OSError, folder: Path) -> Retry:
-    return Retry(f"{folder}: {error.strerror}: make room, or let this user read and write there")
+    return Retry(f"{folder}: {error.strerror}: free some disk space, or let this user read and write there")

@@ -1,9 +1,9 @@
-"""Files and folders that only their owner may read: spools, logs, what a role keeps.
+"""Files and folders that only their owner may read: spools, logs, stores, keys.
 
-They hold what must not leave its tier, and other users of the machine are no tier::
+They hold private records, which other users of the same machine must not see::
 
-    make_folder(data / "device")                        # 0700, also if it was there already
-    make_file(data / "device" / "spool.db")             # 0600, before a library opens it
+    make_folder(data / "device")                        # mode 0700, even if the folder exists already
+    make_file(data / "device" / "spool.db")             # mode 0600, before a library opens it
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from typing import Final
 FOLDER_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
 UMASK: Final = 0o077
-"""Of a whole process: what libraries make in it is its owner's alone, too."""
+"""The mask of a whole process: the files that its libraries make are the owner's alone, too."""
 
 
 def make_folder(path: Path) -> None:
-    """Make it where it is missing, with its parents, and keep others out of it. Raises `OSError`."""
+    """Make a missing folder with its parents, and keep other users out of it. Raises `OSError`."""
     path.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
     _restrict(path, FOLDER_MODE)
 
 
 def make_file(path: Path) -> None:
-    """Make it, empty, where it is missing, and keep others out of it. Raises `OSError`."""
-    # Never opened if it is there: closing a file of SQLite's would drop the locks that this process has on it.
+    """Make a missing file, empty, and keep other users out of it. Raises `OSError`."""
+    # An existing file is not opened: closing an SQLite file would drop the locks that this process holds on it.
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE))
     _restrict(path, FILE_MODE)
 
 
 def _restrict(path: Path, mode: int) -> None:
-    """Of what belongs to another user, its owner decides."""
+    """Take rights away from other users, unless the file belongs to another user: its owner decides."""
     found = path.stat()
     if found.st_uid == os.geteuid() and found.st_mode & 0o777 & ~mode:
         path.chmod(found.st_mode & mode)

@@ -1,11 +1,11 @@
-"""What the files of the release repository are called where they travel, and how long they may be.
+"""The names of the release repository's files on their way to the tiers, and their greatest sizes.
 
 ::
 
-    on the disk, in Kafka's keys, in MQTT's topics    3.root.json, 7.targets.json, 9.snapshot.json, timestamp.json
-    in Kafka's keys                                   <sha256>/0/2, <sha256>/1/2: the parts of a target file
+    on disk, as Kafka keys, in MQTT topics    3.root.json, 7.targets.json, 9.snapshot.json, timestamp.json
+    as Kafka keys                             <sha256>/0/2, <sha256>/1/2: the parts of a target file
 
-Names alone: what the files say is `models.releases.client`'s, and nobody else's, to believe.
+This module reads names only. `models.releases.client` alone verifies the content of the files.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ METADATA_MAX_BYTES: Final = {
     "snapshot": 64 << 10,
     "targets": 1 << 20,
 }
-"""Of each role's signed file. Ours have 1 to 60 KB; what is longer is refused before it is parsed."""
+"""The largest signed file of each role. Ours have 1 to 60 KB; a longer file is refused before it is parsed."""
 
 ROLES: Final = tuple(METADATA_MAX_BYTES)
 
 PART_BYTES: Final = 512 << 10
-"""Half of what a Kafka broker takes as one record."""
+"""Half of the largest record that a Kafka broker takes."""
 
 PARTS_MAX: Final = 128
-"""64 MiB: no file of ours comes near."""
+"""Parts of one file, 64 MiB in all: far more than any file of ours."""
 
 _METADATA: Final = re.compile(r"(?:([1-9][0-9]{0,8})\.(root|snapshot|targets)|timestamp)\.json")
 _PART: Final = re.compile(r"([0-9a-f]{64})/([0-9]{1,3})/([0-9]{1,3})")
 
 
 class Metadata(NamedTuple):
-    """Which of the signed files a name means. The timestamp's has no version: it is where all begins."""
+    """The role and version that a file name states. The timestamp file has no version, since clients read it first."""
 
     role: str
     version: int | None
 
 
 def metadata_file(name: str) -> Metadata | None:
-    """What a file of metadata is called; None: none of ours is called so.
+    """Return the role and version in the name of a metadata file, or None if it is not such a name.
 
     >>> metadata_file("3.root.json"), metadata_file("timestamp.json"), metadata_file("../1.root.json")
     (Metadata(role='root', version=3), Metadata(role='timestamp', version=None), None)
@@ -64,11 +64,12 @@ class Part(NamedTuple):
 
     @property
     def key(self) -> str:
+        """The part's key in Kafka."""
         return f"{self.digest}/{self.number}/{self.total}"
 
 
 def part_of(key: str) -> Part | None:
-    """The part that a key means; None: none of ours is called so.
+    """Return the part that a Kafka key names, or None if it is not such a key.
 
     >>> part_of("ab" * 32 + "/1/2").number, part_of("ab" * 32 + "/2/2")
     (1, None)
@@ -81,7 +82,7 @@ def part_of(key: str) -> Part | None:
 
 
 def parts(data: bytes) -> Iterator[tuple[Part, bytes]]:
-    """A file taken apart; one part at least."""
+    """Split a file into parts, at least one."""
     digest, total = sha256(data), max(1, -(-len(data) // PART_BYTES))
     for number in range(total):
         yield Part(digest, number, total), data[number * PART_BYTES : (number + 1) * PART_BYTES]

@@ -1,7 +1,7 @@
-"""Kafka for gateway, cloud and command line: deliver, consume, read a table, create topics.
+"""Kafka for the gateway, the cloud, the trainer and the command line: deliver, consume, read a table, create topics.
 
-The gateway delivers what edges sent, and acknowledges it to them only afterwards; the cloud consumes what the router
-let through, and commits only afterwards. The stream role does its own (`pipeline.stream`, on aiokafka)::
+The gateway delivers the records of the edges and acknowledges them afterwards. The cloud consumes the records that the
+router let through and commits them after it has answered. The stream role uses aiokafka instead (`pipeline.stream`)::
 
     producer = Producer(settings.kafka, "gateway")
     refused = producer.deliver([gate.clear_record(envelope) for envelope in batch.envelopes])   # or Retry, or Stop
@@ -11,15 +11,15 @@ let through, and commits only afterwards. The stream role does its own (`pipelin
         ...
     consumer.commit()
 
-Whatever Kafka or its client says becomes `Retry` (away, busy), `Stop` (login or rights refused) or one record's
-`Refused`. The only folder, with `pipeline.brokers` and `pipeline.stream`, that imports a Kafka client.
+Every error of Kafka or its client becomes `Retry` (Kafka is away or busy), `Stop` (login or rights refused) or a
+`RefusedRecord`. Only this folder, `pipeline.brokers` and `pipeline.stream` import a Kafka client.
 """
 
 from pipeline.kafka.access import grant
 from pipeline.kafka.admin import check, create_topics, wait_for_topics
-from pipeline.kafka.consumer import Consumer, Fetched, Place, Progress
+from pipeline.kafka.consumer import Consumer, Fetched, GroupPosition, Progress
 from pipeline.kafka.follower import Follower
-from pipeline.kafka.producer import Producer, Refused
+from pipeline.kafka.producer import Producer, RefusedRecord
 from pipeline.kafka.seeker import Seeker
 from pipeline.kafka.tables import read_all, record_counts
 
@@ -27,10 +27,10 @@ __all__ = [
     "Consumer",
     "Fetched",
     "Follower",
-    "Place",
+    "GroupPosition",
     "Producer",
     "Progress",
-    "Refused",
+    "RefusedRecord",
     "Seeker",
     "check",
     "create_topics",

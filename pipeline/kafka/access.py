@@ -1,8 +1,8 @@
-"""Rights: the deployment's administrator gives each login what its role needs, on a Kafka that has an authorizer.
+"""Rights: the administrator of a deployment gives each login the rights that its role needs.
 
-::
+This needs a Kafka with an authorizer, and the topics must exist already::
 
-    grant(settings.kafka, AT_KAFKA)         # `tierwise provision kafka`; once the topics are there
+    grant(settings.kafka, AT_KAFKA)         # `tierwise provision kafka`
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pipeline.rights import Right
 from pipeline.settings.settings import KafkaSettings
 
 IN_FORCE_WITHIN_S: Final = 15.0
-"""A broker takes what its controller wrote within a second or so; a role that asks earlier would be refused for good."""
+"""A broker applies new rights within about a second. A role that connects before that would be refused for good."""
 LOOK_EVERY_S: Final = 0.2
 
 EVERY_RIGHT: Final = ACLFilter(
@@ -43,14 +43,14 @@ EVERY_RIGHT: Final = ACLFilter(
 
 
 def grant(settings: KafkaSettings, rights: Iterable[Right]) -> int:
-    """Give these rights, and return when they are in force: how many they are. Those that are there already stay.
+    """Give these rights and return their number once they are in force. Existing rights stay.
 
     Raises
     ------
     Retry
-        Kafka cannot be reached, or does not bring them into force.
+        Kafka cannot be reached, or the rights do not take effect in time.
     Stop
-        The login is refused or may not give rights, or the broker has no authorizer that would mind them.
+        The login is refused or may not give rights, or the broker has no authorizer.
     """
     wanted = [_acl(right, operation) for right in rights for operation in right.operations]
     with (

@@ -1,6 +1,6 @@
-"""Topics: the stream role creates them, the others wait until they can be used; and whether Kafka answers at all.
+"""Topics: the stream role creates them, the other roles wait until they can be used.
 
-::
+Example::
 
     create_topics(settings.kafka)                                        # `tierwise stream`, at its start
     wait_for_topics(settings.kafka, [topics.INGEST], stop=stopping)      # gateway and cloud, at theirs
@@ -27,7 +27,7 @@ POLICY_COMPACT: Final = {"cleanup.policy": "compact"}
 
 
 def create_topics(settings: KafkaSettings, names: Iterable[str] = topics.KAFKA_TOPICS) -> tuple[str, ...]:
-    """Create those of these topics that are not there; return them. What exists stays as it is.
+    """Create the missing ones of these topics and return their names. Existing topics stay as they are.
 
     Raises
     ------
@@ -55,12 +55,12 @@ def create_topics(settings: KafkaSettings, names: Iterable[str] = topics.KAFKA_T
 def wait_for_topics(
     settings: KafkaSettings, names: Iterable[str], stop: threading.Event, timeout_s: float | None = None
 ) -> bool:
-    """Wait until these topics can be used; False if `stop` was set before.
+    """Wait until these topics can be used. Return False if `stop` was set before that.
 
     Raises
     ------
     Retry
-        `timeout_s` passed (None: never).
+        `timeout_s` has passed; without it the wait has no end.
     Stop
         The login is refused or may not see one of the topics; a topic has another number of partitions than ours.
     """
@@ -89,7 +89,7 @@ def wait_for_topics(
 
 
 def check(settings: KafkaSettings) -> None:
-    """See whether Kafka answers.
+    """Check that Kafka answers.
 
     Raises
     ------

@@ -1,10 +1,10 @@
-"""How a client gets to Kafka, and what becomes of the client's errors.
+"""How a client connects to Kafka, and how its errors become ours.
 
-Every part of this package opens its client with `opened` and uses it within `errors_mapped`, so that whatever Kafka
-or its client says reaches a role as one of ours::
+Every part of this package opens its client with `opened` and uses it within `errors_mapped`, so that a role meets only
+the errors of `pipeline.errors`::
 
     with errors_mapped(settings):
-        client = opened(KafkaAdminClient, settings, "admin")   # Retry where nobody answers, Stop where we are refused
+        client = opened(KafkaAdminClient, settings, "admin")   # Retry if nobody answers, Stop if the login is refused
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from pipeline.errors import Retry, Stop
 from pipeline.settings.settings import KafkaSettings
 
 CONNECT_TIMEOUT_MS: Final = 3_000
-"""A broker that takes longer is as good as away: the caller keeps what it has and comes back."""
+"""A broker that takes longer counts as away: the caller keeps its records and tries again."""
 REQUEST_TIMEOUT_MS: Final = 5_000
 METADATA_MAX_AGE_MS: Final = 30_000
-"""A client that missed a new leader finds it this soon; the default is five minutes."""
+"""A client that missed a change of leader finds the new one within this time; the default is five minutes."""
 
 _FINAL: Final = (
     kafka_errors.SaslAuthenticationFailedError,
@@ -43,11 +43,12 @@ _FENCED: Final = (
 
 
 class Fenced(Retry):
-    """The group went on without this member's commit."""
+    """The group was rebalanced, and this member's commit was refused."""
 
 
 @contextlib.contextmanager
 def errors_mapped(settings: KafkaSettings) -> Iterator[None]:
+    """Turn the client's errors into `Retry`, `Fenced` or `Stop`."""
     where = address(settings)
     try:
         yield
@@ -55,18 +56,20 @@ def errors_mapped(settings: KafkaSettings) -> Iterator[None]:
         raise Fenced(f"Kafka at {where} gave our partitions to another member: {error}") from error
     except _FINAL as error:
         raise Stop(
-            f"Kafka at {where} refuses us: {_said(error)}. Check security, mechanism, username and password under [kafka], "
-            "and the rights of that user"
+            f"Kafka at {where} refuses us: {_text(error)}. Check security, mechanism, username and password under "
+            "[kafka], and the rights of that user"
         ) from error
     except (kafka_errors.KafkaError, OSError) as error:
-        raise Retry(f"Kafka at {where}: {_said(error)}") from error
+        raise Retry(f"Kafka at {where}: {_text(error)}") from error
 
 
 def address(settings: KafkaSettings) -> str:
+    """Return the addresses of the brokers, for messages."""
     return ",".join(settings.servers)
 
 
 def configuration(settings: KafkaSettings, name: str) -> dict[str, Any]:
+    """Return the client's configuration; `name` becomes its client id."""
     sasl = {
         "sasl_mechanism": settings.mechanism,
         "sasl_plain_username": settings.username,
@@ -84,28 +87,30 @@ def configuration(settings: KafkaSettings, name: str) -> dict[str, Any]:
     } | (sasl if settings.security.startswith("SASL_") else {})
 
 
-def _hear_out() -> None:
-    """Let the client read what a broker says in the same breath as it hangs up: that it refuses the login.
+def _keep_last_bytes() -> None:
+    """Let the client read the last bytes that a broker sent before it closed the connection: they refuse the login.
 
-    kafka-python 3.0 throws those bytes away and tells of a lost connection alone; what it read is handed on here, and
-    the end is found again by its next read.
+    kafka-python 3.0 throws these bytes away and reports only a lost connection. Here the bytes are passed on, and the
+    next read finds the closed connection again.
     """
     for transport in (KafkaTCPTransport, KafkaSSLTransport):
-        if "hears_out" not in vars(transport):
-            transport._sock_recv = _patient(transport._sock_recv)
-            transport.hears_out = True
+        if "keeps_last_bytes" not in vars(transport):
+            transport._sock_recv = _error_only_without_data(transport._sock_recv)
+            transport.keeps_last_bytes = True
 
 
-def _patient(received: Callable[[Any], tuple[bytes, Any]]) -> Callable[[Any], tuple[bytes, Any]]:
-    def patiently(transport: Any) -> tuple[bytes, Any]:
-        data, error = received(transport)
+def _error_only_without_data(
+    receive: Callable[[Any], tuple[bytes, Any]],
+) -> Callable[[Any], tuple[bytes, Any]]:
+    def receive_data_first(transport: Any) -> tuple[bytes, Any]:
+        data, error = receive(transport)
         return (data, None) if data else (data, error)
 
-    return patiently
+    return receive_data_first
 
 
 class _Network(KafkaNetClient):  # type: ignore[misc]  # untyped
-    """Remembers why a connection was not made: the client itself only says that it took too long."""
+    """Remembers why a connection was not made: the client itself reports only a timeout."""
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
@@ -119,14 +124,14 @@ class _Network(KafkaNetClient):  # type: ignore[misc]  # untyped
         return connection
 
     def _note(self, error: BaseException) -> None:
-        if not isinstance(self.problem, _FINAL):  # the last try is often cut short by the end of the time
+        if not isinstance(self.problem, _FINAL):  # the timeout often cuts the last attempt short
             self.problem = error
 
 
 def opened(kind: Callable[..., Any], settings: KafkaSettings, name: str, **more: Any) -> Any:
-    """A connected client. One that fails to connect leaves its network thread behind: end it."""
-    _hear_out()
-    _knock(settings)
+    """Return a connected client. If it fails to connect, end the network thread that it leaves behind."""
+    _keep_last_bytes()
+    _check_listening(settings)
     networks: list[_Network] = []
 
     def network(**given: Any) -> _Network:
@@ -143,8 +148,15 @@ def opened(kind: Callable[..., Any], settings: KafkaSettings, name: str, **more:
         raise
 
 
-def _knock(settings: KafkaSettings) -> None:
-    """See whether anybody listens: where nobody does, the client would leak a socket an attempt, for seconds."""
+def close_client(client: Any, timeout_s: float = 0.0) -> None:
+    """Close a consumer, if there is one, without a commit."""
+    if client is not None:
+        with contextlib.suppress(kafka_errors.KafkaError):  # a broker that is away notices by itself
+            client.close(autocommit=False, timeout_ms=round(timeout_s * 1000))
+
+
+def _check_listening(settings: KafkaSettings) -> None:
+    """Check that a broker listens: if none does, the client would leak a socket at each of its attempts."""
     refused: OSError | None = None
     for server in settings.servers:
         host, _, port = server.rpartition(":")
@@ -158,5 +170,5 @@ def _knock(settings: KafkaSettings) -> None:
         raise refused
 
 
-def _said(error: BaseException) -> str:
+def _text(error: BaseException) -> str:
     return str(error) or type(error).__name__

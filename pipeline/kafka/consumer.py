@@ -1,43 +1,41 @@
-"""Reads topics as a member of a group, and looks at a group from outside.
+"""Reads topics as a member of a consumer group, and measures the progress of a group from outside.
 
-The cloud reads what the router let through and commits only what it has answered; the gateway reads those answers. The
-stream role looks with `Progress` whether its own group moves::
+The cloud reads the records that the router let through and commits those that it has answered. The gateway reads the
+answers. The stream role uses `Progress` to check that its own group advances::
 
     consumer = Consumer(settings.kafka, [topics.RESULTS], group="tierwise-gateway", name="gateway")
     for fetched in consumer.poll():
         ...
     consumer.commit()
 
-Memory is bounded: a consumer holds what one fetch may bring.
+Memory is bounded: a consumer holds the records of one fetch.
 """
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from kafka import KafkaConsumer, TopicPartition
-from kafka import errors as kafka_errors
 
 from pipeline import topics
 from pipeline.errors import Retry
-from pipeline.kafka.connection import REQUEST_TIMEOUT_MS, Fenced, address, errors_mapped, opened
+from pipeline.kafka.connection import REQUEST_TIMEOUT_MS, Fenced, address, close_client, errors_mapped, opened
 from pipeline.settings.settings import KafkaSettings
 
 SESSION_TIMEOUT_MS: Final = 10_000
 HEARTBEAT_MS: Final = 1_000
-"""How soon a member learns that another came or went."""
+"""A member learns within this time that another member joined or left."""
 POLL_INTERVAL_MS: Final = 300_000
 """A consumer that works longer than this on one batch loses its partitions to another."""
 IDLE_MAX_S: Final = 30.0
-"""A member that has no partition for this long joins anew: one that joined at the wrong moment stays idle for ever."""
+"""A member that has no partition for this long joins anew: a join at the wrong moment leaves it idle for ever."""
 FETCH_MAX_BYTES: Final = 8 << 20
 
 
 class Fetched(NamedTuple):
-    """A record as it came."""
+    """A record as it was read."""
 
     topic: str
     partition: int
@@ -49,7 +47,7 @@ class Fetched(NamedTuple):
 
 
 class Consumer:
-    """Reads topics as a member of a group, from the earliest record that the group has not committed. One thread."""
+    """Reads topics as a member of a group, from the earliest uncommitted record. For one thread."""
 
     def __init__(self, settings: KafkaSettings, names: Sequence[str], group: str, name: str) -> None:
         self._settings = settings
@@ -60,7 +58,7 @@ class Consumer:
         self._idle_since_s = 0.0
 
     def poll(self, max_records: int = 500, timeout_s: float = 1.0) -> list[Fetched]:
-        """What came next, by partition in order; empty when nothing did (also while the broker is away for a moment).
+        """Return the next records, in order by partition; an empty list if none arrived or the broker is away briefly.
 
         Raises
         ------
@@ -81,12 +79,12 @@ class Consumer:
         return found
 
     def commit(self) -> bool:
-        """Never give this group again what `poll` returned so far.
+        """Mark all records that `poll` returned as done for this group.
 
         Returns
         -------
         bool
-            False: the group was rebalanced meanwhile, and what was not committed comes again, here or elsewhere.
+            False if the group was rebalanced meanwhile: the uncommitted records are delivered again, to some member.
         """
         if self._client is None:
             return False
@@ -112,17 +110,17 @@ class Consumer:
             fetch_max_bytes=FETCH_MAX_BYTES,
         )
         client.subscribe(self._topics)
-        # Asking also fetches the metadata: a leader that joins without them assigns nothing to anybody.
+        # This call also fetches the metadata: a leader that joins without them assigns no partition to any member.
         missing = [name for name in self._topics if not client.partitions_for_topic(name)]
         if missing:
-            client.close(autocommit=False, timeout_ms=0)
+            close_client(client)
             raise Retry(
-                f"Kafka at {address(self._settings)} has no topic {', '.join(missing)} that we may see"
+                f"Kafka at {address(self._settings)} has no topic {', '.join(missing)} that this login can see"
             )
         return client
 
     def lag(self) -> int:
-        """Records behind the end of our partitions, as far as the last fetch told."""
+        """Return how many records of this member's partitions wait, as of the last fetch."""
         if self._client is None:
             return 0
         ends = (
@@ -136,21 +134,19 @@ class Consumer:
     def close(self, timeout_s: float = 2.0) -> None:
         """Leave the group."""
         client, self._client = self._client, None
-        if client is not None:
-            with contextlib.suppress(kafka_errors.KafkaError):  # a dead broker finds out by itself
-                client.close(autocommit=False, timeout_ms=round(timeout_s * 1000))
+        close_client(client, timeout_s)
 
 
-class Place(NamedTuple):
+class GroupPosition(NamedTuple):
     """How far a group has come in one partition."""
 
     committed: int
-    """The next record to read; the first one there is, where the group committed none."""
+    """The offset to read next; the first offset of the partition if the group committed none."""
     end: int
 
 
 class Progress:
-    """Looks at a group from outside, without joining it: what its members believe does not matter. One thread."""
+    """Measures a group from outside, without joining it: only committed offsets count. For one thread."""
 
     def __init__(self, settings: KafkaSettings, names: Sequence[str], group: str) -> None:
         self._settings = settings
@@ -160,8 +156,8 @@ class Progress:
         ]
         self._client: Any = None
 
-    def measure(self) -> dict[tuple[str, int], Place]:
-        """Where the group stands in each partition.
+    def measure(self) -> dict[tuple[str, int], GroupPosition]:
+        """Return the group's position in each partition.
 
         Raises
         ------
@@ -178,20 +174,22 @@ class Progress:
                 self._client.assign(self._partitions)
             starts = self._client.beginning_offsets(self._partitions)
             ends = self._client.end_offsets(self._partitions)
-            places = {}
+            positions = {}
             for partition in self._partitions:
                 committed = self._client.committed(partition, timeout_ms=REQUEST_TIMEOUT_MS)
-                places[tuple(partition)] = Place(max(committed or 0, starts[partition]), ends[partition])
-            return places
+                positions[tuple(partition)] = GroupPosition(
+                    max(committed or 0, starts[partition]), ends[partition]
+                )
+            return positions
 
     def close(self) -> None:
+        """Close the connection; the next `measure` opens a new one."""
         client, self._client = self._client, None
-        if client is not None:
-            with contextlib.suppress(kafka_errors.KafkaError):
-                client.close(autocommit=False, timeout_ms=0)
+        close_client(client)
 
 
 def flat(polled: Mapping[Any, Sequence[Any]]) -> list[Fetched]:
+    """Return the records of a poll as one list, in order by partition."""
     return [
         Fetched(
             record.topic,

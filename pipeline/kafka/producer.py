@@ -1,9 +1,10 @@
-"""Delivers records to Kafka and tells which of them it will never take.
+"""Delivers records to Kafka and reports those that Kafka refuses for good.
 
-The gateway's way in, and the cloud's way to answer: what `Producer.deliver` returned from is stored by every in-sync
-replica, so that only then the one who sent it is told. Memory is bounded: a producer holds what one `deliver` was given.
+The gateway delivers the records of the edges with it, the cloud its answers. When `Producer.deliver` returns, every
+in-sync replica has stored the records; only then the gateway acknowledges them. Memory is bounded: a producer holds the
+records of one `deliver`.
 
-    >>> Refused(index=1, reason="record-too-large", message="2 MB").reason
+    >>> RefusedRecord(index=1, reason="record-too-large", message="2 MB").reason
     'record-too-large'
 """
 
@@ -24,7 +25,7 @@ from pipeline.privacy.gate import ClearedRecord
 from pipeline.settings.settings import KafkaSettings
 
 DELIVERY_TIMEOUT_MS: Final = 10_000
-"""Two requests' time: one may die with a broker's leader, the next finds its successor."""
+"""Time for two requests: the first may fail with the partition's leader, the second reaches the new leader."""
 RECORD_MAX_BYTES: Final = 1 << 20
 """Kafka's own default for a record; an uplink batch is an eighth of it."""
 
@@ -34,12 +35,12 @@ _REFUSED: Final = {
     kafka_errors.InvalidRecordError: "record-invalid",
     kafka_errors.InvalidTimestampError: "record-time-invalid",
 }
-"""What Kafka says of a record that it will never take."""
+"""Kafka's errors that refuse a record for good, and the reason that we report."""
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
-    """A record that Kafka will never take; `index` is its place in what was to be delivered."""
+class RefusedRecord:
+    """A record that Kafka refuses for good; `index` is its place among the delivered records."""
 
     index: int
     reason: str
@@ -47,7 +48,7 @@ class Refused:
 
 
 class Producer:
-    """Delivers and waits for the acknowledgement of all in-sync replicas. Thread-safe; connects when first used."""
+    """Delivers records and waits until all in-sync replicas acknowledge them. Thread-safe; connects when first used."""
 
     def __init__(self, settings: KafkaSettings, name: str) -> None:
         self._settings = settings
@@ -55,13 +56,13 @@ class Producer:
         self._lock = threading.Lock()
         self._client: Any = None
 
-    def deliver(self, records: Sequence[ClearedRecord]) -> tuple[Refused, ...]:
-        """Store these records; return those that Kafka refuses for good, in order.
+    def deliver(self, records: Sequence[ClearedRecord]) -> tuple[RefusedRecord, ...]:
+        """Store these records. Return those that Kafka refuses for good, in order.
 
         Raises
         ------
         Retry
-            At least one record is not known to be stored; deliver all of them again: repeats are harmless.
+            Not all records are known to be stored. Deliver all of them again: repeats are harmless.
         Stop
             The login is refused, or has no right to a topic.
         """
@@ -69,22 +70,21 @@ class Producer:
             try:
                 with errors_mapped(self._settings):
                     refused = self._deliver(records)
-                    if (
-                        len(records) > 1
-                    ):  # a whole batch may fall with one record of it: each gets its own chance
-                        alone = ((lost.index, self._deliver([records[lost.index]])) for lost in refused)
-                        refused = [replace(still, index=index) for index, rest in alone for still in rest]
+                    if len(records) > 1:
+                        # Kafka may refuse a whole batch for one bad record: deliver each refused record alone.
+                        alone = ((first.index, self._deliver([records[first.index]])) for first in refused)
+                        refused = [replace(again, index=index) for index, rest in alone for again in rest]
             except (Retry, Stop):
                 self._disconnect(timeout_s=0)
                 raise
             return tuple(refused)
 
     def close(self, timeout_s: float = 2.0) -> None:
-        """Let go of the connection; what `deliver` returned from is stored already."""
+        """Close the connection; the records of each finished `deliver` are stored already."""
         with self._lock:
             self._disconnect(timeout_s)
 
-    def _deliver(self, records: Sequence[ClearedRecord]) -> list[Refused]:
+    def _deliver(self, records: Sequence[ClearedRecord]) -> list[RefusedRecord]:
         if self._client is None:
             self._client = opened(
                 KafkaProducer,
@@ -119,11 +119,12 @@ class Producer:
             except tuple(_REFUSED) as error:
                 refused[index] = error
         return [
-            Refused(index, _REFUSED[type(refused[index])], str(refused[index])) for index in sorted(refused)
+            RefusedRecord(index, _REFUSED[type(refused[index])], str(refused[index]))
+            for index in sorted(refused)
         ]
 
     def _disconnect(self, timeout_s: float) -> None:
         client, self._client = self._client, None
         if client is not None:
-            with contextlib.suppress(kafka_errors.KafkaError):  # what is unfinished was reported as such
+            with contextlib.suppress(kafka_errors.KafkaError):  # unfinished records were reported already
                 client.close(timeout=timeout_s)

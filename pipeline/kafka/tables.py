@@ -1,8 +1,8 @@
-"""Looks into topics from the command line: the table that a compacted topic is, and how many records a topic holds.
+"""Reads topics for the command line: a compacted topic as a table, and the number of records in a topic.
 
-Nothing here joins a group or commits, so that looking changes nothing for the roles::
+These functions join no group and commit nothing, so they change nothing for the roles::
 
-    counts = read_all(settings.kafka, topics.COUNTS)        # what `tierwise counts` shows
+    counts = read_all(settings.kafka, topics.COUNTS)        # what `tierwise sightings list` shows
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from pipeline.settings.settings import KafkaSettings
 
 
 def read_all(settings: KafkaSettings, topic: str, timeout_s: float = 10.0) -> dict[bytes, bytes]:
-    """The last value of each key of a compacted topic; keys that were deleted are not there.
+    """Return the last value of each key of a compacted topic, without deleted keys.
 
     Raises
     ------
     Retry
-        Kafka cannot be reached, or its end was not reached within `timeout_s`.
+        Kafka cannot be reached, or the topic was not read to its end within `timeout_s`.
     Stop
-        The login is refused, or has no right to the topic, or there is no such topic.
+        The login is refused or has no right to the topic, or the topic does not exist.
     """
     table: dict[bytes, bytes] = {}
     deadline = time.monotonic() + timeout_s
@@ -56,7 +56,7 @@ def read_all(settings: KafkaSettings, topic: str, timeout_s: float = 10.0) -> di
 
 
 def record_counts(settings: KafkaSettings, names: Sequence[str]) -> dict[str, int]:
-    """How many records each topic was given and still holds. Raises as `read_all`."""
+    """Return how many records each topic holds now. Raises the errors of `read_all`."""
     counts = dict.fromkeys(names, 0)
     with errors_mapped(settings), contextlib.closing(_reader(settings)) as client:
         for name in names:

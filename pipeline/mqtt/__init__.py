@@ -1,18 +1,18 @@
-"""The MQTT transport; nothing outside this folder imports paho.
+"""The MQTT transport; no other folder imports paho.
 
-A `Connection` is one client of one broker on a thread of its own: everything that paho does happens there. It
-connects for ever, subscribes and publishes its birth at every connect, and hands what arrives to a `Handler` in
-batches. Only when the handler returns, having committed them, are they acknowledged to the broker::
+A `Connection` is a client of one broker, on a thread of its own. It reconnects for ever. At each connect it subscribes
+and publishes its birth message. It passes arriving messages to a `Handler` in batches, and acknowledges them to the
+broker after the handler has committed them::
 
     broker                   Connection                 Handler (delivery.Ingest)
       | PUBLISH (up to 50)  >  | received(batch)       > | commit, fsync
       | < PUBACK (each)        |                       < | mark
       | < SUBSCRIBE (a fence)  |                         |
-      | SUBACK              >  | confirmed(mark)       > | the broker has these acknowledgements for sure
+      | SUBACK              >  | confirmed(mark)       > | the broker certainly has these acknowledgements
 
-Nothing is queued between the network and the handler: a slow commit slows the reading, which is the backpressure.
-What is published has passed the privacy gate (`Cleared`), at QoS 1, at most 100 unacknowledged. After a disconnect
-those are forgotten here: the spool, which kept them, sends them again.
+There is no queue between the network and the handler: a slow commit slows the reading down (backpressure). Only
+messages that passed the privacy gate (`Cleared`) are published, at QoS 1, at most 100 of them unacknowledged. After a
+disconnect the connection forgets those, and the spool sends them again.
 
     >>> probe("127.0.0.1", 1)
     'free'

@@ -1,6 +1,6 @@
-"""A client of a broker that connects for ever, on a thread of its own.
+"""A client of a broker on a thread of its own, which reconnects for ever.
 
-::
+Example::
 
     connection = Connection(endpoint, "tierwise-home-cam1", subscriptions=[filter], handler=ingest)
     connection.start()
@@ -29,7 +29,7 @@ from pipeline.privacy.gate import Cleared
 log = logging.getLogger(__name__)
 
 PAYLOAD_MAX_BYTES: Final = FRAME_MAX_BYTES + (64 << 10)
-"""A frame and what an event says about it; the brokers that we start take 17 MiB."""
+"""A frame and the rest of its event. The brokers that we start take 17 MiB."""
 
 BACKOFF_MIN_S: Final = 0.2
 BACKOFF_MAX_S: Final = 10.0
@@ -40,9 +40,9 @@ def _nothing(*_: object) -> None:
 
 
 class Connection:
-    """One client of one broker; its methods may be called from any thread.
+    """A client of one broker. Its methods may be called from any thread.
 
-    Errors that end its own thread (a `Stop` from the handler, a bug) go to `threading.excepthook`.
+    An error that ends its own thread (a `Stop` from the handler, a bug) goes to `threading.excepthook`.
     """
 
     def __init__(
@@ -56,9 +56,9 @@ class Connection:
         will: Cleared | None = None,
         persistent: bool = True,
     ) -> None:
-        """`birth` makes what is published at every connect, `will` is what the broker publishes if we vanish.
+        """`birth` makes the message published at every connect; the broker publishes `will` if the connection breaks.
 
-        A client that is not persistent leaves no session at the broker: it misses what comes while it is away.
+        A client that is not persistent has no session at the broker: it misses messages while it is away.
         """
         self.endpoint = endpoint
         self._client = Client(endpoint, client_id, tuple(subscriptions), handler, birth, will, persistent)
@@ -69,7 +69,7 @@ class Connection:
         self._bell: tuple[socket.socket, socket.socket] | None = None
 
     def start(self) -> None:
-        """Connect in the background, and keep connecting for ever."""
+        """Connect in the background, and reconnect for ever."""
         self._bell = socket.socketpair()
         for end in self._bell:
             end.setblocking(False)
@@ -77,7 +77,7 @@ class Connection:
         self._thread.start()
 
     def stop(self, timeout_s: float = 2.0, farewell: Cleared | None = None) -> None:
-        """Publish the farewell if connected, disconnect, and end the thread; also when the broker is dead."""
+        """Publish the farewell if connected, disconnect, and end the thread, even if the broker is dead."""
         self._farewell = farewell
         self._stopping.set()
         self._ring()
@@ -86,25 +86,25 @@ class Connection:
 
     @property
     def connected(self) -> bool:
-        """Subscribed, and ready to publish."""
+        """Whether the client has subscribed and can publish."""
         return self._window.connected
 
     @property
     def connects(self) -> int:
-        """How often a connection was made: a change means that what was unacknowledged is to be sent again."""
+        """The number of connections so far. When it changes, send unacknowledged messages again."""
         return self._window.connects
 
     @property
     def problem(self) -> str:
-        """Why there is no connection, or what the broker refuses; empty when all is well."""
+        """Why there is no connection, or what the broker refuses; empty if all is well."""
         return self._window.problem
 
     def wait_connected(self, timeout_s: float) -> bool:
-        """Wait until there is a connection; whether there is."""
+        """Wait until there is a connection. Return whether there is one."""
         return self._window.wait_connected(timeout_s)
 
     def wait_writable(self, timeout_s: float) -> bool:
-        """Wait until `publish` has room for one more; whether it has."""
+        """Wait until `publish` has room for a message. Return whether it has."""
         return self._window.wait_writable(timeout_s)
 
     def publish(
@@ -113,18 +113,18 @@ class Connection:
         delivered: Callable[[], object] = _nothing,
         refused: Callable[[Rejected], object] = _nothing,
     ) -> None:
-        """Publish at QoS 1. `delivered` is called once the broker has acknowledged it.
+        """Publish at QoS 1. `delivered` is called once the broker has acknowledged the message.
 
-        After a disconnect it may have been published or not, and nothing is called: publish it again. `refused` is
-        called if the broker hangs up on it, and on it alone, each time, or if there can be no such topic. Both are called
-        on the connection's thread.
+        After a disconnect neither function is called: publish the message again. `refused` is called if the broker
+        closes the connection each time when it gets this message alone, or if MQTT allows no such topic. Both functions
+        run on the connection's thread.
 
         Raises
         ------
         Retry
             There is no connection, or no room: see `wait_writable`.
         Rejected
-            No broker of ours takes a payload of this size.
+            The payload is larger than our brokers take.
         """
         size_bytes = len(cleared.payload)
         if size_bytes > PAYLOAD_MAX_BYTES:
@@ -137,7 +137,7 @@ class Connection:
 
     def _ring(self) -> None:
         if self._bell is not None and threading.current_thread() is not self._thread:
-            with contextlib.suppress(OSError):  # full: it has rung already; closed: nobody listens any more
+            with contextlib.suppress(OSError):  # full: it has rung already; closed: the thread has ended
                 self._bell[1].send(b"!")
 
     # --- the connection's own thread ---------------------------------------------------------------------------
@@ -182,7 +182,7 @@ class Connection:
         hung_up_on.refused(
             Rejected(
                 "broker-refuses",
-                f"{cleared.topic}: the MQTT broker {self.endpoint} hung up {STRIKES} times on this message of "
-                f"{len(cleared.payload)} bytes: raise its limit for packets, or send smaller pictures",
+                f"{cleared.topic}: the MQTT broker {self.endpoint} closed the connection {STRIKES} times at this message "
+                f"of {len(cleared.payload)} bytes: raise its limit for packets, or send smaller pictures",
             )
         )

@@ -1,4 +1,4 @@
-"""Where a broker is, what listens there, and what a person should know when it cannot be reached.
+"""The address of a broker, a probe of what listens there, and explanations of failed connections for people.
 
 >>> str(Endpoint("broker.example", 8883, tls=True))
 'mqtts://broker.example:8883'
@@ -19,7 +19,7 @@ PROBE_ID: Final = b"tierwise-probe"
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a broker is, and who we are to it."""
+    """The address of a broker, and the login that we use there."""
 
     host: str
     port: int
@@ -27,14 +27,14 @@ class Endpoint:
     password: str = ""
     tls: bool = False
     ca: Path | None = None
-    """Certificate authority that the broker's certificate is checked against; None: the system's."""
+    """The certificate authority to check the broker's certificate with; None for the system's own."""
 
     def __str__(self) -> str:
         return f"{'mqtts://' if self.tls else ''}{self.host}:{self.port}"
 
 
 class _ClosingSocket(ssl.SSLSocket):
-    """Closes itself where the handshake fails; paho forgets it there, open."""
+    """Closes itself if the handshake fails; paho would leave it open."""
 
     def do_handshake(self, block: bool = False) -> None:
         try:
@@ -45,12 +45,12 @@ class _ClosingSocket(ssl.SSLSocket):
 
 
 def tls_context(endpoint: Endpoint) -> ssl.SSLContext:
-    """What checks the broker's certificate and its name.
+    """Return the TLS context that checks the broker's certificate and its name.
 
     Raises
     ------
     OSError
-        `ca` cannot be read, or holds no certificate.
+        The file `ca` cannot be read, or holds no certificate.
     """
     context = ssl.create_default_context(cafile=endpoint.ca)
     context.sslsocket_class = _ClosingSocket
@@ -58,14 +58,14 @@ def tls_context(endpoint: Endpoint) -> ssl.SSLContext:
 
 
 def explain(error: Exception, endpoint: Endpoint) -> str:
-    """Why there is no connection, and what to check."""
+    """Return for people why there is no connection, and what to check."""
     match error:
         case ssl.SSLCertVerificationError():
             return f"its certificate is not trusted ({error.verify_message}): name its authority in `ca`"
         case ssl.SSLError():
             return f"no TLS on this port ({error.reason}): use mqtts:// only where the broker offers it"
         case ConnectionResetError() if endpoint.tls:
-            return "it hung up before TLS began: use mqtts:// and this port only where the broker offers TLS"
+            return "it closed the connection before TLS began: use mqtts:// and this port only where the broker offers TLS"
         case socket.gaierror():
             return f"the name {endpoint.host} is not known: check `address`"
         case ConnectionRefusedError():
@@ -79,7 +79,7 @@ def explain(error: Exception, endpoint: Endpoint) -> str:
 
 
 def probe(host: str, port: int, timeout_s: float = 1.0) -> Literal["mqtt", "other", "free"]:
-    """What listens there: something that speaks MQTT (with or without a login), something else, or nothing."""
+    """Return what listens there: an MQTT broker (with or without a login), something else, or nothing."""
     header = b"\x00\x04MQTT\x04\x02\x00\x3c" + len(PROBE_ID).to_bytes(2, "big") + PROBE_ID
     try:
         sock = socket.create_connection((host, port), timeout_s)

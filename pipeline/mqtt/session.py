@@ -1,6 +1,12 @@
-"""One life of a connection, from connect to disconnect; the only file that imports paho.
+"""A single session, from connect to disconnect; the only file that imports paho.
 
-It has a paho client of its own, so that paho keeps nothing over a disconnect and resends nothing: the spool does.
+Each session has a new paho client, so paho keeps nothing beyond a disconnect and sends nothing again: the spool does
+that. `Connection` opens one session after another::
+
+    session = Session(client, window)
+    session.open()
+    session.run(stopping, bell)      # until it is stopped, or the connection is lost (Retry)
+    session.close()
 """
 
 from __future__ import annotations
@@ -25,24 +31,24 @@ from pipeline.mqtt.window import INFLIGHT_MAX, Window
 from pipeline.privacy.gate import Cleared
 
 BATCH_MAX: Final = 50
-"""Half of what iotcore has unacknowledged at a time: it fills the next batch while we commit this one."""
+"""Half of the messages that iotcore sends without an acknowledgement: it sends the next batch while we commit this."""
 
 BATCH_MAX_BYTES: Final = 8 << 20
 BATCH_WAIT_S: Final = 0.005
-"""How long a message waits for company: one commit costs as much for fifty as for one."""
+"""How long the first message of a batch waits for others: a commit of fifty costs as much as a commit of one."""
 
 FENCE_IDLE_S: Final = 0.05
 FENCE_BATCHES: Final = 20
-"""A fence is put when nothing came for so long, or after so many batches: each costs a commit."""
+"""A fence is sent after this idle time, or after this many batches: each fence costs a commit."""
 
 PUBACK: Final = b"\x40\x02"
-"""Type and length of the packet; the packet id follows."""
+"""The packet's type and length; the packet id follows them."""
 
 WRITE_TIMEOUT_S: Final = 5.0
 
 KEEPALIVE_S: Final = 30
 IDLE_S: Final = 1.0
-"""How often an idle connection looks after its keepalive."""
+"""How often an idle connection checks its keepalive."""
 
 FAREWELL_S: Final = 0.5
 """How long the broker has to acknowledge the farewell."""
@@ -53,24 +59,26 @@ REFUSALS: Final = {
     "Client identifier not valid": "it refuses our client id",
     "Unsupported protocol version": "it does not speak MQTT 3.1.1",
 }
-"""By paho's names of CONNACK's return codes."""
+"""Explanations of CONNACK's return codes, by paho's names."""
 
 
 class Message(NamedTuple):
+    """A message as it arrived."""
+
     topic: str
-    """Empty if the broker let one pass that is not UTF-8."""
+    """Empty if the broker passed on a topic that is not UTF-8."""
     payload: bytes
     retain: bool
 
 
 class Handler(Protocol):
-    """What takes a connection's messages, on the connection's own thread."""
+    """Takes a connection's messages, on the connection's own thread."""
 
     def connected(self, session_present: bool) -> int:
-        """A new connection; returns the mark of what is stored so far."""
+        """Note a new connection. Return the mark of the last message stored so far."""
 
     def received(self, batch: Sequence[Message]) -> int:
-        """Commit these; they are acknowledged to the broker when it returns, with the mark of the last one.
+        """Commit these messages and return the mark of the last; then they are acknowledged to the broker.
 
         Raises
         ------
@@ -79,12 +87,12 @@ class Handler(Protocol):
         """
 
     def confirmed(self, mark: int) -> None:
-        """The broker has our acknowledgements up to this mark: it will not deliver those messages again."""
+        """Note that the broker has our acknowledgements up to this mark: it will not deliver those messages again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Who connects, and what for."""
+    """The client of a connection: its login, subscriptions, handler and announcements."""
 
     endpoint: Endpoint
     client_id: str
@@ -96,6 +104,8 @@ class Client:
 
 
 class Session:
+    """One session with a broker, driven by the connection's thread."""
+
     def __init__(self, client: Client, window: Window) -> None:
         self._client = client
         self._handler = client.handler
@@ -104,12 +114,12 @@ class Session:
         self._batch_bytes = 0
         self._batch_since = 0.0
         self._packet_ids: list[int] = []
-        """Of the batch: what is to be acknowledged."""
+        """The packets of the batch that have to be acknowledged."""
         self._mark = 0
         self._unfenced = 0
-        """Batches acknowledged since the last fence was put."""
+        """Batches acknowledged since the last fence was sent."""
         self._fence: int | None = None
-        """Packet id of a fence that has not returned."""
+        """Packet id of a fence that the broker has not answered."""
         self._fence_mark = 0
         self._subscribing: int | None = None
         self._lost = ""
@@ -129,7 +139,7 @@ class Session:
         self._mqtt = mqtt
 
     def open(self) -> None:
-        """Connect, as far as TCP and TLS go.
+        """Open the TCP and TLS connection.
 
         Raises
         ------
@@ -146,12 +156,12 @@ class Session:
         self._mqtt.connect(endpoint.host, endpoint.port, KEEPALIVE_S)
 
     def run(self, stopping: threading.Event, bell: socket.socket) -> None:
-        """Read, hand over, acknowledge and send until told to stop; `bell` becomes readable to end a wait.
+        """Read, pass on, acknowledge and send until `stopping` is set; `bell` becomes readable to end a wait.
 
         Raises
         ------
         Retry
-            The connection was lost or refused, or the handler could not store what came.
+            The connection was lost or refused, or the handler could not store the messages.
         """
         mqtt = self._mqtt
         while not stopping.is_set():
@@ -174,7 +184,7 @@ class Session:
             mqtt.loop_misc()
 
     def leave(self, farewell: Cleared | None) -> None:
-        """Say farewell and disconnect in order, so that the will is not published."""
+        """Publish the farewell and disconnect properly, so that the broker does not publish the will."""
         mqtt = self._mqtt
         if farewell is not None and self._window.connected:
             info = mqtt.publish(farewell.topic, farewell.payload, qos=1, retain=farewell.retain)
@@ -188,7 +198,7 @@ class Session:
         mqtt.loop_write()
 
     def close(self) -> None:
-        """Without `leave` the broker publishes the will: nobody meant to go."""
+        """Close the socket. Without `leave` before it, the broker publishes the will."""
         if (sock := self._mqtt.socket()) is not None:
             sock.close()
 
@@ -201,7 +211,7 @@ class Session:
         return len(self._batch) >= BATCH_MAX or self._batch_bytes >= BATCH_MAX_BYTES
 
     def _read(self) -> None:
-        """All that is there, as far as it fits the batch."""
+        """Read all waiting messages that fit into the batch."""
         while not self._lost and not self._is_full():
             before = len(self._batch)
             self._mqtt.loop_read()
@@ -216,7 +226,7 @@ class Session:
             self._put_fence()
 
     def _flush(self) -> None:
-        """Hand the batch over, and acknowledge it."""
+        """Pass the batch to the handler, then acknowledge it."""
         if self._handler is not None:
             self._mark = self._handler.received(self._batch)
         self._acknowledge()
@@ -228,11 +238,11 @@ class Session:
             self._put_fence()
 
     def _acknowledge(self) -> None:
-        """All PUBACKs in one write: paho's own way, a write for each, costs as much as all else that it does."""
+        """Write all PUBACKs at once: paho writes each alone, which costs as much as all its other work together."""
         sock = self._mqtt.socket()
         if sock is None or self._mqtt.want_write():
             for packet_id in self._packet_ids:
-                self._mqtt.ack(packet_id, 1)  # behind the rest of a packet that is being written
+                self._mqtt.ack(packet_id, 1)  # paho queues it behind the packet that is being written
             return
         packets = b"".join(PUBACK + packet_id.to_bytes(2, "big") for packet_id in self._packet_ids)
         deadline = time.monotonic() + WRITE_TIMEOUT_S
@@ -245,9 +255,9 @@ class Session:
             select.select([], [sock], [], WRITE_TIMEOUT_S)
 
     def _put_fence(self) -> None:
-        """Ask something that the broker answers after it has read our acknowledgements.
+        """Send a request that the broker answers after it has read our acknowledgements.
 
-        The topic, our own client id, carries nothing. (An UNSUBSCRIBE would do, but iotcore leaves it unanswered.)
+        It subscribes to our own client id, a topic without messages. (iotcore does not answer an UNSUBSCRIBE.)
         """
         if self._handler is None or not self._client.persistent:
             self._unfenced = 0
@@ -257,13 +267,13 @@ class Session:
             self._fence = self._mqtt.subscribe(self._client.client_id, 1)[1]
 
     def _publish(self, cleared: Cleared) -> int:
-        """Its packet id. Raises `Rejected` (``topic-invalid``) for what MQTT has no words for, ever."""
+        """Publish and return the packet id. Raises `Rejected` (``topic-invalid``) if MQTT allows no such topic."""
         try:
             return self._mqtt.publish(cleared.topic, cleared.payload, qos=1, retain=cleared.retain).mid
         except ValueError as error:
             raise Rejected(
                 "topic-invalid",
-                f"{cleared.topic[:200]!r}: MQTT publishes under no such topic ({error}): use names of a-z, 0-9, - and _",
+                f"{cleared.topic[:200]!r}: MQTT allows no such topic ({error}): use names of a-z, 0-9, - and _",
             ) from None
 
     def _ready(self, problem: str) -> None:
@@ -277,8 +287,8 @@ class Session:
         self, _mqtt: paho.Client, _data: Any, flags: paho.ConnectFlags, reason: ReasonCode, _properties: Any
     ) -> None:
         if reason.is_failure:
-            said = str(reason)
-            self._lost = f"it refuses the connection: {REFUSALS.get(said, said)}"
+            name = str(reason)
+            self._lost = f"it refuses the connection: {REFUSALS.get(name, name)}"
             return
         if self._handler is not None:
             self._mark = self._handler.connected(flags.session_present)
@@ -294,7 +304,7 @@ class Session:
             answers = zip(self._client.subscriptions, reasons, strict=True)
             denied = ", ".join(name for name, reason in answers if reason.is_failure)
             self._ready(denied and f"it does not let us read {denied}: check its ACL")
-            # What it delivers again has arrived by now, and is to be acknowledged before the fence.
+            # The messages that the broker delivers again have arrived by now: acknowledge them before the fence.
             if self._batch:
                 self._flush()
             self._put_fence()

@@ -1,8 +1,13 @@
-"""What is to be published and what is not acknowledged yet, between any thread and the connection's.
+"""The messages to publish and those in flight, shared by any thread and the connection's thread.
 
-Bounded: a publisher that is quicker than the broker is told to wait. It also finds the message that a broker hangs
-up on (MQTT 3.1.1 has no other way to refuse one): what was in flight when the broker hung up is suspect, and goes
-alone from then on; hung up on three times while alone, it is given up.
+The window is bounded: a publisher that is quicker than the broker has to wait. It also finds the message at which a
+broker closes the connection (MQTT 3.1.1 has no other way to refuse a message). The messages in flight at that moment
+are suspects and are sent alone from then on. If the broker closes the connection three times at a message that was
+alone, the message is given up::
+
+    window.put(Publication(cleared, delivered, refused))     # any thread
+    window.send(publish)                                     # the connection's thread
+    window.acknowledged(packet_id)                           # calls delivered()
 """
 
 from __future__ import annotations
@@ -16,52 +21,57 @@ from pipeline.errors import Rejected, Retry
 from pipeline.privacy.gate import Cleared
 
 INFLIGHT_MAX: Final = 100
-"""Published and unacknowledged. paho searches all of them at each acknowledgement: 250 us a message at 20,000."""
+"""Unacknowledged messages. paho searches all of them at each acknowledgement: 250 us a message at 20,000."""
 
 SUSPECT_MIN_BYTES: Final = 16 << 10
-"""Smaller messages are within every broker's limit."""
+"""Every broker's limit allows smaller messages."""
 
 STRIKES: Final = 3
-"""Times that a broker may hang up on a message that was alone in flight, before we believe that it means it."""
+"""How often a broker must close the connection at a message alone in flight before the message is given up."""
 
 
 class Publication(NamedTuple):
+    """A message to publish, and the functions to call with the outcome."""
+
     cleared: Cleared
     delivered: Callable[[], object]
     refused: Callable[[Rejected], object]
 
     @property
     def fingerprint(self) -> int:
+        """A hash that is equal for equal messages."""
         return hash((self.cleared.topic, self.cleared.payload))
 
 
 class Window:
-    """One connection's, over all its lives."""
+    """The window of one connection, over all its sessions."""
 
     def __init__(self) -> None:
         self.connected = False
         self.connects = 0
         self.problem = "not started"
-        """Why there is no connection, or what the broker refuses; empty when all is well."""
+        """Why there is no connection, or what the broker refuses; empty if all is well."""
         self._changed = threading.Condition()
         self._to_send: deque[Publication] = deque()
         self._inflight: dict[int, Publication] = {}
         """By packet id."""
         self._strikes: dict[int, int] = {}
-        """By fingerprint, of the suspects."""
+        """Closed connections, by the fingerprint of each suspect."""
 
     # --- any thread --------------------------------------------------------------------------------------------
 
     def wait_connected(self, timeout_s: float) -> bool:
+        """Wait until there is a connection. Return whether there is one."""
         with self._changed:
             return self._changed.wait_for(lambda: self.connected, timeout_s)
 
     def wait_writable(self, timeout_s: float) -> bool:
+        """Wait until `put` has room for a message. Return whether it has."""
         with self._changed:
             return self._changed.wait_for(lambda: self.connected and self._has_room(), timeout_s)
 
     def put(self, publication: Publication) -> None:
-        """To be sent next.
+        """Add a message to be sent.
 
         Raises
         ------
@@ -72,7 +82,7 @@ class Window:
             if not self.connected:
                 raise Retry(f"no connection to the MQTT broker: {self.problem}")
             if not self._has_room() or (self._unacknowledged and self._is_suspect(publication)):
-                raise Retry("the MQTT broker has not acknowledged what it was sent before")
+                raise Retry("the MQTT broker has not acknowledged the messages sent before")
             self._to_send.append(publication)
 
     @property
@@ -90,7 +100,7 @@ class Window:
     # --- the connection's thread -------------------------------------------------------------------------------
 
     def opened(self, problem: str) -> None:
-        """A new life begins; the problem does not prevent it."""
+        """Begin a session. `problem` is a lesser problem, such as a refused subscription, or empty."""
         with self._changed:
             self.connected = True
             self.connects += 1
@@ -98,7 +108,7 @@ class Window:
             self._changed.notify_all()
 
     def send(self, publish: Callable[[Cleared], int]) -> None:
-        """Publish what is to be sent; `publish` returns the packet id, or raises `Rejected`, which is told."""
+        """Publish the added messages. `publish` returns a packet id; if it raises `Rejected`, `refused` is called."""
         while self._to_send:
             with self._changed:
                 publication = self._to_send.popleft()
@@ -111,7 +121,7 @@ class Window:
             publication.refused(why)
 
     def acknowledged(self, packet_id: int) -> None:
-        """The broker has this one."""
+        """Note that the broker has this message."""
         with self._changed:
             publication = self._inflight.pop(packet_id, None)
             if publication is not None and self._strikes:
@@ -121,7 +131,7 @@ class Window:
             publication.delivered()
 
     def closed(self, problem: str) -> Publication | None:
-        """This life is over; returns the message that the broker will never take, if it is sure by now."""
+        """End the session. Return the message that the broker will never take, if it is found by now."""
         with self._changed:
             inflight = list(self._inflight.values())
             self.connected = False

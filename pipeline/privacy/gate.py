@@ -1,14 +1,14 @@
-"""The one gate: what leaves a process over a transport was cleared here, or it does not leave.
+"""The privacy gate: every message must be cleared here before it leaves a process over a transport.
 
-It stands between an agent's outbox and every transport. Transports take `Cleared` (MQTT) and `ClearedRecord` (Kafka)
-and nothing else, and only this file can make one: that it was asked is a type, not a habit. It trusts no caller about
-what a message holds or where it goes: levels are read from the message, the tier that a topic reaches from the topic.
+The gate stands between an agent's outbox and every transport. Transports take only `Cleared` (MQTT) and `ClearedRecord`
+(Kafka), and only this file can make these: so the types prove that the gate was asked. It does not rely on its callers:
+it reads the levels from the message, and the tier that reads a topic from the topic's name.
 
     >>> clear(Ack(ids=("0193",), topic="t"), topics.ack("home", "cam1"), to=Tier.EDGE).payload
     b'{"ids":["0193"],"topic":"t","sha256":""}'
 
-What a type holds is told by `CONTENTS`, one row a type; a type without a row is withheld. Python cannot stop code in
-the same process that means harm (``object.__new__``); the types stop mistakes, sealing stops the rest.
+`CONTENTS` lists for each type of message what it holds; a type without a row is withheld. Python cannot stop malicious
+code in the same process (``object.__new__``): the types prevent mistakes, and sealing protects against the rest.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ from pipeline.privacy.released import check_file, check_key
 from pipeline.privacy.seal import OVERHEAD_BYTES, PSEUDONYM, ROUTING_KEY
 
 _TOKEN: Final = object()
-"""Held by this file alone: without it there is no `Cleared`."""
+"""Only this file has this token, and no `Cleared` can be made without it."""
 
 
 @final
@@ -74,16 +74,16 @@ class Cleared:
         _demand(token)
 
     def __init_subclass__(cls) -> NoReturn:
-        raise TypeError("Cleared has no other forms")
+        raise TypeError("Cleared cannot be subclassed")
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("what was cleared is sent, not stored or copied: keep the message and clear it again")
+        raise TypeError("Cleared cannot be stored or copied: keep the message and clear it again")
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class ClearedRecord:
-    """A record that may be produced to this Kafka topic; no value: its key is to be forgotten."""
+    """A record that may be produced to this Kafka topic. A record without a value deletes its key."""
 
     topic: str
     key: bytes
@@ -96,33 +96,32 @@ class ClearedRecord:
         _demand(token)
 
     def __init_subclass__(cls) -> NoReturn:
-        raise TypeError("ClearedRecord has no other forms")
+        raise TypeError("ClearedRecord cannot be subclassed")
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError(
-            "what was cleared is sent, not stored or copied: keep the envelope and clear it again"
-        )
+        raise TypeError("ClearedRecord cannot be stored or copied: keep the envelope and clear it again")
 
 
 def clear(message: msgspec.Struct, topic: str, *, to: Tier) -> Cleared:
-    """Let a message out on an MQTT topic, if all it holds may be seen in the clear by `to` and by whoever reads there.
+    """Let a message out on an MQTT topic, if the tier `to` and all readers of the topic may see everything in it.
 
     Raises
     ------
     Withheld
-        Something in it may not travel so far, is called sealed and is not, or has a type that the gate does not know.
+        A part of the message may not travel so far, a part is marked as sealed but is not, or the gate does not know
+        the message's type.
     """
     _judge(message, max(to, reach(topic), key=lambda tier: tier.depth))
     return _pass(topic, encode(message), retain=type(message) in RETAINED)
 
 
 def clear_capture(topic: str, payload: bytes) -> Cleared:
-    """Let a publisher's own frame or reading out: its topics belong to the device tier.
+    """Let a publisher's own frame or reading out, on the topics that the device tier reads.
 
     Raises
     ------
     Withheld
-        The topic is not one of ``frame/`` or ``reading/``.
+        The topic is not a ``frame/`` or ``reading/`` topic.
     """
     parsed = topics.parse(topic)
     if parsed is None or parsed.channel not in ("frame", "reading"):
@@ -131,31 +130,31 @@ def clear_capture(topic: str, payload: bytes) -> Cleared:
 
 
 def clear_record(envelope: Envelope, topic: str = topics.INGEST) -> ClearedRecord:
-    """Let an envelope into Kafka, which is the cloud's: it is public or sealed.
+    """Let an envelope into Kafka, which belongs to the cloud: the envelope must be public or sealed.
 
     Raises
     ------
     Withheld
-        As `clear`.
+        For the reasons of `clear`.
     """
     _judge(envelope, Tier.CLOUD)
     return _pass_record(records.to_record(envelope, topic))
 
 
 def clear_refusal(refusal: Refusal) -> ClearedRecord:
-    """Let the reason of a refusal into Kafka's rejected topic; it holds no content and no key."""
+    """Let a refusal into Kafka's rejected topic; it holds no content and no key."""
     header = (topics.Header.REASON, refusal.reason.encode())
     return _pass_record(records.Record(topics.REJECTED, b"", encode(refusal), (header,)))
 
 
 def clear_metadata(file: str, payload: bytes) -> Cleared:
-    """Let a file of a release's signed metadata out, to stay on its topic; empty: to stay no longer. Raises `Withheld`."""
+    """Let a file of signed release metadata out, retained; an empty payload clears its topic. Raises `Withheld`."""
     check_file(file, payload or None)
     return _pass(topics.release_metadata(file), payload, retain=True)
 
 
 def clear_release(key: str, value: bytes | None) -> ClearedRecord:
-    """Let a file of the release repository, or a part of one, into Kafka; None: it is gone. Raises `Withheld`."""
+    """Let a file of the release repository, or a part, into Kafka; None deletes its key there. Raises `Withheld`."""
     check_key(key, value)
     return _pass_record(records.Record(topics.MODELS, key.encode(), value, ()))
 
@@ -177,11 +176,11 @@ READ_BY: Final[Mapping[str, Tier]] = {
     "drift": Tier.EDGE,
     "status": Tier.EDGE,
 }
-"""The outermost tier that reads a channel of a device. ``private`` belongs to the user's own clients."""
+"""The outermost tier that reads a device's channel. The user's own clients read ``private``."""
 
 
 def reach(topic: str) -> Tier:
-    """The outermost tier that reads a topic; the cloud, of a topic that is not known."""
+    """Return the outermost tier that reads a topic; the cloud for an unknown topic."""
     if topics.is_discovery(topic):
         return Tier.EDGE
     parsed = topics.parse(topic)
@@ -194,7 +193,7 @@ def reach(topic: str) -> Tier:
 
 
 class Content(NamedTuple):
-    """One piece of what a message holds."""
+    """A piece of a message's content."""
 
     event: str
     kind: str
@@ -211,7 +210,7 @@ def _sighting(report: SightingReport) -> Iterator[Content]:
 
 
 def _label(label: Label) -> Iterator[Content]:
-    # Its event's level is not known to who gives it: a label is as private as any until its edge has looked.
+    # Who gives a label does not know its event's level: a label stays at the site until its edge has looked it up.
     yield Content(label.event, Kind.LABEL, Privacy.EDGE_PRIVATE)
 
 
@@ -231,13 +230,13 @@ def _event(event: Event) -> Iterator[Content]:
     if event.body is not None:
         kind = BODIES.get(type(event.body))
         if kind is None:
-            raise Withheld(
-                f"event {name}: a body of type {type(event.body).__name__} is not known to the gate"
-            )
+            raise Withheld(f"event {name}: the gate does not know a body of type {type(event.body).__name__}")
         yield Content(name, kind, levels.of(kind))
     for envelope in event.sealed:
         if not envelope.sealed_by:
-            raise Withheld(f"event {name}: its {envelope.kind} travels as sealed and is not")
+            raise Withheld(
+                f"event {name}: its {envelope.kind} is among the sealed records, but is not sealed"
+            )
         yield from _envelope(envelope)
 
 
@@ -265,7 +264,7 @@ def _downlink(downlink: Downlink) -> Iterator[Content]:
 
 
 def _nothing(_message: msgspec.Struct) -> Iterator[Content]:
-    """Ids, names, reasons and states: nothing that was observed."""
+    """Yield nothing: the message holds ids, names, reasons and states, and no observation."""
     yield from ()
 
 
@@ -289,10 +288,10 @@ CONTENTS: Final[Mapping[type, Callable[[Any], Iterator[Content]]]] = {
     ChunkWanted: _nothing,
     Chunk: _nothing,
 }
-"""What each type of message holds. By exact type: a subclass could hold more."""
+"""The content of each type of message, by exact type: a subclass could hold more."""
 
 RETAINED: Final = frozenset({Status, Discovery})
-"""What whoever subscribes later is told at once."""
+"""Messages that the broker keeps for later subscribers."""
 
 BODIES: Final[Mapping[type, Kind]] = {Crop: Kind.PIXELS, Vector: Kind.FEATURE, Report: Kind.READING}
 
@@ -301,53 +300,55 @@ BODIES: Final[Mapping[type, Kind]] = {Crop: Kind.PIXELS, Vector: Kind.FEATURE, R
 
 
 def may_see(tier: Tier, level: Privacy) -> bool:
-    """Whether a tier may hold a record of this level in the clear."""
+    """Return whether a tier may hold a record of this level in the clear."""
     return tier.depth <= level.reach.depth
 
 
 def _judge(message: msgspec.Struct, to: Tier) -> None:
     contents = CONTENTS.get(type(message))
     if contents is None:
-        raise Withheld(f"a {type(message).__name__} is not known to the gate, so nobody may see it")
+        raise Withheld(f"the gate does not know the type {type(message).__name__}, so nobody may see it")
     for content in contents(message):
         if not content.sealed and not may_see(to, content.level):
             raise Withheld(
                 f"event {content.event}: its {content.kind} is {content.level}; in the clear it may reach the "
-                f"{content.level.reach}, not the {to}"
+                f"{content.level.reach}, but not the {to}"
             )
 
 
 def _check_sealed(envelope: Envelope) -> None:
-    """What can be seen from outside: that it may be sealed at all, and that a private header tells nothing."""
+    """Check from outside that the payload can be sealed, and that a user-private header reveals nothing."""
     if len(envelope.payload) < OVERHEAD_BYTES:
-        raise Withheld(f"event {envelope.event}: its {envelope.kind} is called sealed; so short it is not")
+        raise Withheld(
+            f"event {envelope.event}: its {envelope.kind} is marked as sealed, but is too short for that"
+        )
     if envelope.privacy is not Privacy.USER_PRIVATE:
         return
     if envelope.source or envelope.time or envelope.space or envelope.revision != 1:
         raise Withheld(
-            f"event {envelope.event}: a user-private header tells no source, time, space or revision"
+            f"event {envelope.event}: a user-private header must not name source, time, space or revision"
         )
-    if ROUTING_KEY.fullmatch(envelope.key) is None or _tells_time(envelope.event):
+    if ROUTING_KEY.fullmatch(envelope.key) is None or _reveals_time(envelope.event):
         raise Withheld(
-            f"event {envelope.event}: a user-private header has a key and an id that tell nothing; make it with "
+            f"event {envelope.event}: the key and id of a user-private header must reveal nothing; make it with "
             "seal.build_private"
         )
 
 
 def _check_vote(envelope: Envelope) -> None:
-    """Who gave a label is nobody's business outside the site."""
+    """Check that a label in the clear does not name the person who gave it."""
     try:
         vote = decode(Vote, envelope.payload)
     except Malformed:
-        raise Withheld(f"event {envelope.event}: its label is in the clear and is no vote") from None
+        raise Withheld(f"event {envelope.event}: its label is in the clear, but is not a vote") from None
     if PSEUDONYM.fullmatch(vote.by) is None:
         raise Withheld(
-            f"event {envelope.event}: a label leaves its site under a pseudonym and no name; make it with seal.pseudonym"
+            f"event {envelope.event}: a label leaves its site only under a pseudonym; make it with seal.pseudonym"
         )
 
 
-def _tells_time(event: str) -> bool:
-    """Whether an id is (or could be) one that says when it was made, as UUIDv7 does."""
+def _reveals_time(event: str) -> bool:
+    """Return whether an id may reveal when it was made, as UUIDv7 does."""
     try:
         return UUID(event).version != 8
     except ValueError:
@@ -355,12 +356,12 @@ def _tells_time(event: str) -> bool:
 
 
 def _answer_level(envelope: Envelope) -> Privacy:
-    """The level that the answer inside claims for itself."""
+    """Return the level that the answer itself states."""
     try:
         return records.answer(envelope.payload).privacy
     except Rejected:
         raise Withheld(
-            f"event {envelope.event}: its result is in the clear and is no answer of ours"
+            f"event {envelope.event}: its result is in the clear, but is not an answer of ours"
         ) from None
 
 
@@ -368,12 +369,12 @@ def _answer_level(envelope: Envelope) -> Privacy:
 
 
 def _pass(topic: str, payload: bytes, *, retain: bool) -> Cleared:
-    """Every `Cleared` is made here."""
+    """Make a `Cleared`; no other code does."""
     return Cleared(topic, payload, retain, _TOKEN)
 
 
 def _pass_record(record: records.Record) -> ClearedRecord:
-    """Every `ClearedRecord` is made here."""
+    """Make a `ClearedRecord`; no other code does."""
     return ClearedRecord(*record, _TOKEN)
 
 

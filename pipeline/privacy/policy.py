@@ -1,9 +1,8 @@
-"""Which level each kind of record of an event has, and which rule said so.
+"""Decides the privacy level of each kind of record of an event, and names the rules that decided.
 
-The device asks before anything of an event leaves; a later tier asks again when its answer knows more (a person, a
-species). Levels begin with what the settings say of the stream and are only ever raised: by the built-in `RULES` and
-by the rules of the settings file. Of a stream that the file does not name nothing is known, so nothing but its answer
-leaves the device.
+The device asks before any record of an event leaves; a later tier asks again when its answer knows more (a person, a
+species). The levels begin with the stream's settings. The built-in `RULES` and the rules of the settings file only
+raise them. For a stream without settings, only the answer leaves the device.
 
     >>> policy = Policy(Settings(streams={"home/cam1/garden": StreamSettings(feature=Privacy.PUBLIC)}))
     >>> policy.levels("home/cam1/garden", 0.0).levels.feature
@@ -27,38 +26,38 @@ from pipeline.settings.hours import ALL_DAY, Hours, holds
 from pipeline.settings.settings import RuleSettings, Settings, StreamSettings
 
 PERSON: Final = "person"
-"""The label that raises by itself, also where no threshold was asked."""
+"""The label that raises levels by itself, even without a person threshold."""
 
 LOWEST: Final = Levels(*(Privacy.PUBLIC for _ in LEVELLED))
-"""The lattice's bottom: joined with it, nothing is raised."""
+"""The lattice's bottom: a join with it raises nothing."""
 
 UNNAMED: Final = "unnamed-stream"
 NAMED: Final = "stream-settings"
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What a rule may look at."""
+class RuleInput:
+    """The facts that a rule may use."""
 
     source: str
     moment: dt.datetime | None
-    """In the site's own time; None: no time that could be meant, and rules that ask for one hold."""
+    """In the site's own time. None for an impossible time: then rules with hours hold."""
     path: tuple[str, ...]
     person: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Where it holds, levels rise at least to its own."""
+    """A rule: where it holds, levels rise at least to its own."""
 
     name: str
-    holds: Callable[[Seen], bool]
+    holds: Callable[[RuleInput], bool]
     levels: Levels
     reason: str
 
 
 class Verdict(NamedTuple):
-    """The levels of an event's records, and the names of the rules that they come from."""
+    """The levels of an event's records, and the names of the rules that set them."""
 
     levels: Levels
     rules: tuple[str, ...]
@@ -67,25 +66,25 @@ class Verdict(NamedTuple):
 RULES: Final = (
     Rule(
         "person-in-frame",
-        lambda seen: seen.person or PERSON in seen.path,
+        lambda given: given.person or PERSON in given.path,
         msgspec.structs.replace(
             LOWEST, pixels=Privacy.USER_PRIVATE, feature=Privacy.USER_PRIVATE, result=Privacy.EDGE_PRIVATE
         ),
-        "a picture of a person, and what could tell persons apart, stays on its device",
+        "a picture of a person, and a feature that could tell persons apart, stay on their device",
     ),
 )
-"""Built in; the settings file adds its own and takes none away."""
+"""The built-in rules; the settings file can add rules, but cannot remove these."""
 
 ADVICE: Final = {
     Task.WILDLIFE: 'task = "wildlife"\npixels = "edge-private"\nfeature = "public"\nresult = "public"',
     Task.OCCUPANCY: 'task = "occupancy"\nreading = "edge-private"\nsummary = "public"',
     Task.METER: 'task = "meter"\nreading = "edge-private"\nsummary = "public"',
 }
-"""What the owner of a stream most often means, as the starter settings have it."""
+"""The usual settings of a stream, as in the starter settings."""
 
 
 class Policy:
-    """The settings' and the built-in rules as one table; asking it is pure."""
+    """The built-in rules and those of the settings as one table. Pure."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -95,7 +94,7 @@ class Policy:
     def levels(
         self, source: str, time_s: float, *, path: tuple[str, ...] = (), person: bool = False
     ) -> Verdict:
-        """The levels of an event.
+        """Return the levels of an event.
 
         Parameters
         ----------
@@ -106,28 +105,28 @@ class Policy:
         path
             The answer so far, from its kingdom on.
         person
-            Whether a person may be in the frame, at the threshold that is made for this question.
+            Whether a person may be in the frame, at the threshold for this question.
         """
         stream = self._settings.stream(source)
         levels = (stream or StreamSettings()).levels
-        seen = Seen(source, _local(time_s, self._zone), path, person)
-        holding = [rule for rule in self.rules if rule.holds(seen)]
+        given = RuleInput(source, _local(time_s, self._zone), path, person)
+        holding = [rule for rule in self.rules if rule.holds(given)]
         for rule in holding:
             levels = levels.join(rule.levels)
         return Verdict(levels, (NAMED if stream else UNNAMED, *(rule.name for rule in holding)))
 
     def knows(self, source: str) -> bool:
-        """Whether the settings name this stream: an edge on another machine may leave that to its devices."""
+        """Return whether the settings name this stream; those of an edge on another machine may leave it out."""
         return self._settings.stream(source) is not None
 
     def advice(self, source: str, task: Task = Task.WILDLIFE) -> str:
-        """The lines of TOML that would name this stream, for the reason of an unnamed stream's result."""
+        """Return the lines of TOML that would name this stream, for the reason in an unnamed stream's result."""
         device_stream = source.partition("/")[2]
         return f'[streams."{device_stream}"]\n{ADVICE[task]}'
 
 
 def within(result: Result, levels: Levels) -> Result:
-    """The result without a reading's value where that is more private than the result itself."""
+    """Return the result, without a reading's value if the reading is more private than the result."""
     if result.value is None or levels.reading.height <= result.privacy.height:
         return result
     return msgspec.structs.replace(result, value=None, unit=None)
@@ -138,12 +137,12 @@ def _from_settings(settings: RuleSettings) -> Rule:
     timed = bool(settings.hours or settings.weekdays)
     label = settings.label.casefold() if settings.label else None
 
-    def matches(seen: Seen) -> bool:
-        if timed and seen.moment is not None and not holds(hours, settings.weekdays, seen.moment):
+    def matches(given: RuleInput) -> bool:
+        if timed and given.moment is not None and not holds(hours, settings.weekdays, given.moment):
             return False
-        if label is not None and label not in (name.casefold() for name in seen.path):
+        if label is not None and label not in (name.casefold() for name in given.path):
             return False
-        return (seen.person or not settings.person) and settings.names_stream(seen.source)
+        return (given.person or not settings.person) and settings.names_stream(given.source)
 
     raised = {kind.value: level for kind, level in settings.raise_.items()}
     return Rule(settings.name, matches, msgspec.structs.replace(LOWEST, **raised), settings.reason)

@@ -1,7 +1,10 @@
-"""What of a release may leave: it was made to be read by all, and looks like it.
+"""Checks the bytes of a release before they reach a transport; the gate calls these functions.
 
-The gate asks here before a release's bytes reach a transport: only signed metadata under their own names, and parts of
-files under those files' digests. Whose signature it is, each tier finds out by itself.
+Releases are public. Only signed metadata under their own names may leave, and parts of files under the digests of these
+files. Each tier verifies the signatures by itself::
+
+    check_file("3.root.json", data)
+    check_key("ab…/0/2", part)
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from pipeline.files.release_names import METADATA_MAX_BYTES, PART_BYTES, metadat
 
 
 class _Signed(msgspec.Struct):
-    """As much of signed metadata as says that it is some."""
+    """The one field that shows that the bytes are signed metadata."""
 
     role: str = msgspec.field(name="_type")
 
@@ -27,35 +30,35 @@ class _Metadata(msgspec.Struct):
 
 
 def check_file(file: str, data: bytes | None) -> None:
-    """Signed metadata, of the role that its name says; None: only its name.
+    """Check that the payload is signed metadata of the role that its name states. With None, check the name only.
 
     Raises
     ------
     Withheld
-        It is none.
+        It is not.
     """
     named = metadata_file(file)
     if named is None:
-        raise Withheld(f"{file[:80]}: no file of a release is called so")
+        raise Withheld(f"{file[:80]}: no file of a release has this name")
     if data is None:
         return
     if len(data) > METADATA_MAX_BYTES[named.role]:
-        raise Withheld(f"{file}: {len(data)} bytes; signed metadata of {named.role} are never so long")
+        raise Withheld(f"{file}: {len(data)} bytes are too many for signed metadata of {named.role}")
     try:
         metadata = msgspec.json.decode(data, type=_Metadata)
     except (msgspec.DecodeError, ValueError, RecursionError):
-        raise Withheld(f"{file}: is no signed metadata") from None
+        raise Withheld(f"{file}: is not signed metadata") from None
     if metadata.signed.role != named.role or not metadata.signatures:
         raise Withheld(f"{file}: is not signed metadata of {named.role}")
 
 
 def check_key(key: str, value: bytes | None) -> None:
-    """As `check_file`, or a part of a target file.
+    """Check that a key and its value are a metadata file or a part of a target file.
 
     Raises
     ------
     Withheld
-        It is neither. Of several parts none shows its file's digest: whoever puts them together looks.
+        They are neither. One of several parts cannot show its file's digest: that is checked when they are joined.
     """
     part = part_of(key)
     if part is None:
@@ -63,4 +66,4 @@ def check_key(key: str, value: bytes | None) -> None:
     elif value is not None and (
         len(value) > PART_BYTES or (part.total == 1 and sha256(value) != part.digest)
     ):
-        raise Withheld(f"{key[:80]}: these {len(value)} bytes are no part of that file")
+        raise Withheld(f"{key[:80]}: these {len(value)} bytes are not a part of that file")

@@ -1,8 +1,8 @@
-"""Sealing: what is above a tier's level may pass it or rest there, but not be read.
+"""Sealing: a sealed record may pass a tier or be stored there, but that tier cannot read it.
 
-AES-256-GCM (NIST SP 800-38D) with the envelope's own header as associated data: a record that was misrouted cannot be
-read, and one that was relabelled (another level, source, kind, time, ...) does not open. The site's key opens
-edge-private records, the user's key user-private ones::
+AES-256-GCM (NIST SP 800-38D) with the envelope's header as associated data: a misrouted record cannot be read, and a
+record with a changed header (level, source, kind, time, ...) does not open. The site's key opens edge-private records,
+the user's key user-private ones::
 
     >>> keyring = Keyring(site=Key.of(Privacy.EDGE_PRIVATE, bytes(32)), user=Key.of(Privacy.USER_PRIVATE, bytes(32)))
     >>> sealed = seal(Envelope(event="e", kind=Kind.FEATURE, privacy=Privacy.EDGE_PRIVATE, key="home/cam1",
@@ -10,9 +10,9 @@ edge-private records, the user's key user-private ones::
     >>> unseal(sealed, keyring)
     b'feature'
 
-A user-private record's header must tell neither device nor time, and an event's id tells both: it begins with the
-time (UUIDv7), and public records of the same event name the device. So `build_private` gives the record an id and a
-routing key of its own, both HMACs, and puts what it hides into the sealed payload; `open_private` gives it back.
+The header of a user-private record must reveal neither device nor time, but an event's id reveals both: it begins with
+the time (UUIDv7), and public records of the same event name the device. So `build_private` gives the record another id
+and a routing key, both HMACs, and puts the hidden facts into the sealed payload. `open_private` returns them.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from uuid import UUID
 import msgspec
 
 from pipeline.errors import Rejected, Stop
+from pipeline.files.fsync import directory_to_disk
 from pipeline.messages import Envelope, Kind, Privacy
 
 if TYPE_CHECKING:
@@ -37,13 +38,13 @@ if TYPE_CHECKING:
 
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
-"""96 random bits, as GCM is made for; safe for 2**32 records a key, which is 136 years of one a second."""
+"""96 random bits, the size for GCM; safe for 2**32 records with one key, which is a record a second for 136 years."""
 TAG_BYTES: Final = 16
 OVERHEAD_BYTES: Final = NONCE_BYTES + TAG_BYTES
 ROUTING_KEY: Final = re.compile(r"[0-9a-f]{32}")
 PSEUDONYM: Final = re.compile(r"[0-9a-f]{12}")
 FORMAT: Final = "tierwise-seal-1"
-"""First of the associated data: another format never opens as this one."""
+"""The beginning of the associated data: a record of another format never opens as this one."""
 _FILES: Final = {Privacy.EDGE_PRIVATE: "site.key", Privacy.USER_PRIVATE: "user.key"}
 
 
@@ -57,6 +58,7 @@ class Key:
 
     @classmethod
     def of(cls, level: Privacy, secret: bytes) -> Key:
+        """Return the key of a level, with an id derived from its secret."""
         name = _FILES[level].removesuffix(".key")
         return cls(level, f"{name}-{_derive(secret, 'id')[:8].hex()}", secret)
 
@@ -70,32 +72,33 @@ class Keyring:
 
     @classmethod
     def open(cls, folder: Path, *, create: bool) -> Keyring:
-        """Read ``site.key`` and ``user.key``; with `create` make those that are missing, readable by their owner only.
+        """Read ``site.key`` and ``user.key``. With `create`, make missing ones, readable by their owner only.
 
         Raises
         ------
         Stop
-            A key file cannot be read or made, is readable by others, or is no key.
+            A key file cannot be read or made, is readable by others, or does not hold a key.
         """
         site, user = (_read_key(folder / name, level, create=create) for level, name in _FILES.items())
         return cls(site, user)
 
     def named(self, key_id: str) -> Key | None:
+        """Return the key with this id, or None if this agent does not have it."""
         return next((key for key in (self.site, self.user) if key is not None and key.id == key_id), None)
 
 
 def seal(envelope: Envelope, key: Key) -> Envelope:
-    """The envelope with its payload sealed: nonce, ciphertext, tag.
+    """Return the envelope with a sealed payload: nonce, ciphertext, tag.
 
     Raises
     ------
     Rejected
-        ``seal``: it is sealed already, or this key is not for its level.
+        ``seal``: the envelope is sealed already, or the key is for another level.
     """
     if envelope.sealed_by:
         raise Rejected("seal", f"{envelope.id}: already sealed by {envelope.sealed_by}")
     if key.level is not envelope.privacy:
-        raise Rejected("seal", f"{envelope.id}: is {envelope.privacy}; {key.id} seals what is {key.level}")
+        raise Rejected("seal", f"{envelope.id}: is {envelope.privacy}; {key.id} seals {key.level} records")
     named = msgspec.structs.replace(envelope, sealed_by=key.id)
     nonce = os.urandom(NONCE_BYTES)
     sealed = nonce + _cipher(key).encrypt(nonce, envelope.payload, header(named))
@@ -103,12 +106,12 @@ def seal(envelope: Envelope, key: Key) -> Envelope:
 
 
 def unseal(envelope: Envelope, keyring: Keyring) -> bytes:
-    """The payload in the clear.
+    """Return the payload in the clear.
 
     Raises
     ------
     Rejected
-        ``seal``: the key is not here, or payload or header were changed since.
+        ``seal``: this agent does not have the key, or payload or header were changed after sealing.
     """
     from cryptography.exceptions import InvalidTag
 
@@ -124,12 +127,12 @@ def unseal(envelope: Envelope, keyring: Keyring) -> bytes:
         return _cipher(key).decrypt(nonce, ciphertext, header(envelope))
     except InvalidTag:
         raise Rejected(
-            "seal", f"{envelope.id}: does not open: header or payload were changed since"
+            "seal", f"{envelope.id}: does not open: header or payload were changed after sealing"
         ) from None
 
 
 def header(envelope: Envelope) -> bytes:
-    """All of the envelope but its payload, in one canonical spelling: the associated data."""
+    """Return the envelope without its payload in a canonical form: the associated data."""
     return msgspec.msgpack.encode(
         (
             FORMAT,
@@ -150,7 +153,7 @@ def header(envelope: Envelope) -> bytes:
 
 
 class Hidden(msgspec.Struct, frozen=True, array_like=True):
-    """What a user-private record really is; only ever encoded to be sealed."""
+    """The hidden facts and payload of a user-private record; encoded only to be sealed."""
 
     event: str
     source: str
@@ -171,9 +174,9 @@ def build_private(
     space: str = "",
     revision: int = 1,
 ) -> Envelope:
-    """A sealed user-private envelope that tells its kind and nothing else.
+    """Return a sealed user-private envelope whose header reveals only its kind.
 
-    Equal event, kind and revision give an equal id, so repeats are known as such.
+    Equal event, kind and revision give an equal id, so repeats are recognised.
     """
     hidden = Hidden(event, source, time, space, revision, payload)
     envelope = Envelope(
@@ -187,31 +190,31 @@ def build_private(
 
 
 def open_private(envelope: Envelope, keyring: Keyring) -> Hidden:
-    """What `build_private` hid.
+    """Return the facts and payload that `build_private` has hidden.
 
     Raises
     ------
     Rejected
-        ``seal``: as `unseal`, or the record was sealed in another way.
+        ``seal``: for the reasons of `unseal`, or the record was sealed in another way.
     """
     try:
         return msgspec.msgpack.decode(unseal(envelope, keyring), type=Hidden)
     except msgspec.DecodeError:
-        raise Rejected("seal", f"{envelope.id}: opens, but holds no user-private record") from None
+        raise Rejected("seal", f"{envelope.id}: opens, but does not hold a user-private record") from None
 
 
 def pseudonym(key: Key, person: str) -> str:
-    """What a person of a site is called outside of it: always the same, and nobody without the key knows who."""
+    """Return a person's name outside the site: always the same, and only the key's owner can tell who it is."""
     return _derive(key.secret, "person", person)[:6].hex()
 
 
 def routing_key(key: Key, source: str) -> str:
-    """Keeps one stream's records together without naming it."""
+    """Return a key that keeps a stream's records together without naming the stream."""
     return _derive(key.secret, "route", source)[:16].hex()
 
 
 def _blind_id(secret: bytes, text: str) -> str:
-    """A UUIDv8 (RFC 9562: content of one's own) that tells nothing without the key."""
+    """Return a UUIDv8 (RFC 9562: custom content) that reveals nothing without the key."""
     number = int.from_bytes(_derive(secret, "event", text)[:16], "big")
     number = number & ~(0xF << 76) | 0x8 << 76
     number = number & ~(0x3 << 62) | 0x2 << 62
@@ -222,12 +225,12 @@ def _blind_id(secret: bytes, text: str) -> str:
 
 
 def _derive(secret: bytes, purpose: str, text: str = "") -> bytes:
-    """HMAC-SHA256; a purpose of its own for each use, so that no two uses share a key."""
+    """Derive bytes by HMAC-SHA256. Each use has its own purpose, so no two uses share a key."""
     return hmac.digest(secret, f"tierwise/{purpose}/{text}".encode(), hashlib.sha256)
 
 
 def _cipher(key: Key) -> AESGCM:
-    # Imported where it is used: the gate reads this file's constants in every role, and few of them seal.
+    # Imported here, since every role's gate reads this file's constants, but few roles seal.
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
     return AESGCM(_derive(key.secret, "seal"))
@@ -247,13 +250,13 @@ def _read_key(path: Path, level: Privacy, *, create: bool) -> Key | None:
         raise Stop(f"{path}: others may read this key (mode {mode:04o}); run: chmod 600 {path}")
     if len(secret) != KEY_BYTES:
         raise Stop(
-            f"{path}: no key: {len(secret)} bytes instead of {KEY_BYTES}; restore it, or remove it to make a new one"
+            f"{path}: not a key: {len(secret)} bytes instead of {KEY_BYTES}; restore it, or remove it to make a new one"
         )
     return Key.of(level, secret)
 
 
 def _make_key(path: Path) -> None:
-    """Whole or not at all, also when two processes start at once: the first key stays."""
+    """Write a new key as a whole or not at all. If two processes start at once, the first key stays."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -268,13 +271,4 @@ def _make_key(path: Path) -> None:
             return
     finally:
         draft.unlink()
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """The name must survive a power cut, too: what was sealed is lost with its key."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    directory_to_disk(path.parent)  # the name must survive a power cut: a lost key loses what it sealed

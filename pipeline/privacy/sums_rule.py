@@ -1,14 +1,14 @@
-"""The gate's named rule `sums-of-many`: what a site learned may leave it only as sums over enough events that none can be told from them.
+"""The gate's rule `sums-of-many`: a site's sums may leave it only if each covers enough events to hide any single one.
 
-The sum over one event is its vector. So an increment in the clear passes only if every label in it holds at least `LEAST_EVENTS` of this
-increment's own events, and nothing that is said of it is taken on trust: the sums are opened, and have to be sums of so many
-bytes, with the counts that the increment states::
+The sum over one event is the event's vector. So an increment in the clear passes only if each of its labels has
+at least `LEAST_EVENTS` events in this increment. The gate trusts no statement about an increment: it unpacks the sums
+and checks that they are sums of so many bytes, with the counts that the increment states::
 
     >>> broken(increment_of(Sums.empty("s", DIMENSION, ["Felidae"]), 1))
     'it holds no events'
 
-What one such increment does reveal is told in docs/privacy.md. That each event is in one increment at most is its maker's to keep
-(`agents.edge.sum_sharing`): two that differ in one event would tell that event, and no gate that sees one at a time can know.
+docs/privacy.md explains what such an increment reveals. Its maker (`agents.edge.sum_sharing`) must put each event into
+at most one increment: two increments that differ by one event would reveal it, and the gate sees only one at a time.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from pipeline.sums.sums import Sums
 RULE: Final = "sums-of-many"
 
 LEAST_EVENTS: Final = 20
-"""Of each label in each increment."""
+"""The fewest events of each label in an increment."""
 
 DIMENSION: Final = 256
-"""Of the vectors that the released backbone makes; sums of others are not told."""
+"""Dimension of the released backbone's vectors; sums over other vectors may not leave."""
 
 LARGEST_BYTES: Final = 100 << 10
-"""Of packed sums: with its envelope an increment fits a batch of `messages.UPLINK_MAX_BYTES`."""
+"""Largest packed sums: an increment and its envelope fit into a batch of `messages.UPLINK_MAX_BYTES`."""
 
 LONGEST_LABEL: Final = 120
 
 
 def increment_of(sums: Sums, number: int, under: Mapping[str, str] | None = None) -> SumIncrement:
-    """A site's increment of this number. `under`: where labels belong that the tree lacks."""
+    """Return a site's increment with this number. `under` places labels that the tree lacks."""
     counts = tuple((label, int(count)) for label, count in zip(sums.labels, sums.counts, strict=True))
     return SumIncrement(
         space=sums.space,
@@ -49,18 +49,18 @@ def increment_of(sums: Sums, number: int, under: Mapping[str, str] | None = None
 
 
 def complaint(envelope: Envelope) -> str:
-    """Why an envelope with sums in the clear may not become public; empty where it may."""
+    """Return why an envelope with sums in the clear may not become public, or an empty text."""
     try:
         increment = messages.decode(SumIncrement, envelope.payload)
     except Malformed:
-        return "it is no increment of sums"
+        return "it is not an increment of sums"
     if (envelope.space, envelope.revision) != (increment.space, increment.number):
         return "its envelope is another increment's"
     return broken(increment)
 
 
 def broken(increment: SumIncrement) -> str:
-    """Which part of the rule an increment breaks; empty: none."""
+    """Return the part of the rule that an increment breaks, or an empty text."""
     if len(increment.sums) > LARGEST_BYTES:
         return f"its sums have {len(increment.sums):,} bytes, more than {LARGEST_BYTES:,}"
     try:
@@ -72,7 +72,7 @@ def broken(increment: SumIncrement) -> str:
     stated = dict(increment.counts)
     held = {label: int(count) for label, count in zip(sums.labels, sums.counts, strict=True)}
     if stated != held or len(stated) != len(increment.counts):
-        return "it states other counts than its sums hold"
+        return "its counts differ from those of its sums"
     if not held or not sums.events:
         return "it holds no events"
     if few := [label for label, count in held.items() if count < LEAST_EVENTS]:

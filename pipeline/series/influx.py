@@ -1,8 +1,11 @@
-"""The time-series store of production: InfluxDB 2, through its own client. The only file that imports it.
+"""The time-series store of production: InfluxDB 2. Only this file imports its client.
 
-`timeseries.Writer` calls it from its thread; the client's own batching, which drops silently, is not used. InfluxDB's
-answers become our errors: 400, 413 and 422 say that a point is bad (`Rejected`; the writer finds which), 401, 403 and
-404 that token, organisation or bucket are (`Stop`), everything else that it is away or busy (`Retry`).
+`writer.Writer` calls it from its thread; the client's own batching is not used, since it drops points silently.
+InfluxDB's statuses become our errors: 400, 413 and 422 mean a bad point (`Rejected`; the writer finds which), 401, 403
+and 404 a wrong token, organisation or bucket (`Stop`), all others an InfluxDB that is away or busy (`Retry`)::
+
+    store = InfluxStore(settings.influx)
+    store.write([point])
 """
 
 from __future__ import annotations
@@ -26,19 +29,19 @@ _BAD_SETTINGS: Final = frozenset({401, 403, 404})
 
 
 class InfluxStore:
-    """Connects when it is first used."""
+    """Writes points to InfluxDB; connects when it is first used."""
 
     def __init__(self, settings: InfluxSettings) -> None:
         self._settings = settings
         self._client: Any = None
 
     def write(self, points: Sequence[Point]) -> None:
-        """Write these points; answered means stored.
+        """Write these points; they are stored when this returns.
 
         Raises
         ------
         Retry, Rejected, Stop
-            As `points.Store`.
+            As `points.PointStore.write`.
         """
         settings = self._settings
         if self._client is None:
@@ -53,23 +56,24 @@ class InfluxStore:
                 write_precision=WritePrecision.MS,
             )
         except ApiException as error:
-            said = f"InfluxDB at {settings.url}: {error.status} {error.reason}: {_message(error)}"
+            problem = f"InfluxDB at {settings.url}: {error.status} {error.reason}: {_message(error)}"
             if error.status in _BAD_POINT:
-                raise Rejected("influx-refused", said) from error
+                raise Rejected("influx-refused", problem) from error
             if error.status in _BAD_SETTINGS:
-                raise Stop(f"{said}. Check token, org and bucket in the settings") from error
-            raise Retry(said) from error
+                raise Stop(f"{problem}. Check token, org and bucket in the settings") from error
+            raise Retry(problem) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise Retry(f"InfluxDB at {settings.url}: {error}") from error
 
     def close(self) -> None:
+        """Close the client."""
         if self._client is not None:
             self._client.close()
             self._client = None
 
 
 def line(point: Point) -> str:
-    """The point in line protocol, escaped; empty tags are left out, as InfluxDB demands."""
+    """Return the point in line protocol, escaped; empty tags are left out, as InfluxDB demands."""
     made = Line(point.measurement)
     for name, text in point.tags.items():
         made.tag(name, text.replace("\n", " "))

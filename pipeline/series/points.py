@@ -1,7 +1,7 @@
-"""What is written to a time series, and what a store of them promises.
+"""The points of a time series, and the interface of their stores.
 
-A `Point` is named by measurement, tags and time; the roles make theirs from readings, hours, answers and sightings, the
-writer (`timeseries.py`) brings them to a `Store`: InfluxDB (`influx.py`) or its SQLite twin (`local.py`)::
+Measurement, tags and time name a `Point`. The roles make points from readings, hours, answers and sightings, and the
+writer (`writer.py`) brings them to a `PointStore`: InfluxDB (`influx.py`) or SQLite (`sqlite.py`)::
 
     >>> reading_point("home/room1/co2", 640.0, "ppm", 1.8e9).tags
     {'site': 'home', 'device': 'room1', 'stream': 'co2', 'unit': 'ppm'}
@@ -20,7 +20,7 @@ Value = float | int | str | bool
 
 
 class Point(NamedTuple):
-    """Fields at a time. Numbers that may have fractions must always be floats: a store fixes a field's type."""
+    """Fields at a time. A number with a possible fraction must always be a float: a store fixes a field's type."""
 
     measurement: str
     tags: Mapping[str, str]
@@ -28,8 +28,8 @@ class Point(NamedTuple):
     time_s: float
 
 
-class Store(Protocol):
-    """Where points end up. Used by one thread."""
+class PointStore(Protocol):
+    """Stores points. For one thread."""
 
     def write(self, points: Sequence[Point]) -> None:
         """Store all of these points.
@@ -39,20 +39,22 @@ class Store(Protocol):
         Retry
             The store is away or busy.
         Rejected
-            It will never take at least one of them.
+            The store will never take at least one of them.
         Stop
             A person has to change something.
         """
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close the store."""
 
 
 def reading_point(source: str, value: float, unit: str, time_s: float) -> Point:
+    """Return the point of a reading."""
     return Point("reading", {**_place(source), "unit": unit}, {"value": float(value)}, time_s)
 
 
 def summary_point(source: str, summary: Summary | HourlySummary) -> Point:
-    """An hour of readings."""
+    """Return the point of an hour of readings."""
     tags = {**_place(source), "task": summary.task.value, "unit": summary.unit}
     fields: dict[str, Value] = {
         "mean": float(summary.mean),
@@ -66,7 +68,7 @@ def summary_point(source: str, summary: Summary | HourlySummary) -> Point:
 
 
 def result_point(result: Result) -> Point:
-    """A tier's answer. Label and rank are tags: dashboards group by them."""
+    """Return the point of a tier's answer. Label and rank are tags, since dashboards group by them."""
     tags = {
         **_place(result.source),
         "task": result.task.value,
@@ -89,7 +91,7 @@ def result_point(result: Result) -> Point:
 
 
 def sighting_point(report: SightingReport) -> Point:
-    """A sighting's consensus. Label and rank are fields: a better consensus replaces the earlier one."""
+    """Return the point of a sighting's consensus. Label and rank are fields: a better one replaces the earlier."""
     fields: dict[str, Value] = {
         "sighting": report.sighting,
         "rank": report.rank.value,

@@ -1,7 +1,7 @@
-"""The embedded time-series store: one SQLite file, written by `timeseries.Writer`, read by our command line.
+"""The embedded time-series store: one SQLite file, written by `writer.Writer` and read by our command line.
 
-It keeps the same promises as InfluxDB: a point is named by measurement, tags and time in milliseconds, and writing it
-again merges its fields. Points older than `keep_days` are deleted::
+It behaves like InfluxDB: measurement, tags and time in milliseconds name a point, and writing it again merges its
+fields. Points older than `keep_days` are deleted::
 
     >>> import tempfile
     >>> store = LocalStore(Path(tempfile.mkdtemp()) / "series.db", keep_days=30)
@@ -10,8 +10,8 @@ again merges its fields. Points older than `keep_days` are deleted::
     [{'value': 640.0}]
     >>> store.close()
 
-A killed process may lose the last second's points (``synchronous=NORMAL``): they are for dashboards; events have their
-own store (`spool/`).
+A killed process may lose the points of the last second (``synchronous=NORMAL``). They are for dashboards; the spool
+keeps the events.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import msgspec
 
 from pipeline.errors import Retry, Stop
 from pipeline.series.points import Point
+from pipeline.spool import file
 
 DAY_MS: Final = 86_400_000
 CLEAN_EVERY_S: Final = 3_600.0
@@ -50,7 +51,7 @@ CREATE INDEX IF NOT EXISTS points_by_time ON points (measurement, time_ms);
 CREATE INDEX IF NOT EXISTS points_by_age ON points (time_ms);
 """,
 )
-"""One script a schema version; `PRAGMA user_version` counts how many were run. Only ever append."""
+"""One script for each schema version; `PRAGMA user_version` counts the scripts that were run. Only append scripts."""
 _UPSERT: Final = """
 INSERT INTO points VALUES (?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET fields = json_patch(points.fields, excluded.fields)
@@ -58,7 +59,7 @@ ON CONFLICT DO UPDATE SET fields = json_patch(points.fields, excluded.fields)
 
 
 class LocalStore:
-    """Opens its file when it is first used. Written by one thread; `query` and `latest` may be called by any."""
+    """Opens its file when it is first used. One thread writes; any thread may call `query`."""
 
     def __init__(self, path: Path, keep_days: int) -> None:
         self._path = path
@@ -74,13 +75,12 @@ class LocalStore:
         Retry
             The disk is full, or the file is locked.
         Stop
-            The file is no database of ours, or a newer release's.
+            The file is not a database of ours, or a newer release has written it.
         """
         with _errors_mapped(self._path):
             if self._writing is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                self._writing = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
-                _migrate(self._writing, self._path)
+                self._writing = _open(self._path)
             with self._writing as connection:
                 connection.executemany(_UPSERT, map(_row, points))
             if time.monotonic() - self._cleaned_s > CLEAN_EVERY_S:
@@ -95,7 +95,7 @@ class LocalStore:
         until_s: float | None = None,
         limit: int = 1_000,
     ) -> list[Point]:
-        """Points of a measurement that have these tags, newest first; none where nothing was ever written.
+        """Return the points of a measurement that have these tags, newest first; none if there is no file yet.
 
         Raises
         ------
@@ -112,20 +112,8 @@ class LocalStore:
             (measurement, round(since_s * 1000), end_ms, *values, limit),
         )
 
-    def latest(self, measurement: str, since_s: float = 0.0) -> list[Point]:
-        """The newest point of each series (each set of tags) of a measurement.
-
-        Raises
-        ------
-        Retry, Stop
-            As `write`.
-        """
-        return self._read(
-            "SELECT measurement, tags, max(time_ms), fields FROM points WHERE measurement = ? AND time_ms >= ? GROUP BY tags",
-            (measurement, round(since_s * 1000)),
-        )
-
     def close(self) -> None:
+        """Close the file."""
         if self._writing is not None:
             self._writing.close()
             self._writing = None
@@ -152,16 +140,16 @@ class LocalStore:
         self._cleaned_s = time.monotonic()
 
 
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
-    connection.executescript(_OPENING)
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > len(_MIGRATIONS):
-        raise Stop(
-            f"{path} has schema version {version}, this release knows {len(_MIGRATIONS)}: install the newer release "
-            "again, or move the file away; only dashboards miss its past"
-        )
-    for number, script in enumerate(_MIGRATIONS[version:], start=version + 1):
-        connection.executescript(f"BEGIN; {script}; PRAGMA user_version = {number}; COMMIT")
+def _open(path: Path) -> sqlite3.Connection:
+    """Connect, and bring the schema up to date."""
+    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
+    try:
+        connection.executescript(_OPENING)
+        file.migrate(connection, path, _MIGRATIONS, "only dashboards need its past")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _row(point: Point) -> tuple[str, str, int, str]:
@@ -181,5 +169,5 @@ def _errors_mapped(path: Path) -> Iterator[None]:
         raise Retry(f"{path}: {error}") from error
     except sqlite3.DatabaseError as error:
         raise Stop(
-            f"{path}: {error}: move the file away; a new one is made, and only dashboards miss its past"
+            f"{path}: {error}: move the file away; a new one is made, and only dashboards need its past"
         ) from error

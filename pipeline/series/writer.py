@@ -1,17 +1,17 @@
-"""Time series: readings, hours, answers and latencies over time, for dashboards; beside the way of the data, never in it.
+"""Writes time series for dashboards: readings, hours, answers and latencies over time. The data never waits for it.
 
-The edge keeps its site's, the stream role the cloud's public ones. Both hand points to a `Writer`, which never blocks
-and never raises: a thread of its own stores them in InfluxDB (`influx.py`) or its SQLite twin (`local.py`), in batches,
-and tries again while the store is away::
+The edge stores its site's points, the stream role the cloud's public ones. Both give points to a `Writer`, which never
+blocks and never raises: its own thread stores them in batches in InfluxDB (`influx.py`) or SQLite (`sqlite.py`), and
+tries again while the store is away::
 
     writer = open_writer(settings.influx, settings.data_dir / "series.db", keep_days=30)
     writer.start()
     writer.write([reading_point("home/room1/co2", 640.0, "ppm", now_s)])
     writer.close()
 
-A point is named by measurement, tags and time (milliseconds): writing it again replaces its fields, so repeats are
-harmless. What a store refuses for good is dropped alone and counted; when the store is away for long, the oldest points
-make room, and that is counted, too.
+Measurement, tags and time (milliseconds) name a point. Writing it again replaces its fields, so repeats are harmless. A
+point that the store refuses for good is dropped alone and counted. If the store is away for long, the oldest points
+are dropped and counted.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from typing import Final
 import structlog
 
 from pipeline.errors import Rejected, Retry, Stop
-from pipeline.series.points import Point, Store
+from pipeline.series.points import Point, PointStore
 from pipeline.series.sqlite import LocalStore
 from pipeline.settings.settings import InfluxSettings
 
 BACKLOG_MAX_POINTS: Final = 50_000
-"""Some 20 MB; at 50 points/s the store may be away for a quarter of an hour without loss."""
+"""About 20 MB; at 50 points a second the store may be away for a quarter of an hour without loss."""
 BATCH_MAX_POINTS: Final = 1_000
 GATHER_S: Final = 0.5
-"""How long the first point of a batch waits for company."""
+"""How long the first point of a batch waits for more."""
 RETRY_FIRST_S: Final = 0.5
 RETRY_MAX_S: Final = 60.0
 
@@ -42,9 +42,9 @@ log = structlog.get_logger(__name__)
 
 
 class Writer:
-    """Takes points without ever blocking; its thread brings them to the store."""
+    """Takes points without blocking; its thread stores them."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: PointStore) -> None:
         self._store = store
         self._waiting: deque[Point] = deque()
         self._changed = threading.Condition()
@@ -52,22 +52,23 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="timeseries", daemon=True)
         self.written = 0
         self.refused = 0
-        """Points that the store will never take."""
+        """Points that the store refused for good."""
         self.dropped = 0
-        """Points that made room for newer ones, or that the end came before."""
+        """Points dropped to make room for newer ones, or not stored before the end."""
         self.trouble = ""
-        """Why nothing can be stored just now; empty when all is well."""
+        """Why no points can be stored now; empty if all is well."""
 
     @property
     def backlog(self) -> int:
-        """Points that are not stored yet."""
+        """The number of points that are not stored yet."""
         return len(self._waiting)
 
     def start(self) -> None:
+        """Start the thread."""
         self._thread.start()
 
     def write(self, points: Sequence[Point]) -> None:
-        """Hand over points; those without a finite field are refused."""
+        """Take points to store; points without a finite field are refused."""
         sound = [sound for point in points if (sound := _sound(point)) is not None]
         with self._changed:
             self.refused += len(points) - len(sound)
@@ -78,7 +79,7 @@ class Writer:
             self._changed.notify_all()
 
     def close(self, timeout_s: float = 2.0) -> None:
-        """Store what waits, as far as the time allows."""
+        """Store the waiting points as far as the time allows, and end the thread."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -108,14 +109,14 @@ class Writer:
         self._store.close()
 
     def _next(self) -> list[Point]:
-        """The next batch; empty when closed and nothing waits."""
+        """Return the next batch; an empty one after `close`, if no point waits."""
         with self._changed:
             self._changed.wait_for(lambda: self._closing or self._waiting)
             self._changed.wait_for(lambda: self._closing or len(self._waiting) >= BATCH_MAX_POINTS, GATHER_S)
             return [self._waiting.popleft() for _ in range(min(BATCH_MAX_POINTS, len(self._waiting)))]
 
     def _bring(self, batch: Sequence[Point]) -> None:
-        """Store a batch; what is refused is found by halving."""
+        """Store a batch; find a refused point by halving the batch."""
         try:
             self._store.write(batch)
             self.written += len(batch)
@@ -123,7 +124,9 @@ class Writer:
             if len(batch) == 1:
                 self.refused += 1
                 log.warning(
-                    "time series store refuses a point", measurement=batch[0].measurement, reason=str(error)
+                    "the time-series store refuses a point",
+                    measurement=batch[0].measurement,
+                    reason=str(error),
                 )
             else:
                 middle = len(batch) // 2
@@ -132,7 +135,7 @@ class Writer:
 
 
 def open_writer(influx: InfluxSettings, path: Path, keep_days: int) -> Writer:
-    """A writer to InfluxDB, or to the SQLite twin at `path` where no url is set; not started yet.
+    """Return a writer to InfluxDB, or to SQLite at `path` if no url is set. It is not started yet.
 
     Raises
     ------
@@ -149,7 +152,7 @@ def open_writer(influx: InfluxSettings, path: Path, keep_days: int) -> Writer:
 
 
 def _sound(point: Point) -> Point | None:
-    """Without fields that no store takes: NaN and infinities."""
+    """Return the point without the fields that no store takes (NaN and infinities), or None if no field is left."""
     fields = {
         name: value
         for name, value in point.fields.items()

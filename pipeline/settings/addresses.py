@@ -1,4 +1,4 @@
-"""Addresses of brokers as a settings file writes them: ``embedded``, ``host``, ``host:port``, ``mqtts://host:port``.
+"""Reads the addresses of brokers in the settings: ``embedded``, ``host``, ``host:port``, ``mqtts://host:port``.
 
 >>> host_port("mqtts://broker.lan", MQTT_TLS_PORT), host_port("[::1]:1884", MQTT_PORT)
 (('broker.lan', 8883), ('::1', 1884))
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 EMBEDDED: Final = "embedded"
-"""The part that `tierwise up` starts by itself, on loopback."""
+"""Stands for the broker that `tierwise up` starts by itself, on loopback."""
 LOOPBACK: Final = "127.0.0.1"
 TLS_SCHEME: Final = "mqtts://"
 MQTT_PORT: Final = 1883
@@ -18,7 +18,7 @@ KAFKA_PORT: Final = 9092
 
 
 def host_port(address: str, default_port: int) -> tuple[str, int]:
-    """Take an address apart; ValueError if it is none."""
+    """Return host and port of an address. Raises `ValueError` if it is not an address."""
     rest = address.removeprefix(TLS_SCHEME)
     host, colon, port = rest.rpartition(":")
     if not colon or rest.endswith("]"):

@@ -1,7 +1,10 @@
-"""What each key of the settings may say by itself, and still cannot be meant.
+"""Checks that find settings of the right type with impossible values, or values that contradict each other.
 
-Types and unknown keys are `pipeline.settings.strict`'s; this is what remains, one function a subject. Each problem is told as
-``key: what is wrong; what to do``, and `Settings.load` puts the file's name before it.
+`pipeline.settings.strict` checks types and unknown keys before; here is one function for each subject. A problem reads
+``key: what is wrong; what to do``, and `Settings.load` puts the file's name before it::
+
+    for problem in problems(settings):
+        raise Stop(f"{file}: {problem}")
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from pipeline.settings.keys import Keys
 
 
 def problems(settings: Keys) -> Iterator[str]:
-    """All that cannot be meant, in the order of the file."""
+    """Yield all problems, in the order of the file."""
     yield from _names(settings)
     yield from _timezone(settings)
     yield from _addresses(settings)
@@ -31,14 +34,14 @@ def problems(settings: Keys) -> Iterator[str]:
 def _names(settings: Keys) -> Iterator[str]:
     for key, name in (("site", settings.site), *(("device.names", name) for name in settings.device.names)):
         if not topics.is_name(name):
-            yield f'{key}: "{name}" is no name; use a-z, 0-9, - and _, at most 63, and none of our own words'
+            yield f'{key}: "{name}" is no name; use a-z, 0-9, - and _, at most 63, and no reserved word'
 
 
 def _timezone(settings: Keys) -> Iterator[str]:
     try:
         _ = settings.zone
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        yield f'timezone: "{settings.timezone}" is not known here; use a name like "Europe/Berlin" or "UTC"'
+        yield f'timezone: "{settings.timezone}" is not known here; use a name such as "Europe/Berlin" or "UTC"'
 
 
 def _addresses(settings: Keys) -> Iterator[str]:
@@ -53,10 +56,10 @@ def _addresses(settings: Keys) -> Iterator[str]:
             yield f'{section}.address: "{address}" is no address; use {forms}'
     uplink = settings.uplink
     if not uplink.address and (uplink.username or uplink.ca):
-        yield "uplink.address: is empty, so login and certificates are [mqtt]'s; write them there"
+        yield "uplink.address: is empty, so the login and certificates of [mqtt] are used; write them there"
     for section, mqtt in (("mqtt", settings.mqtt), ("uplink", settings.uplink_mqtt)):
         if mqtt.ca and not mqtt.tls:
-            yield f'{section}.ca: only used with TLS; write the address as "{TLS_SCHEME}host:port"'
+            yield f'{section}.ca: used only with TLS; write the address as "{TLS_SCHEME}host:port"'
 
 
 def _is_address(address: str, *, tls: bool) -> bool:
@@ -70,24 +73,24 @@ def _is_address(address: str, *, tls: bool) -> bool:
 def _passwords(settings: Keys) -> Iterator[str]:
     for section, login in (("mqtt", settings.mqtt), ("uplink", settings.uplink), ("kafka", settings.kafka)):
         if login.password and not login.username:
-            yield f"{section}.username: a password without a name logs nobody in"
+            yield f"{section}.username: a password needs a user name; write both, or neither"
 
 
 def _edge_model(title: str) -> Iterator[str]:
     name, _, version = title.partition("@")
     if title and not (topics.is_name(name) and version.isdecimal()):
-        yield f'edge.model: "{title}" is no model; name one and its version, as "mine@2" (`tierwise models list`)'
+        yield f'edge.model: "{title}" is no model; write name and version, as "mine@2" (`tierwise models list`)'
 
 
 def _device(settings: Keys) -> Iterator[str]:
     if settings.device.backbone != "off":
         return
     if settings.device.send == "vector":
-        yield 'device.send: "vector" is made by the backbone; write backbone = "on", or send = "crop"'
+        yield 'device.send: only the backbone makes a "vector"; write backbone = "on", or send = "crop"'
     if Privacy.USER_PRIVATE in settings.uplink.sealed:
         yield (
-            'uplink.sealed: the sealed copy of a "user-private" feature is made by the backbone on the device; '
-            'write device.backbone = "on", or leave it out'
+            'uplink.sealed: only the backbone on the device can make the sealed copy of a "user-private" feature; '
+            'write device.backbone = "on", or leave "user-private" out'
         )
 
 
@@ -108,12 +111,12 @@ def _rules(settings: Keys) -> Iterator[str]:
     for number, rule in enumerate(settings.rules):
         where = f"rules[{number}] ({rule.name})"
         if names.count(rule.name) > 1:
-            yield f"{where}: two rules of this name; results name the rule that decided, so give each its own"
+            yield f"{where}: two rules have this name; results name the rule that decided, so give each its own name"
         if not rule.raise_:
-            yield f'{where}.raise: raises nothing; say which kind to which level, as {{ pixels = "user-private" }}'
+            yield f'{where}.raise: raises nothing; write a kind and its level, as {{ pixels = "user-private" }}'
         for kind in rule.raise_:
             if kind not in LEVELLED:
-                yield f"{where}.raise: a {kind} has no level of its own, it follows its event's; raise result or feature"
+                yield f"{where}.raise: a {kind} has the level of its event, not its own; raise result or feature"
         if rule.hours is not None:
             try:
                 Hours.parse(rule.hours)

@@ -1,7 +1,10 @@
-"""From the settings file on the disk to a table that means the same anywhere.
+"""Reads the settings file and completes its table, so that the table is the same whatever the working folder.
 
-`pipeline.settings.settings` reads it with `read`, checks it, lays the environment over it, and has it completed here: relative
-paths become absolute, secrets are read from their files, streams get their full names.
+`pipeline.settings.settings` reads the file with `read`, checks it, and applies the environment. Then `complete` makes
+relative paths absolute, reads secrets from their files, and gives streams their full names::
+
+    raw = read(Path("tierwise.toml"), must_exist=True)
+    complete(raw, Path("tierwise.toml"))
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ SECRETS: Final = {
     "influx": "token",
     "cloud_influx": "token",
 }
-"""Sections that log in somewhere, and the key of their secret; `<key>_file` names a file that holds it."""
+"""Sections with a login, and the key of their secret; `<key>_file` names a file that holds the secret."""
 
 DEFAULT_SITE: Final = "home"
 DEFAULT_DATA: Final = "tierwise-data"
@@ -32,16 +35,16 @@ PATHS: Final = (
     *((section, "ca") for section in ("mqtt", "uplink", "kafka")),
     ("releases", "root"),
 )
-"""Keys that are paths: what is relative in a file is relative to that file's folder."""
+"""Keys that are paths: a relative path starts at the folder of the settings file."""
 
 
 def read(file: Path, *, must_exist: bool) -> dict[str, Any]:
-    """The file's table as it stands there; an empty one of a file that need not exist.
+    """Return the file's table, or an empty table for a missing file that need not exist.
 
     Raises
     ------
     Stop
-        The file is missing, or is no TOML.
+        The file is missing, or is not TOML.
     """
     try:
         return tomllib.loads(file.read_text("utf-8"))
@@ -54,16 +57,16 @@ def read(file: Path, *, must_exist: bool) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise Stop(f"{file}: cannot be read: {error}") from None
     except tomllib.TOMLDecodeError as error:
-        raise Stop(f"{file}: no valid TOML: {error}") from None
+        raise Stop(f"{file}: not valid TOML: {error}") from None
 
 
 def complete(raw: dict[str, Any], file: Path) -> None:
-    """Put in the table what the file leaves to be understood.
+    """Add to the table everything that the file leaves implicit.
 
     Raises
     ------
     Stop
-        A secret cannot be read, a stream's name is none, or no stream is there for the camera.
+        A secret cannot be read, a stream has an invalid name, or the camera has no stream.
     """
     raw.setdefault("site", DEFAULT_SITE)
     raw.setdefault("data", DEFAULT_DATA)
@@ -74,7 +77,7 @@ def complete(raw: dict[str, Any], file: Path) -> None:
 
 
 def _place_camera(raw: dict[str, Any], file: str) -> None:
-    """Give `device.camera` to the first camera stream, whatever source that had."""
+    """Make `device.camera` the source of the first camera stream, in place of its own source."""
     camera = raw.get("device", {}).get("camera")
     if not camera:
         return
@@ -83,7 +86,7 @@ def _place_camera(raw: dict[str, Any], file: str) -> None:
             stream["source"] = camera
             return
     raise Stop(
-        f'{file}: device.camera: no camera stream is named that could be its; add [streams."cam1/garden"] with its levels'
+        f'{file}: device.camera: there is no camera stream for it; add [streams."cam1/garden"] with its levels'
     )
 
 
@@ -101,7 +104,7 @@ def _locate_paths(raw: dict[str, Any], folder: Path) -> None:
 def _located(path: str, folder: Path) -> str:
     try:
         return str(folder / Path(path).expanduser())
-    except RuntimeError:  # of a ~name that nobody here has: then it is a plain folder of that name
+    except RuntimeError:  # there is no user of this ~name: then it is a plain folder of this name
         return str(folder / path)
 
 
@@ -112,7 +115,7 @@ def _read_secrets(raw: dict[str, Any], file: str) -> None:
         if not path or (key == "token" and not table.get("url")):  # no server, no token
             continue
         if table.get(key):
-            raise Stop(f"{file}: {section}.{key}: there is a {key}_file, too; keep one of them")
+            raise Stop(f"{file}: {section}.{key}: there is a {key}_file, too; keep only one")
         try:
             table[key] = Path(path).read_text("utf-8").strip()
         except (OSError, ValueError) as error:
@@ -120,7 +123,7 @@ def _read_secrets(raw: dict[str, Any], file: str) -> None:
 
 
 def _name_streams(raw: dict[str, Any], file: str) -> None:
-    """Give each stream its full source as its key, and its task's deepest rank where it says none."""
+    """Make each stream's full name its key, and its task's deepest rank the default of `wants`."""
     site = raw["site"]
     named: dict[str, Any] = {}
     for key, stream in raw.get("streams", {}).items():
@@ -128,13 +131,13 @@ def _name_streams(raw: dict[str, Any], file: str) -> None:
         source = key if len(parts) == 3 else f"{site}/{key}"
         if len(parts) not in (2, 3) or not all(map(topics.is_name, parts)):
             raise Stop(
-                f'{file}: streams."{key}": a stream is called "device/stream"; each name is made of a-z, 0-9, - and _, '
+                f'{file}: streams."{key}": a stream\'s name is "device/stream"; each part consists of a-z, 0-9, - and _, '
                 "and starts with a letter or digit"
             )
         if source.partition("/")[0] != site:
-            raise Stop(f'{file}: streams."{key}": another site\'s stream; this site is "{site}"')
+            raise Stop(f'{file}: streams."{key}": belongs to another site; this site is "{site}"')
         if source in named:
-            raise Stop(f'{file}: streams."{key}": named twice; keep one of them')
+            raise Stop(f'{file}: streams."{key}": named twice; keep only one')
         stream.setdefault("wants", RANKS[Task(stream.get("task", Task.WILDLIFE))][-1].value)
         named[source] = stream
     raw["streams"] = named

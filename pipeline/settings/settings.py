@@ -1,9 +1,8 @@
-"""One settings file (TOML), read once at the start of every role.
+"""Loads the settings file (TOML); every role reads it once at its start.
 
-It says where a site's brokers are, which streams it has and how far their records may travel. Nothing in it is
-needed to begin: every key has a default, and `pipeline.settings.starter` holds the text that `tierwise up` writes where there
-is no file. A key that is not known is refused, naming the nearest one that is; a value that cannot be meant is refused,
-naming file and key. Each key of a section can be given from outside, as a container likes it::
+The file holds the addresses of a site's brokers, its streams, and how far their records may travel. Every key has a
+default, and `tierwise up` writes a first file (`pipeline.settings.starter`). Unknown keys and impossible values are
+refused with the name of the file and the key. The environment can set each key of a section, for containers::
 
     TIERWISE_SITE=barn TIERWISE_MQTT__ADDRESS=broker.lan:1883 tierwise edge
 
@@ -11,7 +10,7 @@ naming file and key. Each key of a section can be given from outside, as a conta
     >>> settings.site, settings.mqtt.host, settings.mqtt.is_embedded
     ('barn', 'broker.lan', False)
 
-docs/settings.md tells every key; a test holds that page and this file together.
+docs/settings.md describes every key; a test compares that page with `keys.py`.
 """
 
 from __future__ import annotations
@@ -68,25 +67,25 @@ FILE_VARIABLE: Final = "TIERWISE_SETTINGS"
 
 
 class Settings(Keys, frozen=True, kw_only=True):
-    """What every role is given: all keys (`settings_keys.py`), of a file or by default."""
+    """The settings of a role: all keys (`keys.py`), from a file or by default."""
 
     @classmethod
     def load(cls, path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
-        """Read the settings file and what the environment says over it.
+        """Read the settings file, and the keys that the environment sets in its place.
 
         Parameters
         ----------
         path
-            None: the file that ``TIERWISE_SETTINGS`` names, or ``./tierwise.toml`` where there is one.
+            The file; by default the one that ``TIERWISE_SETTINGS`` names, or ``./tierwise.toml`` if it exists.
 
         Raises
         ------
         Stop
-            The file cannot be read, or something in it cannot be meant; the text names file and key.
+            The file cannot be read, or has an impossible value; the message names file and key.
         """
-        asked = path or (Path(environ[FILE_VARIABLE]) if environ.get(FILE_VARIABLE) else None)
-        file = asked or Path(FILE)
-        raw = settings_file.read(file, must_exist=asked is not None)
+        named = path or (Path(environ[FILE_VARIABLE]) if environ.get(FILE_VARIABLE) else None)
+        file = named or Path(FILE)
+        raw = settings_file.read(file, must_exist=named is not None)
         strict.check(raw, cls, str(file))
         raw = strict.overridden(raw, cls, environ)
         settings_file.complete(raw, file)

@@ -1,61 +1,62 @@
-"""The settings that `tierwise up` writes where there are none: one camera and one room, a reason on every line."""
+"""The settings that `tierwise up` writes if there are none: a camera, a room, a meter, and a reason on every line."""
 
 from __future__ import annotations
 
 from typing import Final
 
 STARTER: Final = """\
-# Tierwise settings. Every key is told in docs/settings.md; a key that is not known is refused, so nothing here is ignored.
-# How far a record may travel in the clear: "public" to the cloud, "edge-private" to this site, "user-private" not off its device.
+# Tierwise settings. docs/settings.md describes every key. An unknown key is an error, so no line here is ignored.
+# A privacy level says how far a record may travel unencrypted:
+# "public": to the cloud. "edge-private": within this site. "user-private": it stays on its device.
 
-site = "home"                 # names this site in every topic and result
-data = "tierwise-data"        # all that is kept: unsent records, answers, pictures, keys; relative to this file
-timezone = "UTC"              # hours of rules, usual hours of readings and days of counts are told in this zone
+site = "home"                 # the name of this site in every topic and result
+data = "tierwise-data"        # the folder for unsent records, answers, pictures and keys; relative to this file
+timezone = "UTC"              # the time zone of rules, of the usual hours of readings, and of the days of counts
 
 [mqtt]
-address = "embedded"          # one machine needs no broker of its own; "host:1883" or "mqtts://host:8883" uses a real one
+address = "embedded"          # Tierwise starts a small broker; for your own, write "host:1883" or "mqtts://host:8883"
 
 [uplink]
-address = ""                  # the cloud's parts run on this machine too, so the site's broker is also the uplink's
-sealed = []                   # what may not be seen by the cloud does not go there, not even sealed
+address = ""                  # empty: edge and cloud use the same broker, since both run on this machine
+sealed = []                   # empty: private records never go to the cloud, not even encrypted
 
 [kafka]
-address = "embedded"          # one machine needs no Kafka of its own; "host:9092" uses a real one
+address = "embedded"          # Tierwise starts a small Kafka broker; for your own, write "host:9092"
 
-# A camera: mosquitto_pub -t tierwise/v1/home/cam1/frame/garden -f cat.jpg
+# A camera. Send it a photo: mosquitto_pub -t tierwise/v1/home/cam1/frame/garden -f cat.jpg
 [streams."cam1/garden"]
-task = "wildlife"             # animal, plant, person or other; then the family, then the species
-wants = "species"             # ask the cloud once a sighting, since its owner wants to know the species
-pixels = "edge-private"       # a picture shows more than the animal: it may not leave this site
-feature = "public"            # some 500 bytes that tell species apart and give no recognisable picture back
-result = "public"             # "a fox was in the garden" is what this camera is there to tell
-reason = "a garden camera for wildlife; a person in the frame makes picture and feature user-private by itself"
+task = "wildlife"             # first animal, plant, person or other; then the family, then the species
+wants = "species"             # ask the cloud for the species, once for each sighting
+pixels = "edge-private"       # a picture shows more than the animal, so it stays at this site
+feature = "public"            # about 500 bytes from which the cloud finds the species, but cannot restore the picture
+result = "public"             # the answer, such as "fox", may go to the cloud
+reason = "a garden camera for wildlife; a person in the frame makes picture and feature user-private automatically"
 
-# A room: mosquitto_pub -t tierwise/v1/home/room1/reading/temperature -m 21.5
+# A room. Send it a reading: mosquitto_pub -t tierwise/v1/home/room1/reading/temperature -m 21.5
 [streams."room1/temperature"]
-task = "occupancy"            # usual or not, vacant or occupied, and the hours to come
-room = "office"               # streams of one room are looked at together
-unit = "Cel"                  # degrees Celsius; other units are converted or refused
-reading = "edge-private"      # a room's readings tell when somebody is there
-summary = "public"            # the mean of an hour is enough for the cloud's pattern and forecast, and tells far less
-result = "edge-private"       # "occupied" is nobody's business outside this site
+task = "occupancy"            # usual or unusual, vacant or occupied, and a forecast of the next hours
+room = "office"               # all streams of this room are evaluated together
+unit = "Cel"                  # degrees Celsius; other units of temperature are converted
+reading = "edge-private"      # single readings reveal when somebody is in the room
+summary = "public"            # hourly means are enough for the cloud's forecast, and reveal much less
+result = "edge-private"       # whether the room is occupied stays at this site
 reason = "comfort and usual hours of a room"
 
 [streams."room1/humidity"]
-task = "occupancy"            # as the temperature, on every line below
+task = "occupancy"            # the same task as for the temperature
 room = "office"               # the same room
-unit = "%RH"                  # relative humidity
-reading = "edge-private"      # rises as people breathe
-summary = "public"            # an hour's mean
+unit = "%RH"                  # relative humidity in percent
+reading = "edge-private"      # people's breath raises the humidity, so it reveals them
+summary = "public"            # hourly means only
 result = "edge-private"       # stays at this site
 reason = "comfort and usual hours of a room"
 
 [streams."room1/light"]
-task = "occupancy"            # light is the strongest sign that somebody is there
+task = "occupancy"            # light is the strongest sign that somebody is in the room
 room = "office"               # the same room
-unit = "lx"                   # illuminance
-reading = "edge-private"      # tells who forgot the lamp, and when
-summary = "public"            # an hour's mean
+unit = "lx"                   # illuminance in lux
+reading = "edge-private"      # reveals when somebody switches the lamp
+summary = "public"            # hourly means only
 result = "edge-private"       # stays at this site
 reason = "comfort and usual hours of a room"
 
@@ -63,25 +64,26 @@ reason = "comfort and usual hours of a room"
 task = "occupancy"            # carbon dioxide follows the number of people
 room = "office"               # the same room
 unit = "ppm"                  # parts per million
-reading = "edge-private"      # counts people, roughly
-summary = "public"            # an hour's mean
+reading = "edge-private"      # reveals roughly how many people are in the room
+summary = "public"            # hourly means only
 result = "edge-private"       # stays at this site
 reason = "comfort and usual hours of a room"
 
-# A smart meter: mosquitto_pub -t tierwise/v1/home/meter/reading/power -m 412
+# A smart meter. Send it a reading: mosquitto_pub -t tierwise/v1/home/meter/reading/power -m 412
 [streams."meter/power"]
-task = "meter"                # unusual use and the hours to come; a meter tells no activity
+task = "meter"                # usual or unusual use, and a forecast of the next hours
 unit = "W"                    # watts; kW is converted
-reading = "edge-private"      # a minute's watts tell which machine runs
-summary = "public"            # an hour's mean is what a bill shows
-result = "edge-private"       # "unusual" tells that nobody is at home, or that somebody is
+reading = "edge-private"      # single readings reveal which appliance runs
+summary = "public"            # hourly means, as on an electricity bill
+result = "edge-private"       # unusual use can reveal whether somebody is at home
 reason = "the household's own use of electricity"
 
-# Rules raise levels, never lower them; docs/privacy.md tells how. A person in the frame needs no rule. For example:
+# Rules raise levels and never lower them; docs/privacy.md explains them. A person in the frame needs no rule.
+# An example of a rule (remove the first "#" of each line to use it):
 # [[rules]]
-# name = "our-evenings"         # results name the rule that raised them
-# stream = "cam1/*"             # any stream of this device
-# hours = "18:00-23:00"         # in the site's own time
+# name = "our-evenings"         # results name the rule that raised their level
+# stream = "cam1/*"             # all streams of this device
+# hours = "18:00-23:00"         # in the time zone above
 # raise = { pixels = "user-private", feature = "user-private" }
 # reason = "we sit in the garden then"
 """

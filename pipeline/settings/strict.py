@@ -1,7 +1,7 @@
-"""Strict reading of a settings table: what is not known is refused by name, with the nearest that is.
+"""Reads a settings table strictly: an unknown key is refused, and the message names the nearest known key.
 
-msgspec checks types, but tells neither which of several tables a value stood in nor what was probably meant. Here a
-table is walked beside the struct that it will become (`check`), and the environment is laid over it (`overridden`)::
+msgspec checks types, but its errors name neither the table of a value nor the key that was probably meant. `check`
+compares a table with the struct that it will become, and `overridden` puts values of the environment into it::
 
     >>> class Mqtt(msgspec.Struct):
     ...     address: str = ""
@@ -27,16 +27,16 @@ from pipeline.errors import Stop
 
 VARIABLE: Final = "TIERWISE_"
 NESTING: Final = "__"
-"""Between section and key in the name of a variable: keys have single underscores of their own."""
+"""Stands between section and key in the name of a variable, since keys contain single underscores."""
 
 
 def check(value: object, kind: Any, file: str, where: str = "") -> None:
-    """Refuse what does not fit `kind` (a struct, a container of structs, a plain type).
+    """Refuse a value that does not fit `kind` (a struct, a container of structs, a plain type).
 
     Raises
     ------
     Stop
-        Names the file, the key by its whole path, what is wrong and the nearest that is known.
+        The message names the file, the key with its path, the problem and the nearest known key.
     """
     kind = _without_none(kind)
     if _is_struct(kind):
@@ -65,16 +65,16 @@ def check(value: object, kind: Any, file: str, where: str = "") -> None:
 
 
 def overridden(raw: Mapping[str, Any], kind: Any, environ: Mapping[str, str]) -> dict[str, Any]:
-    """The table with the values that ``TIERWISE_KEY`` and ``TIERWISE_SECTION__KEY`` give in place of its own.
+    """Return the table with the values of ``TIERWISE_KEY`` and ``TIERWISE_SECTION__KEY`` in place of its own.
 
-    A list is comma-separated text. Tables of tables (streams, rules) are the file's alone. Variables without a section
-    that name no key are others' (a container platform sets ``TIERWISE_EDGE_PORT`` by itself); with one they are a
-    mistake.
+    A list is comma-separated text. The environment cannot set tables of tables (streams, rules). An unknown variable
+    without a section is ignored (container platforms set ``TIERWISE_EDGE_PORT`` by themselves); an unknown one with a
+    section is an error.
 
     Raises
     ------
     Stop
-        Names the variable and what is wrong with it.
+        The message names the variable and the problem.
     """
     merged = copy.deepcopy(dict(raw))
     top = _fields(kind)
@@ -102,7 +102,7 @@ def overridden(raw: Mapping[str, Any], kind: Any, environ: Mapping[str, str]) ->
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word that is spelled most alike."""
+    """Return the known word with the most similar spelling."""
     return difflib.get_close_matches(word, list(known), n=1, cutoff=0.0)[0]
 
 
@@ -123,7 +123,7 @@ def _is_table(kind: Any) -> bool:
 
 
 def _without_none(kind: Any) -> Any:
-    """`T` of ``T | None``: TOML has no null, so a key that is there has a value."""
+    """Return `T` for ``T | None``: TOML has no null, so a key in the file has a value."""
     if typing.get_origin(kind) in (typing.Union, UnionType):
         return next(part for part in typing.get_args(kind) if part is not type(None))
     return kind
@@ -167,5 +167,5 @@ def _from_text(text: str, kind: Any, variable: str) -> Any:
 
 
 def _reason(error: msgspec.ValidationError) -> str:
-    """Msgspec's text without its own path, which knows no names."""
+    """Return msgspec's text without its path, which does not name the keys."""
     return str(error).partition(" - at ")[0].replace("`", "").lower()

@@ -1,23 +1,23 @@
-"""The durable inbox and outbox of an agent: one SQLite file, committed before anything is acknowledged.
+"""The durable inbox and outbox of an agent: one SQLite file, committed before a message is acknowledged.
 
-It stands between the network and the work, in both directions::
+The spool stands between the network and the workers, in both directions::
 
     MQTT > Ingest > receive | waiting > workers > finish + send | outgoing > Sender > MQTT
                      inbox                  (one transaction)      outbox
                                                             settle < the next hop's acknowledgement
 
-What `receive` returned is on disk (WAL, synchronous=FULL): whatever is killed, it is handed out until a worker
-finishes it, and what the worker sends is kept until the next hop acknowledges it::
+When `receive` returns, the messages are on disk (WAL, synchronous=FULL). Even after a kill, the spool hands a message
+out until a worker finishes it, and keeps each record that the worker sends until the next hop acknowledges it::
 
     with spool.transaction() as tx:
         tx.finish(item)
         tx.send(Outgoing(id=item.id, hop="edge", topic=topic, payload=payload, created_at=now))
 
-Nothing is taken twice. A payload's own id is remembered. A message without one is recognised as a redelivery if
-it equals (topic, SHA-256) a row that came over the same link and whose acknowledgement the broker may have missed
-(see `reconnected` and `broker_acknowledged`); two equal readings otherwise are two events.
+No message is taken twice. The spool remembers the ids that publishers give. A message without an id counts as a
+redelivery if its topic and SHA-256 equal those of a row from the same link whose acknowledgement the broker may have
+missed (see `reconnected` and `broker_acknowledged`). Otherwise two equal readings are two events.
 
-One writer connection under a lock, one reader connection under another: call it from any thread.
+The spool has a writer and a reader connection, each under its own lock: call it from any thread.
 """
 
 from pipeline.spool.file import InUse

@@ -1,10 +1,10 @@
-"""The file under the spool: its schema, how it is opened, and what its errors demand.
+"""The SQLite file under the spool: how it is locked, opened and migrated, and how its errors become ours.
 
-The lowest layer of the spool::
+The fold and the time series use these functions for their files, too::
 
     lock = lock(path)              # one process a file
     connection = connect(path)     # WAL, every commit synced
-    migrate(connection, path)      # the schema of this release
+    migrate(connection, path, MIGRATIONS)
 """
 
 from __future__ import annotations
@@ -50,11 +50,12 @@ MIGRATIONS = (
 """One script a schema version; `PRAGMA user_version` counts how many were run. Only ever append."""
 
 BUSY_TIMEOUT_S = 10.0
-"""How long a writer waits for a checkpoint of the other connection."""
+"""How long a writer waits while the other connection writes a checkpoint."""
 
 WAL_KEEP_BYTES = 64 << 20
-"""The write-ahead log is cut back to this: a burst of frames would leave it large for ever."""
+"""The write-ahead log is cut back to this size: a burst of frames would leave it large for ever."""
 
+_UNSENT_STAYS = "unsent records stay in it"
 _TRY_AGAIN = frozenset(
     {
         sqlite3.SQLITE_FULL,
@@ -70,25 +71,29 @@ _UNUSABLE = frozenset(
 
 
 class InUse(Stop):
-    """Another process holds the file."""
+    """Another process uses the file."""
 
 
 def lock(path: Path) -> IO[bytes]:
-    """Keep other processes from this file, until the returned one is closed.
+    """Lock a file against other processes until the returned file is closed.
 
     Raises
     ------
     InUse
-        Another process holds it.
+        Another process holds the lock.
     Stop
-        Its folder cannot be written.
+        The folder cannot be written.
     """
     name = path.with_name(path.name + ".lock")
     try:
         private_files.make_folder(path.parent)
         private_files.make_file(name)
         held = name.open("ab")
-        for suffix in ("", "-wal", "-shm"):  # of an earlier release, or left of a kill: others could read it
+        for suffix in (
+            "",
+            "-wal",
+            "-shm",
+        ):  # files of an earlier release or a killed process: others could read them
             if (kept := path.with_name(path.name + suffix)).exists():
                 private_files.make_file(kept)
     except OSError as error:
@@ -106,69 +111,75 @@ def lock(path: Path) -> IO[bytes]:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """A connection for use under a lock, from any thread. What is deleted is overwritten."""
-    private_files.make_file(path)  # what SQLite puts beside it gets the same mode
+    """Return a connection for use under a lock, from any thread. Deleted rows are overwritten in the file."""
+    private_files.make_file(path)  # SQLite's files beside it get the same mode
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # takes effect in a file without tables only
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA secure_delete = ON")
-    connection.execute(f"PRAGMA journal_size_limit = {WAL_KEEP_BYTES}")
+    try:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # takes effect in a file without tables only
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA secure_delete = ON")
+        connection.execute(f"PRAGMA journal_size_limit = {WAL_KEEP_BYTES}")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
-def migrate(connection: sqlite3.Connection, path: Path) -> None:
-    """Run the scripts that this file has not seen yet.
+def migrate(
+    connection: sqlite3.Connection, path: Path, scripts: Sequence[str], if_moved: str = _UNSENT_STAYS
+) -> None:
+    """Run the scripts that this file lacks; `if_moved` tells people what moving the file away would mean.
 
     Raises
     ------
     Stop
-        A newer release has written it.
+        A newer release has written the file.
     """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    _demand_known(path, version, len(MIGRATIONS))
-    for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
+    _check_version(path, version, len(scripts), if_moved)
+    for number, script in enumerate(scripts[version:], start=version + 1):
         connection.executescript(f"BEGIN; {script}; PRAGMA user_version = {number}; COMMIT")
 
 
 def migrate_tables(connection: sqlite3.Connection, path: Path, name: str, scripts: Sequence[str]) -> None:
-    """The same for the tables of an agent, whose version is a row of its own.
+    """Do the same for an agent's own tables, whose version is a row in `tables`.
 
     Raises
     ------
     Stop
-        A newer release has written them.
+        A newer release has written the tables.
     """
     found = connection.execute("SELECT version FROM tables WHERE name = ?", (name,)).fetchone()
     version = found[0] if found else 0
-    _demand_known(path, version, len(scripts))
+    _check_version(path, version, len(scripts), _UNSENT_STAYS)
     for number, script in enumerate(scripts[version:], start=version + 1):
-        noted = f"INSERT OR REPLACE INTO tables VALUES ('{name}', {number})"  # noqa: S608 - our own words
+        noted = f"INSERT OR REPLACE INTO tables VALUES ('{name}', {number})"  # noqa: S608 - a name of our own
         connection.executescript(f"BEGIN; {script}; {noted}; COMMIT")
 
 
-def _demand_known(path: Path, version: int, known: int) -> None:
+def _check_version(path: Path, version: int, known: int, if_moved: str) -> None:
     if version > known:
         raise Stop(
             f"{path} has schema version {version}, this release knows {known}: "
-            "install the newer release again, or move the file away (what it had not passed on stays in it)"
+            f"install the newer release again, or move the file away ({if_moved})"
         )
 
 
 def empty_log(connection: sqlite3.Connection) -> bool:
-    """Write the log into the file and cut it to nothing; False if another program's reading prevents it."""
+    """Write the log into the file and empty it. Return False if another program is reading the file."""
     ((busy, _, _),) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     return not busy
 
 
 def mapped(error: sqlite3.Error, path: Path) -> Exception:
-    """What this error demands; the error itself where it is our mistake (bad SQL, a broken constraint)."""
+    """Return our error for SQLite's, or the error itself if it is our mistake (bad SQL, a broken constraint)."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in _TRY_AGAIN:
         return Retry(f"{path}: {error}; nothing was changed. Free some disk space if this goes on")
     if code in _UNUSABLE:
         return Stop(
             f"{path} cannot be used: {error}. Check the disk, then move the file away (with its -wal and -shm): "
-            "the agent starts with an empty one, and what was not passed on stays in the old"
+            "the agent starts with an empty file, and unsent records stay in the old one"
         )
     return error

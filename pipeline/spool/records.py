@@ -1,7 +1,9 @@
-"""What goes into the spool and comes out of it.
+"""The records of the spool.
 
-An `Arrival` is stored and answered by a `Receipt`, a worker claims it as an `Item`, and what it sends is an
-`Outgoing`, kept until its next hop has acknowledged it.
+The spool stores an `Arrival` and returns a `Receipt`. A worker claims the message as an `Item` and sends `Outgoing`
+records, which the spool keeps until their next hop has acknowledged them::
+
+    Arrival > receive > Receipt          waiting > Item > finish          send > Outgoing > settle
 """
 
 from __future__ import annotations
@@ -14,18 +16,18 @@ from pipeline.messages import Privacy
 
 
 class Arrival(NamedTuple):
-    """A message to be stored."""
+    """A message to store."""
 
     topic: str
     payload: bytes
     received_at: float
     """Seconds since the epoch, UTC."""
     id: str | None = None
-    """The payload's own id; None: a new UUIDv7 is made."""
+    """The publisher's own id; without it the spool makes a new UUIDv7."""
 
 
 class Receipt(NamedTuple):
-    """An arrival that is on disk; or, where it is a `conflict`, that will never be."""
+    """An arrival that is on disk, unless it is a `conflict`: then it was not stored."""
 
     id: str
     topic: str
@@ -33,13 +35,13 @@ class Receipt(NamedTuple):
     sha256: str
     """Of the payload, hexadecimal."""
     repeat: bool
-    """It had been received before, and was not stored again."""
+    """The message was received before, so it was not stored again."""
     conflict: bool = False
-    """Its own id names another message, of another topic or content: it was not stored, and is to be refused."""
+    """Its id already names a message with another topic or content: refuse this one."""
 
 
 class Item(NamedTuple):
-    """A stored message, claimed by the caller of `waiting`."""
+    """A stored message that the caller of `waiting` has claimed."""
 
     row: int
     id: str
@@ -52,7 +54,7 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     """A record kept until its next hop has acknowledged it."""
 
     id: str
-    """Unique within its hop; sent again under the same id, the latest replaces the earlier."""
+    """Unique within its hop: a new record with the same id replaces the earlier one."""
     hop: str
     topic: str
     payload: bytes
@@ -62,6 +64,6 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     kind: str = ""
     privacy: Privacy = Privacy.USER_PRIVATE
     attempts: int = 0
-    """How often this process has sent it. Set by `outgoing`."""
+    """How often this process has sent the record. Set by `outgoing`."""
     seq: int = 0
-    """Which of those of the same id this is. Set by `outgoing`."""
+    """Tells records with the same id apart. Set by `outgoing`."""

@@ -1,9 +1,9 @@
-"""The spool itself: its connections, its locks, and what it keeps in memory.
+"""The spool itself: its connections, its locks, and its state in memory.
 
-In memory is only what a restart may forget: whose turn it is, what is claimed, what was sent when. The write lock
-guards the writer's connection and, with it, what belongs to a commit: `_expected`, `_next_row`, `_size_bytes`,
-`_commits`. The read lock guards the reader's connection and what is handed out: `_turn`, `_claimed`, `_attempts`.
-Who needs both takes the write lock first.
+Memory holds only state that a restart may forget: which topic is next, which messages are claimed, which records were
+sent when. The write lock guards the writer's connection and the state of a commit: `_expected`, `_next_row`,
+`_size_bytes`, `_commits`. The read lock guards the reader's connection and the state of the hand-out: `_turn`,
+`_claimed`, `_attempts`. Code that needs both takes the write lock first.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sqlite3
 import threading
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,23 +27,23 @@ from pipeline.spool.transaction import Expected, Fingerprint, Transaction
 log = logging.getLogger(__name__)
 
 SEEN_KEEP = 500_000
-"""Own ids remembered: some 100 MB; a publisher that repeats after more events than these is taken twice."""
+"""Publishers' ids to remember (some 100 MB). A message that is repeated after more events than these is taken twice."""
 
 TIDY_EVERY = 1000
-"""Commits between two rounds of forgetting old ids and giving freed pages back to the file system."""
+"""Commits between two rounds that forget old ids and give free pages back to the file system."""
 
 VACUUM_PAGES = 2000
-"""Pages (4 KiB) given back a round: bounded, since a commit waits for it."""
+"""Pages (4 KiB) given back in a round: bounded, since a commit waits for the round."""
 
 INFLIGHT_MAX = 500
-"""Sent and unsettled records of a topic of a hop: bounds memory, and the broker's queue for a peer that is away."""
+"""Sent and unsettled records of each hop's topic: bounds memory, and the broker's queue for a peer that is away."""
 
 HANDOUT_MAX_BYTES = 32 << 20
-"""Payloads of one `waiting` call: two frames of the largest kind."""
+"""Payloads of one `waiting` call: two of the largest frames."""
 
 
 def _each_topic(table: str, where: str) -> str:
-    """SQL for the topics of some rows: one look at the index a topic, however many rows there are."""
+    """Return SQL for the topics of some rows; it costs one look at the index for each topic, not for each row."""
     return (
         f"WITH RECURSIVE t(topic) AS (SELECT min(topic) FROM {table} WHERE {where} UNION ALL"  # noqa: S608 - fixed texts
         f" SELECT (SELECT min(topic) FROM {table} WHERE {where} AND topic > t.topic) FROM t WHERE t.topic IS NOT NULL)"
@@ -52,7 +52,7 @@ def _each_topic(table: str, where: str) -> str:
 
 
 class Spool:
-    """Made by `open`; see the module."""
+    """The inbox and outbox of one agent. Make it with `open`."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Spool:
         self.path = path
         self.limit_bytes = limit_bytes
         self.arrived = threading.Event()
-        """Set after each commit that stored something: wait on it when `waiting` returned nothing."""
+        """Set after each commit that stored a message: wait on it when `waiting` returned nothing."""
         self._writer = writer
         self._reader = reader
         self._lock_file = lock
@@ -77,37 +77,37 @@ class Spool:
         self._closed = False
         self._expected: Expected = defaultdict(dict)
         self._turn: OrderedDict[str, int] = OrderedDict()
-        """Topics with rows to hand out, in whose turn it is, and the last row handed out of each."""
+        """Topics with rows to hand out, in turn, and the last row that each has handed out."""
         self._claimed: set[int] = set()
         self._attempts = Attempts()
         self._queued: defaultdict[str, threading.Event] = defaultdict(threading.Event)
 
     @classmethod
     def open(cls, path: Path, *, limit_bytes: int) -> Spool:
-        """Open the file, made on first use, and bring its schema up to date.
+        """Open the file, creating it at first use, and bring its schema up to date.
 
         Raises
         ------
         Stop
-            It is corrupt, cannot be written, belongs to a newer release, or another process uses it.
+            The file is corrupt, not writable, written by a newer release, or used by another process.
         """
-        lock = file.lock(path)
-        try:
-            writer = file.connect(path)
-            file.migrate(writer, path)
-            spool = cls(path, limit_bytes, writer, file.connect(path), lock)
-            spool._load()
-        except BaseException as error:
-            lock.close()
-            if isinstance(error, sqlite3.Error):
+        with ExitStack() as undo:
+            lock = undo.enter_context(file.lock(path))
+            try:
+                writer = undo.enter_context(closing(file.connect(path)))
+                file.migrate(writer, path, file.MIGRATIONS)
+                reader = undo.enter_context(closing(file.connect(path)))
+                spool = cls(path, limit_bytes, writer, reader, lock)
+                spool._load()
+            except sqlite3.Error as error:
                 raise file.mapped(error, path) from error
-            raise
+            undo.pop_all()
         return spool
 
     def migrate(self, name: str, scripts: Sequence[str]) -> None:
-        """Bring an agent's own tables up to date, for use within transactions; `name` is theirs within this file.
+        """Bring an agent's own tables, named `name`, up to date by scripts like `file.MIGRATIONS`.
 
-        Scripts are as `file.MIGRATIONS`: one a version, only appended to. Raises `Stop`: a newer release wrote them.
+        Raises `Stop` if a newer release has written the tables.
         """
         with self._write_lock:
             try:
@@ -116,7 +116,7 @@ class Spool:
                 raise file.mapped(error, self.path) from error
 
     def close(self) -> None:
-        """Let go of the file. What is claimed will be handed out again."""
+        """Close the file. Claimed messages are handed out again after the next `open`."""
         with self._write_lock, self._read_lock:
             self._closed = True
             self._writer.close()
@@ -125,14 +125,14 @@ class Spool:
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        """Everything done in it is committed (and synced) together, or nothing is.
+        """Commit and sync all changes made inside together, or none of them.
 
-        Other writers wait meanwhile: no network and no inference inside.
+        Other writers wait meanwhile: do no network calls and no inference inside.
 
         Raises
         ------
         Retry
-            The disk is full, or the file was closed: nothing was changed.
+            The disk is full, or the spool is closed: nothing was changed.
         Stop
             The file is corrupt.
         """
@@ -159,14 +159,14 @@ class Spool:
                 self._tidy()
 
     def scrub(self) -> None:
-        """Leave no trace of what was deleted: it is overwritten in the file, and goes from the log beside it, too.
+        """Leave no trace of deleted rows: SQLite overwrites them in the file, and this empties the log beside it.
 
-        For what was withdrawn, outside transactions; all else follows within `TIDY_EVERY` commits.
+        Call it outside transactions, after private records were withdrawn; otherwise `TIDY_EVERY` is soon enough.
 
         Raises
         ------
         Retry
-            The disk is full, or another program reads the file: what was deleted still stands in the log.
+            The disk is full, or another program reads the file: deleted rows are still in the log.
         """
         with self._write_lock, self._read_lock:
             self._demand_open()
@@ -175,20 +175,20 @@ class Spool:
             except sqlite3.Error as error:
                 raise file.mapped(error, self.path) from error
         if not emptied:
-            raise Retry(f"{self.path}: another program reads it; what was deleted stays in its log")
+            raise Retry(f"{self.path}: another program reads it; deleted records are still in its log")
 
     # --- inbox -------------------------------------------------------------------------------------------------
 
     def receive(self, arrivals: Sequence[Arrival], link: str = "site") -> list[Receipt]:
-        """Store these in one transaction; when it returns they are on disk."""
+        """Store these messages in one transaction; they are on disk when this returns."""
         with self.transaction() as tx:
             return tx.receive(arrivals, link)
 
     def reconnected(self, link: str, *, session_present: bool) -> int:
-        """Prepare for what the broker will deliver again; returns the mark of the last row stored so far.
+        """Prepare for redeliveries by the broker. Return the mark of the last row stored so far.
 
-        Messages whose acknowledgement it may have missed are recognised until `broker_acknowledged`. A broker that
-        kept no session redelivers nothing.
+        Messages whose acknowledgement the broker may have missed are recognised until `broker_acknowledged`. A broker
+        without a session for this client redelivers nothing.
         """
         with self._write_lock:
             mark = self._next_row - 1
@@ -208,7 +208,7 @@ class Spool:
         return mark
 
     def broker_acknowledged(self, link: str, mark: int) -> None:
-        """The broker surely has the acknowledgements of this link's rows up to the mark: none comes again."""
+        """Note that the broker has all acknowledgements of this link up to the mark: it redelivers none of these."""
         with self.transaction() as tx:
             self._expected[link] = {}
             tx.db.execute(
@@ -219,14 +219,14 @@ class Spool:
 
     @property
     def mark(self) -> int:
-        """Of the last row stored so far: what `broker_acknowledged` takes."""
+        """The mark of the last row stored so far, for `broker_acknowledged`."""
         return self._next_row - 1
 
     def waiting(self, limit: int) -> list[Item]:
-        """Claim up to this many messages: fair over topics, in order within one.
+        """Claim up to this many messages, fairly over the topics and in order within each.
 
-        They are not handed out again until `release`, or until the file is opened anew. After `close` there are none:
-        whoever waits for work finds out that it is to stop.
+        A claimed message is handed out again only after `release`, or after the file is opened anew. A closed spool
+        returns no messages, so that waiting workers can stop.
         """
         items: list[Item] = []
         size_bytes = 0
@@ -250,7 +250,7 @@ class Spool:
         return items
 
     def release(self, items: Iterable[Item]) -> None:
-        """Give claimed messages back: they will be handed out again."""
+        """Give claimed messages back, to be handed out again."""
         with self._read_lock:
             for item in items:
                 self._claimed.discard(item.row)
@@ -260,11 +260,11 @@ class Spool:
     # --- outbox ------------------------------------------------------------------------------------------------
 
     def queued(self, hop: str) -> threading.Event:
-        """Set after each commit that changed this hop's outbox."""
+        """Return the event that is set after each commit that changed this hop's outbox."""
         return self._queued[hop]
 
     def outgoing(self, hop: str, limit: int, now: float) -> list[Outgoing]:
-        """Records of this hop that are due, in the order in which they were put."""
+        """Return the due records of this hop, in the order in which they were added."""
         with self._read_lock:
             due: list[tuple[int, str]] = []
             for (topic,) in self._fetch(_each_topic("outbox", "hop = ?1"), (hop,)):
@@ -297,49 +297,49 @@ class Spool:
             return records
 
     def attempted(self, hop: str, ids: Iterable[str], next_at: float) -> None:
-        """These were sent; they are due again at this time. In memory only: after a restart all are due."""
+        """Note that these records were sent and when they are due again; after a restart all records are due."""
         with self._read_lock:
             self._attempts.note(hop, ids, next_at)
 
     def make_due(self, hop: str) -> None:
-        """Everything of this hop is due now: the connection is new."""
+        """Make all records of this hop due now, because the connection is new."""
         with self._read_lock:
             self._attempts.forget_hop(hop)
         self._queued[hop].set()
 
     def settle(self, hop: str, ids: Iterable[str]) -> int:
-        """The next hop has acknowledged these; returns how many were still kept."""
+        """Remove the records that the next hop has acknowledged. Return how many were still kept."""
         with self.transaction() as tx:
             return tx.settle(hop, ids)
 
     def backlog(self, hop: str) -> int:
-        """Records of this hop that are not settled."""
+        """Return the number of this hop's unsettled records."""
         return int(self.query("SELECT count(*) FROM outbox WHERE hop = ?", (hop,))[0][0])
 
     # --- state -------------------------------------------------------------------------------------------------
 
     @property
     def waiting_count(self) -> int:
-        """Messages that no worker has finished."""
+        """The number of messages that no worker has finished."""
         return int(self.query("SELECT count(*) FROM inbox WHERE done = 0")[0][0])
 
     @property
     def size_bytes(self) -> int:
-        """Of all payloads kept."""
+        """The size of all stored payloads."""
         return self._size_bytes
 
     @property
     def full(self) -> bool:
-        """More is kept than the settings allow: refuse new input; what was acknowledged is never dropped."""
+        """Whether the spool holds more than the settings allow: then refuse new input, but drop no stored record."""
         return self._size_bytes >= self.limit_bytes
 
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        """Read committed state, the agent's own tables included."""
+        """Read committed rows, the agent's own tables included."""
         with self._read_lock:
             return self._fetch(sql, parameters)
 
     def _demand_open(self) -> None:
-        """Threads that are still busy when the agent stops learn it like any other interruption."""
+        """Raise `Retry` if the spool is closed: a thread that is still busy handles it like any interruption."""
         if self._closed:
             raise Retry(f"{self.path} is closed")
 
@@ -351,7 +351,7 @@ class Spool:
             raise file.mapped(error, self.path) from error
 
     def _of_topic(self, topic: str, after: int) -> Iterator[tuple[Any, ...]]:
-        """Rows of one topic, fetched one at a time: a frame may be large."""
+        """Yield the rows of a topic one at a time, since frames may be large."""
         try:
             yield from self._reader.execute(
                 "SELECT row, id, topic, payload, received_at FROM inbox"
@@ -362,7 +362,7 @@ class Spool:
             raise file.mapped(error, self.path) from error
 
     def _apply(self, tx: Transaction) -> None:
-        """Bring the memory up to what was just committed."""
+        """Update the state in memory after a commit."""
         self._next_row = tx.next_row
         self._size_bytes += tx.grown_bytes
         with self._read_lock:
@@ -388,7 +388,7 @@ class Spool:
         self._turn.update((topic, 0) for (topic,) in topics)
 
     def _tidy(self) -> None:
-        """What was just committed stands, whatever this finds: a later round does what this one could not."""
+        """Forget old ids and free pages. An error here does not undo the commit; a later round tries again."""
         try:
             self._writer.execute(
                 "DELETE FROM seen WHERE row <= (SELECT max(row) FROM seen) - ?", (SEEN_KEEP,)

@@ -1,6 +1,6 @@
-"""What is committed together: the statements, and what they change in the spool's memory once committed.
+"""A transaction of the spool: the statements, and the changes that they make in memory after the commit.
 
-::
+Example::
 
     with spool.transaction() as tx:
         (receipt,) = tx.receive([arrival])
@@ -19,37 +19,37 @@ from pipeline.ids import event_id
 from pipeline.spool.records import Arrival, Item, Outgoing, Receipt
 
 Fingerprint = tuple[str, bytes]
-"""Topic and SHA-256: what a redelivery is recognised by."""
+"""Topic and SHA-256, by which a redelivery is recognised."""
 
 Expected = defaultdict[str, dict[Fingerprint, deque[str]]]
-"""By link: ids of stored messages that the broker may deliver once more, oldest first."""
+"""By link: the ids of stored messages that the broker may deliver again, oldest first."""
 
 
 class Transaction:
-    """Made by `Spool.transaction`, which looks at the lists once it is committed."""
+    """Made by `Spool.transaction`, which reads the lists after the commit."""
 
     def __init__(self, db: sqlite3.Cursor, next_row: int, expected: Expected) -> None:
         self.db = db
-        """For the agent's own tables."""
+        """For statements on the agent's own tables."""
         self.next_row = next_row
         self.grown_bytes = 0
         self.stored: list[tuple[str, int]] = []
-        """Topic and row."""
+        """Topic and row of each stored message."""
         self.finished: list[int] = []
         self.touched: list[tuple[str, str]] = []
-        """Hop and id of what was put into the outbox or taken from it."""
+        """Hop and id of each record that was put into the outbox or removed from it."""
         self._expected = expected
         self._matched: list[tuple[str, Fingerprint, str]] = []
 
     def forget(self) -> None:
-        """It was rolled back: the redeliveries recognised in it are expected again."""
+        """Undo the changes in memory after a rollback: the recognised redeliveries are expected again."""
         for link, fingerprint, name in reversed(self._matched):
             self._expected[link][fingerprint].appendleft(name)
 
     def receive(self, arrivals: Sequence[Arrival], link: str = "site") -> list[Receipt]:
-        """Store these, in order; `link` names the connection that they came over.
+        """Store these messages in order; `link` names the connection that delivered them.
 
-        The empty one is no connection: what came over it (from a camera of the agent's own) never comes again.
+        The empty link is for messages that no broker redelivers, such as frames of the agent's own camera.
         """
         expected = self._expected[link]
         receipts: list[Receipt] = []
@@ -83,9 +83,9 @@ class Transaction:
         return receipts
 
     def finish(self, *items: Item) -> None:
-        """These are done with: their payloads are purged.
+        """Mark these messages as done and delete their payloads.
 
-        A row that the broker may deliver once more stays, without its payload, until `broker_acknowledged`.
+        A row that the broker may deliver again stays without its payload until `broker_acknowledged`.
         """
         for item in items:
             self.db.execute(
@@ -99,7 +99,7 @@ class Transaction:
             self.grown_bytes -= len(item.payload)
 
     def send(self, *outgoing: Outgoing) -> None:
-        """Put these into the outbox; one of an id that is already there replaces it."""
+        """Put these records into the outbox; a record replaces an earlier one with the same id."""
         for out in outgoing:
             self._delete_outgoing("hop = ? AND id = ?", (out.hop, out.id))
             self.db.execute(
@@ -120,15 +120,15 @@ class Transaction:
             self.grown_bytes += len(out.payload)
 
     def settle(self, hop: str, ids: Iterable[str]) -> int:
-        """The next hop has acknowledged these; returns how many were still kept."""
+        """Remove the records that the next hop has acknowledged. Return how many were still kept."""
         return sum(self._delete_outgoing("hop = ? AND id = ?", (hop, name)) for name in ids)
 
     def settle_exactly(self, records: Iterable[Outgoing]) -> int:
-        """As `settle`, but spares a record that has replaced the one given here."""
+        """Remove exactly these records and none that replaced them. Return how many were still kept."""
         return sum(self._delete_outgoing("seq = ?", (record.seq,)) for record in records)
 
     def cancel(self, event: str, *, hop: str | None = None, kinds: Collection[str] | None = None) -> int:
-        """Withdraw an event's records that were not acknowledged yet; returns how many."""
+        """Withdraw an event's unacknowledged records. Return how many."""
         where = "event = ? AND event <> ''"
         parameters: list[object] = [event]
         if hop is not None:
@@ -140,11 +140,11 @@ class Transaction:
         return self._delete_outgoing(where, parameters)
 
     def expire(self, hop: str, before: float) -> int:
-        """Give up this hop's records that were put before this time, seconds since the epoch; returns how many."""
+        """Remove this hop's records that were added before this time (seconds since the epoch). Return how many."""
         return self._delete_outgoing("hop = ? AND created_at < ?", (hop, before))
 
     def _remember(self, own_id: str, topic: str, digest: bytes) -> Fingerprint | None:
-        """What this id named already; None if it is new."""
+        """Remember a publisher's id. Return the message that it named before, or None if it is new."""
         self.db.execute(
             "INSERT OR IGNORE INTO seen(id, topic, sha256) VALUES (?, ?, ?)", (own_id, topic, digest)
         )
@@ -153,7 +153,7 @@ class Transaction:
         known: Fingerprint = self.db.execute(
             "SELECT topic, sha256 FROM seen WHERE id = ?", (own_id,)
         ).fetchone()
-        return known if known[0] else (topic, digest)  # of an earlier schema, which kept the id alone
+        return known if known[0] else (topic, digest)  # an earlier schema kept only the id
 
     def _delete_outgoing(self, where: str, parameters: Sequence[object]) -> int:
         deleted = self.db.execute(

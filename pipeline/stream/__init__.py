@@ -1,0 +1,1 @@
+"""The stream role's processors: routing, counts, summaries and labelled features, inside a Faust app."""

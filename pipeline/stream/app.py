@@ -1,14 +1,14 @@
-"""The Faust app of `tierwise stream`: which handler takes which topic, which table remembers what.
+"""The Faust app of `tierwise stream`: the handler of each topic, and the tables that the handlers keep.
 
-::
+Names in lower case are topics, the others handlers::
 
     features.ingest ── Router ──> features.public, .edge-private, .user-private, .rejected
                           ├─────> results ────────── Results ──> counts        (table: sightings)
                           ├─────> summaries.ingest ─ Summaries > summaries     (table: hours)
                           └─────> labels, features.public ─ Labels > labelled  (table: joined)
 
-Delivery is at least once: every effect bears repetition. Faust's own ``exactly_once`` hangs, so it is not used. An app is
-built by `build_app`, started with ``await app.start()``, and ends with a reason in ``app.crash_reason`` when a handler raised.
+Delivery is at least once, and every effect tolerates repetition (Faust's ``exactly_once`` hangs). `build_app` builds
+an app, ``await app.start()`` starts it. If a handler raises, the app ends with the reason in ``app.crash_reason``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pipeline.clock import Clock
 from pipeline.records import HourlySummary
 from pipeline.settings.settings import KafkaSettings, Settings
 from pipeline.stream.batches import handle_batches
-from pipeline.stream.delivery import Delivery, Outgoing
+from pipeline.stream.delivery import Delivery, ProducerRecord
 from pipeline.stream.labelled import FEATURES_TOPIC, Labels
 from pipeline.stream.results import Answer, Results
 from pipeline.stream.router import Router
@@ -35,28 +35,28 @@ from pipeline.stream.summaries import Summaries
 
 GROUP: Final = topics.Group.STREAM
 SESSION_TIMEOUT_S: Final = 3.0
-"""A dead worker's partitions are another's after this long; half of it and a busy machine loses members for nothing."""
+"""After this time another worker gets a dead worker's partitions. With half of it, busy machines lose live workers."""
 HEARTBEAT_S: Final = 1.0
 COMMIT_EVERY_S: Final = 1.0
-"""What a killed worker's successor repeats at most."""
+"""After a kill, the successor repeats at most this time's work."""
 BUFFER_EVENTS: Final = 65_536
 """Faust's default throttles a backlog with sleep(1)."""
 BATCH_MAX_BYTES: Final = 256 << 10
-"""Of one partition's share of a fetch; brokers take up to 1 MiB."""
+"""Largest batch that the producer sends to a partition; brokers take up to 1 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
-    """Who wants to know what the processors did; called in the app's loop, so nothing here may block."""
+    """Functions that the processors call with their results, in the app's loop: they must not block."""
 
     answers: Callable[[Sequence[Answer]], None]
     summaries: Callable[[Sequence[HourlySummary]], None]
-    delivered: Callable[[str, Sequence[Outgoing]], None]
-    """Records that this topic holds now."""
+    delivered: Callable[[str, Sequence[ProducerRecord]], None]
+    """Called with a topic and the records that it has stored."""
 
 
 def build_app(settings: Settings, clock: Clock, listeners: Listeners) -> faust.App:
-    """The app, not yet started; call it in the thread whose event loop will run it."""
+    """Build the app without starting it; call this in the thread whose event loop will run the app."""
     app = _app(settings)
     deliver = Delivery(lambda: app.producer._producer, clock.now, listeners.delivered)
     sightings = app.Table("sightings", partitions=topics.PARTITIONS)

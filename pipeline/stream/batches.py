@@ -1,16 +1,16 @@
-"""Whole batches inside a Faust app: what a fetch brought from one partition goes to a handler at once.
+"""Whole batches inside a Faust app: a handler gets all records that a fetch returned from a partition.
 
-Faust keeps doing what it is good at: membership in the group, rebalances, recovery of tables, commits. But its stream of
-single events costs 0.4 ms each, and acknowledges an event whose processing failed. A handler gets the records of one
-partition and returns when all their effects are stored; only then do their offsets count as done::
+Faust still manages the group, the rebalances, the recovery of tables and the commits. But its stream of single events
+costs 0.4 ms for each event, and acknowledges an event even if its processing failed. A handler gets the records of one
+partition and returns when all their effects are stored; only then their offsets count as done::
 
     app = faust.App(...)
     handle_batches(app, {topics.INGEST: router})       # async def router(partition, records) -> None
 
-A handler that raises ends the app (`app.crash_reason`) with the batch uncommitted; after a restart it comes again. So
-handlers must bear repetition. `store` writes to a Faust table from a handler.
+A handler that raises ends the app (`app.crash_reason`) without a commit; after a restart the batch is delivered again.
+So a handler must tolerate repetition. `store` writes to a Faust table from a handler.
 
-This file touches attributes that Faust does not promise; that is why its version is pinned.
+This file uses attributes that Faust does not promise, so Faust's version is pinned.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ import msgspec
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from pipeline.stream.delivery import Deliver, Outgoing, Taken
+from pipeline.stream.delivery import ConsumedRecord, Deliver, ProducerRecord
 
-Handler = Callable[[int, Sequence[Taken]], Awaitable[None]]
+Handler = Callable[[int, Sequence[ConsumedRecord]], Awaitable[None]]
 """Takes the partition's number and its next records, in order."""
 
 log = logging.getLogger(__name__)
 
 
 def handle_batches(app: faust.App, handlers: Mapping[str, Handler]) -> None:
-    """Let these topics' records go to their handlers; call before the app is started."""
+    """Pass the records of these topics to their handlers; call this before the app is started."""
     app.transport = BatchTransport(app.conf.broker_consumer, app)
     app.transport.handlers = dict(handlers)
     for name in handlers:
@@ -42,9 +42,9 @@ def handle_batches(app: faust.App, handlers: Mapping[str, Handler]) -> None:
 
 
 async def store(table: Any, partition: int, changes: Mapping[str, Any]) -> None:
-    """Set keys of a Faust table (None deletes), and wait until its changelog holds them.
+    """Set keys of a Faust table (None deletes a key), and wait until its changelog holds the changes.
 
-    Faust's own ``table[key] = value`` needs the current event of a stream to know the partition.
+    Faust's own ``table[key] = value`` finds the partition by the current event of a stream, which does not exist here.
     """
     sent = [
         table.send_changelog(partition, key, value, value_serializer="raw" if value is None else None)
@@ -55,9 +55,9 @@ async def store(table: Any, partition: int, changes: Mapping[str, Any]) -> None:
 
 
 async def store_many(deliver: Deliver, table: Any, partition: int, changes: Mapping[str, Any]) -> None:
-    """The same as `store` where keys are many: whole batches, as everything else that is delivered, at a tenth of the cost."""
+    """Do the same as `store` for many keys: delivered in batches, it costs a tenth."""
     rows = [
-        Outgoing(msgspec.json.encode(key), None if value is None else msgspec.json.encode(value))
+        ProducerRecord(msgspec.json.encode(key), None if value is None else msgspec.json.encode(value))
         for key, value in changes.items()
     ]
     await deliver(table.changelog_topic.get_topic_name(), partition, rows)
@@ -73,13 +73,13 @@ def _remember(table: Any, changes: Mapping[str, Any]) -> None:
 
 
 class BatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is only half typed
-    """Faust's consumer; partitions of topics that have a handler bypass its per-event path."""
+    """Faust's consumer; the records of topics with a handler bypass Faust's path for single events."""
 
     logger = driver.logger
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._next: dict[TP, int] = {}
-        """Of each partition that a handler serves: the offset after the last one that is done."""
+        """The offset after the last finished record, by partition that a handler serves."""
         super().__init__(*args, **kwargs)
 
     @property
@@ -97,10 +97,10 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is only hal
             everything = asyncio.gather(*(self._handle(tp, taken, generation) for tp, taken in ours.items()))
             waited = await self.wait_first(everything, self.suspend_flow.wait())
             if everything not in waited.done or generation != self.app.consumer_generation_id:
-                return {}, active  # rebalanced meanwhile: Faust goes back to what is committed
+                return {}, active  # rebalanced meanwhile: Faust goes back to the committed offsets
         return records, active
 
-    async def _handle(self, tp: TP, taken: Sequence[Taken], generation: int) -> None:
+    async def _handle(self, tp: TP, taken: Sequence[ConsumedRecord], generation: int) -> None:
         done = max(self._next.get(tp, 0), self._committed_offset[tp] or 0)
         if done and taken[0].offset > done:
             log.error("%s/%d: retention deleted records %d to %d unread", *tp, done, taken[0].offset - 1)
@@ -119,11 +119,14 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is only hal
         return self._next.get(tp) if tp.topic in self._handlers else super()._new_offset(tp)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Forget the offsets of partitions that another worker gets."""
         for tp in revoked:
             self._next.pop(tp, None)
         await super().on_partitions_revoked(revoked)
 
 
 class BatchTransport(driver.Transport):  # type: ignore[misc]
+    """Faust's transport with `BatchConsumer`."""
+
     Consumer = BatchConsumer
     handlers: Mapping[str, Handler] = {}

@@ -1,15 +1,14 @@
-"""Delivery with a promise: what `Delivery` returns from is stored, or told on the rejected topic.
+"""Reliable delivery: when `Delivery` returns, Kafka has stored each record or its rejection.
 
 Faust's own ``await topic.send()`` resolves before the broker has answered, and a record that the broker then refuses is
-gone without a word. Here every batch's answer is awaited. What may succeed later is repeated until it does (the input
-stays uncommitted meanwhile); what Kafka refuses for good is refused alone, however large its batch was, and leaves a
-`rejection`::
+lost silently. `Delivery` waits for the answer to every batch. It repeats a batch that may succeed later; meanwhile the
+input stays uncommitted. If Kafka refuses a record for good, only this record is rejected, however large its batch was::
 
     deliver = Delivery(lambda: producer, clock.now, delivered=metrics)
-    await deliver(topics.RESULTS, partition=3, records=[Outgoing(key, value, headers, timestamp_ms)])
+    await deliver(topics.RESULTS, partition=3, records=[ProducerRecord(key, value, headers, timestamp_ms)])
 
-A rejection carries no content, since any reader of public topics may read it: it names the record's place in the
-topic it came from, its size and its digest.
+A rejection has no content, since every reader of public topics may read it: it names the record's topic, partition and
+offset, its size and its digest.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from aiokafka.errors import (
     AuthenticationFailedError,
@@ -31,9 +30,11 @@ from aiokafka.errors import (
 )
 
 from pipeline import clock, topics
-from pipeline.errors import Stop
+from pipeline.errors import Rejected, Stop
 from pipeline.messages import Refusal, encode
 from pipeline.topics import Header
+
+T = TypeVar("T")
 
 RETRY_FIRST_S: Final = 0.1
 RETRY_MAX_S: Final = 5.0
@@ -45,11 +46,11 @@ _FINAL: Final = (
     SaslAuthenticationFailed,
 )
 _PASSING: Final = (KafkaConnectionError, KafkaTimeoutError, UnknownError, OSError, asyncio.TimeoutError)
-"""Beside what aiokafka calls retriable. `UnknownError` is a broker in trouble, not a record's fault."""
+"""Errors to retry besides those that aiokafka calls retriable. `UnknownError` is the broker's fault, not a record's."""
 
 
-class Taken(Protocol):
-    """A record as aiokafka hands it out."""
+class ConsumedRecord(Protocol):
+    """A record as aiokafka returns it."""
 
     topic: str
     partition: int
@@ -60,7 +61,9 @@ class Taken(Protocol):
     headers: Sequence[tuple[str, bytes]]
 
 
-class Outgoing(NamedTuple):
+class ProducerRecord(NamedTuple):
+    """A record to deliver."""
+
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes]] = ()
@@ -68,45 +71,67 @@ class Outgoing(NamedTuple):
 
 
 class Deliver(Protocol):
-    async def __call__(self, topic: str, partition: int, records: Sequence[Outgoing]) -> None: ...
+    """Stores records in a partition, as `Delivery` does."""
+
+    async def __call__(self, topic: str, partition: int, records: Sequence[ProducerRecord]) -> None:
+        """Return when Kafka has stored all records, or their rejections."""
 
 
-def rejection(record: Taken, reason: str, detail: str, now_s: float) -> Outgoing:
-    """What the rejected topic says about a record: never its content, nor its key."""
-    value = record.value or b""
+def refusal_record(reason: str, detail: str, place: str, value: bytes, now_s: float) -> ProducerRecord:
+    """Return the record for the rejected topic about a refused `value` at `place`, without key and content."""
     refusal = Refusal(
         reason=reason,
         detail=detail,
-        topic=f"{record.topic}/{record.partition}/{record.offset}",
+        topic=place,
         size_bytes=len(value),
         sha256=hashlib.sha256(value).hexdigest(),
         time=clock.rfc3339(now_s),
     )
-    return Outgoing(None, encode(refusal), [(Header.REASON, reason.encode())])
+    return ProducerRecord(None, encode(refusal), [(Header.REASON, reason.encode())])
+
+
+def rejection(record: ConsumedRecord, reason: str, detail: str, now_s: float) -> ProducerRecord:
+    """Return the rejection of a consumed record."""
+    place = f"{record.topic}/{record.partition}/{record.offset}"
+    return refusal_record(reason, detail, place, record.value or b"", now_s)
+
+
+def read_each(
+    records: Sequence[ConsumedRecord], read: Callable[[ConsumedRecord], T], now_s: float
+) -> tuple[list[T], list[ProducerRecord]]:
+    """Read these records. Return their contents, and the rejections of the records that `read` refuses."""
+    contents: list[T] = []
+    rejections: list[ProducerRecord] = []
+    for record in records:
+        try:
+            contents.append(read(record))
+        except Rejected as error:
+            rejections.append(rejection(record, error.reason, str(error), now_s))
+    return contents, rejections
 
 
 class Delivery:
-    """Delivers by aiokafka's producer. One for all processors of a worker."""
+    """Delivers with aiokafka's producer; all processors of a worker share one."""
 
     def __init__(
         self,
         producer: Callable[[], Any],
         now: Callable[[], float],
-        delivered: Callable[[str, Sequence[Outgoing]], None],
+        delivered: Callable[[str, Sequence[ProducerRecord]], None],
     ) -> None:
         self._producer = producer
         self._now = now
         self._delivered = delivered
 
-    async def __call__(self, topic: str, partition: int, records: Sequence[Outgoing]) -> None:
-        """Return when Kafka has acknowledged all records, or their rejections.
+    async def __call__(self, topic: str, partition: int, records: Sequence[ProducerRecord]) -> None:
+        """Return when Kafka has stored all records, or their rejections.
 
         Raises
         ------
         Stop
-            We have no right to that topic.
+            The login has no right to this topic.
         KafkaError
-            Not even a rejection is taken.
+            Kafka refuses even a rejection.
         """
         waiting = list(self._batches(records))
         pause_s = RETRY_FIRST_S
@@ -115,20 +140,23 @@ class Delivery:
                 *(self._send(topic, partition, batch) for _, batch in waiting), return_exceptions=True
             )
             again = []
-            for (some, _), outcome in zip(waiting, outcomes, strict=True):
+            for (batch_records, _), outcome in zip(waiting, outcomes, strict=True):
                 if not isinstance(outcome, BaseException):
-                    self._delivered(topic, some)
+                    self._delivered(topic, batch_records)
                 elif may_pass(outcome):
-                    again += some
-                elif len(some) > 1:
-                    for each in some:
+                    again += batch_records
+                elif len(batch_records) > 1:
+                    for each in batch_records:
                         await self(topic, partition, [each])
                 elif topic == topics.REJECTED:
-                    raise outcome  # it is ours, small and plain: something is wrong that no retry cures
+                    raise outcome  # rejections are small and plain: a retry would not help
                 else:
-                    await self(
-                        topics.REJECTED, partition, [self._refusal(topic, partition, some[0], outcome)]
+                    detail = f"{type(outcome).__name__} by topic {topic}"
+                    value = batch_records[0].value or b""
+                    refusal = refusal_record(
+                        "kafka-refused", detail, f"{topic}/{partition}", value, self._now()
                     )
+                    await self(topics.REJECTED, partition, [refusal])
             waiting = list(self._batches(again))
             if waiting:
                 await asyncio.sleep(pause_s)
@@ -138,44 +166,32 @@ class Delivery:
         acknowledged = await self._producer().send_batch(batch, topic, partition=partition)
         await acknowledged
 
-    def _batches(self, records: Sequence[Outgoing]) -> Any:
-        """Pairs of some records and the batch that carries them; a record larger than a batch gets its own."""
+    def _batches(self, records: Sequence[ProducerRecord]) -> Any:
+        """Yield records and the batch that carries them; a record larger than a batch has a batch of its own."""
         producer = self._producer()
-        some: list[Outgoing] = []
+        batch_records: list[ProducerRecord] = []
         batch = producer.create_batch()
         for record in records:
             if not _appended(batch, record):
                 batch.close()
-                yield some, batch
-                some, batch = [], producer.create_batch()
+                yield batch_records, batch
+                batch_records, batch = [], producer.create_batch()
                 _appended(batch, record)
-            some.append(record)
-        if some:
+            batch_records.append(record)
+        if batch_records:
             batch.close()
-            yield some, batch
-
-    def _refusal(self, topic: str, partition: int, record: Outgoing, error: BaseException) -> Outgoing:
-        value = record.value or b""
-        refusal = Refusal(
-            reason="kafka-refused",
-            detail=f"{type(error).__name__} by topic {topic}",
-            topic=f"{topic}/{partition}",
-            size_bytes=len(value),
-            sha256=hashlib.sha256(value).hexdigest(),
-            time=clock.rfc3339(self._now()),
-        )
-        return Outgoing(None, encode(refusal), [(Header.REASON, b"kafka-refused")])
+            yield batch_records, batch
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether to try again; False: the broker will never take these records.
+    """Return whether to try again; False if the broker will never take these records.
 
     Raises
     ------
     Stop
         A person has to change something.
     BaseException
-        `error` itself, if it is none of Kafka's: a mistake of ours, or the end of the task.
+        `error` itself, if it is not Kafka's: a mistake of ours, or the end of the task.
     """
     if isinstance(error, _FINAL):
         raise Stop(f"Kafka refuses us: {error}. Check the rights of the user under [kafka]") from error
@@ -186,7 +202,7 @@ def may_pass(error: BaseException) -> bool:
     raise error
 
 
-def _appended(batch: Any, record: Outgoing) -> bool:
+def _appended(batch: Any, record: ProducerRecord) -> bool:
     return (
         batch.append(
             key=record.key, value=record.value, timestamp=record.timestamp_ms, headers=list(record.headers)

@@ -1,9 +1,10 @@
-"""Public answers: counted (`counts.py`), and handed to the cloud's time series.
+"""Counts public answers (`counts.py`) and passes them to the cloud's time series.
 
-Stands behind the router and the cloud agent, which both write `topics.RESULTS`. Each answer is checked against its own
-record's headers: it must be public, and about the stream that the headers name. Of a batch, first the changed counts
-are told, then the sightings are stored, then the batch is done; whatever dies in between, the same batch tells the same
-numbers again.
+The router and the cloud agent both write `topics.RESULTS`. Each answer is checked against the headers of its record: it
+must be public, and about the stream that the headers name. For each batch, first the changed counts are published, then
+the sightings are stored, then the batch is committed. After a kill in between, the same batch gives the same counts::
+
+    results # s1: Felidae, s1: Felis catus  >  Results (table: sightings)  >  counts # Felidae 0, Felis catus 1
 """
 
 from __future__ import annotations
@@ -19,34 +20,32 @@ from pipeline.messages import Privacy, Result, SightingReport, encode
 from pipeline.records import answer, read_headers
 from pipeline.stream.batches import store
 from pipeline.stream.counts import Cell, Evidence, Tally, evidence_of, is_countable, remembered
-from pipeline.stream.delivery import Deliver, Outgoing, Taken, rejection
+from pipeline.stream.delivery import ConsumedRecord, Deliver, ProducerRecord, read_each
 
 Answer = Result | SightingReport
 
 
-def read(record: Taken) -> Answer:
-    """The public answer that a record carries.
+def read(record: ConsumedRecord) -> Answer:
+    """Return the public answer that a record carries.
 
     Raises
     ------
     Rejected
-        As `records.read_headers` and `records.answer`; ``not-public``: headers or answer say another level;
-        ``source-mismatch``: the answer is about another stream than the headers say; ``time-invalid``.
+        With the reasons of `records.read_headers` and `records.answer`; ``not-public``: headers or answer state another
+        level; ``source-mismatch``: the headers name another stream than the answer; ``time-invalid``.
     """
     facts = read_headers(record.headers)
     answered = answer(record.value or b"")
     if facts.privacy is not Privacy.PUBLIC or answered.privacy is not Privacy.PUBLIC:
         raise Rejected(
-            "not-public", f"a record on {topics.RESULTS} says {facts.privacy}, its answer {answered.privacy}"
+            "not-public", f"a record on {topics.RESULTS} is {facts.privacy}, its answer {answered.privacy}"
         )
     if answered.source != facts.source:
-        raise Rejected("source-mismatch", f"headers say {facts.source}, the answer {answered.source}")
+        raise Rejected("source-mismatch", f"headers name {facts.source}, the answer {answered.source}")
     try:
-        for time in (
-            answered.time,
-            answered.until if isinstance(answered, SightingReport) else answered.time,
-        ):
-            clock.seconds(time)
+        clock.seconds(answered.time)
+        if isinstance(answered, SightingReport):
+            clock.seconds(answered.until)
     except (ValueError, OverflowError):
         raise Rejected(
             "time-invalid", f"an answer about {facts.source} has a time that is not RFC 3339"
@@ -63,48 +62,44 @@ class Results:
         deliver: Deliver,
         zone: ZoneInfo,
         now: Callable[[], float],
-        tell: Callable[[Sequence[Answer]], None],
+        on_answers: Callable[[Sequence[Answer]], None],
     ) -> None:
         self._table = table
         self._deliver = deliver
         self._zone = zone
         self._now = now
-        self._tell = tell
+        self._on_answers = on_answers
         self._tally: Tally | None = None
         self._counting = asyncio.Lock()
-        """Partitions are handled at the same time; they share the tally."""
+        """Partitions are handled at the same time and share the tally."""
 
-    async def __call__(self, partition: int, records: Sequence[Taken]) -> None:
-        answers: list[Answer] = []
-        refused: list[Outgoing] = []
-        for record in records:
-            try:
-                answers.append(read(record))
-            except Rejected as error:
-                refused.append(rejection(record, error.reason, str(error), self._now()))
-        if refused:
-            await self._deliver(topics.REJECTED, partition, refused)
+    async def __call__(self, partition: int, records: Sequence[ConsumedRecord]) -> None:
+        """Count a batch of answers."""
+        answers, rejections = read_each(records, read, self._now())
+        if rejections:
+            await self._deliver(topics.REJECTED, partition, rejections)
         found = [evidence for answered in answers if (evidence := evidence_of(answered)) is not None]
         async with self._counting:
-            await self._count(partition, [one for one in found if is_countable(one, self._now())])
-        self._tell(answers)
+            countable = [evidence for evidence in found if is_countable(evidence, self._now())]
+            await self._count(partition, countable)
+        self._on_answers(answers)
 
     async def forget_view(self) -> None:
-        """Faust has changed the table behind our back (recovery): read it again before the next count."""
+        """Forget the tally: Faust has recovered the table, which is read again before the next count."""
         self._tally = None
 
     async def _count(self, partition: int, found: Iterable[Evidence]) -> None:
         tally = self._tally or Tally(self._zone, (remembered(*row) for row in self._table.data.items()))
-        self._tally = None  # until the table holds what the tally is about to learn
+        self._tally = None  # valid again once the table holds the new evidence
         cells: dict[Cell, None] = {}
         learned: dict[str, Any] = {}
         for evidence in found:
             changed = tally.add(evidence)
             cells |= dict.fromkeys(changed)
             if changed:
-                learned[evidence.key] = tally.seen(evidence.key)
+                learned[evidence.key] = tally.state(evidence.key)
         if learned:
-            counts = [Outgoing(cell.key.encode(), encode(tally.count(cell))) for cell in cells]
+            counts = [ProducerRecord(cell.key.encode(), encode(tally.count(cell))) for cell in cells]
             await self._deliver(topics.COUNTS, partition, counts)
             for device in {cell.device for cell in cells}:
                 learned |= dict.fromkeys(tally.forget(device, self._now()))

@@ -1,8 +1,8 @@
-"""Where a record goes: decided by its headers alone, a batch at a time; a payload is never decoded.
+"""Routes records by their headers alone, a batch at a time; payloads are never decoded.
 
-Stands between the gateway, which puts all envelopes to `topics.INGEST`, and whoever may read them: the cloud agent
-(public features), the other processors here (results, summaries), and no one but the sealed record's owner
-(`topics.ROUTED` of the private levels)::
+The gateway puts all envelopes on `topics.INGEST`. The router passes each to the topic of its readers: public features
+to the cloud agent, results and summaries to the other processors here, sealed records to the topics of their level, for
+their owners only::
 
     >>> public = {"privacy": b"public", "kind": b"feature", "ce_id": b"0193", "ce_type": b"tierwise.feature.v1",
     ...           "revision": b"1", "ce_source": b"home/cam1/garden", "ce_time": b"2026-05-01T12:00:00.000Z"}
@@ -11,8 +11,8 @@ Stands between the gateway, which puts all envelopes to `topics.INGEST`, and who
     >>> route([*(public | {"privacy": b"publik"}).items()]).reason
     'privacy-unknown'
 
-It fails closed: what `records.judge` refuses, and what no row of `ROUTES` takes, is rejected. A record keeps its
-key, its headers and the number of its partition; a rejected one loses everything but the reason.
+It fails closed: a record is rejected if `records.judge` refuses it or no row of `ROUTES` takes it. A record keeps its
+key, headers and partition number; of a rejected record only the reason is published.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from pipeline import topics
 from pipeline.errors import Rejected
 from pipeline.messages import Kind, Privacy
 from pipeline.records import Headers, judge
-from pipeline.stream.delivery import Deliver, Outgoing, Taken, rejection
+from pipeline.stream.delivery import ConsumedRecord, Deliver, ProducerRecord, rejection
 from pipeline.topics import Header
 
 
 class Row(NamedTuple):
-    """Records of this kind and level go there."""
+    """A row of the routing table: records of these kinds and this level go to this topic."""
 
     kinds: frozenset[Kind]
     privacy: Privacy
@@ -46,11 +46,11 @@ ROUTES: Final = (
     Row(frozenset(Kind), Privacy.EDGE_PRIVATE, topics.ROUTED[Privacy.EDGE_PRIVATE]),
     Row(frozenset(Kind), Privacy.USER_PRIVATE, topics.ROUTED[Privacy.USER_PRIVATE]),
 )
-"""Public pixels and readings are in no row: nobody in the cloud takes them, so nobody gets them."""
+"""Public pixels and readings have no row: no role in the cloud takes them, so they are rejected."""
 
 
 class Route(NamedTuple):
-    """Where to; a rejected record's reason and what a person should know about it."""
+    """The topic of a record; for a rejected record also the reason and its explanation."""
 
     topic: str
     reason: str = ""
@@ -62,40 +62,41 @@ _TAKEN: Final = {
     for row in ROUTES
     for kind in row.kinds
 }
-"""`ROUTES` by what stands in the headers: hashing bytes is cheaper than hashing members of an enum."""
+"""`ROUTES` by the bytes of the headers: hashing bytes is cheaper than hashing members of an enum."""
 
 
 def route(headers: Headers) -> Route:
-    """Decide by a record's headers. Never raises: what cannot be read is rejected."""
+    """Decide by a record's headers. Unreadable headers do not raise: they lead to the rejected topic."""
     try:
         privacy, kind, found = judge(headers)
     except Rejected as error:
         return Route(topics.REJECTED, error.reason, str(error))
     taken = _TAKEN.get((found[Header.PRIVACY], found[Header.KIND]))
-    return taken or Route(topics.REJECTED, "kind-not-taken", f"no {kind} that is {privacy} is taken here")
+    return taken or Route(topics.REJECTED, "kind-not-taken", f"a {kind} that is {privacy} is not taken here")
 
 
-def sort(records: Iterable[Taken], now_s: float) -> dict[str, list[Outgoing]]:
-    """What to deliver to each topic, in order."""
-    sorted_: dict[str, list[Outgoing]] = {}
+def sort(records: Iterable[ConsumedRecord], now_s: float) -> dict[str, list[ProducerRecord]]:
+    """Return the records to deliver to each topic, in order."""
+    sorted_: dict[str, list[ProducerRecord]] = {}
     for record in records:
         to = route(record.headers)
         out = (
             rejection(record, to.reason, to.detail, now_s)
             if to.topic == topics.REJECTED
-            else Outgoing(record.key, record.value, record.headers, record.timestamp)
+            else ProducerRecord(record.key, record.value, record.headers, record.timestamp)
         )
         sorted_.setdefault(to.topic, []).append(out)
     return sorted_
 
 
 class Router:
-    """Handler of `topics.INGEST`: returns when Kafka holds all of a batch's records where they belong."""
+    """Handler of `topics.INGEST`."""
 
     def __init__(self, deliver: Deliver, now: Callable[[], float]) -> None:
         self._deliver = deliver
         self._now = now
 
-    async def __call__(self, partition: int, records: Sequence[Taken]) -> None:
+    async def __call__(self, partition: int, records: Sequence[ConsumedRecord]) -> None:
+        """Route a batch; return when Kafka has stored its records in their topics."""
         by_topic = sort(records, self._now())
         await asyncio.gather(*(self._deliver(topic, partition, out) for topic, out in by_topic.items()))

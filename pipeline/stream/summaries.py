@@ -1,8 +1,8 @@
-"""Hourly summaries: each hour of each stream told once, the newest revision last.
+"""Hourly summaries: publishes each revision of a stream's hour once, the newest last.
 
-Stands between the router and `topics.SUMMARIES`, which is compacted: a reader finds the last value of each hour for
-ever. Edges repeat what was not acknowledged, and late readings raise an hour's revision, so an older revision may come
-after a newer one; a Faust table remembers the newest of each hour (``source|hour``) for `KEEP_DAYS` days::
+The router writes the input; the output, `topics.SUMMARIES`, is compacted, so a reader always finds each hour's last
+value. Edges repeat unacknowledged summaries, and late readings raise an hour's revision, so an older revision may come
+after a newer one. A Faust table remembers each hour's newest revision (key ``source|hour``) for `KEEP_DAYS` days::
 
     summaries.ingest #  revision 1, 2, 1  ->  Summaries (table: revision)  ->  summaries #  revision 1, 2
 """
@@ -20,37 +20,37 @@ from pipeline.messages import Malformed, Privacy, Summary, decode, encode
 from pipeline.readings import VALUE_MAX
 from pipeline.records import HourlySummary, read_headers
 from pipeline.stream.batches import store
-from pipeline.stream.delivery import Deliver, Outgoing, Taken, rejection
+from pipeline.stream.delivery import ConsumedRecord, Deliver, ProducerRecord, read_each
 
 KEEP_DAYS: Final = 40
-"""How long a repeated older revision is recognised; far longer than any outbox keeps one back."""
+"""How long a repeated older revision is recognised: far longer than an outbox keeps a summary."""
 
 
 ROUNDING: Final = 1e-9
-"""Of a sum of floats, relative: a million of them lose a thousandth of this."""
+"""Allowed relative error of a sum of floats: summing a million floats loses a thousandth of this."""
 
 
-def read(record: Taken) -> HourlySummary:
-    """The summary that a record carries, ready to be told.
+def read(record: ConsumedRecord) -> HourlySummary:
+    """Return the summary that a record carries, ready to be published.
 
     Raises
     ------
     Rejected
-        As `records.read_headers`; ``not-public``, ``malformed``, ``hour-invalid``, ``summary-invalid``.
+        With the reasons of `records.read_headers`; ``not-public``, ``malformed``, ``hour-invalid``,
+        ``summary-invalid``.
     """
     facts = read_headers(record.headers)
     if facts.privacy is not Privacy.PUBLIC:
-        raise Rejected("not-public", f"a record on {topics.SUMMARIES_INGEST} says {facts.privacy}")
+        raise Rejected("not-public", f"a record on {topics.SUMMARIES_INGEST} is {facts.privacy}")
     try:
         summary = decode(Summary, record.value or b"")
     except Malformed:
-        raise Rejected(
-            "malformed", f"{facts.source}: no Summary"
-        ) from None  # no more: errors may quote the content
+        # The decoder's own error may quote the content, so the reason says no more.
+        raise Rejected("malformed", f"{facts.source}: the value is not a Summary") from None
     if not _is_possible(summary):
         raise Rejected(
             "summary-invalid",
-            f"{facts.source}: an hour has at least one reading, none beyond ±{VALUE_MAX:g}, and their mean lies among them",
+            f"{facts.source}: an hour needs a reading, none may exceed ±{VALUE_MAX:g}, and the mean must lie between them",
         )
     return HourlySummary(
         source=facts.source,
@@ -68,25 +68,26 @@ def read(record: Taken) -> HourlySummary:
 
 
 def key_of(summary: HourlySummary) -> str:
+    """Return the key of a summary, in the table and on the topic."""
     return f"{summary.source}|{summary.hour}"
 
 
-def newest(summaries: Sequence[HourlySummary], told: Mapping[str, int]) -> list[HourlySummary]:
-    """Of these, the newest revision of each hour, if it is newer than what was told of that hour."""
+def newest(summaries: Sequence[HourlySummary], published: Mapping[str, int]) -> list[HourlySummary]:
+    """Return each hour's newest revision, if it is newer than the published revision of that hour."""
     best: dict[str, HourlySummary] = {}
     for summary in summaries:
         key = key_of(summary)
-        known = best[key].revision if key in best else told.get(key, 0)
+        known = best[key].revision if key in best else published.get(key, 0)
         if summary.revision > known:
             best[key] = summary
     return list(best.values())
 
 
-def outdated(summary: HourlySummary, told: Mapping[str, int]) -> list[str]:
-    """Keys of the same stream that can be forgotten now: the day of hours that is `KEEP_DAYS` before this one."""
+def outdated(summary: HourlySummary, published: Mapping[str, int]) -> list[str]:
+    """Return the stream's keys that can be forgotten now: the 24 hours that end `KEEP_DAYS` before this hour."""
     end = dt.datetime.fromtimestamp(clock.seconds(summary.hour), dt.UTC) - dt.timedelta(days=KEEP_DAYS)
     hours = (clock.rfc3339((end - dt.timedelta(hours=back)).timestamp()) for back in range(24))
-    return [key for hour in hours if (key := f"{summary.source}|{hour}") in told]
+    return [key for hour in hours if (key := f"{summary.source}|{hour}") in published]
 
 
 class Summaries:
@@ -97,36 +98,32 @@ class Summaries:
         table: Any,
         deliver: Deliver,
         now: Callable[[], float],
-        tell: Callable[[Sequence[HourlySummary]], None],
+        on_summaries: Callable[[Sequence[HourlySummary]], None],
     ) -> None:
         self._table = table
         self._deliver = deliver
         self._now = now
-        self._tell = tell
+        self._on_summaries = on_summaries
 
-    async def __call__(self, partition: int, records: Sequence[Taken]) -> None:
-        summaries: list[HourlySummary] = []
-        refused: list[Outgoing] = []
-        for record in records:
-            try:
-                summaries.append(read(record))
-            except Rejected as error:
-                refused.append(rejection(record, error.reason, str(error), self._now()))
-        if refused:
-            await self._deliver(topics.REJECTED, partition, refused)
+    async def __call__(self, partition: int, records: Sequence[ConsumedRecord]) -> None:
+        """Publish the new revisions among a batch of summaries."""
+        summaries, rejections = read_each(records, read, self._now())
+        if rejections:
+            await self._deliver(topics.REJECTED, partition, rejections)
         fresh = newest(summaries, self._table.data)
         if fresh:
-            told = [Outgoing(key_of(summary).encode(), encode(summary)) for summary in fresh]
-            await self._deliver(topics.SUMMARIES, partition, told)
+            out = [ProducerRecord(key_of(summary).encode(), encode(summary)) for summary in fresh]
+            await self._deliver(topics.SUMMARIES, partition, out)
             changes: dict[str, int | None] = {
                 key: None for summary in fresh for key in outdated(summary, self._table.data)
             }
-            await store(self._table, partition, changes | {key_of(one): one.revision for one in fresh})
-        self._tell(fresh)
+            changes |= {key_of(summary): summary.revision for summary in fresh}
+            await store(self._table, partition, changes)
+        self._on_summaries(fresh)
 
 
 def _is_possible(summary: Summary) -> bool:
-    """Whether readings could have been summed up so; false of what is no number."""
+    """Return whether readings can have these sums; False for NaN."""
     if summary.count < 1 or not -VALUE_MAX <= summary.low <= summary.high <= VALUE_MAX:
         return False
     slack = ROUNDING * summary.count * max(abs(summary.low), abs(summary.high))
@@ -139,5 +136,5 @@ def _hour(text: str) -> str:
     except (ValueError, OverflowError):
         start_s = math.nan
     if not start_s >= 0 or start_s % 3600:
-        raise Rejected("hour-invalid", "its hour is not the start of one since 1970, RFC 3339, UTC")
+        raise Rejected("hour-invalid", "the hour must be the start of an hour since 1970, RFC 3339, UTC")
     return clock.rfc3339(start_s)

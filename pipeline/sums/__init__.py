@@ -1,0 +1,1 @@
+"""Additive sums over labelled features, and the fold that keeps them exact."""

@@ -1,22 +1,22 @@
-"""The fold: labelled features become sums, each event once, and any of them can be taken out again.
+"""The fold: adds labelled features to sums, each event once; any event can be taken out again.
 
-What the fold has read (offsets) and what that came to (sums) change in one SQLite transaction. So after a kill, a rebalance
-or a replay, nothing counts twice and nothing is missing: the sums are those of the last words of all events, bit for bit,
-whatever the order and the batches they came in::
+The offsets that the fold has read and the sums change in one SQLite transaction. So after a kill, a rebalance or a
+replay no event counts twice and none is missing: whatever the order and the batches of the records, the sums are, bit
+for bit, those over the latest labels of all events::
 
     labelled # 3/17: e1 {ann: cat}           e1 adds its vector to (home, cat)
     labelled # 3/18: e1 {ann: cat, bob: fox} disputed: e1 is taken out of (home, cat)
     sums     # 3/4:  home 1, 60 events       once, under its number
 
-It is the trainer's, over public events of all sites, and an edge's, over its own. Offsets are whatever grows::
+The trainer has a fold over the public events of all sites. `source`, `partition` and `offset` name a record::
 
     fold = Fold(path, "lite0-9f3c", dimension=256, place=Placing(tree))
-    for refused in fold.take([Entry("tierwise.labelled", 3, 17, labelled)]):
+    for refused in fold.take([FoldRecord("tierwise.labelled", 3, 17, labelled)]):
         log.warning("refused", reason=refused.reason)
-    fold.snapshot().learned              # Sums over all sites; .sites: by site; .ranges: what it was made of
-    fold.forget(device="home/cam1")      # out, and a replay brings nothing of it back
+    fold.snapshot().learned              # Sums over all sites; .sites: by site; .ranges: the records it was made of
+    fold.forget(device="home/cam1")      # takes it out for good, even if its records are read again
 
-An event judges or teaches by `standing.held_out`: the parts are kept apart, and judges are never in `learned`.
+`votes.held_out` decides whether an event teaches or judges. Judges are kept apart and are never in `learned`.
 """
 
 from __future__ import annotations
@@ -33,30 +33,30 @@ from pipeline.messages import Labelled, SumIncrement
 from pipeline.sums.fold_file import (
     DISPUTED,
     JUDGES,
+    SHARED,
     SILENT,
     STANDS,
     TAUGHT,
-    TOLD,
     UNPLACED,
     EventRow,
     FoldFile,
     vectors_of,
 )
-from pipeline.sums.fold_records import Entry, Judge, Refused, Share, Snapshot
+from pipeline.sums.fold_records import FoldRecord, FoldRefusal, Judge, SiteContribution, Snapshot
 from pipeline.sums.new_labels import Place, Places, find_places
 from pipeline.sums.packing import unpack
 from pipeline.sums.sums import SpaceMismatch, Sums
-from pipeline.sums.votes import held_out, standing
+from pipeline.sums.votes import held_out, majority
 
 _Delta = dict[tuple[str, str], tuple[list[EventRow], list[EventRow]]]
-"""Site and part to the events to add and to take out."""
+"""By site and part: the events to add and the events to take out."""
 
 
 class Fold:
-    """One file. Thread-safe."""
+    """The fold in one file. Thread-safe."""
 
     def __init__(self, path: Path, space: str, dimension: int, place: Place) -> None:
-        """Open it, or begin it. Raises `SpaceMismatch` for a file of another space, `Stop` where it cannot be used."""
+        """Open or create the file. Raises `SpaceMismatch` if it is of another space, `Stop` if it cannot be used."""
         self.space = space
         self.dimension = dimension
         self._place = place
@@ -65,7 +65,7 @@ class Fold:
             with self._file.transaction():
                 if (known := self._file.about("space")) not in ("", space):
                     raise SpaceMismatch(
-                        f"{path} holds events of {known}, not of {space}: move it away, a new one begins"
+                        f"{path} holds events of {known}, not of {space}: move it away, and a new file begins"
                     )
                 self._file.set_about("space", space)
         except BaseException:
@@ -73,17 +73,18 @@ class Fold:
             raise
 
     def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
-    # --- in ----------------------------------------------------------------------------------------------------------
+    # --- in ------------------------------------------------------------------------------------------------------
 
-    def take(self, entries: Iterable[Entry]) -> list[Refused]:
-        """Take records in; those that were taken before are passed over. Returns the ones that do not count, and why.
+    def take(self, entries: Iterable[FoldRecord]) -> list[FoldRefusal]:
+        """Take records in, except those taken before. Return the records that do not count, and why.
 
-        All of it, with the offsets, or nothing at all, whatever is raised: the same records may come again.
+        All changes and the offsets are committed together, or nothing is: the same records may be taken again.
         """
-        refused: list[Refused] = []
-        labelled: dict[str, Entry] = {}
+        refused: list[FoldRefusal] = []
+        labelled: dict[str, FoldRecord] = {}
         with self._file.transaction():
             delta: _Delta = defaultdict(lambda: ([], []))
             for entry in entries:
@@ -94,25 +95,25 @@ class Fold:
                         self._label(entry.message, delta)
                         labelled[entry.message.event] = entry
                     elif isinstance(entry.message, SumIncrement):
-                        self._add_told(entry.site, entry.message)
+                        self._add_shared(entry.site, entry.message)
                 except Rejected as error:
-                    refused.append(Refused(entry, error.reason, str(error)))
+                    refused.append(FoldRefusal(entry, error.reason, str(error)))
                 self._file.took(entry.source, entry.partition, entry.offset)
             places = self._settle(delta)
             for event, entry in labelled.items():
                 row = self._file.event(event)
                 if row and row.state == UNPLACED:
                     why = places.complaints[row.label, row.under]
-                    refused.append(Refused(entry, why.reason, f"{row.source}, event {event}: {why}"))
+                    refused.append(FoldRefusal(entry, why.reason, f"{row.source}, event {event}: {why}"))
         return refused
 
     def next(self, source: str, partition: int) -> int:
-        """The offset to read from."""
+        """Return the offset to read next."""
         with self._file.transaction():
             return self._file.next(source, partition)
 
     def rewind(self, source: str, partition: int) -> None:
-        """Read it from its beginning again, where it was made anew; the events' revisions keep all from counting twice."""
+        """Start a partition from its beginning, after its topic was created anew; revisions prevent double counts."""
         with self._file.transaction():
             self._file.rewind(source, partition)
 
@@ -126,9 +127,7 @@ class Fold:
         if self._file.is_forgotten(
             (("event", labelled.event), ("device", f"{site}/{device}"), ("site", site))
         ):
-            raise Rejected(
-                "forgotten", f"{labelled.source}, event {labelled.event}: was taken out, and stays out"
-            )
+            raise Rejected("forgotten", f"{labelled.source}, event {labelled.event}: was taken out for good")
         if labelled.space != self.space or len(labelled.data) != self.dimension:
             raise SpaceMismatch(
                 f"{labelled.source}, event {labelled.event}: {len(labelled.data)} bytes of {labelled.space}; "
@@ -138,11 +137,11 @@ class Fold:
         if before and before.source != labelled.source:
             raise Rejected(
                 "source-mismatch",
-                f"event {labelled.event} is {before.source}'s; {labelled.source} has no say in it",
+                f"event {labelled.event} belongs to {before.source}; {labelled.source} cannot change it",
             )
         if before and labelled.revision <= before.revision:
             return
-        found = standing(labelled.votes)
+        found = majority(labelled.votes)
         known = found.label is None or self._place.knows(found.label)
         row = EventRow(
             event=labelled.event,
@@ -154,7 +153,7 @@ class Fold:
             revision=labelled.revision,
             vector=labelled.data,
             votes=msgspec.msgpack.encode(labelled.votes),
-            # A new label's events count once it is settled where it stands.
+            # Events of a new label count once the label has a place in the tree.
             state=(STANDS if known else UNPLACED) if found.label else DISPUTED if found.disputed else SILENT,
             label=found.label or " | ".join(found.disputed),
             part=JUDGES if held_out(labelled.event) else TAUGHT,
@@ -166,12 +165,12 @@ class Fold:
         self._file.put(row)
         _move(before, row, delta)
 
-    def _add_told(self, site: str, increment: SumIncrement) -> None:
+    def _add_shared(self, site: str, increment: SumIncrement) -> None:
         where = f"sums {increment.number} of {site or 'nobody'}"
         if not site or increment.number < 1:
-            raise Rejected("malformed", f"{where}: a site numbers what it tells from 1 on")
+            raise Rejected("malformed", f"{where}: a site numbers its increments from 1 on")
         if self._file.is_forgotten((("site", site),)):
-            raise Rejected("forgotten", f"{where}: {site} was taken out, and stays out")
+            raise Rejected("forgotten", f"{where}: {site} was taken out for good")
         if increment.space != self.space:
             raise SpaceMismatch(f"{where}: of {increment.space}; this fold holds {self.space}")
         sha256 = hashlib.sha256(msgspec.msgpack.encode(increment)).digest()
@@ -179,29 +178,29 @@ class Fold:
             if known != sha256:
                 raise Rejected(
                     "number-taken",
-                    f"{where}: another came under this number; it stays, this one does not count",
+                    f"{where}: another increment has this number already; this one does not count",
                 )
             return
         sums = unpack(increment.sums, self.dimension)
         if sums.space != self.space:
-            raise SpaceMismatch(f"{where}: says {increment.space}, its sums are of {sums.space}")
+            raise SpaceMismatch(f"{where}: states {increment.space}, but its sums are of {sums.space}")
         counted = {label: int(count) for label, count in zip(sums.labels, sums.counts, strict=True) if count}
         if len(dict(increment.counts)) != len(increment.counts) or dict(increment.counts) != counted:
             raise Rejected(
-                "counts-mismatch", f"{where}: says {dict(increment.counts)}, its sums hold {counted}"
+                "counts-mismatch", f"{where}: states {dict(increment.counts)}, but its sums hold {counted}"
             )
         under = self._places_of({label for label in counted if not self._place.knows(label)}, increment)
-        total = _joined(self.space, self.dimension, [self._file.sums(site, TOLD), sums])
-        self._file.set_sums(site, TOLD, total)
+        total = _joined(self.space, self.dimension, [self._file.sums(site, SHARED), sums])
+        self._file.set_sums(site, SHARED, total)
         self._file.add_increment(site, increment.number, sha256, sums.events)
         for label, where_to in under.items():
-            self._file.told_new(site, label, where_to, counted[label])
+            self._file.add_shared_new_label(site, label, where_to, counted[label])
         self._changed(1)
 
     def _places_of(self, new: set[str], increment: SumIncrement) -> dict[str, str]:
-        """Where sums put labels that the shipped tree lacks: as they say, or where a release has put it that their site knows.
+        """Return the places of labels that the shipped tree lacks: as the increment states, or as the fold knows them.
 
-        It is noted as theirs: sums stay where they are when the events that brought the label are gone.
+        The places are noted for the site, so its sums keep them even after the events that brought the label are gone.
         """
         rows = {row.label: f"{row.kingdom}/{row.family}" for row in self._file.new_labels()}
         under = {label: dict(increment.under).get(label) or rows.get(label, "") for label in sorted(new)}
@@ -209,13 +208,13 @@ class Fold:
             self._place(label, where_to, "", ())
         return under
 
-    # --- out again -----------------------------------------------------------------------------------------------------
+    # --- out again -----------------------------------------------------------------------------------------------
 
     def forget(self, *, event: str = "", device: str = "", site: str = "") -> int:
-        """Take an event, a device (``site/device``) or a site out, for good; how many events that took out of the sums.
+        """Take an event, a device (``site/device``) or a site out for good. Return how many events left the sums.
 
-        Of a site, what it told as sums goes, too. A single event or device cannot be taken out of those: nobody but the site
-        knows what is in them.
+        Forgetting a site removes the sums that it shared, too. A single event or device cannot be taken out of shared
+        sums: only the site knows their events.
         """
         kind, name = next(
             ((kind, name) for kind, name in (("event", event), ("device", device), ("site", site)) if name),
@@ -224,7 +223,7 @@ class Fold:
         if not kind:
             raise Rejected("nothing-named", "name the event, the device (site/device) or the site to forget")
         if kind == "device" and device.count("/") != 1:
-            raise Rejected("malformed", f'"{device}" is no device; write site/device, as "home/cam1"')
+            raise Rejected("malformed", f'"{device}" is not a device; write site/device, as "home/cam1"')
         where = (
             dict(zip(("site", "device"), name.split("/"), strict=True)) if kind == "device" else {kind: name}
         )
@@ -236,25 +235,25 @@ class Fold:
                 _move(row, None, delta)
                 self._file.drop(row.event)
             if site and self._file.drop_increments(site):
-                self._file.drop_sums(site, TOLD)
+                self._file.drop_sums(site, SHARED)
                 self._changed(1)
             self._settle(delta)
             return before - self._all_events()
 
     def forgotten(self) -> list[tuple[str, str]]:
-        """Kind (event, device, site) and name."""
+        """Return kind (event, device, site) and name of everything that was taken out for good."""
         with self._file.transaction():
             return self._file.forgotten()
 
-    # --- looking ---------------------------------------------------------------------------------------------------------
+    # --- looking -------------------------------------------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:
-        """Everything of one moment."""
+        """Return everything in the fold at one moment."""
         with self._file.transaction():
             counts = self._file.counts()
             sites = {
                 site: _joined(
-                    self.space, self.dimension, [self._file.sums(site, part) for part in (TAUGHT, TOLD)]
+                    self.space, self.dimension, [self._file.sums(site, part) for part in (TAUGHT, SHARED)]
                 )
                 for site in sorted({site for site, part, _, _ in counts if part != JUDGES})
             }
@@ -272,12 +271,12 @@ class Fold:
             )
 
     def changes(self) -> int:
-        """`Snapshot.changes`, at little cost."""
+        """Return `Snapshot.changes` without the cost of a snapshot."""
         with self._file.transaction():
             return int(self._file.about("changes") or 0)
 
     def events(self) -> dict[str, int]:
-        """By label, judges included."""
+        """Return the number of events by label, judges included."""
         counts: dict[str, int] = defaultdict(int)
         with self._file.transaction():
             for _, _, label, events in self._file.counts():
@@ -285,32 +284,32 @@ class Fold:
         return dict(counts)
 
     def since(self, changes: int) -> list[tuple[str, tuple[str, ...]]]:
-        """Label, and the path that had been answered, of events whose label changed after so many changes."""
+        """Return label and earlier answer (a path) of events that changed after this number of changes."""
         with self._file.transaction():
             return [
                 (label, tuple(path.split("/")) if path else ()) for label, path in self._file.since(changes)
             ]
 
     def undecided(self) -> dict[str, list[EventRow]]:
-        """Events that count for nothing: ``disputed`` and ``unplaced``."""
+        """Return the events that do not count, by state: ``disputed`` and ``unplaced``."""
         with self._file.transaction():
             return {state: [*self._file.events(state=state)] for state in (DISPUTED, UNPLACED)}
 
-    def _share(self, site: str, counts: Sequence[tuple[str, str, str, int]]) -> Share:
+    def _share(self, site: str, counts: Sequence[tuple[str, str, str, int]]) -> SiteContribution:
         events: dict[str, int] = defaultdict(int)
-        for its, _, label, count in counts:
-            if its == site:
+        for of_site, _, label, count in counts:
+            if of_site == site:
                 events[label] += count
         ids = [row.event for row in self._file.events(site=site, state=STANDS)]
-        return Share(site, dict(events), ids[0] if ids else "", ids[-1] if ids else "")
+        return SiteContribution(site, dict(events), ids[0] if ids else "", ids[-1] if ids else "")
 
     def _all_events(self) -> int:
         return sum(events for *_, events in self._file.counts())
 
-    # --- sums ------------------------------------------------------------------------------------------------------------
+    # --- sums ----------------------------------------------------------------------------------------------------
 
     def _settle(self, delta: _Delta) -> Places:
-        """Bring the sums to what their events are now, the places of new labels first."""
+        """Update the sums for changed events, after settling the places of new labels."""
         places = find_places(self._file.claims(), self._place)
         self._file.set_new_labels(places.rows)
         for event, state, label, under in self._file.new_label_events():
@@ -342,7 +341,7 @@ class Fold:
 
 
 def _move(before: EventRow | None, after: EventRow | None, delta: _Delta) -> None:
-    """Note what a changed event takes out of the sums and adds to them."""
+    """Note what to take out of the sums and what to add for a changed event."""
     before = before if before and before.state == STANDS else None
     after = after if after and after.state == STANDS else None
     if before and after and (before.label, before.vector) == (after.label, after.vector):
@@ -354,7 +353,7 @@ def _move(before: EventRow | None, after: EventRow | None, delta: _Delta) -> Non
 
 
 def _joined(space: str, dimension: int, parts: Sequence[Sums | None], rows: Sequence[EventRow] = ()) -> Sums:
-    """All of these sums together, with columns for these events' labels, too; in the labels' order."""
+    """Merge these sums, with columns also for the labels of `rows`, in the order of the labels."""
     held = [part for part in parts if part is not None]
     labels = sorted({label for part in held for label in part.labels} | {row.label for row in rows})
     total: Sums | None = None

@@ -1,7 +1,11 @@
-"""The file under the fold: its schema and its rows. `pipeline.sums.fold` decides what stands in them.
+"""The SQLite file under the fold: its schema and its rows. `pipeline.sums.fold` decides their content.
 
-One SQLite file, opened as the spools are (WAL, every commit synced, one process). Of each event stands what it gave to the
-sums, so that exactly this can be taken out again; sums are one row a site and part, over the labels that hold events.
+The file is opened like a spool (WAL, every commit synced, one process). It stores what each event added to the sums, so
+that exactly this can be taken out again. Each site and part has one row of sums, over the labels that hold events::
+
+    with fold_file.transaction():
+        fold_file.put(row)
+        fold_file.set_sums("home", TAUGHT, sums)
 """
 
 from __future__ import annotations
@@ -16,7 +20,6 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import Stop
 from pipeline.spool import file
 from pipeline.sums.new_labels import Claim, NewLabel
 from pipeline.sums.sums import Sums
@@ -52,24 +55,24 @@ SCHEMA: Final = (
     CREATE TABLE forgotten(kind TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY(kind, name)) WITHOUT ROWID;
     """,
 )
-"""One script a schema version, as the spool's."""
+"""One script for each schema version, like the spool's."""
 
 
 STANDS: Final = "stands"
 DISPUTED: Final = "disputed"
 UNPLACED: Final = "unplaced"
-"""Its label is not in the tree, and nobody said where it belongs; it counts as soon as somebody does."""
+"""The event's label is not in the tree, and nobody has placed it; the event counts as soon as somebody does."""
 SILENT: Final = "silent"
-"""Every word about it was taken back."""
+"""All votes on the event were withdrawn."""
 
 TAUGHT: Final = "taught"
 JUDGES: Final = "judges"
-TOLD: Final = "told"
-"""Sums that a site told, of events that are its own to know."""
+SHARED: Final = "told"
+"""Sums that a site has shared; only the site knows their events. (The files on disk hold this older word.)"""
 
 
 class EventRow(NamedTuple):
-    """An event and what it gave to the sums: `label` in `part`, if its `state` is ``stands``."""
+    """An event, and what it added to the sums: `label` in `part`, if its `state` is ``stands``."""
 
     event: str
     source: str
@@ -84,15 +87,15 @@ class EventRow(NamedTuple):
     label: str
     part: str
     known: bool
-    """Whether the tree has the label; where it does not, `under` says where it belongs, or nothing."""
+    """Whether the tree has the label. If not, `under` is its place, or empty."""
     under: str
     english: str
     change: int
-    """Grows with each batch that changed anything."""
+    """Grows with each batch that changed the sums."""
 
 
 class Range(NamedTuple):
-    """What was read of a partition: from `first` up to, and without, `next`."""
+    """The offsets read from a partition: from `first` to before `next`."""
 
     source: str
     partition: int
@@ -101,7 +104,7 @@ class Range(NamedTuple):
 
 
 class FoldFile:
-    """Rows in, rows out. Thread-safe by `transaction`, which everything here is called in."""
+    """Writes and reads rows. Call every method within `transaction`, which makes it thread-safe."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -110,19 +113,25 @@ class FoldFile:
         try:
             with self._mapped():
                 self._db = file.connect(path)
-                self._migrate()
         except BaseException:
             self._held.close()
             raise
+        try:
+            with self._mapped():
+                file.migrate(self._db, path, SCHEMA, "the fold is built again from the records in Kafka")
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
+        """Close the file and release its lock."""
         with self._mutex:
             self._db.close()
             self._held.close()
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """All of it or nothing, whatever is raised inside."""
+        """Commit all changes made inside, or none if an error is raised."""
         with self._mutex, self._mapped():
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -140,81 +149,80 @@ class FoldFile:
         except sqlite3.Error as error:
             raise file.mapped(error, self._path) from error
 
-    def _migrate(self) -> None:
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if version > len(SCHEMA):
-            raise Stop(
-                f"{self._path} has schema version {version}, this release knows {len(SCHEMA)}: install the newer release "
-                "again, or move the file away (it is folded anew from what Kafka still holds)"
-            )
-        for number, script in enumerate(SCHEMA[version:], start=version + 1):
-            self._db.executescript(f"BEGIN; {script}; PRAGMA user_version = {number}; COMMIT")
-
-    # --- what the file is about ----------------------------------------------------------------------------------
+    # --- facts about the file ------------------------------------------------------------------------------------
 
     def about(self, name: str) -> str:
+        """Return a fact about the file, or an empty text."""
         found = self._db.execute("SELECT value FROM about WHERE name = ?", (name,)).fetchone()
         return str(found[0]) if found else ""
 
     def set_about(self, name: str, value: str) -> None:
+        """Store a fact about the file."""
         self._db.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (name, value))
 
-    # --- places ----------------------------------------------------------------------------------------------------
+    # --- offsets -------------------------------------------------------------------------------------------------
 
     def ranges(self) -> tuple[Range, ...]:
+        """Return the offsets read so far."""
         return tuple(
             Range(*row) for row in self._db.execute("SELECT * FROM place ORDER BY source, partition")
         )
 
     def next(self, source: str, partition: int) -> int:
-        """The first offset that was not taken yet."""
+        """Return the offset to read next."""
         found = self._db.execute(
             "SELECT next FROM place WHERE source = ? AND partition = ?", (source, partition)
         ).fetchone()
         return int(found[0]) if found else 0
 
     def took(self, source: str, partition: int, offset: int) -> None:
+        """Note that the record at this offset was taken."""
         self._db.execute(
             "INSERT INTO place VALUES (?1, ?2, ?3, ?3 + 1) ON CONFLICT DO UPDATE SET next = ?3 + 1",
             (source, partition, offset),
         )
 
     def rewind(self, source: str, partition: int) -> None:
+        """Forget a partition's offsets."""
         self._db.execute("DELETE FROM place WHERE source = ? AND partition = ?", (source, partition))
 
-    # --- events ------------------------------------------------------------------------------------------------------
+    # --- events --------------------------------------------------------------------------------------------------
 
     def event(self, event: str) -> EventRow | None:
+        """Return the row of an event, or None."""
         found = self._db.execute("SELECT * FROM event WHERE event = ?", (event,)).fetchone()
         return EventRow(*found) if found else None
 
     def put(self, row: EventRow) -> None:
+        """Store the row of an event in place of an earlier one."""
         self._db.execute(f"INSERT OR REPLACE INTO event VALUES ({','.join('?' * len(row))})", row)  # noqa: S608 - marks
 
     def drop(self, event: str) -> None:
+        """Delete the row of an event."""
         self._db.execute("DELETE FROM event WHERE event = ?", (event,))
 
     def events(self, **where: str) -> Iterator[EventRow]:
-        """Whose columns have these values, by id."""
+        """Return the events whose columns have these values, in the order of their ids."""
         condition = " AND ".join(f"{column} = ?" for column in where) or "1"
         sql = f"SELECT * FROM event WHERE {condition} ORDER BY event"  # noqa: S608 - our own columns
         return (EventRow(*row) for row in self._db.execute(sql, tuple(where.values())).fetchall())
 
     def since(self, change: int) -> list[tuple[str, str]]:
-        """Label, and what had been answered (``animal/Felidae``), of events that stand and changed later."""
+        """Return label and earlier answer (``animal/Felidae``) of counting events that changed after `change`."""
         sql = "SELECT label, path FROM event WHERE change > ? AND state = ?"
         return self._db.execute(sql, (change, STANDS)).fetchall()
 
-    # --- sums ----------------------------------------------------------------------------------------------------------
+    # --- sums ----------------------------------------------------------------------------------------------------
 
     def sums(self, site: str, part: str) -> Sums | None:
+        """Return the sums of a site's part, or None."""
         found = self._db.execute(
             "SELECT snapshot FROM sums WHERE site = ? AND part = ?", (site, part)
         ).fetchone()
         return Sums.restore(found[0]) if found else None
 
     def set_sums(self, site: str, part: str, sums: Sums) -> None:
-        """Over the labels that hold events, in order: equal contents make an equal row, none make none."""
+        """Store sums over the labels that hold events, in order, so that equal sums make an equal row."""
         self.drop_sums(site, part)
         kept = sorted(label for at, label in enumerate(sums.labels) if sums.counts[at])
         if not kept:
@@ -225,24 +233,27 @@ class FoldFile:
         self._db.executemany("INSERT INTO held VALUES (?, ?, ?, ?)", rows)
 
     def drop_sums(self, site: str, part: str) -> None:
+        """Delete the sums of a site's part."""
         for table in ("sums", "held"):
             self._db.execute(f"DELETE FROM {table} WHERE site = ? AND part = ?", (site, part))  # noqa: S608 - our own
 
     def counts(self) -> list[tuple[str, str, str, int]]:
-        """Site, part, label, events."""
+        """Return site, part, label and number of events of all sums."""
         return self._db.execute("SELECT * FROM held ORDER BY site, part, label").fetchall()
 
-    # --- labels that are new, increments, what was forgotten --------------------------------------------------------
+    # --- new labels, increments, forgotten names -----------------------------------------------------------------
 
     def new_labels(self) -> tuple[NewLabel, ...]:
+        """Return the labels that the tree lacks, with their places."""
         return tuple(NewLabel(*row) for row in self._db.execute("SELECT * FROM new_label ORDER BY label"))
 
     def set_new_labels(self, rows: Iterable[NewLabel]) -> None:
+        """Replace the new labels."""
         self._db.execute("DELETE FROM new_label")
         self._db.executemany("INSERT INTO new_label VALUES (?, ?, ?, ?)", rows)
 
     def claims(self) -> list[Claim]:
-        """Where the events of each new label say that it belongs."""
+        """Return the places that the events and increments claim for each new label."""
         sql = """
             SELECT label, under, MAX(english), SUM(events), MIN(first) FROM (
                 SELECT label, under, english, 1 AS events, event AS first FROM event WHERE known = 0 AND label <> ''
@@ -251,45 +262,46 @@ class FoldFile:
         return [Claim(*row) for row in self._db.execute(sql)]
 
     def new_label_events(self) -> list[tuple[str, str, str, str]]:
-        """Event, state, label, under."""
+        """Return event, state, label and claimed place of all events with a new label."""
         return self._db.execute("SELECT event, state, label, under FROM event WHERE known = 0").fetchall()
 
-    def told_new(self, site: str, label: str, under: str, events: int) -> None:
+    def add_shared_new_label(self, site: str, label: str, under: str, events: int) -> None:
+        """Note the place that a site's increment gives to a new label."""
         sql = "INSERT INTO told_new VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET events = events + ?4"
         self._db.execute(sql, (site, label, under, events))
 
     def increment(self, site: str, number: int) -> bytes | None:
-        """The digest of what came under this number."""
+        """Return the digest of a site's increment with this number, or None."""
         found = self._db.execute(
             "SELECT sha256 FROM increment WHERE site = ? AND number = ?", (site, number)
         ).fetchone()
         return bytes(found[0]) if found else None
 
     def add_increment(self, site: str, number: int, sha256: bytes, events: int) -> None:
+        """Note that an increment was taken."""
         self._db.execute("INSERT INTO increment VALUES (?, ?, ?, ?)", (site, number, sha256, events))
 
-    def increments(self) -> list[tuple[str, int, int]]:
-        """Site, how many increments, how many events in them."""
-        sql = "SELECT site, COUNT(*), SUM(events) FROM increment GROUP BY site ORDER BY site"
-        return self._db.execute(sql).fetchall()
-
     def drop_increments(self, site: str) -> int:
+        """Delete a site's increments and their new labels. Return how many increments."""
         self._db.execute("DELETE FROM told_new WHERE site = ?", (site,))
         return self._db.execute("DELETE FROM increment WHERE site = ?", (site,)).rowcount
 
     def forget(self, kind: str, name: str) -> None:
+        """Note that an event, device or site is out for good."""
         self._db.execute("INSERT OR IGNORE INTO forgotten VALUES (?, ?)", (kind, name))
 
     def is_forgotten(self, names: Iterable[tuple[str, str]]) -> bool:
+        """Return whether one of these (kind and name) is out for good."""
         return any(
             self._db.execute("SELECT 1 FROM forgotten WHERE kind = ? AND name = ?", name).fetchone()
             for name in names
         )
 
     def forgotten(self) -> list[tuple[str, str]]:
+        """Return kind and name of everything that is out for good."""
         return self._db.execute("SELECT * FROM forgotten ORDER BY kind, name").fetchall()
 
 
 def vectors_of(rows: Sequence[EventRow], dimension: int) -> NDArray[np.uint8]:
-    """Their features, (n, d)."""
+    """Return the features of these events, uint8 (n, d)."""
     return np.frombuffer(b"".join(row.vector for row in rows), np.uint8).reshape(len(rows), dimension)

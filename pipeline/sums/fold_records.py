@@ -1,6 +1,9 @@
-"""What goes into the fold and what comes out of it: records with their places, refusals, one moment's snapshot.
+"""The records that go into the fold, and the refusals and snapshots that come out of it.
 
-Apart from `pipeline.sums.fold`, so that whoever only reads a snapshot (the trainer's solver, a report) needs no file.
+They stand apart from `pipeline.sums.fold`, so that code that only reads a snapshot (the trainer's solver, a report)
+does not need the fold's file::
+
+    FoldRecord > Fold.take > FoldRefusal            Fold.snapshot > Snapshot > solver, report
 """
 
 from __future__ import annotations
@@ -20,33 +23,35 @@ from pipeline.sums.new_labels import NewLabel
 from pipeline.sums.sums import Sums
 
 
-class Entry(NamedTuple):
-    """One record and where it stood. No message: it was refused before; only its offset counts."""
+class FoldRecord(NamedTuple):
+    """A record and its place in Kafka. Without a message it was refused before, and only its offset counts."""
 
     source: str
     partition: int
     offset: int
     message: Labelled | SumIncrement | None
     site: str = ""
-    """Of sums: who says so."""
+    """The site that shares these sums."""
 
 
-class Refused(NamedTuple):
-    entry: Entry
+class FoldRefusal(NamedTuple):
+    """A record that does not count, and why."""
+
+    record: FoldRecord
     reason: str
     message: str
 
 
 class Judge(NamedTuple):
-    """A held-out event."""
+    """A held-out event, which judges models and teaches none."""
 
     event: str
     source: str
     label: str
 
 
-class Share(NamedTuple):
-    """What one site gave: events by label (those that it only told of included), and the first and last event's id."""
+class SiteContribution(NamedTuple):
+    """One site's contribution: events by label (those in shared sums included), and the first and last event's id."""
 
     site: str
     events: Mapping[str, int]
@@ -56,30 +61,30 @@ class Share(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
-    """All that the fold holds at one moment."""
+    """Everything that the fold holds at one moment."""
 
     space: str
     learned: Sums
-    """What teaches: of all sites, over the labels that hold events."""
+    """The sums to learn from, of all sites, over the labels that hold events."""
     sites: Mapping[str, Sums]
-    """The same, by site."""
+    """The same by site."""
     judges: tuple[Judge, ...]
     vectors: NDArray[np.uint8]
-    """Of the judges, (n, d)."""
+    """The vectors of the judges, (n, d)."""
     new_labels: tuple[NewLabel, ...]
-    shares: tuple[Share, ...]
+    shares: tuple[SiteContribution, ...]
     ranges: tuple[Range, ...]
     changes: int
-    """How often an event began, ceased or changed to count, so far."""
+    """How often so far an event was added to the sums, changed in them or taken out."""
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what was learned, hex: equal sums, equal digest."""
+        """SHA-256 of `learned`, hex: equal sums have equal digests."""
         return hashlib.sha256(self.learned.snapshot()).hexdigest()
 
     @property
     def events(self) -> Mapping[str, int]:
-        """By label, of all sites, judges included."""
+        """The number of events by label, of all sites, judges included."""
         counts: dict[str, int] = defaultdict(int)
         for share in self.shares:
             for label, count in share.events.items():

@@ -1,14 +1,15 @@
-"""Labels that the tree lacks, and where people put them. Pure.
+"""Finds the place in the tree for labels that the tree lacks, from people's claims. Pure.
 
-Each event whose label is new may say where that belongs (``Felidae``, ``animal/Herpestidae``). Where most of its events put it,
-there it stands; of equally many, where the first event does. Who puts it elsewhere counts for nothing until the others
-follow, who says nothing follows the others::
+An event with a new label may claim a place for it (``Felidae``, ``animal/Herpestidae``). The label gets the place that
+most of its events claim; if two places have equally many, the place of the first event. An event that claims another
+place does not count; an event without a claim follows the others::
 
     e1 herpestes under animal/Herpestidae ─┐
     e2 herpestes                           ├─> herpestes: animal > Herpestidae      e3 does not count: label-conflict
     e3 herpestes under Felidae             ┘
 
-The outcome depends on what stands, not on what came first: so an event that is taken out has never had a say.
+The outcome depends only on the current events, not on the order of their arrival: an event that is taken out leaves no
+trace.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pipeline.errors import Rejected
 
 
 class NewLabel(NamedTuple):
-    """A label that the tree lacks, and where people put it."""
+    """A label that the tree lacks, and its place."""
 
     label: str
     kingdom: str
@@ -31,7 +32,7 @@ class NewLabel(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """So many events of this label say that it belongs there; `under` may be empty: they do not say."""
+    """A number of events that claim a place for a label; `under` is empty if they claim none."""
 
     label: str
     under: str
@@ -42,44 +43,45 @@ class Claim(NamedTuple):
 
 
 class Place(Protocol):
-    """What the fold must know of the label tree."""
+    """The fold's view of the label tree."""
 
     def knows(self, label: str) -> bool:
-        """Whether the tree has it, as it ships."""
+        """Return whether the shipped tree has the label."""
 
     def __call__(self, label: str, under: str, english: str, rows: Sequence[NewLabel]) -> NewLabel | None:
-        """The row that puts a label there in a tree with these rows; None: that tree has the label anyway (a family that
-        another new label brought, too).
+        """Return the row that puts a label there in a tree with these rows; None if that tree has the label already.
 
-        Raises `Rejected` where it cannot stand there, or where a label that the tree lacks comes without `under`.
+        (A family may come with another new label.) Raises `Rejected` if the label cannot stand there, or if the tree
+        lacks it and `under` is empty.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """`rows` by label (None: it came with another's); `complaints`: why a label with this `under` does not count."""
+    """The rows by label (None if another label's row brought it), and why a label with this `under` does not count."""
 
     found: Mapping[str, NewLabel | None] = field(default_factory=dict)
     complaints: Mapping[tuple[str, str], Rejected] = field(default_factory=dict)
 
     def counts(self, label: str, under: str) -> bool:
+        """Return whether events with this label and claimed place count."""
         return label in self.found and (label, under) not in self.complaints
 
     @property
     def rows(self) -> tuple[NewLabel, ...]:
-        """What the tree gains, by label."""
+        """The rows that the tree gains, in the order of the labels."""
         return tuple(row for _, row in sorted(self.found.items()) if row)
 
 
 def find_places(claims: Iterable[Claim], place: Place) -> Places:
-    """Where each new label stands. A label may stand in a family that another one brought, so it goes round until none moves."""
+    """Find the place of each new label, in rounds: a label may belong to a family that another new label brings."""
     open_ = sorted(claims, key=lambda claim: (claim.label, not claim.under, -claim.events, claim.first))
     found: dict[str, NewLabel | None] = {}
     while True:
         before = len(found)
         for claim in open_:
             if claim.label not in found:
-                with contextlib.suppress(Rejected):  # `_complaint` says so in the end
+                with contextlib.suppress(Rejected):  # `_complaint` reports it in the end
                     found[claim.label] = place(
                         claim.label, claim.under, claim.english, _others(claim.label, found)
                     )
@@ -98,13 +100,13 @@ def _complaint(claim: Claim, place: Place, found: Mapping[str, NewLabel | None])
     if claim.label in found and (row is None or not claim.under):
         return None
     try:
-        its = place(claim.label, claim.under, claim.english, _others(claim.label, found))
+        claimed = place(claim.label, claim.under, claim.english, _others(claim.label, found))
     except Rejected as error:
         return error
-    if row and its and (its.kingdom, its.family) != (row.kingdom, row.family):
+    if row and claimed and (claimed.kingdom, claimed.family) != (row.kingdom, row.family):
         return Rejected(
             "label-conflict",
-            f"{claim.label!r} stands under {row.kingdom}/{row.family} for most of its events, not under {claim.under}",
+            f"most events place {claim.label!r} under {row.kingdom}/{row.family}, not under {claim.under}",
         )
     return None
 

@@ -1,18 +1,18 @@
-"""Additive statistics of labelled features: what a classifier can be solved from, and forgotten from, exactly.
+"""Additive statistics of labelled features, from which a classifier can be solved, and events removed, exactly.
 
-Everything is an integer: features are uint8, labels are one-hot, sums are int64. So adding, merging and subtracting
-are exact and commute: sums of sites merged in any order equal, bit for bit, the sums of all their events together,
-and an event that is subtracted has never been there. `models.heads.solve` solves a least-squares classifier from them.
-A sum names the feature space that it lives in; spaces never mix.
+All values are integers: features are uint8, labels are one-hot, sums are int64. So adding, merging and subtracting are
+exact and commute. The sums of sites, merged in any order, equal bit for bit the sums over all their events, and a
+subtracted event leaves no trace. `models.heads.solve` solves a least-squares classifier from them. Each sum names its
+feature space; sums of different spaces never mix.
 
 Example::
 
     mine = Sums.empty("lite0-9f3c", dimension=256, labels=("Felidae", "Canidae"))
     mine = mine.add(features, np.array([0, 1, 1]))       # features: uint8 (3, 256)
     both = mine.merge(theirs)                            # equals adding all of them at once
-    mine = mine.subtract(Sums.empty(...).add(one, [0]))  # one event forgotten
+    mine = mine.subtract(Sums.empty(...).add(first, [0]))  # removes one event
 
-A sum over few events is no secret-keeper: of one event it *is* the vector. The gate decides which may leave.
+A sum over few events hides nothing: over a single event it *is* the vector. The gate decides which sums may leave.
 
 Source: the normal equations of ridge regression (Hoerl & Kennard 1970); exact federated and incremental use as in
 Zhuang et al. 2022 (ACIL, arXiv:2205.14922) and McDonnell et al. 2023 (RanPAC, arXiv:2307.02251).
@@ -29,35 +29,35 @@ from numpy.typing import ArrayLike, NDArray
 from pipeline.errors import Rejected
 
 SNAPSHOT_VERSION = 2
-# Bytes less 128 have products of up to 2^14, and float32 is exact up to 2^24: so many events' sums are, whatever the order.
+# Products of (byte - 128) reach 2^14, and float32 is exact up to 2^24: so sums over 2^10 events are exact in any order.
 _BLOCK_EVENTS = 1024
 _LEVEL = 128
 _INT64 = np.iinfo(np.int64)
 
 
 class SpaceMismatch(Rejected):
-    """Two sums of different feature spaces or dimensions met."""
+    """Two sums have different feature spaces or dimensions."""
 
     def __init__(self, message: str) -> None:
         super().__init__("space-mismatch", message)
 
 
 class LabelsMismatch(Rejected):
-    """A label that the sums have no column for, or sums over different labels."""
+    """The sums lack a column for a label, or two sums have different labels."""
 
     def __init__(self, message: str) -> None:
         super().__init__("labels-mismatch", message)
 
 
 class SumsOverflow(Rejected):
-    """A cell would leave int64, or events would be subtracted that were never added."""
+    """A cell would exceed int64, or events would be subtracted that were never added."""
 
     def __init__(self, message: str) -> None:
         super().__init__("sums-overflow", message)
 
 
 class _Snapshot(msgspec.Struct, frozen=True):
-    """The bytes form: arrays are little-endian int64, row by row; of the symmetric `gram` the upper triangle alone."""
+    """The form in bytes: little-endian int64 arrays, row by row; of the symmetric `gram` only the upper triangle."""
 
     version: int
     space: str
@@ -82,7 +82,7 @@ class Sums(msgspec.Struct, frozen=True, eq=False):
 
     @classmethod
     def empty(cls, space: str, dimension: int, labels: Sequence[str]) -> Sums:
-        """Sums over no events."""
+        """Return the sums over no events."""
         if len(set(labels)) != len(labels):
             raise LabelsMismatch(f"a label is named twice in {tuple(labels)}")
         width, classes = dimension + 1, len(labels)
@@ -96,7 +96,7 @@ class Sums(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def events(self) -> int:
-        """How many events the sums hold."""
+        """The number of events in the sums."""
         return int(self.counts.sum())
 
     @property
@@ -105,7 +105,7 @@ class Sums(msgspec.Struct, frozen=True, eq=False):
         return len(self.gram) - 1
 
     def add(self, features: NDArray[np.uint8], labels: ArrayLike) -> Sums:
-        """Adds events: features uint8 (n, d), labels (n,) as positions in `self.labels`.
+        """Add events: features uint8 (n, d), labels (n,) as positions in `self.labels`.
 
         Raises `SpaceMismatch` for features of another dtype or dimension, `LabelsMismatch` for a label out of range.
         """
@@ -119,7 +119,7 @@ class Sums(msgspec.Struct, frozen=True, eq=False):
         return self.merge(_of_events(self, features, classes))
 
     def merge(self, other: Sums) -> Sums:
-        """The sums of both sets of events. Commutes and associates, bit for bit."""
+        """Return the sums over both sets of events. Commutative and associative, bit for bit."""
         _check_same(self, other)
         return Sums(
             self.space,
@@ -130,11 +130,11 @@ class Sums(msgspec.Struct, frozen=True, eq=False):
         )
 
     def subtract(self, other: Sums) -> Sums:
-        """Forgets events that were added before. Raises `SumsOverflow` if a class held fewer."""
+        """Remove events that were added before. Raises `SumsOverflow` if a class holds fewer."""
         _check_same(self, other)
         if (self.counts < other.counts).any() or (np.diag(self.gram) < np.diag(other.gram)).any():
             raise SumsOverflow(
-                "these sums hold fewer events than are to be subtracted: they were never all added"
+                "these sums hold fewer events than would be subtracted: not all of them were added before"
             )
         return Sums(
             self.space,
@@ -145,7 +145,7 @@ class Sums(msgspec.Struct, frozen=True, eq=False):
         )
 
     def with_labels(self, labels: Sequence[str]) -> Sums:
-        """The same events with columns for more labels, in a given order: how a class is learned that was unknown.
+        """Return the same sums with columns for these labels, in this order; so a new class can be learned.
 
         Raises `LabelsMismatch` if a label that holds events would be dropped.
         """
@@ -161,7 +161,7 @@ class Sums(msgspec.Struct, frozen=True, eq=False):
         return Sums(self.space, wider.labels, wider.counts, self.gram, wider.cross)
 
     def snapshot(self) -> bytes:
-        """Bytes that `restore` reads back: equal sums give equal bytes."""
+        """Return bytes for `restore`; equal sums give equal bytes."""
         return msgspec.msgpack.encode(
             _Snapshot(
                 SNAPSHOT_VERSION,
@@ -177,34 +177,34 @@ class Sums(msgspec.Struct, frozen=True, eq=False):
 
     @classmethod
     def restore(cls, data: bytes) -> Sums:
-        """Reads a snapshot. Raises `Rejected` (reason `bad-snapshot`) for anything else."""
+        """Read a snapshot. Raises `Rejected` (reason `bad-snapshot`) for other bytes."""
         try:
-            its = msgspec.msgpack.decode(data, type=_Snapshot)
-            if its.version != SNAPSHOT_VERSION:
-                raise ValueError(f"version {its.version}, this reads {SNAPSHOT_VERSION}")
-            width, classes = its.dimension + 1, len(its.labels)
-            triangle = np.frombuffer(its.gram, "<i8")
-            # Before anything is made that large: a few bytes may claim any dimension.
+            found = msgspec.msgpack.decode(data, type=_Snapshot)
+            if found.version != SNAPSHOT_VERSION:
+                raise ValueError(f"version {found.version}, this reads {SNAPSHOT_VERSION}")
+            width, classes = found.dimension + 1, len(found.labels)
+            triangle = np.frombuffer(found.gram, "<i8")
+            # Checked before the arrays are made: a few bytes may claim any dimension.
             if width < 1 or len(triangle) != width * (width + 1) // 2:
-                raise ValueError(f"{len(triangle)} cells are no triangle of {width} rows")
+                raise ValueError(f"{len(triangle)} cells are not a triangle of {width} rows")
             gram = np.zeros((width, width), np.int64)
             gram[np.triu_indices(width)] = triangle
             gram.T[np.triu_indices(width)] = triangle
             return cls(
-                its.space,
-                its.labels,
-                np.frombuffer(its.counts, "<i8").reshape(classes).astype(np.int64),
+                found.space,
+                found.labels,
+                np.frombuffer(found.counts, "<i8").reshape(classes).astype(np.int64),
                 gram,
-                np.frombuffer(its.cross, "<i8").reshape(width, classes).astype(np.int64),
+                np.frombuffer(found.cross, "<i8").reshape(width, classes).astype(np.int64),
             )
         except (msgspec.MsgspecError, ValueError) as error:
             raise Rejected(
-                "bad-snapshot", f"these {len(data)} bytes are no snapshot of sums: {error}"
+                "bad-snapshot", f"these {len(data)} bytes are not a snapshot of sums: {error}"
             ) from error
 
 
 def _of_events(like: Sums, features: NDArray[np.uint8], classes: NDArray[np.int64]) -> Sums:
-    """Sums of some events: products of bytes less 128 in float32, whose integers are exact up to 2^24."""
+    """Return the sums over events, by products of (byte - 128) in float32, whose integers are exact up to 2^24."""
     size, classes_of = like.dimension, len(like.labels)
     moved = np.zeros((size, size), np.int64)
     by_class = np.zeros((classes_of, size), np.int64)
@@ -213,8 +213,8 @@ def _of_events(like: Sums, features: NDArray[np.uint8], classes: NDArray[np.int6
         np.add(moved, block.T @ block, out=moved, casting="unsafe")
     order = np.argsort(classes, kind="stable")
     present, starts = np.unique(classes[order], return_index=True)
-    for at, its in zip(present.tolist(), np.split(order, starts[1:]), strict=bool(len(order))):
-        by_class[at] = features[its].sum(0, dtype=np.int64)
+    for at, rows in zip(present.tolist(), np.split(order, starts[1:]), strict=bool(len(order))):
+        by_class[at] = features[rows].sum(0, dtype=np.int64)
     counts = np.bincount(classes, minlength=classes_of).astype(np.int64)
     total = by_class.sum(0)
     gram = np.empty((size + 1, size + 1), np.int64)
@@ -224,21 +224,19 @@ def _of_events(like: Sums, features: NDArray[np.uint8], classes: NDArray[np.int6
     return Sums(like.space, like.labels, counts, gram, np.vstack([by_class.T, counts]))
 
 
-def _check_same(one: Sums, other: Sums) -> None:
-    if one.space != other.space or one.dimension != other.dimension:
+def _check_same(left: Sums, right: Sums) -> None:
+    if left.space != right.space or left.dimension != right.dimension:
         raise SpaceMismatch(
-            f"sums of {one.space} ({one.dimension}) and {other.space} ({other.dimension}) do not mix"
+            f"sums of {left.space} ({left.dimension}) and {right.space} ({right.dimension}) do not mix"
         )
-    if one.labels != other.labels:
-        raise LabelsMismatch(
-            "these sums are over different labels; bring both to the same with with_labels()"
-        )
+    if left.labels != right.labels:
+        raise LabelsMismatch("these sums have different labels; give both the same with with_labels()")
 
 
-def _checked(one: NDArray[np.int64], other: NDArray[np.int64], operation: np.ufunc) -> NDArray[np.int64]:
-    """`operation` with two's-complement overflow found instead of wrapped."""
-    result: NDArray[np.int64] = operation(one, other)
-    flipped = other if operation is np.add else ~other
-    if (((one ^ result) & (flipped ^ result)) < 0).any():
-        raise SumsOverflow(f"a sum would leave int64 (beyond {_INT64.max:,}); merge fewer events")
+def _checked(left: NDArray[np.int64], right: NDArray[np.int64], operation: np.ufunc) -> NDArray[np.int64]:
+    """Return the result of `operation`; raise an error for a two's-complement overflow, which numpy would wrap."""
+    result: NDArray[np.int64] = operation(left, right)
+    flipped = right if operation is np.add else ~right
+    if (((left ^ result) & (flipped ^ result)) < 0).any():
+        raise SumsOverflow(f"a sum would exceed int64 (beyond {_INT64.max:,}); merge fewer events")
     return result

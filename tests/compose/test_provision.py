@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 import pytest
 from typer.testing import CliRunner
 
-from agents.cli import application, provision
-from agents.cli.provision import data_source
+from agents.cli import application
+from agents.cli.deploying import provision
+from agents.cli.deploying.provision import data_source
 from agents.deploy.influx import DAY_S, Influx
 from pipeline.errors import Retry, Stop
 

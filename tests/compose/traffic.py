@@ -63,7 +63,7 @@ class Traffic:
         """By event and revision."""
         acks = f"{topics.ROOT}/{SITE}/+/ack"
         self._camera = Client(port, ("camera", logins["camera"]), [acks], self._acked)
-        answers = [topics.results_of_all(), topics.results_of_all().replace("result", "private")]
+        answers = [f"{topics.ROOT}/+/+/{branch}/+" for branch in ("result", "private")]
         self._owner = Client(port, ("owner", logins["owner"]), answers, self._answered)
         self._topics = cycle(topics.frame(SITE, f"cam{number}", "garden") for number in range(1, streams + 1))
         cat, person, _ = SCENES

@@ -84,8 +84,8 @@ def test_a_label_corrects_the_answer_and_goes_to_kafka_under_a_pseudonym(
         "the models' answer once more",
     )
     assert (again.path, again.tier, again.rule) == (last.path, Tier.CLOUD, last.rule)
-    told = eventually(lambda: len(found := votes(shared, event)) == 2 and found, PATIENCE_S)
-    assert [each.label for each in told] == ["Vulpes vulpes", None]
+    published = eventually(lambda: len(found := votes(shared, event)) == 2 and found, PATIENCE_S)
+    assert [each.label for each in published] == ["Vulpes vulpes", None]
 
 
 def test_a_label_of_a_persons_event_stays_at_the_site(shared: Stack, listener: Listener) -> None:
@@ -128,14 +128,14 @@ def test_the_command_labels_the_last_event_and_says_what_became_of_it(
     assert done.returncode == 0, done.stderr
     assert "labelled by ben" in done.stdout
     again = command(shared, "label", event[-8:], "Panthera tigris", "--by", "ben", "--json")
-    told = json.loads(again.stdout)
-    assert (told["state"], told["label"]["event"], "result" in told) == ("taken", event, False)
+    published = json.loads(again.stdout)
+    assert (published["state"], published["label"]["event"], "result" in published) == ("taken", event, False)
     wrong = command(shared, "label", event, "Panthera tigerr")
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert "Panthera tigris" in wrong.stderr
     back = command(shared, "label", event, "--withdraw", "--by", "ben")
     assert back.returncode == 0, back.stderr
-    assert "taken back" in back.stdout
+    assert "withdrawn" in back.stdout
 
 
 def test_a_csv_is_taken_row_by_row_and_a_review_line_by_line(shared: Stack, listener: Listener) -> None:
@@ -150,9 +150,9 @@ def test_a_csv_is_taken_row_by_row_and_a_review_line_by_line(shared: Stack, list
         (events[2], "Genetta genetta", "animal/Viverridae"),
     ]
     file.write_text("event,label,under\n" + "".join(f"{','.join(row)}\n" for row in rows), encoding="utf-8")
-    done = command(shared, "label", "--csv", str(file), "--by", "cid")
+    done = command(shared, "labels", "import", str(file), "--by", "cid")
     assert done.returncode == 2
-    assert "2 labels taken, 1 refused by the edge, 1 rows not sent" in done.stderr
+    assert "2 labels accepted, 1 refused by the edge, 1 rows not sent" in done.stderr
     assert "line 3: refused (unknown-label)" in done.stderr
     assert "line 4: " in done.stderr
     assert corrected(listener, events[2], "Genetta genetta").path == (
@@ -160,7 +160,7 @@ def test_a_csv_is_taken_row_by_row_and_a_review_line_by_line(shared: Stack, list
         "Viverridae",
         "Genetta genetta",
     )
-    done = command(shared, "review", "--by", "cid", said="? fox\nFelis cattus\nFelis catus\nq\n")
+    done = command(shared, "labels", "review", "--by", "cid", said="? fox\nFelis cattus\nFelis catus\nq\n")
     assert done.returncode == 0, done.stderr
     assert "1 of " in done.stdout.splitlines()[-1]
     assert "did you mean" in done.stdout

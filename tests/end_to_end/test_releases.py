@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from agents.gateway import agent as gateway
 from agents.gateway.agent import Gateway
 from agents.releases.downloader import Download
 from agents.releases.mirror import cloud_source
-from agents.releases.publisher import ReleaseFeed
+from agents.releases.publisher import ReleasePublisher
 from agents.releases.source import ReleaseSource
 from agents.role.presence import endpoint
 from models.releases.targets import Current
@@ -31,24 +31,11 @@ from pipeline.settings.settings import KafkaSettings, MqttSettings, ReleaseSetti
 BIG = {"sums.bin": bytes(range(256)) * 3000}
 
 
-class Ignoring:
-    """The uplink's own handler."""
-
-    def connected(self, session_present: bool) -> int:
-        return 0
-
-    def received(self, batch: Sequence[Message]) -> int:
-        return 0
-
-    def confirmed(self, mark: int) -> None:
-        """Nothing is kept."""
-
-
 class EdgeSide:
     """An edge's uplink, and nothing else of it."""
 
     def __init__(self, settings: Settings, clock: SystemClock) -> None:
-        self.download = Download(settings, settings.releases_root, Ignoring(), clock)
+        self.download = Download(settings, settings.releases_root, clock)
         self.connection = Connection(
             endpoint(settings.uplink_mqtt),
             f"test-{settings.site}-uplink",
@@ -68,7 +55,7 @@ class EdgeSide:
 
 class World(msgspec.Struct):
     cloud: Cloud
-    feed: ReleaseFeed
+    feed: ReleasePublisher
     producer: Producer
     broker: MqttBroker
     settings: Settings
@@ -110,7 +97,7 @@ def world(
     cloud = Cloud(folder / "cloud", SystemClock())
     (folder / "root.json").write_bytes(cloud.first_root)
     producer = Producer(settings.kafka, "test-trainer")
-    feed = ReleaseFeed(cloud.repository, settings.kafka, producer)
+    feed = ReleasePublisher(cloud.repository, settings.kafka, producer)
     world = World(cloud, feed, producer, broker, settings, EdgeSide(settings, SystemClock()), [])
     feed.send()  # takes back what a test before left in Kafka
     world.start_gateway()

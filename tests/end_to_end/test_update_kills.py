@@ -1,7 +1,8 @@
 """Kill -9 of the trainer, the gateway, the edge and the cloud while a release is on its way, at seeded moments.
 
-After each kill a whole model serves, and once the killed part is back the update completes. UPDATE_KILLS says how often;
-``UPDATE_KILLS=50 make test ARGS="-s tests/agents/test_update_kills_end_to_end.py"`` is what docs/learning.md tells of.
+After each kill a whole model serves, and once the killed part is back the update completes. UPDATE_KILLS says how
+often; ``UPDATE_KILLS=50 make test ARGS="-s tests/end_to_end/test_update_kills.py"`` is what
+docs/explanation/taking-effect.md tells of.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from sample_trainer import SampleTrainer
 from stack import EACH_FRAME_COUNTS, GARDEN, PATIENCE_S, Listener, Stack, Stage, cats
 
 from agents.role.run_file import ask_health, running
-from agents.rollout.promoted_store import ServingFiles
+from agents.rollout.promoted_store import PromotedStore
 from pipeline.messages import Result, Tier
 
 pytestmark = pytest.mark.e2e
@@ -32,7 +33,7 @@ pytestmark = pytest.mark.e2e
 KILLS = int(os.environ.get("UPDATE_KILLS", "6"))
 VICTIMS = ("edge", "trainer", "cloud", "gateway")
 ROLES = ("device", "edge", "gateway", "stream", "cloud")
-TAKERS = ("edge", "cloud")
+RELEASE_ROLES = ("edge", "cloud")
 CANARY_S = 1.0
 UPDATE_S = 4.0
 """What an update takes, and so what the moments of the kills are drawn from."""
@@ -58,7 +59,7 @@ class Site:
         return self._parts(role).get("model", "")
 
     def all_serve(self, title: str) -> bool:
-        return {self.serves(role) for role in TAKERS} == {title}
+        return {self.serves(role) for role in RELEASE_ROLES} == {title}
 
     def stage(self, role: str) -> str:
         return self._parts(role).get("update", "-").partition(" ")[0]
@@ -83,7 +84,7 @@ class Site:
 
     def whole_on_disk(self, role: str) -> bool:
         """What is to serve at the next start is all there."""
-        files = ServingFiles(self.stack.data / role, BASE.manifest.title)
+        files = PromotedStore(self.stack.data / role, BASE.manifest.title)
         serving = files.read().serving
         return serving == 0 or files.release(serving) is not None
 
@@ -135,21 +136,21 @@ def test_whatever_is_killed_during_an_update_a_whole_model_serves_and_the_update
                 assert trainer.wait(PATIENCE_S) == 0
             else:
                 time.sleep(rng.uniform(0, UPDATE_S))
-                stage = site.stage(victim) if victim in TAKERS else "running"
+                stage = site.stage(victim) if victim in RELEASE_ROLES else "running"
                 site.kill(victim)
                 killed_at[f"{victim} {stage}"] += 1
-                assert all(map(site.whole_on_disk, TAKERS))
+                assert all(map(site.whole_on_disk, RELEASE_ROLES))
                 site.start(victim)
                 site.stack.wait_ready(victim)
                 assert trainer.wait(PATIENCE_S) == 0
-            assert {site.serves(role) for role in TAKERS} <= {before, after}
+            assert {site.serves(role) for role in RELEASE_ROLES} <= {before, after}
             event = listener.capture(GARDEN, frames[2 * number])
             assert edges_answer(listener, event).model in (before, after)
             eventually(partial(site.all_serve, after), PATIENCE_S)
             took.append(time.monotonic() - began_s)
             event = listener.capture(GARDEN, frames[2 * number + 1])
             assert edges_answer(listener, event).model == after
-            assert all(map(site.whole_on_disk, TAKERS))
+            assert all(map(site.whole_on_disk, RELEASE_ROLES))
             before = after
     print(f"\n{KILLS} kills; at: {dict(sorted(killed_at.items()))}")
     print(f"complete after {sorted(took)[len(took) // 2]:.1f} s (median), {max(took):.1f} s (most)")

@@ -1,4 +1,5 @@
-"""A release on its way through the real processes: signed, told over Kafka and MQTT, taken by edge and cloud while they run."""
+"""A release on its way through the real processes: signed, told over Kafka and MQTT, taken by edge and cloud while
+they run."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 from kafka_brokers import eventually
 from sample_release import BASE, sample_release
-from sample_source import word
+from sample_source import target
 from sample_trainer import SampleTrainer
 from stack import EACH_FRAME_COUNTS, GARDEN, PATIENCE_S, SITE, Capture, Listener, Stack, Stage, cats
 
@@ -81,7 +82,7 @@ def test_edge_and_cloud_take_a_release_and_a_rollback_with_nothing_restarted_and
     frames = cats(12)
     with stack.listen() as listener:
         assert models_of(listener, listener.capture(GARDEN, frames[0])) == (SHIPPED, SHIPPED)
-        trainer.release(sample_release(3), word(3, canary_s=4.0))
+        trainer.release(sample_release(3), target(3, canary_s=4.0))
         during = [Capture(GARDEN, frame) for frame in frames[1:8]]
         events = listener.capture_all(during)
         all_serve(stack, "lite0@3")
@@ -125,13 +126,13 @@ def test_edge_and_cloud_take_a_release_and_a_rollback_with_nothing_restarted_and
 def test_what_was_promoted_serves_after_a_kill_also_while_the_cloud_is_away(
     trainer: SampleTrainer, stack: Stack
 ) -> None:
-    trainer.release(sample_release(4), word(4, canary_s=0.0))
+    trainer.release(sample_release(4), target(4, canary_s=0.0))
     all_serve(stack, "lite0@4")
     with stack.halted("gateway"), stack.halted("kafka"):
         killed = stack.kill_part("edge")
         stack.wait_ready("edge", other_than=killed)
         assert serves(stack, "edge") == "lite0@4"
     began_s = time.monotonic()
-    trainer.serve(word(3, why="back"))
+    trainer.serve(target(3, why="back"))
     all_serve(stack, "lite0@3")
     assert time.monotonic() - began_s < PATIENCE_S

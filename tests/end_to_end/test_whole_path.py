@@ -44,8 +44,10 @@ def test_a_cat_is_answered_by_three_tiers_under_one_event_and_counted(
     assert (closed.path, closed.frames, closed.agree) == (cloud.path, 1, 1)
 
     def counted() -> bool:
-        told = [total for total in totals(shared.table(topics.COUNTS).values()) if total.label == cloud.label]
-        return any(total.site == SITE and total.devices == ("cam1",) for total in told)
+        published = [
+            total for total in totals(shared.table(topics.COUNTS).values()) if total.label == cloud.label
+        ]
+        return any(total.site == SITE and total.devices == ("cam1",) for total in published)
 
     eventually(counted, PATIENCE_S)
     told_up = [decode_sighting(record.value) for record in shared.records(topics.RESULTS)]
@@ -119,8 +121,8 @@ def test_readings_of_a_room_lead_to_state_activity_summaries_and_pattern(
     assert (first.label, first.rule) == (UNKNOWN, "too-few-weeks")
 
     def summaries() -> dict[tuple[str, float], HourlySummary]:
-        told = [decode(HourlySummary, value) for value in shared.table(topics.SUMMARIES).values()]
-        return {(summary.source, clock.seconds(summary.hour)): summary for summary in told}
+        records = [decode(HourlySummary, value) for value in shared.table(topics.SUMMARIES).values()]
+        return {(summary.source, clock.seconds(summary.hour)): summary for summary in records}
 
     for stream in ("temperature", "humidity", "light", "co2"):
         for hour_s in (start_s, start_s + HOUR_S):
@@ -128,9 +130,9 @@ def test_readings_of_a_room_lead_to_state_activity_summaries_and_pattern(
             hour = [
                 value for name, time_s, value in values if name == stream and 0 <= time_s - hour_s < HOUR_S
             ]
-            told = eventually(lambda key=key: (last := summaries()[key]).count >= 60 and last, PATIENCE_S)
-            assert (told.count, told.low, told.high) == (60, min(hour), max(hour))
-            assert told.total == pytest.approx(sum(hour))
+            summary = eventually(lambda key=key: (last := summaries()[key]).count >= 60 and last, PATIENCE_S)
+            assert (summary.count, summary.low, summary.high) == (60, min(hour), max(hour))
+            assert summary.total == pytest.approx(sum(hour))
 
 
 def reading(stream: str, time_s: float, value: float) -> Capture:

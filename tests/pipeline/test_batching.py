@@ -97,6 +97,7 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
     opened.close()
 
 
+@pytest.mark.slow
 def test_a_batch_is_repeated_until_it_is_settled_and_what_may_not_leave_is_told_alone(
     spool: Spool, tmp_path: Path
 ) -> None:
@@ -104,7 +105,7 @@ def test_a_batch_is_repeated_until_it_is_settled_and_what_may_not_leave_is_told_
     broker = Iotcore(tmp_path)
     broker.start()
     topic, heard = topics.ack("home", "cam1"), Heard()
-    told: list[tuple[str, str]] = []
+    reported: list[tuple[str, str]] = []
     done = threading.Event()
 
     def wrap(batch: Sequence[Outgoing]) -> gate.Cleared:
@@ -113,7 +114,7 @@ def test_a_batch_is_repeated_until_it_is_settled_and_what_may_not_leave_is_told_
         return gate.clear(Ack(ids=tuple(out.id for out in batch), topic="t"), topic, to=Tier.EDGE)
 
     def refused(out: Outgoing, error: Rejected) -> None:
-        told.append((out.id, error.reason))
+        reported.append((out.id, error.reason))
         done.set()
 
     connection = Connection(
@@ -133,7 +134,7 @@ def test_a_batch_is_repeated_until_it_is_settled_and_what_may_not_leave_is_told_
             ("3",),
             ("4",),
         ]
-        assert told == [("2", "withheld")]
+        assert reported == [("2", "withheld")]
         assert spool.backlog("up") == 4
         spool.settle("up", ["0", "1", "3", "4"])
         with spool.transaction() as tx:
@@ -168,7 +169,7 @@ def senders() -> Iterator[list[BatchSender]]:
 
 
 def started(
-    made: list[BatchSender], spool: Spool, publish: Callable[..., None], told: list[str], **more: Any
+    made: list[BatchSender], spool: Spool, publish: Callable[..., None], reported: list[str], **more: Any
 ) -> BatchSender:
     def wrap(batch: Sequence[Outgoing]) -> gate.Cleared:
         return gate.clear(Ack(ids=tuple(out.id for out in batch), topic="t"), "t", to=Tier.EDGE)
@@ -178,7 +179,7 @@ def started(
         Scripted(publish),  # type: ignore[arg-type]
         "up",
         wrap,
-        refused=lambda out, error: told.append(f"{out.id}: {error.reason}"),
+        refused=lambda out, error: reported.append(f"{out.id}: {error.reason}"),
         **more,
     )
     made.append(sender)
@@ -193,7 +194,7 @@ def ids(cleared: gate.Cleared) -> tuple[str, ...]:
 def test_of_a_batch_that_the_broker_refuses_only_the_record_to_blame_is_given_up(
     spool: Spool, senders: list[BatchSender]
 ) -> None:
-    told: list[str] = []
+    reported: list[str] = []
 
     def publish(cleared: gate.Cleared, delivered: Callable[[], None], refused: Callable[..., None]) -> None:
         if "1" in ids(cleared):
@@ -204,9 +205,9 @@ def test_of_a_batch_that_the_broker_refuses_only_the_record_to_blame_is_given_up
 
     with spool.transaction() as tx:
         tx.send(*(record(number) for number in range(3)))
-    started(senders, spool, publish, told, settled_by="broker")
+    started(senders, spool, publish, reported, settled_by="broker")
     eventually(lambda: spool.backlog("up") == 0)
-    assert told == ["1: broker-refuses"]
+    assert reported == ["1: broker-refuses"]
 
 
 def test_an_acknowledgement_that_comes_at_once_leaves_nothing_behind(

@@ -29,15 +29,15 @@ def test_event_ids_of_one_moment_differ() -> None:
 
 @given(moments, moments)
 def test_event_ids_sort_by_their_time(one_s: float, other_s: float) -> None:
-    one, other = sorted((int(one_s * 1000), int(other_s * 1000)))
-    if one != other:
-        assert ids.event_id((one + 0.5) / 1000) < ids.event_id((other + 0.5) / 1000)
+    each, other = sorted((int(one_s * 1000), int(other_s * 1000)))
+    if each != other:
+        assert ids.event_id((each + 0.5) / 1000) < ids.event_id((other + 0.5) / 1000)
 
 
 @given(moments, words, words)
-def test_derived_ids_are_equal_for_equal_names_alone(now_s: float, one: list[str], other: list[str]) -> None:
-    assert (ids.derived(now_s, *one) == ids.derived(now_s, *other)) == (one == other)
-    assert uuid.UUID(ids.derived(now_s, *one)).version == 7
+def test_derived_ids_are_equal_for_equal_names_alone(now_s: float, each: list[str], other: list[str]) -> None:
+    assert (ids.derived(now_s, *each) == ids.derived(now_s, *other)) == (each == other)
+    assert uuid.UUID(ids.derived(now_s, *each)).version == 7
 
 
 def test_a_time_before_1970_becomes_1970() -> None:

@@ -20,11 +20,11 @@ from pipeline.messages import (
     Ack,
     Event,
     EventAck,
+    JsonMessage,
     Kind,
     Levels,
     Malformed,
-    Message,
-    Packed,
+    MsgpackMessage,
     Privacy,
     Rank,
     Result,
@@ -44,7 +44,8 @@ MESSAGES = sorted(
     {
         kind
         for kind in offspring(msgspec.Struct)
-        if kind.__module__ in (messages.__name__, records.__name__) and kind not in (Message, Packed)
+        if kind.__module__ in (messages.__name__, records.__name__)
+        and kind not in (JsonMessage, MsgpackMessage)
     },
     key=lambda kind: kind.__name__,
 )
@@ -118,7 +119,7 @@ def test_another_version_is_refused_and_the_answer_says_what_to_do(
 
 
 def test_what_agents_say_to_each_other_carries_a_version() -> None:
-    between_agents = {kind for kind in MESSAGES if issubclass(kind, Packed)} - {messages.Envelope}
+    between_agents = {kind for kind in MESSAGES if issubclass(kind, MsgpackMessage)} - {messages.Envelope}
     kept_in_kafka = {messages.Labelled, messages.SumIncrement}
     assert between_agents == set(VERSIONED) - kept_in_kafka
 
@@ -159,9 +160,9 @@ def test_what_is_said_about_a_malformed_message_quotes_nothing_of_it(
 def test_what_is_said_about_a_malformed_message_names_the_field() -> None:
     with pytest.raises(Malformed, match=r"not a EventAck: Expected `array`, got `str` - at `\$.ids`"):
         decode(EventAck, msgspec.msgpack.encode({"ids": "diary"}))
-    told = msgspec.to_builtins(RESULT) | {"privacy": "the diary"}
+    wire = msgspec.to_builtins(RESULT) | {"privacy": "the diary"}
     with pytest.raises(Malformed, match=r"not a Result: at `\$.privacy`$"):
-        decode(Result, msgspec.json.encode(told))
+        decode(Result, msgspec.json.encode(wire))
 
 
 def test_a_nest_of_ten_thousand_levels_is_malformed() -> None:
@@ -177,10 +178,10 @@ def test_people_read_json_and_agents_msgpack() -> None:
 
 
 def test_a_result_without_a_sighting_says_null() -> None:
-    told = encode(RESULT)
-    assert b'"sighting":null' in told
-    assert b'"pending":null' in told
-    assert b"forecast" not in told
+    wire = encode(RESULT)
+    assert b'"sighting":null' in wire
+    assert b'"pending":null' in wire
+    assert b"forecast" not in wire
 
 
 RESULT = Result(

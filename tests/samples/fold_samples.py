@@ -8,19 +8,19 @@ import numpy as np
 
 from pipeline.errors import Rejected
 from pipeline.messages import Labelled, SumIncrement, Vote
-from pipeline.sums.fold import Entry
+from pipeline.sums.fold import FoldRecord
 from pipeline.sums.new_labels import NewLabel
 from pipeline.sums.packing import pack
 from pipeline.sums.sums import Sums
-from pipeline.sums.votes import held_out, standing
+from pipeline.sums.votes import held_out, majority
 
 SPACE, DIMENSION = "s1", 3
 TREE = {"cat": ("animal", "Felidae"), "fox": ("animal", "Canidae"), "rose": ("plant", "Rosaceae")}
 
 
 class SmallTree:
-    """As the trainer's `Placing`, on a tree of three species. `lives`: how many more labels are looked up before the process
-    dies; below zero: it lives."""
+    """As the trainer's `Placing`, on a tree of three species. `lives`: how many more labels are looked up before the
+    process dies; below zero: it lives."""
 
     lives = -1
 
@@ -75,8 +75,8 @@ def vector(event: str) -> bytes:
 
 def entry(
     message: Labelled | SumIncrement | None, offset: int = 0, partition: int = 0, site: str = ""
-) -> Entry:
-    return Entry("labelled" if site == "" else "sums", partition, offset, message, site)
+) -> FoldRecord:
+    return FoldRecord("labelled" if site == "" else "sums", partition, offset, message, site)
 
 
 def sums_of(pairs: Iterable[tuple[bytes, str]]) -> Sums:
@@ -99,7 +99,7 @@ def twin(events: Iterable[Labelled], increments: Iterable[Sequence[tuple[bytes, 
     """What the fold must have learned of these last words: known labels only, judges left out."""
     pairs = [pair for told in increments for pair in told]
     for one in events:
-        label = standing(one.votes).label
+        label = majority(one.votes).label
         if label in TREE and not held_out(one.event):
             pairs.append((one.data, str(label)))
     return sums_of(pairs)

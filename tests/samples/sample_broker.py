@@ -20,7 +20,7 @@ def main(way: str, port: str, marks: str, _option: str, parent_pid: str) -> int:
 
     mark("start")
     if way == "cannot-start":
-        print(f"port {port} is in use", file=sys.stderr)
+        print(f"tierwise mqtt: port {port} is in use", file=sys.stderr)
         return 2
     if way == "dies-once" and Path(marks).read_text().count("broker start") == 1:
         return 1

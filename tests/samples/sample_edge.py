@@ -12,19 +12,13 @@ from typing import Any
 import msgspec
 from sample_messages import NOW_S, background, edge_model, occupancy, settings
 
-from agents.edge.drift_monitor import SiteWatch
 from agents.edge.inbox import SiteAdmission, UplinkAdmission
-from agents.edge.labels import Labels
-from agents.edge.learning import EdgeLearning
-from agents.edge.revisions import Answers
-from agents.edge.rooms import Rooms
-from agents.edge.sightings import Sightings
-from agents.edge.store import SITE, UPLINK, UPLINK_ACKS, EdgeStore
-from agents.edge.time_series import SiteSeries
+from agents.edge.resources import open_resources
+from agents.edge.store import SITE, UPLINK, UPLINK_ACKS
+from agents.edge.wiring import wire_parts
 from agents.role import outbox
 from agents.role.dead_letters import answer_or_refuse
 from agents.role.telemetry import Metrics
-from models.answering.edge import Families
 from models.answering.model_source import FixedModel
 from models.site_learning.lesson_log import General
 from models.site_learning.site_answers import SiteModels
@@ -34,8 +28,6 @@ from pipeline.clock import HandClock
 from pipeline.delivery import Ingest
 from pipeline.messages import Downlink, Envelope, Event, Label, Result, SightingReport
 from pipeline.mqtt import Message
-from pipeline.privacy.policy import Policy
-from pipeline.privacy.seal import Keyring
 from pipeline.series.writer import Writer, open_writer
 from pipeline.settings.settings import Settings
 from pipeline.spool import Spool
@@ -49,69 +41,38 @@ class SampleEdge:
     def __init__(
         self,
         folder: Path,
-        told: Settings | None = None,
+        configured: Settings | None = None,
         *,
         series: Writer | None = None,
         limit_bytes: int = 1 << 26,
         general_model: EdgeModel | None = None,
     ) -> None:
-        self.settings = told or settings(folder)
+        self.settings = configured or settings(folder)
         self.clock = HandClock(NOW_S)
         self.metrics = Metrics()
         self.spool = Spool.open(folder / "spool.db", limit_bytes=limit_bytes)
-        self.store = EdgeStore(self.spool, self.clock)
-        self.store.open()
-        self.keyring = Keyring.open(folder / "keys", create=True)
-        self.policy = Policy(self.settings)
-        charts = SiteSeries(series or open_writer(self.settings.influx, folder / "series.db", 30))
-        self.rooms = Rooms(self.settings, self.policy, self.store, occupancy(), self.keyring, self.clock)
+        writer = series or open_writer(self.settings.influx, folder / "series.db", 30)
+        self.resources = open_resources(self.settings, self.clock, self.metrics, self.spool, writer)
+        self.store, self.keyring = self.resources.store, self.resources.keyring
+        eye = general_model or edge_model()
+        self.eyes = SiteModels(FixedModel(eye))
+        self.parts = wire_parts(
+            self.resources,
+            self.eyes,
+            general=General.of(eye),
+            background=background(),
+            occupancy=occupancy(),
+            tree=lambda: eye.tree,
+            learns=True,
+        )
+        self.rooms, self.sightings, self.labels = self.parts.rooms, self.parts.sightings, self.parts.labels
+        self.learning, self.drift = self.parts.learning, self.parts.drift
+        self.revisions = self.parts.revisions
         self.rooms.open()
-        self.sightings = Sightings(self.settings, self.store, charts)
-        self.eyes = SiteModels(FixedModel(general_model or edge_model()))
-        families = Families(self.policy, self.eyes, self.keyring, self.settings.uplink.sealed)
-        self.labels = Labels(
-            self.settings,
-            self.policy,
-            self.spool,
-            self.store,
-            self.sightings,
-            charts,
-            self.keyring,
-            lambda: (general_model or edge_model()).tree,
-            self.metrics,
-            self.clock,
-        )
-        self.learning = EdgeLearning(
-            self.settings.site,
-            self.spool,
-            self.store,
-            self.eyes.serve,
-            General.of(general_model or edge_model()),
-            background(),
-            self.metrics,
-        )
-        self.labels.listen(self.learning.heard)
         self.learning.open()
         self.learning.work()
-        self.watch = SiteWatch(self.settings, self.spool, self.store, self.metrics, self.clock)
-        self.labels.listen(self.watch.labelled)
-        self.answers = Answers(
-            self.settings,
-            self.policy,
-            self.spool,
-            self.store,
-            families,
-            self.rooms,
-            self.sightings,
-            self.labels,
-            self.watch,
-            charts,
-            self.metrics,
-            self.clock,
-        )
-        site = self.settings.site
-        at_site = SiteAdmission(site, self.spool, self.store, self.metrics, self.clock)
-        at_uplink = UplinkAdmission(site, self.store, self.metrics, self.answers.supersede)
+        at_site = SiteAdmission(self.resources)
+        at_uplink = UplinkAdmission(self.resources, self.revisions.supersede)
         self._site = Ingest(self.spool, SITE, at_site.admit, at_site.committed)
         self._uplink = Ingest(self.spool, UPLINK, at_uplink.admit)
 
@@ -136,7 +97,7 @@ class SampleEdge:
         """The same, and everything in the inbox dealt with."""
         self.receive(*received)
         for item in self.spool.waiting(100):
-            answer, refuse = partial(self.answers.answer, item), partial(self.answers.refuse, item)
+            answer, refuse = partial(self.parts.answer, item), partial(self.resources.refuse, item)
             answer_or_refuse(answer, refuse, threading.Event())
 
     def deliver_answers(self, *results: Result) -> None:
@@ -150,7 +111,7 @@ class SampleEdge:
         """Let the cloud's time run out."""
         self.clock.turn(self.settings.edge.cloud_deadline_s + 1)
         for event in self.store.overdue(self.clock.now()):
-            self.answers.expire(event)
+            self.revisions.expire(event)
 
     def label(self, label: Label, device: str = "cam1", *, retain: bool = False) -> None:
         """A person's word, published under this device."""
@@ -178,19 +139,19 @@ class SampleEdge:
         return taken
 
     def take_results(self) -> list[Result]:
-        return [told for told in self.take() if isinstance(told, Result)]
+        return [each for each in self.take() if isinstance(each, Result)]
 
     def take_reports(self) -> list[SightingReport]:
-        return [told for told in self.take() if isinstance(told, SightingReport)]
+        return [each for each in self.take() if isinstance(each, SightingReport)]
 
     def take_up(self) -> list[Envelope]:
-        return [told for told in self.take(UPLINK) if isinstance(told, Envelope)]
+        return [each for each in self.take(UPLINK) if isinstance(each, Envelope)]
 
 
 @contextmanager
-def sample_edge(folder: Path, told: Settings | None = None, **parts: Any) -> Iterator[SampleEdge]:
+def sample_edge(folder: Path, configured: Settings | None = None, **parts: Any) -> Iterator[SampleEdge]:
     """Opened, and closed at the end; `parts` as `SampleEdge` takes them."""
-    edge = SampleEdge(folder, told, **parts)
+    edge = SampleEdge(folder, configured, **parts)
     try:
         yield edge
     finally:

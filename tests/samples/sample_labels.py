@@ -41,9 +41,9 @@ def cat_vector() -> bytes:
 
 
 def cat(number: int = 1, **changes: Any) -> Event:
-    told = result(event_id(number), sighting=event_id(1))
+    answer = result(event_id(number), sighting=event_id(1))
     fields: dict[str, Any] = {"sequence": number, "body": Vector(space=edge_model().space, data=cat_vector())}
-    return event(told, **(fields | changes))
+    return event(answer, **(fields | changes))
 
 
 def still(number: int = 1) -> Event:
@@ -65,16 +65,16 @@ def seen(edge: SampleEdge, *events: Event) -> Result:
     return edge.take_results()[-1]
 
 
-def refusals(told: list[msgspec.Struct]) -> list[str]:
-    return [each.reason for each in told if isinstance(each, Refusal)]
+def refusals(published: list[msgspec.Struct]) -> list[str]:
+    return [each.reason for each in published if isinstance(each, Refusal)]
 
 
-def acks(told: list[msgspec.Struct]) -> list[Ack]:
-    return [each for each in told if isinstance(each, Ack)]
+def acks(published: list[msgspec.Struct]) -> list[Ack]:
+    return [each for each in published if isinstance(each, Ack)]
 
 
-def results(told: list[msgspec.Struct]) -> list[Result]:
-    return [each for each in told if isinstance(each, Result)]
+def results(published: list[msgspec.Struct]) -> list[Result]:
+    return [each for each in published if isinstance(each, Result)]
 
 
 def answer_of_cloud(envelope: Envelope) -> Result:

@@ -1,7 +1,7 @@
 """An edge's learning without its eye: labelled events straight into the store, and a general model that knows nothing.
 
-As a program it learns in a process that is killed again and again, and prints what each start found: `test_edge_learning_killed`
-reads that. It forks, so it loads nothing that has threads.
+As a program it learns in a process that is killed again and again, and prints what each start found:
+`test_edge_learning_killed` reads that. It forks, so it loads nothing that has threads.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from agents.edge.label_rules import LabelledEvent, Word
+from agents.edge.label_rules import LabelledEvent, PersonVote
 from agents.edge.label_store import labelled_event
 from agents.edge.learning import EdgeLearning
 from agents.edge.store import EdgeStore
@@ -78,8 +78,8 @@ def feature(
     )
 
 
-def said(event: str, path: tuple[str, ...], revision: int = 1) -> Word:
-    return Word(event, "ann", path[-1] if path else None, path, "", "", NOW_S, revision)
+def said(event: str, path: tuple[str, ...], revision: int = 1) -> PersonVote:
+    return PersonVote(event, "ann", path[-1] if path else None, path, "", "", NOW_S, revision)
 
 
 class SampleLearning:
@@ -89,12 +89,10 @@ class SampleLearning:
         self.clock = HandClock(NOW_S)
         self.metrics = Metrics()
         self.spool = Spool.open(folder / "spool.db", limit_bytes=1 << 26)
-        self.store = EdgeStore(self.spool, self.clock)
+        self.store = EdgeStore("home", self.spool, self.clock)
         self.store.open()
         self.served: ServedHead | None = None
-        self.learning = EdgeLearning(
-            "home", self.spool, self.store, self._serve, of or general(), None, self.metrics
-        )
+        self.learning = EdgeLearning("home", self.store, self._serve, of or general(), None, self.metrics)
 
     @property
     def model(self) -> str:
@@ -108,9 +106,9 @@ class SampleLearning:
         with self.spool.transaction() as tx:
             self.store.labels.keep_feature(kept, tx)
             self.store.labels.put(said(kept.event, path, revision), tx)
-        told = self.store.labels.labelled(kept.event) or labelled_event((), kept)
-        self.learning.heard(told)
-        return told
+        event = self.store.labels.labelled(kept.event) or labelled_event((), kept)
+        self.learning.on_label(event)
+        return event
 
 
 # --- killed ----------------------------------------------------------------------------------------------------
@@ -175,9 +173,9 @@ def _learn_until_killed(folder: Path, seed: int) -> None:
 def _is_whole(sample: SampleLearning) -> bool:
     """The head in memory is the one of the rows on the disk, and its sums are of exactly those events."""
     learning = sample.learning._learning
-    rows = [its for its in sample.store.learning.lessons(SPACE) if its.rule != "refused"]
-    its = learning.local.everything
-    by_label = {label: int(count) for label, count in zip(its.labels, its.counts, strict=True) if count}
+    rows = [lesson for lesson in sample.store.learning.lessons(SPACE) if lesson.rule != "refused"]
+    sums = learning.local.everything
+    by_label = {label: int(count) for label, count in zip(sums.labels, sums.counts, strict=True) if count}
     expected: dict[str, int] = {}
     for row in rows:
         expected[row.path[-1]] = expected.get(row.path[-1], 0) + 1
@@ -191,7 +189,7 @@ def _is_whole(sample: SampleLearning) -> bool:
         if not np.isfinite(species).all():
             return False
     named = served.name if served is not None else "lite0@2"
-    return by_label == expected and bool((total == its.gram).all()) and sample.model == named
+    return by_label == expected and bool((total == sums.gram).all()) and sample.model == named
 
 
 def _taken(sample: SampleLearning) -> int:
@@ -200,7 +198,7 @@ def _taken(sample: SampleLearning) -> int:
 
 
 def _labels(sample: SampleLearning) -> dict[str, str]:
-    return {its.event: "/".join(its.path) for its in sample.store.learning.lessons(SPACE)}
+    return {lesson.event: "/".join(lesson.path) for lesson in sample.store.learning.lessons(SPACE)}
 
 
 def main(folder: str, seeds: str) -> None:
@@ -209,10 +207,10 @@ def main(folder: str, seeds: str) -> None:
         at = Path(folder) / str(seed)
         at.mkdir()
         try:
-            told = killed_round(at, seed)
+            found = killed_round(at, seed)
         except (sqlite3.Error, AssertionError) as error:
-            told = {"seed": seed, "error": repr(error)}
-        sys.stdout.write(json.dumps(told) + "\n")
+            found = {"seed": seed, "error": repr(error)}
+        sys.stdout.write(json.dumps(found) + "\n")
 
 
 if __name__ == "__main__":

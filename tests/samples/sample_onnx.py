@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -65,6 +66,11 @@ def features(numbers: int = 24, **more: object) -> onnx.ModelProto:
 def save(model: onnx.ModelProto, path: Path) -> Path:
     path.write_bytes(model.SerializeToString())
     return path
+
+
+def png(picture: np.ndarray) -> bytes:
+    """Encode BGR as PNG, lossless."""
+    return bytes(cv2.imencode(".png", picture)[1])
 
 
 def coloured(colour: np.ndarray, seed: int = 0, side: int = 64) -> np.ndarray:

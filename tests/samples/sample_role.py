@@ -16,7 +16,7 @@ from agents.role.telemetry import Metrics
 from pipeline.errors import Stop
 from pipeline.settings.settings import HttpSettings, LogSettings, Settings
 
-log = structlog.get_logger("sample")
+log = structlog.get_logger("device")
 
 
 class SampleRole:

@@ -1,4 +1,4 @@
-"""A source of releases in memory: what a test says is signed is what is told."""
+"""A source of releases in memory: a test sets the signed target and the releases."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from models.releases.targets import Current
 from pipeline.errors import Rejected, Retry
 
 
-def word(version: int = 3, **changes: Any) -> Current:
-    """A signed word with a canary of 100 s on all streams."""
+def target(version: int = 3, **changes: Any) -> Current:
+    """Return a signed target with a canary of 100 s on all streams."""
     fields: dict[str, Any] = {"version": version, "canary_share": 1.0, "canary_s": 100.0}
     return Current(**(fields | {"why": "a new species", "by": "trainer"} | changes))
 
 
 class SampleSource:
-    """Does what `agents.releases.source.ReleaseSource` says."""
+    """An `agents.releases.source.ReleaseSource`."""
 
     def __init__(self) -> None:
         self.arrived = threading.Event()

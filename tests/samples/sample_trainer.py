@@ -1,7 +1,7 @@
-"""A trainer's releases for the real system: a repository on its disk, told over Kafka.
+"""A trainer's releases for the real system: a repository on its disk, published over Kafka.
 
-`python sample_trainer.py SETTINGS VERSION CANARY_S` does it as a process of its own, which can be killed; it says `ready`
-before it begins.
+`python sample_trainer.py SETTINGS VERSION CANARY_S` does it in a process of its own, which can be killed; it prints
+`ready` before it begins.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from agents.releases.publisher import ReleaseFeed
+from agents.releases.publisher import ReleasePublisher
 from models.heads.release import HeadRelease
 from models.releases.repository import Repository
 from models.releases.targets import Current
@@ -20,7 +20,7 @@ from pipeline.settings.settings import Settings
 
 
 class SampleTrainer:
-    """Signs, and sends what it signed. Made before the roles start, so that they find a root to trust."""
+    """Sign releases and publish them. Make it before the roles start, so that they find a root to trust."""
 
     def __init__(self, settings: Settings) -> None:
         data = settings.data_dir
@@ -38,7 +38,7 @@ class SampleTrainer:
     def send(self) -> None:
         producer = Producer(self._kafka, "test-trainer")
         try:
-            ReleaseFeed(self.repository, self._kafka, producer).send()
+            ReleasePublisher(self.repository, self._kafka, producer).send()
         finally:
             producer.close(5)
 
@@ -48,12 +48,12 @@ def main(settings: str, version: str, canary_s: str) -> None:
 
     number = int(version)
     release = sample_release(number, events=30 + number)
-    word = Current(
+    target = Current(
         version=number, canary_share=1.0, canary_s=float(canary_s), why=f"release {number}", by="trainer"
     )
     print("ready", flush=True)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nobody reads on
-    SampleTrainer(Settings.load(Path(settings))).release(release, word)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the test reads only the first line
+    SampleTrainer(Settings.load(Path(settings))).release(release, target)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from pipeline.messages import (
     decode,
     encode,
 )
-from pipeline.stream.delivery import Outgoing
+from pipeline.stream.delivery import ProducerRecord
 
 NOON_S = 1_777_636_800.0
 NOON = clock.rfc3339(NOON_S)
@@ -56,7 +56,7 @@ ENVELOPES = _envelopes()
 """Envelopes as the gate lets them through: what is above public is sealed, what is user-private says nothing."""
 
 
-class Taken(NamedTuple):
+class ConsumedRecord(NamedTuple):
     """A record as a consumer hands it out."""
 
     topic: str
@@ -68,9 +68,11 @@ class Taken(NamedTuple):
     headers: Sequence[tuple[str, bytes]]
 
 
-def taken(envelope: Envelope, topic: str = "t", offset: int = 0) -> Taken:
+def taken(envelope: Envelope, topic: str = "t", offset: int = 0) -> ConsumedRecord:
     record = records.to_record(envelope, topic)
-    return Taken(topic, 3, offset, record.timestamp_ms or 0, record.key, record.value, record.headers)
+    return ConsumedRecord(
+        topic, 3, offset, record.timestamp_ms or 0, record.key, record.value, record.headers
+    )
 
 
 def envelope(kind: Kind, payload: bytes, source: str = "home/cam1/garden", **more: object) -> Envelope:
@@ -146,14 +148,14 @@ def result(rank: Rank = Rank.SPECIES, task: Task = Task.WILDLIFE, time: str = NO
     )
 
 
-def reported(told: SightingReport, offset: int = 0) -> Taken:
+def reported(told: SightingReport, offset: int = 0) -> ConsumedRecord:
     """On the results topic."""
     return taken(envelope(Kind.RESULT, encode(told), told.source), "tierwise.results", offset)
 
 
 def summarised(
     hour: str = "2026-05-01T12:00:00.000Z", revision: int = 1, source: str = "home/room1/co2", **more: float
-) -> Taken:
+) -> ConsumedRecord:
     """On the topic of summaries as they come."""
     summary = Summary(
         hour=hour,
@@ -178,10 +180,10 @@ class Kafka:
     """Takes what is delivered, keeps the last value of each key; dies when told so."""
 
     def __init__(self) -> None:
-        self.topics: dict[str, list[Outgoing]] = {}
+        self.topics: dict[str, list[ProducerRecord]] = {}
         self.dies_at = ""
 
-    async def __call__(self, topic: str, partition: int, records: Sequence[Outgoing]) -> None:
+    async def __call__(self, topic: str, partition: int, records: Sequence[ProducerRecord]) -> None:
         await asyncio.sleep(0)
         if topic == self.dies_at:
             raise Died(topic)

@@ -1,0 +1,1 @@
+"""Recipe of the device's small network."""

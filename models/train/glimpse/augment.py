@@ -1,7 +1,7 @@
 """What happens to each picture anew whenever glimpse sees it: moved, turned, lit, blurred, covered. PyTorch.
 
-`models.train.pictures.views` made the views as cameras make them, once; this makes every epoch another. All of it is drawn for
-each picture by itself: one draw for a whole batch would teach the batch, not the picture.
+`models.train.pictures.views` made the views as cameras make them, once; this makes every epoch another. All of it is
+drawn for each picture by itself: one draw for a whole batch would teach the batch, not the picture.
 
 Example::
 
@@ -69,7 +69,7 @@ def _lit(x: Any, generator: Any) -> Any:
 
 
 def _blurred(x: Any, generator: Any) -> Any:
-    """Some through a 3x3 binomial, as an objective out of focus makes them."""
+    """Blur some by a 3x3 binomial, like an objective out of focus."""
     some = _some(len(x), BLURRED, generator)
     line = torch.tensor([1.0, 2.0, 1.0]) / 4
     kernel = (line[:, None] * line[None, :]).expand(3, 1, 3, 3)
@@ -85,7 +85,7 @@ def _noisy(x: Any, generator: Any) -> Any:
 
 
 def _covered(x: Any, generator: Any) -> Any:
-    """Some with one rectangle of one shade (random erasing, Zhong et al. 2017, arXiv:1708.04896)."""
+    """Cover a part of some with a rectangle of one shade (random erasing, Zhong et al. 2017, arXiv:1708.04896)."""
     n = len(x)
     some = _some(n, COVERED, generator)
     at = torch.linspace(0, 1, x.shape[2])

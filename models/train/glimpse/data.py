@@ -1,8 +1,8 @@
 """The 64-pixel pictures that glimpse learns from, with its teacher's answers: ``python -m models.train.glimpse.data``.
 
-Every view is one that the backbone has seen (`models.train.lite0.features`, which draws and keeps the further views of `MORE`
-too; the same generator draws each again), so lite0's frame head gives its own answers beside the true label: glimpse
-learns both (distillation, Hinton et al. 2015, arXiv:1503.02531).
+Every view is one that the backbone has seen (`models.train.lite0.features`, which draws and keeps the further views of
+`MORE` too; the same generator draws each again), so lite0's frame head gives its own answers beside the true label:
+glimpse learns both (distillation, Hinton et al. 2015, arXiv:1503.02531).
 
 Written: ``build/train/glimpse/{train,val,test}.npz`` with `pixels` uint8 (n, 64, 64, 3) RGB, `kingdom` (n,), `teacher`
 float32 (n, 4), `teacher_person` float32 (n,), `weight` (n,), `kind` (n,). Ten minutes on two cores.
@@ -47,8 +47,8 @@ MORE = (
 
 
 def _batch(task: tuple[FeatureSet, list[tuple[int, int]]]) -> NDArray[np.uint8]:
-    its, items = task
-    return np.stack([shrink(draw(its, row, copy)) for row, copy in items])
+    views, items = task
+    return np.stack([shrink(draw(views, row, copy)) for row, copy in items])
 
 
 def collect(split: str, head: FrameHead, workers: ProcessPoolExecutor) -> dict[str, NDArray[np.generic]]:
@@ -58,29 +58,29 @@ def collect(split: str, head: FrameHead, workers: ProcessPoolExecutor) -> dict[s
         name: [] for name in ("pixels", "kingdom", "teacher", "teacher_person", "weight", "kind")
     }
     # It answers frames: what a camera trap cuts out of one is the edge's to see.
-    frames = [its for its in feature_sets(SIZE_PX) if "in-trap" not in its.name]
-    for its in (*frames, *MORE):
-        if split not in its.splits:
+    frames = [views for views in feature_sets(SIZE_PX) if "in-trap" not in views.name]
+    for views in (*frames, *MORE):
+        if split not in views.splits:
             continue
-        pack = opened(its.pack)
+        pack = opened(views.pack)
         items = [
             (row, copy)
-            for its_split in its.splits
-            for row in pack.rows(its_split)
-            for copy in range(its.copies)
+            for each_split in views.splits
+            for row in pack.rows(each_split)
+            for copy in range(views.copies)
         ]
-        with np.load(extract(its, workers)) as file:
+        with np.load(extract(views, workers)) as file:
             feature = file["feature"]
         kingdoms = np.array([KINGDOMS.index(tree.path(tree.find(pack.species[row]))[0]) for row, _ in items])
         chosen = np.array([pack.split[row] == split for row, _ in items])
-        if its.pack == "wild64" and split == "train":
+        if views.pack == "wild64" and split == "train":
             chosen &= (kingdoms != KINGDOMS.index("animal")) | (
                 np.random.default_rng(0).random(len(items)) < ANIMALS_KEPT
             )
         rows = np.flatnonzero(chosen)
         wanted = [items[at] for at in rows.tolist()]
-        batches = [(its, wanted[at : at + 256]) for at in range(0, len(wanted), 256)]
-        kind = its.name.rsplit("-", 1)[0]
+        batches = [(views, wanted[at : at + 256]) for at in range(0, len(wanted), 256)]
+        kind = views.name.rsplit("-", 1)[0]
         parts["pixels"].append(np.concatenate(list(workers.map(_batch, batches))))
         parts["kingdom"].append(kingdoms[rows])
         logits, persons = head.judge(feature[rows].astype(np.float32))
@@ -93,6 +93,7 @@ def collect(split: str, head: FrameHead, workers: ProcessPoolExecutor) -> dict[s
 
 
 def main() -> None:
+    """Run this recipe."""
     head = frame_head(load_zoo().manifest("lite0"))
     BUILD.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(os.cpu_count()) as workers:

@@ -5,7 +5,7 @@ scene, the maximum finds what is small in it.
 
 Example::
 
-    model = Glimpse()
+    model = GlimpseNet()
     model(torch.zeros(1, 3, 64, 64))     # (1, 5): logits over four kingdoms, then a person's log-odds
     export(model, Path("float.onnx"))
 
@@ -29,7 +29,7 @@ KINGDOMS = 4
 OPSET = 13
 
 
-class Glimpse(nn.Module):  # type: ignore[misc]
+class GlimpseNet(nn.Module):  # type: ignore[misc]
     """(n, 3, 64, 64) float, RGB, (x - 127) / 128 -> (n, 5): logits over kingdoms, and a person's log-odds."""
 
     def __init__(self, layers: Sequence[tuple[int, int]] = LAYERS) -> None:
@@ -49,6 +49,7 @@ class Glimpse(nn.Module):  # type: ignore[misc]
         self.head = nn.Linear(2 * width, KINGDOMS + 1)
 
     def forward(self, x: Any) -> Any:
+        """Return the outputs (n, 5) of pictures (n, 3, 64, 64)."""
         maps = self.body(x)
         return self.head(self.drop(torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], 1)))
 
@@ -59,7 +60,7 @@ def centred(pixels: Any) -> Any:
 
 
 def export(model: Any, file: Path) -> None:
-    """Writes the network as float ONNX: input `x` (n, 3, 64, 64), output `logits` (n, 5)."""
+    """Write the network as float ONNX: input `x` (n, 3, 64, 64), output `logits` (n, 5)."""
     # Newer versions trace in another way, which needs a package more and renames what comes out.
     tracer = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
     torch.onnx.export(

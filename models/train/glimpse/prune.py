@@ -1,4 +1,4 @@
-"""Takes whole channels out of `glimpse` and trains it on for a little: ``python -m models.train.glimpse.prune`` (needs PyTorch).
+"""Take whole channels out of `glimpse` and trains it on for a little: ``python -m models.train.glimpse.prune`` (needs PyTorch).
 
 A channel whose batch norm scales it down has the least to say (network slimming, Liu et al. 2017, arXiv:1708.06519), so
 of each layer those with the smallest scales go. What is left is a plain, smaller network (structured pruning: no sparse
@@ -27,8 +27,8 @@ import numpy as np
 import torch
 
 from models.onnx_session import Network
-from models.train.glimpse.net import Glimpse, export
-from models.train.glimpse.release import FRAMES, STATED, Figures, Split, compressed, figures, outputs_of
+from models.train.glimpse.net import GlimpseNet, export
+from models.train.glimpse.release import FRAMES, STATED, PersonFigures, Split, compressed, figures, outputs_of
 from models.train.glimpse.train import BUILD, Recipe, train
 from pipeline.errors import Stop
 
@@ -47,7 +47,7 @@ class Size:
     weights: int
     size_bytes: int
     ms: float
-    found: tuple[Figures, ...]
+    found: tuple[PersonFigures, ...]
 
 
 def kept_channels(scales: Any, share: float) -> Any:
@@ -57,7 +57,7 @@ def kept_channels(scales: Any, share: float) -> Any:
 
 
 def pruned(model: Any, share: float) -> Any:
-    """The network with about that share of each layer's channels, their weights as they were. Raises `Stop`."""
+    """Return the network with about that share of each layer's channels, their weights as they were. Raises `Stop`."""
     if not 0 < share <= 1:
         raise Stop(f"the share of channels to keep is {share}; it has to be above 0 and at most 1")
     blocks = [
@@ -65,8 +65,8 @@ def pruned(model: Any, share: float) -> Any:
         for conv, norm, _ in zip(model.body[::3], model.body[1::3], model.body[2::3], strict=True)
     ]
     stay = [kept_channels(norm.weight.detach(), share) for _, norm in blocks]
-    layers = [(len(its), stride) for its, (_, stride) in zip(stay, model.layers, strict=True)]
-    small = Glimpse(layers)
+    layers = [(len(kept), stride) for kept, (_, stride) in zip(stay, model.layers, strict=True)]
+    small = GlimpseNet(layers)
     before = torch.arange(3)
     with torch.no_grad():
         for at, (conv, norm) in enumerate(blocks):
@@ -83,26 +83,30 @@ def pruned(model: Any, share: float) -> Any:
 
 
 def trained(folder: Path) -> Any:
-    """The released network's weights, from its training's checkpoint. Raises `Stop`."""
+    """Return the released network's weights, from its training's checkpoint. Raises `Stop`."""
     checkpoint = folder / "checkpoint.pt"
     if not checkpoint.exists():
         raise Stop(f"{checkpoint} is not there; train glimpse first: python -m models.train.glimpse.train")
     state = torch.load(checkpoint)["mean"]
-    widths = [its.shape[0] for name, its in state.items() if name.startswith("body.") and its.ndim == 4]
-    model = Glimpse([(width, stride) for width, (_, stride) in zip(widths, Glimpse().layers, strict=True)])
+    widths = [
+        weights.shape[0] for name, weights in state.items() if name.startswith("body.") and weights.ndim == 4
+    ]
+    model = GlimpseNet(
+        [(width, stride) for width, (_, stride) in zip(widths, GlimpseNet().layers, strict=True)]
+    )
     model.load_state_dict(state)
     return model
 
 
 def made(model: Any, folder: Path, kept: float, splits: tuple[Split, Split]) -> Size:
-    """Exports, quantises, calibrates and measures one size."""
+    """Export, quantise, calibrate and measure one size."""
     train_split, held = splits
     export(model, folder / "float.onnx")
     threshold = compressed(folder / "float.onnx", folder / "model.onnx", train_split, held)
     network = Network(folder / "model.onnx")
     return Size(
         kept=kept,
-        weights=sum(its.numel() for its in model.parameters()),
+        weights=sum(layer.numel() for layer in model.parameters()),
         size_bytes=(folder / "model.onnx").stat().st_size,
         ms=milliseconds(network),
         found=tuple(figures(outputs_of(network, held.pixels, takes_bytes=True), held, threshold)),
@@ -121,27 +125,27 @@ def milliseconds(network: Network) -> float:
 
 
 def prune(shares: Sequence[float], recipe: Recipe, folder: Path = BUILD) -> tuple[Size, ...]:
-    """The trained network and its smaller ones, largest first. Raises `Stop`."""
+    """Return the trained network and its smaller ones, largest first. Raises `Stop`."""
     model = trained(folder)
     splits = Split.load(folder, "train"), Split.load(folder, "val").of(*FRAMES)
     whole = folder / "kept-100"
     whole.mkdir(exist_ok=True)
     sizes = [made(model, whole, 1.0, splits)]
     for share in sorted(shares, reverse=True):
-        its = folder / f"kept-{round(100 * share)}"
-        small = train(recipe, folder, its, pruned(model, share))
-        sizes.append(made(small, its, share, splits))
+        folder_of_size = folder / f"kept-{round(100 * share)}"
+        small = train(recipe, folder, folder_of_size, pruned(model, share))
+        sizes.append(made(small, folder_of_size, share, splits))
     return tuple(sizes)
 
 
 def render(sizes: Sequence[Size]) -> str:
-    """A Markdown table, the whole network first."""
+    """Return a Markdown table, the whole network first."""
     lines = [
         "| channels kept | weights | int8 bytes | ms | kingdom: whole / part / in scene | persons raised | false alarms |",
         "| ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for size in sizes:
-        by_kind = {its.kind: its for its in size.found}
+        by_kind = {row.kind: row for row in size.found}
         whole = by_kind[STATED]
         kingdoms = " / ".join(f"{100 * by_kind[kind].kingdom:.1f}" for kind in FRAMES if kind in by_kind)
         lines.append(
@@ -152,6 +156,7 @@ def render(sizes: Sequence[Size]) -> str:
 
 
 def main() -> None:
+    """Run this recipe."""
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,8 +1,8 @@
 """From the trained network to the zoo: ``python -m models.train.glimpse.release`` (after `glimpse`; needs `onnx`, no PyTorch).
 
-Static int8 by pictures of the training set, a temperature and the person threshold by held-out ones, the figures of the
-card by the test split, and ``models/zoo/glimpse`` with its manifest. The last layer stays float: it is a hundredth of the
-weights, and the temperature goes into it.
+Static int8 by pictures of the training set, a temperature and the person threshold by held-out ones, the figures of
+the card by the test split, and ``models/zoo/glimpse`` with its manifest. The last layer stays float: it is a hundredth
+of the weights, and the temperature goes into it.
 
 Example::
 
@@ -23,13 +23,14 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from models.imported.compress import INPUT_SCALE, INPUT_ZERO_POINT, Batch, quantise
 from models.labels.calibration import expected_calibration_error, fit_temperature
 from models.labels.scores import softmax
 from models.labels.taxonomy import KINGDOMS
-from models.manifest import make_manifest, write_manifest
+from models.manifest import Manifest, digest_of_labels
 from models.onnx_session import Network
-from models.train.compress import INPUT_SCALE, INPUT_ZERO_POINT, Batch, quantise
 from models.train.lite0.heads import PERSON_FALSE_ALARMS
+from models.train.zoo_folder import write_manifest
 from models.vision.glimpse import INPUT_PX, read, served
 
 Floats = NDArray[np.float32]
@@ -60,16 +61,18 @@ class Split:
 
     @classmethod
     def load(cls, folder: Path, name: str) -> Split:
+        """Read a split that `models.train.glimpse.data` wrote."""
         with np.load(folder / f"{name}.npz") as file:
             return cls(file["pixels"], file["kingdom"].astype(np.intp), file["kind"])
 
     def of(self, *kinds: str) -> Split:
+        """Return the pictures of some kinds."""
         rows = np.isin(self.kind, kinds)
         return Split(self.pixels[rows], self.kingdom[rows], self.kind[rows])
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class PersonFigures:
     """On one kind of picture: shares of 1. `persons` of the frames with one raise, `false_alarms` of those without."""
 
     kind: str
@@ -86,7 +89,7 @@ def centred(pixels: NDArray[np.uint8]) -> Floats:
 
 
 def outputs_of(network: Network, pixels: NDArray[np.uint8], *, takes_bytes: bool) -> Floats:
-    """The network's outputs (n, 5)."""
+    """Return the network's outputs (n, 5)."""
     prepare = served if takes_bytes else centred
     return np.concatenate(
         [network.run(prepare(pixels[at : at + BATCH])) for at in range(0, len(pixels), BATCH)]
@@ -117,12 +120,12 @@ def tempered(file: Path, temperature: float) -> None:
 
 
 def person_threshold(scores: Floats, held: Split, false_alarms: float = PERSON_FALSE_ALARMS) -> float:
-    """The score that this share of the whole photos without a person reaches."""
+    """Return the score that this share of the whole photos without a person reaches."""
     nobody = (held.kind == STATED) & (held.kingdom != PERSON)
     return float(np.quantile(scores[nobody], 1 - false_alarms))
 
 
-def figures(outputs: Floats, split: Split, threshold: float) -> Iterator[Figures]:
+def figures(outputs: Floats, split: Split, threshold: float) -> Iterator[PersonFigures]:
     """For each kind of picture of a split, in the order in which they come."""
     logits, persons = read(outputs)
     probabilities = softmax(logits)
@@ -130,7 +133,7 @@ def figures(outputs: Floats, split: Split, threshold: float) -> Iterator[Figures
         rows = split.kind == kind
         truth, raised = split.kingdom[rows], persons[rows] >= threshold
         right = probabilities[rows].argmax(1) == truth
-        yield Figures(
+        yield PersonFigures(
             kind=kind,
             count=int(rows.sum()),
             kingdom=float(right.mean()),
@@ -140,8 +143,8 @@ def figures(outputs: Floats, split: Split, threshold: float) -> Iterator[Figures
         )
 
 
-def render(rows: Sequence[Figures]) -> str:
-    """A Markdown table."""
+def render(rows: Sequence[PersonFigures]) -> str:
+    """Return a Markdown table."""
     lines = [
         "| pictures | kingdom | calibration error | persons raised | false alarms |",
         "| --- | ---: | ---: | ---: | ---: |",
@@ -155,8 +158,9 @@ def render(rows: Sequence[Figures]) -> str:
 
 
 def compressed(float_file: Path, target: Path, train: Split, held: Split) -> float:
-    """Float network -> calibrated int8 network; returns its person threshold. `held` is what both are fitted on: the
-    temperature on all kinds of frames, the threshold on whole photos, as lite0's is.
+    """Make a calibrated int8 network from a float network, and return its person threshold.
+
+    Both are fitted on `held`: the temperature on all kinds of frames, the threshold on whole photos, as for lite0.
     """
     quantise(float_file, target, shown(train.pixels), leave_float=("Gemm",), bytes_input=True)
     outputs = outputs_of(Network(target), held.pixels, takes_bytes=True)
@@ -164,8 +168,8 @@ def compressed(float_file: Path, target: Path, train: Split, held: Split) -> flo
     return person_threshold(read(outputs)[1], held)
 
 
-def told(network: Network, held: Split, test: Split, *, takes_bytes: bool) -> str:
-    """The figures of one network, and what persons cost at other thresholds."""
+def report(network: Network, held: Split, test: Split, *, takes_bytes: bool) -> str:
+    """Return the figures of one network, and what persons cost at other thresholds."""
     scores = read(outputs_of(network, held.pixels, takes_bytes=takes_bytes))[1]
     outputs = outputs_of(network, test.pixels, takes_bytes=takes_bytes)
     text = render(list(figures(outputs, test, person_threshold(scores, held))))
@@ -177,30 +181,32 @@ def told(network: Network, held: Split, test: Split, *, takes_bytes: bool) -> st
 
 
 def main() -> None:
+    """Run this recipe."""
     train, held, test = (Split.load(BUILD, name) for name in ("train", "val", "test"))
     held = held.of(*FRAMES)
     ZOO.mkdir(parents=True, exist_ok=True)
     threshold = compressed(BUILD / "float.onnx", ZOO / MODEL, train, held)
     shutil.copyfile(BUILD / "log.jsonl", ZOO / LOG)
     network, before = Network(ZOO / MODEL), Network(BUILD / "float.onnx")
-    sys.stdout.write(f"int8, at {threshold:.4f}\n{told(network, held, test, takes_bytes=True)}\n\n")
-    sys.stdout.write(f"float, not calibrated\n{told(before, held, test, takes_bytes=False)}\n\n")
+    sys.stdout.write(f"int8, at {threshold:.4f}\n{report(network, held, test, takes_bytes=True)}\n\n")
+    sys.stdout.write(f"float, not calibrated\n{report(before, held, test, takes_bytes=False)}\n\n")
     (stated,) = figures(
         outputs_of(network, test.of(STATED).pixels, takes_bytes=True), test.of(STATED), threshold
     )
     write_manifest(
-        make_manifest(
-            ZOO,
+        Manifest(
+            folder=ZOO,
             name="glimpse",
             version=VERSION,
             task="wildlife",
-            files=(MODEL,),
-            labels=KINGDOMS,
+            files={},
+            labels=digest_of_labels(KINGDOMS),
             terms=TERMS,
             size_px=INPUT_PX,
             person_threshold=threshold,
             person_miss_rate=round(1 - stated.persons, 4),
-        )
+        ),
+        (MODEL,),
     )
     sys.stdout.write(f"{ZOO / MODEL}: {(ZOO / MODEL).stat().st_size:,} bytes\n")
 

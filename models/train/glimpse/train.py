@@ -1,10 +1,10 @@
-"""Trains `glimpse`, the device's small network: ``python -m models.train.glimpse.train`` (after `glimpse_data`; needs PyTorch).
+"""Train `glimpse`, the device's small network: ``python -m models.train.glimpse.train`` (after `glimpse_data`; needs PyTorch).
 
-It learns the true kingdom beside its teacher's probabilities (distillation, Hinton et al. 2015, arXiv:1503.02531), and a
-person by a log-odds of its own, in which a missed person costs three times a false alarm. What is released is the
-running mean of the weights. After every epoch a checkpoint is written to ``build/train/glimpse/checkpoint.pt``; the same
-command goes on from there after an interruption, with another ``--epochs`` too: the rate stays level and falls only over
-the last third. Seed and figures of each epoch go to ``build/train/glimpse/log.jsonl``.
+It learns the true kingdom beside its teacher's probabilities (distillation, Hinton et al. 2015, arXiv:1503.02531), and
+a person by a log-odds of its own, in which a missed person costs three times a false alarm. What is released is the
+running mean of the weights. After every epoch a checkpoint is written to ``build/train/glimpse/checkpoint.pt``; the
+same command goes on from there after an interruption, with another ``--epochs`` too: the rate stays level and falls
+only over the last third. Seed and figures of each epoch go to ``build/train/glimpse/log.jsonl``.
 
 Every core trains a replica on its part of the batch, and their gradients are averaged: threads inside one network wait
 for each other after each layer, which on a machine that others use too cost two thirds of the speed.
@@ -36,7 +36,7 @@ import torch
 from torch import nn
 
 from models.train.glimpse.augment import augment
-from models.train.glimpse.net import KINGDOMS, Glimpse, centred, export
+from models.train.glimpse.net import KINGDOMS, GlimpseNet, centred, export
 
 BUILD = Path(__file__).parents[3] / "build" / "train" / "glimpse"
 PERSON = 2  # in `models.labels.taxonomy.KINGDOMS`, which this file, run where only PyTorch is installed, does not import
@@ -62,7 +62,7 @@ class Recipe:
 
 
 def rate_at(step: int, steps: int, peak: float = RATE) -> float:
-    """The learning rate of a step: up over the first, level, and down to nothing over the last third."""
+    """Return the learning rate of a step: up over the first, level, and down to nothing over the last third."""
     cooled = max(1, round(COOLED_SHARE * steps))
     return peak * min(1.0, (step + 1) / WARM_UP_STEPS, (steps - step) / cooled)
 
@@ -75,18 +75,18 @@ def load(folder: Path, split: str) -> dict[str, Any]:
 
 
 def loss_of(outputs: Any, kingdom: Any, teacher: Any, teacher_person: Any) -> Any:
-    """What one batch's outputs (n, 5) cost, against the truth and against the teacher."""
+    """Return what one batch's outputs (n, 5) cost, against the truth and against the teacher."""
     logits, person = outputs[:, :KINGDOMS], outputs[:, KINGDOMS]
     soft = (teacher.clamp_min(1e-6).log() / TEACHERS_TEMPERATURE).softmax(1)
     taught = nn.functional.kl_div((logits / TEACHERS_TEMPERATURE).log_softmax(1), soft, reduction="batchmean")
-    told = nn.functional.cross_entropy(logits, kingdom)
+    from_labels = nn.functional.cross_entropy(logits, kingdom)
     truth = (kingdom == PERSON).float()
     target = (1 - TEACHERS_SHARE_OF_PERSON) * truth + TEACHERS_SHARE_OF_PERSON * teacher_person
     missed = nn.functional.binary_cross_entropy_with_logits(
         person, target, weight=1 + (MISSED_PERSON_COSTS - 1) * truth
     )
     share = TEACHERS_SHARE
-    return (1 - share) * told + share * TEACHERS_TEMPERATURE**2 * taught + missed
+    return (1 - share) * from_labels + share * TEACHERS_TEMPERATURE**2 * taught + missed
 
 
 def backward(model: Any, data: dict[str, Any], rows: Any, generator: Any) -> float:
@@ -101,22 +101,22 @@ def backward(model: Any, data: dict[str, Any], rows: Any, generator: Any) -> flo
 
 
 def spread(model: Any, replicas: Iterable[Any]) -> None:
-    """The model's weights into its replicas."""
+    """Copy the model's weights into its replicas."""
     with torch.no_grad():
         for replica in replicas:
-            for mine, its in zip(model.parameters(), replica.parameters(), strict=True):
-                its.copy_(mine)
+            for mine, part in zip(model.parameters(), replica.parameters(), strict=True):
+                part.copy_(mine)
 
 
 def gather(model: Any, replicas: Iterable[Any]) -> None:
-    """The mean of all gradients into the model's."""
+    """Average all gradients into the model's."""
     everyone = (model, *replicas)
-    for grads in zip(*([p.grad for p in its.parameters()] for its in everyone), strict=True):
+    for grads in zip(*([p.grad for p in part.parameters()] for part in everyone), strict=True):
         grads[0].copy_(torch.stack(grads).mean(0))
 
 
 def follow(mean: Any, model: Any, step: int) -> None:
-    """Moves the running mean towards the model, batch norms' statistics included."""
+    """Move the running mean towards the model, batch norms' statistics included."""
     by = 1 - min(MEAN_DECAY, (1 + step) / (10 + step))
     with torch.no_grad():
         for slow, fast in zip(mean.state_dict().values(), model.state_dict().values(), strict=True):
@@ -125,7 +125,7 @@ def follow(mean: Any, model: Any, step: int) -> None:
 
 
 def outputs_of(model: Any, pixels: Any) -> Any:
-    """The network's outputs (n, 5) on pictures as they are."""
+    """Return the network's outputs (n, 5) on pictures as they are."""
     model.eval()
     with torch.no_grad():
         return torch.cat([model(centred(pixels[at : at + 256])) for at in range(0, len(pixels), 256)])
@@ -155,15 +155,15 @@ def train(recipe: Recipe, data_folder: Path = BUILD, folder: Path = BUILD, start
     data, held = load(data_folder, "train"), load(data_folder, "val")
     folder.mkdir(parents=True, exist_ok=True)
     # Said before the replicas are copied: a copy keeps the layout.
-    model = (start or Glimpse()).to(memory_format=torch.channels_last)
+    model = (start or GlimpseNet()).to(memory_format=torch.channels_last)
     mean = copy.deepcopy(model)
     optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.rate, weight_decay=DECAY)
     states = {"model": model, "mean": mean, "optimiser": optimiser}
     checkpoint, first = folder / "checkpoint.pt", 0
     if checkpoint.exists():
         kept = torch.load(checkpoint)
-        for name, its in states.items():
-            its.load_state_dict(kept[name])
+        for name, state in states.items():
+            state.load_state_dict(kept[name])
         first = kept["epoch"]
     replicas = [copy.deepcopy(model) for _ in range(recipe.replicas - 1)]
     steps = min(EPOCH_PICTURES // BATCH, recipe.steps or EPOCH_PICTURES // BATCH)
@@ -174,8 +174,8 @@ def train(recipe: Recipe, data_folder: Path = BUILD, folder: Path = BUILD, start
             seeds = [SEED + 1000 * (epoch + 1) + at for at in range(recipe.replicas + 1)]
             order, *generators = (torch.Generator().manual_seed(seed) for seed in seeds)
             rows = torch.multinomial(data["weight"], steps * BATCH, replacement=True, generator=order)
-            for its in (model, *replicas):
-                its.train()
+            for network in (model, *replicas):
+                network.train()
             for step in range(steps):
                 parts = rows[step * BATCH : (step + 1) * BATCH].chunk(recipe.replicas)
                 for group in optimiser.param_groups:
@@ -198,13 +198,14 @@ def train(recipe: Recipe, data_folder: Path = BUILD, folder: Path = BUILD, start
                 log.write(json.dumps(line) + "\n")
             sys.stdout.write(json.dumps(line) + "\n")
             sys.stdout.flush()
-            keep = {name: its.state_dict() for name, its in states.items()} | {"epoch": epoch + 1}
+            keep = {name: state.state_dict() for name, state in states.items()} | {"epoch": epoch + 1}
             torch.save(keep, checkpoint.with_suffix(".partial"))
             checkpoint.with_suffix(".partial").replace(checkpoint)
     return mean
 
 
 def main() -> None:
+    """Run this recipe."""
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -16,13 +16,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.evaluation.photo_pack import Pack, open_pack
 from models.labels.taxonomy import Taxonomy, load_taxonomy
 from models.onnx_session import Backbone, Network, serve
 from models.train.lite0.features import CHOICE_SIZES_PX, FLOAT, SIZE_PX, ZOO
 from models.train.lite0.heads import (
     BUILD,
     SHARES,
-    Labelled,
+    LabelledFeatures,
     TreeHeads,
     load,
     make_tree_heads,
@@ -33,8 +34,7 @@ from models.train.lite0.heads import (
 )
 from models.train.lite0.linear import Linear, make_projection
 from models.train.lite0.lite0 import as_floats
-from models.train.lite0.measure import Right, right
-from models.train.pictures.data import Pack, open_pack
+from models.train.lite0.measure import RankAccuracy, right
 from models.train.pictures.views import Picture
 
 VECTOR_BYTES = (128, 192, 256, 384, 512)
@@ -46,15 +46,15 @@ REPEATS = 60
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Fitted:
+class FittedChoice:
     """What was fitted on one network's features: train rows, validation rows, heads."""
 
-    data: Labelled
-    held: Labelled
+    data: LabelledFeatures
+    held: LabelledFeatures
     heads: TreeHeads
 
 
-def fitted(tree: Taxonomy, packs: dict[str, Pack], imagenet: Linear, served: str) -> Fitted:
+def fitted(tree: Taxonomy, packs: dict[str, Pack], imagenet: Linear, served: str) -> FittedChoice:
     """Heads on the features of one size and network (`224`, `160`, `224-float`)."""
     parts = [
         load(tree, packs, "wild256-whole", "train", SHARES["wild256-whole"], served),
@@ -64,7 +64,7 @@ def fitted(tree: Taxonomy, packs: dict[str, Pack], imagenet: Linear, served: str
         load(tree, packs, kind, "val", 1.0, served) for kind in ("wild256-whole", "wild256-augmented-held")
     ]
     data, val = together(parts), together(held)
-    return Fitted(data, val, make_tree_heads(tree, imagenet, data, val, ROUNDS))
+    return FittedChoice(data, val, make_tree_heads(tree, imagenet, data, val, ROUNDS))
 
 
 def median_ms(feature_of: Callable[[Picture], object], picture: Picture) -> float:
@@ -77,19 +77,28 @@ def median_ms(feature_of: Callable[[Picture], object], picture: Picture) -> floa
     return float(np.median(spans))
 
 
-def row(name: str, its: Right, *more: str) -> str:
+def row(name: str, accuracy: RankAccuracy, *more: str) -> str:
     """One line of a table."""
-    shares = (its.kingdom, its.family_of_animals, its.species_of_animals, its.species_of_plants)
-    return " | ".join(["| " + name, *(f"{share:.1%}" for share in shares), f"{its.loss:.3f}", *more]) + " |\n"
+    shares = (
+        accuracy.kingdom,
+        accuracy.family_of_animals,
+        accuracy.species_of_animals,
+        accuracy.species_of_plants,
+    )
+    return (
+        " | ".join(["| " + name, *(f"{share:.1%}" for share in shares), f"{accuracy.loss:.3f}", *more])
+        + " |\n"
+    )
 
 
 def head_of(*more: str) -> str:
-    """A table's head."""
+    """Return a table's head."""
     columns = ("kingdom", "family of animals", "species of animals", "species of plants", "loss", *more)
     return f"\n| | {' | '.join(columns)} |\n| --- |{' ---: |' * len(columns)}\n"
 
 
 def main() -> None:
+    """Run this recipe."""
     tree, say = load_taxonomy(), sys.stdout.write
     packs = {"wild256": open_pack("wild256")}
     with np.load(BUILD / "classifier.npz") as file:
@@ -102,12 +111,12 @@ def main() -> None:
     say(f"{len(chosen.data.species)} training and {len(chosen.held.species)} validation views\n")
     say(head_of("ms"))
     for served in sorted(ms):
-        its = chosen if served == str(SIZE_PX) else fitted(tree, packs, imagenet, served)
-        told = right(tree, its.heads.species(tree, its.held.feature), its.held.species)
+        found = chosen if served == str(SIZE_PX) else fitted(tree, packs, imagenet, served)
+        accuracy = right(tree, found.heads.species(tree, found.held.feature), found.held.species)
         say(
             row(
                 f"{served.replace('-', ', ')}{'' if 'float' in served else ', int8'}",
-                told,
+                accuracy,
                 f"{ms[served]:.1f}",
             )
         )

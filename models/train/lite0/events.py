@@ -1,9 +1,9 @@
-"""The sums that ship: what the packs showed, and what ImageNet's own classifier knows of species they lack.
+"""Make the shipped sums from the packs, and from ImageNet's own classifier for species that the packs lack.
 
-The packs' photos are events like any that a site learns later: a vector, a label, added to `pipeline.sums.sums.Sums`. Of a
-species that they do not show, ImageNet's classifier has an idea nevertheless. Its weights point from the mean of all
-pictures to the mean of its own, so a few vectors are imagined around that point, spread as the species of the packs are,
-and added as events, too. A few, because real ones have to outweigh them soon.
+The packs' photos are events like those that a site learns later: a vector and a label, added to
+`pipeline.sums.sums.Sums`. ImageNet's classifier also knows species that the packs lack. Its weights point from the
+mean of all pictures to the mean of a species, so that a few vectors are imagined around that point, with the spread of
+the packs' species, and added as events. They are few, so that real events soon outweigh them.
 
 Example::
 
@@ -21,25 +21,25 @@ from models.heads.linear import LEVELS_PER_SIGMA, Floats
 from models.labels.taxonomy import Taxonomy
 from pipeline.sums.sums import Sums
 
-# A photo as it is counts three times: it is what cameras send. Every other view of the sets counts once.
+# An unchanged photo counts three times, since cameras send such photos. Every other view counts once.
 TIMES = {"wild256-whole": 3}
-# How far along a class's weights its mean lies, from the species that both the packs and ImageNet know (the cosine
-# between the two ways is 0.75); and as how many events an imagined species counts.
+# How far a class's mean lies along its weights, measured on species that both the packs and ImageNet know
+# (the cosine of the two directions is 0.75); and the number of events of an imagined species.
 REACH = 1.8
 IMAGINED_EVENTS = 20
 
 
 def add_views(sums: Sums, vectors: NDArray[np.uint8], species: NDArray[np.intp], times: int = 1) -> Sums:
-    """Adds views, each `times` over."""
+    """Add views, each `times` times."""
     for _ in range(times):
         sums = sums.add(vectors, species)
     return sums
 
 
 def imagined(seen: Sums, tree: Taxonomy, imagenet: Floats) -> Sums:
-    """Events of the species that ImageNet names and `seen` lacks; the same every time.
+    """Imagine events of the species that ImageNet knows and `seen` lacks; the same every time.
 
-    `imagenet` are the weights of ImageNet's own classes over components, (d, 1000).
+    `imagenet` holds the weights of ImageNet's own classes over components, (d, 1000).
     """
     rng = np.random.default_rng(0)
     weights = imagenet - imagenet.mean(1, keepdims=True)
@@ -58,7 +58,7 @@ def imagined(seen: Sums, tree: Taxonomy, imagenet: Floats) -> Sums:
 
 
 def _within(sums: Sums) -> Floats:
-    """Covariance of the events around their species' means (d, d)."""
+    """Return the covariance of the events around their species' means (d, d)."""
     known = np.flatnonzero(sums.counts)
     means = sums.cross[:-1, known] / sums.counts[known]
     covariance = (sums.gram[:-1, :-1] - (means * sums.counts[known]) @ means.T) / sums.events

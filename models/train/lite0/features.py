@@ -1,8 +1,8 @@
-"""Runs the backbone over the training packs once and keeps the features: ``python -m models.train.lite0.features``.
+"""Run the backbone over the training packs once and store the features: ``python -m models.train.lite0.features``.
 
-Every step on features (projection, heads, calibration, evaluation) reads these arrays; what looks at pictures otherwise
-(`models.train.lite0.frames`, `models.train.glimpse.data`) draws them again. Views are drawn from a generator seeded by (pack,
-row, copy), so a rerun gives the same arrays whatever the number of workers.
+Every step on features (projection, heads, calibration, evaluation) reads these arrays; recipes that need pictures
+(`models.train.lite0.frames`, `models.train.glimpse.data`) draw them again. Views are drawn from a generator seeded by
+(pack, row, copy), so that every run gives the same arrays with any number of workers.
 
 Written: ``build/train/features/<set>.npz`` with `feature` float16 (n, 1280), `row`, `view` (name of the view kind).
 Takes about ten minutes on two cores.
@@ -23,9 +23,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from models.evaluation.photo_pack import Pack, open_pack
 from models.onnx_session import Backbone, Network, serve
 from models.train.lite0.lite0 import as_floats
-from models.train.pictures.data import Pack, open_pack
 from models.train.pictures.views import Picture, compose, random_view, trapped
 
 ZOO = Path(__file__).parents[2] / "zoo" / "lite0" / "backbone.onnx"
@@ -36,24 +36,24 @@ SIZE_PX = 224
 CHOICE_SIZES_PX = (160, 192, 256)
 FEATURE = 1280
 
-# What lies behind a subject: a scene without people or animals.
+# Backgrounds for subjects: scenes without people or animals.
 SCENES = ("scene_forest", "scene_open", "scene_built")
 
 View = Callable[[np.random.Generator, Pack, int], Picture]
 
 
 def whole(_: np.random.Generator, pack: Pack, row: int) -> Picture:
-    """The picture as it is: what evaluation uses."""
+    """Return the unchanged picture, as evaluation uses it."""
     return pack.picture(row)
 
 
 def augmented(rng: np.random.Generator, pack: Pack, row: int) -> Picture:
-    """One random view."""
+    """Return one random view."""
     return random_view(rng, pack.picture(row))
 
 
 def in_scene(rng: np.random.Generator, pack: Pack, row: int) -> Picture:
-    """The picture's subject, 3 to 35% of a scene of the same split."""
+    """Compose the picture's subject into 3 to 35% of a scene of the same split."""
     subject = pack.picture(row)
     behind = scenes(pack.name, pack.split[row])
     scene = pack.picture(behind[int(rng.integers(len(behind)))])
@@ -63,7 +63,7 @@ def in_scene(rng: np.random.Generator, pack: Pack, row: int) -> Picture:
 
 
 def in_trap(rng: np.random.Generator, pack: Pack, row: int) -> Picture:
-    """The picture's subject in a scene, as the edge gets it from a camera trap; pictures of scenes stay whole."""
+    """Compose the picture's subject into a scene like a camera trap's crop; pictures of scenes stay whole."""
     if row in scenes(pack.name, pack.split[row]):
         return augmented(rng, pack, row)
     behind = scenes(pack.name, pack.split[row])
@@ -76,14 +76,14 @@ def in_trap(rng: np.random.Generator, pack: Pack, row: int) -> Picture:
 
 @cache
 def scenes(name: str, split: str) -> tuple[int, ...]:
-    """Rows of a pack that can stand behind a subject."""
+    """Return the rows of a pack that can be a background."""
     pack = opened(name)
     return tuple(row for row in pack.rows(split) if pack.species[row] in SCENES)
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureSet:
-    """One array to make: which rows of which pack, through which view, at which served size, by which network.
+    """One array to make: rows of a pack, a view of each, a served size and a network.
 
     Sets that are `drawn_as` the same show the same views, whatever their size and network.
     """
@@ -99,7 +99,7 @@ class FeatureSet:
 
 
 def feature_sets(size_px: int = SIZE_PX) -> tuple[FeatureSet, ...]:
-    """What the heads are made from, at one served size."""
+    """Return the sets from which the heads are made, at one served size."""
     every = ("train", "val", "test")
     return (
         feature_set("wild256-whole", "wild256", every, whole, 1, size_px),
@@ -114,7 +114,7 @@ def feature_sets(size_px: int = SIZE_PX) -> tuple[FeatureSet, ...]:
 
 
 def choice_sets() -> tuple[FeatureSet, ...]:
-    """What `models.train.lite0.choices` compares: other sizes, and the float network; two augmented views a photo.
+    """Return the sets that `models.train.lite0.choices` compares: other sizes, and the float network; two augmented views a photo.
 
     They show the views of `feature_sets` and nothing of the test split, which no choice may see.
     """
@@ -140,14 +140,14 @@ def feature_set(
     served_px: int | None = None,
     in_float: bool = False,
 ) -> FeatureSet:
-    """A set named for its kind, size and network, which shows the views of that kind at the released size."""
+    """Name a set by its kind, size and network; it shows the views of that kind at the released size."""
     name = f"{kind}-{size_px}{'-float' if in_float else ''}"
     return FeatureSet(name, pack, splits, view, copies, served_px or size_px, f"{kind}-{SIZE_PX}", in_float)
 
 
 @cache
 def opened(name: str) -> Pack:
-    """A pack, opened once a process."""
+    """Open a pack, once in each process."""
     return open_pack(name)
 
 
@@ -160,33 +160,35 @@ def _feature_of(size_px: int, in_float: bool) -> Callable[[Picture], NDArray[np.
     return lambda picture: network.run(as_floats(serve(picture, size_px)))[0]
 
 
-def draw(its: FeatureSet, row: int, copy: int) -> Picture:
-    """The picture of one item: always the same, whoever draws it."""
-    rng = np.random.default_rng([sum(map(ord, its.drawn_as)), row, copy])
-    return its.view(rng, opened(its.pack), row)
+def draw(wanted: FeatureSet, row: int, copy: int) -> Picture:
+    """Return the picture of one item, the same in every process."""
+    rng = np.random.default_rng([sum(map(ord, wanted.drawn_as)), row, copy])
+    return wanted.view(rng, opened(wanted.pack), row)
 
 
 def _one_batch(task: tuple[FeatureSet, list[tuple[int, int]]]) -> NDArray[np.float16]:
-    its, items = task
-    feature_of = _feature_of(its.size_px, its.in_float)
+    wanted, items = task
+    feature_of = _feature_of(wanted.size_px, wanted.in_float)
     out = np.empty((len(items), FEATURE), np.float16)
     for at, (row, copy) in enumerate(items):
-        out[at] = feature_of(draw(its, row, copy))
+        out[at] = feature_of(draw(wanted, row, copy))
     return out
 
 
-def extract(its: FeatureSet, workers: ProcessPoolExecutor) -> Path:
-    """Makes one set, unless it is there already, and returns its file."""
-    file = FEATURES / f"{its.name}.npz"
+def extract(wanted: FeatureSet, workers: ProcessPoolExecutor) -> Path:
+    """Make one set, unless it exists, and return wanted file."""
+    file = FEATURES / f"{wanted.name}.npz"
     if file.exists():
         return file
-    pack = opened(its.pack)
-    items = [(row, copy) for split in its.splits for row in pack.rows(split) for copy in range(its.copies)]
-    batches = [(its, items[at : at + 256]) for at in range(0, len(items), 256)]
+    pack = opened(wanted.pack)
+    items = [
+        (row, copy) for split in wanted.splits for row in pack.rows(split) for copy in range(wanted.copies)
+    ]
+    batches = [(wanted, items[at : at + 256]) for at in range(0, len(items), 256)]
     done = []
     for number, batch in enumerate(workers.map(_one_batch, batches), 1):
         done.append(batch)
-        sys.stdout.write(f"\r{its.name}: {number / len(batches):4.0%}")
+        sys.stdout.write(f"\r{wanted.name}: {number / len(batches):4.0%}")
         sys.stdout.flush()
     sys.stdout.write("\n")
     partial = file.with_suffix(".partial.npz")
@@ -196,6 +198,7 @@ def extract(its: FeatureSet, workers: ProcessPoolExecutor) -> Path:
 
 
 def main() -> None:
+    """Run this recipe."""
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -205,8 +208,8 @@ def main() -> None:
     given = options.parse_args()
     FEATURES.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(os.cpu_count()) as workers:
-        for its in (*feature_sets(), *(choice_sets() if given.choices else ())):
-            extract(its, workers)
+        for wanted in (*feature_sets(), *(choice_sets() if given.choices else ())):
+            extract(wanted, workers)
 
 
 if __name__ == "__main__":

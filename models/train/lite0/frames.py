@@ -1,9 +1,10 @@
 """Makes the head that weighs what a search of a frame found: ``python -m models.train.lite0.frames`` (after `heads`; a few minutes).
 
-Held-out photos, small pictures and camera-trap frames (`models.train.pictures.traps`) are searched as the device does it; a softmax
-regression on the evidence answers the kingdom, a logistic one says whether a person is anywhere in the frame. Both are
-small (84 numbers), so they are fitted on the validation split, which the heads behind the evidence have never seen. The
-person threshold is the one that raises a stated share of the validation frames without a person.
+SearchedFrames-out photos, small pictures and camera-trap frames (`models.train.pictures.traps`) are searched as the
+device does it; a softmax regression on the evidence answers the kingdom, a logistic one says whether a person is
+anywhere in the frame. Both are small (84 numbers), so they are fitted on the validation split, which the heads behind
+the evidence have never seen. The person threshold is the one that raises a stated share of the validation frames
+without a person.
 
 Written: ``models/zoo/lite0/parts.npz``, and the manifest anew. Printed, on the test split: kingdom and persons by the
 whole frame alone, by tiles, by the search, and by the search where motion tells where to look.
@@ -23,16 +24,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from models.evaluation.photo_pack import open_pack
 from models.heads.linear import Floats, FrameHead
 from models.labels.scores import softmax
 from models.labels.taxonomy import KINGDOMS, load_taxonomy
-from models.manifest import make_manifest, read_manifest, write_manifest
+from models.manifest import read_manifest
 from models.onnx_session import Backbone
 from models.shipped import frame_head, load_zoo
 from models.train.lite0.linear import Linear, flat, tune
 from models.train.lite0.tiles import tiling
-from models.train.pictures.data import open_pack
 from models.train.pictures.traps import traps
+from models.train.zoo_folder import write_manifest
 from models.vision import hog_people as people
 from models.vision import images, region_search
 from models.vision.boxes import Box
@@ -45,7 +47,8 @@ FRAME_PX = 448
 """What the device decodes of a frame."""
 
 CCTV = " CCTV"
-"""Photos of surveillance cameras, with and without people, are told apart in the tables: there the two are hardest to tell."""
+"""Photos of surveillance cameras, with and without people, are told apart in the tables: there the two are hardest to
+tell."""
 
 MOVED = "traps, moved"
 
@@ -58,8 +61,8 @@ WEIGHTS = {"photos": 5.0, "small": 1.0, "traps": 1.0, MOVED: 0.0}
 moved, that answers."""
 
 PERSON_FALSE_ALARMS, PERSON_DOUBTS = 0.02, 0.08
-"""The share of validation photos without a person that the weighed evidence raises by itself, and the share about which a
-second opinion is asked, the raised ones included. The whole frame's own score raises some 5% more."""
+"""The share of validation photos without a person that the weighed evidence raises by itself, and the share about
+which a second opinion is asked, the raised ones included. The whole frame's own score raises some 5% more."""
 
 EPOCHS, BATCH, RATE = 300, 256, 3e-2
 HOLD = 5e-2
@@ -67,7 +70,7 @@ PERSON_HOLD = 1e-2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Held:
+class SearchedFrames:
     """Evidence of frames: inputs (n, 16) and (n, 4), truths (n,), what the whole frame, tiles and what moved said, and their kinds."""
 
     kingdom: Floats
@@ -134,12 +137,12 @@ def _looked_at(item: Item) -> tuple[Floats, ...]:
     )
 
 
-def collect(split: str, workers: ProcessPoolExecutor) -> Held:
-    """Searches every frame of a split; what was found is kept in ``build/train/frames/``."""
+def collect(split: str, workers: ProcessPoolExecutor) -> SearchedFrames:
+    """Search every frame of a split; what was found is kept in ``build/train/frames/``."""
     items = list(_items(split))
     seen = list(workers.map(_looked_at, items, chunksize=16))
     columns = [np.stack(column).astype(np.float32) for column in zip(*seen, strict=True)]
-    held = Held(
+    held = SearchedFrames(
         columns[0],
         columns[1],
         np.array([KINGDOMS.index(kingdom) for _, _, kingdom, _ in items], np.intp),
@@ -157,7 +160,7 @@ def collect(split: str, workers: ProcessPoolExecutor) -> Held:
     return held
 
 
-def fit(held: Held) -> region_search.PartsHead:
+def fit(held: SearchedFrames) -> region_search.PartsHead:
     """Both regressions, from nothing, and the thresholds."""
     kinds = [str(kind).removesuffix(CCTV) for kind in held.kind]
     weight = np.array([WEIGHTS[kind] for kind in kinds], np.float32)
@@ -183,12 +186,12 @@ def _sigmoid(x: Floats) -> Floats:
     return np.asarray(1 / (1 + np.exp(-x)), np.float32)
 
 
-def report(name: str, held: Held, head: region_search.PartsHead, frame: FrameHead) -> None:
-    """A table by kind of frame: kingdom, persons raised, false alarms."""
+def report(name: str, held: SearchedFrames, head: region_search.PartsHead, frame: FrameHead) -> None:
+    """Print a table by kind of frame: kingdom, persons raised, false alarms."""
     person = region_search.PERSON
     weighed = softmax(held.kingdom @ head.kingdom_weights + head.kingdom_bias)
     pairs = zip(held.whole, weighed, strict=True)
-    searched = np.array([region_search.overruled(whole, its).argmax() for whole, its in pairs])
+    searched = np.array([region_search.overruled(whole, parts).argmax() for whole, parts in pairs])
     scores = _sigmoid(held.person @ head.person_weights + head.person_bias)
     moved = held.kind == MOVED
     searched = np.where(moved, held.moved.argmax(1), searched)
@@ -223,7 +226,7 @@ def report(name: str, held: Held, head: region_search.PartsHead, frame: FrameHea
 
 
 def save(head: region_search.PartsHead) -> None:
-    """Writes the head and brings the manifest up to date."""
+    """Write the head and brings the manifest up to date."""
     np.savez(
         ZOO / "parts.npz",
         kingdom_weights=head.kingdom_weights,
@@ -234,23 +237,11 @@ def save(head: region_search.PartsHead) -> None:
         person_doubt=np.float32(head.person_doubt),
     )
     before = read_manifest(ZOO)
-    write_manifest(
-        make_manifest(
-            ZOO,
-            name=before.name,
-            version=before.version,
-            task=before.task,
-            files=tuple({*before.files, "parts.npz"}),
-            labels=load_taxonomy().species,
-            terms=before.terms,
-            size_px=before.size_px,
-            space=before.space,
-            thresholds=before.thresholds,
-        )
-    )
+    write_manifest(before, {*before.files, "parts.npz"})
 
 
 def main() -> None:
+    """Run this recipe."""
     with ProcessPoolExecutor(os.cpu_count()) as workers:
         val, test = (collect(split, workers) for split in ("val", "test"))
     head = fit(val)

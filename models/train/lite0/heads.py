@@ -1,21 +1,21 @@
-"""Makes lite0's heads from the features: ``python -m models.train.lite0.heads`` (after `lite0` and `features`).
+"""Make lite0's heads from the features: ``python -m models.train.lite0.heads`` (after `lite0` and `features`).
 
 Heads read one backbone:
 
 * `frame.npz` (device): kingdom, and a person score with a threshold of its own, from the 1280-d feature;
 * `tree.npz` (edge): kingdom and the whole label tree from the 1280-d feature;
 * `projection.npz`, `vector.npz` (edge and cloud): the projection to 256 bytes, and kingdom and label tree from those;
-* `sums.gz` (edge and cloud): integer sums over those bytes, from which the second witness is solved
-  (`models.heads.pooled`), and with which everything that is learned later merges.
+* `sums.gz` (edge and cloud): integer sums over those bytes, from which the second head is solved
+  (`models.heads.pooled`), and with which all later sums merge.
 
-A tree head starts as ImageNet's own classifier, with a column more for each species that ImageNet lacks. It is tuned
-on the packs by softmax regression on the sums over each species' classes, held to where it started (L2-SP, Li et al.
-2018, arXiv:1802.01483). Species without a single training picture then get their columns back as ImageNet made them:
-tuned, they would only ever have been pushed down. Measured by leaving 15 species out, that keeps their family at
-0.39 of upsampled 64-pixel pictures where tuning alone left 0.21 (zero-shot: 0.42).
+A tree head starts as ImageNet's own classifier, with one more column for each species that ImageNet lacks. It is tuned
+on the packs by softmax regression on the sums over each species' classes, and pulled towards its start (L2-SP, Li et
+al. 2018, arXiv:1802.01483). Species without a training picture then get their original columns back, since tuning can
+only lower them. With 15 species left out, this keeps 0.39 of their families right on upsampled 64-pixel pictures,
+where tuning alone left 0.21 (zero-shot: 0.42).
 
-The projection is the best rank-256 view of all logits under the features' covariance (reduced-rank regression, Izenman
-1975), so it keeps what the heads read and little else.
+The projection is the best rank-256 approximation of all logits under the features' covariance (reduced-rank regression,
+Izenman 1975), so that it keeps what the heads read and little else.
 """
 
 from __future__ import annotations
@@ -30,18 +30,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.heads.linear import INPUT_WEIGHT, Evidence
+from models.evaluation.photo_pack import Pack, open_pack
+from models.heads.linear import INPUT_WEIGHT, ImageNetEvidence
 from models.heads.pooled import Temperatures, pooled, tempered
 from models.heads.solve import LinearHead, discriminants
 from models.labels.calibration import fit_temperature
 from models.labels.scores import softmax
 from models.labels.taxonomy import IMAGENET_CLASSES, KINGDOMS, Taxonomy, load_taxonomy
-from models.manifest import Threshold, digest, make_manifest, read_manifest, write_manifest
+from models.manifest import Manifest, Threshold, digest, digest_of_labels, read_manifest
 from models.train.lite0.events import TIMES, add_views, imagined
 from models.train.lite0.features import FEATURES, SIZE_PX
-from models.train.lite0.linear import VECTOR_BYTES, Floats, Linear, Projection, flat, make_projection, tune
+from models.train.lite0.linear import (
+    VECTOR_BYTES,
+    FittedProjection,
+    Floats,
+    Linear,
+    flat,
+    make_projection,
+    tune,
+)
 from models.train.lite0.measure import families, fit_temperatures, right, threshold
-from models.train.pictures.data import Pack, open_pack
+from models.train.zoo_folder import write_manifest
 from pipeline.sums.sums import Sums
 
 BUILD = Path(__file__).parents[3] / "build" / "train" / "lite0"
@@ -52,12 +61,12 @@ FILES = ("backbone.onnx", "frame.npz", "tree.npz", "projection.npz", "vector.npz
 TERMS = (
     "Apache-2.0; backbone weights by the EfficientNet-Lite authors, heads learned from the packs (CARD.md)"
 )
-# The share of each set in what the heads see: natural photos lead, the small ones bring breadth.
+# The share of each set in training: natural photos lead, the small ones add breadth.
 SHARES = {"wild256-whole": 3.0, "wild256-augmented": 1.0, "wild256-in-scene": 1.0, "wild64": 0.5}
-# A frame head meets animals and people that are small; a tree head gets crops.
+# A frame head sees small animals and people; a tree head gets crops.
 TREE_SHARES = SHARES | {"wild256-in-scene": 0.3, "wild256-in-trap": 0.6}
 GROUP_OF = {"animal": 0, "plant": 1, "Fungi": 2, "person": 3, "other": 4}
-# A species that ImageNet lacks starts as unlikely.
+# A species that ImageNet lacks starts with a low probability.
 NEW_CLASS_BIAS = -3.0
 # People are a fifth of the pictures, and missing one costs more than a false alarm.
 PERSON_SHARE = 3.0
@@ -75,7 +84,7 @@ PEOPLE = (
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Labelled:
+class LabelledFeatures:
     """Views with what is in them: feature (n, 1280), species (n,) by position in the tree, weight (n,), row in the pack."""
 
     feature: Floats
@@ -83,16 +92,16 @@ class Labelled:
     weight: Floats
     row: NDArray[np.int32]
 
-    def first_views(self, count: int) -> Labelled:
+    def first_views(self, count: int) -> LabelledFeatures:
         """Of each photo the first `count` views: a set's views of one photo stand together."""
         starts = np.flatnonzero(np.diff(self.row, prepend=-1))
         return self.chosen(
             np.arange(len(self.row)) - np.repeat(starts, np.diff([*starts, len(self.row)])) < count
         )
 
-    def chosen(self, kept: NDArray[np.bool_]) -> Labelled:
-        """The views that a mask (n,) keeps."""
-        return Labelled(self.feature[kept], self.species[kept], self.weight[kept], self.row[kept])
+    def chosen(self, kept: NDArray[np.bool_]) -> LabelledFeatures:
+        """Return the views that a mask (n,) keeps."""
+        return LabelledFeatures(self.feature[kept], self.species[kept], self.weight[kept], self.row[kept])
 
 
 def load(
@@ -102,7 +111,7 @@ def load(
     split: str,
     weight: float = 1.0,
     served: str = str(SIZE_PX),
-) -> Labelled:
+) -> LabelledFeatures:
     """One feature set's rows of one split. `kind` is the set's name without the size, `served` that."""
     with np.load(FEATURES / f"{kind}-{served}.npz") as file:
         feature, row = file["feature"], file["row"]
@@ -111,14 +120,14 @@ def load(
     species = np.array(
         [tree.species.index(tree.find(pack.species[at])) for at in row[chosen].tolist()], np.intp
     )
-    return Labelled(
+    return LabelledFeatures(
         feature[chosen].astype(np.float32), species, np.full(len(species), weight, np.float32), row[chosen]
     )
 
 
-def together(parts: list[Labelled]) -> Labelled:
+def together(parts: list[LabelledFeatures]) -> LabelledFeatures:
     """Several sets as one."""
-    return Labelled(
+    return LabelledFeatures(
         np.concatenate([part.feature for part in parts]),
         np.concatenate([part.species for part in parts]),
         np.concatenate([part.weight for part in parts]),
@@ -137,16 +146,16 @@ def tree_start(tree: Taxonomy, weights: Floats, bias: Floats) -> Linear:
     )
 
 
-def imagenet_evidence(tree: Taxonomy, start: Linear) -> Evidence:
+def imagenet_evidence(tree: Taxonomy, start: Linear) -> ImageNetEvidence:
     """ImageNet's own classes, read from a tree head that was not tuned, in five groups."""
     rows = [tree.rows[species] for species in start.to[:IMAGENET_CLASSES].tolist()]
     group = np.array([GROUP_OF["Fungi" if row.family == "Fungi" else row.kingdom] for row in rows], np.intp)
     group[list(PEOPLE)] = GROUP_OF["person"]
-    return Evidence(start.weights[:, :IMAGENET_CLASSES], start.bias[:IMAGENET_CLASSES], group)
+    return ImageNetEvidence(start.weights[:, :IMAGENET_CLASSES], start.bias[:IMAGENET_CLASSES], group)
 
 
 def restored(tuned: Linear, start: Linear, seen: NDArray[np.intp]) -> Linear:
-    """The tuned head, its classes of species that were never seen as they were before."""
+    """Return the tuned head with the original classes of species that had no picture."""
     mine = np.isin(tuned.to, seen)
     return Linear(
         np.where(mine, tuned.weights, start.weights), np.where(mine, tuned.bias, start.bias), tuned.to
@@ -157,7 +166,7 @@ def restored(tuned: Linear, start: Linear, seen: NDArray[np.intp]) -> Linear:
 class TreeHeads:
     """Kingdom and tree over one input, with their temperatures."""
 
-    evidence: Evidence
+    evidence: ImageNetEvidence
     kingdom: Linear
     tree: Linear
     kingdom_temperature: float
@@ -173,17 +182,17 @@ class TreeHeads:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FrameHead:
+class FittedFrameHead:
     """Kingdom, and a person's log-odds, from the feature of a frame or a part of one."""
 
-    evidence: Evidence
+    evidence: ImageNetEvidence
     kingdom: Linear
     temperature: float
     person: Linear
     threshold: float
 
 
-def make_frame_head(tree: Taxonomy, packs: dict[str, Pack], evidence: Evidence) -> FrameHead:
+def make_frame_head(tree: Taxonomy, packs: dict[str, Pack], evidence: ImageNetEvidence) -> FittedFrameHead:
     """Kingdom and person on frames; the person threshold by the false alarms on validation frames."""
     kingdom_of = tree.kingdom_of[tree.family_of]
     person = KINGDOMS.index("person")
@@ -195,12 +204,12 @@ def make_frame_head(tree: Taxonomy, packs: dict[str, Pack], evidence: Evidence) 
     weighed = data.weight * np.where(is_person == 1, PERSON_SHARE, 1.0).astype(np.float32)
     people = tune(flat(x.shape[1], 2), x, is_person, weighed, hold=1e-4, rate=3e-3, epochs=6)
 
-    def scores(held: Labelled) -> Floats:
+    def scores(held: LabelledFeatures) -> Floats:
         return softmax(people.logits(evidence.beside(held.feature)))[:, 1]
 
     whole = load(tree, packs, "wild256-whole", "val")
     nobody = kingdom_of[whole.species] != person
-    head = FrameHead(
+    head = FittedFrameHead(
         evidence,
         kingdom,
         fit_temperature(kingdom.logits(evidence.beside(whole.feature)), kingdom_of[whole.species]),
@@ -219,15 +228,15 @@ def make_frame_head(tree: Taxonomy, packs: dict[str, Pack], evidence: Evidence) 
 
 
 def by_kingdom(species: Floats, kingdom_of: NDArray[np.intp]) -> Floats:
-    """Sums over each kingdom's species, (n, 4)."""
+    """Sum over each kingdom's species, (n, 4)."""
     sums = np.stack([species[:, kingdom_of == at].sum(1) for at in range(len(KINGDOMS))], axis=1)
     return np.asarray(sums + 1e-12, np.float32)
 
 
 def make_tree_heads(
-    tree: Taxonomy, start: Linear, data: Labelled, held: Labelled, rounds: int = 1
+    tree: Taxonomy, start: Linear, data: LabelledFeatures, held: LabelledFeatures, rounds: int = 1
 ) -> TreeHeads:
-    """Tunes kingdom and tree on the feature and calibrates both on held-out rows; more `rounds` for little data."""
+    """Tune kingdom and tree on the feature and calibrate both on held-out rows; use more `rounds` for little data."""
     kingdom_of = tree.kingdom_of[tree.family_of]
     evidence = imagenet_evidence(tree, start)
     beside, held_beside = evidence.beside(data.feature), evidence.beside(held.feature)
@@ -248,24 +257,24 @@ def make_tree_heads(
 
 
 def own_kingdom(heads: TreeHeads) -> Linear:
-    """Of the kingdom head, what it reads from the feature itself; the evidence beside it is ImageNet's."""
+    """Return the part of the kingdom head that reads the feature, without ImageNet's evidence."""
     return replace(heads.kingdom, weights=INPUT_WEIGHT * heads.kingdom.weights[: len(heads.tree.weights)])
 
 
 def through(
-    projection: Projection, tree: Taxonomy, imagenet: Linear, full: TreeHeads, held: Labelled
+    projection: FittedProjection, tree: Taxonomy, imagenet: Linear, full: TreeHeads, held: LabelledFeatures
 ) -> TreeHeads:
-    """The heads on the feature, rewritten for its 256 bytes and calibrated anew; nothing is learned here.
+    """Rewrite the heads on the feature for its 256 bytes, and calibrate them again; nothing is learned here.
 
     Tuning heads on the bytes themselves was tried: equal on the packs, worse on photos from elsewhere.
     """
     x = projection.components(held.feature)
     evidence = imagenet_evidence(tree, projection.seen_through(imagenet))
     inputs = full.tree.weights.shape[0]
-    mine, its_evidence = full.kingdom.weights[:inputs], full.kingdom.weights[inputs:]
+    own, of_evidence = full.kingdom.weights[:inputs], full.kingdom.weights[inputs:]
     kingdom = Linear(
-        np.vstack([projection.back @ mine, its_evidence]),
-        (full.kingdom.bias + INPUT_WEIGHT * (projection.mean @ mine)).astype(np.float32),
+        np.vstack([projection.back @ own, of_evidence]),
+        (full.kingdom.bias + INPUT_WEIGHT * (projection.mean @ own)).astype(np.float32),
         full.kingdom.to,
     )
     species = projection.seen_through(full.tree)
@@ -281,9 +290,9 @@ def through(
 
 
 def shipped_sums(
-    tree: Taxonomy, packs: dict[str, Pack], space: str, projection: Projection, imagenet: Linear
+    tree: Taxonomy, packs: dict[str, Pack], space: str, projection: FittedProjection, imagenet: Linear
 ) -> Sums:
-    """The packs' training views and what ImageNet knows of other species, as sums over vectors."""
+    """Sum the packs' training views and ImageNet's events of other species over vectors."""
     sums = Sums.empty(space, VECTOR_BYTES, tree.species)
     for kind in TREE_SHARES:
         views = load(tree, packs, kind, "train")
@@ -291,16 +300,15 @@ def shipped_sums(
     return sums.merge(imagined(sums, tree, projection.seen_through(imagenet).weights[:, :IMAGENET_CLASSES]))
 
 
-# Before anything was calibrated.
-AS_TOLD = Temperatures()
+UNCALIBRATED = Temperatures()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Judges:
-    """Edge and cloud as they will answer: both witnesses each, a temperature a rank."""
+    """Edge and cloud as they will answer: both heads each, a temperature for each rank."""
 
     tree: Taxonomy
-    projection: Projection
+    projection: FittedProjection
     feature: TreeHeads
     vector: TreeHeads
     solved: LinearHead
@@ -308,14 +316,15 @@ class Judges:
     cloud: Temperatures
 
     def species(self, feature: Floats) -> tuple[Floats, Floats]:
-        """Features (n, 1280) -> species as the edge and as the cloud answers them, (n, species) each."""
+        """Return the species of features (n, 1280) as edge and cloud answer them, (n, species) each."""
         vector = self.projection.bytes(feature)
         solved = softmax(self.solved.logits(vector))
         edge = pooled(self.tree, self.feature.species(self.tree, feature), solved)
         cloud = pooled(self.tree, self.vector.species(self.tree, self.projection.components(feature)), solved)
         return tempered(self.tree, edge, self.edge), tempered(self.tree, cloud, self.cloud)
 
-    def calibrated(self, held: Labelled) -> Judges:
+    def calibrated(self, held: LabelledFeatures) -> Judges:
+        """Fit the temperatures of both tiers on held-out rows."""
         edge, cloud = self.species(held.feature)
         return replace(
             self,
@@ -324,8 +333,10 @@ class Judges:
         )
 
 
-def measured_thresholds(judges: Judges, frame: FrameHead, held: Labelled) -> dict[str, Threshold]:
-    """Each rank's threshold, measured of the tier that answers it."""
+def measured_thresholds(
+    judges: Judges, frame: FittedFrameHead, held: LabelledFeatures
+) -> dict[str, Threshold]:
+    """Measure each rank's threshold on the tier that answers it."""
     tree = judges.tree
     edge, cloud = judges.species(held.feature)
     kingdom_logits = frame.kingdom.logits(frame.evidence.beside(held.feature)) / frame.temperature
@@ -343,37 +354,39 @@ def measured_thresholds(judges: Judges, frame: FrameHead, held: Labelled) -> dic
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Made:
-    """All that a model's files are written from."""
+    """Everything that a model's files are written from."""
 
-    frame: FrameHead
+    frame: FittedFrameHead
     judges: Judges
     sums: Sums
     thresholds: dict[str, Threshold]
 
 
 def main() -> None:
+    """Run this recipe."""
     tree = load_taxonomy()
     made = make(tree, {name: open_pack(name) for name in ("wild256", "wild64")}, ZOO)
     save(made, ZOO)
     write_manifest(
-        make_manifest(
-            ZOO,
+        Manifest(
+            folder=ZOO,
             name="lite0",
             version=VERSION,
             task="wildlife",
-            # What others add to the model (`models.train.lite0.frames`) stays until they make it anew.
-            files=tuple({*read_manifest(ZOO).files, *FILES}),
-            labels=tree.species,
+            files={},
+            labels=digest_of_labels(tree.species),
             terms=TERMS,
             size_px=SIZE_PX,
             space=made.sums.space,
             thresholds=made.thresholds,
-        )
+        ),
+        # Files that another recipe adds (`models.train.lite0.frames`) stay until that recipe runs again.
+        tuple({*read_manifest(ZOO).files, *FILES}),
     )
 
 
 def in_half(matrix: Floats) -> NDArray[np.float16]:
-    """As the projection is kept."""
+    """Convert the projection's matrix as the released model stores it."""
     return matrix.astype(np.float16)
 
 
@@ -383,9 +396,9 @@ def make(
     folder: Path,
     stored: Callable[[Floats], NDArray[np.float16]] = in_half,
 ) -> Made:
-    """Learns all heads from the packs' photos; writes the projection into `folder`, since the space is named for it.
+    """Learn all heads from the packs' photos; write the projection into `folder`, since it names the space.
 
-    `stored` is how the projection's matrix is kept.
+    `stored` converts the projection's matrix to its stored form.
     """
     with np.load(BUILD / "classifier.npz") as file:
         imagenet = tree_start(tree, file["weights"], file["bias"])
@@ -399,35 +412,37 @@ def make(
     )
     matrix = stored(projection.matrix)
     space = save_projection(projection.mean, matrix, folder)
-    # As it will be read: the heads and the sums belong to the bytes that the shipped projection makes.
+    # The heads and the sums must belong to the bytes of the stored projection.
     projection = replace(projection, matrix=matrix.astype(np.float32))
     vector = through(projection, tree, imagenet, full, held)
     sums = shipped_sums(tree, packs, space, projection, imagenet)
-    # Photos from elsewhere are harder than the packs': the temperatures see crops of camera traps, too.
+    # Photos from elsewhere are harder than the packs': the temperatures also see crops of camera traps.
     harder = together([held, load(tree, packs, "wild256-in-trap-held", "val")])
-    judges = Judges(tree, projection, full, vector, discriminants(sums), AS_TOLD, AS_TOLD).calibrated(harder)
+    judges = Judges(
+        tree, projection, full, vector, discriminants(sums), UNCALIBRATED, UNCALIBRATED
+    ).calibrated(harder)
     frame = make_frame_head(tree, packs, full.evidence)
     for split in ("val", "test"):
         for kind in ("wild256-whole", "wild256-augmented-held", "wild256-in-trap-held", "wild64"):
             photos = load(tree, packs, kind, split)
             for tier, species in zip(("edge", "cloud"), judges.species(photos.feature), strict=True):
-                told = right(tree, species, photos.species)
-                sys.stdout.write(f"{f'{kind} {split}, {tier}':40s} {told}\n")
+                measured = right(tree, species, photos.species)
+                sys.stdout.write(f"{f'{kind} {split}, {tier}':40s} {measured}\n")
     thresholds = measured_thresholds(judges, frame, held)
-    for rank, its in thresholds.items():
-        sys.stdout.write(f"{rank}: {its}\n")
+    for rank, chosen in thresholds.items():
+        sys.stdout.write(f"{rank}: {chosen}\n")
     return Made(frame, judges, sums, thresholds)
 
 
 def save_projection(mean: Floats, matrix: NDArray[np.float16], folder: Path) -> str:
-    """Writes the projection and names the space: what a vector means changes with backbone and projection alone."""
+    """Write the projection and return the name of the space, which depends on backbone and projection only."""
     np.savez(folder / "projection.npz", mean=mean, matrix=matrix)
     meaning = (ZOO / "backbone.onnx").read_bytes() + (folder / "projection.npz").read_bytes()
     return f"lite0-{digest(meaning)[:16]}"
 
 
 def save(made: Made, folder: Path) -> None:
-    """Writes the heads; the large matrices as float16, which changes no answer of the test split."""
+    """Write the heads; large matrices as float16, which changes no answer of the test split."""
     frame, judges = made.frame, made.judges
     np.savez(
         folder / "frame.npz",
@@ -444,11 +459,11 @@ def save(made: Made, folder: Path) -> None:
     np.savez(
         folder / "vector.npz", **_heads(judges.vector, judges.cloud), **_evidence(judges.vector.evidence)
     )
-    # No time of writing in the file: equal sums make an equal release.
+    # Without a time in the file, equal sums make equal files.
     (folder / "sums.gz").write_bytes(gzip.compress(made.sums.snapshot(), mtime=0))
 
 
-def _evidence(evidence: Evidence) -> dict[str, Any]:
+def _evidence(evidence: ImageNetEvidence) -> dict[str, Any]:
     return {
         "imagenet_weights": evidence.weights.astype(np.float16),
         "imagenet_bias": evidence.bias,

@@ -1,6 +1,6 @@
-"""Linear classifiers whose classes may share a label, tuned by softmax regression, and seen through a projection.
+"""Linear classifiers whose classes may share a label: softmax regression, and their form over projected bytes.
 
-The regression behind `models.train.lite0.heads`: numpy only, a fixed seed, no knowledge of what the labels mean.
+The regression for `models.train.lite0.heads`; it needs numpy only and has a fixed seed.
 
 Example::
 
@@ -33,13 +33,15 @@ class Linear:
     to: NDArray[np.intp]
 
     def logits(self, x: Floats) -> Floats:
+        """Return logits (n, classes) of inputs (n, d)."""
         return x @ self.weights + self.bias
 
     def label_logits(self, x: Floats) -> Floats:
-        """Log of the summed probabilities of each label's classes, (n, labels); every label has a class."""
+        """Return the log of the summed probabilities of each label's classes, (n, labels); every label has a class."""
         return np.log(np.maximum(self.sums(softmax(self.logits(x))), 1e-30)).astype(np.float32)
 
     def sums(self, classes: Floats) -> Floats:
+        """Sum over the classes of each label: (n, classes) -> (n, labels)."""
         order = np.argsort(self.to, kind="stable")
         starts = np.searchsorted(self.to[order], np.arange(self.to.max() + 1))
         return np.asarray(np.add.reduceat(classes[:, order], starts, axis=1), np.float32)
@@ -56,7 +58,7 @@ def tune(
     epochs: int,
     batch: int = 512,
 ) -> Linear:
-    """Softmax regression on labels that may own several classes, by Adam with a cosine schedule, from `start`.
+    """Tune a softmax regression, from `start`, by Adam with a cosine schedule; a label may own several classes.
 
     `hold` is the strength of the pull towards `start`. Rows are drawn with probability proportional to `weight`.
     """
@@ -83,28 +85,29 @@ def tune(
 
 
 def flat(inputs: int, classes: int) -> Linear:
-    """A head that knows nothing yet."""
+    """Return a head of zeros."""
     return Linear(np.zeros((inputs, classes), np.float32), np.zeros(classes, np.float32), np.arange(classes))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Projection:
-    """1280-d feature -> bytes: round((x - mean) @ matrix * 32 + 128), clipped."""
+class FittedProjection:
+    """The map from features (n, 1280) to bytes: round((x - mean) @ matrix * 32 + 128), clipped."""
 
     mean: Floats
     matrix: Floats
     back: Floats
 
     def bytes(self, x: Floats) -> NDArray[np.uint8]:
+        """Return the vectors uint8 (n, k) of features (n, 1280)."""
         levels = np.rint((x - self.mean) @ self.matrix * LEVELS_PER_SIGMA + ZERO_LEVEL)
         return np.clip(levels, 0, 255).astype(np.uint8)
 
     def components(self, x: Floats) -> Floats:
-        """What a head sees of the bytes: components in standard deviations."""
+        """Return the bytes as a head's input: components in standard deviations."""
         return (self.bytes(x).astype(np.float32) - ZERO_LEVEL) / LEVELS_PER_SIGMA
 
     def seen_through(self, head: Linear) -> Linear:
-        """A head on the feature, rewritten for the components."""
+        """Rewrite a head on the feature for the components."""
         return Linear(
             self.back @ head.weights, (self.mean @ head.weights + head.bias).astype(np.float32), head.to
         )
@@ -112,18 +115,18 @@ class Projection:
 
 def make_projection(
     feature: Floats, weight: Floats, heads: list[Linear], count: int = VECTOR_BYTES
-) -> Projection:
-    """Reduced-rank regression of all heads' logits on features (n, 1280) of given weights (n,), to `count` bytes."""
+) -> FittedProjection:
+    """Fit a reduced-rank regression of all heads' logits on features (n, 1280) of weights (n,), to `count` bytes."""
     mean = np.average(feature, axis=0, weights=weight).astype(np.float64)
     centred = feature - mean
     covariance = (centred * (weight / weight.sum())[:, None]).T @ centred
-    # The packs show a part of the world: some of every direction is kept.
+    # The packs show only a part of the world, so that a share of every direction is kept.
     covariance += np.eye(len(mean)) * (0.05 * np.trace(covariance) / len(mean))
     root = np.linalg.cholesky(covariance)
     logits = np.hstack([head.weights - head.weights.mean(1, keepdims=True) for head in heads])
     left, _, _ = np.linalg.svd(root.T @ logits, full_matrices=False)
     left = left[:, :count]
-    return Projection(
+    return FittedProjection(
         mean.astype(np.float32),
         np.linalg.solve(root.T, left).astype(np.float32),
         (left.T @ root.T).astype(np.float32),

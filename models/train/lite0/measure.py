@@ -5,26 +5,30 @@ Everything takes probabilities over the tree's species (n, s) and true species (
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.heads.linear import Floats
 from models.heads.pooled import Temperatures, sums_over
-from models.labels.calibration import RISKS, error_bound, fit_temperature, threshold_for_risk
+from models.labels.calibration import binomial_tail, error_bound, fit_temperature
 from models.labels.taxonomy import KINGDOMS, Taxonomy
 from models.manifest import Threshold
 
 LIVING = (KINGDOMS.index("animal"), KINGDOMS.index("plant"))
 # A kingdom only has to be likelier than not: below it there is nothing to fall back on but `unknown`.
 KINGDOM_THRESHOLD = 0.5
+RISKS: Mapping[str, float] = MappingProxyType({"family": 0.05, "species": 0.08})
+"""The largest share of wrong answers that a rank's threshold may allow, with 90% certainty."""
 # Log odds of what a rank's parent rules out.
 RULED_OUT = np.float32(-1e9)
 
 
 @dataclass(frozen=True, slots=True)
-class Right:
+class RankAccuracy:
     """Share of photos whose likeliest label is right, by rank; `loss` is the mean log-loss of the species, in nats."""
 
     kingdom: float
@@ -51,13 +55,13 @@ def kingdoms(tree: Taxonomy, species: Floats) -> Floats:
     return sums_over(species.astype(np.float64), of_species, len(KINGDOMS)).astype(np.float32)
 
 
-def right(tree: Taxonomy, species: Floats, truths: NDArray[np.intp]) -> Right:
-    """Accuracy of the likeliest label."""
+def right(tree: Taxonomy, species: Floats, truths: NDArray[np.intp]) -> RankAccuracy:
+    """Measure the accuracy of the likeliest label."""
     true_kingdom = tree.kingdom_of[tree.family_of[truths]]
     animal, plant = (true_kingdom == KINGDOMS.index(kingdom) for kingdom in ("animal", "plant"))
     is_species = species.argmax(1) == truths
     is_family = families(tree, species).argmax(1) == tree.family_of[truths]
-    return Right(
+    return RankAccuracy(
         float((kingdoms(tree, species).argmax(1) == true_kingdom).mean()),
         float(is_family[animal].mean()),
         float(is_species[animal].mean()),
@@ -67,7 +71,7 @@ def right(tree: Taxonomy, species: Floats, truths: NDArray[np.intp]) -> Right:
 
 
 def fit_temperatures(tree: Taxonomy, species: Floats, truths: NDArray[np.intp]) -> Temperatures:
-    """The temperature of each rank's choice among siblings: kingdoms on all photos, the others on living things."""
+    """Fit the temperature of each rank's choice among siblings: kingdoms on all photos, the others on living things."""
     true_family = tree.family_of[truths]
     true_kingdom = tree.kingdom_of[true_family]
     alive = np.isin(true_kingdom, LIVING)
@@ -84,7 +88,7 @@ def fit_temperatures(tree: Taxonomy, species: Floats, truths: NDArray[np.intp]) 
 
 
 def threshold(rank: str, scores: Floats, truths: NDArray[np.intp], leaves: NDArray[np.intp]) -> Threshold:
-    """The threshold that keeps a rank's stated risk: scores (n, k), truths (n,), `leaves` labels that are no such rank.
+    """Return the threshold that keeps a rank's stated risk: scores (n, k), truths (n,), `leaves` labels that are no such rank.
 
     Photos that show nothing living and are answered so count only for the kingdom: they are easy, and would hide what
     the answers about animals and plants risk.
@@ -106,3 +110,30 @@ def threshold(rank: str, scores: Floats, truths: NDArray[np.intp], leaves: NDArr
         wrong=wrong,
         risk=round(error_bound(wrong, int(answered.sum())), 4),
     )
+
+
+def threshold_for_risk(
+    confidence: NDArray[np.floating], correct: NDArray[np.bool_], risk: float, certainty: float = 0.9
+) -> float:
+    """Return the lowest threshold whose answered events err at most `risk` of the time, with `certainty`; else 1.0.
+
+    The bound is Clopper and Pearson's (1934) on the error among the answered held-out events (n,). It holds for each
+    threshold by itself; over a scan it is a guide, not a proof. See Geifman & El-Yaniv 2017, selective classification
+    (arXiv:1705.08500).
+    """
+    order = np.argsort(-confidence, kind="stable")
+    wrong = np.cumsum(~correct[order])
+    best = 1.0
+    for answered in range(1, len(order) + 1):
+        last_of_equals = (
+            answered == len(order) or confidence[order[answered]] < confidence[order[answered - 1]]
+        )
+        errors = int(wrong[answered - 1])
+        # The upper limit lies below the risk exactly if so few errors would be that unlikely at the risk itself.
+        if (
+            last_of_equals
+            and errors < risk * answered
+            and binomial_tail(errors, answered, risk) <= 1 - certainty
+        ):
+            best = float(confidence[order[answered - 1]])
+    return best

@@ -1,0 +1,1 @@
+"""Training pictures: views, and frames of camera traps."""

@@ -1,9 +1,9 @@
-"""Frames as camera traps make them, put together from photos: ``python -m models.train.pictures.traps FOLDER`` writes some to look at.
+"""Compose frames like a camera trap's from photos: ``python -m models.train.pictures.traps FOLDER`` writes some to view.
 
-No pack holds a camera trap's frames, so what a closer look is worth is measured on these: a subject (an animal of the
-photos, or a pedestrian) that covers 2 to 10% of a frame of 1600x1200, laid softly into a scene that is mirrored out to
-that size, a third of them as an infrared lamp shows them, as JPEG. They are a model of a camera trap and not one: a
-mirrored wood has symmetries that no wood has, and a subject's own surroundings shine through at its rim.
+No pack holds a camera trap's frames, so that the value of a closer look is measured on these. A subject (an animal or
+a pedestrian from a photo) covers 2 to 10% of a JPEG frame of 1600x1200 and is blended into a scene that is mirrored to
+that size; a third of the frames look as under an infrared lamp. They only imitate a camera trap: a mirrored wood has
+symmetries that no wood has, and a subject's own surroundings are visible at its edge.
 
 Example::
 
@@ -25,8 +25,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from models.evaluation.photo_pack import Pack, open_pack
 from models.labels.taxonomy import load_taxonomy
-from models.train.pictures.data import Pack, open_pack
 from models.train.pictures.views import Picture, night
 from models.vision.boxes import Box
 
@@ -34,13 +34,13 @@ WIDTH_PX, HEIGHT_PX = 1600, 1200
 SHARES = (0.02, 0.10)
 AT_NIGHT = 0.35
 SCENES = ("scene_forest", "scene_open", "scene_built")
-# Pedestrians, cut from their photos: the other people of the pack stand somewhere in a frame of their own.
+# Pedestrians, cut from their photos: the pack's other people are somewhere in a frame of their own.
 PERSONS_SOURCE = "pennfudan"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trap:
-    """One frame: its JPEG, the path of its label in the tree, where its subject is (None: nobody), whether it is night."""
+    """One frame: its JPEG, the path of its label in the tree, the box of its subject (None if empty), and whether it is night."""
 
     jpeg: bytes
     truth: tuple[str, ...]
@@ -49,7 +49,7 @@ class Trap:
 
 
 def traps(split: str, *, animals: int, persons: int, empty: int, seed: int) -> Iterator[Trap]:
-    """Frames of one split of wild256, subjects and scenes alike; equal arguments give equal frames."""
+    """Yield frames from one split of wild256; equal arguments give equal frames."""
     tree, pack, rng = load_taxonomy(), open_pack("wild256"), np.random.default_rng(seed)
     rows = pack.rows(split)
     kingdom = {row: tree.path(tree.find(pack.species[row]))[0] for row in rows}
@@ -76,7 +76,7 @@ def _taken(rng: np.random.Generator, frame: Picture, truth: tuple[str, ...], box
 
 
 def _backdrop(rng: np.random.Generator, pack: Pack, scenes: Sequence[int]) -> Picture:
-    """A scene, mirrored to twice or four times its size before it is enlarged, with a sensor's grain."""
+    """Make a scene: mirrored to twice or four times its size, then enlarged, with a sensor's grain."""
     scene = pack.picture(scenes[int(rng.integers(len(scenes)))])
     times = 2 if min(scene.shape[:2]) < 150 else 1
     row = np.hstack([scene, scene[:, ::-1]] * times)
@@ -94,7 +94,7 @@ def _backdrop(rng: np.random.Generator, pack: Pack, scenes: Sequence[int]) -> Pi
 
 
 def _with_subject(rng: np.random.Generator, frame: Picture, subject: Picture) -> tuple[Picture, Box]:
-    """Lays a subject softly into a frame, in the light of its surroundings."""
+    """Blend a subject into a frame, in the light of its surroundings."""
     aspect = float(np.clip(subject.shape[1] / subject.shape[0], 0.4, 2.5))
     area = float(np.exp(rng.uniform(*np.log(SHARES)))) * WIDTH_PX * HEIGHT_PX
     wide, high = int(min(WIDTH_PX, np.sqrt(area * aspect))), int(min(HEIGHT_PX, np.sqrt(area / aspect)))
@@ -113,6 +113,7 @@ def _with_subject(rng: np.random.Generator, frame: Picture, subject: Picture) ->
 
 
 def main() -> None:
+    """Run this recipe."""
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,8 +1,7 @@
-"""Pictures as cameras make them: crops, blur, small sensors, night, JPEG, and subjects small in a large scene.
+"""Make pictures like those of cameras: crops, blur, small sensors, night, JPEG, and small subjects in a large scene.
 
-The packs are cleaner and closer than what a fixed camera sees, and the size of a picture gives its class away there
-(all 100x100 are scenes, all 224x224 are cats). `random_view` takes that away: every view is cropped and rescaled at
-random before it reaches the backbone's size.
+The packs' pictures are cleaner and closer than a fixed camera's, and their sizes reveal their classes (all 100x100 are
+scenes, all 224x224 are cats). `random_view` removes this: every view is cropped and rescaled at random.
 
 Example::
 
@@ -19,13 +18,13 @@ from numpy.typing import NDArray
 
 Picture = NDArray[np.uint8]
 
-# How small a view's short side may get before it is served: from a tile of a poor camera to a full photo.
+# The range of a view's short side, from a tile of a poor camera to a full photo.
 SHORT_SIDE_PX = (56, 256)
 SCENE_SIZE_PX = 256
 
 
 def random_crop(rng: np.random.Generator, picture: Picture, least_share: float) -> Picture:
-    """A window that keeps at least `least_share` of the area, its aspect within 3:4 to 4:3 of the picture's."""
+    """Return a window that keeps at least `least_share` of the area, its aspect within 3:4 to 4:3 of the picture's."""
     height, width = picture.shape[:2]
     share, stretch = rng.uniform(least_share, 1.0), np.exp(rng.uniform(-0.28, 0.28))
     high = int(min(height, max(16, height * np.sqrt(share) * stretch)))
@@ -35,7 +34,7 @@ def random_crop(rng: np.random.Generator, picture: Picture, least_share: float) 
 
 
 def resize(picture: Picture, short_px: int) -> Picture:
-    """To a given short side, by area where it shrinks and linearly where it grows."""
+    """Resize to a short side: by area if it shrinks, linearly if it grows."""
     height, width = picture.shape[:2]
     scale = short_px / min(height, width)
     size = (max(16, round(width * scale)), max(16, round(height * scale)))
@@ -45,7 +44,7 @@ def resize(picture: Picture, short_px: int) -> Picture:
 
 
 def night(rng: np.random.Generator, picture: Picture) -> Picture:
-    """As an infrared lamp shows it: grey, bright in the middle, dark at the rim, noisy."""
+    """Imitate an infrared lamp: grey, bright in the middle, dark at the edge, noisy."""
     grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY).astype(np.float32)
     height, width = grey.shape
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
@@ -55,7 +54,7 @@ def night(rng: np.random.Generator, picture: Picture) -> Picture:
 
 
 def weather(rng: np.random.Generator, picture: Picture) -> Picture:
-    """Light, blur, sensor and compression, each sometimes."""
+    """Apply light, blur, sensor and compression, each with some probability."""
     out = picture
     if rng.random() < 0.12:
         out = night(rng, out)
@@ -76,7 +75,7 @@ def weather(rng: np.random.Generator, picture: Picture) -> Picture:
 
 
 def random_view(rng: np.random.Generator, picture: Picture, least_share: float = 0.35) -> Picture:
-    """One random view of a picture: flipped, cropped, rescaled, weathered."""
+    """Return a random view of a picture: flipped, cropped, rescaled, and with `weather`."""
     out = picture[:, ::-1] if rng.random() < 0.5 else picture
     out = random_crop(rng, out, least_share)
     low, high = np.log(SHORT_SIDE_PX)
@@ -87,16 +86,16 @@ def random_view(rng: np.random.Generator, picture: Picture, least_share: float =
 def compose(
     rng: np.random.Generator, subject: Picture, scene: Picture, share: tuple[float, float]
 ) -> Picture:
-    """Lays a subject softly into a scene, covering a share of its area, at a random place."""
+    """Blend a subject into a scene at a random place, covering a share of its area."""
     return weather(rng, _laid(rng, subject, scene, share)[0])
 
 
 def trapped(
     rng: np.random.Generator, subject: Picture, scene: Picture, share: tuple[float, float]
 ) -> Picture:
-    """What a camera trap's edge gets: a subject in a scene, cropped to what moved, half of them by night."""
+    """Imitate a camera trap's crop: a subject in a scene, cropped to what moved, half of them by night."""
     out, (top, left, high, wide) = _laid(rng, subject, scene, share)
-    # Motion boxes are never tight: a fifth to twice the subject's size of its surroundings comes along.
+    # Motion boxes are never tight: they include surroundings of a fifth to twice the subject's size.
     around = rng.uniform(0.1, 1.0, 4) * [high, wide, high, wide]
     rows = slice(max(0, int(top - around[0])), int(top + high + around[2]))
     columns = slice(max(0, int(left - around[1])), int(left + wide + around[3]))
@@ -107,10 +106,9 @@ def trapped(
 def _laid(
     rng: np.random.Generator, subject: Picture, scene: Picture, share: tuple[float, float]
 ) -> tuple[Picture, tuple[int, int, int, int]]:
-    """A subject in a scene, and where: top, left, height, width.
+    """Return a subject in a scene, and its place: top, left, height, width.
 
-    The subject's rim fades out as an ellipse: there are no masks, and a hard rectangle would be learned instead
-    of what is in it.
+    The subject fades out towards an ellipse: there are no masks, and a network would learn a hard rectangle.
     """
     backdrop = cv2.resize(
         random_crop(rng, scene, 0.4), (SCENE_SIZE_PX, SCENE_SIZE_PX), interpolation=cv2.INTER_LINEAR
@@ -120,7 +118,7 @@ def _laid(
     wide = int(np.clip(np.sqrt(area * aspect), 20, SCENE_SIZE_PX))
     high = int(np.clip(np.sqrt(area / aspect), 20, SCENE_SIZE_PX))
     patch = cv2.resize(subject, (wide, high), interpolation=cv2.INTER_AREA).astype(np.float32)
-    # The subject takes the light of its surroundings, or its brightness alone would tell it.
+    # The subject gets the light of its surroundings, since its brightness alone would reveal it.
     top, left = rng.integers(0, SCENE_SIZE_PX - high + 1), rng.integers(0, SCENE_SIZE_PX - wide + 1)
     window = backdrop[top : top + high, left : left + wide].astype(np.float32)
     patch += rng.uniform(0.3, 0.8) * (window.mean((0, 1)) - patch.mean((0, 1)))

@@ -1,10 +1,10 @@
-"""How soon a broken camera is told, and how often for nothing: ``python -m models.train.studies.camera_health``, on wild256's scenes.
+"""Measure how soon a broken camera is reported, and false alarms: ``python -m models.train.studies.camera_health``.
 
-A camera is a window into a photo of a scene, in frames of 640x480 every six minutes: a day of drifting light and clouds, a night
-of an infrared lamp (or of nothing, where there is none), noise, and an animal in every tenth frame. After three days it breaks, at
-an hour of its own.
+A camera is a window into a photo of a wild256 scene, in frames of 640x480 every six minutes: a day of drifting light
+and clouds, a night with an infrared lamp or without light, noise, and an animal in every tenth frame. After three days
+it breaks, at an hour of its own.
 
-Printed: a Markdown table, as in docs/learning.md. Takes a quarter of an hour.
+Printed: a Markdown table, as in docs/explanation/drift.md. Takes a quarter of an hour.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from models.evaluation.photo_pack import Pack, open_pack
 from models.train.lite0.features import SCENES
-from models.train.pictures.data import Pack, open_pack
 from models.vision.camera_health import Camera, Finding, check, glance
 from models.vision.tier_models import Picture
 
@@ -34,8 +34,8 @@ Broken = Literal["", "covered", "frozen", "nudged", "turned", "defocused", "slig
 
 
 @dataclass(slots=True)
-class Place:
-    """One camera's scene, and what passes through it."""
+class SyntheticPlace:
+    """One camera's scene and its visitors."""
 
     scene: Picture
     visitors: list[Picture]
@@ -45,7 +45,7 @@ class Place:
     last: Picture | None = None
 
     def frame(self, at_s: float, broken: Broken) -> Picture:
-        """BGR (480, 640, 3) at this time of the day; each day dusk comes three minutes earlier."""
+        """Return BGR (480, 640, 3) at a time; each day dusk is three minutes earlier."""
         if broken == "frozen" and self.last is not None:
             return self.last
         hour, day = at_s / 3600 % 24, int(at_s // 86_400)
@@ -83,20 +83,20 @@ class Place:
         seen[top : top + side, left : left + side] = visitor
 
 
-def places(pack: Pack, *, lamp: bool = True) -> Iterator[Place]:
-    """Cameras at scenes of the training split: nothing is trained here, and there are more of them."""
+def places(pack: Pack, *, lamp: bool = True) -> Iterator[SyntheticPlace]:
+    """Yield cameras at scenes of the training split, which has more scenes; nothing is trained here."""
     rng = np.random.default_rng(0)
     rows = pack.rows("train")
     scenes = [row for row in rows if pack.species[row] in SCENES]
     visitors = [pack.picture(row) for row in rng.permutation(pack.rows("val"))[:30].tolist()]
     for number, row in enumerate(rng.permutation(scenes)[:CAMERAS].tolist()):
-        yield Place(pack.picture(row), visitors, np.random.default_rng(number), lamp)
+        yield SyntheticPlace(pack.picture(row), visitors, np.random.default_rng(number), lamp)
 
 
 def findings(
-    place: Place, until_s: float, broken: Broken = "", from_s: float = np.inf
+    place: SyntheticPlace, until_s: float, broken: Broken = "", from_s: float = np.inf
 ) -> Iterator[tuple[float, Finding]]:
-    """What is told of a camera, and when."""
+    """Yield the findings about a camera with their times."""
     camera = Camera()
     for at_s in np.arange(0.0, until_s, EVERY_S).tolist():
         frame = place.frame(at_s, broken if at_s >= from_s else "")
@@ -106,6 +106,7 @@ def findings(
 
 
 def main() -> int:
+    """Run this study."""
     pack = open_pack("wild256")
     for lamp in (True, False):
         rules = Counter(
@@ -121,9 +122,11 @@ def main() -> int:
         first, minutes = Counter[str](), []
         for number, place in enumerate(places(pack)):
             from_s = BREAKS_AFTER_S + number * 86_400.0 / CAMERAS
-            told = [its for its in findings(place, from_s + WATCHED_S, broken, from_s) if its[0] >= from_s]
-            first[told[0][1].rule if told else "nothing"] += 1
-            minutes += [(told[0][0] - from_s) / 60] if told else []
+            found = [
+                each for each in findings(place, from_s + WATCHED_S, broken, from_s) if each[0] >= from_s
+            ]
+            first[found[0][1].rule if found else "nothing"] += 1
+            minutes += [(found[0][0] - from_s) / 60] if found else []
         middle = f"{np.median(minutes):.0f} ({max(minutes):.0f})" if minutes else ""
         print(
             f"| {broken} | {', '.join(f'`{rule}` {count}' for rule, count in first.most_common())} | {middle} |"

@@ -1,11 +1,12 @@
-"""Accuracy against forwarding: ``python -m models.train.studies.curve``, from the zoo's heads and held-out features.
+"""Measure accuracy against forwarding: ``python -m models.train.studies.curve``, on held-out features.
 
-A stream that wants a family asks the cloud only in doubt. This draws what that costs and saves (`models.evaluation.forwarding`): for
-every miner how right the families are against the share of events that reach the cloud, and where the cascade's own rule
-lies. Twice: as released, where edge and cloud know the same and the cloud reads 256 bytes of the edge's 1280 numbers;
-and with an edge from before a quarter of the families was learned, which is what asking is for.
+A stream that wants a family asks the cloud only in doubt. This study draws its cost and gain
+(`models.train.studies.forwarding`): for every miner the share of right families against the share of events that reach
+the cloud, and the point of the cascade's own rule. It does so twice: as released, where edge and cloud know the same
+and the cloud reads 256 bytes instead of 1280 numbers; and with an older edge that lacks a quarter of the families,
+which is the case that asking is for.
 
-Printed: a Markdown table a split. Written: ``docs/pictures/forwarding.svg`` (needs matplotlib).
+Printed: a Markdown table for each split. Written: ``docs/pictures/forwarding.svg`` (needs matplotlib).
 """
 
 from __future__ import annotations
@@ -21,8 +22,7 @@ from numpy.typing import NDArray
 
 from models.answering.cascade import RISK_MARGIN, decide
 from models.answering.edge import situation_of
-from models.evaluation.forwarding import MINERS, Curve, cheapest, curve, right
-from models.evaluation.plots import draw_forwarding
+from models.evaluation.photo_pack import Pack, open_pack
 from models.heads.linear import Floats, components
 from models.heads.pooled import pooled, tempered
 from models.heads.solve import discriminants
@@ -30,24 +30,32 @@ from models.labels.scores import softmax
 from models.labels.taxonomy import KINGDOMS, Taxonomy, load_taxonomy
 from models.shipped import BACKBONE, Zoo, feature_head, frame_head, load_zoo, projection, shipped_sums
 from models.train.lite0.events import TIMES, add_views, imagined
-from models.train.lite0.heads import BUILD, TREE_SHARES, Labelled, load, make_tree_heads, together, tree_start
+from models.train.lite0.heads import (
+    BUILD,
+    TREE_SHARES,
+    LabelledFeatures,
+    load,
+    make_tree_heads,
+    together,
+    tree_start,
+)
 from models.train.lite0.measure import families, fit_temperatures
-from models.train.pictures.data import Pack, open_pack
+from models.train.studies.forwarding import MINERS, Curve, cheapest, curve, draw, right
 from models.vision.tier_models import EdgePrediction, rolled
 from pipeline.messages import Rank
 from pipeline.sums.sums import Sums
 
 PICTURE = Path(__file__).parents[3] / "docs" / "pictures" / "forwarding.svg"
 KINDS = {"wild256-whole": "wild256, photos", "wild64": "wild64, 64x64 pictures"}
-# How near to the cloud alone an answer has to stay.
+# The accepted loss against the cloud alone.
 WITHIN = 0.005
-# The edge of before knew three quarters of the families.
+# The older edge knows three quarters of the families.
 UNLEARNED_SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Events:
-    """Held-out events as both tiers answered them: species (n, s) each, true families and whether a person raised (n,)."""
+    """Held-out events answered by both tiers: species (n, s) each, true families, and whether a person raised (n,)."""
 
     edge: Floats
     cloud: Floats
@@ -55,11 +63,11 @@ class Events:
     person: NDArray[np.bool_]
 
 
-def as_released(tree: Taxonomy, zoo: Zoo, photos: Labelled) -> Events:
-    """What the zoo's heads answer."""
+def as_released(tree: Taxonomy, zoo: Zoo, photos: LabelledFeatures) -> Events:
+    """Answer photos by the shipped heads."""
     manifest, grown, far = zoo.manifest("lite0"), zoo.base().grown(), zoo.base().head()
     frame = frame_head(manifest)
-    near = grown.witnesses(feature_head(manifest, tree, frame.evidence), grown.calibration.edge)
+    near = grown.pooled_heads(feature_head(manifest, tree, frame.evidence), grown.calibration.edge)
     vectors = projection(manifest).bytes(photos.feature)
     return Events(
         np.stack([near.species(x, vector) for x, vector in zip(photos.feature, vectors, strict=True)]),
@@ -69,8 +77,8 @@ def as_released(tree: Taxonomy, zoo: Zoo, photos: Labelled) -> Events:
     )
 
 
-class EdgeOfBefore:
-    """The release's recipe on three quarters of the families: what an edge knows before it is pushed the newest model."""
+class OlderEdge:
+    """The release's recipe on three quarters of the families, like an edge before the newest release."""
 
     def __init__(self, tree: Taxonomy, zoo: Zoo, packs: Mapping[str, Pack]) -> None:
         with np.load(BUILD / "classifier.npz") as file:
@@ -93,7 +101,7 @@ class EdgeOfBefore:
         self._temperatures = fit_temperatures(tree, self._pooled(held.feature), held.species)
 
     def species(self, feature: Floats) -> Floats:
-        """Features (n, 1280) -> (n, species)."""
+        """Return species (n, s) of features (n, 1280)."""
         return tempered(self._tree, self._pooled(feature), self._temperatures)
 
     def _pooled(self, feature: Floats) -> Floats:
@@ -101,8 +109,8 @@ class EdgeOfBefore:
         return pooled(self._tree, self._heads.species(self._tree, feature), solved)
 
 
-def _known_families(tree: Taxonomy, sets: Mapping[str, Labelled]) -> NDArray[np.bool_]:
-    """Which families an edge of before knows, (families,): of those with photos, all but a quarter; never the leaves."""
+def _known_families(tree: Taxonomy, sets: Mapping[str, LabelledFeatures]) -> NDArray[np.bool_]:
+    """Return which families the older edge knows, (families,): it lacks a quarter of those with photos, but no leaf."""
     shown = np.unique(np.concatenate([tree.family_of[views.species] for views in sets.values()]))
     shown = shown[[tree.families[at] not in KINGDOMS for at in shown.tolist()]]
     known = np.ones(len(tree.families), np.bool_)
@@ -111,7 +119,7 @@ def _known_families(tree: Taxonomy, sets: Mapping[str, Labelled]) -> NDArray[np.
 
 
 def by_the_rule(tree: Taxonomy, thresholds: Mapping[str, float], events: Events) -> NDArray[np.bool_]:
-    """Which events the cascade forwards where a family is wanted, (n,)."""
+    """Return which events the cascade forwards if a family is wanted, (n,)."""
     forwarded = []
     for species, person in zip(events.edge, events.person.tolist(), strict=True):
         scores, family, kingdom = rolled(tree, species)
@@ -131,8 +139,8 @@ def by_the_rule(tree: Taxonomy, thresholds: Mapping[str, float], events: Events)
     return np.array(forwarded, np.bool_)
 
 
-def told(tree: Taxonomy, zoo: Zoo, events: Events) -> tuple[Mapping[str, Curve], tuple[float, float], str]:
-    """Curves by miner, the rule's point (share, accuracy), and both as a Markdown table."""
+def report(tree: Taxonomy, zoo: Zoo, events: Events) -> tuple[Mapping[str, Curve], tuple[float, float], str]:
+    """Return curves by miner, the rule's point (share, accuracy), and both as a Markdown table."""
     edge, cloud = families(tree, events.edge), families(tree, events.cloud)
     near, far = right(edge, events.truths), right(cloud, events.truths)
     lines = {name: curve(miner(edge), near, far) for name, miner in MINERS.items()}
@@ -150,29 +158,30 @@ def told(tree: Taxonomy, zoo: Zoo, events: Events) -> tuple[Mapping[str, Curve],
 
 
 def main() -> None:
+    """Run this study."""
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     options.add_argument(
-        "--split", choices=("val", "test"), default="test", help="val to choose by, test to tell"
+        "--split", choices=("val", "test"), default="test", help="val to choose by, test to report"
     )
     given = options.parse_args()
     tree, zoo = load_taxonomy(), load_zoo()
     packs = {name: open_pack(name) for name in ("wild256", "wild64")}
-    before = EdgeOfBefore(tree, zoo, packs)
+    before = OlderEdge(tree, zoo, packs)
     panels = {}
     for kind, name in KINDS.items():
         photos = load(tree, packs, kind, given.split)
         released = as_released(tree, zoo, photos)
         behind = replace(released, edge=before.species(photos.feature))
-        for title, events in ((f"{name}: as released", released), (f"{name}: an edge of before", behind)):
-            lines, point, text = told(tree, zoo, events)
+        for title, events in ((f"{name}: as released", released), (f"{name}: an older edge", behind)):
+            lines, point, text = report(tree, zoo, events)
             sys.stdout.write(
                 f"\n**{title}** ({len(events.truths)} events of the {given.split} split)\n\n{text}"
             )
             panels[title] = lines, point
     if given.split == "test":
-        draw_forwarding(panels, PICTURE)
+        draw(panels, PICTURE)
 
 
 if __name__ == "__main__":

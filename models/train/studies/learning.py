@@ -1,15 +1,13 @@
-"""What twenty labels of a new species are worth: ``python -m models.train.studies.learning`` (after `features` and `without`).
+"""Measure what twenty labels of a new species are worth: ``python -m models.train.studies.learning``.
 
-The model that never met two families and five species (`models.train.studies.without`) is given 20 labels of each, of photos that
-neither it nor anything else was made from, and retrained (`models.training.retrain`). Measured on all test photos of the packs, of
-new and of old species, before and after; beside the nearest class mean over the same vectors and labels, as it is, and held to
-what old species may lose.
-
-`lessons` are the photos that are labelled, for whoever shows the same live: which rows of which pack, and what a person says.
+The model without two families and five species (`models.train.studies.without`) gets 20 labels of each, of photos that
+it was not made from, and is retrained (`models.training.retrain`). The figures are on all test photos of the packs, of
+new and of old species, before and after, beside the nearest class mean over the same vectors and labels. Run it after
+`features` and `without`.
 
 Example::
 
-    [(its.pack, its.row, its.label, its.under) for its in lessons(packs, tree)][0]
+    [(photo.pack, photo.row, photo.label, photo.under) for photo in lessons(packs, tree)][0]
     # ("wild64", 2087, "Caracal caracal", "Felidae")
 """
 
@@ -23,15 +21,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from models.evaluation.photo_pack import Pack, open_pack
 from models.heads.base import HeadBase
 from models.heads.linear import Floats
-from models.heads.pooled import witnessed
+from models.heads.pooled import pooled_species
 from models.heads.release import FILES, HeadRelease
 from models.labels.taxonomy import Species, Taxonomy, load_taxonomy
 from models.labels.taxonomy_growth import grown, row_under
 from models.shipped import feature_head, frame_head, load_zoo, projection
 from models.train.lite0.features import FEATURES, SIZE_PX
-from models.train.pictures.data import Pack, open_pack
 from models.train.studies.without import BEFORE
 from models.training.candidate import Held, HeldEvent
 from models.training.new_label_weight import LabelledVectors
@@ -40,16 +38,16 @@ from models.training.retrain import TrainingOutcome, retrain
 from pipeline.sums.sums import Sums
 
 LABELS: Mapping[str, int] = {"wild64": 10, "wild256": 10}
-"""Of each new species: half as a 64-pixel camera sends them, half full-sized. A class that was seen at one size alone is known
-at that size alone."""
+"""Labels of each new species: half at 64 pixels, half full-sized. A class that was seen at one size is known at that
+size only."""
 
 FLIPPED = ("Caracal caracal", "Leopardus pardalis")
 KINDS: Mapping[str, str] = {"wild64": "wild64", "wild256": "wild256-whole"}
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
-    """A photo that is labelled: a row of a pack, and what a person says of it."""
+class LabelledPhoto:
+    """A labelled photo: a row of a pack and its label."""
 
     pack: str
     row: int
@@ -59,14 +57,14 @@ class Lesson:
 
     @property
     def event(self) -> str:
-        """A name for it."""
+        """The name of its event."""
         return f"{self.pack}-{self.row}"
 
 
 def lessons(
     packs: Mapping[str, Pack], before: Taxonomy, labels: Mapping[str, int] = LABELS, seed: int = 0
-) -> tuple[Lesson, ...]:
-    """The photos to label: of each species that `before` lacks some of each pack's training split, which it never saw."""
+) -> tuple[LabelledPhoto, ...]:
+    """Choose photos to label: some of each species that `before` lacks, from each pack's training split."""
     full, rng, found = load_taxonomy(), np.random.default_rng(seed), []
     for row in full.rows:
         if row.label in before.species or not row.names:
@@ -75,14 +73,14 @@ def lessons(
         for name, count in labels.items():
             of_it = [at for at in packs[name].rows("train") if packs[name].species[at] in row.names]
             chosen = rng.permutation(np.array(of_it, np.intp))[:count]
-            found += [Lesson(name, at, row.label, under, row.english) for at in chosen.tolist()]
+            found += [LabelledPhoto(name, at, row.label, under, row.english) for at in chosen.tolist()]
     return tuple(found)
 
 
-def rows_of(before: Taxonomy, its: Sequence[Lesson]) -> tuple[Species, ...]:
-    """The rows that the tree gains by them."""
+def rows_of(before: Taxonomy, photos: Sequence[LabelledPhoto]) -> tuple[Species, ...]:
+    """Return the rows that the tree gains by labelled photos."""
     tree = before
-    for lesson in its:
+    for lesson in photos:
         if lesson.label not in tree.paths:
             family = lesson.under.rpartition("/")[2]
             under = family if family in tree.families else lesson.under
@@ -101,13 +99,13 @@ class Photographed:
     labels: NDArray[np.str_]
 
     def chosen(self, kept: NDArray[np.bool_]) -> Photographed:
-        """Those that a mask keeps."""
+        """Return the photos that a mask keeps."""
         feature, vectors, row = self.feature[kept], self.vectors[kept], self.row[kept]
         return Photographed(feature, vectors, row, self.split[kept], self.labels[kept])
 
 
 def photographed(pack: Pack, base: HeadBase) -> Photographed:
-    """A pack's whole photos, seen by a base."""
+    """Read a pack's whole photos as features and vectors of a base."""
     with np.load(FEATURES / f"{KINDS[pack.name]}-{SIZE_PX}.npz") as file:
         feature, row = file["feature"].astype(np.float32), file["row"]
     full = load_taxonomy()
@@ -117,26 +115,29 @@ def photographed(pack: Pack, base: HeadBase) -> Photographed:
 
 
 def taught(
-    base: HeadBase, photos: Mapping[str, Photographed], of_sites: Mapping[str, Sequence[Lesson]]
+    base: HeadBase, photos: Mapping[str, Photographed], of_sites: Mapping[str, Sequence[LabelledPhoto]]
 ) -> TrainingOutcome:
-    """Retrains a base by the lessons of some sites; every fifth of a site's label judges."""
+    """Retrain a base by the labelled photos of some sites; every fifth of a label and site judges."""
     sites: dict[str, Sums] = {}
     events: list[HeldEvent] = []
     judging: list[NDArray[np.uint8]] = []
-    for site, its in of_sites.items():
+    for site, lessons in of_sites.items():
         vectors = np.stack(
-            [photos[lesson.pack].vectors[photos[lesson.pack].row == lesson.row][0] for lesson in its]
+            [photos[lesson.pack].vectors[photos[lesson.pack].row == lesson.row][0] for lesson in lessons]
         )
         held = [
-            sum(other.label == lesson.label for other in its[:at]) % 5 == 2 for at, lesson in enumerate(its)
+            sum(other.label == lesson.label for other in lessons[:at]) % 5 == 2
+            for at, lesson in enumerate(lessons)
         ]
-        labels = tuple(dict.fromkeys(lesson.label for lesson in its))
+        labels = tuple(dict.fromkeys(lesson.label for lesson in lessons))
         teach = [at for at, judges in enumerate(held) if not judges]
         empty = Sums.empty(base.sums.space, base.sums.dimension, labels)
-        sites[site] = empty.add(vectors[teach], [labels.index(its[at].label) for at in teach])
-        events += [HeldEvent(its[at].event, site, its[at].label) for at, judges in enumerate(held) if judges]
+        sites[site] = empty.add(vectors[teach], [labels.index(lessons[at].label) for at in teach])
+        events += [
+            HeldEvent(lessons[at].event, site, lessons[at].label) for at, judges in enumerate(held) if judges
+        ]
         judging.append(vectors[np.array(held)])
-    rows = rows_of(base.tree, [lesson for its in of_sites.values() for lesson in its])
+    rows = rows_of(base.tree, [lesson for lessons in of_sites.values() for lesson in lessons])
     golden = load_zoo(BEFORE).golden()
     return retrain(
         base, golden, sites, Held(tuple(events), np.concatenate(judging)), None, rows=rows, version=2
@@ -146,41 +147,43 @@ def taught(
 def answered(
     base: HeadBase, release: HeadRelease | None, photos: Photographed, tier: str
 ) -> tuple[Taxonomy, Floats]:
-    """The tree and the species (n, s) that a tier answers, without its thresholds."""
+    """Return the tree and the species (n, s) that a tier answers, without thresholds."""
     of = base.grown(release)
-    its = of.calibration
+    calibration = of.calibration
     if tier == "cloud":
         tuned = LabelledVectors.of(base.tuned, photos.vectors, ()).tuned
-        temperatures = its.cloud
+        temperatures = calibration.cloud
     else:
         head = feature_head(base.manifest, base.tree, frame_head(base.manifest).evidence)
-        tuned, temperatures = head.species(photos.feature), its.edge
+        tuned, temperatures = head.species(photos.feature), calibration.edge
     logits = of.solved.logits(photos.vectors)
-    return of.tree, witnessed(of.tree, tuned, logits, temperatures, its.solved_share, its.novelty)
+    return of.tree, pooled_species(
+        of.tree, tuned, logits, temperatures, calibration.solved_share, calibration.novelty
+    )
 
 
 class NearestMean:
-    """The class of the nearest mean, over the sums that the solved head is solved from."""
+    """Predicts the class of the nearest mean, from the sums of the solved head."""
 
     def __init__(self, sums: Sums) -> None:
         self._at = np.flatnonzero(sums.counts)
         self._means = (sums.cross[:-1, self._at] / sums.counts[self._at]).T.astype(np.float32)
 
     def species(self, vectors: NDArray[np.uint8]) -> NDArray[np.intp]:
-        """Positions (n,)."""
+        """Return positions (n,)."""
         far = (self._means**2).sum(1)[None] - 2 * vectors.astype(np.float32) @ self._means.T
         nearest: NDArray[np.intp] = self._at[far.argmin(1)]
         return nearest
 
 
 def measure() -> Iterator[str]:
-    """The table's lines."""
+    """Yield the lines of the table."""
     base, full = load_zoo(BEFORE).base(), load_taxonomy()
     packs = {name: open_pack(name) for name in KINDS}
     photos = {name: photographed(pack, base) for name, pack in packs.items()}
-    its = lessons(packs, base.tree)
+    labelled = lessons(packs, base.tree)
     start_s = time.perf_counter()
-    outcome = taught(base, photos, {"home": its})
+    outcome = taught(base, photos, {"home": labelled})
     retrained_s = time.perf_counter() - start_s
     assert outcome.release is not None, outcome.report.refused
     release = outcome.release
@@ -201,7 +204,7 @@ def measure() -> Iterator[str]:
                 )
                 near = _of_means(tree, means[kept], some.labels.tolist(), full)
                 for rank in ("species", "family", "kingdom"):
-                    cells = [f"{100 * one.ranks[rank].rate:.1f}%" for one in (before, after, near)]
+                    cells = [f"{100 * found.ranks[rank].rate:.1f}%" for found in (before, after, near)]
                     size = f"{name[4:]} px"
                     yield f"| {size} ({len(some.row):,}) | {tier} | {which}: {rank} | {' | '.join(cells)} |"
     start_s = time.perf_counter()
@@ -210,13 +213,13 @@ def measure() -> Iterator[str]:
     size_bytes = sum(len(release.files()[file]) for file in FILES)
     yield ""
     yield (
-        f"{len(its)} labels of {len(release.rows)} species; {outcome.report.calibration}; retrained in {retrained_s:.1f} s, "
+        f"{len(labelled)} labels of {len(release.rows)} species; {outcome.report.calibration}; retrained in {retrained_s:.1f} s, "
         f"solved from a release in {solved_ms:.0f} ms; a release of {size_bytes:,} bytes"
     )
 
 
 def by_size() -> Iterator[str]:
-    """The cloud's species after labels of one size or both."""
+    """Yield the table of the cloud's species after labels of one size or both."""
     base, full = load_zoo(BEFORE).base(), load_taxonomy()
     packs = {name: open_pack(name) for name in KINDS}
     photos = {name: photographed(pack, base) for name, pack in packs.items()}
@@ -234,36 +237,36 @@ def by_size() -> Iterator[str]:
             is_new = ~np.isin(test.labels, base.tree.species)
             new, old = test.chosen(is_new), test.chosen(~is_new)
             rates = [
-                figures(*answered(base, of, its, "cloud"), its.labels.tolist(), full).labels.rate
-                for of, its in ((release, new), (None, old), (release, old))
+                figures(*answered(base, of, some, "cloud"), some.labels.tolist(), full).labels.rate
+                for of, some in ((release, new), (None, old), (release, old))
             ]
             rates.append(_of_means(tree, nearest.species(new.vectors), new.labels.tolist(), full).labels.rate)
             yield f"| {said} | {name[4:]} px | {' | '.join(f'{100 * rate:.1f}%' for rate in rates)} |"
 
 
 def poisoned() -> Iterator[str]:
-    """What a third site does that takes each of two new species for the other, and what comes of it."""
+    """Yield the table of a third site that exchanges two new species."""
     base, full = load_zoo(BEFORE).base(), load_taxonomy()
     packs = {name: open_pack(name) for name in KINDS}
     photos = {name: photographed(pack, base) for name, pack in packs.items()}
-    one, other = FLIPPED
+    first, second = FLIPPED
     right = {site: lessons(packs, base.tree, seed=seed) for seed, site in enumerate(("home", "garden"))}
-    swap = {one: other, other: one}
+    swap = {first: second, second: first}
     flipped = [
-        replace(its, label=swap[its.label])
-        for its in lessons(packs, base.tree, {"wild64": 40, "wild256": 20}, seed=2)
-        if its.label in swap
+        replace(lesson, label=swap[lesson.label])
+        for lesson in lessons(packs, base.tree, {"wild64": 40, "wild256": 20}, seed=2)
+        if lesson.label in swap
     ]
     yield ""
-    yield f"| sites | left out | test photos of {one} and {other} right |"
+    yield f"| sites | left out | test photos of {first} and {second} right |"
     yield "| --- | --- | ---: |"
     for name, sites in (
         ("two that are right", right),
-        ("and one that takes each for the other", {**right, "spoiler": flipped}),
-        ("that one alone", {"spoiler": flipped}),
+        ("and a site that exchanges both", {**right, "spoiler": flipped}),
+        ("that site alone", {"spoiler": flipped}),
     ):
         outcome = taught(base, photos, sites)
-        spoilt = ", ".join(site for site, its in outcome.report.sites.items() if its.spoils) or "none"
+        spoilt = ", ".join(site for site, judged in outcome.report.sites.items() if judged.spoils) or "none"
         if outcome.release is None:
             yield f"| {name} | {spoilt} | refused: {outcome.report.refused[0]} |"
             continue
@@ -282,6 +285,7 @@ def _of_means(
 
 
 def main() -> None:
+    """Run this study."""
     for line in (*measure(), *by_size(), *poisoned()):
         sys.stdout.write(f"{line}\n")
 

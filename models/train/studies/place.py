@@ -1,18 +1,18 @@
-"""One fixed camera, put together: the same backdrop by day and by night, and what walks through it in events.
+"""Imitate a fixed camera: the same backdrop by day and by night, and visits of subjects.
 
-No pack holds a camera trap's sequence, so what a site's labels are worth is measured on this stand-in: one scene,
-mirrored out to a frame of 340x256, whose light drifts by day and which an infrared lamp shows by night; a fox, a wolf, a puma
-or a pedestrian of 2 to 10% of the frame walks through it for one to six frames; or nobody does and something sways.
-Subjects are held-out photos. Either the animals of the labelled fifth come again (`residents`: a few individuals live there),
-or none of them does (strangers, each in a photo of its own: harder than life). It is a model of a camera trap and not one: a
-subject's own surroundings shine through at its rim, and real animals keep to their paths.
+No pack holds a camera trap's sequence, so that the value of a site's labels is measured on this imitation. One scene
+is mirrored to a frame of 340x256; its light drifts by day, and by night it looks as under an infrared lamp. A fox, a
+wolf, a puma or a pedestrian of 2 to 10% of the frame walks through it for one to six frames, or something sways in an
+empty scene. Subjects are held-out photos. Either the animals of the labelled fifth return (`residents`: a few
+individuals live there), or none of them does (strangers, each in a photo of its own, which is harder than reality). A
+subject's own surroundings are visible at its edge, and real animals keep to their paths.
 
 Example::
 
     for frame in place("test", seed=1, events=120, residents=True):
         frame.jpeg, frame.label, frame.event, frame.time_s
 
-``python -m models.train.studies.place`` prints the table of docs/learning.md.
+``python -m models.train.studies.place`` prints the table of docs/explanation/fixed-camera.md.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 
 from models.evaluation.frame_sequence import read_sequence
 from models.evaluation.label_value import render, summary
+from models.evaluation.photo_pack import Pack, open_pack
 from models.evaluation.replay import replay
-from models.train.pictures.data import Pack, open_pack
 from models.train.pictures.traps import PERSONS_SOURCE, SHARES
 from models.train.pictures.views import Picture
 from models.vision.boxes import Box
@@ -39,13 +39,13 @@ WIDTH_PX, HEIGHT_PX = 340, 256
 SPECIES = ("fox", "wolf", "puma")
 CLASSES = (*SPECIES, "person", "other")
 EVENTS, FRAMES_AN_EVENT = 120, 6
-# Day and night change places after so many events, which makes some ten of each in a stream of 120.
+# Day and night alternate after this many events: about ten of each in a stream of 120.
 EVENTS_A_REGIME = 6
-# Of a class's photos this share is for the events that are labelled first.
+# The share of a class's photos for the events that are labelled first.
 FIRST_SHARE = 0.5
-# So many individuals of a class live there; as many more photos are of strangers.
+# The number of individuals of a class that live there; all other photos are of strangers.
 RESIDENTS = 4
-# How far what moves is smeared by a night's long exposure, in pixels of its photo.
+# How far a moving subject is smeared by a night's long exposure, in pixels of its photo.
 SMEAR_PX = (1, 21)
 LABELLED_SHARE = 0.2
 APART_S, BETWEEN_S = 2.0, 1800.0
@@ -53,7 +53,7 @@ APART_S, BETWEEN_S = 2.0, 1800.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlaceFrame:
-    """One frame: its JPEG, its label as a pack calls it, its event, seconds since the start, what it shows where."""
+    """One frame: its JPEG, its label in the pack, its event, seconds since the start, and the box of its subject."""
 
     jpeg: bytes
     label: str
@@ -64,18 +64,18 @@ class PlaceFrame:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Stage:
-    """What stays the same: the backdrop (height, width, 3) as float32, and how far the lamp reaches (height, width, 1)."""
+class Backdrop:
+    """The constant parts: the backdrop (height, width, 3) as float32, and the reach of the lamp (height, width, 1)."""
 
     backdrop: NDArray[np.float32]
     lamp: NDArray[np.float32]
 
 
 def place(split: str, *, seed: int, events: int, residents: bool) -> Iterator[PlaceFrame]:
-    """A stream's frames in their order; equal arguments give equal frames."""
+    """Yield a stream's frames in order; equal arguments give equal frames."""
     pack, rng = open_pack("wild256"), np.random.default_rng(seed)
     stage, photos = _stage(rng, pack, split), _photos(rng, pack, split)
-    # Every class comes equally often, and as often among the labelled events.
+    # Every class is equally frequent, also among the labelled events.
     labelled = round(LABELLED_SHARE * events)
     order = [
         str(label)
@@ -89,7 +89,7 @@ def place(split: str, *, seed: int, events: int, residents: bool) -> Iterator[Pl
 
 
 def _photos(rng: np.random.Generator, pack: Pack, split: str) -> Mapping[str, tuple[list[int], list[int]]]:
-    """Rows of each class's photos: those of the labelled events, and those of all others."""
+    """Return the rows of each class's photos: for the labelled events, and for all others."""
     found = {}
     for label in (*SPECIES, "person"):
         rows = [
@@ -103,7 +103,7 @@ def _photos(rng: np.random.Generator, pack: Pack, split: str) -> Mapping[str, tu
     return found
 
 
-def _stage(rng: np.random.Generator, pack: Pack, split: str) -> Stage:
+def _stage(rng: np.random.Generator, pack: Pack, split: str) -> Backdrop:
     woods = [row for row in pack.rows(split) if pack.species[row] == "scene_forest"]
     scene = pack.picture(woods[int(rng.integers(len(woods)))])
     wall = np.vstack([np.hstack([scene, scene[:, ::-1]])] * 2)
@@ -112,13 +112,13 @@ def _stage(rng: np.random.Generator, pack: Pack, split: str) -> Stage:
     backdrop = cv2.resize(wall[:high], (WIDTH_PX, HEIGHT_PX), interpolation=cv2.INTER_CUBIC)
     y, x = np.mgrid[-1 : 1 : HEIGHT_PX * 1j, -1 : 1 : WIDTH_PX * 1j]
     lamp = rng.uniform(0.6, 1.0) * np.exp(-rng.uniform(0.4, 1.0) * (x * x + y * y))
-    return Stage(backdrop.astype(np.float32), lamp.astype(np.float32)[:, :, None])
+    return Backdrop(backdrop.astype(np.float32), lamp.astype(np.float32)[:, :, None])
 
 
 def _event(
-    rng: np.random.Generator, stage: Stage, subject: Picture | None, at: int, label: str
+    rng: np.random.Generator, stage: Backdrop, subject: Picture | None, at: int, label: str
 ) -> Iterator[PlaceFrame]:
-    """One to six frames of one visit: the same subject, a few steps on each time."""
+    """Yield one to six frames of one visit: the same subject, a few steps further each time."""
     night = at // EVENTS_A_REGIME % 2 == 1
     share, mirrored = float(np.exp(rng.uniform(*np.log(SHARES)))), bool(rng.random() < 0.5)
     where, step = rng.random(2), rng.normal(0, 0.12, 2)
@@ -167,24 +167,24 @@ def _with_subject(
 
 
 def _swaying(rng: np.random.Generator, scene: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A branch that moved: a part of the scene, shifted a little, softly."""
+    """Move a branch: shift a part of the scene a little, with soft edges."""
     wide, high = (int(rng.uniform(0.1, 0.3) * side) for side in (WIDTH_PX, HEIGHT_PX))
     left, top = int(rng.integers(0, WIDTH_PX - wide)), int(rng.integers(0, HEIGHT_PX - high))
     mask = np.zeros(scene.shape[:2], np.float32)
     mask[top : top + high, left : left + wide] = 1
     soft = cv2.GaussianBlur(mask, (0, 0), 6)[:, :, None]
-    shifted = np.roll(scene, tuple(int(its) for its in rng.integers(-10, 11, 2)), (0, 1))
+    shifted = np.roll(scene, tuple(int(step) for step in rng.integers(-10, 11, 2)), (0, 1))
     return np.asarray(soft * shifted + (1 - soft) * scene, np.float32)
 
 
 def _taken(
     rng: np.random.Generator,
-    stage: Stage,
+    stage: Backdrop,
     scene: NDArray[np.float32],
     night: bool,
     light: NDArray[np.float32],
 ) -> bytes:
-    """The scene as the camera's sensor and its JPEG make it."""
+    """Take the scene with the camera's sensor and encode it as JPEG."""
     if night:
         shown: NDArray[np.floating] = np.repeat(scene.mean(2, keepdims=True), 3, 2) * stage.lamp
         shown = shown + rng.normal(0, 5, (HEIGHT_PX, WIDTH_PX, 1))
@@ -195,7 +195,7 @@ def _taken(
 
 
 def write(folder: Path, frames: Iterable[PlaceFrame]) -> Path:
-    """Frames as files, and a CSV of all their labels, times and events beside the folder: what `tierwise learn` reads."""
+    """Write frames as files, and a CSV of labels, times and events beside the folder, as `tierwise training replay` reads them."""
     folder.mkdir(parents=True)
     rows = ["path,label,time,event"]
     for at, frame in enumerate(frames):
@@ -207,7 +207,7 @@ def write(folder: Path, frames: Iterable[PlaceFrame]) -> Path:
 
 
 def main() -> None:
-    """The streams of docs/learning.md: one that choices were made on, two that they never saw; each with its figures."""
+    """Print the figures of each stream: one was used for choices, the other two were not."""
     for residents in (True, False):
         for split, seed in (("test", 1), ("test", 2), ("val", 0)):
             name = f"{split}-{seed}-{'residents' if residents else 'strangers'}"
@@ -215,8 +215,8 @@ def main() -> None:
                 folder = Path(home) / name
                 labels = write(folder, place(split, seed=seed, events=EVENTS, residents=residents))
                 sequence = read_sequence(folder, labels)
-                told = summary(sequence, replay(sequence, stream="place", train_share=LABELLED_SHARE))
-            sys.stdout.write(f"## {name}\n\n{render(told)}\n")
+                figures = summary(sequence, replay(sequence, stream="place", train_share=LABELLED_SHARE))
+            sys.stdout.write(f"## {name}\n\n{render(figures)}\n")
             sys.stdout.flush()
 
 

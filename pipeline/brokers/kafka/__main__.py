@@ -1,7 +1,11 @@
-"""`python -m pipeline.brokers.kafka --dir DIR [--host 127.0.0.1] [--port 9092] [--parent-pid N]`
+"""Runs the embedded Kafka broker as a process.
 
-Prints one line of JSON to standard output when it answers, logs to standard error, and ends on SIGTERM or SIGINT
-(exit code 0), or with one line saying what to change (exit code 2).
+::
+
+    python -m pipeline.brokers.kafka --dir DIR [--host 127.0.0.1] [--port 9092] [--parent-pid N]
+
+It prints one line of JSON to standard output when it answers, and logs to standard error. It ends on SIGTERM or SIGINT
+(exit code 0), or with one line that explains what to change (exit code 2).
 """
 
 from __future__ import annotations
@@ -22,7 +26,10 @@ from pipeline.errors import Stop
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m pipeline.brokers.kafka", description=__doc__)
+    """Run the broker until it is stopped. Return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.brokers.kafka", description="embedded Kafka broker for one machine"
+    )
     parser.add_argument("--dir", type=Path, required=True, help="where topics, records and offsets are kept")
     parser.add_argument("--host", default="127.0.0.1", help="a loopback address (default %(default)s)")
     parser.add_argument("--port", type=int, default=9092, help="0 takes a free one (default %(default)s)")
@@ -35,7 +42,7 @@ def main() -> int:
     try:
         asyncio.run(_run(arguments))
     except Stop as problem:
-        print(f"kafka: {problem}", file=sys.stderr)
+        print(f"tierwise kafka: {problem}", file=sys.stderr)
         return 2
     return 0
 
@@ -63,7 +70,7 @@ async def _run(arguments: argparse.Namespace) -> None:
 
 
 def _allow_open_files() -> None:
-    """Each partition in use holds a file open, and macOS starts processes with 256."""
+    """Raise the limit of open files: each partition in use holds one, and macOS starts processes with 256."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 4096 if hard == resource.RLIM_INFINITY else min(4096, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))

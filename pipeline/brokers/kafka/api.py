@@ -1,7 +1,7 @@
-"""Requests about topics and records: one function each, and the table of all that this broker answers.
+"""Requests about topics and records: a function for each, and the table of all requests that this broker answers.
 
-A handler gets a decoded request and returns the response. What it refuses it says where the protocol has a place
-for it: for the one topic or partition, so that the rest of the request takes effect.
+A handler gets a decoded request and returns the response. It puts an error code into the row of the topic or partition
+that it refuses, so that the rest of the request takes effect.
 
 Source: Kafka's protocol guide; encoders and decoders are kafka-python's.
 
@@ -23,13 +23,13 @@ from kafka.protocol import admin, consumer, metadata, producer
 
 from pipeline.brokers.kafka.batch import records_of, verify_produced
 from pipeline.brokers.kafka.coordinator import Coordinator
-from pipeline.brokers.kafka.errors import Code, Refused
+from pipeline.brokers.kafka.errors import BrokerError, Code
 from pipeline.brokers.kafka.log import PartitionLog
-from pipeline.brokers.kafka.store import Store
+from pipeline.brokers.kafka.store import BrokerStore
 from pipeline.brokers.kafka.topics import DEFAULT_PARTITIONS, effective_configs
 
 NODE = 1
-# Of one fetch, whatever the client asks for: a slow consumer holds no more of our memory than this.
+# Largest fetch, whatever the client asks for: a slow consumer holds no more of our memory than this.
 MAX_FETCH_BYTES = 2 * 2**20
 
 EARLIEST, LATEST = -2, -1  # in the place of a timestamp in ListOffsets
@@ -40,16 +40,16 @@ BROKER_CONFIGS = {"auto.create.topics.enable": "false", "num.partitions": str(DE
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """What handlers work on."""
+    """The state that the handlers share."""
 
-    store: Store
+    store: BrokerStore
     groups: Coordinator
     host: str
     port: int
 
 
 async def produce(broker: Broker, request: Any) -> Any | None:
-    """Answered after the sync that covers the records; with acks=0 not answered at all."""
+    """Append records. Answer after the sync that covers them; with acks=0 do not answer."""
     appended: list[PartitionLog] = []
     topics = []
     row = producer.ProduceResponse.TopicProduceResponse
@@ -59,12 +59,12 @@ async def produce(broker: Broker, request: Any) -> Any | None:
             offset, start, code, message = -1, -1, Code.NONE, None
             try:
                 if request.acks not in (-1, 0, 1):
-                    raise Refused(Code.INVALID_REQUIRED_ACKS, "acks is 0, 1 or all")
+                    raise BrokerError(Code.INVALID_REQUIRED_ACKS, "acks is 0, 1 or all")
                 log = broker.store.log(topic.name, sent.index)
                 offset, start = _append(log, sent.records or b""), log.start_offset
                 appended.append(log)
-            except Refused as refused:
-                code, message = refused.code, str(refused)
+            except BrokerError as error:
+                code, message = error.code, str(error)
             partitions.append(
                 row.PartitionProduceResponse(
                     index=sent.index,
@@ -89,16 +89,16 @@ def _append(log: PartitionLog, records: bytes) -> int:
     header = verify_produced(records, log.limits.max_message_bytes)
     if log.limits.compact:
         if header.compressed:
-            raise Refused(
+            raise BrokerError(
                 Code.UNSUPPORTED_COMPRESSION_TYPE, "a compacted topic takes uncompressed batches only"
             )
         if any(record.key is None for record in records_of(records, 0, header)):
-            raise Refused(Code.INVALID_RECORD, "a record of a compacted topic needs a key")
+            raise BrokerError(Code.INVALID_RECORD, "a record of a compacted topic needs a key")
     return log.append(bytearray(records), header)
 
 
 async def fetch(broker: Broker, request: Any) -> Any:
-    """Answered as soon as there are `min_bytes`, an error, or `max_wait_ms` is over."""
+    """Read records. Answer as soon as there are `min_bytes` or an error, or after `max_wait_ms`."""
     if request.session_id:
         return consumer.FetchResponse(
             throttle_time_ms=0, error_code=Code.FETCH_SESSION_ID_NOT_FOUND, session_id=0, responses=[]
@@ -144,8 +144,8 @@ def _read(broker: Broker, request: Any) -> tuple[list[Any], int, bool]:
                     left_bytes = min(wanted.partition_max_bytes, limit_bytes - found_bytes)
                     records = log.read(wanted.fetch_offset, left_bytes)
                 found_bytes += len(records)
-            except Refused as refused:
-                code, any_refused = refused.code, True
+            except BrokerError as error:
+                code, any_refused = error.code, True
             partitions.append(
                 row.PartitionData(
                     partition_index=wanted.partition,
@@ -163,7 +163,7 @@ def _read(broker: Broker, request: Any) -> tuple[list[Any], int, bool]:
 
 
 async def list_offsets(broker: Broker, request: Any) -> Any:
-    """The first and next offset of partitions, or the first at a time."""
+    """Return the first or next offset of partitions, or the first offset at a time."""
     row = consumer.ListOffsetsResponse.ListOffsetsTopicResponse
     topics = []
     for topic in request.topics:
@@ -179,9 +179,9 @@ async def list_offsets(broker: Broker, request: Any) -> Any:
                 elif wanted.timestamp >= 0:
                     found = log.offset_at(wanted.timestamp) or found
                 else:
-                    raise Refused(Code.UNSUPPORTED_VERSION, f"{wanted.timestamp} is no time")
-            except Refused as refused:
-                code = refused.code
+                    raise BrokerError(Code.UNSUPPORTED_VERSION, f"{wanted.timestamp} is not a time")
+            except BrokerError as error:
+                code = error.code
             partitions.append(
                 row.ListOffsetsPartitionResponse(
                     partition_index=wanted.partition_index,
@@ -196,7 +196,7 @@ async def list_offsets(broker: Broker, request: Any) -> Any:
 
 
 async def describe(broker: Broker, request: Any) -> Any:
-    """Metadata. Topics are never made by asking for them."""
+    """Return the metadata of topics. A request never creates a topic."""
     row = metadata.MetadataResponse.MetadataResponseTopic
     known = broker.store.catalog.topics
     everything = request.topics is None or (request.API_VERSION == 0 and not request.topics)
@@ -235,7 +235,7 @@ async def describe(broker: Broker, request: Any) -> Any:
 
 
 async def find_coordinator(broker: Broker, request: Any) -> Any:
-    """This broker coordinates all groups; it knows no transactions."""
+    """Return this broker, which coordinates all groups; it has no transactions."""
     is_group = request.API_VERSION == 0 or request.key_type == 0
     return metadata.FindCoordinatorResponse(
         throttle_time_ms=0,
@@ -248,42 +248,42 @@ async def find_coordinator(broker: Broker, request: Any) -> Any:
 
 
 async def create_topics(broker: Broker, request: Any) -> Any:
-    """Each topic is on disk before the answer."""
+    """Create topics; each is on disk before the answer."""
     row = admin.CreateTopicsResponse.CreatableTopicResult
     results = []
     for topic in request.topics:
         code, message = Code.NONE, None
         try:
             if topic.assignments:
-                raise Refused(
-                    Code.INVALID_REQUEST, "there is one broker: no partition can be assigned by hand"
+                raise BrokerError(
+                    Code.INVALID_REQUEST, "there is only one broker: partitions cannot be assigned by hand"
                 )
             partitions = DEFAULT_PARTITIONS if topic.num_partitions == -1 else topic.num_partitions
             configs = {config.name: config.value for config in topic.configs}
             create = broker.store.check_create if request.validate_only else broker.store.create
             create(topic.name, partitions, topic.replication_factor, configs)
-        except Refused as refused:
-            code, message = refused.code, str(refused)
+        except BrokerError as error:
+            code, message = error.code, str(error)
         results.append(row(name=topic.name, error_code=code, error_message=message))
     return admin.CreateTopicsResponse(throttle_time_ms=0, topics=results)
 
 
 async def delete_topics(broker: Broker, request: Any) -> Any:
-    """A deleted topic's files and committed offsets are gone before the answer."""
+    """Delete topics; their files and committed offsets are gone before the answer."""
     row = admin.DeleteTopicsResponse.DeletableTopicResult
     results = []
     for name in request.topic_names:
         code = Code.NONE
         try:
             await broker.store.delete(name)
-        except Refused as refused:
-            code = refused.code
+        except BrokerError as error:
+            code = error.code
         results.append(row(name=name, error_code=code))
     return admin.DeleteTopicsResponse(throttle_time_ms=0, responses=results)
 
 
 async def describe_configs(broker: Broker, request: Any) -> Any:
-    """Settings of topics, and the few of the broker."""
+    """Return the settings of topics and of the broker."""
     row = admin.DescribeConfigsResponse.DescribeConfigsResult
     results = []
     for resource in request.resources:
@@ -293,7 +293,7 @@ async def describe_configs(broker: Broker, request: Any) -> Any:
         if resource.resource_type == BROKER_RESOURCE:
             configs = {name: (value, FROM_BROKER_FILE) for name, value in BROKER_CONFIGS.items()}
         elif resource.resource_type != TOPIC_RESOURCE:
-            code, message = Code.INVALID_REQUEST, "topics and the broker have settings here, nothing else"
+            code, message = Code.INVALID_REQUEST, "only topics and the broker have settings here"
         elif topic is None:
             code, message = Code.UNKNOWN_TOPIC_OR_PARTITION, f"no topic {resource.resource_name!r}"
         else:
@@ -325,7 +325,7 @@ async def describe_configs(broker: Broker, request: Any) -> Any:
 
 
 async def init_producer_id(_broker: Broker, request: Any) -> Any:
-    """A number for an idempotent producer. Random, so that after a restart none is given out a second time."""
+    """Return a number for an idempotent producer. It is random, so that no number repeats after a restart."""
     if request.transactional_id is not None:
         return producer.InitProducerIdResponse(
             throttle_time_ms=0,
@@ -339,11 +339,12 @@ async def init_producer_id(_broker: Broker, request: Any) -> Any:
 
 
 async def api_versions(_broker: Broker, _request: Any) -> Any:
-    """The table below, as a client asks for it first of all."""
+    """Return the table below; clients ask for it first."""
     return versions_response(Code.NONE, API_BY_KEY)
 
 
 def versions_response(code: Code, apis: Mapping[int, Api]) -> Any:
+    """Return the response that lists these requests and their versions."""
     row = metadata.ApiVersionsResponse.ApiVersion
     return metadata.ApiVersionsResponse(
         error_code=code,
@@ -356,7 +357,7 @@ def versions_response(code: Code, apis: Mapping[int, Api]) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """A kind of request: its codec, the versions that we answer, and who does it."""
+    """A kind of request: its codec, the versions that we answer, and its handler."""
 
     request: Any
     oldest: int
@@ -364,8 +365,8 @@ class Api:
     handler: Callable[[Broker, Any], Awaitable[Any]]
 
 
-# The oldest versions are Apache Kafka 4's. The newest stop short of what no client of ours needs: topic ids,
-# fetch sessions, static members, transactions.
+# The oldest versions are those of Apache Kafka 4. The newest end before features that no client of ours needs: topic
+# ids, fetch sessions, static members, transactions.
 APIS = (
     Api(producer.ProduceRequest, 3, 8, produce),
     Api(consumer.FetchRequest, 4, 11, fetch),

@@ -1,15 +1,14 @@
-"""Record batches: what a producer sends, what lies on disk and what a consumer gets, byte for byte the same.
+"""Record batches: the same bytes from the producer, on disk and to the consumer.
 
-The broker looks at the 61 bytes in front of a batch and at its checksum; single records are looked at only to
-compact a topic or to find a time. Neither the offset nor the leader epoch is covered by the checksum, so that
-a broker can set them.
+The broker reads the 61 bytes before a batch and its checksum; it reads single records only to compact a topic or to
+find a time. The checksum covers neither the offset nor the leader epoch, so that a broker can set them.
 
 Source: "Record Batch" in the chapter "Message Format" of Kafka's documentation (magic 2).
 
 Example::
 
     header = header_at(data, 0)
-    verify(data, 0, header)              # raises Refused
+    verify(data, 0, header)              # raises BrokerError
     for record in records_of(data, 0, header):
         print(record.offset, record.key)
 """
@@ -24,24 +23,24 @@ from typing import TypeAlias
 import msgspec
 from kafka.record.util import calc_crc32c, decode_varint
 
-from pipeline.brokers.kafka.errors import Code, Refused
+from pipeline.brokers.kafka.errors import BrokerError, Code
 
 Buffer: TypeAlias = bytes | bytearray | memoryview | mmap
 
 HEADER = struct.Struct(">qiibIhiqqqhii")
-# The length field counts what follows it: this much stands before.
+# The length field counts the bytes after it; these bytes stand before.
 PREFIX_BYTES = 12
 CRC_POSITION = 17
 # The checksum covers everything from the attributes on.
 CHECKED_FROM = 21
 
 CODEC_BITS = 0x07
-# Log-append time, transactional, control: none of our clients sets them.
+# Log-append time, transactional, control: no client of ours sets these bits.
 REFUSED_BITS = 0x38
 
 
-class Header(msgspec.Struct, frozen=True, gc=False):
-    """The 61 bytes in front of a batch, in the order in which they stand there. Times are ms since 1970."""
+class BatchHeader(msgspec.Struct, frozen=True, gc=False):
+    """The 61 bytes before a batch, in their order. Times are milliseconds since 1970."""
 
     base_offset: int
     length: int
@@ -59,19 +58,22 @@ class Header(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def size_bytes(self) -> int:
+        """The size of the whole batch, header included."""
         return self.length + PREFIX_BYTES
 
     @property
     def next_offset(self) -> int:
+        """The offset after the batch's last record."""
         return self.base_offset + self.last_offset_delta + 1
 
     @property
     def compressed(self) -> bool:
+        """Whether the records are compressed."""
         return bool(self.attributes & CODEC_BITS)
 
 
-class Record(msgspec.Struct, frozen=True, gc=False):
-    """One record, and its bytes as they stand (`raw`). Without a value it deletes its key."""
+class StoredRecord(msgspec.Struct, frozen=True, gc=False):
+    """A record, and its bytes in the batch (`raw`). A record without a value deletes its key."""
 
     offset: int
     timestamp_ms: int
@@ -80,57 +82,67 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     raw: bytes
 
 
-def header_at(buffer: Buffer, position: int) -> Header:
+def header_at(buffer: Buffer, position: int) -> BatchHeader:
     """Read the header of the batch at `position`.
 
-    Raises:
-        Refused: CORRUPT_MESSAGE, if no whole batch of this format stands there.
+    Raises
+    ------
+    BrokerError
+        CORRUPT_MESSAGE: there is no complete batch of this format.
     """
     if len(buffer) - position < HEADER.size:
-        raise Refused(Code.CORRUPT_MESSAGE, f"{len(buffer) - position} bytes are no record batch")
-    header = Header(*HEADER.unpack_from(buffer, position))
+        raise BrokerError(Code.CORRUPT_MESSAGE, f"{len(buffer) - position} bytes are not a record batch")
+    header = BatchHeader(*HEADER.unpack_from(buffer, position))
     if header.magic != 2 or not HEADER.size <= header.size_bytes <= len(buffer) - position:
-        raise Refused(Code.CORRUPT_MESSAGE, f"no record batch of format 2 at byte {position}")
+        raise BrokerError(Code.CORRUPT_MESSAGE, f"no record batch of format 2 at byte {position}")
     return header
 
 
-def verify(buffer: Buffer, position: int, header: Header) -> None:
+def verify(buffer: Buffer, position: int, header: BatchHeader) -> None:
     """Check a batch against its CRC-32C.
 
-    Raises:
-        Refused: CORRUPT_MESSAGE.
+    Raises
+    ------
+    BrokerError
+        CORRUPT_MESSAGE.
     """
     covered = memoryview(buffer)[position + CHECKED_FROM : position + header.size_bytes]
     if calc_crc32c(covered) != header.crc:
-        raise Refused(Code.CORRUPT_MESSAGE, f"the batch at byte {position} fails its CRC-32C")
+        raise BrokerError(Code.CORRUPT_MESSAGE, f"the batch at byte {position} fails its CRC-32C")
 
 
-def verify_produced(data: Buffer, max_message_bytes: int) -> Header:
-    """Check what a producer sent for one partition: exactly one batch, whole, plain and not too large.
+def verify_produced(data: Buffer, max_message_bytes: int) -> BatchHeader:
+    """Check that a producer sent exactly one batch for a partition, complete, plain and not too large.
 
-    Raises:
-        Refused: CORRUPT_MESSAGE, MESSAGE_TOO_LARGE or INVALID_RECORD.
+    Raises
+    ------
+    BrokerError
+        CORRUPT_MESSAGE, MESSAGE_TOO_LARGE or INVALID_RECORD.
     """
     header = header_at(data, 0)
     if header.size_bytes > max_message_bytes:
-        raise Refused(
+        raise BrokerError(
             Code.MESSAGE_TOO_LARGE, f"a batch of {header.size_bytes} bytes; the limit is {max_message_bytes}"
         )
     if header.size_bytes != len(data):
-        raise Refused(Code.INVALID_RECORD, "more than one record batch for one partition")
+        raise BrokerError(Code.INVALID_RECORD, "more than one record batch for one partition")
     verify(data, 0, header)
     if header.record_count < 1 or header.last_offset_delta != header.record_count - 1:
-        raise Refused(Code.INVALID_RECORD, "the record count does not fit the offsets")
+        raise BrokerError(Code.INVALID_RECORD, "the record count does not fit the offsets")
     if header.attributes & REFUSED_BITS:
-        raise Refused(Code.INVALID_RECORD, "transactional, control and log-append-time batches are refused")
+        raise BrokerError(
+            Code.INVALID_RECORD, "transactional, control and log-append-time batches are refused"
+        )
     return header
 
 
-def records_of(buffer: Buffer, position: int, header: Header) -> Iterator[Record]:
+def records_of(buffer: Buffer, position: int, header: BatchHeader) -> Iterator[StoredRecord]:
     """Yield the records of an uncompressed batch.
 
-    Raises:
-        Refused: INVALID_RECORD, if the bytes do not hold `record_count` records.
+    Raises
+    ------
+    BrokerError
+        INVALID_RECORD: the bytes do not hold `record_count` records.
     """
     body = bytes(memoryview(buffer)[position + HEADER.size : position + header.size_bytes])
     at = 0
@@ -147,7 +159,7 @@ def records_of(buffer: Buffer, position: int, header: Header) -> Iterator[Record
             value_length, cursor = decode_varint(body, cursor + max(key_length, 0))
             if cursor + max(value_length, 0) > end or not 0 <= offset_delta <= header.last_offset_delta:
                 raise ValueError
-            yield Record(
+            yield StoredRecord(
                 offset=header.base_offset + offset_delta,
                 timestamp_ms=header.base_timestamp_ms + timestamp_delta,
                 key=key,
@@ -156,17 +168,19 @@ def records_of(buffer: Buffer, position: int, header: Header) -> Iterator[Record
             )
             at = end
     except (IndexError, ValueError):
-        raise Refused(Code.INVALID_RECORD, f"the batch at byte {position} holds no whole records") from None
+        raise BrokerError(
+            Code.INVALID_RECORD, f"the batch at byte {position} holds no whole records"
+        ) from None
 
 
 def place(batch: bytearray, offset: int) -> None:
-    """Give a batch its first offset, and the leader epoch 0 of a broker that never changes."""
+    """Set a batch's first offset, and the leader epoch 0, since the leader never changes."""
     struct.pack_into(">q", batch, 0, offset)
     struct.pack_into(">i", batch, 12, 0)
 
 
-def rebuilt(batch: bytes, kept: list[Record]) -> bytes:
-    """The batch with only the records `kept`; offsets and times stay, since records count from the header's."""
+def rebuilt(batch: bytes, kept: list[StoredRecord]) -> bytes:
+    """Return the batch with only the records `kept`; the header stays, so their offsets and times do, too."""
     body = b"".join(record.raw for record in kept)
     changed = bytearray(batch[: HEADER.size])
     struct.pack_into(">i", changed, 8, HEADER.size - PREFIX_BYTES + len(body))

@@ -1,14 +1,14 @@
-"""Compaction: of each key of a partition only the newest record stays, and a deletion goes in the end itself.
+"""Compaction: only the newest record of each key in a partition stays; deletions are removed after some time.
 
-Works on closed segments only, in passes: note the newest offset of each key from the first segment that was not
-compacted yet, for as many keys as memory allows; then write all segments up to there anew without the records
-that are older than their key's newest. A record is dropped only when a newer one with its key is on disk.
+It works on closed segments, in passes. A pass notes the newest offset of each key, from the first segment that is not
+compacted yet, for as many keys as memory allows. Then it rewrites all segments up to there without the records that are
+older than their key's newest. A record is dropped only if a newer one with its key is on disk.
 
 ::
 
     000.log 100.log 200.log 300.log (open)      newest offsets of the keys in 100.log and 200.log
-    000-300.swap             300.log (open)      the commit point: renamed when whole and on disk
-    000.log                  300.log (open)      whoever finds a .swap (also at start) finishes this
+    000-300.swap             300.log (open)      the commit point: renamed when complete and on disk
+    000.log                  300.log (open)      a .swap is finished when it is found, also at start
 
 Source: "Log Compaction" in Kafka's documentation. Memory: about 180 bytes a key.
 
@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.brokers.kafka.batch import Record, rebuilt, records_of
+from pipeline.brokers.kafka.batch import StoredRecord, rebuilt, records_of
 from pipeline.brokers.kafka.log import LogLimits, PartitionLog, walk
 from pipeline.files.fsync import directory_to_disk, to_disk
 
@@ -36,8 +36,8 @@ KEYS_A_PASS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """Closed segments to compact, oldest first, and from which offset on they never were."""
+class CompactionPlan:
+    """The closed segments to compact, oldest first, and the offset from which on they were never compacted."""
 
     directory: Path
     segments: tuple[tuple[int, Path], ...]  # (first offset, file)
@@ -46,8 +46,8 @@ class Plan:
     limits: LogLimits
 
 
-def plan_for(log: PartitionLog) -> Plan | None:
-    """What to compact now: something as soon as new segments are as large as the compacted ones."""
+def plan_for(log: PartitionLog) -> CompactionPlan | None:
+    """Return the segments to compact now, or None until new segments are as large as the compacted ones."""
     if not log.limits.compact or len(log.segments) < 2:
         return None
     *closed, last = log.segments
@@ -56,13 +56,13 @@ def plan_for(log: PartitionLog) -> Plan | None:
     if not new or 2 * sum(new) < sum(segment.size_bytes for segment in closed):
         return None
     segments = tuple((segment.base_offset, segment.path) for segment in closed)
-    return Plan(log.directory, segments, log.compacted_offset, last.base_offset, log.limits)
+    return CompactionPlan(log.directory, segments, log.compacted_offset, last.base_offset, log.limits)
 
 
-def compacted(plan: Plan, now_ms: int, keys_a_pass: int = KEYS_A_PASS) -> tuple[list[Path], int]:
-    """Write the segments anew: the .swap files for `PartitionLog.swap_in`, and the offset up to which they are done.
+def compacted(plan: CompactionPlan, now_ms: int, keys_a_pass: int = KEYS_A_PASS) -> tuple[list[Path], int]:
+    """Rewrite the segments. Return .swap files for `PartitionLog.swap_in`, and the first offset that is left.
 
-    Blocks: for a thread. A pass that finds too many keys ends early; the next plan starts there.
+    It blocks, so run it in a thread. A pass that finds too many keys ends early, and the next plan starts there.
     """
     newest, end_offset = _newest_offsets(plan, keys_a_pass)
     drop_tombstones_before_ms = now_ms - plan.limits.delete_retention_ms
@@ -97,7 +97,7 @@ def compacted(plan: Plan, now_ms: int, keys_a_pass: int = KEYS_A_PASS) -> tuple[
     return swaps, end_offset
 
 
-def _newest_offsets(plan: Plan, keys_a_pass: int) -> tuple[dict[bytes, int], int]:
+def _newest_offsets(plan: CompactionPlan, keys_a_pass: int) -> tuple[dict[bytes, int], int]:
     newest: dict[bytes, int] = {}
     for _, path in plan.segments:
         for position, header, data in walk(path):
@@ -110,8 +110,8 @@ def _newest_offsets(plan: Plan, keys_a_pass: int) -> tuple[dict[bytes, int], int
     return newest, plan.end_offset
 
 
-def _groups(plan: Plan, end_offset: int) -> Iterator[tuple[int, int, list[Path]]]:
-    """Neighbours that fit into one segment together, so that compaction leaves no row of tiny files."""
+def _groups(plan: CompactionPlan, end_offset: int) -> Iterator[tuple[int, int, list[Path]]]:
+    """Yield neighbours that fit into one segment together, so that compaction does not leave many tiny files."""
     bases = [base for base, _ in plan.segments]
     group: list[Path] = []
     first, size_bytes = 0, 0
@@ -130,5 +130,5 @@ def _groups(plan: Plan, end_offset: int) -> Iterator[tuple[int, int, list[Path]]
         yield first, last, group
 
 
-def _digest(record: Record) -> bytes:
+def _digest(record: StoredRecord) -> bytes:
     return hashlib.blake2b(record.key or b"", digest_size=16).digest()

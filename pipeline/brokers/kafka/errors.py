@@ -1,13 +1,13 @@
-"""Kafka's error codes, as far as this broker answers with them, and the exception that carries one.
+"""The error codes of Kafka that this broker uses, and the exception that carries one.
 
-A request handler raises `Refused`; whoever builds the answer puts its code where the protocol wants it (the
-whole answer, a topic or a partition).
+A request handler raises `BrokerError`; the code that builds the answer puts the error code where the protocol wants it
+(the whole answer, a topic or a partition).
 
 Source: the table "Error Codes" of Kafka's protocol guide.
 
 Example::
 
-    raise Refused(Code.UNKNOWN_TOPIC_OR_PARTITION, "no topic 'a': create it first")
+    raise BrokerError(Code.UNKNOWN_TOPIC_OR_PARTITION, "no topic 'a': create it first")
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Code(IntEnum):
     INVALID_RECORD = 87
 
 
-class Refused(TierwiseError):
-    """A request, or the part of it about one topic or partition, is answered with an error code."""
+class BrokerError(TierwiseError):
+    """A request, or its part about one topic or partition, is refused with an error code."""
 
     def __init__(self, code: Code, message: str) -> None:
         super().__init__(message)

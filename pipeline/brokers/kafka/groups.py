@@ -1,7 +1,7 @@
-"""Consumer groups by Kafka's classic protocol, as a state machine that does no I/O and reads no clock.
+"""Consumer groups by Kafka's classic protocol, as a state machine without I/O and clock.
 
-A request goes in with the time; what comes out is a list of answers, to the member who asked or to members who
-have waited since. `Coordinator` in coordinator.py delivers them.
+Each method takes a request and the time, and returns a list of answers, to the asking member or to members who have
+waited. `Coordinator` in coordinator.py delivers them.
 
 ::
 
@@ -15,7 +15,7 @@ Source: KIP-62 (sessions), KIP-394 (a member first gets its id), Kafka's GroupCo
 
 Example::
 
-    group = Group("g")
+    group = ConsumerGroup("g")
     group.promise("m1", 10_000, now_ms=0)
     answers = group.join(Join("m1", "consumer", {"range": b""}, 10_000, 60_000), now_ms=0)
     answers == [Joined("m1", generation=1, protocol="range", leader="m1", members=(("m1", b""),))]
@@ -27,18 +27,18 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
 
-from pipeline.brokers.kafka.errors import Code, Refused
+from pipeline.brokers.kafka.errors import BrokerError, Code
 
-# Kafka's own limit is 6 s; ours lets a member that was killed be noticed within a second.
+# Kafka's own limit is 6 s; with ours, a killed member is noticed within a second.
 SHORTEST_SESSION_MS = 500
 LONGEST_SESSION_MS = 30 * 60 * 1000
-# Far more than there are partitions to share; bounds the memory of a group.
+# Far more members than partitions; it bounds the memory of a group.
 MOST_MEMBERS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """A member that wants to take part. `protocols`: name -> the member's metadata, the preferred one first."""
+    """A member's request to join. `protocols` has the member's metadata by name, the preferred protocol first."""
 
     member: str
     protocol_type: str
@@ -60,7 +60,7 @@ class Joined:
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """Answer to a sync: this member's share, or why there is none (a new rebalance began)."""
+    """Answer to a sync: this member's assignment, or an error code if a new rebalance began."""
 
     member: str
     assignment: bytes = b""
@@ -69,7 +69,7 @@ class Synced:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """Answer to whatever a member that was removed still waits for."""
+    """Answer to a removed member that still waits for another answer."""
 
     member: str
 
@@ -77,7 +77,9 @@ class Removed:
 Answer: TypeAlias = Joined | Synced | Removed
 
 
-class State(Enum):
+class GroupState(Enum):
+    """The states of a group, under Kafka's own names."""
+
     EMPTY = "Empty"
     PREPARING = "PreparingRebalance"
     COMPLETING = "CompletingRebalance"
@@ -86,6 +88,8 @@ class State(Enum):
 
 @dataclass(slots=True)
 class Member:
+    """A member of a group, and the answer that it waits for."""
+
     join: Join
     deadline_ms: int
     joining: bool = True
@@ -94,36 +98,37 @@ class Member:
 
     @property
     def waiting(self) -> bool:
+        """Whether the member waits for an answer."""
         return self.joining or self.syncing
 
 
 @dataclass(slots=True)
-class Group:
-    """One group. Every method may raise `Refused`; then nothing has changed."""
+class ConsumerGroup:
+    """One group. Any method may raise `BrokerError`; then nothing has changed."""
 
     name: str
-    state: State = State.EMPTY
+    state: GroupState = GroupState.EMPTY
     generation: int = 0
     protocol: str = ""
     leader: str = ""
     members: dict[str, Member] = field(default_factory=dict)
-    # Ids given to members who have not come back with them yet, and until when they may.
+    # Ids given to members who have not joined yet, and until when they may join.
     promised: dict[str, int] = field(default_factory=dict)
     _rebalance_deadline_ms: int = 0
 
     def promise(self, member: str, session_timeout_ms: int, now_ms: int) -> None:
-        """Give an id to a new member: it joins with that one next, so a repeated join makes no ghost (KIP-394)."""
+        """Give an id to a new member. It joins with this id, so a repeated join makes no second member (KIP-394)."""
         if not SHORTEST_SESSION_MS <= session_timeout_ms <= LONGEST_SESSION_MS:
-            raise Refused(
+            raise BrokerError(
                 Code.INVALID_SESSION_TIMEOUT,
                 f"session timeout {session_timeout_ms} ms: use {SHORTEST_SESSION_MS} to {LONGEST_SESSION_MS}",
             )
         if len(self.promised) + len(self.members) >= MOST_MEMBERS:
-            raise Refused(Code.GROUP_MAX_SIZE_REACHED, f"group {self.name} has {MOST_MEMBERS} members")
+            raise BrokerError(Code.GROUP_MAX_SIZE_REACHED, f"group {self.name} has {MOST_MEMBERS} members")
         self.promised[member] = now_ms + session_timeout_ms
 
     def join(self, join: Join, now_ms: int) -> list[Answer]:
-        """A member joins, or joins again. Its answer may come only once the others have joined, too."""
+        """Let a member join, or join again. The answer may have to wait until the others have joined, too."""
         self._check_join(join)
         self.promised.pop(join.member, None)
         known = self.members.get(join.member)
@@ -133,27 +138,27 @@ class Group:
         unchanged = known.join.protocols == join.protocols
         known.join, known.deadline_ms = join, now_ms + join.session_timeout_ms
         known.syncing = False
-        if self.state is State.PREPARING:
+        if self.state is GroupState.PREPARING:
             known.joining = True
             return self._completed_if_all_joined(now_ms)
-        repeats = self.state is State.COMPLETING or join.member != self.leader
+        repeats = self.state is GroupState.COMPLETING or join.member != self.leader
         if unchanged and repeats:
-            # The answer was lost on the way: the same once more.
+            # The answer was lost on the way: send the same again.
             return [self._joined(join.member)]
         known.joining = True
         return self._rebalance(now_ms)
 
     def sync(self, member: str, generation: int, assignments: dict[str, bytes], now_ms: int) -> list[Answer]:
-        """A member asks for its share; the leader brings everybody's."""
+        """Answer a member with its assignment; the leader's request brings the assignments of all."""
         known = self._fenced(member, generation, now_ms)
-        if self.state is State.PREPARING:
-            raise Refused(Code.REBALANCE_IN_PROGRESS, "join again")
-        if self.state is State.STABLE:
+        if self.state is GroupState.PREPARING:
+            raise BrokerError(Code.REBALANCE_IN_PROGRESS, "join again")
+        if self.state is GroupState.STABLE:
             return [Synced(member, known.assignment)]
         known.syncing = True
         if member != self.leader:
             return []
-        self.state = State.STABLE
+        self.state = GroupState.STABLE
         answers: list[Answer] = []
         for name, other in self.members.items():
             other.assignment = assignments.get(name, b"")
@@ -164,29 +169,29 @@ class Group:
         return answers
 
     def heartbeat(self, member: str, generation: int, now_ms: int) -> None:
-        """Raises: Refused: REBALANCE_IN_PROGRESS, which tells the member to join again."""
+        """Note that a member lives. Raises `BrokerError` (REBALANCE_IN_PROGRESS) if it has to join again."""
         self._fenced(member, generation, now_ms)
-        if self.state is State.PREPARING:
-            raise Refused(Code.REBALANCE_IN_PROGRESS, "join again")
+        if self.state is GroupState.PREPARING:
+            raise BrokerError(Code.REBALANCE_IN_PROGRESS, "join again")
 
     def leave(self, member: str, now_ms: int) -> list[Answer]:
-        """A member says goodbye."""
+        """Remove a member at its own request."""
         if member not in self.members:
-            raise Refused(Code.UNKNOWN_MEMBER_ID, f"{member} is no member of {self.name}")
+            raise BrokerError(Code.UNKNOWN_MEMBER_ID, f"{member} is not a member of {self.name}")
         return self._removed([member], now_ms)
 
     def check_commit(self, member: str, generation: int, now_ms: int) -> None:
-        """May this member commit offsets? Without member and generation, only while nobody is in the group."""
+        """Check that this member may commit. A commit without a generation is allowed if the group has no members."""
         if generation < 0 and not self.members:
             return
         self._fenced(member, generation, now_ms)
-        if self.state is State.COMPLETING:
-            raise Refused(Code.REBALANCE_IN_PROGRESS, "commit after the rebalance")
+        if self.state is GroupState.COMPLETING:
+            raise BrokerError(Code.REBALANCE_IN_PROGRESS, "commit after the rebalance")
 
     def expire(self, now_ms: int) -> list[Answer]:
-        """Remove who was not heard of for a session timeout, and end a rebalance whose time is up."""
+        """Remove members that were silent for a session timeout, and end a rebalance whose time is over."""
         self.promised = {name: until for name, until in self.promised.items() if until > now_ms}
-        late = self.state is State.PREPARING and self._rebalance_deadline_ms <= now_ms
+        late = self.state is GroupState.PREPARING and self._rebalance_deadline_ms <= now_ms
         dead = [
             name
             for name, member in self.members.items()
@@ -196,31 +201,32 @@ class Group:
 
     def _check_join(self, join: Join) -> None:
         if join.member not in self.members and join.member not in self.promised:
-            raise Refused(
-                Code.UNKNOWN_MEMBER_ID, f"{join.member} is no member of {self.name}: join without an id"
+            raise BrokerError(
+                Code.UNKNOWN_MEMBER_ID, f"{join.member} is not a member of {self.name}: join without an id"
             )
         others = [m.join for name, m in self.members.items() if name != join.member]
         common = set(join.protocols).intersection(*(other.protocols for other in others))
         if not join.protocol_type or not common or any(o.protocol_type != join.protocol_type for o in others):
-            raise Refused(
-                Code.INCONSISTENT_GROUP_PROTOCOL, f"no assignor that all members of {self.name} know"
+            raise BrokerError(
+                Code.INCONSISTENT_GROUP_PROTOCOL, f"the members of {self.name} have no assignor in common"
             )
 
     def _fenced(self, member: str, generation: int, now_ms: int) -> Member:
         known = self.members.get(member)
         if known is None:
-            raise Refused(Code.UNKNOWN_MEMBER_ID, f"{member} is no member of {self.name}: join again")
+            raise BrokerError(Code.UNKNOWN_MEMBER_ID, f"{member} is not a member of {self.name}: join again")
         if generation != self.generation:
-            raise Refused(
-                Code.ILLEGAL_GENERATION, f"generation {generation} is over, now is {self.generation}"
+            raise BrokerError(
+                Code.ILLEGAL_GENERATION,
+                f"generation {generation} is over; the current one is {self.generation}",
             )
         known.deadline_ms = now_ms + known.join.session_timeout_ms
         return known
 
     def _rebalance(self, now_ms: int) -> list[Answer]:
         answers: list[Answer] = []
-        if self.state is not State.PREPARING:
-            self.state = State.PREPARING
+        if self.state is not GroupState.PREPARING:
+            self.state = GroupState.PREPARING
             longest_ms = max(m.join.rebalance_timeout_ms for m in self.members.values())
             self._rebalance_deadline_ms = now_ms + longest_ms
             for name, member in self.members.items():
@@ -234,7 +240,7 @@ class Group:
         if not all(member.joining for member in self.members.values()):
             return []
         self.generation += 1
-        self.state = State.COMPLETING
+        self.state = GroupState.COMPLETING
         if self.leader not in self.members:
             self.leader = next(iter(self.members))
         common = set.intersection(*(set(m.join.protocols) for m in self.members.values()))
@@ -259,7 +265,7 @@ class Group:
         for name in members:
             del self.members[name]
         if not self.members:
-            self.state = State.EMPTY
+            self.state = GroupState.EMPTY
             self.leader = ""
             return answers
         return answers + self._rebalance(now_ms)

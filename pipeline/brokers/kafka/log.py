@@ -1,8 +1,8 @@
-"""One partition on disk: a row of segment files, each named after its first offset, as Apache Kafka keeps them.
+"""One partition on disk: segment files, each named after its first offset, as in Apache Kafka.
 
-Batches are appended to the last segment and never changed. What is appended counts as stored once `Store` has
-synced it (`durable_offset`); readers see nothing beyond. Reads come from disk; in memory there is only a sparse
-index, made for a closed segment when somebody first reads it.
+Batches are appended to the last segment and never changed. They count as stored once `BrokerStore` has synced them
+(`durable_offset`); readers see no record beyond that. Records are read from disk; memory holds only a sparse index,
+which is made when a closed segment is first read.
 
 Example::
 
@@ -28,24 +28,24 @@ from typing import NamedTuple
 
 import msgspec
 
-from pipeline.brokers.kafka.batch import HEADER, Header, header_at, place, records_of, verify
-from pipeline.brokers.kafka.errors import Code, Refused
+from pipeline.brokers.kafka.batch import HEADER, BatchHeader, header_at, place, records_of, verify
+from pipeline.brokers.kafka.errors import BrokerError, Code
 from pipeline.brokers.kafka.producers import ProducerWindows
 from pipeline.files.fsync import directory_to_disk, to_disk
 
 logger = logging.getLogger(__name__)
 
-# A read walks at most this far from the nearest index entry; 1 GB of log costs 1.5 MB of index.
+# A read scans at most this many bytes from the nearest index entry; 1 GB of log needs 1.5 MB of index.
 INDEX_INTERVAL_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class LogLimits:
-    """How one partition is kept; each field is the topic setting of the same name in Kafka."""
+    """The limits of a partition; each field is the topic setting of the same name in Kafka."""
 
     # Small, since the open segment is read and checked when the broker starts.
     segment_bytes: int = 16 * 2**20
-    # -1: no limit. 256 MiB hold two days of a feature of 1 KB every 0.7 s.
+    # -1 means no limit. 256 MiB hold two days of a feature of 1 KB every 0.7 s.
     retention_bytes: int = 256 * 2**20
     retention_ms: int = -1
     delete_retention_ms: int = 24 * 3600 * 1000
@@ -56,13 +56,14 @@ class LogLimits:
 
 @dataclass(slots=True)
 class Index:
-    """Every `INDEX_INTERVAL_BYTES` or so: a batch's first offset, its position, the newest time up to the next."""
+    """An entry about every `INDEX_INTERVAL_BYTES`: a batch's first offset, its position, its newest time."""
 
     offsets: array[int] = field(default_factory=lambda: array("q"))
     positions: array[int] = field(default_factory=lambda: array("q"))
     newest_ms: array[int] = field(default_factory=lambda: array("q"))
 
-    def note(self, header: Header, position: int) -> None:
+    def note(self, header: BatchHeader, position: int) -> None:
+        """Add a batch to the index."""
         if not self.positions or position - self.positions[-1] >= INDEX_INTERVAL_BYTES:
             self.offsets.append(header.base_offset)
             self.positions.append(position)
@@ -71,13 +72,14 @@ class Index:
             self.newest_ms[-1] = max(self.newest_ms[-1], header.max_timestamp_ms)
 
     def position_before(self, offset: int) -> int:
+        """Return the position of the last indexed batch that begins at or before `offset`."""
         entry = bisect_right(self.offsets, offset) - 1
         return self.positions[entry] if entry >= 0 else 0
 
 
 @dataclass(slots=True)
 class Segment:
-    """One file. `index` is None until somebody reads the segment."""
+    """A segment file. `index` is None until the segment is first read."""
 
     path: Path
     base_offset: int
@@ -85,6 +87,7 @@ class Segment:
     index: Index | None = None
 
     def indexed(self) -> Index:
+        """Return the index; make it at the first call."""
         if self.index is None:
             self.index = Index()
             for position, header, _ in walk(self.path):
@@ -93,11 +96,12 @@ class Segment:
 
 
 def segment_path(directory: Path, base_offset: int) -> Path:
+    """Return the path of the segment that begins at this offset."""
     return directory / f"{base_offset:020d}.log"
 
 
-def walk(path: Path) -> Iterator[tuple[int, Header, mmap.mmap]]:
-    """Yield position, header and file of each batch, until no whole one follows."""
+def walk(path: Path) -> Iterator[tuple[int, BatchHeader, mmap.mmap]]:
+    """Yield position, header and file of each batch, up to the last complete one."""
     if path.stat().st_size == 0:
         return
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -105,14 +109,14 @@ def walk(path: Path) -> Iterator[tuple[int, Header, mmap.mmap]]:
         while position < len(data):
             try:
                 header = header_at(data, position)
-            except Refused:
+            except BrokerError:
                 return
             yield position, header, data
             position += header.size_bytes
 
 
 class Unsynced(NamedTuple):
-    """What one sync has to do for one partition, and what holds once it is done."""
+    """The work of a sync for a partition, and the partition's durable end after it."""
 
     file: int | None
     retired: list[int]  # to be closed after the sync
@@ -130,9 +134,9 @@ class PartitionLog:
         self.end_offset = 0
         self.durable_offset = 0
         self.producers = ProducerWindows()
-        # Up to here every key has been compacted; forgotten at a restart, which costs one more compaction.
+        # Keys are compacted up to here. A restart forgets this, which costs one more compaction.
         self.compacted_offset = 0
-        # Called whenever durable_offset has grown: consumers that wait for records.
+        # Called when durable_offset has grown, for consumers that wait for records.
         self.listeners: set[Callable[[], None]] = set()
         self._durable_bytes = 0  # of the last segment
         self._file: int | None = None  # the last segment, once something is appended or read
@@ -140,7 +144,7 @@ class PartitionLog:
 
     @classmethod
     def recovered(cls, directory: Path, limits: LogLimits) -> PartitionLog:
-        """Open a partition; cut a torn tail off its last segment, and keep what was cut in a file beside it."""
+        """Open a partition. Cut a torn tail off its last segment, and keep the tail in a file beside it."""
         log = cls(directory, limits)
         for swap in sorted(directory.glob("*.swap")):
             finish_swap(swap)
@@ -156,7 +160,7 @@ class PartitionLog:
         for position, header, data in walk(last.path):
             try:
                 verify(data, position, header)
-            except Refused:
+            except BrokerError:
                 break
             if header.base_offset < log.end_offset:
                 break
@@ -172,13 +176,16 @@ class PartitionLog:
 
     @property
     def start_offset(self) -> int:
+        """The offset of the first record."""
         return self.segments[0].base_offset if self.segments else 0
 
-    def append(self, batch: bytearray, header: Header) -> int:
-        """Give a verified batch its offset and append it. Returns its first offset (of the first time, if repeated).
+    def append(self, batch: bytearray, header: BatchHeader) -> int:
+        """Append a verified batch. Return its first offset; for a repeated batch that of the first time.
 
-        Raises:
-            Refused: KAFKA_STORAGE_ERROR (disk full), or a sequence number that does not follow.
+        Raises
+        ------
+        BrokerError
+            KAFKA_STORAGE_ERROR: the disk is full; OUT_OF_ORDER_SEQUENCE_NUMBER or INVALID_PRODUCER_EPOCH.
         """
         known = self.producers.offset_of(header)
         if known is not None:
@@ -191,9 +198,9 @@ class PartitionLog:
             if written != len(batch):
                 raise OSError(f"only {written} of {len(batch)} bytes were written")
         except OSError as problem:
-            # What was written stands behind size_bytes: the next append overwrites it, a restart cuts it off.
+            # The written bytes are beyond size_bytes: the next append overwrites them, a restart cuts them off.
             logger.error("cannot append to %s: %s. Is the disk full?", self.directory, problem)
-            raise Refused(Code.KAFKA_STORAGE_ERROR, f"cannot append: {problem}") from problem
+            raise BrokerError(Code.KAFKA_STORAGE_ERROR, f"cannot append: {problem}") from problem
         stored = msgspec.structs.replace(header, base_offset=offset)
         segment.indexed().note(stored, segment.size_bytes)
         self.producers.note(stored, offset)
@@ -202,15 +209,17 @@ class PartitionLog:
         return offset
 
     def read(self, offset: int, max_bytes: int) -> bytes:
-        """Bytes from the batch that holds `offset` on: at least that batch whole, else about `max_bytes`.
+        """Return about `max_bytes` from the batch that holds `offset` on, but at least this whole batch.
 
-        The last batch may be cut short, which Kafka's clients expect. Empty at the end of the log.
+        The last batch may be cut, which Kafka's clients expect. At the end of the log the result is empty.
 
-        Raises:
-            Refused: OFFSET_OUT_OF_RANGE; KAFKA_STORAGE_ERROR, if the file is damaged.
+        Raises
+        ------
+        BrokerError
+            OFFSET_OUT_OF_RANGE; KAFKA_STORAGE_ERROR: the file is damaged.
         """
         if not self.start_offset <= offset <= self.durable_offset:
-            raise Refused(
+            raise BrokerError(
                 Code.OFFSET_OUT_OF_RANGE, f"{offset} is not in {self.start_offset}..{self.durable_offset}"
             )
         if offset == self.durable_offset:
@@ -227,9 +236,9 @@ class PartitionLog:
         return b""
 
     def offset_at(self, timestamp_ms: int) -> tuple[int, int] | None:
-        """Offset and time of the first record at `timestamp_ms` or later; None if there is none.
+        """Return offset and time of the first record at `timestamp_ms` or later, or None.
 
-        Of a compressed batch it is the batch's first record.
+        For a compressed batch they are those of the batch's first record.
         """
         for segment in self._segments_from(self.start_offset):
             index = segment.indexed()
@@ -249,9 +258,9 @@ class PartitionLog:
         return None
 
     def trim(self, now_ms: int) -> None:
-        """Remove the oldest closed segments that the topic's retention no longer covers.
+        """Remove the oldest closed segments that exceed the topic's retention.
 
-        A compacted partition is never cut by size: it is as large as its keys. Age counts from the last append.
+        A compacted partition has no limit of size, since it is as large as its keys. Age counts from the last append.
         """
         limits = self.limits
         total_bytes = sum(segment.size_bytes for segment in self.segments)
@@ -271,21 +280,21 @@ class PartitionLog:
             oldest.path.unlink()
 
     def unsynced(self) -> Unsynced:
-        """What has to be synced, for `mark_durable` afterwards."""
+        """Return the work of the next sync; call `mark_durable` after it."""
         retired, self._retired = self._retired, []
         if self.durable_offset == self.end_offset:
             return Unsynced(None, retired, self.durable_offset, self._durable_bytes)
         return Unsynced(self._descriptor(), retired, self.end_offset, self.segments[-1].size_bytes)
 
     def mark_durable(self, offset: int, last_bytes: int) -> None:
-        """Records before `offset`, `last_bytes` of the last segment, are on disk: let consumers see them."""
+        """Let consumers see the records before `offset`, which are on disk (`last_bytes` of the last segment)."""
         if offset > self.durable_offset:
             self.durable_offset, self._durable_bytes = offset, last_bytes
             for listener in self.listeners:
                 listener()
 
     def swap_in(self, swaps: list[Path]) -> None:
-        """Put compacted files in the place of the segments that they were made from."""
+        """Replace segments by the compacted files that were made from them."""
         for swap in swaps:
             base, following = (int(part) for part in swap.stem.split("-"))
             path = finish_swap(swap)
@@ -294,7 +303,7 @@ class PartitionLog:
             self.segments = sorted(kept, key=lambda segment: segment.base_offset)
 
     def close(self) -> None:
-        """Give the open file up; it is closed with the next sync."""
+        """Release the open file; the next sync closes it."""
         if self._file is not None:
             self._retired.append(self._file)
             self._file = None
@@ -306,7 +315,7 @@ class PartitionLog:
         ):
             return last
         if last is not None:
-            # The closed segment has to be on disk before the next one starts: only the last may have a tail.
+            # The closed segment must be on disk before the next one starts: only the last may have a torn tail.
             to_disk(self._descriptor())
             self.mark_durable(self.end_offset, last.size_bytes)
             self.close()
@@ -341,22 +350,24 @@ class PartitionLog:
         first = bisect_right(self.segments, offset, key=lambda segment: segment.base_offset) - 1
         return self.segments[max(first, 0) :]
 
-    def _headers(self, segment: Segment, file: int, position: int) -> Iterator[tuple[int, Header]]:
+    def _headers(self, segment: Segment, file: int, position: int) -> Iterator[tuple[int, BatchHeader]]:
         end = self._durable_bytes if segment is self.segments[-1] else segment.size_bytes
         while position < end:
             head = os.pread(file, HEADER.size, position)
-            header = Header(*HEADER.unpack(head)) if len(head) == HEADER.size else None
+            header = BatchHeader(*HEADER.unpack(head)) if len(head) == HEADER.size else None
             if header is None or header.magic != 2 or not HEADER.size <= header.size_bytes <= end - position:
                 logger.error(
                     "%s is damaged at byte %d: restore it, or delete the topic", segment.path, position
                 )
-                raise Refused(Code.KAFKA_STORAGE_ERROR, f"{segment.path.name} is damaged at byte {position}")
+                raise BrokerError(
+                    Code.KAFKA_STORAGE_ERROR, f"{segment.path.name} is damaged at byte {position}"
+                )
             yield position, header
             position += header.size_bytes
 
 
 def finish_swap(swap: Path) -> Path:
-    """Remove the segments that a compacted file replaces, and give it its place. Also after a crash half-way."""
+    """Remove the segments that a compacted file replaces, and rename it. This can be repeated after a crash."""
     base, following = (int(part) for part in swap.stem.split("-"))
     for path in swap.parent.glob("*.log"):
         if base <= int(path.stem) < following:

@@ -1,7 +1,7 @@
-"""Which batches of which idempotent producer a partition has seen, so that a repeated one is not stored twice.
+"""Remembers the last batches of each idempotent producer, so that a repeated batch is not stored twice.
 
-A producer that got no answer (the connection broke, the broker was killed) sends the batch again with the same
-sequence number. Pure bookkeeping over batch headers: appended batches and recovered ones are noted alike.
+A producer without an answer (the connection broke, the broker was killed) sends the batch again with the same sequence
+number. This is pure bookkeeping over the headers of appended and recovered batches.
 
 Source: KIP-98 (idempotent producer); Kafka keeps the last five batches of a producer, too.
 
@@ -17,12 +17,12 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 
-from pipeline.brokers.kafka.batch import Header
-from pipeline.brokers.kafka.errors import Code, Refused
+from pipeline.brokers.kafka.batch import BatchHeader
+from pipeline.brokers.kafka.errors import BrokerError, Code
 
-# A producer has at most five requests in flight, so no older batch can come again.
+# A producer has at most five requests in flight, so it cannot repeat an older batch.
 REMEMBERED_BATCHES = 5
-# Of one partition; the producer that was quiet longest is forgotten first.
+# For each partition; the producer that was quiet longest is forgotten first.
 REMEMBERED_PRODUCERS = 1000
 SEQUENCES = 2**31
 
@@ -36,34 +36,36 @@ class ProducerWindows:
         # producer id -> (epoch, the last batches as (first sequence, next sequence, base offset))
         self._windows: OrderedDict[int, tuple[int, deque[tuple[int, int, int]]]] = OrderedDict()
 
-    def offset_of(self, header: Header) -> int | None:
-        """Where this batch was stored before, or None if it is new.
+    def offset_of(self, header: BatchHeader) -> int | None:
+        """Return the offset at which this batch was stored before, or None if it is new.
 
-        Raises:
-            Refused: OUT_OF_ORDER_SEQUENCE_NUMBER or INVALID_PRODUCER_EPOCH.
+        Raises
+        ------
+        BrokerError
+            OUT_OF_ORDER_SEQUENCE_NUMBER or INVALID_PRODUCER_EPOCH.
         """
         known = self._windows.get(header.producer_id)
         if header.producer_id < 0 or known is None:
             return None
         epoch, window = known
         if header.producer_epoch < epoch:
-            raise Refused(Code.INVALID_PRODUCER_EPOCH, "a newer producer has this id")
+            raise BrokerError(Code.INVALID_PRODUCER_EPOCH, "a newer producer has this id")
         if header.producer_epoch > epoch:
             if header.base_sequence != 0:
-                raise Refused(Code.OUT_OF_ORDER_SEQUENCE_NUMBER, "a new epoch starts at sequence 0")
+                raise BrokerError(Code.OUT_OF_ORDER_SEQUENCE_NUMBER, "a new epoch starts at sequence 0")
             return None
         ends = (header.base_sequence, _next_sequence(header))
         for first, following, offset in window:
             if (first, following) == ends:
                 return offset
         if header.base_sequence != window[-1][1]:
-            raise Refused(
+            raise BrokerError(
                 Code.OUT_OF_ORDER_SEQUENCE_NUMBER,
                 f"producer {header.producer_id}: sequence {header.base_sequence} after {window[-1][1] - 1}",
             )
         return None
 
-    def note(self, header: Header, offset: int) -> None:
+    def note(self, header: BatchHeader, offset: int) -> None:
         """Remember that this batch is stored at `offset`."""
         if header.producer_id < 0:
             return
@@ -76,5 +78,5 @@ class ProducerWindows:
             self._windows.popitem(last=False)
 
 
-def _next_sequence(header: Header) -> int:
+def _next_sequence(header: BatchHeader) -> int:
     return (header.base_sequence + header.record_count) % SEQUENCES

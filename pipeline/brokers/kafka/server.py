@@ -1,8 +1,7 @@
 """The broker as a process: connections, start and stop.
 
-Each connection is served one request at a time, as Kafka does it, so that answers come in order. Memory is bounded
-by the number of connections, by the size of a request and of an answer; a consumer that does not read stops its
-own connection only.
+Each connection has one request at a time, as in Kafka, so that answers are in order. Memory is bounded by the number of
+connections, the size of requests and the size of answers. A consumer that does not read stops only its own connection.
 
 Example::
 
@@ -31,31 +30,35 @@ from pipeline.errors import Stop, TierwiseError
 logger = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 200
-# Kafka closes a connection that was quiet for ten minutes, too; its clients open it again.
+# A quiet connection is closed after this time, as in Kafka; the clients open it again.
 IDLE_S = 600.0
-# Requests beyond this size are read one at a time, so that many large ones cannot fill the memory together.
+# Larger requests are read one at a time, so that many of them cannot fill the memory together.
 LARGE_REQUEST_BYTES = 2 * 2**20
-# A request that began has to end within this time, or it would hold its place for ever.
+# A request must be complete within this time.
 REQUEST_S = 60.0
 START = struct.Struct(">hhi")  # api key, version, correlation id: the same in all versions
 
 
 class Unanswerable(TierwiseError):
-    """These bytes are no request that could be answered: the connection ends, as it does in Kafka."""
+    """These bytes are not a request that can be answered: the connection ends, as in Kafka."""
 
 
 async def serve(
     directory: Path, host: str, port: int, stop: asyncio.Event, ready: Callable[[str, int], None]
 ) -> None:
-    """Run the broker until `stop` is set. `ready` is called with the address when it answers.
+    """Run the broker until `stop` is set. `ready` is called with the address once the broker answers.
 
-    Raises:
-        Stop: not a loopback address, a port or directory in use, or a damaged catalog.
-        ExceptionGroup: the disk failed; what was acknowledged is there after a new start.
+    Raises
+    ------
+    Stop
+        Not a loopback address, a port or directory in use, or a damaged catalog.
+    ExceptionGroup
+        The disk failed; acknowledged records are there after a new start.
     """
     if not is_loopback(host):
         raise Stop(
-            f"--host {host}: this broker has no access control and binds to loopback only. Use 127.0.0.1 here, and Apache Kafka for other machines"
+            f"--host {host}: this broker has no access control and binds to loopback only. Use 127.0.0.1 here, and "
+            "Apache Kafka for other machines"
         )
     with opened(directory) as store:
         groups = Coordinator(store)
@@ -82,7 +85,7 @@ async def serve(
 
 
 def is_loopback(host: str) -> bool:
-    """Is this an address that only this machine reaches?"""
+    """Return whether only this machine can reach this address."""
     if host == "localhost":
         return True
     try:
@@ -92,7 +95,7 @@ def is_loopback(host: str) -> bool:
 
 
 class Connections:
-    """All clients that are connected now."""
+    """The connections of all clients."""
 
     def __init__(self) -> None:
         self.broker: Broker | None = None
@@ -100,7 +103,7 @@ class Connections:
         self._large = asyncio.Semaphore(1)
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one client until it goes."""
+        """Serve a client until it disconnects."""
         task = asyncio.current_task()
         assert task is not None
         try:
@@ -121,6 +124,7 @@ class Connections:
             writer.close()
 
     async def close(self) -> None:
+        """Close all connections."""
         for task in self._tasks:
             task.cancel()
         while self._tasks:
@@ -150,10 +154,12 @@ class Connections:
 
 
 async def respond(broker: Broker, frame: bytes) -> bytes | None:
-    """Answer one request, without its length in front. None where the protocol wants no answer (acks=0).
+    """Answer a request (without its length prefix). Return None if the protocol wants no answer (acks=0).
 
-    Raises:
-        Unanswerable: the bytes are no request, or one that has no place for an error code.
+    Raises
+    ------
+    Unanswerable
+        The bytes are not a request, or its response has no place for an error code.
     """
     key, version, correlation = START.unpack_from(frame)
     api = API_BY_KEY.get(key)
@@ -163,20 +169,20 @@ async def respond(broker: Broker, frame: bytes) -> bytes | None:
         request = api.request.decode(frame, version=version, header=True)
         request.API_VERSION = version
     except Exception as problem:
-        # Whatever the codec trips over: the bytes came from outside and are not what they claim to be.
+        # Any error of the codec: the bytes come from outside and may be anything.
         raise Unanswerable(f"request {key} version {version} cannot be decoded: {problem!r}") from problem
     try:
         response = await api.handler(broker, request)
         return None if response is None else _encoded(response, version, correlation)
     except Exception as problem:
-        # A full disk, or a request that the codec takes and no client sends: it must cost one connection only.
+        # A full disk, or a request that only the codec accepts: it must end one connection only.
         logger.exception("request %d version %d failed", key, version)
         raise Unanswerable(f"request {key} version {version} failed") from problem
 
 
 def _unsupported(key: int, version: int, correlation: int) -> bytes:
     if key == ApiVersionsRequest.API_KEY:
-        # Answered in version 0, which every client understands, with what to ask instead (KIP-511).
+        # Answered in version 0, which every client understands, with the supported versions (KIP-511).
         only = {key: API_BY_KEY[key]}
         return _encoded(versions_response(Code.UNSUPPORTED_VERSION, only), 0, correlation)
     response_class = ResponseClassRegistry._response_class_registry.get(key)

@@ -1,11 +1,11 @@
-"""All that the broker keeps: topics and their partitions, committed offsets, and the sync that makes them last.
+"""Everything that the broker stores: topics and their partitions, committed offsets, and the sync to disk.
 
 ::
 
     DIRECTORY/lock                           held by the one broker that may use this directory
               topics.json                    the catalog, replaced as a whole
               topics/NAME.ID/PARTITION/*.log
-              offsets/*.log                  committed offsets: a compacted log of their own
+              offsets/*.log                  committed offsets, a compacted log
 
 Example::
 
@@ -34,7 +34,7 @@ from kafka.record.default_records import DefaultRecordBatchBuilder
 
 from pipeline.brokers.kafka.batch import header_at, records_of
 from pipeline.brokers.kafka.compact import compacted, plan_for
-from pipeline.brokers.kafka.errors import Code, Refused
+from pipeline.brokers.kafka.errors import BrokerError, Code
 from pipeline.brokers.kafka.log import LogLimits, PartitionLog, Unsynced, walk
 from pipeline.brokers.kafka.topics import Catalog, Topic, check_new, limits_of
 from pipeline.errors import Stop
@@ -43,14 +43,14 @@ from pipeline.files.fsync import replace_file, to_disk
 logger = logging.getLogger(__name__)
 
 MAINTENANCE_INTERVAL_S = 1.0
-# Deleted offsets need no grace: nobody reads this log but the broker at its start.
+# Deleted offsets can go at once: only the broker reads this log, at its start.
 OFFSETS_LIMITS = LogLimits(segment_bytes=2**20, compact=True, delete=False, delete_retention_ms=0)
-# Of one request, and so of all the offsets that one commits. A produce request holds a batch for each partition.
+# Largest request, and so the largest batch of committed offsets. A produce request holds a batch for each partition.
 MAX_REQUEST_BYTES = 32 * 2**20
 
 
 class Committed(msgspec.Struct, frozen=True, array_like=True):
-    """How far a group has come in one partition."""
+    """A group's committed offset in a partition."""
 
     offset: int
     metadata: str
@@ -60,11 +60,13 @@ OffsetKey = tuple[str, str, int]  # group, topic, partition
 
 
 @contextmanager
-def opened(directory: Path) -> Iterator[Store]:
-    """Recover what lies in `directory` and hold it alone.
+def opened(directory: Path) -> Iterator[BrokerStore]:
+    """Recover the store in `directory` and lock it.
 
-    Raises:
-        Stop: another broker uses it, or its catalog is damaged.
+    Raises
+    ------
+    Stop
+        Another broker uses it, or its catalog is damaged.
     """
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / "lock").open("a+") as lock:
@@ -78,7 +80,7 @@ def opened(directory: Path) -> Iterator[Store]:
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
         lock.flush()
-        store = Store(directory)
+        store = BrokerStore(directory)
         try:
             store.recover()
             yield store
@@ -86,8 +88,8 @@ def opened(directory: Path) -> Iterator[Store]:
             store.close()
 
 
-class Store:
-    """See the module. Not for several threads: only the sync itself and compaction run beside the event loop."""
+class BrokerStore:
+    """Topics, partitions and offsets. For one thread: only syncs and compaction run beside the event loop."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -121,7 +123,7 @@ class Store:
         for orphan in {entry.name for entry in data.iterdir()} - {
             t.directory for t in self.catalog.topics.values()
         }:
-            logger.info("removing what is left of a deleted topic: %s", orphan)
+            logger.info("removing the rest of a deleted topic: %s", orphan)
             shutil.rmtree(data / orphan)
         self._offsets = PartitionLog.recovered(self.directory / "offsets", OFFSETS_LIMITS)
         for segment in self._offsets.segments:
@@ -134,7 +136,7 @@ class Store:
                         self.committed[key] = msgspec.json.decode(record.value, type=Committed)
 
     def close(self) -> None:
-        """Sync what was appended, close the files."""
+        """Sync all appended batches and close the files."""
         self._disk.shutdown()
         for log in [*self._logs.values(), self._offsets]:
             _sync([log.unsynced()])
@@ -142,20 +144,25 @@ class Store:
             _sync([log.unsynced()])
 
     def log(self, topic: str, partition: int) -> PartitionLog:
-        """Raises: Refused: UNKNOWN_TOPIC_OR_PARTITION."""
+        """Return a partition. Raises `BrokerError` (UNKNOWN_TOPIC_OR_PARTITION) if it does not exist."""
         log = self.find(topic, partition)
         if log is None:
-            raise Refused(Code.UNKNOWN_TOPIC_OR_PARTITION, f"no partition {partition} of a topic {topic!r}")
+            raise BrokerError(
+                Code.UNKNOWN_TOPIC_OR_PARTITION, f"no partition {partition} of a topic {topic!r}"
+            )
         return log
 
     def find(self, topic: str, partition: int) -> PartitionLog | None:
+        """Return a partition, or None if it does not exist."""
         return self._logs.get((topic, partition))
 
     def create(self, name: str, partitions: int, replicas: int, configs: dict[str, str]) -> None:
-        """Create a topic; on disk when this returns.
+        """Create a topic; it is on disk when this returns.
 
-        Raises:
-            Refused: the name, a number or a setting is not possible.
+        Raises
+        ------
+        BrokerError
+            The name, a number or a setting is not possible.
         """
         self.check_create(name, partitions, replicas, configs)
         topic = Topic(f"{name}.{secrets.token_hex(4)}", partitions, configs)
@@ -163,15 +170,17 @@ class Store:
         self._open(name, topic)
 
     def check_create(self, name: str, partitions: int, replicas: int, configs: dict[str, str]) -> None:
-        """Raises what `create` would raise."""
+        """Raise the error that `create` would raise."""
         check_new(name, partitions, replicas, self.catalog.topics)
         limits_of(configs)
 
     async def delete(self, name: str) -> None:
-        """Delete a topic with its records and the offsets committed in it.
+        """Delete a topic with its records and its committed offsets.
 
-        Raises:
-            Refused: UNKNOWN_TOPIC_OR_PARTITION.
+        Raises
+        ------
+        BrokerError
+            UNKNOWN_TOPIC_OR_PARTITION.
         """
         self.log(name, 0)
         async with self._maintaining:
@@ -187,10 +196,12 @@ class Store:
         await self.commit_offsets({key: None for key in self.committed if key[1] == name})
 
     async def commit_offsets(self, offsets: dict[OffsetKey, Committed | None]) -> None:
-        """Keep committed offsets (None forgets one); on disk when this returns.
+        """Store committed offsets (None forgets one); they are on disk when this returns.
 
-        Raises:
-            Refused: KAFKA_STORAGE_ERROR.
+        Raises
+        ------
+        BrokerError
+            KAFKA_STORAGE_ERROR.
         """
         if not offsets:
             return
@@ -217,7 +228,7 @@ class Store:
         await self.durable([self._offsets])
 
     def request_sync(self, logs: Iterable[PartitionLog]) -> asyncio.Future[None]:
-        """Done when all that was appended to `logs` so far is on disk; all who wait share one sync."""
+        """Return a future that is done when the appended batches of `logs` are on disk; all waiters share one sync."""
         self._unsynced.update(dict.fromkeys(logs))
         if self._synced is None:
             self._synced = asyncio.get_running_loop().create_future()
@@ -225,14 +236,16 @@ class Store:
         return self._synced
 
     async def durable(self, logs: Iterable[PartitionLog]) -> None:
-        """Return when all that was appended to `logs` so far is on disk."""
+        """Return when the appended batches of `logs` are on disk."""
         await asyncio.shield(self.request_sync(logs))
 
     async def sync_forever(self) -> None:
-        """Serve `request_sync`.
+        """Serve `request_sync`, for ever.
 
-        Raises:
-            OSError: the disk failed. Nobody knows then what it holds, so the broker has to end and recover.
+        Raises
+        ------
+        OSError
+            The disk failed. Its content is unknown then, so the broker has to end and recover.
         """
         loop = asyncio.get_running_loop()
         while True:
@@ -246,7 +259,8 @@ class Store:
                 await loop.run_in_executor(self._disk, _sync, unsynced)
             except OSError as problem:
                 logger.critical(
-                    "cannot sync: %s. Ending; what was acknowledged is there after a restart", problem
+                    "cannot sync: %s. The broker ends; acknowledged records are there after a restart",
+                    problem,
                 )
                 raise
             for log, done in zip(logs, unsynced, strict=True):
@@ -254,7 +268,7 @@ class Store:
             synced.set_result(None)
 
     async def maintain_forever(self) -> None:
-        """Retention and compaction, every now and then."""
+        """Apply retention and compaction at intervals, for ever."""
         while True:
             await asyncio.sleep(MAINTENANCE_INTERVAL_S)
             now_ms = time.time_ns() // 1_000_000
@@ -270,7 +284,7 @@ class Store:
             if plan is not None:
                 swaps, log.compacted_offset = await asyncio.to_thread(compacted, plan, now_ms)
                 log.swap_in(swaps)
-        except (OSError, Refused) as problem:
+        except (OSError, BrokerError) as problem:
             logger.error("cannot tidy %s: %s. Is the disk full?", log.directory, problem)
 
     def _save(self, catalog: Catalog) -> None:

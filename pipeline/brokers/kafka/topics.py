@@ -1,4 +1,4 @@
-"""Topics as they are described in `topics.json`: names, partitions and settings, each checked before it counts.
+"""Topics as `topics.json` describes them: names, partitions and settings, each checked before it is stored.
 
 Example::
 
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import msgspec
 
-from pipeline.brokers.kafka.errors import Code, Refused
+from pipeline.brokers.kafka.errors import BrokerError, Code
 from pipeline.brokers.kafka.log import LogLimits
 
-# Kafka's rule, less the room that our directory names need.
+# Kafka's rule, less the characters that our directory names add.
 NAME = re.compile(r"(?!\.{1,2}$)[a-zA-Z0-9._-]{1,240}")
 DEFAULT_PARTITIONS = 12
 # Each partition may hold a file open.
@@ -26,7 +26,7 @@ _DEFAULTS = LogLimits()
 
 
 class Topic(msgspec.Struct, frozen=True):
-    """A topic: where its partitions lie, how many there are, and the settings given when it was created."""
+    """A topic: the directory of its partitions, their number, and the settings from its creation."""
 
     directory: str
     partitions: int
@@ -58,15 +58,17 @@ SETTINGS = (
     Setting("retention.ms", "retention_ms", -1),
     Setting("segment.bytes", "segment_bytes", 2**20),  # Kafka 4's own smallest value
 )
-# A batch is held in memory whole.
+# Memory holds a whole batch.
 LARGEST_MESSAGE_BYTES = 8 * 2**20
 
 
 def limits_of(configs: Mapping[str, str | None]) -> LogLimits:
-    """The limits that a topic's settings ask for.
+    """Return the limits of a topic's settings.
 
-    Raises:
-        Refused: INVALID_CONFIG, for a setting that is unknown here or out of range.
+    Raises
+    ------
+    BrokerError
+        INVALID_CONFIG: a setting is unknown here or out of range.
     """
     fields: dict[str, int] = {}
     settings = {setting.name: setting for setting in SETTINGS}
@@ -77,34 +79,40 @@ def limits_of(configs: Mapping[str, str | None]) -> LogLimits:
         number = int(text) if text is not None and re.fullmatch(r"-?\d{1,18}", text) else None
         if setting is None or number is None or number < setting.smallest:
             known = ", ".join([CLEANUP_POLICY, *settings])
-            raise Refused(Code.INVALID_CONFIG, f"{name}={text} is refused; this broker knows: {known}")
+            raise BrokerError(Code.INVALID_CONFIG, f"{name}={text} is refused; this broker knows: {known}")
         fields[setting.field] = number
     if fields.get("max_message_bytes", 0) > LARGEST_MESSAGE_BYTES:
-        raise Refused(Code.INVALID_CONFIG, f"max.message.bytes is at most {LARGEST_MESSAGE_BYTES}")
+        raise BrokerError(Code.INVALID_CONFIG, f"max.message.bytes is at most {LARGEST_MESSAGE_BYTES}")
     policies = (configs.get(CLEANUP_POLICY) or POLICIES[0]).split(",")
     return LogLimits(**fields, compact="compact" in policies, delete="delete" in policies)
 
 
 def effective_configs(configs: Mapping[str, str]) -> dict[str, tuple[str, bool]]:
-    """Every setting of a topic: its value, and whether that is the default."""
+    """Return every setting of a topic: its value, and whether it is the default."""
     values = {setting.name: str(getattr(_DEFAULTS, setting.field)) for setting in SETTINGS}
     values[CLEANUP_POLICY] = POLICIES[0]
     return {name: (configs.get(name, value), name not in configs) for name, value in values.items()}
 
 
 def check_new(name: str, partitions: int, replicas: int, existing: Mapping[str, Topic]) -> None:
-    """May this topic be created?
+    """Check that this topic can be created.
 
-    Raises:
-        Refused: with what is wrong about it.
+    Raises
+    ------
+    BrokerError
+        With the problem.
     """
     if not NAME.fullmatch(name):
-        raise Refused(Code.INVALID_TOPIC_EXCEPTION, f"topic name {name!r}: use 1 to 240 of a-z A-Z 0-9 . _ -")
+        raise BrokerError(
+            Code.INVALID_TOPIC_EXCEPTION, f"topic name {name!r}: use 1 to 240 of a-z A-Z 0-9 . _ -"
+        )
     if name in existing:
-        raise Refused(Code.TOPIC_ALREADY_EXISTS, f"topic {name} exists")
+        raise BrokerError(Code.TOPIC_ALREADY_EXISTS, f"topic {name} exists")
     if partitions < 1 or partitions + sum(t.partitions for t in existing.values()) > MOST_PARTITIONS:
-        raise Refused(
+        raise BrokerError(
             Code.INVALID_PARTITIONS, f"{partitions} partitions: all topics may have {MOST_PARTITIONS}"
         )
     if replicas not in (-1, 1):
-        raise Refused(Code.INVALID_REPLICATION_FACTOR, f"{replicas} replicas: this broker is alone, use 1")
+        raise BrokerError(
+            Code.INVALID_REPLICATION_FACTOR, f"{replicas} replicas: there is only one broker, use 1"
+        )

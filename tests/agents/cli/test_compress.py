@@ -1,4 +1,5 @@
-"""`tierwise models compress`: a smaller file beside the network, what that costs, and a word where it cannot be done."""
+"""`tierwise models compress`: a smaller file beside the network, what that costs, and a word where it cannot be
+done."""
 
 from __future__ import annotations
 
@@ -82,7 +83,7 @@ def test_what_fails_half_way_leaves_an_earlier_file_as_it_was(
 
     target = network.with_suffix(".fp16.onnx")
     target.write_bytes(b"earlier")
-    monkeypatch.setattr("models.train.compress.halve", half_way)
+    monkeypatch.setattr("models.imported.compress.halve", half_way)
     assert run("models", "compress", "fp16", str(network), "--photos", str(photos)) == 2
     assert target.read_bytes() == b"earlier"
     assert {its.name for its in network.parent.glob("*.onnx")} == {network.name, target.name}
@@ -91,8 +92,8 @@ def test_what_fails_half_way_leaves_an_earlier_file_as_it_was(
 @pytest.mark.parametrize(
     ("words", "module", "missing"),
     [
-        (("int8", "mine.onnx", "--photos", "photos"), "models.train.compress", "onnx"),
-        (("fp16", "mine.onnx", "--photos", "photos"), "models.train.compress", "onnx"),
+        (("int8", "mine.onnx", "--photos", "photos"), "models.imported.compress", "onnx"),
+        (("fp16", "mine.onnx", "--photos", "photos"), "models.imported.compress", "onnx"),
         (("prune",), "models.train.glimpse.prune", "torch"),
     ],
 )
@@ -107,3 +108,13 @@ def test_what_is_not_installed_is_told_with_what_to_install(
     monkeypatch.setitem(sys.modules, missing, None)
     assert run("models", "compress", *words) == 2
     assert f"{missing} is not installed; pip install 'tierwise[train]'" in capsys.readouterr().err
+
+
+def test_an_installed_package_says_that_it_holds_no_training_recipe(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for module in [name for name in sys.modules if name.startswith("models.train.")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "models.train", None)
+    assert run("models", "compress", "prune") == 2
+    assert "the installed package holds none: run it in a clone of the repository" in capsys.readouterr().err

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 from sample_messages import photo_jpeg
-from sample_onnx import GREEN, RED, coloured, colours, features, save
+from sample_onnx import GREEN, RED, coloured, colours, features, png, save
 
 from agents.cli import main
-from agents.cli.doctor import examine
-from models.vision.images import encode_png
+from agents.cli.machine.doctor import examine
 
 
 def run(*words: str) -> int:
@@ -45,7 +44,7 @@ def labelled(home: Path) -> Path:
     for label, colour in (("cat", RED), ("wolf", GREEN)):
         (home / "train" / label).mkdir(parents=True)
         for seed in range(6):
-            (home / "train" / label / f"{seed}.png").write_bytes(encode_png(coloured(colour, seed)))
+            (home / "train" / label / f"{seed}.png").write_bytes(png(coloured(colour, seed)))
     return home / "train"
 
 
@@ -90,6 +89,7 @@ def test_an_imported_model_is_listed_shown_and_removed(
     assert "there is no model mine-v2" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_damaged_entry_is_told_and_hides_no_other(
     home: Path, classifier: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -113,9 +113,9 @@ def test_the_model_that_serves_is_not_removed(
 
 
 def test_the_labels_that_the_tree_knows_are_told(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("models", "labels", "tiger") == 0
+    assert run("labels", "tree", "tiger") == 0
     assert "animal > Felidae > Panthera tigris  (tiger)" in capsys.readouterr().out.splitlines()
-    assert run("models", "labels") == 0
+    assert run("labels", "tree") == 0
     told = capsys.readouterr().out.splitlines()
     assert [line for line in told if line.startswith(("person", "other  "))]
     assert len(told) > 300
@@ -135,9 +135,10 @@ def test_a_released_model_that_names_no_families_is_told_by_the_doctor_and_not_l
 ) -> None:
     (home / "tierwise.toml").write_text('[edge]\nmodel = "glimpse@1"\n')
     found = next(its for its in examine(None) if its.what == "models")
-    assert (found.status, "edge.model: glimpse@1 names no families" in found.text) == ("fail", True)
+    assert (found.status, "edge.model: glimpse@1 answers no families" in found.text) == ("fail", True)
     assert run("models", "list") == 0
-    assert "serves" not in capsys.readouterr().out
+    row = next(text for text in capsys.readouterr().out.splitlines() if "glimpse@1" in text)
+    assert "edge" not in row
     assert run("models", "remove", "glimpse@1") == 2
     assert "came with this installation" in capsys.readouterr().err
 
@@ -149,10 +150,10 @@ def test_a_released_model_that_names_no_families_is_told_by_the_doctor_and_not_l
     ("words", "complaint"),
     [
         (("--labels", "nowhere.txt"), "nowhere.txt cannot be read"),
-        (("--labels", "labels.txt", "--name", "lite0"), "'lite0' cannot be a model's name"),
-        (("--labels", "labels.txt", "--name", "../x"), "cannot be a model's name"),
+        (("--labels", "labels.txt", "--name", "lite0"), "'lite0' cannot be the name of a model"),
+        (("--labels", "labels.txt", "--name", "../x"), "cannot be the name of a model"),
         (("--labels", "labels.txt", "--mean", "1,2"), "--mean '1,2': give three numbers"),
-        (("--labels", "labels.txt", "--std", "1,0,1"), "a standard deviation is above 0"),
+        (("--labels", "labels.txt", "--std", "1,0,1"), "a standard deviation must be above 0"),
         (("--labels", "labels.txt", "--smoke", "nowhere"), "--smoke: nowhere: no photos there"),
         (("--kind", "classifier"), "a classifier needs --labels"),
         (("--kind", "backbone"), "gives 3 numbers; a feature has 16"),
@@ -171,12 +172,13 @@ def test_a_failed_import_says_why_and_leaves_the_registry_as_it_was(
     assert registry_files(home) == before
 
 
+@pytest.mark.slow
 def test_of_many_photos_of_ones_own_fifty_are_tried_and_named(
     home: Path, classifier: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (home / "many").mkdir()
     for at in range(100):
-        (home / "many" / f"{at:02}.png").write_bytes(encode_png(coloured(RED, at, side=32)))
+        (home / "many" / f"{at:02}.png").write_bytes(png(coloured(RED, at, side=32)))
     words = ("--labels", "labels.txt", "--preprocess", "unit", "--smoke", "many")
     assert run("models", "import", str(classifier), *words) == 0
     told = capsys.readouterr().err
@@ -197,6 +199,7 @@ def test_an_import_by_mean_and_std_is_the_preset_it_spells(
 # --- fit, evaluate, classify ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_backbone_is_fitted_evaluated_and_classifies(
     home: Path, labelled: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -213,6 +216,7 @@ def test_a_backbone_is_fitted_evaluated_and_classifies(
     assert family["likeliest"]["share"] == 1.0
 
 
+@pytest.mark.slow
 def test_classify_asks_the_edges_own_model(
     cats: Path, classifier: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -232,6 +236,7 @@ def test_a_model_that_is_not_there_is_told_before_the_work_begins(
         assert "there is no model mine@3" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_labelled_photos_are_evaluated_by_rank_and_tier(
     cats: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -278,6 +283,7 @@ def test_what_makes_no_sense_together_is_refused(
         assert complaint in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn_where_they_are_asked_for(
     cats: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

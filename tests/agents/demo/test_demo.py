@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from sample_messages import event, event_id, result
 
 from agents.demo import sensors
-from agents.demo.run import Plan, settings_for
+from agents.demo.run import DemoRequest, settings_for
 from agents.demo.scenes import FRAME_PX, SCENES, jpegs
-from agents.demo.tally import Percentiles, Tally, percentiles
+from agents.demo.tally import Percentiles, TrafficTally, percentiles
 from models.vision import images
 from pipeline import messages, topics
 from pipeline.messages import Ack, Crop, Privacy, Report, Tier
@@ -30,20 +30,20 @@ def sha256(payload: bytes) -> str:
     return hashlib.sha256(payload).hexdigest()
 
 
-def acknowledge(tally: Tally, payload: bytes, *events: str) -> None:
+def acknowledge(tally: TrafficTally, payload: bytes, *events: str) -> None:
     ack = Ack(ids=events, topic=FRAME, sha256=sha256(payload))
-    tally.hear(topics.ack("home", "cam1"), messages.encode(ack))
+    tally.take(topics.ack("home", "cam1"), messages.encode(ack))
 
 
-def hear(tally: Tally, told: messages.Result) -> object:
-    return tally.hear(topics.result("home", "cam1", told.tier, told.privacy), messages.encode(told))
+def hear(tally: TrafficTally, told: messages.Result) -> object:
+    return tally.take(topics.result("home", "cam1", told.tier, told.privacy), messages.encode(told))
 
 
 # --- the tally -------------------------------------------------------------------------------------------------
 
 
 def test_an_event_is_lost_until_it_is_answered() -> None:
-    tally = Tally()
+    tally = TrafficTally()
     tally.publish(sha256(b"a"), "cam1/garden")
     assert (tally.unacknowledged, tally.unanswered, tally.is_settled) == (1, 0, False)
     acknowledge(tally, b"a", event_id(1))
@@ -55,7 +55,7 @@ def test_an_event_is_lost_until_it_is_answered() -> None:
 
 
 def test_one_payload_that_became_two_events_is_a_duplicate() -> None:
-    tally = Tally()
+    tally = TrafficTally()
     tally.publish(sha256(b"a"), "cam1/garden")
     acknowledge(tally, b"a", event_id(1))
     acknowledge(tally, b"a", event_id(1))
@@ -65,7 +65,7 @@ def test_one_payload_that_became_two_events_is_a_duplicate() -> None:
 
 
 def test_only_a_newer_answer_of_a_tier_is_news() -> None:
-    tally = Tally()
+    tally = TrafficTally()
     edge = result(event_id(1), tier=Tier.EDGE, revision=3)
     assert hear(tally, edge) == edge
     assert hear(tally, edge) is None
@@ -77,20 +77,20 @@ def test_only_a_newer_answer_of_a_tier_is_news() -> None:
 
 
 def test_pictures_and_vectors_that_left_are_counted_and_readings_are_not() -> None:
-    tally = Tally()
+    tally = TrafficTally()
     told = result(event_id(1))
     topic = topics.event("home", "cam1", "garden")
     crop = Crop(jpeg=b"x", box=(0, 0, 1, 1))
     report = Report(value=1.0, unit="W", count=1, total=1.0, low=1.0, high=1.0)
     for body in (None, report, crop):
-        tally.hear(topic, messages.encode(event(told, body=body)))
+        tally.take(topic, messages.encode(event(told, body=body)))
     assert tally.bodies_of(frozenset({"cam1/garden"})) == 1
 
 
 @given(st.binary(max_size=32), st.sampled_from(("ack", "event", "status", "frame")))
 def test_whatever_is_published_at_the_site_is_survived(payload: bytes, channel: str) -> None:
-    assert Tally().hear(f"{topics.ROOT}/home/cam1/{channel}", payload) is None
-    assert Tally().hear(f"{topics.ROOT}/home/cam1/result/edge", payload) is None
+    assert TrafficTally().take(f"{topics.ROOT}/home/cam1/{channel}", payload) is None
+    assert TrafficTally().take(f"{topics.ROOT}/home/cam1/result/edge", payload) is None
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1))
@@ -120,7 +120,7 @@ def test_a_simulated_week_is_the_same_for_the_same_seed_and_in_the_order_of_time
     now_s = 1_700_000_000.0
     week = list(sensors.past(now_s, seed=3))
     assert week == list(sensors.past(now_s, seed=3))
-    assert all(one.time_s <= other.time_s for one, other in itertools.pairwise(week))
+    assert all(earlier.time_s <= later.time_s for earlier, later in itertools.pairwise(week))
     assert week[0].time_s == now_s - sensors.DAYS * 86_400
     assert week[-1].time_s < now_s
 
@@ -135,7 +135,7 @@ def test_simulated_readings_are_taken_as_readings() -> None:
 
 
 def test_the_demos_settings_are_the_starters_with_two_more_cameras(tmp_path: Path) -> None:
-    told = Settings.load(settings_for(Plan(tmp_path / "demo", None, "")), {})
+    told = Settings.load(settings_for(DemoRequest(tmp_path / "demo", None, "")), {})
     assert {f"home/{scene.stream}" for scene in SCENES} <= set(told.streams)
     assert told.uplink.sealed == (Privacy.EDGE_PRIVATE, Privacy.USER_PRIVATE)
     assert told.mqtt.is_embedded
@@ -144,5 +144,5 @@ def test_the_demos_settings_are_the_starters_with_two_more_cameras(tmp_path: Pat
 
 def test_the_demos_camera_may_be_the_users_own(tmp_path: Path) -> None:
     source = 'rtsp://cam/"live"'
-    told = Settings.load(settings_for(Plan(tmp_path / "demo", None, source)), {})
+    told = Settings.load(settings_for(DemoRequest(tmp_path / "demo", None, source)), {})
     assert told.streams["home/cam1/garden"].source == source

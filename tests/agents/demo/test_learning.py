@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from sample_messages import event_id, result
 
-from agents.demo.learning import Asked, Learning
-from agents.demo.lessons import BEFORE, Amounts, Photo, chosen
-from agents.demo.worth import LAST, share, truth_path
+from agents.demo.learning import LearningDemo, LearningRequest
+from agents.demo.lessons import BEFORE, Amounts, LessonPhoto, chosen
+from agents.demo.worth import LAST, score, truth_path
+from models.evaluation.photo_pack import Pack, data_root, open_pack
 from models.labels.taxonomy import load_taxonomy
 from models.shipped import load_zoo
-from models.train.pictures.data import Pack, data_root, open_pack
 from pipeline.errors import Stop
 from pipeline.messages import Result
 
@@ -37,8 +37,8 @@ def pack(species: tuple[str, ...], of_each: int = 30) -> Pack:
     )
 
 
-def photo(species: str, family: str, kingdom: str, *, new: bool = False) -> Photo:
-    return Photo(b"", species, family, kingdom, new)
+def photo(species: str, family: str, kingdom: str, *, new: bool = False) -> LessonPhoto:
+    return LessonPhoto(b"", species, family, kingdom, new)
 
 
 def said(*path: str) -> Result:
@@ -63,7 +63,7 @@ def test_the_same_photos_are_drawn_each_time() -> None:
 
 
 def test_a_pack_without_a_new_species_teaches_nothing() -> None:
-    with pytest.raises(Stop, match="no species that the first model has not met"):
+    with pytest.raises(Stop, match="no species that the first model does not know"):
         chosen(pack(("Vulpes vulpes",)), load_zoo(BEFORE).tree, Amounts())
 
 
@@ -81,7 +81,7 @@ def test_higher_up_the_tree_is_neither_right_nor_wrong() -> None:
         said("plant"),
         None,
     ]
-    of = share([caracal] * 5, answers)
+    of = score([caracal] * 5, answers)
     assert (of.photos, of.species, of.family, of.wrong) == (5, 1, 3, 2)
     assert of.percent(of.species) == 20.0
 
@@ -96,8 +96,8 @@ def test_labels_over_mqtt_become_answers_of_edge_and_cloud_with_nothing_restarte
         pytest.skip("the photos of wild256 are not here: TIERWISE_DATASETS names the folder that holds them")
     amounts = Amounts(labels=20, tests=4, known=8, species=2)
     ended: list[str] = []
-    run = Learning(
-        Asked(tmp_path / "learning", amounts, canary_s=3),
+    run = LearningDemo(
+        LearningRequest(tmp_path / "learning", amounts, canary_s=3),
         open_pack("wild256"),
         lambda news: ended.append(f"{news.part} {news.text}") if news.event.name == "DIED" else None,
         lambda _stage: None,

@@ -20,7 +20,7 @@ from sample_messages import (
     settings,
 )
 
-from agents.device.camera_faults import Cameras
+from agents.device.camera_faults import CameraFaults
 from agents.device.store import SITE
 from agents.role import outbox
 from agents.role.telemetry import Metrics
@@ -44,9 +44,9 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
     opened.close()
 
 
-def cameras(spool: Spool, folder: Path, **changes: object) -> Cameras:
-    told = settings(folder, **changes)
-    opened = Cameras(told, Policy(told), spool, Metrics())
+def cameras(spool: Spool, folder: Path, **changes: object) -> CameraFaults:
+    configured = settings(folder, **changes)
+    opened = CameraFaults(configured, Policy(configured), spool, Metrics())
     opened.open()
     return opened
 
@@ -60,36 +60,40 @@ def frames(count: int, seed: int, *, sigma: float = 0.0) -> Iterator[Picture]:
         yield np.clip(seen + rng.normal(0, 2, (240, 320, 1)), 0, 255).astype(np.uint8)
 
 
-def passed(its: Cameras, spool: Spool, shown: Iterator[Picture], from_s: float) -> list[Drift]:
+def passed(faults: CameraFaults, spool: Spool, shown: Iterator[Picture], from_s: float) -> list[Drift]:
     """A frame a minute through the device; what is told on the way."""
     for number, frame in enumerate(shown):
-        looked = its.look(GARDEN, glance(frame), from_s + 60 * number)
+        looked = faults.check(GARDEN, glance(frame), from_s + 60 * number)
         with spool.transaction() as tx:
-            its.tell(looked, tx)
-        its.took(looked)
+            faults.write(looked, tx)
+        faults.committed(looked)
     sent = spool.outgoing(SITE, 100, from_s)
     spool.settle(SITE, [each.id for each in sent])
     assert {each.topic for each in sent} <= {topics.drift("home", "cam1")}
     for each in sent:
         outbox.cleared(each, to=Tier.EDGE)
-    return [told for told in map(outbox.opened, sent) if isinstance(told, Drift)]
+    return [each for each in map(outbox.opened, sent) if isinstance(each, Drift)]
 
 
+@pytest.mark.slow
 def test_a_lens_that_went_out_of_focus_is_told_once_and_so_is_that_it_is_well_again(
     spool: Spool, tmp_path: Path
 ) -> None:
-    its = cameras(spool, tmp_path)
-    assert passed(its, spool, frames(60, 1), NOW_S) == []
+    faults = cameras(spool, tmp_path)
+    assert passed(faults, spool, frames(60, 1), NOW_S) == []
 
-    (told,) = passed(its, spool, frames(30, 2, sigma=6.0), NOW_S + 3600)
-    assert (told.rule, told.stream, told.privacy) == ("camera-blurred", "garden", Privacy.PUBLIC)
-    assert its.faults() == f"{SOURCE}: blurred"
-    assert its.look(GARDEN, glance(next(frames(1, 5, sigma=6.0))), NOW_S + 5400).flags == ("camera-blurred",)
+    (drift,) = passed(faults, spool, frames(30, 2, sigma=6.0), NOW_S + 3600)
+    assert (drift.rule, drift.stream, drift.privacy) == ("camera-blurred", "garden", Privacy.PUBLIC)
+    assert faults.faults() == f"{SOURCE}: blurred"
+    assert faults.check(GARDEN, glance(next(frames(1, 5, sigma=6.0))), NOW_S + 5400).flags == (
+        "camera-blurred",
+    )
 
-    (well,) = passed(its, spool, frames(30, 3), NOW_S + 7200)
-    assert (well.rule, its.faults()) == ("camera-well", "")
+    (well,) = passed(faults, spool, frames(30, 3), NOW_S + 7200)
+    assert (well.rule, faults.faults()) == ("camera-well", "")
 
 
+@pytest.mark.slow
 def test_a_restart_forgets_neither_the_past_nor_the_fault(spool: Spool, tmp_path: Path) -> None:
     before = cameras(spool, tmp_path)
     passed(before, spool, frames(60, 1), NOW_S)
@@ -101,21 +105,23 @@ def test_a_restart_forgets_neither_the_past_nor_the_fault(spool: Spool, tmp_path
     assert passed(again, spool, frames(30, 4, sigma=6.0), NOW_S + 7200) == []
 
 
+@pytest.mark.slow
 def test_a_camera_whose_answers_are_its_users_alone_is_told_to_nobody_else(
     spool: Spool, tmp_path: Path
 ) -> None:
     private = StreamSettings(result=Privacy.USER_PRIVATE)
-    its = cameras(spool, tmp_path, streams={SOURCE: private})
-    passed(its, spool, frames(60, 1), NOW_S)
+    faults = cameras(spool, tmp_path, streams={SOURCE: private})
+    passed(faults, spool, frames(60, 1), NOW_S)
 
-    assert passed(its, spool, frames(30, 2, sigma=6.0), NOW_S + 3600) == []
-    assert its.faults() == f"{SOURCE}: blurred"
+    assert passed(faults, spool, frames(30, 2, sigma=6.0), NOW_S + 3600) == []
+    assert faults.faults() == f"{SOURCE}: blurred"
 
 
+@pytest.mark.slow
 def test_a_flag_stands_in_the_answer_and_in_what_goes_to_the_edge(tmp_path: Path) -> None:
-    told = settings(tmp_path)
+    configured = settings(tmp_path)
     keyring = Keyring.open(tmp_path / "keys", create=True)
-    eyes = Frames(told, Policy(told), load_taxonomy(), device_model(), keyring, edge_model)
+    eyes = Frames(configured, Policy(configured), load_taxonomy(), device_model(), keyring, edge_model)
     answer = eyes.answer(
         event_id(1),
         GARDEN,

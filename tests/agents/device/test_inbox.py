@@ -47,10 +47,10 @@ class Inbox(NamedTuple):
         return [outbox.opened(out) for out in self.spool.outgoing(hop, 100, NOW_S)]
 
     def refusals(self) -> list[Refusal]:
-        return [told for told in self.sent() if isinstance(told, Refusal)]
+        return [each for each in self.sent() if isinstance(each, Refusal)]
 
     def acks(self) -> list[Ack]:
-        return [told for told in self.sent() if isinstance(told, Ack)]
+        return [each for each in self.sent() if isinstance(each, Ack)]
 
 
 @pytest.fixture
@@ -58,12 +58,12 @@ def inbox(tmp_path: Path) -> Iterator[Inbox]:
     temperature = StreamSettings(
         task=Task.OCCUPANCY, wants=Rank.PATTERN, reading=Privacy.EDGE_PRIVATE, unit="Cel"
     )
-    told = settings(streams={"home/room1/temperature": temperature}, device=DeviceSettings(spool_mib=1))
+    configured = settings(streams={"home/room1/temperature": temperature}, device=DeviceSettings(spool_mib=1))
     spool = Spool.open(tmp_path / "spool.db", limit_bytes=1 << 20)
     clock = HandClock(NOW_S)
     store, metrics = DeviceStore(spool, clock), Metrics()
     store.open()
-    admission = Admission(told, spool, store, metrics, clock)
+    admission = Admission(configured, spool, store, metrics, clock)
     yield Inbox(spool, store, metrics, Ingest(spool, SITE, admission.admit, admission.committed))
     spool.close()
 
@@ -91,7 +91,7 @@ def test_an_id_that_names_another_event_is_refused_and_not_acknowledged(inbox: I
     inbox.receive(Message(READING, reading % 22, False), Message(READING, reading % 21, False))
     elsewhere = topics.reading("home", "room1", "humidity")
     inbox.receive(Message(elsewhere, reading % 21, False))
-    assert [(told.reason, told.topic) for told in inbox.refusals()] == [
+    assert [(each.reason, each.topic) for each in inbox.refusals()] == [
         ("id-reused", READING),
         ("id-reused", elsewhere),
     ]
@@ -123,9 +123,9 @@ def test_bad_input_is_refused_with_its_reason_and_nothing_is_stored(
     inbox: Inbox, topic: str, payload: bytes, retain: bool, reason: str
 ) -> None:
     inbox.receive(Message(topic, payload, retain))
-    (told,) = inbox.refusals()
-    assert (told.reason, told.topic, told.size_bytes) == (reason, topic, len(payload))
-    assert told.detail
+    (published,) = inbox.refusals()
+    assert (published.reason, published.topic, published.size_bytes) == (reason, topic, len(payload))
+    assert published.detail
     assert inbox.spool.waiting(10) == []
     assert inbox.metrics.value("tierwise_refused_total", reason=reason) == 1
 
@@ -139,9 +139,9 @@ def test_bad_input_holds_up_nothing_beside_it(inbox: Inbox) -> None:
 def test_a_full_store_refuses_what_is_new_and_says_what_to_do(inbox: Inbox) -> None:
     inbox.spool.receive([Arrival(FRAME, b"x" * (2 << 20), NOW_S)])
     inbox.receive(Message(FRAME, JPEG, False))
-    (told,) = inbox.refusals()
-    assert told.reason == "store-full"
-    assert "device.spool_mib" in told.detail
+    (published,) = inbox.refusals()
+    assert published.reason == "store-full"
+    assert "device.spool_mib" in published.detail
 
 
 def test_an_acknowledgement_of_the_edge_settles_what_waited_for_it(inbox: Inbox) -> None:
@@ -159,8 +159,8 @@ def test_an_answer_of_the_edge_ends_the_wait_for_it(inbox: Inbox, privacy: Priva
     with inbox.spool.transaction() as tx:
         inbox.store.await_answer(event(result(event_id())), NOW_S + 10, tx)
     assert [late.result.event for late in inbox.store.overdue(NOW_S + 10)] == [event_id()]
-    told = result(event_id(), tier=Tier.EDGE, revision=2, privacy=privacy)
-    inbox.receive(Message(topics.result("home", "cam1", Tier.EDGE, privacy), messages.encode(told), False))
+    answer = result(event_id(), tier=Tier.EDGE, revision=2, privacy=privacy)
+    inbox.receive(Message(topics.result("home", "cam1", Tier.EDGE, privacy), messages.encode(answer), False))
     assert inbox.store.overdue(NOW_S + 10) == []
 
 
@@ -182,10 +182,10 @@ def test_a_topic_of_another_form_is_let_pass_by(inbox: Inbox) -> None:
 
 
 def test_a_user_private_answer_goes_to_its_user_and_not_to_the_edge(inbox: Inbox) -> None:
-    told = result(event_id(), privacy=Privacy.USER_PRIVATE)
+    answer = result(event_id(), privacy=Privacy.USER_PRIVATE)
     with inbox.spool.transaction() as tx:
-        inbox.store.send_result(told, tx)
-        inbox.store.send_event(event(told), tx)
+        inbox.store.send_result(answer, tx)
+        inbox.store.send_event(event(answer), tx)
     assert [out.topic for out in inbox.spool.outgoing(SITE, 10, NOW_S)] == [
         topics.result("home", "cam1", Tier.DEVICE, Privacy.USER_PRIVATE)
     ]

@@ -10,8 +10,7 @@ import pytest
 from sample_messages import GARDEN, NOW_S, edge_model, event_id, photo_jpeg, settings
 
 from agents.device.model_choice import KEEPS_UP_MS, choose, open_device_model
-from models.answering.device import FrameAnswer, Frames
-from models.answering.frame_gate import StreamMemory
+from models.answering.device import FrameAnswer, Frames, StreamMemory
 from models.labels.taxonomy import KINGDOMS, load_taxonomy
 from models.shipped import BACKBONE, GLIMPSE, load_zoo
 from models.vision.frame_scan import judging
@@ -60,9 +59,9 @@ def test_a_device_that_makes_vectors_runs_the_backbone_however_slow(asked: Setti
 
 @pytest.mark.parametrize(("said", "title"), [("on", "lite0@"), ("off", "glimpse@")])
 def test_the_eye_is_told_with_the_reason_for_it(said: str, title: str) -> None:
-    eye, told = open_device_model(device(backbone=said), load_zoo())
+    eye, described = open_device_model(device(backbone=said), load_zoo())
     assert eye.name.startswith(title)
-    assert told == f'{eye.name}: device.backbone = "{said}"'
+    assert described == f'{eye.name}: device.backbone = "{said}"'
 
 
 def animal(pictures: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -74,9 +73,9 @@ def animal(pictures: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def answered(miss_rate: float | None, **keys: Any) -> FrameAnswer:
-    told = device(**keys)
+    configured = device(**keys)
     eye = DeviceModel("glimpse@1", judging(animal), 0.5, miss_rate)
-    frames = Frames(told, Policy(told), load_taxonomy(), eye, Keyring(), edge_model)
+    frames = Frames(configured, Policy(configured), load_taxonomy(), eye, Keyring(), edge_model)
     return frames.answer(
         event_id(1),
         GARDEN,

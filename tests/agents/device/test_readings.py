@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_messages import NOW_S, event_id
@@ -39,8 +40,8 @@ NAMED = Settings(
 class Sensor:
     """One stream's readings, answered one after the other."""
 
-    def __init__(self, told: Settings = NAMED, origin: Parsed = TEMPERATURE) -> None:
-        self._readings = Readings(told, Policy(told))
+    def __init__(self, configured: Settings = NAMED, origin: Parsed = TEMPERATURE) -> None:
+        self._readings = Readings(configured, Policy(configured))
         self._origin = origin
         self._number = 0
         self.meter = Meter()
@@ -48,7 +49,7 @@ class Sensor:
 
     def read(self, value: float, time_s: float, unit: str | None = "Cel") -> ReadingAnswer:
         self._number += 1
-        told = self._readings.answer(
+        answer = self._readings.answer(
             event_id(self._number, time_s),
             self._origin,
             Reading(value, unit, time_s),
@@ -57,9 +58,9 @@ class Sensor:
             order=(1, self._number),
             meter=self.meter,
         )
-        self.meter = told.meter
-        self.events += told.events
-        return told
+        self.meter = answer.meter
+        self.events += answer.events
+        return answer
 
 
 def report(event: Event) -> Report:
@@ -68,10 +69,15 @@ def report(event: Event) -> Report:
 
 
 def test_a_reading_is_answered_with_its_state_value_and_room() -> None:
-    told = Sensor().read(21.5, NOW_S).result
-    assert (told.rank, told.label, told.path, told.tier) == (Rank.STATE, "normal", ("normal",), Tier.DEVICE)
-    assert (told.revision, told.pending, told.sighting, told.room) == (1, None, None, "office")
-    assert (told.privacy, told.model, told.latency_ms) == (Privacy.EDGE_PRIVATE, MODEL, 2.0)
+    answer = Sensor().read(21.5, NOW_S).result
+    assert (answer.rank, answer.label, answer.path, answer.tier) == (
+        Rank.STATE,
+        "normal",
+        ("normal",),
+        Tier.DEVICE,
+    )
+    assert (answer.revision, answer.pending, answer.sighting, answer.room) == (1, None, None, "office")
+    assert (answer.privacy, answer.model, answer.latency_ms) == (Privacy.EDGE_PRIVATE, MODEL, 2.0)
 
 
 def test_only_the_first_reading_a_change_and_a_heartbeat_are_reported() -> None:
@@ -111,6 +117,7 @@ steps = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(steps)
 def test_reports_add_up_hour_by_hour_to_all_readings_but_the_ones_that_still_wait(
@@ -153,24 +160,24 @@ def test_what_is_unusual_is_told_so() -> None:
     sensor = Sensor()
     for number in range(60):
         sensor.read(21.0 + 0.1 * (number % 3), NOW_S + 60 * number)
-    told = sensor.read(60.0, NOW_S + 3600).result
-    assert (told.label, told.path) == ("unusual", ("unusual",))
-    assert "deviations from the usual" in told.reason
+    answer = sensor.read(60.0, NOW_S + 3600).result
+    assert (answer.label, answer.path) == ("unusual", ("unusual",))
+    assert "deviations from the usual" in answer.reason
 
 
 def test_readings_of_a_stream_that_is_not_named_stay_on_the_device_and_say_how_to_name_it() -> None:
     sensor = Sensor(Settings())
-    told = sensor.read(21.5, NOW_S)
-    assert told.events == ()
-    assert (told.result.rule, told.result.task) == ("policy-keeps-reading", Task.METER)
-    assert '[streams."room1/temperature"]' in told.result.reason
-    assert told.result.value is None  # the answer may be seen at the site, the reading not
-    assert told.meter.unsent is None
+    answer = sensor.read(21.5, NOW_S)
+    assert answer.events == ()
+    assert (answer.result.rule, answer.result.task) == ("policy-keeps-reading", Task.METER)
+    assert '[streams."room1/temperature"]' in answer.result.reason
+    assert answer.result.value is None  # the answer may be seen at the site, the reading not
+    assert answer.meter.unsent is None
 
 
 def test_a_private_reading_is_no_part_of_an_answer_that_travels_further() -> None:
-    told = Sensor().read(21.5, NOW_S).result
-    assert told.value == 21.5  # both edge-private
+    answer = Sensor().read(21.5, NOW_S).result
+    assert answer.value == 21.5  # both edge-private
     open_results = Settings(
         streams={
             "home/room1/temperature": StreamSettings(reading=Privacy.EDGE_PRIVATE, result=Privacy.PUBLIC)
@@ -198,11 +205,11 @@ def test_a_report_never_mixes_levels_the_private_hour_stays_private() -> None:
     seven_s = clock.seconds("2026-05-01T19:00:00Z")
     for second, value in ((0.0, 20.0), (60.0, 20.1), (120.0, 20.2), (3610.0, 20.3)):
         sensor.read(value, seven_s + second)
-    told = [
+    published = [
         (event.body.count, event.levels.summary, clock.seconds(event.result.time) < seven_s + 3600)
         for event in sensor.events
         if isinstance(event.body, Report)
     ]
-    assert told[0] == (1, Privacy.USER_PRIVATE, True)
-    assert told[1] == (2, Privacy.USER_PRIVATE, True)
-    assert all(level is Privacy.PUBLIC for _, level, private_hour in told if not private_hour)
+    assert published[0] == (1, Privacy.USER_PRIVATE, True)
+    assert published[1] == (2, Privacy.USER_PRIVATE, True)
+    assert all(level is Privacy.PUBLIC for _, level, private_hour in published if not private_hour)

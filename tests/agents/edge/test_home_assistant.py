@@ -78,7 +78,7 @@ def starter(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 
 def test_the_starters_devices_become_these_entities(starter: Settings) -> None:
-    told = {
+    announced = {
         topic.removeprefix("homeassistant/").removesuffix("/config")
         for topic, _ in announcements(starter, "1")
     }
@@ -91,13 +91,13 @@ def test_the_starters_devices_become_these_entities(starter: Settings) -> None:
         "binary_sensor/tierwise_home_room1/co2_unusual",
         "sensor/tierwise_home_room1/co2_value",
         "sensor/tierwise_home_meter/power_value",
-    } <= told
-    assert len(told) == 2 + 2 + 4 * 2 + 1 + 2
+    } <= announced
+    assert len(announced) == 2 + 2 + 4 * 2 + 1 + 2
 
 
 def test_every_message_is_as_home_assistant_documents_it(starter: Settings) -> None:
-    told = announcements(starter, "1")
-    for topic, entity in told:
+    announced = announcements(starter, "1")
+    for topic, entity in announced:
         prefix, component, node, name, config = topic.split("/")
         assert (prefix, config) == ("homeassistant", "config")
         assert OBJECT.fullmatch(node) and OBJECT.fullmatch(name)
@@ -110,8 +110,8 @@ def test_every_message_is_as_home_assistant_documents_it(starter: Settings) -> N
             assert sent["unit_of_measurement"] in UNITS[sent["device_class"]]
         if component == "binary_sensor":
             assert (sent["payload_on"], sent["payload_off"]) == ("on", "off")
-    assert len({entity.unique_id for _, entity in told}) == len(told)
-    assert len({topic for topic, _ in told}) == len(told)
+    assert len({entity.unique_id for _, entity in announced}) == len(announced)
+    assert len({topic for topic, _ in announced}) == len(announced)
 
 
 def test_each_reads_a_topic_that_somebody_publishes_and_follows_its_agents_last_will(
@@ -145,14 +145,14 @@ def test_every_unit_of_ours_is_one_that_its_class_has() -> None:
 def test_no_entity_is_told_of_a_stream_whose_answers_stay_on_its_device(
     streams: dict[str, StreamSettings],
 ) -> None:
-    told = announcements(Settings(streams=streams), "1")
+    announced = announcements(Settings(streams=streams), "1")
     for source, stream in streams.items():
         name = source.replace("home/", "tierwise_home_").replace("/", "_")
-        entities = [entity for _, entity in told if entity.unique_id.startswith(f"{name}_")]
+        entities = [entity for _, entity in announced if entity.unique_id.startswith(f"{name}_")]
         assert not entities or stream.result is not Privacy.USER_PRIVATE
         if stream.reading.height > stream.result.height:
             assert not [entity for entity in entities if entity.unique_id.endswith("_value")]
-    for topic, entity in told:
+    for topic, entity in announced:
         cleared = gate.clear(entity, topic, to=Tier.EDGE)
         assert cleared.retain
         assert msgspec.json.decode(cleared.payload, type=Discovery) == entity

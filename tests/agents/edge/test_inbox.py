@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -11,7 +11,9 @@ import pytest
 from sample_edge import SampleEdge, sample_edge
 from sample_messages import event, event_id, result
 
+from agents.edge.inbox import UplinkDispatch
 from agents.edge.store import UPLINK, UPLINK_ACKS
+from agents.releases.downloader import Download
 from pipeline import messages, topics
 from pipeline.errors import Retry
 from pipeline.messages import (
@@ -73,9 +75,9 @@ def test_what_is_no_event_of_its_topic_is_refused_with_a_reason(
     edge: SampleEdge, topic: str, payload: bytes, reason: str
 ) -> None:
     edge.deliver_raw(Message(topic, payload, False))
-    (told,) = edge.take()
-    assert isinstance(told, Refusal)
-    assert (told.reason, told.topic) == (reason, topic)
+    (sent,) = edge.take()
+    assert isinstance(sent, Refusal)
+    assert (sent.reason, sent.topic) == (reason, topic)
     assert edge.metrics.value("tierwise_refused_total", reason=reason) == 1
 
 
@@ -100,9 +102,9 @@ def test_an_event_that_meets_a_bug_of_ours_is_refused_and_holds_up_nothing_besid
     monkeypatch.setattr(edge.metrics, "received", buggy)
     other = msgspec.structs.replace(STILL, event=event_id(2), device="cam2", sighting=None)
     edge.deliver(event(other), event(STILL))
-    told = edge.take()
-    assert [each.reason for each in told if isinstance(each, Refusal)] == ["internal-error"]
-    assert [each.ids for each in told if isinstance(each, EventAck)] == [(f"{event_id(1)}/1",)]
+    sent = edge.take()
+    assert [each.reason for each in sent if isinstance(each, Refusal)] == ["internal-error"]
+    assert [each.ids for each in sent if isinstance(each, EventAck)] == [(f"{event_id(1)}/1",)]
 
 
 def test_an_event_under_the_name_of_another_is_refused_and_acknowledged_so_that_it_does_not_come_again(
@@ -111,9 +113,9 @@ def test_an_event_under_the_name_of_another_is_refused_and_acknowledged_so_that_
     edge.deliver(event(STILL))
     edge.take()
     edge.deliver(event(msgspec.structs.replace(STILL, label="plant", path=("plant",))))
-    told = edge.take()
-    assert [each.reason for each in told if isinstance(each, Refusal)] == ["id-reused"]
-    assert EventAck(ids=(f"{event_id(1)}/1",)) in told
+    sent = edge.take()
+    assert [each.reason for each in sent if isinstance(each, Refusal)] == ["id-reused"]
+    assert EventAck(ids=(f"{event_id(1)}/1",)) in sent
     known = edge.store.answer(event_id(1))
     assert known is not None
     assert known.result.path == ("animal",)
@@ -123,7 +125,7 @@ def test_a_full_spool_takes_no_event_until_the_cloud_took_what_waits_in_it(tmp_p
     with sample_edge(tmp_path, limit_bytes=200) as edge:
         waiting = msgspec.structs.replace(feature(0), payload=b"x" * 200)
         with edge.spool.transaction() as tx:
-            edge.store.send_up(waiting, "home", tx)
+            edge.store.send_up(waiting, tx)
         with pytest.raises(Retry, match=r"edge\.spool_mib"):
             edge.deliver(event(STILL))
         assert edge.take() == []
@@ -151,7 +153,7 @@ def feature(number: int) -> Envelope:
 def test_what_kafka_has_is_settled_and_what_it_will_never_take_too(edge: SampleEdge) -> None:
     with edge.spool.transaction() as tx:
         for number in range(3):
-            edge.store.send_up(feature(number), "home", tx)
+            edge.store.send_up(feature(number), tx)
     ack = UplinkAck(ids=(feature(0).id,), refused=(feature(1).id,))
     edge.deliver_uplink(topics.uplink_ack("home"), messages.encode(ack))
     assert edge.take(UPLINK) == [feature(2)]
@@ -159,19 +161,19 @@ def test_what_kafka_has_is_settled_and_what_it_will_never_take_too(edge: SampleE
 
 
 def test_answers_of_the_cloud_are_acknowledged_after_they_are_taken(edge: SampleEdge) -> None:
-    told = cloud_says(event_id(1))
-    edge.deliver_answers(told)
-    assert edge.take(UPLINK_ACKS) == [DownlinkAck(ids=(downlink_id(told),))]
-    assert edge.take_results() == [told]
+    answer = cloud_says(event_id(1))
+    edge.deliver_answers(answer)
+    assert edge.take(UPLINK_ACKS) == [DownlinkAck(ids=(downlink_id(answer),))]
+    assert edge.take_results() == [answer]
 
 
 def test_the_same_answer_again_is_acknowledged_again_and_changes_nothing(edge: SampleEdge) -> None:
-    told = cloud_says(event_id(1))
-    edge.deliver_answers(told)
+    answer = cloud_says(event_id(1))
+    edge.deliver_answers(answer)
     edge.take(UPLINK_ACKS)
     edge.take()
-    edge.deliver_answers(told)
-    assert edge.take(UPLINK_ACKS) == [DownlinkAck(ids=(downlink_id(told),))]
+    edge.deliver_answers(answer)
+    assert edge.take(UPLINK_ACKS) == [DownlinkAck(ids=(downlink_id(answer),))]
     assert edge.take_results() == []
 
 
@@ -220,3 +222,36 @@ def test_a_message_of_the_gateway_that_is_not_understood_is_counted(edge: Sample
 def test_a_topic_that_is_not_the_sites_own_is_let_pass_by(edge: SampleEdge) -> None:
     edge.deliver_uplink(topics.downlink("elsewhere"), b"\xff")
     assert edge.metrics.value("tierwise_refused_total", reason="malformed") == 0
+
+
+class Answers:
+    """A handler that keeps what it receives."""
+
+    def __init__(self) -> None:
+        self.received_messages: list[Message] = []
+        self.mark = 0
+
+    def connected(self, session_present: bool) -> int:
+        return 7
+
+    def received(self, batch: Sequence[Message]) -> int:
+        self.received_messages += batch
+        return 8
+
+    def confirmed(self, mark: int) -> None:
+        self.mark = mark
+
+
+def test_each_message_of_the_uplink_goes_to_the_part_that_its_topic_names(edge: SampleEdge) -> None:
+    answers = Answers()
+    download = Download(edge.settings, lambda: edge.settings.releases_root, edge.clock)
+    uplink = UplinkDispatch(answers, download)
+    metadata = Message(topics.release_metadata("1.root.json"), b"{}", True)
+    answer = Message(topics.downlink("home"), b"...", False)
+    chunk = Message(topics.release_chunk("home"), b"junk", False)
+    assert uplink.connected(session_present=False) == 7
+    assert uplink.received([metadata, answer, chunk]) == 8
+    assert answers.received_messages == [answer]
+    assert download.source.arrived.is_set()
+    uplink.confirmed(3)
+    assert answers.mark == 3

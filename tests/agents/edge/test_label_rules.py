@@ -13,14 +13,14 @@ from agents.edge.label_rules import (
     LABELLED,
     NAME_MAX,
     TAKEN_BACK,
-    Meant,
-    Word,
+    PersonVote,
+    ResolvedLabel,
     agreed,
+    given_at,
     grown,
     labelled,
-    person,
+    person_name,
     resolve,
-    said_at,
 )
 from models.labels.taxonomy import load_taxonomy
 from pipeline import clock
@@ -37,8 +37,10 @@ def label(text: str | None, under: str = "", english: str = "") -> Label:
     return Label(event=event_id(), label=text, under=under, english=english)
 
 
-def word(path: tuple[str, ...], by: str = "ann", at_s: float = NOW_S, under: str = "") -> Word:
-    return Word(event_id(), by, path[-1] if path else None, path, under, path[-1] if under else "", at_s, 1)
+def word(path: tuple[str, ...], by: str = "ann", at_s: float = NOW_S, under: str = "") -> PersonVote:
+    return PersonVote(
+        event_id(), by, path[-1] if path else None, path, under, path[-1] if under else "", at_s, 1
+    )
 
 
 BROUGHT = word(("animal", "Eupleridae", "Cryptoprocta ferox"), under="animal/Eupleridae")._replace(
@@ -63,7 +65,7 @@ BROUGHT = word(("animal", "Eupleridae", "Cryptoprocta ferox"), under="animal/Eup
     ],
 )
 def test_a_label_of_any_rank_is_found_by_its_names_in_any_case(text: str, path: tuple[str, ...]) -> None:
-    assert resolve(label(text), TREE) == Meant(path[-1], path, "", "")
+    assert resolve(label(text), TREE) == ResolvedLabel(path[-1], path, "", "")
 
 
 def test_an_english_name_is_as_good_as_the_scientific_one() -> None:
@@ -75,17 +77,17 @@ def test_null_takes_back() -> None:
 
 
 def test_a_label_that_the_tree_lacks_is_refused_with_the_nearest_and_with_what_to_do() -> None:
-    with pytest.raises(Rejected, match=r"Felis catus.*under = a family") as refused:
+    with pytest.raises(Rejected, match=r"Felis catus.*name its family in `under`") as refused:
         resolve(label("Felis cattus"), TREE)
     assert refused.value.reason == "unknown-label"
 
 
 @pytest.mark.parametrize(
-    ("told", "meant"),
+    ("given", "meant"),
     [
         (
             label("Leopardus guigna", "Felidae"),
-            Meant(
+            ResolvedLabel(
                 "Leopardus guigna",
                 (*FAMILY, "Leopardus guigna"),
                 "animal/Felidae",
@@ -94,7 +96,7 @@ def test_a_label_that_the_tree_lacks_is_refused_with_the_nearest_and_with_what_t
         ),
         (
             label("Felidae/Leopardus guigna"),
-            Meant(
+            ResolvedLabel(
                 "Leopardus guigna",
                 (*FAMILY, "Leopardus guigna"),
                 "animal/Felidae",
@@ -103,30 +105,30 @@ def test_a_label_that_the_tree_lacks_is_refused_with_the_nearest_and_with_what_t
         ),
         (
             label("Cryptoprocta ferox", "animal/Eupleridae", "fossa"),
-            Meant("Cryptoprocta ferox", BROUGHT.path, "animal/Eupleridae", "fossa"),
+            ResolvedLabel("Cryptoprocta ferox", BROUGHT.path, "animal/Eupleridae", "fossa"),
         ),
         (
             label("animal/Eupleridae/Cryptoprocta ferox", english="fossa"),
-            Meant("Cryptoprocta ferox", BROUGHT.path, "animal/Eupleridae", "fossa"),
+            ResolvedLabel("Cryptoprocta ferox", BROUGHT.path, "animal/Eupleridae", "fossa"),
         ),
     ],
 )
 def test_a_species_that_the_tree_lacks_is_taken_under_a_family_or_a_new_one(
-    told: Label, meant: Meant
+    given: Label, meant: ResolvedLabel
 ) -> None:
-    assert resolve(told, TREE) == meant
+    assert resolve(given, TREE) == meant
 
 
 @pytest.mark.parametrize("name", ["Cryptoprocta ferox", "FOSSA", "cryptoprocta  Ferox"])
 def test_what_the_site_brought_once_is_known_by_its_names(name: str) -> None:
-    assert resolve(label(name), TREE, [BROUGHT]) == Meant(
+    assert resolve(label(name), TREE, [BROUGHT]) == ResolvedLabel(
         "Cryptoprocta ferox", BROUGHT.path, "animal/Eupleridae", "fossa"
     )
     assert "Cryptoprocta ferox" in grown(TREE, [BROUGHT]).species
 
 
 @pytest.mark.parametrize(
-    ("told", "reason"),
+    ("given", "reason"),
     [
         (label("Felis catus", "Canidae"), "under-conflict"),
         (label("Cryptoprocta ferox", "Felidae"), "under-conflict"),
@@ -146,12 +148,13 @@ def test_what_the_site_brought_once_is_known_by_its_names(name: str) -> None:
         (label("Felidae/"), "label-invalid"),
     ],
 )
-def test_what_contradicts_the_tree_or_is_no_name_is_refused(told: Label, reason: str) -> None:
+def test_what_contradicts_the_tree_or_is_no_name_is_refused(given: Label, reason: str) -> None:
     with pytest.raises(Rejected) as refused:
-        resolve(told, TREE, [BROUGHT])
+        resolve(given, TREE, [BROUGHT])
     assert refused.value.reason == reason
 
 
+@pytest.mark.slow
 @given(st.text(max_size=200), st.text(max_size=60), st.text(max_size=60))
 def test_any_text_is_resolved_or_refused_and_what_is_new_can_be_added_to_the_tree(
     text: str, under: str, english: str
@@ -163,7 +166,7 @@ def test_any_text_is_resolved_or_refused_and_what_is_new_can_be_added_to_the_tre
     assert meant.label is not None
     assert meant.path[-1] == meant.label
     assert not any("/" in step for step in meant.path)
-    new = Word(event_id(), "ann", *meant, NOW_S, 1)
+    new = PersonVote(event_id(), "ann", *meant, NOW_S, 1)
     assert grown(TREE, [BROUGHT, new]).path(meant.label) == meant.path
 
 
@@ -171,19 +174,19 @@ def test_any_text_is_resolved_or_refused_and_what_is_new_can_be_added_to_the_tre
 
 
 def test_who_gives_no_name_is_anonymous() -> None:
-    assert (person(""), person("  "), person(" ann ")) == (ANONYMOUS, ANONYMOUS, "ann")
+    assert (person_name(""), person_name("  "), person_name(" ann ")) == (ANONYMOUS, ANONYMOUS, "ann")
     for odd in ("a\x1b[2J", "x" * (NAME_MAX + 1)):
         with pytest.raises(Rejected, match="a person's name"):
-            person(odd)
+            person_name(odd)
 
 
 def test_a_labels_time_is_its_own_unless_it_lies_ahead() -> None:
-    assert said_at("", NOW_S) == NOW_S
-    assert said_at(clock.rfc3339(NOW_S - 5), NOW_S) == NOW_S - 5
-    assert said_at(clock.rfc3339(NOW_S + AHEAD_S + 1), NOW_S) == NOW_S
+    assert given_at("", NOW_S) == NOW_S
+    assert given_at(clock.rfc3339(NOW_S - 5), NOW_S) == NOW_S - 5
+    assert given_at(clock.rfc3339(NOW_S + AHEAD_S + 1), NOW_S) == NOW_S
     for odd in ("yesterday", "2026-13-01T00:00:00Z", "9" * 40):
         with pytest.raises(Rejected, match="RFC 3339"):
-            said_at(odd, NOW_S)
+            given_at(odd, NOW_S)
 
 
 # --- what several persons say ----------------------------------------------------------------------------------
@@ -208,6 +211,7 @@ def test_persons_agree_as_deep_as_most_of_them_go(
     assert agreed(paths) == path
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from([CAT, FAMILY, DOG, ("animal",), ("person",), ("other",)])), st.randoms())
 def test_agreement_knows_no_order_and_is_what_somebody_said(
     paths: list[tuple[str, ...]], random: st.DataObject
@@ -221,18 +225,23 @@ def test_agreement_knows_no_order_and_is_what_somebody_said(
 
 def test_a_labelled_answer_names_who_says_so_and_who_says_otherwise() -> None:
     words = [word(CAT, "ann"), word(FAMILY, "ben", NOW_S + 1), word(CAT, "eve", NOW_S + 3), word(DOG, "cid")]
-    told = labelled(result(event_id()), words, revision=4)
-    assert told is not None
-    assert (told.tier, told.revision, told.pending, told.rule) == (Tier.EDGE, 4, None, LABELLED)
-    assert (told.path, told.label, told.rank, told.probability) == (CAT, "Felis catus", Rank.SPECIES, 1.0)
-    assert told.reason == "labelled by ann, ben, eve; cid says Canis lupus"
-    assert told.model == result(event_id()).model
+    answer = labelled(result(event_id()), words, revision=4)
+    assert answer is not None
+    assert (answer.tier, answer.revision, answer.pending, answer.rule) == (Tier.EDGE, 4, None, LABELLED)
+    assert (answer.path, answer.label, answer.rank, answer.probability) == (
+        CAT,
+        "Felis catus",
+        Rank.SPECIES,
+        1.0,
+    )
+    assert answer.reason == "labelled by ann, ben, eve; cid says Canis lupus"
+    assert answer.model == result(event_id()).model
 
 
 def test_of_many_persons_some_are_named() -> None:
-    told = labelled(result(event_id()), [word(CAT, f"p{n}", NOW_S + n) for n in range(9)], revision=2)
-    assert told is not None
-    assert told.reason == "labelled by p0, p1, p2 and 6 more"
+    answer = labelled(result(event_id()), [word(CAT, f"p{n}", NOW_S + n) for n in range(9)], revision=2)
+    assert answer is not None
+    assert answer.reason == "labelled by p0, p1, p2 and 6 more"
 
 
 def test_where_nobody_agrees_or_all_was_taken_back_the_models_answer_stands() -> None:

@@ -57,12 +57,12 @@ def test_a_label_corrects_the_answer_in_place_and_is_acknowledged(edge: SampleEd
     family = seen(edge)
     given = label("Canis lupus")
     edge.label(given)
-    told = edge.take()
-    (answer,) = results(told)
+    sent = edge.take()
+    (answer,) = results(sent)
     assert (answer.tier, answer.revision, answer.pending) == (Tier.EDGE, family.revision + 1, None)
     assert (answer.path, answer.rank, answer.probability) == (WOLF, Rank.SPECIES, 1.0)
     assert (answer.rule, answer.reason, answer.model) == (LABELLED, "labelled by ann", family.model)
-    (ack,) = acks(told)
+    (ack,) = acks(sent)
     assert (ack.ids, ack.topic) == ((event_id(),), TOPIC)
     assert ack.sha256 == hashlib.sha256(messages.encode(given)).hexdigest()
 
@@ -73,9 +73,9 @@ def test_a_label_that_is_in_the_inbox_is_dealt_with_after_a_restart(tmp_path: Pa
         edge.receive(Message(TOPIC, messages.encode(label("Canis lupus")), False))
     with sample_edge(tmp_path) as edge:
         edge.deliver_raw()
-        told = edge.take()
-        assert [answer.path for answer in results(told)] == [WOLF]
-        assert len(acks(told)) == 1
+        sent = edge.take()
+        assert [answer.path for answer in results(sent)] == [WOLF]
+        assert len(acks(sent)) == 1
 
 
 def test_the_sighting_follows_the_label(edge: SampleEdge) -> None:
@@ -83,7 +83,7 @@ def test_the_sighting_follows_the_label(edge: SampleEdge) -> None:
     edge.label(label("Canis lupus"))
     assert [report.path for report in edge.take_reports()] == [WOLF]
     edge.clock.turn(1000)
-    edge.sightings.close_quiet(edge.clock.now(), edge.spool)
+    edge.sightings.close_quiet(edge.clock.now())
     (closed,) = edge.take_reports()
     assert (closed.path, closed.closed) == (WOLF, True)
 
@@ -119,8 +119,8 @@ def test_a_repeat_changes_nothing_and_is_acknowledged_again(edge: SampleEdge) ->
     edge.take()
     edge.take_up()
     edge.label(given)
-    told = edge.take()
-    assert (results(told), len(acks(told)), edge.take_up()) == ([], 1, [])
+    sent = edge.take()
+    assert (results(sent), len(acks(sent)), edge.take_up()) == ([], 1, [])
 
 
 def test_the_last_word_by_the_same_person_counts_in_whatever_order_they_come(edge: SampleEdge) -> None:
@@ -128,7 +128,7 @@ def test_the_last_word_by_the_same_person_counts_in_whatever_order_they_come(edg
     edge.label(label("Canis lupus", at_s=NOW_S - 5))
     edge.label(label("Felidae", at_s=NOW_S - 9))
     edge.label(label("Felis catus", at_s=NOW_S - 2))
-    assert [told.path for told in edge.take_results()] == [WOLF, CAT]
+    assert [answer.path for answer in edge.take_results()] == [WOLF, CAT]
     assert [word.label for word in edge.store.labels.standing(event_id())] == ["Felis catus"]
 
 
@@ -165,7 +165,7 @@ def test_who_gives_no_name_is_one_person(edge: SampleEdge) -> None:
     seen(edge)
     edge.label(label("Felidae", by=""))
     edge.label(label("Felis catus", by=" "))
-    assert [told.reason for told in edge.take_results()] == ["labelled by anonymous"] * 2
+    assert [answer.reason for answer in edge.take_results()] == ["labelled by anonymous"] * 2
 
 
 def test_the_clouds_answer_stays_below_a_label_and_returns_with_its_withdrawal(edge: SampleEdge) -> None:
@@ -188,7 +188,7 @@ def test_a_label_of_what_the_device_answered_alone_is_told_by_the_edge(edge: Sam
     edge.label(label("Felis catus"))
     edge.label(label(None))
     labelled, again = edge.take_results()
-    assert [(told.tier, told.revision, told.path) for told in (labelled, again)] == [
+    assert [(each.tier, each.revision, each.path) for each in (labelled, again)] == [
         (Tier.EDGE, 2, CAT),
         (Tier.EDGE, 3, ("animal",)),
     ]
@@ -201,8 +201,8 @@ def test_a_frame_that_comes_after_its_notice_and_its_label_is_still_seen(edge: S
     edge.label(label("Canis lupus"))
     edge.take()
     edge.deliver(cat())
-    (told,) = edge.take_results()
-    assert (told.path, told.rule, told.revision) == (WOLF, LABELLED, 4)
+    (published,) = edge.take_results()
+    assert (published.path, published.rule, published.revision) == (WOLF, LABELLED, 4)
     assert [up.kind for up in edge.take_up()].count(Kind.LABEL) == 1
     edge.label(label(None))
     assert edge.take_results()[-1].path == ("animal", "Felidae")
@@ -237,9 +237,9 @@ def test_a_label_that_cannot_be_taken_is_refused_with_its_reason(
     seen(edge)
     edge.clock.turn(EARLY_S + 1)
     edge.deliver_raw(Message(TOPIC, payload, False))
-    told = edge.take()
-    assert refusals(told) == [reason]
-    assert (results(told), acks(told)) == ([], [])
+    sent = edge.take()
+    assert refusals(sent) == [reason]
+    assert (results(sent), acks(sent)) == ([], [])
     assert edge.store.labels.standing(event_id()) == ()
     edge.label(label("Felis catus"))
     assert edge.take_results()[-1].path == CAT, "the next one is taken"
@@ -248,8 +248,8 @@ def test_a_label_that_cannot_be_taken_is_refused_with_its_reason(
 def test_a_refusal_names_the_nearest_label_and_repeats_no_persons_words(edge: SampleEdge) -> None:
     seen(edge)
     edge.label(label("Felis cattus"))
-    (told,) = [each for each in edge.take() if isinstance(each, Refusal)]
-    assert "Felis catus" in told.detail
+    (sent,) = [each for each in edge.take() if isinstance(each, Refusal)]
+    assert "Felis catus" in sent.detail
 
 
 def test_a_retained_label_is_refused(edge: SampleEdge) -> None:
@@ -293,7 +293,7 @@ def test_a_label_that_overtakes_its_event_waits_for_it(edge: SampleEdge) -> None
     assert edge.take() == []
     edge.deliver(cat())
     edge.wait_for_early()
-    assert [told.path for told in edge.take_results()] == [("animal", "Felidae"), WOLF]
+    assert [answer.path for answer in edge.take_results()] == [("animal", "Felidae"), WOLF]
     edge.wait_for_early(EARLY_S)
     assert edge.take() == []
 
@@ -316,9 +316,9 @@ def test_a_new_species_is_taken_under_its_family_and_known_from_then_on(edge: Sa
     edge.label(label("Cryptoprocta ferox", under="animal/Eupleridae", english="fossa"))
     edge.label(label("FOSSA", number=2, by="ben"))
     edge.label(label("Cryptoprocta ferox", number=3, under="Felidae"))
-    told = edge.take()
-    assert [answer.path for answer in results(told)] == [("animal", "Eupleridae", "Cryptoprocta ferox")] * 2
-    assert refusals(told) == ["under-conflict"]
+    sent = edge.take()
+    assert [answer.path for answer in results(sent)] == [("animal", "Eupleridae", "Cryptoprocta ferox")] * 2
+    assert refusals(sent) == ["under-conflict"]
     votes = [messages.decode(Vote, up.payload) for up in edge.take_up() if up.kind is Kind.LABEL]
     assert {(vote.label, vote.under, vote.english) for vote in votes} == {
         ("Cryptoprocta ferox", "animal/Eupleridae", "fossa")
@@ -329,8 +329,8 @@ def test_who_brought_a_species_may_name_it_again_without_its_place(edge: SampleE
     seen(edge)
     edge.label(label("Cryptoprocta ferox", under="animal/Eupleridae"))
     edge.label(label("cryptoprocta ferox"))
-    told = edge.take()
-    assert (refusals(told), len(results(told)), len(acks(told))) == ([], 1, 2)
+    sent = edge.take()
+    assert (refusals(sent), len(results(sent)), len(acks(sent))) == ([], 1, 2)
 
 
 def test_who_brought_a_species_may_put_right_where_it_belongs(edge: SampleEdge) -> None:

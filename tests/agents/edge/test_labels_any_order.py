@@ -6,6 +6,7 @@ import itertools
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -52,11 +53,11 @@ class Standing(RuleBasedStateMachine):
         super().__init__()
         self._folder = tempfile.TemporaryDirectory()
         self.edge = SampleEdge(Path(self._folder.name))
-        self.heard: dict[str, LabelledEvent] = {}
-        self.edge.labels.listen(lambda told: self.heard.__setitem__(told.event, told))
+        self.notified: dict[str, LabelledEvent] = {}
+        self.edge.labels.subscribe(lambda each: self.notified.__setitem__(each.event, each))
         self.edge.deliver(cat(1), cat(2))
         self.features = {up.event: up for up in self.edge.take_up()}
-        self.told: dict[str, list[Result]] = {event_id(1): [], event_id(2): []}
+        self.published: dict[str, list[Result]] = {event_id(1): [], event_id(2): []}
         self.votes: dict[str, list[tuple[int, Vote]]] = {event_id(1): [], event_id(2): []}
         self.model: dict[tuple[str, str], tuple[int, str | None]] = {}
         self.sent: list[Label] = []
@@ -67,8 +68,8 @@ class Standing(RuleBasedStateMachine):
         self._folder.cleanup()
 
     def collect(self) -> None:
-        for told in self.edge.take_results():
-            self.told[told.event].append(told)
+        for published in self.edge.take_results():
+            self.published[published.event].append(published)
         for up in self.edge.take_up():
             if up.kind is Kind.LABEL:
                 self.votes[up.event].append((up.revision, messages.decode(Vote, up.payload)))
@@ -101,7 +102,7 @@ class Standing(RuleBasedStateMachine):
     def time_passes(self) -> None:
         self.edge.wait_for_early(0.5)
         for overdue in self.edge.store.overdue(self.edge.clock.now() + 1000):
-            self.edge.answers.expire(overdue)
+            self.edge.revisions.expire(overdue)
         self.collect()
 
     def standing(self, event_: str) -> dict[str, str]:
@@ -109,22 +110,22 @@ class Standing(RuleBasedStateMachine):
 
     @invariant()
     def what_stands_is_what_the_model_says(self) -> None:
-        for event_ in self.told:
+        for event_ in self.published:
             words = self.edge.store.labels.standing(event_)
             assert {word.by: word.label for word in words} == self.standing(event_)
 
     @invariant()
     def what_is_told_is_what_they_agree_on_or_the_models_answer(self) -> None:
-        for event_, told in self.told.items():
+        for event_, answers in self.published.items():
             path = agreed([PATHS[word] for word in self.standing(event_).values()])
-            assert (told[-1].rule == LABELLED) == bool(path)
-            assert not path or told[-1].path == path
-            assert path or told[-1].path[:2] == ("animal", "Felidae")
+            assert (answers[-1].rule == LABELLED) == bool(path)
+            assert not path or answers[-1].path == path
+            assert path or answers[-1].path[:2] == ("animal", "Felidae")
 
     @invariant()
     def revisions_strictly_increase(self) -> None:
-        for told in self.told.values():
-            assert all(one.revision < other.revision for one, other in itertools.pairwise(told))
+        for answers in self.published.values():
+            assert all(earlier.revision < other.revision for earlier, other in itertools.pairwise(answers))
         for votes in self.votes.values():
             assert [revision for revision, _ in votes] == list(range(1, len(votes) + 1))
 
@@ -140,11 +141,11 @@ class Standing(RuleBasedStateMachine):
 
     @invariant()
     def who_learns_was_told_the_same(self) -> None:
-        for event_ in self.told:
+        for event_ in self.published:
             path = agreed([PATHS[word] for word in self.standing(event_).values()])
-            heard = self.heard.get(event_)
+            heard = self.notified.get(event_)
             assert (heard.path if heard else ()) == path
 
 
-TestStanding = Standing.TestCase
+TestStanding = pytest.mark.slow(Standing.TestCase)
 TestStanding.settings = hypothesis_settings(max_examples=20, stateful_step_count=15, deadline=None)

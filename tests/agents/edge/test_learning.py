@@ -1,4 +1,5 @@
-"""A site learns by itself: labels change the edge's answers and its name with nothing restarted, and private ones teach nothing."""
+"""A site learns by itself: labels change the edge's answers and its name with nothing restarted, and private ones
+teach nothing."""
 
 from __future__ import annotations
 
@@ -50,14 +51,14 @@ def view(name: str, seed: int) -> bytes:
 
 def frame(number: int, name: str, seed: int | None = None, **changes: object) -> Event:
     """Each a visit of its own."""
-    told = result(event_id(number), sighting=event_id(number), path=("animal",))
+    given = result(event_id(number), sighting=event_id(number), path=("animal",))
     vector = Vector(space=edge_model().space, data=view(name, number % SEEDS if seed is None else seed))
-    return event(told, sequence=number, body=vector, **changes)
+    return event(given, sequence=number, body=vector, **changes)
 
 
-def answer(edge: SampleEdge, told: Event) -> Result:
+def answer(edge: SampleEdge, seen: Event) -> Result:
     edge.take_results()
-    edge.deliver(told)
+    edge.deliver(seen)
     return edge.take_results()[-1]
 
 
@@ -74,6 +75,7 @@ def taught(edge: SampleEdge) -> None:
     teach(edge, range(200, 210), "coffee.png", "other")
 
 
+@pytest.mark.slow
 def test_labels_change_name_and_answers_with_nothing_restarted(edge: SampleEdge) -> None:
     before = answer(edge, frame(1, "chelsea.png", 50))
     assert (before.model, before.path[:2]) == (edge_model().name, ("animal", "Felidae"))
@@ -86,6 +88,7 @@ def test_labels_change_name_and_answers_with_nothing_restarted(edge: SampleEdge)
     assert edge.learning.state == "lite0@2+home.20: 20 visits of 2 labels"
 
 
+@pytest.mark.slow
 def test_what_was_never_labelled_is_still_named_by_what_the_cloud_knows(edge: SampleEdge) -> None:
     before = answer(edge, frame(1, "rocket.jpg", 50))
     teach(edge, range(100, 110), "chelsea.png", NEW[-1], "Felidae")
@@ -94,6 +97,7 @@ def test_what_was_never_labelled_is_still_named_by_what_the_cloud_knows(edge: Sa
     assert after.path[:2] != NEW[:2]
 
 
+@pytest.mark.slow
 def test_the_cloud_refines_what_the_site_is_sure_of_and_does_not_overrule_it(edge: SampleEdge) -> None:
     teach(edge, range(100, 112), "chelsea.png", "Felidae")
     teach(edge, range(200, 212), "coffee.png", "other")
@@ -102,15 +106,15 @@ def test_the_cloud_refines_what_the_site_is_sure_of_and_does_not_overrule_it(edg
         (2, ("animal", "Canidae", "Canis lupus"), ("animal", "Felidae")),
         (3, ("animal",), ("animal", "Felidae")),
     ):
-        told = answer(edge, frame(number, "chelsea.png", 50))
-        assert (told.path, told.pending) == (("animal", "Felidae"), Tier.CLOUD), "species is wanted"
-        known = edge.store.answer(told.event)
+        given = answer(edge, frame(number, "chelsea.png", 50))
+        assert (given.path, given.pending) == (("animal", "Felidae"), Tier.CLOUD), "species is wanted"
+        known = edge.store.answer(given.event)
         assert known is not None
         assert known.context.known_here == ("animal", "Felidae")
         cloud = result(
-            told.event,
+            given.event,
             tier=Tier.CLOUD,
-            revision=told.revision + 1,
+            revision=given.revision + 1,
             pending=None,
             path=path,
             label=path[-1],
@@ -120,7 +124,7 @@ def test_the_cloud_refines_what_the_site_is_sure_of_and_does_not_overrule_it(edg
         )
         edge.deliver_answers(cloud)
         last = edge.take_results()[-1]
-        assert (last.path, last.pending, last.revision) == (stands, None, told.revision + 1)
+        assert (last.path, last.pending, last.revision) == (stands, None, given.revision + 1)
     assert answer_rule(edge, 2) == ("site-knows", Tier.EDGE)
 
 
@@ -130,32 +134,35 @@ def answer_rule(edge: SampleEdge, number: int) -> tuple[str, Tier]:
     return known.result.rule, known.result.tier
 
 
+@pytest.mark.slow
 def test_a_start_serves_what_was_learned_and_finds_labels_that_were_not(tmp_path: Path) -> None:
     with sample_edge(tmp_path) as edge:
         taught(edge)
-        told = answer(edge, frame(2, "chelsea.png", 50))
+        given = answer(edge, frame(2, "chelsea.png", 50))
         edge.deliver(frame(110, "chelsea.png"))
         edge.label(Label(event=event_id(110), label=NEW[-1], by="ann"))
         # Killed here: the label is committed, and not learned.
     with sample_edge(tmp_path) as edge:
         assert edge.model == "lite0@2+home.21"
         again = answer(edge, frame(3, "chelsea.png", 50))
-        assert (again.path, again.rule) == (told.path, told.rule)
+        assert (again.path, again.rule) == (given.path, given.rule)
     with sample_edge(tmp_path) as edge:
         assert edge.model == "lite0@2+home.21", "nothing is learned twice"
 
 
+@pytest.mark.slow
 def test_a_label_that_is_taken_back_or_changed_is_taken_out(edge: SampleEdge) -> None:
     taught(edge)
-    before = {its.event for its in edge.store.learning.lessons(edge_model().space)}
+    before = {lesson.event for lesson in edge.store.learning.lessons(edge_model().space)}
     edge.label(Label(event=event_id(100), label=None, by="ann"))
     edge.label(Label(event=event_id(101), label="other", by="ann"))
     edge.learning.work()
-    after = {its.event: its.path for its in edge.store.learning.lessons(edge_model().space)}
+    after = {lesson.event: lesson.path for lesson in edge.store.learning.lessons(edge_model().space)}
     assert before - after.keys() == {event_id(100)}
     assert after[event_id(101)] == ("other",)
 
 
+@pytest.mark.slow
 def test_a_person_in_the_picture_teaches_nothing_and_is_forgotten_at_once(tmp_path: Path) -> None:
     with sample_edge(tmp_path) as edge:
         taught(edge)
@@ -163,16 +170,16 @@ def test_a_person_in_the_picture_teaches_nothing_and_is_forgotten_at_once(tmp_pa
         # Killed here: its label was learned, and that it is a person's picture was not heard.
     with sample_edge(tmp_path) as edge:
         lessons = edge.store.learning.lessons(edge_model().space)
-        assert event_id(100) not in {its.event for its in lessons}
+        assert event_id(100) not in {lesson.event for lesson in lessons}
         assert edge.learning._learning.local.everything.events == 19
 
 
 @pytest.mark.parametrize("level", list(Privacy))
 def test_only_what_the_edge_may_see_teaches_it(tmp_path: Path, level: Privacy) -> None:
     camera = msgspec.structs.replace(CAMERA, feature=level, result=Privacy.EDGE_PRIVATE)
-    told = settings(tmp_path, streams={SOURCE: camera})
+    configured = settings(tmp_path, streams={SOURCE: camera})
     levels = Levels(Privacy.EDGE_PRIVATE, level, Privacy.EDGE_PRIVATE)
-    with sample_edge(tmp_path, told) as edge:
+    with sample_edge(tmp_path, configured) as edge:
         edge.deliver(frame(1, "chelsea.png", levels=levels))
         edge.label(Label(event=event_id(1), label="Felis catus", by="ann"))
         edge.learning.work()
@@ -184,10 +191,11 @@ def test_only_what_the_edge_may_see_teaches_it(tmp_path: Path, level: Privacy) -
         assert kept == [(int(learned),)]
 
 
+@pytest.mark.slow
 def test_a_release_is_transferred_and_answers_wait_for_nothing(edge: SampleEdge) -> None:
     taught(edge)
     eye = edge_model()
-    edge.learning.served_by(renamed(General.of(eye), name="lite0@3"))
+    edge.learning.on_model(renamed(General.of(eye), name="lite0@3"))
     edge.learning.work()
     assert edge.learning.state.startswith("lite0@3+home.21: 20 visits")
     # The general eye here is the old one still: it answers, and no head of another model speaks for it.
@@ -198,6 +206,7 @@ def renamed(general: General, *, name: str) -> General:
     return General(name, general.space, general.tree, general.dimension, general.predict)
 
 
+@pytest.mark.slow
 def test_wrong_labels_are_refused_and_that_is_said(tmp_path: Path) -> None:
     sample = SampleLearning(tmp_path)
     sample.learning.open()
@@ -207,7 +216,7 @@ def test_wrong_labels_are_refused_and_that_is_said(tmp_path: Path) -> None:
         # Foxes that somebody calls cats.
         sample.label(feature(f"e{number}", vector(1, number).tobytes()), PATHS[0])
     sample.learning.work()
-    rules = [its.rule for its in sample.store.learning.lessons("space")]
+    rules = [lesson.rule for lesson in sample.store.learning.lessons("space")]
     assert rules.count("refused") > 25
     assert sample.learning.state.endswith(f"{rules.count('refused')} labels refused")
     counted = sample.metrics.registry.get_sample_value(
@@ -246,9 +255,9 @@ def test_a_lesson_of_a_space_that_serves_no_more_is_forgotten_with_its_persons(t
     kept = feature("e1", vector(0, 1).tobytes())
     sample.label(kept, PATHS[0])
     sample.learning.work()
-    sample.learning.served_by(general("lite1@1", "another"))
+    sample.learning.on_model(general("lite1@1", "another"))
     sample.learning.work()
-    sample.learning.heard(labelled_event((), kept._replace(levels=Levels())))
+    sample.learning.on_label(labelled_event((), kept._replace(levels=Levels())))
     sample.learning.work()
     assert sample.store.learning.events() == []
     sample.spool.close()

@@ -1,4 +1,5 @@
-"""Killed at any statement, an edge's learning starts with a whole head: of all that was committed, and of nothing else."""
+"""Killed at any statement, an edge's learning starts with a whole head: of all that was committed, and of nothing
+else."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import sample_learning
 from sample_learning import script
 
@@ -23,6 +25,7 @@ def final(seed: int) -> dict[str, str]:
     return standing
 
 
+@pytest.mark.slow
 def test_killed_at_fifty_seeded_statements_there_is_always_one_whole_head(tmp_path: Path) -> None:
     path = os.pathsep.join((str(Path(sample_learning.__file__).parent), os.environ.get("PYTHONPATH", "")))
     run = subprocess.run(
@@ -36,9 +39,9 @@ def test_killed_at_fifty_seeded_statements_there_is_always_one_whole_head(tmp_pa
     assert run.returncode == 0, run.stderr
     rounds = [json.loads(line) for line in run.stdout.splitlines()]
     assert len(rounds) == SEEDS
-    for told in rounds:
-        assert told.get("whole"), told
-        assert told["at_last"], told
-        assert told["labels"] == final(told["seed"])
-    assert sum(told["killed"] for told in rounds) >= SEEDS * 4 // 5
-    assert len({told["taken"] for told in rounds}) > 10, "at many points of the way"
+    for found in rounds:
+        assert found.get("whole"), found
+        assert found["at_last"], found
+        assert found["labels"] == final(found["seed"])
+    assert sum(each["killed"] for each in rounds) >= SEEDS * 4 // 5
+    assert len({each["taken"] for each in rounds}) > 10, "at many points of the way"

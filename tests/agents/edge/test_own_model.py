@@ -1,4 +1,5 @@
-"""The edge with a model of the site's own: it answers families, results name it, and where it is missing the edge ends."""
+"""The edge with a model of the site's own: it answers families, results name it, and where it is missing the edge
+ends."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ TREE = load_taxonomy()
 @pytest.fixture
 def own(tmp_path: Path) -> Settings:
     """Settings that name an imported model, which takes red for tigers."""
-    told = settings(tmp_path, edge=EdgeSettings(model="mine@1"))
+    configured = settings(tmp_path, edge=EdgeSettings(model="mine@1"))
     (tmp_path / "labels.txt").write_text("tiger\nwolf\nother\n")
     wanted = Wanted(
         save(colours(), tmp_path / "mine.onnx"),
@@ -40,18 +41,18 @@ def own(tmp_path: Path) -> Settings:
         labels=tmp_path / "labels.txt",
         intake=PRESETS["unit"],
     )
-    draft, _ = prepare(wanted, TREE, lite0=lambda its: its, who="ada", when="today")
-    registry_of(told).add("mine", draft)
-    return told
+    draft, _ = prepare(wanted, TREE, lite0=lambda each: each, who="ada", when="today")
+    registry_of(configured).add("mine", draft)
+    return configured
 
 
-def families(told: Settings) -> Families:
-    return Families(Policy(told), FixedModel(open_edge_model(load_zoo(), told)), Keyring(), ())
+def families(configured: Settings) -> Families:
+    return Families(Policy(configured), FixedModel(open_edge_model(load_zoo(), configured)), Keyring(), ())
 
 
 def test_families_are_the_own_models_and_results_name_it(own: Settings) -> None:
-    told = event(result(event_id()), body=Crop(jpeg=images.encode_jpeg(coloured(RED)), box=(0, 0, 1, 1)))
-    answer = families(own).answer(told, revision=2, asked=None, now=lambda: NOW_S)
+    given = event(result(event_id()), body=Crop(jpeg=images.encode_jpeg(coloured(RED)), box=(0, 0, 1, 1)))
+    answer = families(own).answer(given, revision=2, asked=None, now=lambda: NOW_S)
     assert (answer.result.label, answer.result.model) == ("Felidae", "mine@1")
     assert answer.feature is not None
     # What goes on is the released backbone's vector, which the cloud can read.
@@ -61,8 +62,8 @@ def test_families_are_the_own_models_and_results_name_it(own: Settings) -> None:
 
 def test_of_a_vector_the_released_head_answers_under_its_own_name(own: Settings) -> None:
     vector = edge_model().predict(coloured(RED)).vector
-    told = event(result(event_id()), body=Vector(space=edge_model().space, data=vector.tobytes()))
-    answer = families(own).answer(told, revision=2, asked=None, now=lambda: NOW_S)
+    given = event(result(event_id()), body=Vector(space=edge_model().space, data=vector.tobytes()))
+    answer = families(own).answer(given, revision=2, asked=None, now=lambda: NOW_S)
     assert answer.result.model == edge_model().name
 
 

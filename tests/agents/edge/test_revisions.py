@@ -70,20 +70,20 @@ def cat_vector() -> bytes:
 
 def cat(number: int = 1, **changes: object) -> Event:
     """A device's event about a cat, its vector made on the device."""
-    told = result(event_id(number), sighting=event_id(1))
+    answer = result(event_id(number), sighting=event_id(1))
     fields: dict[str, object] = {
         "sequence": number,
         "body": Vector(space=edge_model().space, data=cat_vector()),
     }
-    return event(told, **(fields | changes))
+    return event(answer, **(fields | changes))
 
 
 def gave_up(sent: Event) -> Event:
     """The device's notice that the edge did not answer in time."""
-    told = msgspec.structs.replace(
+    answer = msgspec.structs.replace(
         sent.result, revision=2, pending=None, rule="deadline", reason="edge out of reach"
     )
-    return msgspec.structs.replace(sent, result=told, body=None)
+    return msgspec.structs.replace(sent, result=answer, body=None)
 
 
 def answer_of_cloud(envelope: Envelope) -> Result:
@@ -129,7 +129,7 @@ def test_where_the_cloud_does_not_answer_the_edge_says_so_and_a_late_answer_stil
 
 def test_an_edge_that_was_away_answers_above_the_devices_notice(edge: SampleEdge) -> None:
     edge.deliver(cat(), gave_up(cat()))
-    revisions = [told.revision for told in edge.take_results()]
+    revisions = [answer.revision for answer in edge.take_results()]
     assert revisions == sorted(set(revisions))
     assert revisions[-1] == 3
     edge.deliver(gave_up(cat()))
@@ -146,7 +146,7 @@ def test_the_notice_may_come_before_its_event(edge: SampleEdge) -> None:
 
 def test_the_cloud_is_asked_once_a_sighting(edge: SampleEdge) -> None:
     edge.deliver(cat(1), cat(2), cat(3))
-    rules = [told.rule for told in edge.take_results()]
+    rules = [answer.rule for answer in edge.take_results()]
     assert rules == ["wants-species", "already-asked", "already-asked"]
     assert [envelope.event for envelope in edge.take_up()] == [event_id(1)]
 
@@ -159,9 +159,14 @@ def test_a_cloud_that_will_not_guess_leaves_what_the_edge_knew(edge: SampleEdge)
         answer_of_cloud(envelope), path=("animal",), rank=Rank.KINGDOM, label="animal", probability=0.5
     )
     edge.deliver_answers(shallow)
-    (told,) = edge.take_results()
-    assert (told.tier, told.path, told.rank, told.label) == (Tier.CLOUD, family.path, Rank.FAMILY, "Felidae")
-    assert told.probability == family.probability
+    (published,) = edge.take_results()
+    assert (published.tier, published.path, published.rank, published.label) == (
+        Tier.CLOUD,
+        family.path,
+        Rank.FAMILY,
+        "Felidae",
+    )
+    assert published.probability == family.probability
 
 
 def test_an_answer_never_becomes_more_public_than_the_one_before(edge: SampleEdge) -> None:
@@ -174,7 +179,7 @@ def test_an_answer_never_becomes_more_public_than_the_one_before(edge: SampleEdg
         raised = msgspec.structs.replace(known.result, privacy=Privacy.EDGE_PRIVATE)
         edge.store.keep(raised, known.context, tx)
     edge.deliver_answers(answer_of_cloud(envelope))
-    assert [told.privacy for told in edge.take_results()] == [Privacy.EDGE_PRIVATE]
+    assert [answer.privacy for answer in edge.take_results()] == [Privacy.EDGE_PRIVATE]
 
 
 def pattern(**changes: Any) -> Result:
@@ -212,8 +217,8 @@ def test_an_hours_pattern_from_the_cloud_is_published_once_and_again_when_it_is_
         edge.deliver_answers(pattern(), pattern())
         assert edge.take_results() == [pattern()]
         edge.deliver_answers(pattern(revision=2, reason="mean 220 W", path=("unusual",), label="unusual"))
-        (told,) = edge.take_results()
-        assert (told.revision, told.label) == (2, "unusual")
+        (published,) = edge.take_results()
+        assert (published.revision, published.label) == (2, "unusual")
 
 
 def test_what_the_cloud_said_before_does_not_supersede_what_it_says_now(tmp_path: Path) -> None:
@@ -231,7 +236,7 @@ def test_of_one_revision_each_model_of_the_cloud_is_heard_once(tmp_path: Path) -
     with sample_edge(tmp_path, metered(tmp_path)) as edge:
         newer = pattern(model="hour-of-week@2", path=("unusual",), label="unusual")
         edge.deliver_answers(pattern(), newer, pattern(), newer)
-        assert [told.label for told in edge.take_results()] == ["usual", "unusual"]
+        assert [answer.label for answer in edge.take_results()] == ["usual", "unusual"]
 
 
 @pytest.mark.parametrize(
@@ -248,8 +253,8 @@ def test_an_hours_pattern_is_as_private_as_its_stream_says_and_its_mean_as_an_ho
 ) -> None:
     with sample_edge(tmp_path, metered(tmp_path, **named)) as edge:
         edge.deliver_answers(pattern())
-        (told,) = edge.take_results()
-        assert (told.privacy, told.value) == (privacy, value)
+        (published,) = edge.take_results()
+        assert (published.privacy, published.value) == (privacy, value)
 
 
 def test_of_a_stream_that_only_its_device_knows_an_hours_pattern_has_the_hours_levels(
@@ -293,13 +298,13 @@ def test_a_rule_about_a_label_holds_also_where_the_cloud_finds_it(tmp_path: Path
                 answer_of_cloud(envelope), path=cats, label=cats[-1], rank=Rank.SPECIES, probability=0.9
             )
         )
-        told = edge.take()
-        assert [each.privacy for each in told if isinstance(each, Result | SightingReport)] == [
+        sent = edge.take()
+        assert [each.privacy for each in sent if isinstance(each, Result | SightingReport)] == [
             Privacy.EDGE_PRIVATE,
             Privacy.EDGE_PRIVATE,
         ]
         edge.clock.turn(1000)
-        edge.sightings.close_quiet(edge.clock.now(), edge.spool)
+        edge.sightings.close_quiet(edge.clock.now())
         assert [report.closed for report in edge.take_reports()] == [True]
         assert edge.take_up() == []
 
@@ -347,8 +352,8 @@ def test_a_question_that_the_cloud_refused_is_asked_again_with_the_sightings_nex
 def test_a_person_found_at_the_edge_is_withdrawn_and_nothing_goes_up(edge: SampleEdge) -> None:
     crop = Crop(jpeg=images.encode_jpeg(photo("astronaut.png")), box=(0, 0, 1, 1))
     edge.deliver(cat(body=crop))
-    (told,) = edge.take_results()
-    assert (told.rule, told.pending, told.privacy) == (WITHDRAWN, None, Privacy.EDGE_PRIVATE)
+    (published,) = edge.take_results()
+    assert (published.rule, published.pending, published.privacy) == (WITHDRAWN, None, Privacy.EDGE_PRIVATE)
     assert edge.take_up() == []
     known = edge.store.answer(event_id(1))
     assert known is not None
@@ -360,7 +365,7 @@ def test_of_a_withdrawn_crop_no_byte_rests_in_the_edges_files(edge: SampleEdge, 
     jpeg = images.encode_jpeg(photo("astronaut.png"))
     middle = jpeg[len(jpeg) // 2 :][:48]
     edge.deliver(cat(body=Crop(jpeg=jpeg, box=(0, 0, 1, 1))))
-    assert [told.rule for told in edge.take_results()] == [WITHDRAWN]
+    assert [answer.rule for answer in edge.take_results()] == [WITHDRAWN]
     assert [file.name for file in tmp_path.glob("spool.db*") if middle in file.read_bytes()] == []
 
 
@@ -375,9 +380,9 @@ def test_a_body_that_cannot_be_answered_is_refused_and_holds_up_nothing(
     edge: SampleEdge, body: Crop | Vector, reason: str
 ) -> None:
     edge.deliver(cat(1, body=body), cat(2))
-    told = edge.take()
-    assert [each.reason for each in told if isinstance(each, Refusal)] == [reason]
-    assert [each.event for each in told if isinstance(each, Result)] == [event_id(2)]
+    sent = edge.take()
+    assert [each.reason for each in sent if isinstance(each, Refusal)] == [reason]
+    assert [each.event for each in sent if isinstance(each, Result)] == [event_id(2)]
 
 
 def test_a_feature_of_the_site_leaves_sealed_and_only_where_the_settings_ask(tmp_path: Path) -> None:
@@ -446,8 +451,8 @@ class Revisions(RuleBasedStateMachine):
 
     def _collect(self) -> int:
         found = self.edge.take_results()
-        for told in found:
-            self.published[told.event].append(told)
+        for published in found:
+            self.published[published.event].append(published)
         for envelope in self.edge.take_up():
             if envelope.kind is Kind.FEATURE:
                 self.features[envelope.event] = envelope
@@ -482,23 +487,23 @@ class Revisions(RuleBasedStateMachine):
 
     @invariant()
     def revisions_of_an_event_strictly_increase(self) -> None:
-        for told in self.published.values():
-            revisions = [each.revision for each in told]
+        for answers in self.published.values():
+            revisions = [each.revision for each in answers]
             assert revisions == sorted(set(revisions))
             assert revisions[0] > 1, "the first is the device's"
 
     @invariant()
     def the_last_word_is_the_deepest_tiers(self) -> None:
-        for event_, told in self.published.items():
+        for event_, answers in self.published.items():
             deepest = Tier.CLOUD if ("cloud", event_) in self.delivered else Tier.EDGE
-            assert told[-1].tier is deepest
-            assert told[-1].revision > self.noticed.get(event_, 1)
-            assert max(told, key=lambda each: each.revision) == told[-1]
+            assert answers[-1].tier is deepest
+            assert answers[-1].revision > self.noticed.get(event_, 1)
+            assert max(answers, key=lambda each: each.revision) == answers[-1]
 
     @invariant()
     def paths_only_deepen(self) -> None:
-        for told in self.published.values():
-            assert all(len(one.path) <= len(other.path) for one, other in itertools.pairwise(told))
+        for answers in self.published.values():
+            assert all(len(earlier.path) <= len(other.path) for earlier, other in itertools.pairwise(answers))
 
     @invariant()
     def a_sighting_counts_each_frame_once(self) -> None:
@@ -508,5 +513,5 @@ class Revisions(RuleBasedStateMachine):
         assert (report.frames if report else 0) == len(seen)
 
 
-TestRevisions = Revisions.TestCase
+TestRevisions = pytest.mark.slow(Revisions.TestCase)
 TestRevisions.settings = hypothesis_settings(max_examples=15, stateful_step_count=12, deadline=None)

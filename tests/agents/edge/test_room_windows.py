@@ -35,7 +35,7 @@ class Driver:
     def __init__(self, first_s: float) -> None:
         self.room = Room(room_windows.first_end(first_s, WINDOW_S))
         self.reports: list[float] = []
-        self.told: list[float] = []
+        self.answered: list[float] = []
 
     def report(self, stream: str, time_s: float, *, now_s: float) -> None:
         self.reports.append(time_s)
@@ -44,7 +44,7 @@ class Driver:
     def look(self, now_s: float) -> None:
         while room_windows.due(self.room, STREAMS, now_s=now_s):
             end_s = self.room.end_s
-            self.told.append(end_s)
+            self.answered.append(end_s)
             later = [time_s for time_s in self.reports if time_s >= end_s]
             self.room = room_windows.advance(self.room, WINDOW_S, first_later_s=min(later, default=None))
 
@@ -62,10 +62,10 @@ def test_each_report_falls_in_exactly_one_told_window(
         driver.look(1e9 if at_once else time_s)
     for patience in range(len(history) + 1):
         driver.look(1e9 + (patience + 1) * GRACE_S)
-    assert driver.told == sorted(set(driver.told))
+    assert driver.answered == sorted(set(driver.answered))
     running_from_s = driver.room.end_s - WINDOW_S
     for reported_s in driver.reports:
-        holding = [end_s for end_s in driver.told if end_s - WINDOW_S <= reported_s < end_s]
+        holding = [end_s for end_s in driver.answered if end_s - WINDOW_S <= reported_s < end_s]
         assert len(holding) == (1 if reported_s < running_from_s else 0)
 
 
@@ -79,7 +79,7 @@ def test_a_window_is_never_due_before_a_report_is_past_its_end(history: list[tup
         if time_s < driver.room.end_s:
             assert not room_windows.due(driver.room, STREAMS, now_s=time_s + 1e6)
         driver.look(time_s)
-        assert all(end_s <= time_s for end_s in driver.told)
+        assert all(end_s <= time_s for end_s in driver.answered)
 
 
 def test_a_window_waits_for_its_other_streams_but_not_for_ever() -> None:
@@ -167,7 +167,9 @@ def test_a_late_report_raises_the_revision_of_an_hour_that_was_told() -> None:
 
 
 def _after_telling(hour: Hour) -> Hour:
-    return Hour(hour.start_s, hour.unit, hour.count, hour.total, hour.low, hour.high, told=hour.told + 1)
+    return Hour(
+        hour.start_s, hour.unit, hour.count, hour.total, hour.low, hour.high, published=hour.published + 1
+    )
 
 
 def told(hour: Hour) -> Summary:

@@ -75,31 +75,32 @@ def minute(time_s: float, *, busy: bool) -> list[Event]:
 
 
 def windows(edge: SampleEdge) -> list[Result]:
-    return edge.rooms.answer_windows(edge.spool)
+    return edge.rooms.answer_windows()
 
 
 def summaries(edge: SampleEdge) -> list[Summary]:
-    edge.rooms.tell_hours(edge.spool)
+    edge.rooms.send_hours()
     return [messages.decode(Summary, each.payload) for each in edge.take_up() if each.kind is Kind.SUMMARY]
 
 
 # --- windows ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_room_is_occupied_or_vacant_as_its_streams_say(edge: SampleEdge) -> None:
     for at in range(121):
         edge.deliver(*minute(START_S + 60.0 * at, busy=at < 60))
     found = {answer.time: answer for answer in windows(edge)}
     assert len(found) == 24  # two hours of five minutes
-    one = found[clock.rfc3339(START_S + HOUR_S)]
-    assert (one.label, one.room, one.stream, one.tier, one.rank) == (
+    first = found[clock.rfc3339(START_S + HOUR_S)]
+    assert (first.label, first.room, first.stream, first.tier, first.rank) == (
         "occupied",
         "office",
         "office",
         Tier.EDGE,
         Rank.ACTIVITY,
     )
-    assert (one.privacy, one.pending, one.rule) == (Privacy.EDGE_PRIVATE, None, "window-answered")
+    assert (first.privacy, first.pending, first.rule) == (Privacy.EDGE_PRIVATE, None, "window-answered")
     assert found[clock.rfc3339(START_S + 2 * HOUR_S)].label == "vacant"
     assert len({answer.event for answer in found.values()}) == len(found)
     published = [each for each in edge.take_results() if each.rank is Rank.ACTIVITY]
@@ -247,10 +248,10 @@ def test_a_repeated_report_counts_once(edge: SampleEdge) -> None:
 
 def test_an_hours_envelope_is_the_same_event_whatever_its_revision(edge: SampleEdge) -> None:
     edge.deliver(report("light", START_S, 4.0), report("light", START_S + HOUR_S, 7.0))
-    edge.rooms.tell_hours(edge.spool)
+    edge.rooms.send_hours()
     (first,) = edge.take_up()
     edge.deliver(report("light", START_S + 60, 6.0))
-    edge.rooms.tell_hours(edge.spool)
+    edge.rooms.send_hours()
     (second,) = edge.take_up()
     assert first.event == second.event
     assert (first.revision, second.revision) == (1, 2)
@@ -265,7 +266,7 @@ def test_a_private_hour_stays_or_leaves_sealed_as_the_settings_ask(
     with sample_edge(tmp_path, told(tmp_path, uplink=UplinkSettings(sealed=sealed))) as edge:
         for at in (0.0, HOUR_S):
             edge.deliver(msgspec.structs.replace(report("light", START_S + at, 4.0), levels=private))
-        edge.rooms.tell_hours(edge.spool)
+        edge.rooms.send_hours()
         envelopes = edge.take_up()
         assert len(envelopes) == len(sealed)
         for envelope in envelopes:

@@ -37,15 +37,15 @@ def still(number: int, **changes: object) -> Event:
 
 def cat(number: int) -> Event:
     """One that the edge names."""
-    told = result(event_id(number), sighting=event_id(1))
+    answer = result(event_id(number), sighting=event_id(1))
     vector = edge_model().predict(photo("chelsea.png")).vector.tobytes()
-    return event(told, sequence=number, body=Vector(space=edge_model().space, data=vector))
+    return event(answer, sequence=number, body=Vector(space=edge_model().space, data=vector))
 
 
 def close(edge: SampleEdge) -> list[SightingReport]:
     """Let it be over, and hear what is told."""
     edge.clock.turn(1000)
-    edge.sightings.close_quiet(edge.clock.now(), edge.spool)
+    edge.sightings.close_quiet(edge.clock.now())
     return edge.take_reports()
 
 
@@ -66,6 +66,7 @@ def test_a_sightings_consensus_is_told_with_each_answer_and_once_more_when_it_is
     assert close(edge) == []
 
 
+@pytest.mark.slow
 @hypothesis_settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 3), st.sampled_from(PATHS), st.integers(0, 10_000)), max_size=12))
 def test_the_sums_are_those_of_each_frames_newest_answer(answers: list[tuple[int, Labels, int]]) -> None:
@@ -157,7 +158,7 @@ def test_a_frame_that_comes_while_its_sighting_is_about_to_be_closed_keeps_it_op
     edge.take()
     with monkeypatch.context() as patched:
         patched.setattr(edge.store.sightings, "quiet", lambda _before_s: seen_quiet)
-        edge.sightings.close_quiet(edge.clock.now(), edge.spool)
+        edge.sightings.close_quiet(edge.clock.now())
     assert edge.take_reports() == []
     (closed,) = close(edge)
     assert (closed.closed, closed.frames) == (True, 2)

@@ -1,14 +1,13 @@
-"""An edge gets releases over its uplink: verified, resumed after a cut, refused by name, and never in the way of the rest."""
+"""An edge downloads releases over its uplink: verified, resumed after a cut, and refused with a reason."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from sample_releases import FILES, Cloud, current
 
-from agents.releases.downloader import FILES_MAX, Download, Inbox
+from agents.releases.downloader import FILES_MAX, Download, MetadataInbox
 from models.releases.repository import LIFE_S
 from pipeline import messages, topics
 from pipeline.errors import Rejected, Retry
@@ -20,23 +19,6 @@ from pipeline.privacy import gate
 from pipeline.settings.settings import ReleaseSettings, Settings
 
 BIG = {"sums.bin": bytes(range(256)) * 1000}
-
-
-class Inner:
-    """The uplink's own handler."""
-
-    def __init__(self) -> None:
-        self.heard: list[Message] = []
-
-    def connected(self, session_present: bool) -> int:
-        return 7
-
-    def received(self, batch: Sequence[Message]) -> int:
-        self.heard += batch
-        return 8
-
-    def confirmed(self, mark: int) -> None:
-        self.mark = mark
 
 
 class Link:
@@ -52,7 +34,7 @@ class Link:
 
 
 class Edge:
-    """A download, and a gateway that is a few lines."""
+    """A download, and a small gateway."""
 
     def __init__(self, folder: Path, cloud: Cloud) -> None:
         self.cloud = cloud
@@ -60,27 +42,27 @@ class Edge:
         self.root.parent.mkdir(parents=True, exist_ok=True)
         if not self.root.exists():
             self.root.write_bytes(cloud.first_root)
-        self.inner, self.link = Inner(), Link()
+        self.link = Link()
         told = Settings(data=str(folder), releases=ReleaseSettings(bytes_per_s=1 << 30))
-        self.download = Download(told, self.root, self.inner, cloud.clock)
+        self.download = Download(told, self.root, cloud.clock)
         self.download._connection = self.link  # type: ignore[assignment]
         self.source = self.download.source
         self.served_bytes = 0
 
     def connect(self) -> None:
-        """The broker tells all that it retains."""
+        """Connect, and receive everything that the broker retains."""
         self.download.connected(session_present=True)
-        self.tell(self.cloud.received)
+        self.receive(self.cloud.received)
 
-    def tell(self, metadata: dict[str, bytes]) -> None:
-        told = [Message(topics.release_metadata(name), data, True) for name, data in metadata.items()]
-        self.download.received(told)
+    def receive(self, metadata: dict[str, bytes]) -> None:
+        batch = [Message(topics.release_metadata(name), data, True) for name, data in metadata.items()]
+        self.download.received(batch)
 
     def serve(self, count: int = 1000) -> None:
-        """Answer what is asked for, so often at most."""
+        """Answer at most this number of requests."""
         for _ in range(count):
             self.cloud.hand.turn(0.01)
-            self.download.ask()
+            self.download.request_next()
             if not self.link.sent:
                 return
             self.hand(self.answer(self.link.sent.pop()))
@@ -95,12 +77,12 @@ class Edge:
         self.download.received([Message(topics.release_chunk("home"), messages.encode(chunk), False)])
 
     def update(self) -> None:
-        """As the updates do, until all is here."""
+        """Refresh and download as the updater does, until the release is complete."""
         for _ in range(4):
             try:
-                told = self.source.refresh()
-                assert told is not None
-                self.source.files(told.version)
+                target = self.source.refresh()
+                assert target is not None
+                self.source.files(target.version)
                 return
             except Retry:
                 self.serve()
@@ -132,7 +114,7 @@ def test_a_release_comes_in_chunks_and_is_what_was_signed(edge: Edge) -> None:
     assert edge.source.files(1) == {**FILES, "CARD.md": b"# 1"}
 
 
-def test_while_it_is_on_its_way_it_is_said_how_much_is_here(edge: Edge, cloud: Cloud) -> None:
+def test_a_download_reports_its_progress(edge: Edge, cloud: Cloud) -> None:
     cloud.release(2, BIG)
     edge.connect()
     with pytest.raises(Retry, match=r"0 of .* bytes are here"):
@@ -146,13 +128,10 @@ def test_while_it_is_on_its_way_it_is_said_how_much_is_here(edge: Edge, cloud: C
         edge.source.files(2)
 
 
-def test_the_rest_of_a_batch_goes_to_the_uplinks_own_handler(edge: Edge) -> None:
-    other = Message(topics.downlink("home"), b"...", False)
-    assert edge.download.received([other, Message(topics.release_chunk("home"), b"junk", False)]) == 8
-    assert edge.inner.heard[-1] == other
-    assert edge.download.connected(session_present=False) == 7
-    edge.download.confirmed(3)
-    assert edge.inner.mark == 3
+def test_a_part_that_cannot_be_read_changes_nothing(edge: Edge) -> None:
+    edge.download.received([Message(topics.release_chunk("home"), b"junk", False)])
+    edge.update()
+    assert edge.source.refresh() == current(1)
 
 
 def test_nothing_was_ever_released_is_an_answer(tmp_path: Path) -> None:
@@ -161,7 +140,7 @@ def test_nothing_was_ever_released_is_an_answer(tmp_path: Path) -> None:
     edge = Edge(tmp_path / "edge", cloud)
     edge.connect()
     assert edge.source.refresh() is None
-    with pytest.raises(Rejected, match="not among the releases"):
+    with pytest.raises(Rejected, match="not among the signed releases"):
         edge.source.files(1)
 
 
@@ -218,7 +197,7 @@ def test_a_retained_timestamp_of_somebody_else_is_refused_and_the_old_release_is
     edge.update()
     thief = Cloud(tmp_path / "thief", cloud.clock)
     thief.release(9)
-    edge.tell({"timestamp.json": thief.received["timestamp.json"]})
+    edge.receive({"timestamp.json": thief.received["timestamp.json"]})
     assert refused(edge) == "bad-signature"
     assert edge.source.files(1)
     edge.connect()
@@ -231,20 +210,20 @@ def test_an_older_timestamp_is_refused_as_rollback(edge: Edge, cloud: Cloud) -> 
     cloud.release(2)
     edge.connect()
     edge.update()
-    edge.tell({"timestamp.json": old})
+    edge.receive({"timestamp.json": old})
     assert refused(edge) == "rollback"
 
 
 @pytest.mark.parametrize("name", ["timestamp.json", "2.root.json"])
 def test_endless_metadata_are_cut_off_when_they_come_and_refused(edge: Edge, name: str) -> None:
     edge.update()
-    edge.tell({name: bytes(8 << 20)})
+    edge.receive({name: bytes(8 << 20)})
     assert sum(map(len, edge.download._inbox._files.values())) < 100_000
     assert refused(edge) == "too-long"
 
 
 def test_more_files_of_metadata_than_there_can_be_are_not_kept() -> None:
-    inbox = Inbox()
+    inbox = MetadataInbox()
     for number in range(1, FILES_MAX + 10):
         inbox.put(f"{number}.root.json", b"{}")
     assert inbox.read(f"{FILES_MAX + 5}.root.json") is None
@@ -254,10 +233,10 @@ def test_more_files_of_metadata_than_there_can_be_are_not_kept() -> None:
     assert inbox.put("timestamp.json", b"{}")
 
 
-def test_a_swapped_file_of_the_same_length_is_thrown_away_and_told(edge: Edge) -> None:
+def test_a_swapped_file_of_the_same_length_is_thrown_away_and_reported(edge: Edge) -> None:
     with pytest.raises(Retry):
         edge.source.refresh()
-    edge.download.ask()
+    edge.download.request_next()
     wanted = edge.link.sent.pop()
     edge.hand(Chunk(digest=wanted.digest, offset=0, data=bytes(wanted.length)))
     assert refused(edge) == "digest-mismatch"
@@ -270,23 +249,23 @@ def test_a_swapped_file_of_the_same_length_is_thrown_away_and_told(edge: Edge) -
 def test_truncated_and_endless_chunks_are_not_taken(edge: Edge, length: int) -> None:
     with pytest.raises(Retry):
         edge.source.refresh()
-    edge.download.ask()
+    edge.download.request_next()
     wanted = edge.link.sent.pop()
     edge.hand(Chunk(digest=wanted.digest, offset=0, data=bytes(length)))
-    with pytest.raises(Retry, match=r"0 of .*were asked for"):
+    with pytest.raises(Retry, match=r"0 of .*were requested"):
         edge.source.refresh()
     edge.cloud.hand.turn(60)
     edge.serve()
     assert edge.source.refresh() == current(1)
 
 
-def test_a_chunk_that_nobody_asked_for_is_ignored(edge: Edge, tmp_path: Path) -> None:
+def test_a_chunk_that_was_not_requested_is_ignored(edge: Edge, tmp_path: Path) -> None:
     edge.hand(Chunk(digest="ab" * 32, offset=0, data=b"x"))
     edge.hand(Chunk(digest="../../x", offset=0, data=b"x"))
     assert Blobs(tmp_path / "edge" / "edge" / "releases" / "files").digests() == set()
 
 
-def test_slow_retrieval_is_refused_by_name_and_asked_for_again(edge: Edge) -> None:
+def test_slow_retrieval_is_refused_with_its_reason_and_requested_again(edge: Edge) -> None:
     with pytest.raises(Retry):
         edge.source.refresh()
     edge.cloud.hand.turn(SLOW_S + 1)

@@ -12,23 +12,23 @@ from agents.trainer.triggers import (
     HOLD_BACK_S,
     QUIET_S,
     RULES,
-    Last,
-    Seen,
+    FoldState,
+    LastTraining,
     Trigger,
-    Wishes,
+    TriggerSettings,
     due,
     is_ripe,
 )
 
 DAY_S = 86_400.0
-LAST = Last(changes=100, events={"cat": 90, "herpestes": 5}, time_s=DAY_S)
-QUIET = Seen(changes=101, events={"cat": 91, "herpestes": 5}, now_s=DAY_S + 60)
-WISHES = Wishes(labels=50, every_h=24)
+LAST = LastTraining(changes=100, events={"cat": 90, "herpestes": 5}, time_s=DAY_S)
+QUIET = FoldState(changes=101, events={"cat": 91, "herpestes": 5}, now_s=DAY_S + 60)
+SETTINGS = TriggerSettings(labels=50, every_h=24)
 KNOWN = {"cat", "fox"}
 
 
-def rule(seen: Seen, last: Last = LAST, wishes: Wishes = WISHES) -> str:
-    found = due(seen, last, wishes, KNOWN)
+def rule(fold: FoldState, last: LastTraining = LAST, settings: TriggerSettings = SETTINGS) -> str:
+    found = due(fold, last, settings, KNOWN)
     return found.rule if found else ""
 
 
@@ -39,21 +39,21 @@ def test_a_few_labels_of_known_classes_wait() -> None:
 @pytest.mark.parametrize(
     ("expected", "change"),
     [
-        ("by-hand", {"asked": "before the weekend"}),
+        ("by-hand", {"requested": "before the weekend"}),
         ("new-class", {"events": {"cat": 91, "herpestes": CLASS_EVENTS}}),
-        ("drift", {"judged": DRIFT_EVENTS, "wrong": DRIFT_EVENTS}),
+        ("drift", {"labelled": DRIFT_EVENTS, "wrong": DRIFT_EVENTS}),
         ("new-labels", {"changes": 150}),
         ("schedule", {"now_s": 2 * DAY_S}),
     ],
 )
 def test_each_rule_starts_a_training_and_says_why(expected: str, change: dict[str, object]) -> None:
-    found = due(replace(QUIET, **change), LAST, WISHES, KNOWN)  # type: ignore[arg-type]
+    found = due(replace(QUIET, **change), LAST, SETTINGS, KNOWN)  # type: ignore[arg-type]
     assert found is not None
     assert (found.rule, bool(found.reason)) == (expected, True)
 
 
-def test_the_first_rule_that_holds_is_told() -> None:
-    everything = Seen(1000, {"herpestes": 50}, 9 * DAY_S, "now", 90, 90)
+def test_the_first_rule_that_holds_is_the_trigger() -> None:
+    everything = FoldState(1000, {"herpestes": 50}, 9 * DAY_S, "now", 90, 90)
     assert rule(everything) == RULES[0][0] == "by-hand"
 
 
@@ -64,19 +64,19 @@ def test_a_class_is_new_once() -> None:
 
 
 def test_a_few_wrong_answers_among_many_right_ones_are_no_drift() -> None:
-    assert rule(replace(QUIET, judged=45, wrong=DRIFT_EVENTS)) == ""
-    assert rule(replace(QUIET, judged=4, wrong=4)) == ""
+    assert rule(replace(QUIET, labelled=45, wrong=DRIFT_EVENTS)) == ""
+    assert rule(replace(QUIET, labelled=4, wrong=4)) == ""
 
 
 def test_the_first_label_of_all_waits_for_nineteen_more_whatever_the_clock_says() -> None:
-    one = Seen(changes=1, events={"fox": 1}, now_s=9 * DAY_S)
-    assert rule(one, Last()) == ""
-    assert rule(replace(one, changes=20, events={"fox": 12, "cat": 8}), Last()) == "schedule"
+    first = FoldState(changes=1, events={"fox": 1}, now_s=9 * DAY_S)
+    assert rule(first, LastTraining()) == ""
+    assert rule(replace(first, changes=20, events={"fox": 12, "cat": 8}), LastTraining()) == "schedule"
 
 
 def test_the_clock_starts_nothing_where_nothing_is_new_or_it_is_switched_off() -> None:
     assert rule(replace(QUIET, changes=100, now_s=9 * DAY_S)) == ""
-    assert rule(replace(QUIET, now_s=9 * DAY_S), wishes=Wishes(50, 0)) == ""
+    assert rule(replace(QUIET, now_s=9 * DAY_S), settings=TriggerSettings(50, 0)) == ""
 
 
 def test_a_burst_of_labels_is_waited_for_but_not_for_ever_and_a_person_does_not_wait() -> None:

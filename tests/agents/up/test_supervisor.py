@@ -139,15 +139,18 @@ def test_a_part_that_says_a_person_must_help_is_not_started_again() -> None:
             True,
             "error: failed: ValueError: no",
         ),
-        ("tierwise edge: the key is missing", True, "tierwise edge: the key is missing"),
+        ('{"event": "late", "level": "warning", "logger": "kafka.net"}', True, None),
+        ('{"event": "away", "level": "warning", "logger": "pipeline.mqtt"}', True, "warning: away"),
+        ("tierwise edge: the key is missing", True, "the key is missing"),
         ('{"ready": "mqtt", "port": 1883}', False, None),
         ("2026-11-22 13:00:00,123 kafka INFO listening", True, None),
-        ("2026-11-22 13:00:00,123 kafka WARNING full", True, "2026-11-22 13:00:00,123 kafka WARNING full"),
-        ("[1, 2]", True, "[1, 2]"),
+        ("2026-11-22 13:00:00,123 kafka WARNING full", True, "warning: full"),
+        ("[rtsp @ 0x55] a library's own line", True, None),
+        ("[1, 2]", True, None),
         ("", True, None),
     ],
 )
-def test_a_person_sees_warnings_and_plain_lines_and_nothing_else(
+def test_a_person_sees_our_warnings_and_last_lines_and_nothing_of_libraries(
     line: str, from_stderr: bool, shown: str | None
 ) -> None:
     assert for_terminal(line, from_stderr=from_stderr) == shown
@@ -271,6 +274,7 @@ def test_what_parts_say_and_keep_is_their_users_alone(supervise: Make, tmp_path:
     assert (tmp_path / "marks").stat().st_mode & 0o777 == 0o600  # written by a child
 
 
+@pytest.mark.slow
 def test_a_part_that_is_killed_is_started_again(supervise: Make) -> None:
     supervisor, news = supervise()
     supervisor.start()
@@ -292,7 +296,7 @@ def test_a_broker_that_fails_once_is_started_again_before_the_roles(supervise: M
     ("ways", "name", "said"),
     [
         ({"broker": "cannot-start"}, "mqtt", "is in use"),
-        ({"role": "stop-in-start"}, "device", "tierwise device: the key is missing: run `make keys`"),
+        ({"role": "stop-in-start"}, "device", "the key is missing: run `make keys`"),
     ],
 )
 def test_a_part_that_cannot_start_ends_everything_and_its_own_words_are_told(
@@ -340,6 +344,7 @@ def test_a_port_in_use_is_told_before_anything_starts(
     assert not (tmp_path / "marks").exists()
 
 
+@pytest.mark.slow
 def test_children_do_not_survive_a_supervisor_that_is_killed(tmp_path: Path, free_port: int) -> None:
     code = f"""
 import time

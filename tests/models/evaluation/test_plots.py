@@ -6,12 +6,10 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
-import numpy as np
 import pytest
 from sample_outcomes import JAGUAR, TIGER, WOLF, outcome, report
 
-from models.evaluation.forwarding import MINERS, curve
-from models.evaluation.plots import draw, draw_forwarding
+from models.evaluation.plots import draw
 from pipeline.errors import Stop
 
 SMALL_BYTES = 60_000
@@ -22,6 +20,7 @@ def needs_matplotlib() -> None:
     pytest.importorskip("matplotlib")
 
 
+@pytest.mark.slow
 def test_three_small_pictures_are_drawn_the_same_each_time(tmp_path: Path) -> None:
     its = report(
         *[outcome(TIGER, probability=p / 20) for p in range(1, 20)],
@@ -39,6 +38,7 @@ def test_three_small_pictures_are_drawn_the_same_each_time(tmp_path: Path) -> No
     assert b"Felidae (21)" in first[2].read_bytes()
 
 
+@pytest.mark.slow
 def test_one_photo_is_enough_and_where_no_family_is_known_none_is_drawn(tmp_path: Path) -> None:
     assert len(draw(report(outcome(TIGER)), tmp_path)) == 3
     assert len(draw(report(outcome(("animal",), TIGER)), tmp_path)) == 2
@@ -54,17 +54,3 @@ def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(Stop, match=r"pip install 'tierwise\[pictures\]'"):
         draw(report(outcome(TIGER)), tmp_path)
-
-
-def test_a_forwarding_chart_has_a_line_a_miner_and_the_rule_s_point_and_is_the_same_every_time(
-    tmp_path: Path,
-) -> None:
-    probabilities = np.random.default_rng(0).dirichlet(np.ones(4), 30)
-    near, far = np.arange(30) % 3 > 0, np.arange(30) % 4 > 0
-    lines = {name: curve(miner(probabilities), near, far) for name, miner in MINERS.items()}
-    charts = []
-    for name in ("first.svg", "second.svg"):
-        draw_forwarding({"photos": (lines, (0.1, 0.8)), "night": (lines, (0.2, 0.7))}, tmp_path / name)
-        charts.append((tmp_path / name).read_text("utf-8"))
-    assert charts[0] == charts[1]
-    assert all(word in charts[0] for word in (*MINERS, "photos", "night", "the cascade's rule"))

@@ -1,4 +1,4 @@
-"""Two witnesses say more than one, and a temperature changes how sure an answer is, never which it is."""
+"""Two pooled heads answer better than one, and a temperature changes how sure an answer is, never the answer."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from models.heads.pooled import (
     Novelty,
     PooledHeads,
     Temperatures,
-    heard,
+    new_probability,
     pooled,
+    pooled_species,
     sums_over,
     tempered,
-    witnessed,
 )
 from models.heads.solve import discriminants
 from models.labels.taxonomy import KINGDOMS, load_taxonomy
@@ -148,15 +148,17 @@ def test_a_species_beyond_the_tuned_heads_takes_the_share_that_it_is_heard_with(
     tuned = probabilities(rng.normal(size=len(TREE.species)))
     solved = np.append(rng.normal(size=len(TREE.species)), 9.0).astype(np.float32)
     loud, silent = (
-        witnessed(tree, tuned, solved, Temperatures(), novelty=Novelty(1.0, offset))
+        pooled_species(tree, tuned, solved, Temperatures(), novelty=Novelty(1.0, offset))
         for offset in (6.0, -60.0)
     )
     assert loud.sum() == pytest.approx(1, abs=1e-4)
     assert tree.species[int(loud.argmax())] == "Solenodon paradoxus"
-    np.testing.assert_allclose(silent[:-1], witnessed(TREE, tuned, solved[:-1], Temperatures()), atol=1e-6)
+    np.testing.assert_allclose(
+        silent[:-1], pooled_species(TREE, tuned, solved[:-1], Temperatures()), atol=1e-6
+    )
 
 
 def test_who_is_sure_of_an_old_species_hears_less_of_new_ones() -> None:
     odds = np.zeros(2)
-    sure, unsure = heard(odds, np.log(np.array([0.01, 0.9])), Novelty(doubt=1.0))
+    sure, unsure = new_probability(odds, np.log(np.array([0.01, 0.9])), Novelty(doubt=1.0))
     assert sure < unsure

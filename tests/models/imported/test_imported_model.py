@@ -18,8 +18,8 @@ from models.heads.solve import LinearHead
 from models.imported.imported_model import (
     PRESETS,
     ByteRange,
-    OwnModel,
-    OwnNetwork,
+    ImportedModel,
+    ImportedNetwork,
     Spec,
     TreeSums,
     read_head,
@@ -69,13 +69,13 @@ def test_pictures_of_any_shape_are_served(
         "classifier", layout, (32, 48), "float32", PRESETS["imagenet"], "logits", 3, (), "mine.onnx", ""
     )
     network = Network(colours(shape=served).SerializeToString())
-    own = OwnNetwork(spec, network)
+    own = ImportedNetwork(spec, network)
     x = own.serve(np.full(shape, 255, np.uint8))
     assert (x.shape, x.dtype) == (served, np.float32)
     assert own.output(coloured(RED)).shape == (3,)
 
 
-def own_model(model: onnx.ModelProto, length: int = 3) -> OwnModel:
+def own_model(model: onnx.ModelProto, length: int = 3) -> ImportedModel:
     spec = Spec(
         "classifier",
         "nchw",
@@ -88,7 +88,7 @@ def own_model(model: onnx.ModelProto, length: int = 3) -> OwnModel:
         "mine.onnx",
         "",
     )
-    return OwnModel("mine@1", TREE, OwnNetwork(spec, Network(model.SerializeToString())))
+    return ImportedModel("mine@1", TREE, ImportedNetwork(spec, Network(model.SerializeToString())))
 
 
 def bad_for_blue() -> onnx.ModelProto:

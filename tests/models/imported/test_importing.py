@@ -13,11 +13,11 @@ import pytest
 from onnx import TensorProto, helper
 from sample_onnx import BLUE, GREEN, RED, coloured, colours, features, save
 
-from models.imported.family_model import ImportedFamilyModel, open_edge_model
-from models.imported.imported_model import PRESETS, OwnNetwork, open_model, read_spec
+from models.imported.family_model import ImportedFamilyModel, edge_model_opener
+from models.imported.imported_model import PRESETS, ImportedNetwork, open_model, read_spec
 from models.imported.importing import OPSETS, Wanted, prepare, read_labels
 from models.imported.registry import Draft, Registry
-from models.imported.trial_run import Figures
+from models.imported.trial_run import TrialFigures
 from models.labels.taxonomy import load_taxonomy
 from models.shipped import load_zoo
 from models.vision import images
@@ -33,7 +33,7 @@ def bring(folder: Path, model: onnx.ModelProto, labels: str | None = THREE, **wa
 
 def brought(
     folder: Path, model: onnx.ModelProto, labels: str | None = THREE, **wanted: Any
-) -> tuple[Draft, Figures]:
+) -> tuple[Draft, TrialFigures]:
     file, listed = save(model, folder / "mine.onnx"), folder / "labels.txt"
     if labels is not None:
         listed.write_text(labels, "utf-8")
@@ -113,13 +113,13 @@ def test_photos_are_decoded_one_at_a_time_and_no_larger_than_the_model_needs(
         seen.append(("decoded", picture.shape))
         return picture
 
-    def raw(own: OwnNetwork, picture: images.Picture) -> np.ndarray:
+    def raw(own: ImportedNetwork, picture: images.Picture) -> np.ndarray:
         seen.append(("tried", picture.shape))
         return run(own, picture)
 
-    whole, run = images.decode, OwnNetwork.raw
+    whole, run = images.decode, ImportedNetwork.raw
     monkeypatch.setattr(images, "decode", decode)
-    monkeypatch.setattr(OwnNetwork, "raw", raw)
+    monkeypatch.setattr(ImportedNetwork, "raw", raw)
     bring(tmp_path, colours(shape=(1, 3, 100, 100)), smoke=[photo, photo])
     small = (128, 128, 3)  # an eighth of 1024
     mine = [step for step in seen if step[1] == small]
@@ -144,7 +144,7 @@ def test_the_channels_reach_the_network_in_the_order_it_was_trained_with(tmp_pat
 def test_the_edge_answers_with_it_and_keeps_the_released_vector(tmp_path: Path) -> None:
     zoo, registry = load_zoo(), Registry(tmp_path / "models")
     entry = registry.add("mine", bring(tmp_path, colours()))
-    eye, released = open_edge_model(zoo, registry, entry.title), zoo.edge_model()
+    eye, released = edge_model_opener(zoo, registry, entry.title)(None), zoo.edge_model()
     assert isinstance(eye, ImportedFamilyModel)
     sight, before = eye.predict(coloured(RED)), released.predict(coloured(RED))
     assert (sight.model, sight.family.best[0]) == ("mine@1", "Felidae")
@@ -158,13 +158,15 @@ def test_the_edge_answers_with_it_and_keeps_the_released_vector(tmp_path: Path) 
 def test_a_person_that_the_own_model_sees_raises_the_level(tmp_path: Path) -> None:
     registry = Registry(tmp_path / "models")
     entry = registry.add("mine", bring(tmp_path, colours(), "person\ntiger\nother\n"))
-    assert open_edge_model(load_zoo(), registry, entry.title).predict(coloured(RED)).person_raised
+    assert edge_model_opener(load_zoo(), registry, entry.title)(None).predict(coloured(RED)).person_raised
 
 
 def test_without_a_title_or_with_the_released_backbones_the_released_eye_answers(tmp_path: Path) -> None:
     zoo = load_zoo()
     for title in ("", zoo.manifest("lite0").title):
-        assert not isinstance(open_edge_model(zoo, Registry(tmp_path / "models"), title), ImportedFamilyModel)
+        assert not isinstance(
+            edge_model_opener(zoo, Registry(tmp_path / "models"), title)(None), ImportedFamilyModel
+        )
 
 
 @pytest.mark.parametrize("name", ["glimpse", "occupancy"])
@@ -172,8 +174,8 @@ def test_a_released_model_that_names_no_families_never_passes_for_the_edges(
     name: str, tmp_path: Path
 ) -> None:
     zoo = load_zoo()
-    with pytest.raises(Stop, match=rf"{name}@1 names no families: name lite0@"):
-        open_edge_model(zoo, Registry(tmp_path / "models"), zoo.manifest(name).title)
+    with pytest.raises(Stop, match=rf"{name}@1 answers no families: name lite0@"):
+        edge_model_opener(zoo, Registry(tmp_path / "models"), zoo.manifest(name).title)(None)
 
 
 # --- labels ----------------------------------------------------------------------------------------------------
@@ -328,9 +330,13 @@ BAD: dict[str, tuple[Callable[[], onnx.ModelProto], dict[str, Any], str]] = {
             last="q",
         ),
         {},
-        r"answers one picture in two ways",
+        r"gives two different outputs for one picture",
     ),
-    "the same answer for all": (lambda: colours(np.zeros((3, 3))), {}, r"answers every picture alike"),
+    "the same answer for all": (
+        lambda: colours(np.zeros((3, 3))),
+        {},
+        r"gives the same output for every picture",
+    ),
     "integers as output": (
         lambda: colours(more=[node("ArgMax", ["p"], ["q"], axis=1)], last="q"),
         {},

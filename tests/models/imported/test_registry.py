@@ -67,7 +67,7 @@ def test_ten_comes_after_nine(registry: Registry) -> None:
 @pytest.mark.parametrize("title", ["other", "mine@7", "mine@x", "", "@1", "../mine@1"])
 def test_what_is_not_there_is_told_with_what_is(registry: Registry, title: str) -> None:
     registry.add("mine", draft())
-    with pytest.raises(Stop, match=r"there is no model .* \(there: mine@1\)"):
+    with pytest.raises(Stop, match=r"there is no model .* \(models there: mine@1\)"):
         registry.entry(title)
 
 
@@ -122,7 +122,7 @@ def test_a_damaged_manifest_hides_no_other_entry(registry: Registry) -> None:
 def test_an_entry_that_was_moved_by_hand_is_not_taken_for_another(registry: Registry) -> None:
     entry = registry.add("mine", draft())
     entry.manifest.folder.rename(entry.manifest.folder.with_name("5"))
-    with pytest.raises(Stop, match="says that it is mine@1"):
+    with pytest.raises(Stop, match="holds mine@1"):
         registry.entry("mine@5")
 
 
@@ -138,7 +138,7 @@ def test_a_failure_leaves_the_registry_as_it_was(
 
     bad = draft()
     if at == "write":
-        monkeypatch.setattr(Path, "write_bytes", full)
+        monkeypatch.setattr("pipeline.files.fsync.write_file", full)
     elif at == "fsync":
         monkeypatch.setattr(os, "fsync", full)
     elif at == "rename":

@@ -11,7 +11,6 @@ from models.labels.calibration import (
     error_bound,
     expected_calibration_error,
     fit_temperature,
-    threshold_for_risk,
 )
 from models.labels.scores import Scores, softmax
 from models.labels.taxonomy import load_taxonomy, roll_up
@@ -75,17 +74,3 @@ def test_the_error_bound_is_clopper_and_pearsons() -> None:
     assert error_bound(0, 10, 0.9) == pytest.approx(0.2057, abs=1e-3)
     assert error_bound(2, 100, 0.95) == pytest.approx(0.0616, abs=1e-3)
     assert error_bound(5, 5) == 1.0
-
-
-def test_a_threshold_keeps_its_risk_on_new_events() -> None:
-    rng = np.random.default_rng(1)
-    confidence = rng.random(4000)
-    correct = rng.random(4000) < confidence
-    threshold = threshold_for_risk(confidence[:2000], correct[:2000], risk=0.1)
-    stands = confidence[2000:] >= threshold
-    assert 0.7 < threshold < 0.95
-    assert 1 - correct[2000:][stands].mean() <= 0.1
-
-
-def test_no_threshold_answers_where_the_risk_cannot_be_kept() -> None:
-    assert threshold_for_risk(np.full(50, 0.9), np.zeros(50, bool), risk=0.05) == 1.0

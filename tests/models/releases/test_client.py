@@ -43,7 +43,7 @@ def refused(tier: Tier) -> str:
     with pytest.raises(Rejected) as caught:
         tier.trust.refresh()
     assert tier.serving() == before
-    assert "stands" in str(caught.value) or caught.value.reason == "no-root"
+    assert "stay in force" in str(caught.value) or caught.value.reason == "no-root"
     return caught.value.reason
 
 

@@ -16,7 +16,7 @@ import torch
 from models.onnx_session import Network
 from models.train.glimpse import train as glimpse
 from models.train.glimpse.augment import augment
-from models.train.glimpse.net import Glimpse, centred, export
+from models.train.glimpse.net import GlimpseNet, centred, export
 from models.train.glimpse.train import Recipe, loss_of, rate_at, train
 from models.vision.glimpse import read
 
@@ -49,7 +49,7 @@ def log_of(folder: Path) -> list[dict[str, object]]:
 
 
 def test_a_few_steps_learn_something_and_write_down_what(data: Path) -> None:
-    train(Recipe(epochs=3, steps=4, replicas=2), data, data, Glimpse(SMALL))
+    train(Recipe(epochs=3, steps=4, replicas=2), data, data, GlimpseNet(SMALL))
     lines = log_of(data)
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     assert float(str(lines[-1]["loss"])) < float(str(lines[0]["loss"]))
@@ -72,7 +72,7 @@ def test_an_int8_network_says_what_the_trained_one_says_and_raises_for_as_many_a
     pytest.importorskip("onnx", reason="releasing glimpse needs onnx: pip install 'tierwise[train]'")
     from models.train.glimpse.release import Split, compressed, figures, outputs_of, person_threshold
 
-    export(train(Recipe(epochs=2, steps=4, replicas=1), data, data, Glimpse(SMALL)), data / "float.onnx")
+    export(train(Recipe(epochs=2, steps=4, replicas=1), data, data, GlimpseNet(SMALL)), data / "float.onnx")
     shown, held = Split.load(data, "train"), Split.load(data, "val")
     threshold = compressed(data / "float.onnx", data / "int8.onnx", shown, held)
     outputs = outputs_of(Network(data / "int8.onnx"), held.pixels, takes_bytes=True)
@@ -94,9 +94,9 @@ def test_fewer_channels_are_trained_on_and_told_by_size(data: Path) -> None:
 
 
 def test_an_interrupted_training_goes_on_from_its_checkpoint(data: Path) -> None:
-    train(Recipe(epochs=1, steps=1, replicas=1), data, data, Glimpse(SMALL))
-    mean = train(Recipe(epochs=2, steps=1, replicas=1), data, data, Glimpse(SMALL))
-    again = train(Recipe(epochs=2, steps=1, replicas=1), data, data, Glimpse(SMALL))
+    train(Recipe(epochs=1, steps=1, replicas=1), data, data, GlimpseNet(SMALL))
+    mean = train(Recipe(epochs=2, steps=1, replicas=1), data, data, GlimpseNet(SMALL))
+    again = train(Recipe(epochs=2, steps=1, replicas=1), data, data, GlimpseNet(SMALL))
     assert [line["epoch"] for line in log_of(data)] == [1, 2]
     for one, other in zip(mean.parameters(), again.parameters(), strict=True):
         assert torch.equal(one, other)
@@ -132,7 +132,7 @@ def test_pruned_channels_change_nothing_that_the_others_say() -> None:
     from models.train.glimpse.prune import kept_channels, pruned
 
     torch.manual_seed(0)
-    model = Glimpse(((16, 2), (16, 2))).eval()
+    model = GlimpseNet(((16, 2), (16, 2))).eval()
     with torch.no_grad():
         # Channels that say nothing: scaled to nothing, and so are those that a pruning by half takes out.
         for at in (1, 4):

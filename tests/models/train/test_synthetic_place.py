@@ -1,14 +1,15 @@
-"""One place by day and by night, with visits that are the same each time; those who do not live there never come twice."""
+"""One place by day and by night, with visits that are the same each time; those who do not live there never come
+twice."""
 
 from __future__ import annotations
 
 import pytest
 
-from models.train.pictures.data import data_root
+from models.evaluation.photo_pack import data_root
 from models.train.pictures.traps import SHARES
 from models.train.studies.place import CLASSES, HEIGHT_PX, WIDTH_PX, place
 from models.vision import images
-from models.vision.night_background import glimpsed
+from models.vision.night_background import grey_frame
 
 pytestmark = pytest.mark.skipif(not (data_root() / "wild256").is_dir(), reason="needs the pack wild256")
 
@@ -21,7 +22,7 @@ def test_a_stream_shows_one_place_by_day_and_by_night() -> None:
     for frame in frames:
         header = images.inspect(frame.jpeg)
         assert (header.width, header.height) == (WIDTH_PX, HEIGHT_PX)
-        assert glimpsed(images.decode(frame.jpeg)).night == frame.night
+        assert grey_frame(images.decode(frame.jpeg)).night == frame.night
         assert (frame.box is None) == (frame.label == "other")
         if frame.box is not None:
             assert 0.9 * SHARES[0] < frame.box.area < 1.1 * SHARES[1]

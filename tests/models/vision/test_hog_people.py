@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from models.train.pictures.data import data_root, open_pack
+from models.evaluation.photo_pack import data_root, open_pack
 from models.vision import hog_people
 from models.vision.frame_scan import OUTLINE_CLEAR
 

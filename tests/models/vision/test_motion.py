@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from models.vision.motion import Background, Box, Motion, look
+from models.vision.motion import BackgroundModel, Box, DetectedMotion, look
 
 RNG = np.random.default_rng(0)
 SCENE = cv2.GaussianBlur(RNG.integers(0, 256, (240, 320, 3), np.uint8), (0, 0), 6)
@@ -18,7 +18,7 @@ def noisy(frame: np.ndarray, seed: int, sigma: float = 4.0) -> np.ndarray:
     return np.clip(frame.astype(np.float32) + noise, 0, 255).astype(np.uint8)
 
 
-def watched(frames: int = 15) -> Background:
+def watched(frames: int = 15) -> BackgroundModel:
     background = None
     for seed in range(frames):
         background, _ = look(background, noisy(SCENE, seed))
@@ -36,7 +36,7 @@ def with_animal(left: int, top: int, size: int = 40) -> np.ndarray:
 
 def test_the_first_frame_counts_whole() -> None:
     _, motion = look(None, SCENE)
-    assert motion == Motion(True, Box.WHOLE, 1.0, "first-frame")
+    assert motion == DetectedMotion(True, Box.WHOLE, 1.0, "first-frame")
 
 
 def test_a_still_scene_with_camera_noise_does_not_move() -> None:
@@ -77,6 +77,7 @@ def test_a_turned_camera_is_looked_at_whole_and_becomes_the_new_background() -> 
     assert not motion.moved
 
 
+@pytest.mark.slow
 def test_what_stays_becomes_background() -> None:
     background = watched()
     rules = []

@@ -8,7 +8,7 @@ import pytest
 
 from models.vision import motion
 from models.vision.boxes import Box
-from models.vision.night_background import Glimpse, background, glimpsed
+from models.vision.night_background import GreyFrame, background, grey_frame
 
 PLACE = cv2.resize(
     np.random.default_rng(0).integers(60, 160, (12, 16, 3)).astype(np.uint8),
@@ -26,19 +26,19 @@ def picture(*, light: float = 1.0, night: bool = False, at: tuple[int, int] | No
     return np.clip(frame * light, 0, 255).astype(np.uint8)
 
 
-def moving(glimpses: list[Glimpse], events: list[str], at: int) -> tuple[Box, ...]:
+def moving(glimpses: list[GreyFrame], events: list[str], at: int) -> tuple[Box, ...]:
     place = background(glimpses, events, at)
     assert place is not None
     return motion.parts(place, glimpses[at].grey)
 
 
 def test_night_is_told_from_day() -> None:
-    assert [glimpsed(picture(night=night)).night for night in (False, True)] == [False, True]
+    assert [grey_frame(picture(night=night)).night for night in (False, True)] == [False, True]
 
 
 def test_a_visitor_that_fills_its_own_visit_is_seen_against_the_others() -> None:
-    empty = [glimpsed(picture(light=0.8 + 0.05 * at)) for at in range(6)]
-    visit = [glimpsed(picture(at=(100, 20))) for _ in range(4)]
+    empty = [grey_frame(picture(light=0.8 + 0.05 * at)) for at in range(6)]
+    visit = [grey_frame(picture(at=(100, 20))) for _ in range(4)]
     events = [*(f"before{at}" for at in range(6)), *["visit"] * 4]
     for at in range(6, 10):
         (box,) = moving([*empty, *visit], events, at)
@@ -47,12 +47,12 @@ def test_a_visitor_that_fills_its_own_visit_is_seen_against_the_others() -> None
 
 
 def test_an_empty_place_in_another_light_has_not_moved() -> None:
-    glimpses = [glimpsed(picture(light=light)) for light in (0.7, 0.8, 0.9, 1.0, 1.1, 1.2)]
+    glimpses = [grey_frame(picture(light=light)) for light in (0.7, 0.8, 0.9, 1.0, 1.1, 1.2)]
     assert moving(glimpses, list("abcdef"), 5) == ()
 
 
 def test_a_first_night_is_compared_with_later_nights_and_never_with_days() -> None:
-    glimpses = [glimpsed(picture()), *(glimpsed(picture(night=True, at=None)) for _ in range(4))]
+    glimpses = [grey_frame(picture()), *(grey_frame(picture(night=True, at=None)) for _ in range(4))]
     assert background(glimpses, list("abcde"), 0) is None
     assert moving(glimpses, list("abcde"), 1) == ()
 
@@ -60,14 +60,14 @@ def test_a_first_night_is_compared_with_later_nights_and_never_with_days() -> No
 def test_the_largest_region_comes_first() -> None:
     frame = picture(at=(110, 70))
     frame[10:28, 10:28] = 0
-    glimpses = [glimpsed(picture()) for _ in range(5)] + [glimpsed(frame)]
+    glimpses = [grey_frame(picture()) for _ in range(5)] + [grey_frame(frame)]
     large, small = moving(glimpses, list("abcdef"), 5)
     assert large.left > 0.5 > small.right
     assert large.area > small.area
 
 
 def test_a_scene_that_changed_altogether_counts_whole() -> None:
-    glimpses = [glimpsed(picture()) for _ in range(5)] + [glimpsed(picture()[::-1, ::-1])]
+    glimpses = [grey_frame(picture()) for _ in range(5)] + [grey_frame(picture()[::-1, ::-1])]
     if glimpses[5].night:
         pytest.fail("a turned camera is no night")
     assert moving(glimpses, list("abcdef"), 5) == (Box.WHOLE,)

@@ -1,4 +1,5 @@
-"""The search finds what is small: windows are means, peaks lie apart, what a part shows is sent on only if it is clearer."""
+"""The search finds what is small: windows are means, peaks lie apart, what a part shows is sent on only if it is
+clearer."""
 
 from __future__ import annotations
 
@@ -47,7 +48,7 @@ def frame_with(colour: tuple[int, int, int], box: Box, shape: tuple[int, int] = 
     return frame
 
 
-def look(frame: np.ndarray, region: Box | None = None) -> region_search.Evidence:
+def look(frame: np.ndarray, region: Box | None = None) -> region_search.FrameEvidence:
     return region_search.search(frame, region, PaintedBackbone(), ColourHead())  # type: ignore[arg-type]
 
 

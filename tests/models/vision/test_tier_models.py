@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from models.labels.calibration import RISKS
 from models.labels.taxonomy import KINGDOMS, load_taxonomy
 from models.shipped import load_zoo
+from models.train.lite0.measure import RISKS
 from models.vision.boxes import Box
 from models.vision.tier_models import EdgeModel
 from pipeline.errors import Rejected

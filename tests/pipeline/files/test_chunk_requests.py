@@ -11,7 +11,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from pipeline.errors import Rejected
 from pipeline.files.blobs import Blobs, File, sha256
-from pipeline.files.chunk_requests import ABSENT_S, CHUNK_BYTES, REPEAT_MIN_S, SLOW_S, SPOILED_MIN_S, Wishes
+from pipeline.files.chunk_requests import (
+    ABSENT_S,
+    CHUNK_BYTES,
+    REPEAT_MIN_S,
+    SLOW_S,
+    SPOILED_MIN_S,
+    ChunkRequests,
+)
 from pipeline.messages import Chunk, ChunkWanted
 
 PACE = 65_536.0
@@ -26,111 +33,111 @@ def answered(wanted: ChunkWanted | None, length: int | None = None) -> Chunk:
 
 
 @pytest.fixture
-def wishes() -> Wishes:
-    wishes = Wishes(PACE)
-    wishes.want({A: 0, B: 0}, 0.0)
-    return wishes
+def requests() -> ChunkRequests:
+    requests = ChunkRequests(PACE)
+    requests.want({A: 0, B: 0}, 0.0)
+    return requests
 
 
-def test_files_come_one_after_the_other_in_chunks_and_every_byte_once(wishes: Wishes) -> None:
+def test_files_come_one_after_the_other_in_chunks_and_every_byte_once(requests: ChunkRequests) -> None:
     now_s, asked = 0.0, []
-    while wishes.wait_s(now_s) != float("inf"):
-        now_s += wishes.wait_s(now_s)
-        wanted = wishes.next(now_s)
+    while requests.wait_s(now_s) != float("inf"):
+        now_s += requests.wait_s(now_s)
+        wanted = requests.next(now_s)
         assert wanted is not None
         asked.append((wanted.digest[0], wanted.offset, wanted.length))
-        assert wishes.take(answered(wanted), now_s) in (A, B)
+        assert requests.take(answered(wanted), now_s) in (A, B)
     assert asked == [("a", 0, 65_536), ("a", 65_536, 65_536), ("a", 131_072, 18_928), ("b", 0, 10)]
-    assert wishes.progress() == "150010 of 150010 bytes are here"
+    assert requests.progress() == "150010 of 150010 bytes are here"
 
 
-def test_what_is_here_already_is_not_asked_for(wishes: Wishes) -> None:
-    wishes.want({A: 140_000}, 0.0)
-    assert wishes.next(0.0) == ChunkWanted(digest=A.digest, offset=140_000, length=10_000)
+def test_what_is_here_already_is_not_asked_for(requests: ChunkRequests) -> None:
+    requests.want({A: 140_000}, 0.0)
+    assert requests.next(0.0) == ChunkWanted(digest=A.digest, offset=140_000, length=10_000)
 
 
-def test_the_pace_is_kept_however_quick_the_answers_are(wishes: Wishes) -> None:
-    wishes.take(answered(wishes.next(0.0)), 0.01)
-    assert wishes.next(0.5) is None
-    assert wishes.wait_s(0.5) == pytest.approx(0.5)
-    assert wishes.next(1.0) is not None
+def test_the_pace_is_kept_however_quick_the_answers_are(requests: ChunkRequests) -> None:
+    requests.take(answered(requests.next(0.0)), 0.01)
+    assert requests.next(0.5) is None
+    assert requests.wait_s(0.5) == pytest.approx(0.5)
+    assert requests.next(1.0) is not None
 
 
-def test_what_is_not_answered_is_asked_for_again_less_and_less_often(wishes: Wishes) -> None:
-    first = wishes.next(0.0)
-    assert wishes.next(REPEAT_MIN_S - 0.1) is None
-    assert wishes.next(REPEAT_MIN_S) == first
-    assert wishes.next(2 * REPEAT_MIN_S) is None
-    assert wishes.next(3 * REPEAT_MIN_S) == first
+def test_what_is_not_answered_is_asked_for_again_less_and_less_often(requests: ChunkRequests) -> None:
+    first = requests.next(0.0)
+    assert requests.next(REPEAT_MIN_S - 0.1) is None
+    assert requests.next(REPEAT_MIN_S) == first
+    assert requests.next(2 * REPEAT_MIN_S) is None
+    assert requests.next(3 * REPEAT_MIN_S) == first
 
 
-def test_after_a_cut_it_is_asked_for_at_once(wishes: Wishes) -> None:
-    first = wishes.next(1.0)
-    wishes.cut(2.5)
-    assert wishes.next(2.5) == first
+def test_after_a_cut_it_is_asked_for_at_once(requests: ChunkRequests) -> None:
+    first = requests.next(1.0)
+    requests.cut(2.5)
+    assert requests.next(2.5) == first
 
 
-def test_an_answer_that_comes_twice_or_late_or_unasked_changes_nothing(wishes: Wishes) -> None:
-    first = answered(wishes.next(0.0))
-    assert wishes.take(first, 0.1) == A
-    assert wishes.take(first, 0.2) is None
-    assert wishes.take(Chunk(digest=B.digest, offset=0, data=bytes(10)), 0.3) is None
-    assert wishes.take(Chunk(digest="cc" * 32, offset=0, data=bytes(10)), 0.3) is None
-    second = wishes.next(1.0)
-    assert wishes.take(first, 1.1) is None
-    assert wishes.take(answered(second), 1.2) == A
+def test_an_answer_that_comes_twice_or_late_or_unasked_changes_nothing(requests: ChunkRequests) -> None:
+    first = answered(requests.next(0.0))
+    assert requests.take(first, 0.1) == A
+    assert requests.take(first, 0.2) is None
+    assert requests.take(Chunk(digest=B.digest, offset=0, data=bytes(10)), 0.3) is None
+    assert requests.take(Chunk(digest="cc" * 32, offset=0, data=bytes(10)), 0.3) is None
+    second = requests.next(1.0)
+    assert requests.take(first, 1.1) is None
+    assert requests.take(answered(second), 1.2) == A
 
 
 @pytest.mark.parametrize("length", [1, 65_535, 65_537, 200_000])
-def test_an_answer_of_another_length_is_not_taken(wishes: Wishes, length: int) -> None:
-    wanted = wishes.next(0.0)
-    assert wishes.take(answered(wanted, length), 0.1) is None
-    assert "were asked for" in wishes.progress()
-    assert wishes.next(1.0) is None
-    assert wishes.next(REPEAT_MIN_S) == wanted
+def test_an_answer_of_another_length_is_not_taken(requests: ChunkRequests, length: int) -> None:
+    wanted = requests.next(0.0)
+    assert requests.take(answered(wanted, length), 0.1) is None
+    assert "were requested" in requests.progress()
+    assert requests.next(1.0) is None
+    assert requests.next(REPEAT_MIN_S) == wanted
 
 
-def test_a_file_that_is_not_there_yet_lets_the_others_pass(wishes: Wishes) -> None:
-    assert wishes.take(answered(wishes.next(0.0), 0), 0.1) is None
-    assert "no such file yet" in wishes.progress()
-    other = wishes.next(1.0)
+def test_a_file_that_is_not_there_yet_lets_the_others_pass(requests: ChunkRequests) -> None:
+    assert requests.take(answered(requests.next(0.0), 0), 0.1) is None
+    assert "no such file yet" in requests.progress()
+    other = requests.next(1.0)
     assert other is not None and other.digest == B.digest
-    wishes.take(answered(other), 1.1)
-    assert wishes.next(2.0) is None
-    again = wishes.next(ABSENT_S + 0.1)
+    requests.take(answered(other), 1.1)
+    assert requests.next(2.0) is None
+    again = requests.next(ABSENT_S + 0.1)
     assert again is not None and again.digest == A.digest
 
 
-def test_a_file_that_came_whole_and_wrong_is_asked_for_less_and_less_often(wishes: Wishes) -> None:
-    wishes.want({B: 0}, 0.0)
+def test_a_file_that_came_whole_and_wrong_is_asked_for_less_and_less_often(requests: ChunkRequests) -> None:
+    requests.want({B: 0}, 0.0)
     now_s, wrong = 0.0, Rejected("digest-mismatch", "another file")
     for times in (1, 2, 4):
-        wishes.take(answered(wishes.next(now_s)), now_s)
-        wishes.spoiled(B.digest, wrong, now_s)
-        told = wishes.refused(now_s)
-        assert told is not None and told.reason == "digest-mismatch"
-        assert wishes.wait_s(now_s) == pytest.approx(SPOILED_MIN_S * times)
+        requests.take(answered(requests.next(now_s)), now_s)
+        requests.spoiled(B.digest, wrong, now_s)
+        refusal = requests.refused(now_s)
+        assert refusal is not None and refusal.reason == "digest-mismatch"
+        assert requests.wait_s(now_s) == pytest.approx(SPOILED_MIN_S * times)
         now_s += SPOILED_MIN_S * times
 
 
-def test_slow_retrieval_is_told_and_time_without_a_link_does_not_count(wishes: Wishes) -> None:
-    wishes.cut(500.0)
-    assert wishes.refused(SLOW_S + 1) is None
-    told = wishes.refused(SLOW_S + 501)
-    assert told is not None and told.reason == "slow-retrieval"
+def test_slow_retrieval_is_told_and_time_without_a_link_does_not_count(requests: ChunkRequests) -> None:
+    requests.cut(500.0)
+    assert requests.refused(SLOW_S + 1) is None
+    refusal = requests.refused(SLOW_S + 501)
+    assert refusal is not None and refusal.reason == "slow-retrieval"
 
 
-def test_a_part_that_could_not_be_kept_is_asked_for_again(wishes: Wishes) -> None:
-    wishes.take(answered(wishes.next(0.0)), 0.1)
-    wishes.lost(A.digest, 0)
-    again = wishes.next(1.0)
+def test_a_part_that_could_not_be_kept_is_asked_for_again(requests: ChunkRequests) -> None:
+    requests.take(answered(requests.next(0.0)), 0.1)
+    requests.lost(A.digest, 0)
+    again = requests.next(1.0)
     assert again is not None and again.offset == 0
 
 
-def test_what_is_wanted_no_more_is_not_asked_for_again(wishes: Wishes) -> None:
-    wishes.next(0.0)
-    wishes.want({B: 0}, 0.5)
-    wanted = wishes.next(1.0)
+def test_what_is_wanted_no_more_is_not_asked_for_again(requests: ChunkRequests) -> None:
+    requests.next(0.0)
+    requests.want({B: 0}, 0.5)
+    wanted = requests.next(1.0)
     assert wanted is not None and wanted.digest == B.digest
 
 
@@ -160,18 +167,18 @@ class Network(RuleBasedStateMachine):
     def start(self) -> None:
         """After a kill, too."""
         self.blobs = Blobs(Path(self.folder.name))
-        self.wishes = Wishes(1e9)
+        self.requests = ChunkRequests(1e9)
         self.want()
 
     @rule()
     def want(self) -> None:
         missing = [file for file in self.files if self.blobs.read(file.digest) is None]
-        self.wishes.want({file: self.blobs.resume(file) for file in missing}, self.now_s)
+        self.requests.want({file: self.blobs.resume(file) for file in missing}, self.now_s)
 
     @rule(seconds=st.sampled_from([0.1, 1.0, 60.0]))
     def ask(self, seconds: float) -> None:
         self.now_s += seconds
-        wanted = self.wishes.next(self.now_s)
+        wanted = self.requests.next(self.now_s)
         if wanted is not None:
             self.asked_bytes += wanted.length
             data = self.by_digest[wanted.digest][wanted.offset :][: wanted.length]
@@ -205,17 +212,17 @@ class Network(RuleBasedStateMachine):
     def swap(self) -> None:
         if len(self.flying) > 1:
             self.harmed = True
-            one, two = self.flying[-2:]
-            self.arrive(Chunk(digest=one.digest, offset=one.offset, data=two.data))
+            each, two = self.flying[-2:]
+            self.arrive(Chunk(digest=each.digest, offset=each.offset, data=two.data))
 
     def arrive(self, chunk: Chunk) -> None:
-        file = self.wishes.take(chunk, self.now_s)
+        file = self.requests.take(chunk, self.now_s)
         if file is not None:
             try:
                 self.blobs.append(file, chunk.offset, chunk.data)
             except Rejected as error:
                 assert self.harmed
-                self.wishes.spoiled(file.digest, error, self.now_s)
+                self.requests.spoiled(file.digest, error, self.now_s)
 
     @invariant()
     def what_is_whole_is_right(self) -> None:
@@ -226,7 +233,7 @@ class Network(RuleBasedStateMachine):
     @rule()
     def an_honest_network_brings_everything(self) -> None:
         self.flying.clear()
-        self.wishes.cut(self.now_s)
+        self.requests.cut(self.now_s)
         before = {file: self.blobs.held(file) for file in self.files}
         self.asked_bytes = 0
         for _ in range(200):
@@ -234,7 +241,7 @@ class Network(RuleBasedStateMachine):
             if not missing:
                 break
             self.want()
-            self.now_s += max(0.0, self.wishes.wait_s(self.now_s))
+            self.now_s += max(0.0, self.requests.wait_s(self.now_s))
             self.ask(0.0)
             if self.flying:
                 self.arrive(self.flying.pop())
@@ -243,4 +250,4 @@ class Network(RuleBasedStateMachine):
             assert self.asked_bytes == sum(file.length - held for file, held in before.items())
 
 
-TestNetwork = Network.TestCase
+TestNetwork = pytest.mark.slow(Network.TestCase)

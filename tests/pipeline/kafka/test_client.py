@@ -53,7 +53,7 @@ def poll_all(consumer: Consumer, count: int) -> list[Fetched]:
     """What came until there were as many different records: one may be delivered twice."""
     found: list[Fetched] = []
     end = time.monotonic() + 30
-    while len({one.headers for one in found}) < count and time.monotonic() < end:
+    while len({each.headers for each in found}) < count and time.monotonic() < end:
         found += consumer.poll(timeout_s=0.2)
     return found
 
@@ -66,10 +66,10 @@ def test_what_is_delivered_is_consumed_as_it_was_in_order(
     consumer = Consumer(settings, [topic], unique("group"), "test")
     found = poll_all(consumer, 50)
     consumer.close()
-    assert [(one.key, one.value, one.headers) for one in found] == [
-        (one.key, one.value, one.headers) for one in sent
+    assert [(each.key, each.value, each.headers) for each in found] == [
+        (each.key, each.value, each.headers) for each in sent
     ]
-    assert {one.timestamp_ms for one in found} == {sent[0].timestamp_ms}
+    assert {each.timestamp_ms for each in found} == {sent[0].timestamp_ms}
     assert records.from_record(found[0].headers, found[0].key, found[0].value).event == "e0"
 
 
@@ -80,7 +80,7 @@ def test_records_of_one_key_share_a_partition(
     consumer = Consumer(settings, [topic], unique("group"), "test")
     found = poll_all(consumer, 20)
     consumer.close()
-    assert len({(one.key, one.partition) for one in found}) == 5
+    assert len({(each.key, each.partition) for each in found}) == 5
 
 
 def test_what_was_not_committed_comes_again_and_what_was_does_not(
@@ -165,6 +165,7 @@ def test_a_table_that_is_not_there_is_told_with_the_cure(settings: KafkaSettings
         client.read_all(settings, unique("nothing"))
 
 
+@pytest.mark.slow
 def test_a_second_member_takes_over_what_the_first_did_not_commit(
     settings: KafkaSettings, topic: str, producer: Producer
 ) -> None:
@@ -182,7 +183,9 @@ def test_a_second_member_takes_over_what_the_first_did_not_commit(
 
     eventually(joined)
     first.close()
-    eventually(lambda: found.extend(second.poll(timeout_s=0.1)) or len({one.headers for one in found}) == 40)
+    eventually(
+        lambda: found.extend(second.poll(timeout_s=0.1)) or len({each.headers for each in found}) == 40
+    )
     assert second.commit()
     second.close()
 
@@ -228,7 +231,7 @@ def test_a_login_needs_its_name_and_password() -> None:
         password="p",
         ca="/ca.pem",
     )
-    told = configuration(settings, "test")
-    assert told["bootstrap_servers"] == ["a:1", "b:9092"]
-    assert told["sasl_plain_username"] == "u"
-    assert told["ssl_cafile"] == "/ca.pem"
+    options = configuration(settings, "test")
+    assert options["bootstrap_servers"] == ["a:1", "b:9092"]
+    assert options["sasl_plain_username"] == "u"
+    assert options["ssl_cafile"] == "/ca.pem"

@@ -16,6 +16,7 @@ from pipeline.privacy.gate import clear_release
 from pipeline.settings.settings import KafkaSettings
 
 
+@pytest.mark.slow
 def test_two_followers_see_all_and_then_what_comes_also_after_a_lost_connection(kafka: Any) -> None:
     settings = KafkaSettings(address=kafka.address)
     kafka_client.create_topics(settings)
@@ -25,19 +26,19 @@ def test_two_followers_see_all_and_then_what_comes_also_after_a_lost_connection(
     followers = [Follower(settings, topics.MODELS, f"test-{number}") for number in range(2)]
     seen: list[dict[str, bytes | None]] = [{}, {}]
 
-    def told(key: str, value: bytes | None) -> bool:
+    def all_have(key: str, value: bytes | None) -> bool:
         for follower, found in zip(followers, seen, strict=True):
-            found |= {(record.key or b"").decode(): record.value for record in follower.poll(0.2)}
+            found |= {(record.key or b"").decode(): record.value for record in follower.poll(timeout_s=0.2)}
         return all(found.get(key, b"?") == value for found in seen)
 
-    eventually(lambda: told(second.key, b"second") and told(first.key, data))
-    eventually(lambda: told(first.key, data) and all(follower.caught_up for follower in followers))
+    eventually(lambda: all_have(second.key, b"second") and all_have(first.key, data))
+    eventually(lambda: all_have(first.key, data) and all(follower.caught_up for follower in followers))
     for follower in followers:
         follower.close()  # as after an error
     producer.deliver([clear_release(first.key, None)])
     for found in seen:
         found.clear()
-    eventually(lambda: told(first.key, None))
+    eventually(lambda: all_have(first.key, None))
     assert all(second.key not in found for found in seen)  # seen before, and not again
     assert first.key.encode() not in read_all(settings, topics.MODELS)
     for follower in followers:

@@ -59,12 +59,13 @@ def broker(tmp_path: Path) -> Iterator[EmbeddedKafka]:
 def send(settings: KafkaSettings, *events: str) -> None:
     with closing(Producer(settings, "test")) as producer:
         sent: list[Any] = [
-            gate.clear_record(envelope(Kind.FEATURE, b"x", f"home/{one}/garden", event=one, space="s1"))
-            for one in events
+            gate.clear_record(envelope(Kind.FEATURE, b"x", f"home/{each}/garden", event=each, space="s1"))
+            for each in events
         ]
         assert producer.deliver(sent) == ()
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_its_owner_stands_and_tells_the_group(broker: EmbeddedKafka) -> None:
     settings = KafkaSettings(address=broker.address)
     client.create_topics(settings)
@@ -74,7 +75,7 @@ def test_it_goes_on_where_its_owner_stands_and_tells_the_group(broker: EmbeddedK
         assert not seeker.caught_up
         eventually(lambda: sorted(owner.take(seeker)) == ["e1", "e2", "e3"])
         assert seeker.caught_up
-        seeker.tell()
+        seeker.commit()
     with closing(Progress(settings, [TOPIC], GROUP)) as progress:
         assert sum(place.committed for place in progress.measure().values()) == 3
     send(settings, "e4")
@@ -85,6 +86,7 @@ def test_it_goes_on_where_its_owner_stands_and_tells_the_group(broker: EmbeddedK
         eventually(lambda: sorted(fresh.take(seeker)) == ["e1", "e2", "e3", "e4"])
 
 
+@pytest.mark.slow
 def test_a_topic_that_was_made_anew_is_read_from_its_beginning(broker: EmbeddedKafka) -> None:
     settings = KafkaSettings(address=broker.address)
     client.create_topics(settings)

@@ -16,9 +16,9 @@ from pipeline.privacy.gate import Cleared, clear_capture
 
 
 def publication(payload: bytes, delivered: Counter[bytes] | None = None) -> Publication:
-    told = Counter[bytes]() if delivered is None else delivered
+    outcomes = Counter[bytes]() if delivered is None else delivered
     cleared = clear_capture(topics.frame("home", "cam1", "garden"), payload)
-    return Publication(cleared, lambda: told.update([payload]), lambda _: None)
+    return Publication(cleared, lambda: outcomes.update([payload]), lambda _: None)
 
 
 def large(n: int) -> bytes:
@@ -58,31 +58,31 @@ def test_no_more_is_taken_than_may_be_unacknowledged() -> None:
 
 
 def test_what_was_lost_with_the_connection_is_forgotten() -> None:
-    window, broker, told = Window(), Broker(), Counter[bytes]()
+    window, broker, outcomes = Window(), Broker(), Counter[bytes]()
     window.opened("")
-    window.put(publication(b"1", told))
+    window.put(publication(b"1", outcomes))
     window.send(broker.publish)
-    window.put(publication(b"2", told))
+    window.put(publication(b"2", outcomes))
     assert window.closed("gone") is None
     window.opened("")
     window.send(broker.publish)
     window.acknowledged(1)
-    assert not told
+    assert not outcomes
     assert broker.sent == {1: b"1"}
 
 
 @given(poison=st.integers(0, 5), together=st.integers(1, 6))
 def test_only_the_message_that_the_broker_hangs_up_on_is_given_up(poison: int, together: int) -> None:
-    window, broker, told = Window(), Broker(), Counter[bytes]()
+    window, broker, outcomes = Window(), Broker(), Counter[bytes]()
     outbox = [large(n) for n in range(6)]
     given_up: list[bytes] = []
     for _ in range(6 * STRIKES * 6):
         window.opened("")
         for payload in list(outbox):
-            if payload in told or payload in given_up:
+            if payload in outcomes or payload in given_up:
                 continue
             try:
-                window.put(publication(payload, told))
+                window.put(publication(payload, outcomes))
             except Retry:
                 continue
             if len(window._to_send) == together:
@@ -98,12 +98,12 @@ def test_only_the_message_that_the_broker_hangs_up_on_is_given_up(poison: int, t
         if hung_up and (refused := window.closed("hung up")) is not None:
             given_up.append(refused.cleared.payload)
     assert given_up == [large(poison)]
-    assert told == Counter(payload for payload in outbox if payload != large(poison))
+    assert outcomes == Counter(payload for payload in outbox if payload != large(poison))
 
 
 def test_what_cannot_be_published_is_told_and_the_next_one_goes() -> None:
     window, broker = Window(), Broker()
-    told: list[str] = []
+    outcomes: list[str] = []
 
     def publish(cleared: Cleared) -> int:
         if cleared.payload == b"odd":
@@ -111,10 +111,10 @@ def test_what_cannot_be_published_is_told_and_the_next_one_goes() -> None:
         return broker.publish(cleared)
 
     window.opened("")
-    window.put(publication(b"odd")._replace(refused=lambda error: told.append(error.reason)))
+    window.put(publication(b"odd")._replace(refused=lambda error: outcomes.append(error.reason)))
     window.put(publication(b"good"))
     window.send(publish)
-    assert told == ["topic-invalid"]
+    assert outcomes == ["topic-invalid"]
     assert broker.sent == {1: b"good"}
 
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pipeline
-from pipeline import ids, messages, records, topics
+from pipeline import messages, records, topics
 from pipeline.errors import Withheld
 from pipeline.messages import (
     LEVELLED,
@@ -49,7 +49,7 @@ from pipeline.privacy import gate
 from pipeline.privacy.gate import Cleared, ClearedRecord, clear, clear_capture, clear_record, clear_refusal
 from pipeline.privacy.seal import Key, build_private, pseudonym, seal
 
-EVENT = ids.event_id(1_780_000_000.0)
+EVENT = "019e7044-8800-7755-bf2f-5d787826c264"
 SITE_KEY = Key.of(Privacy.EDGE_PRIVATE, b"s" * 32)
 USER_KEY = Key.of(Privacy.USER_PRIVATE, b"u" * 32)
 REACHES = {
@@ -179,6 +179,7 @@ def test_an_answer_passes_as_far_as_its_level(level: Privacy, topic: str, to: Ti
     assert passes(Downlink(results=(a_result(), a_result(level))), topic, to) == expected
 
 
+@pytest.mark.slow
 @given(
     st.builds(Levels, *(levels for _ in LEVELLED)),
     st.sampled_from(
@@ -210,10 +211,10 @@ def test_an_event_passes_as_far_as_the_most_private_thing_in_it(
 
 @given(levels, levels, where, tiers)
 def test_an_events_answer_has_the_higher_of_both_levels_that_it_is_told_to_have(
-    told: Privacy, held: Privacy, topic: str, to: Tier
+    stated: Privacy, held: Privacy, topic: str, to: Tier
 ) -> None:
-    event = msgspec.structs.replace(an_event(Levels(result=told)), result=a_result(held))
-    assert passes(event, topic, to) == allowed(told.join(held), topic, to)
+    event = msgspec.structs.replace(an_event(Levels(result=stated)), result=a_result(held))
+    assert passes(event, topic, to) == allowed(stated.join(held), topic, to)
 
 
 @given(levels, st.booleans(), where, tiers)
@@ -245,16 +246,16 @@ def test_an_answer_in_an_envelope_counts_with_its_own_level_too(outer: Privacy, 
 
 
 def test_a_result_in_the_clear_that_is_no_answer_is_withheld() -> None:
-    with pytest.raises(Withheld, match="no answer of ours"):
+    with pytest.raises(Withheld, match="not an answer of ours"):
         clear_record(an_envelope(Privacy.PUBLIC, sealed=False, kind=Kind.RESULT))
 
 
 def test_a_label_leaves_its_site_under_a_pseudonym_and_under_no_name() -> None:
     envelope = an_envelope(Privacy.PUBLIC, sealed=False, kind=Kind.LABEL)
-    told = msgspec.structs.replace(
+    stated = msgspec.structs.replace(
         envelope, payload=encode(Vote(label="Felis catus", by=pseudonym(SITE_KEY, "ann")))
     )
-    assert clear_record(told).value == told.payload
+    assert clear_record(stated).value == stated.payload
     for payload in (b"no vote", encode(Vote(label="Felis catus", by="ann")), encode(Vote(label=None, by=""))):
         with pytest.raises(Withheld, match=r"its label|a label leaves"):
             clear_record(msgspec.structs.replace(envelope, payload=payload))
@@ -304,10 +305,10 @@ class Wide(Crop, frozen=True):
 def test_an_unknown_type_and_a_subclass_of_a_known_one_are_withheld(to: Tier) -> None:
     topic = topics.ack("home", "cam1")
     for message in (Stranger(), Ackk(ids=(), topic="")):
-        with pytest.raises(Withheld, match="not known to the gate"):
+        with pytest.raises(Withheld, match="the gate does not know the type"):
             clear(message, topic, to=to)
     body = Wide(jpeg=b"", box=(0, 0, 1, 1))
-    with pytest.raises(Withheld, match="a body of type Wide is not known"):
+    with pytest.raises(Withheld, match="does not know a body of type Wide"):
         clear(
             an_event(Levels(*(Privacy.PUBLIC for _ in LEVELLED)), body),
             topics.event("home", "cam1", "a"),
@@ -319,9 +320,9 @@ def test_every_message_that_is_sent_is_known_to_the_gate() -> None:
     sent = {
         kind
         for kind in vars(messages).values()
-        if isinstance(kind, type) and issubclass(kind, (messages.Message, messages.Packed))
+        if isinstance(kind, type) and issubclass(kind, (messages.JsonMessage, messages.MsgpackMessage))
     }
-    parts = {messages.Message, messages.Packed, Forecast, messages.Update}
+    parts = {messages.JsonMessage, messages.MsgpackMessage, Forecast, messages.Update}
     assert sent - parts == set(gate.CONTENTS)
 
 
@@ -348,7 +349,7 @@ def test_a_withheld_record_is_told_by_event_kind_level_and_tier_and_not_by_conte
         clear(event, topics.event("home", "cam1", "garden"), to=Tier.EDGE)
     assert (
         str(withheld.value)
-        == f"event {EVENT}: its pixels is user-private; in the clear it may reach the device, not the edge"
+        == f"event {EVENT}: its pixels is user-private; in the clear it may reach the device, but not the edge"
     )
     assert withheld.value.reason == "withheld"
 

@@ -266,7 +266,7 @@ def test_an_answer_tells_a_value_only_if_the_reading_may_go_as_far_as_the_answer
         value=800.0,
         unit="ppm",
     )
-    told = within(result, levels)
-    assert (told.value is None) == (levels.reading.height > levels.result.height)
-    assert told.value is not None or told.unit is None
-    assert told.label == result.label
+    shown = within(result, levels)
+    assert (shown.value is None) == (levels.reading.height > levels.result.height)
+    assert shown.value is not None or shown.unit is None
+    assert shown.label == result.label

@@ -138,7 +138,7 @@ def test_the_same_payload_is_never_sealed_with_the_same_nonce() -> None:
 
 
 def test_a_key_seals_its_own_level_and_nothing_twice() -> None:
-    with pytest.raises(Rejected, match="seals what is user-private"):
+    with pytest.raises(Rejected, match="seals user-private records"):
         seal(an_envelope(), USER)
     with pytest.raises(Rejected, match="already sealed"):
         seal(seal(an_envelope(), SITE), SITE)
@@ -174,11 +174,11 @@ def test_a_user_private_record_opens_to_all_that_it_hid() -> None:
 
 def test_its_header_tells_its_kind_and_nothing_else() -> None:
     envelope = a_private_one(revision=3)
-    told = msgspec.structs.asdict(envelope)
-    assert (told["source"], told["time"], told["space"], told["revision"]) == ("", "", "", 1)
+    visible = msgspec.structs.asdict(envelope)
+    assert (visible["source"], visible["time"], visible["space"], visible["revision"]) == ("", "", "", 1)
     assert UUID(envelope.event).version == 8
     for secret in (EVENT, "home", "cam1", "garden", "2026"):
-        assert secret not in str(told | {"payload": ""})
+        assert secret not in str(visible | {"payload": ""})
 
 
 def test_repeats_are_known_as_such_and_other_records_are_not() -> None:
@@ -203,7 +203,7 @@ def test_one_streams_records_stay_together_and_name_it_to_nobody_without_the_key
 
 
 def test_what_was_sealed_otherwise_is_no_user_private_record() -> None:
-    with pytest.raises(Rejected, match="holds no user-private record"):
+    with pytest.raises(Rejected, match="does not hold a user-private record"):
         open_private(seal(an_envelope(privacy=Privacy.USER_PRIVATE), USER), RING)
 
 
@@ -240,7 +240,7 @@ def test_a_key_that_others_may_read_is_refused_with_the_cure(tmp_path: Path, mod
 def test_a_key_of_the_wrong_size_is_refused(tmp_path: Path) -> None:
     (tmp_path / "site.key").write_bytes(b"short")
     (tmp_path / "site.key").chmod(0o600)
-    with pytest.raises(Stop, match="no key: 5 bytes instead of 32"):
+    with pytest.raises(Stop, match="not a key: 5 bytes instead of 32"):
         Keyring.open(tmp_path, create=True)
 
 

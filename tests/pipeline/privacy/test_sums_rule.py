@@ -1,4 +1,5 @@
-"""Rule `sums-of-many`: sums pass the gate in the clear with twenty events of every label in them, and not by what is said of them."""
+"""Rule `sums-of-many`: sums pass the gate in the clear with twenty events of every label in them, and not by what is
+said of them."""
 
 from __future__ import annotations
 
@@ -25,8 +26,8 @@ def sums(counts: dict[str, int], seed: int = 0, space: str = SPACE) -> Sums:
     return Sums.empty(space, DIMENSION, tuple(counts)).add(vectors, labels)
 
 
-def envelope(told: SumIncrement | Sums, privacy: Privacy = Privacy.PUBLIC, **changes: object) -> Envelope:
-    increment = increment_of(told, 1) if isinstance(told, Sums) else told
+def envelope(content: SumIncrement | Sums, privacy: Privacy = Privacy.PUBLIC, **changes: object) -> Envelope:
+    increment = increment_of(content, 1) if isinstance(content, Sums) else content
     base = Envelope(
         event="0193",
         kind=Kind.SUM,
@@ -41,12 +42,12 @@ def envelope(told: SumIncrement | Sums, privacy: Privacy = Privacy.PUBLIC, **cha
     return msgspec.structs.replace(base, **changes)
 
 
-def passes(its: Envelope) -> bool:
+def passes(row: Envelope) -> bool:
     """At both of its ways out: the uplink, and Kafka."""
-    batch = UplinkBatch(site="home", envelopes=(its,))
+    batch = UplinkBatch(site="home", envelopes=(row,))
     ways = (
         lambda: gate.clear(batch, topics.uplink("home"), to=Tier.CLOUD),
-        lambda: gate.clear_record(its),
+        lambda: gate.clear_record(row),
     )
     results = []
     for way in ways:
@@ -59,6 +60,7 @@ def passes(its: Envelope) -> bool:
     return results[0]
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(
     st.dictionaries(
@@ -71,11 +73,12 @@ def test_an_increment_passes_if_every_label_in_it_holds_enough_events(counts: di
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(st.integers(1, LEAST_EVENTS - 1), st.data())
 def test_no_saying_makes_few_events_many(few: int, data: st.DataObject) -> None:
     """Whatever is stated of them, sums with a label of few events are opened, and stay."""
-    its = sums({"Felidae": 40, "Lynx lynx": few})
+    row = sums({"Felidae": 40, "Lynx lynx": few})
     stated = data.draw(
         st.sampled_from(
             [
@@ -87,31 +90,32 @@ def test_no_saying_makes_few_events_many(few: int, data: st.DataObject) -> None:
             ]
         )
     )
-    increment = msgspec.structs.replace(increment_of(its, 1), counts=stated)
+    increment = msgspec.structs.replace(increment_of(row, 1), counts=stated)
     assert not passes(envelope(increment))
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(st.integers(1, LEAST_EVENTS - 1), st.sampled_from(["counts", "gram", "cross"]))
 def test_sums_that_were_written_as_of_more_events_than_they_are_of_stay(few: int, where: str) -> None:
-    its = sums({"Felidae": 40, "Lynx lynx": few})
-    counts, gram, cross = its.counts.copy(), its.gram.copy(), its.cross.copy()
+    row = sums({"Felidae": 40, "Lynx lynx": few})
+    counts, gram, cross = row.counts.copy(), row.gram.copy(), row.cross.copy()
     counts[1] = LEAST_EVENTS
     if where != "counts":
         gram[-1, -1] += LEAST_EVENTS - few
         cross[-1, 1] = LEAST_EVENTS
     if where == "cross":
         cross[-1, 0] += 1
-    forged = Sums(its.space, its.labels, counts, gram, cross)
-    # What was filled up with events of nothing but zero bytes adds up. docs/privacy.md says so: who makes the sums is trusted with
-    # what goes into them.
+    forged = Sums(row.space, row.labels, counts, gram, cross)
+    # What was filled up with events of nothing but zero bytes adds up. docs/privacy.md says so: who makes the
+    # sums is trusted with what goes into them.
     assert passes(envelope(forged)) == (where == "gram")
 
 
 @pytest.mark.parametrize(
-    ("its", "why"),
+    ("row", "why"),
     [
-        (envelope(sums({"Felidae": 20}), payload=b"a vector"), "no increment"),
+        (envelope(sums({"Felidae": 20}), payload=b"a vector"), "not an increment"),
         (envelope(sums({"Felidae": 20}), revision=2), "another increment"),
         (envelope(sums({"Felidae": 20}), space="else"), "another increment"),
         (
@@ -138,9 +142,9 @@ def test_sums_that_were_written_as_of_more_events_than_they_are_of_stay(few: int
         (envelope(increment_of(sums({"Felidae": 20}), 1, {"Felidae": "y" * 121})), "no name"),
     ],
 )
-def test_what_is_no_increment_stays_and_is_told_why(its: Envelope, why: str) -> None:
-    assert why in complaint(its)
-    assert not passes(its)
+def test_what_is_no_increment_stays_and_is_told_why(row: Envelope, why: str) -> None:
+    assert why in complaint(row)
+    assert not passes(row)
 
 
 def test_private_sums_stay_at_their_site_however_many_they_are_of() -> None:

@@ -168,20 +168,10 @@ def test_points_are_found_by_tags_and_time_newest_first(local: LocalStore) -> No
         [point(number, float(number), room=room) for number in range(5) for room in ("office", "hall")]
     )
     found = local.query("reading", tags={"room": "hall"}, since_s=NOON_S + 1, until_s=NOON_S + 3)
-    assert [one.fields["value"] for one in found] == [3.0, 2.0, 1.0]
+    assert [each.fields["value"] for each in found] == [3.0, 2.0, 1.0]
     assert len(local.query("reading", limit=4)) == 4
     assert local.query("nothing") == []
     assert local.query("reading", tags={'"; DROP TABLE points': "x"}) == []
-
-
-def test_the_newest_point_of_each_series(local: LocalStore) -> None:
-    local.write(
-        [point(number, float(number), room=room) for number in range(3) for room in ("office", "hall")]
-    )
-    assert {(one.tags["room"], one.fields["value"]) for one in local.latest("reading")} == {
-        ("office", 2.0),
-        ("hall", 2.0),
-    }
 
 
 @given(
@@ -211,7 +201,7 @@ def test_points_older_than_they_are_kept_are_deleted(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "series.db", keep_days=30)
     now_s = time.time()
     store.write([Point("m", {}, {"v": 1}, now_s - 31 * DAY_MS / 1000), Point("m", {}, {"v": 2}, now_s)])
-    assert [one.fields["v"] for one in store.query("m")] == [2]
+    assert [each.fields["v"] for each in store.query("m")] == [2]
     store.close()
 
 
@@ -390,5 +380,6 @@ def test_a_file_of_a_newer_release_is_left_alone(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "series.db") as newer:
         newer.execute("PRAGMA user_version = 99")
     newer.close()
-    with pytest.raises(Stop, match="schema version 99"):
-        LocalStore(tmp_path / "series.db", keep_days=10_000).write([point()])
+    for _ in range(2):  # the second write does not take the file for its own either
+        with pytest.raises(Stop, match="schema version 99"):
+            store.write([point()])

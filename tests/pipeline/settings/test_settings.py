@@ -105,7 +105,7 @@ def test_one_variable_gives_the_first_camera_stream_its_source(file: Path) -> No
         "home/cam1/garden": "rtsp://cam.lan/live"
     }
     assert load(file, STARTER, TIERWISE_DEVICE__CAMERA="").streams["home/cam1/garden"].source == ""
-    with pytest.raises(Stop, match=r"device\.camera: no camera stream"):
+    with pytest.raises(Stop, match=r"device\.camera: there is no camera stream"):
         load(file, '[streams."m/power"]\ntask = "meter"', TIERWISE_DEVICE__CAMERA="0")
 
 
@@ -192,7 +192,7 @@ RULE = '[[rules]]\nname = "r"\nreason = "x"\n'
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("sites = 1", 'there is no key "sites"; the nearest known one is "site"'),
         ('[mqtt]\nadress = "b"', 'mqtt has no key "adress"; the nearest known one is "address"'),
@@ -207,17 +207,17 @@ RULE = '[[rules]]\nname = "r"\nreason = "x"\n'
         ("[device]\nperson_miss_rate = 2", "device.person_miss_rate: expected float <= 1"),
         (
             '[device]\nbackbone = "off"\nsend = "vector"',
-            'device.send: "vector" is made by the backbone; write backbone = "on"',
+            'device.send: only the backbone makes a "vector"; write backbone = "on"',
         ),
         (
             '[device]\nbackbone = "off"\n[uplink]\nsealed = ["user-private"]',
-            'uplink.sealed: the sealed copy of a "user-private" feature is made by the backbone',
+            'uplink.sealed: only the backbone on the device can make the sealed copy of a "user-private" feature',
         ),
         ("mqtt = 1", "mqtt: expected object, got int"),
         ("[streams]\nx = 1", 'streams."x": expected object, got int'),
         ('site = "My Home"', 'site: "My Home" is no name'),
         ('site = "uplink"', 'site: "uplink" is no name'),
-        ('[edge]\nmodel = "mine"', 'edge.model: "mine" is no model; name one and its version, as "mine@2"'),
+        ('[edge]\nmodel = "mine"', 'edge.model: "mine" is no model; write name and version, as "mine@2"'),
         ('[edge]\nmodel = "../mine@2"', 'edge.model: "../mine@2" is no model'),
         ('timezone = "Mars/Olympus"', 'timezone: "Mars/Olympus" is not known here'),
         ('[mqtt]\naddress = "mqtt://b"', 'mqtt.address: "mqtt://b" is no address'),
@@ -226,13 +226,13 @@ RULE = '[[rules]]\nname = "r"\nreason = "x"\n'
         ('[kafka]\naddress = "mqtts://b"', 'kafka.address: "mqtts://b" is no address'),
         ('[uplink]\naddress = "embedded"', "uplink.address: leave it empty"),
         ('[uplink]\nusername = "u"', "uplink.address: is empty"),
-        ('[mqtt]\naddress = "b"\nca = "x"', "mqtt.ca: only used with TLS"),
-        ('[mqtt]\npassword = "p"', "mqtt.username: a password without a name"),
+        ('[mqtt]\naddress = "b"\nca = "x"', "mqtt.ca: used only with TLS"),
+        ('[mqtt]\npassword = "p"', "mqtt.username: a password needs a user name"),
         ('[mqtt]\npassword = "p"\npassword_file = "x"', "mqtt.password: there is a password_file, too"),
         ('[mqtt]\npassword_file = "missing"', "mqtt.password_file: the password cannot be read"),
-        ('[streams."garden"]', 'streams."garden": a stream is called "device/stream"'),
-        ('[streams."a/B"]', 'streams."a/B": a stream is called'),
-        ('[streams."barn/a/b"]', 'another site\'s stream; this site is "home"'),
+        ('[streams."garden"]', 'streams."garden": a stream\'s name is "device/stream"'),
+        ('[streams."a/B"]', 'streams."a/B": a stream\'s name is'),
+        ('[streams."barn/a/b"]', 'belongs to another site; this site is "home"'),
         ('[streams."a/b"]\n[streams."home/a/b"]', 'streams."home/a/b": named twice'),
         (
             '[streams."a/b"]\ntask = "meter"\nwants = "activity"',
@@ -246,19 +246,19 @@ RULE = '[[rules]]\nname = "r"\nreason = "x"\n'
         (RULE + 'raise = { pixels = "private" }', '"private" is none of public, edge-private, user-private'),
         (RULE + 'hours = "22-6"\nraise = { pixels = "user-private" }', 'hours: "22-6" is no span of hours'),
         (RULE + 'weekdays = ["monday"]\nraise = { pixels = "user-private" }', '"monday" is none of mon, tue'),
-        (2 * (RULE + 'raise = { pixels = "user-private" }\n'), "two rules of this name"),
-        ("site = ", "no valid TOML"),
+        (2 * (RULE + 'raise = { pixels = "user-private" }\n'), "two rules have this name"),
+        ("site = ", "not valid TOML"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_by_file_and_key(file: Path, text: str, told: str) -> None:
+def test_what_cannot_be_meant_is_refused_by_file_and_key(file: Path, text: str, message: str) -> None:
     with pytest.raises(Stop) as refused:
         load(file, text)
     assert str(refused.value).startswith(f"{file}: ")
-    assert told in str(refused.value)
+    assert message in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "told"),
+    ("variable", "value", "message"),
     [
         ("TIERWISE_MQTT__PORT", "many", "TIERWISE_MQTT__PORT: expected int"),
         ("TIERWISE_MQTT__ADRESS", "b", 'mqtt has no key "adress"; the nearest known one is "address"'),
@@ -268,9 +268,9 @@ def test_what_cannot_be_meant_is_refused_by_file_and_key(file: Path, text: str, 
     ],
 )
 def test_a_variable_that_cannot_be_meant_is_refused_by_its_name(
-    file: Path, variable: str, value: str, told: str
+    file: Path, variable: str, value: str, message: str
 ) -> None:
-    with pytest.raises(Stop, match=re.escape(told)) as refused:
+    with pytest.raises(Stop, match=re.escape(message)) as refused:
         load(file, **{variable: value})
     assert variable in str(refused.value)
 

@@ -614,7 +614,7 @@ class AnyOrder(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
 
 
-TestAnyOrder = AnyOrder.TestCase
+TestAnyOrder = pytest.mark.slow(AnyOrder.TestCase)
 TestAnyOrder.settings = settings(
     max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )
@@ -640,19 +640,19 @@ def test_a_killed_process_keeps_every_id_that_it_told(tmp_path: Path) -> None:
     spool = Spool.open(path, limit_bytes=1)
     spool.migrate("test", ["CREATE TABLE IF NOT EXISTS done(id TEXT)"])
     spool.close()
-    told: list[str] = []
+    sent: list[str] = []
     for _ in range(2):
         with subprocess.Popen(
             [sys.executable, "-c", CHILD, str(path)], stdout=subprocess.PIPE, text=True
         ) as child:
             assert child.stdout is not None
-            told += [child.stdout.readline().strip() for _ in range(200)]
+            sent += [child.stdout.readline().strip() for _ in range(200)]
             os.kill(child.pid, signal.SIGKILL)
-            told += [line.strip() for line in child.stdout if line.endswith("\n")]
+            sent += [line.strip() for line in child.stdout if line.endswith("\n")]
     spool = Spool.open(path, limit_bytes=1)
     kept = Counter(item.id for item in spool.waiting(10**6))
     kept.update(name for (name,) in spool.query("SELECT id FROM done"))
-    assert set(told) <= kept.keys()
+    assert set(sent) <= kept.keys()
     assert set(kept.values()) == {1}
     spool.close()
 

@@ -20,7 +20,7 @@ from pipeline.stream.counts import (
     Cell,
     Count,
     Evidence,
-    Seen,
+    SightingState,
     Tally,
     evidence_of,
     is_countable,
@@ -31,7 +31,9 @@ from pipeline.stream.counts import (
 UTC = ZoneInfo("UTC")
 PATHS = (("animal",), ("animal", "Felidae"), ("animal", "Felidae", "Felis catus"), ("person",))
 SEEN = st.builds(
-    lambda first, length, path, probability: Seen(first, first + length, len(path) - 1, probability, path),
+    lambda first, length, path, probability: SightingState(
+        first, first + length, len(path) - 1, probability, path
+    ),
     st.sampled_from([NOON_S, NOON_S + 5, NOON_S + DAY_S]),
     st.sampled_from([0.0, 60.0]),
     st.sampled_from(PATHS),
@@ -41,7 +43,9 @@ EVIDENCE = st.builds(Evidence, st.sampled_from(["home/cam1", "home/cam2"]), st.s
 
 
 @given(SEEN, SEEN, SEEN)
-def test_the_join_is_commutative_associative_and_idempotent(a: Seen, b: Seen, c: Seen) -> None:
+def test_the_join_is_commutative_associative_and_idempotent(
+    a: SightingState, b: SightingState, c: SightingState
+) -> None:
     assert a.join(b) == b.join(a)
     assert a.join(b).join(c) == a.join(b.join(c))
     assert a.join(a) == a
@@ -56,25 +60,26 @@ def test_counts_do_not_depend_on_order_or_repeats(evidence: list[Evidence], rand
 
 @given(st.lists(EVIDENCE, max_size=12))
 def test_counts_equal_those_of_counting_from_scratch(evidence: list[Evidence]) -> None:
-    best: dict[str, Seen] = {}
-    for one in evidence:
-        best[one.key] = best[one.key].join(one.seen) if one.key in best else one.seen
+    best: dict[str, SightingState] = {}
+    for each in evidence:
+        best[each.key] = best[each.key].join(each.state) if each.key in best else each.state
     day = Tally(UTC).day
     plain = Counter(Cell(key.rpartition("/")[0], day(seen.first_s), seen.label) for key, seen in best.items())
     assert {cell: count.sightings for cell, count in counted(evidence).items() if count.sightings} == plain
 
 
+@pytest.mark.slow
 @given(st.lists(EVIDENCE, max_size=12))
 def test_every_cell_that_changed_is_told(evidence: list[Evidence]) -> None:
-    tally, told = Tally(UTC), {}
-    for one in evidence:
-        told |= {cell: tally.count(cell) for cell in tally.add(one)}
-    assert told == {cell: tally.count(cell) for cell in told}
+    tally, published = Tally(UTC), {}
+    for each in evidence:
+        published |= {cell: tally.count(cell) for cell in tally.add(each)}
+    assert published == {cell: tally.count(cell) for cell in published}
 
 
 @given(EVIDENCE)
 def test_a_row_of_the_table_is_the_evidence_it_was_made_from(evidence: Evidence) -> None:
-    assert remembered(evidence.key, list(evidence.seen)) == evidence
+    assert remembered(evidence.key, list(evidence.state)) == evidence
 
 
 def test_a_better_answer_moves_the_count() -> None:
@@ -91,9 +96,12 @@ def test_a_better_answer_moves_the_count() -> None:
 
 def test_a_worse_answer_that_comes_late_changes_nothing() -> None:
     tally = Tally(
-        UTC, [Evidence("home/cam1", "s1", Seen(0.0, 0.0, 2, 0.5, ("animal", "Felidae", "Felis catus")))]
+        UTC,
+        [Evidence("home/cam1", "s1", SightingState(0.0, 0.0, 2, 0.5, ("animal", "Felidae", "Felis catus")))],
     )
-    assert tally.add(Evidence("home/cam1", "s1", Seen(0.0, 0.0, 1, 0.99, ("animal", "Felidae")))) == []
+    assert (
+        tally.add(Evidence("home/cam1", "s1", SightingState(0.0, 0.0, 1, 0.99, ("animal", "Felidae")))) == []
+    )
 
 
 def test_a_day_is_the_local_one() -> None:
@@ -104,17 +112,17 @@ def test_a_day_is_the_local_one() -> None:
 
 def test_equal_sighting_ids_of_two_devices_are_two_sightings() -> None:
     counts = counted(
-        [Evidence(device, "s1", Seen(0.0, 0.0, 0, 0.9, ("animal",))) for device in ("a/x", "a/y")]
+        [Evidence(device, "s1", SightingState(0.0, 0.0, 0, 0.9, ("animal",))) for device in ("a/x", "a/y")]
     )
     assert [count.sightings for count in counts.values()] == [1, 1]
 
 
 @pytest.mark.parametrize("path", [(), (UNKNOWN,), ("other",)])
 def test_an_answer_that_names_nothing_is_not_counted(path: tuple[str, ...]) -> None:
-    told = msgspec.structs.replace(
+    published = msgspec.structs.replace(
         report(), path=path, label=path[-1] if path else UNKNOWN, rank=Rank.KINGDOM
     )
-    assert evidence_of(told) is None
+    assert evidence_of(published) is None
 
 
 def test_answers_about_readings_are_not_counted() -> None:
@@ -123,9 +131,9 @@ def test_answers_about_readings_are_not_counted() -> None:
 
 def test_old_days_are_forgotten_whole_and_their_counts_stay_as_told() -> None:
     tally = Tally(UTC)
-    old = Evidence("home/cam1", "s1", Seen(NOON_S, NOON_S, 0, 0.9, ("animal",)))
+    old = Evidence("home/cam1", "s1", SightingState(NOON_S, NOON_S, 0, 0.9, ("animal",)))
     tally.add(old)
-    tally.add(old._replace(sighting="s2", seen=old.seen._replace(first_s=NOON_S + DAY_S)))
+    tally.add(old._replace(sighting="s2", state=old.state._replace(first_s=NOON_S + DAY_S)))
     assert tally.forget("home/cam1", NOON_S + KEEP_DAYS * DAY_S) == []
     assert tally.forget("home/cam1", NOON_S + (KEEP_DAYS + 1) * DAY_S) == ["home/cam1/s1"]
     assert tally.forget("home/cam2", NOON_S + 99 * DAY_S) == []
@@ -136,7 +144,7 @@ def test_old_days_are_forgotten_whole_and_their_counts_stay_as_told() -> None:
     [(0.0, True), (-KEEP_DAYS * DAY_S, True), (-KEEP_DAYS * DAY_S - 1, False), (EARLY_S + 1, False)],
 )
 def test_only_sightings_of_a_plausible_time_count(first_s: float, countable: bool) -> None:
-    seen = Seen(NOON_S + first_s, NOON_S + first_s, 0, 0.9, ("animal",))
+    seen = SightingState(NOON_S + first_s, NOON_S + first_s, 0, 0.9, ("animal",))
     assert is_countable(Evidence("home/cam1", "s1", seen), NOON_S) is countable
 
 
@@ -178,5 +186,5 @@ def test_a_value_that_is_no_count_is_malformed() -> None:
 
 def counted(evidence: list[Evidence]) -> dict[Cell, Count]:
     tally = Tally(UTC)
-    cells = {cell for one in evidence for cell in tally.add(one)}
+    cells = {cell for each in evidence for cell in tally.add(each)}
     return {cell: count for cell in cells if (count := tally.count(cell)).sightings}

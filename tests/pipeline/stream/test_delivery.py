@@ -18,7 +18,7 @@ from pipeline import topics
 from pipeline.errors import Stop
 from pipeline.messages import Refusal, decode
 from pipeline.stream import delivery
-from pipeline.stream.delivery import Delivery, Outgoing
+from pipeline.stream.delivery import Delivery, ProducerRecord
 
 BATCH_RECORDS = 4
 
@@ -70,14 +70,14 @@ def _without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def deliver(producer: Producer, values: list[bytes], topic: str = "t") -> dict[str, int]:
     """Deliver to partition 3; return how many records each topic was said to hold."""
-    told: dict[str, int] = {}
+    counted: dict[str, int] = {}
 
     def count(name: str, records: object) -> None:
-        told[name] = told.get(name, 0) + len(records)  # type: ignore[arg-type]
+        counted[name] = counted.get(name, 0) + len(records)  # type: ignore[arg-type]
 
-    records = [Outgoing(b"k", value) for value in values]
+    records = [ProducerRecord(b"k", value) for value in values]
     asyncio.run(Delivery(lambda: producer, lambda: 0.0, count)(topic, 3, records))
-    return told
+    return counted
 
 
 VALUES = [b"%d" % number for number in range(10)]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stream_samples import NOON, NOON_S, Died, Kafka, Table, Taken, envelope, taken
+from stream_samples import NOON, NOON_S, ConsumedRecord, Died, Kafka, Table, envelope, taken
 
 from pipeline import topics
 from pipeline.errors import Rejected
@@ -29,14 +29,16 @@ CAM = "home/cam1/garden"
 DAY_S = 86_400.0
 
 
-def feature(event: str = "e1", data: bytes = b"\1\2\3", source: str = CAM, space: str = "s1") -> Taken:
+def feature(
+    event: str = "e1", data: bytes = b"\1\2\3", source: str = CAM, space: str = "s1"
+) -> ConsumedRecord:
     payload = encode(Feature(data, "", Rank.SPECIES, 2, ("animal", "Felidae"), 0.9, 41.0))
     return taken(envelope(Kind.FEATURE, payload, source, event=event, space=space), FEATURES_TOPIC)
 
 
 def label(
     name: str | None, by: str = "ann", revision: int = 1, event: str = "e1", source: str = CAM
-) -> Taken:
+) -> ConsumedRecord:
     vote = Vote(name, by, time=NOON)
     return taken(envelope(Kind.LABEL, encode(vote), source, event=event, revision=revision), topics.LABELS)
 
@@ -51,17 +53,17 @@ class Site:
     def restart(self) -> None:
         self.handler = Labels(self.table, self.kafka, lambda: self.now_s)
 
-    def take(self, *records: Taken, partition: int = 3) -> None:
+    def take(self, *records: ConsumedRecord, partition: int = 3) -> None:
         asyncio.run(self.handler(partition, records))
 
     @property
-    def told(self) -> list[Labelled]:
+    def published(self) -> list[Labelled]:
         return self.kafka.values(topics.LABELLED, Labelled)
 
     @property
     def last(self) -> dict[str, str | None]:
         """Who says what, as a reader of the compacted topic finds it."""
-        best = max(self.told, key=lambda one: one.revision)
+        best = max(self.published, key=lambda each: each.revision)
         return {vote.by: vote.label for vote in best.votes}
 
     @property
@@ -73,10 +75,10 @@ def test_a_label_meets_its_feature_whichever_comes_first() -> None:
     for records in ((feature(), label("Felis catus")), (label("Felis catus"), feature())):
         site = Site()
         site.take(records[0])
-        assert site.told == []
+        assert site.published == []
         site.restart()
         site.take(records[1])
-        assert site.told == [
+        assert site.published == [
             Labelled(
                 event="e1",
                 source=CAM,
@@ -101,7 +103,7 @@ def test_an_older_word_that_comes_late_changes_nothing_and_tells_nothing() -> No
     site = Site()
     site.take(feature(), label("Lynx lynx", revision=3))
     site.take(label("Felis catus", revision=1), label("Lynx lynx", revision=3), feature())
-    assert len(site.told) == 1
+    assert len(site.published) == 1
 
 
 def test_a_word_taken_back_leaves_an_event_without_votes_not_without_a_record() -> None:
@@ -109,7 +111,7 @@ def test_a_word_taken_back_leaves_an_event_without_votes_not_without_a_record() 
     site.take(feature(), label("Lynx lynx"))
     site.take(label(None, revision=2))
     site.take(label("Lynx lynx", revision=1))
-    assert [(one.votes, one.revision) for one in site.told[1:]] == [((), 2)]
+    assert [(each.votes, each.revision) for each in site.published[1:]] == [((), 2)]
 
 
 def test_a_label_that_meets_no_feature_is_told_after_a_week() -> None:
@@ -118,7 +120,7 @@ def test_a_label_that_meets_no_feature_is_told_after_a_week() -> None:
     site.now_s += KEEP_DAYS * DAY_S + 1
     site.restart()
     site.take(feature("other"))
-    assert [one.reason for one in site.refusals] == ["label-without-feature"]
+    assert [each.reason for each in site.refusals] == ["label-without-feature"]
     assert "event e1" in site.refusals[0].detail
     assert set(site.table.data) == {f"{CAM}|other"}
     site.take(feature("another"))
@@ -152,7 +154,7 @@ def test_labels_without_a_feature_are_bounded_and_told(monkeypatch: pytest.Monke
     monkeypatch.setattr(labelled, "LABELS_KEPT", 2)
     site = Site()
     site.take(*(label("Lynx lynx", event=f"e{number}") for number in range(4)), feature("f"))
-    assert [one.reason for one in site.refusals] == ["label-without-feature"] * 2
+    assert [each.reason for each in site.refusals] == ["label-without-feature"] * 2
     assert sorted(key.partition("|")[2] for key in site.table.data) == ["e2", "e3", "f"]
 
 
@@ -167,7 +169,7 @@ def test_partitions_do_not_push_out_each_others_features(monkeypatch: pytest.Mon
 def test_another_source_that_claims_an_event_joins_nothing_of_it() -> None:
     site = Site()
     site.take(feature(), label("Lynx lynx", source="barn/cam1/garden"))
-    assert site.told == []
+    assert site.published == []
 
 
 @pytest.mark.parametrize(
@@ -182,26 +184,26 @@ def test_another_source_that_claims_an_event_joins_nothing_of_it() -> None:
         ("space-missing", feature(space="")),
         ("kind-not-taken", taken(envelope(Kind.RESULT, b""), topics.LABELS)),
         ("not-public", taken(envelope(Kind.LABEL, b"", privacy=Privacy.EDGE_PRIVATE, sealed_by="k"), topics.LABELS)),
-        ("privacy-missing", Taken(topics.LABELS, 3, 0, 0, b"home/cam1", b"", [])),
+        ("privacy-missing", ConsumedRecord(topics.LABELS, 3, 0, 0, b"home/cam1", b"", [])),
     ],
 )  # fmt: skip
 def test_what_is_no_label_or_feature_is_refused_and_the_rest_of_the_batch_is_joined(
-    reason: str, record: Taken
+    reason: str, record: ConsumedRecord
 ) -> None:
     with pytest.raises(Rejected) as caught:
         labelled.read(record)
     assert caught.value.reason == reason
     site = Site()
     site.take(feature("good"), record, label("Lynx lynx", event="good"))
-    assert [one.reason for one in site.refusals] == [reason]
-    assert [one.event for one in site.told] == ["good"]
+    assert [each.reason for each in site.refusals] == [reason]
+    assert [each.event for each in site.published] == ["good"]
 
 
 def test_an_event_that_a_crowd_labels_stays_small() -> None:
     site = Site()
     site.take(feature(), *(label("Lynx lynx", f"p{n}", n) for n in range(1, VOTES_MAX + 3)))
     assert len(site.last) == VOTES_MAX
-    assert [one.reason for one in site.refusals] == ["too-many-votes"] * 2
+    assert [each.reason for each in site.refusals] == ["too-many-votes"] * 2
 
 
 @pytest.mark.parametrize("where", [topics.LABELLED, topics.REJECTED, "changelog"])
@@ -215,7 +217,7 @@ def test_a_batch_that_died_half_way_tells_the_same_when_it_comes_again(where: st
     site.kafka.dies_at = ""
     site.take(*batch)
     assert site.last == {"ann": "Lynx lynx"}
-    assert {one.revision for one in site.told} == {1}
+    assert {each.revision for each in site.published} == {1}
 
 
 HISTORY = st.lists(
@@ -228,6 +230,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(history=HISTORY, steps=STEPS)
 def test_any_cut_into_batches_with_repetitions_kills_and_recoveries_ends_in_the_same_state(
     history: Sequence[tuple[str, str | None]], steps: Sequence[tuple[int, str]]
@@ -249,5 +252,5 @@ def test_any_cut_into_batches_with_repetitions_kills_and_recoveries_ends_in_the_
     if history:
         assert site.last == {by: name for by, name in dict(history).items() if name is not None}
     by_revision: dict[int, Labelled] = {}
-    for one in site.told:
-        assert by_revision.setdefault(one.revision, one) == one
+    for each in site.published:
+        assert by_revision.setdefault(each.revision, each) == each

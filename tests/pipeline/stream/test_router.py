@@ -8,11 +8,11 @@ import hashlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stream_samples import ENVELOPES, Taken, taken
+from stream_samples import ENVELOPES, ConsumedRecord, taken
 
 from pipeline import topics
 from pipeline.messages import Envelope, Kind, Privacy, Refusal, decode
-from pipeline.stream.delivery import Outgoing
+from pipeline.stream.delivery import ProducerRecord
 from pipeline.stream.router import ROUTES, Router, route, sort
 from pipeline.topics import Header
 
@@ -50,6 +50,7 @@ def test_no_damage_to_one_header_of_a_private_record_makes_it_public(headers: He
     assert route(headers).topic not in PUBLIC_TOPICS
 
 
+@pytest.mark.slow
 @given(damaged(ENVELOPES.filter(lambda envelope: envelope.privacy is Privacy.USER_PRIVATE)))
 def test_a_damaged_user_private_record_stays_user_private_or_is_rejected(headers: Headers) -> None:
     assert route(headers).topic in {topics.ROUTED[Privacy.USER_PRIVATE], topics.REJECTED}
@@ -85,7 +86,7 @@ def test_public_records_that_nobody_takes_are_rejected(kind: Kind) -> None:
 def test_a_routed_record_keeps_key_value_headers_and_time() -> None:
     record = taken(PLAIN)
     (out,) = sort([record], now_s=0.0)[topics.ROUTED[Privacy.PUBLIC]]
-    assert out == Outgoing(record.key, record.value, record.headers, record.timestamp)
+    assert out == ProducerRecord(record.key, record.value, record.headers, record.timestamp)
 
 
 def test_a_rejected_record_tells_its_place_and_digest_but_neither_content_nor_key() -> None:
@@ -101,7 +102,7 @@ def test_a_rejected_record_tells_its_place_and_digest_but_neither_content_nor_ke
 def test_the_router_returns_after_all_of_a_batch_is_delivered_to_the_partition_it_came_from() -> None:
     delivered: list[tuple[str, int, int]] = []
 
-    async def deliver(topic: str, partition: int, records: list[Outgoing]) -> None:
+    async def deliver(topic: str, partition: int, records: list[ProducerRecord]) -> None:
         await asyncio.sleep(0)
         delivered.append((topic, partition, len(records)))
 
@@ -111,7 +112,7 @@ def test_the_router_returns_after_all_of_a_batch_is_delivered_to_the_partition_i
 
 
 def test_a_record_without_headers_key_and_value_is_rejected() -> None:
-    nothing = Taken(topics.INGEST, 0, 0, 0, None, None, ())
+    nothing = ConsumedRecord(topics.INGEST, 0, 0, 0, None, None, ())
     assert list(sort([nothing], 0.0)) == [topics.REJECTED]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.kafka import Place
+from pipeline.kafka import GroupPosition
 from pipeline.stream.watchdog import Watchdog
 
 PATIENCE_S = 30.0
@@ -10,7 +10,9 @@ PATIENCE_S = 30.0
 
 def barks(*looks: tuple[float, int, int]) -> list[bool]:
     dog = Watchdog(PATIENCE_S)
-    return [bool(dog.stuck(now_s, {("t", 0): Place(committed, end)})) for now_s, committed, end in looks]
+    return [
+        bool(dog.stuck(now_s, {("t", 0): GroupPosition(committed, end)})) for now_s, committed, end in looks
+    ]
 
 
 def test_records_that_wait_longer_than_patience_are_told() -> None:
@@ -31,7 +33,7 @@ def test_patience_begins_when_records_arrive_not_when_the_offset_was_committed()
 
 def test_time_in_which_kafka_was_away_does_not_count() -> None:
     dog = Watchdog(PATIENCE_S)
-    places = {("t", 0): Place(5, 9)}
+    places = {("t", 0): GroupPosition(5, 9)}
     dog.stuck(0, places)
     dog.excuse()
     assert not dog.stuck(100, places)
@@ -41,6 +43,6 @@ def test_time_in_which_kafka_was_away_does_not_count() -> None:
 def test_one_stuck_partition_among_moving_ones_is_found() -> None:
     dog = Watchdog(PATIENCE_S)
     for now_s in (0, 20, 40):
-        moving = {("t", number): Place(now_s, 100) for number in range(11)}
-        found = dog.stuck(now_s, {**moving, ("t", 11): Place(5, 6)})
+        moving = {("t", number): GroupPosition(now_s, 100) for number in range(11)}
+        found = dog.stuck(now_s, {**moving, ("t", 11): GroupPosition(5, 6)})
     assert found.startswith("t/11")

@@ -1,4 +1,5 @@
-"""The stream role as a process, on the embedded Kafka and, with --real, on Apache Kafka: routed, counted, never lost."""
+"""The stream role as a process, on the embedded Kafka and, with --real, on Apache Kafka: routed, counted, never
+lost."""
 
 from __future__ import annotations
 
@@ -134,7 +135,7 @@ class Reader:
 
     def _ids(self) -> list[str]:
         self.found += self.consumer.poll(timeout_s=0.1)
-        ids = (dict(one.headers).get("ce_id", b"").decode() for one in self.found)
+        ids = (dict(item.headers).get("ce_id", b"").decode() for item in self.found)
         return [event for event in ids if event.startswith(self.prefix)]
 
 
@@ -163,12 +164,12 @@ def feature(site: str, number: int) -> Envelope:
 
 def answered(site: str, number: int, path: tuple[str, ...], rank: Rank) -> Envelope:
     source = f"{site}/cam{number % 5}/garden"
-    told = report(f"{site}-{number}", path, rank, source=source, time=NOW)
-    return envelope(Kind.RESULT, encode(told), source, event=told.sighting, time=NOW)
+    published = report(f"{site}-{number}", path, rank, source=source, time=NOW)
+    return envelope(Kind.RESULT, encode(published), source, event=published.sighting, time=NOW)
 
 
 def deliver(producer: Producer, envelopes: list[Envelope]) -> None:
-    assert producer.deliver([gate.clear_record(one) for one in envelopes]) == ()
+    assert producer.deliver([gate.clear_record(item) for item in envelopes]) == ()
 
 
 def counts(kafka: Any, site: str) -> dict[str, int]:
@@ -181,6 +182,7 @@ def counts(kafka: Any, site: str) -> dict[str, int]:
     return found
 
 
+@pytest.mark.slow
 def test_each_record_goes_where_its_level_says(
     kafka: Any, running: Worker, producer: Producer, reader: Callable[..., Reader], site: str
 ) -> None:
@@ -214,24 +216,25 @@ def test_a_record_with_damaged_headers_is_told_on_the_rejected_topic_without_con
 ) -> None:
     whole = to_record(feature(site, 0))
     without = Record(
-        whole.topic, whole.key, b"planted", tuple(one for one in whole.headers if one[0] != "privacy")
+        whole.topic, whole.key, b"planted", tuple(item for item in whole.headers if item[0] != "privacy")
     )
     assert producer.deliver([without]) == ()  # type: ignore[list-item]  # what no gate would clear
     rejected = reader(site, topics.REJECTED)
 
     def refusals() -> list[dict[str, Any]]:
         rejected.found += rejected.consumer.poll(timeout_s=0.1)
-        found = [json.loads(one.value or b"") for one in rejected.found]
+        found = [json.loads(item.value or b"") for item in rejected.found]
         return [
-            one
-            for one in found
-            if one["reason"] == "privacy-missing" and one["size_bytes"] == len(b"planted")
+            item
+            for item in found
+            if item["reason"] == "privacy-missing" and item["size_bytes"] == len(b"planted")
         ]
 
     assert eventually(refusals)
-    assert all(one.key is None and b"planted" not in (one.value or b"") for one in rejected.found)
+    assert all(item.key is None and b"planted" not in (item.value or b"") for item in rejected.found)
 
 
+@pytest.mark.slow
 def test_sightings_are_counted_once_also_after_a_kill(
     kafka: Any, running: Worker, producer: Producer, site: str
 ) -> None:
@@ -245,6 +248,7 @@ def test_sightings_are_counted_once_also_after_a_kill(
     eventually(lambda: counts(kafka, site) == {"animal": 0, "Felidae": 20}, timeout_s=60)
 
 
+@pytest.mark.slow
 def test_a_label_meets_its_feature_also_after_a_kill_between_them(
     kafka: Any, running: Worker, producer: Producer, site: str
 ) -> None:
@@ -255,18 +259,19 @@ def test_a_label_meets_its_feature_also_after_a_kill_between_them(
         vote = encode(Vote(label, "0a11ce0a11ce"))
         deliver(producer, [envelope(Kind.LABEL, vote, source, event=event, time=NOW, revision=revision)])
 
-    def told() -> tuple[str | None, ...]:
+    def published() -> tuple[str | None, ...]:
         value = client.read_all(KafkaSettings(address=kafka.address), topics.LABELLED).get(event.encode())
         return tuple(vote.label for vote in decode(Labelled, value).votes) if value else ()
 
-    eventually(lambda: told() == ("Lynx lynx",), timeout_s=60)
+    eventually(lambda: published() == ("Lynx lynx",), timeout_s=60)
     running.end(signal.SIGKILL)
     running.start()
     vote = encode(Vote("Vulpes vulpes", "0b0b0b0b0b0b"))
     deliver(producer, [envelope(Kind.LABEL, vote, source, event=event, time=NOW, revision=3)])
-    eventually(lambda: told() == ("Lynx lynx", "Vulpes vulpes"), timeout_s=60)
+    eventually(lambda: published() == ("Lynx lynx", "Vulpes vulpes"), timeout_s=60)
 
 
+@pytest.mark.slow
 def test_an_hour_is_summarised_once_and_reaches_the_time_series(
     kafka: Any, running: Worker, producer: Producer, site: str
 ) -> None:
@@ -280,18 +285,19 @@ def test_an_hour_is_summarised_once_and_reaches_the_time_series(
             [envelope(Kind.SUMMARY, encode(summary), f"{site}/meter/power", revision=revision, time=hour)],
         )
 
-    def told() -> HourlySummary | None:
+    def published() -> HourlySummary | None:
         table = client.read_all(KafkaSettings(address=kafka.address), topics.SUMMARIES)
         value = table.get(f"{site}/meter/power|{hour}".encode())
         return json.loads(value) if value else None
 
-    eventually(lambda: (told() or {}).get("revision") == 2)  # type: ignore[attr-defined]
+    eventually(lambda: (published() or {}).get("revision") == 2)  # type: ignore[attr-defined]
     store = LocalStore(running.folder / "data" / "cloud-series.db", keep_days=365)
     eventually(lambda: [p.fields["revision"] for p in store.query("hour", tags={"site": site})] == [2])
     (point,) = store.query("hour", tags={"site": site})
     assert point.fields["mean"] == 10.0
 
 
+@pytest.mark.slow
 def test_no_record_is_lost_when_a_worker_joins_and_another_is_killed_under_load(
     kafka: Any,
     running: Worker,
@@ -316,9 +322,10 @@ def test_no_record_is_lost_when_a_worker_joins_and_another_is_killed_under_load(
     sender.join()
     assert sent.is_set()
     ids = reader(site, topics.ROUTED[Privacy.PUBLIC]).ids(len(features))
-    assert set(ids) == {one.event for one in features}
+    assert set(ids) == {item.event for item in features}
 
 
+@pytest.mark.slow
 def test_it_waits_for_kafka_and_stops_in_time_with_kafka_dead(tmp_path: Path) -> None:
     broker = EmbeddedKafka(tmp_path / "kafka")
     broker.start()
@@ -334,6 +341,7 @@ def test_it_waits_for_kafka_and_stops_in_time_with_kafka_dead(tmp_path: Path) ->
     assert time.monotonic() - started < 5.0
 
 
+@pytest.mark.slow
 def test_it_goes_on_after_kafka_was_killed_and_came_back(tmp_path: Path, site: str) -> None:
     broker = EmbeddedKafka(tmp_path / "kafka")
     broker.start()

@@ -1,4 +1,5 @@
-"""Streamed sums equal batch sums, bit for bit: random partitions, batches, kills, redeliveries, corrections, forgetting."""
+"""Streamed sums equal batch sums, bit for bit: random partitions, batches, kills, redeliveries, corrections,
+forgetting."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 from fold_samples import (
     DIMENSION,
     SPACE,
@@ -24,7 +26,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from pipeline.messages import Labelled, Vote
-from pipeline.sums.fold import Entry, Fold
+from pipeline.sums.fold import Fold, FoldRecord
 
 PARTITIONS = 3
 EVENTS = names(6, 2)
@@ -42,11 +44,11 @@ class FoldMachine(RuleBasedStateMachine):
     @initialize()
     def open(self) -> None:
         self.folder = Path(tempfile.mkdtemp())
-        self.logs: list[list[Entry]] = [[] for _ in range(PARTITIONS)]
+        self.logs: list[list[FoldRecord]] = [[] for _ in range(PARTITIONS)]
         self.votes: dict[str, dict[str, str]] = {}
         self.revisions: dict[str, int] = {}
         self.last: dict[str, Labelled] = {}
-        self.told: dict[str, list[list[tuple[bytes, str]]]] = {}
+        self.shared: dict[str, list[list[tuple[bytes, str]]]] = {}
         self.forgotten: set[tuple[str, str]] = set()
         self.tree = SmallTree()
         self.fold = self._opened()
@@ -81,10 +83,10 @@ class FoldMachine(RuleBasedStateMachine):
 
     @rule(site=st.sampled_from(["home", "barn"]), size=st.integers(1, 3))
     def a_site_tells_sums(self, site: str, size: int) -> None:
-        told = self.told.setdefault(site, [])
-        told.append([(vector(f"{site}{len(told)}{n}"), "cat") for n in range(size)])
+        shared = self.shared.setdefault(site, [])
+        shared.append([(vector(f"{site}{len(shared)}{n}"), "cat") for n in range(size)])
         log = self.logs[0]
-        log.append(Entry("labelled", 0, len(log), increment(len(told), told[-1]), site))
+        log.append(FoldRecord("labelled", 0, len(log), increment(len(shared), shared[-1]), site))
 
     @rule(
         partition=st.integers(0, PARTITIONS - 1),
@@ -116,9 +118,9 @@ class FoldMachine(RuleBasedStateMachine):
         self.forgotten.add(what)
         self.fold.forget(**dict([what]))
 
-    def _counts(self, one: Labelled) -> bool:
-        site, device, _ = one.source.split("/")
-        names = {("event", one.event), ("device", f"{site}/{device}"), ("site", site)}
+    def _counts(self, each: Labelled) -> bool:
+        site, device, _ = each.source.split("/")
+        names = {("event", each.event), ("device", f"{site}/{device}"), ("site", site)}
         return not names & self.forgotten
 
     @invariant()
@@ -127,10 +129,13 @@ class FoldMachine(RuleBasedStateMachine):
             return
         if any(self.fold.next("labelled", n) < len(log) for n, log in enumerate(self.logs)):
             return
-        told = [
-            one for site, some in self.told.items() if ("site", site) not in self.forgotten for one in some
+        shared = [
+            each
+            for site, some in self.shared.items()
+            if ("site", site) not in self.forgotten
+            for each in some
         ]
-        expected = twin((one for one in self.last.values() if self._counts(one)), told)
+        expected = twin((each for each in self.last.values() if self._counts(each)), shared)
         assert self.fold.snapshot().learned.snapshot() == expected.snapshot()
 
     def teardown(self) -> None:
@@ -142,5 +147,5 @@ class FoldMachine(RuleBasedStateMachine):
             shutil.rmtree(self.folder)
 
 
-TestFold = FoldMachine.TestCase
+TestFold = pytest.mark.slow(FoldMachine.TestCase)
 TestFold.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

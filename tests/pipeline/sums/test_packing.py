@@ -23,8 +23,8 @@ def sums_of(seed: int, events: int, labels: tuple[str, ...] = ("a", "b", "c"), d
     return Sums.empty("s", dimension, labels).add(vectors, rng.integers(0, len(labels), events))
 
 
-def equal(one: Sums, other: Sums) -> bool:
-    return one.snapshot() == other.snapshot()
+def equal(each: Sums, other: Sums) -> bool:
+    return each.snapshot() == other.snapshot()
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 60))
@@ -53,15 +53,15 @@ def test_a_hundred_and_sixty_events_of_256_bytes_take_less_than_ninety_kilobytes
 @given(st.binary(max_size=400))
 @settings(deadline=None, max_examples=60)
 def test_any_other_bytes_are_refused(data) -> None:
-    for its in (data, zlib.compress(data)):
+    for row in (data, zlib.compress(data)):
         with pytest.raises(Rejected) as refused:
-            unpack(its, D)
+            unpack(row, D)
         assert refused.value.reason == "bad-sums"
 
 
 @pytest.mark.parametrize("cut", [1, 10, 100])
 def test_bytes_that_end_early_are_refused(cut: int) -> None:
-    with pytest.raises(Rejected, match="no packed sums"):
+    with pytest.raises(Rejected, match="not packed sums"):
         unpack(pack(sums_of(1, 20))[:-cut], D)
 
 
@@ -72,7 +72,7 @@ def test_sums_of_another_dimension_are_refused() -> None:
 
 def test_bytes_that_would_blow_up_are_refused_before_they_do() -> None:
     bomb = zlib.compress(msgspec.msgpack.encode(_Packed(1, "s", D, (), bytes(50_000_000))), 9)
-    with pytest.raises(Rejected, match="no packed sums"):
+    with pytest.raises(Rejected, match="not packed sums"):
         unpack(bomb, D)
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.messages import Vote
-from pipeline.sums.votes import HELD_OUT_SHARE, Standing, held_out, standing
+from pipeline.sums.votes import HELD_OUT_SHARE, Majority, held_out, majority
 
 
 def test_the_label_with_most_votes_stands_with_what_was_said_of_its_place() -> None:
@@ -16,12 +16,12 @@ def test_the_label_with_most_votes_stands_with_what_was_said_of_its_place() -> N
         Vote("cat", "eve", "Felidae"),
         Vote(None, "max"),
     ]
-    assert standing(votes) == Standing("urva", "Herpestidae", "mongoose")
+    assert majority(votes) == Majority("urva", "Herpestidae", "mongoose")
 
 
 def test_equally_many_votes_are_a_dispute_and_none_are_none() -> None:
-    assert standing([Vote("cat", "ann"), Vote("fox", "bob")]) == Standing(None, disputed=("cat", "fox"))
-    assert standing([Vote(None, "ann")]) == standing([]) == Standing(None)
+    assert majority([Vote("cat", "ann"), Vote("fox", "bob")]) == Majority(None, disputed=("cat", "fox"))
+    assert majority([Vote(None, "ann")]) == majority([]) == Majority(None)
 
 
 @given(
@@ -30,7 +30,7 @@ def test_equally_many_votes_are_a_dispute_and_none_are_none() -> None:
     )
 )
 def test_the_order_of_the_votes_does_not_matter(votes: list[Vote]) -> None:
-    assert standing(votes) == Standing("cat", "Felidae", "")
+    assert majority(votes) == Majority("cat", "Felidae", "")
 
 
 def test_about_a_fifth_of_all_events_judges_always_the_same() -> None:

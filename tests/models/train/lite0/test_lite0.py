@@ -17,7 +17,7 @@ from pipeline.errors import Stop
 
 def test_a_pickle_that_asks_for_anything_else_is_refused() -> None:
     headers = b"".join(pickle.dumps(header, 2) for header in (1, 2, {}))
-    with pytest.raises(Stop, match=r"posix\.system, which no weights need"):
+    with pytest.raises(Stop, match=r"posix\.system, which weights do not need"):
         read_weights(io.BytesIO(headers + b"cposix\nsystem\n(S'true'\ntR."))
 
 

@@ -6,10 +6,18 @@ import numpy as np
 import pytest
 
 from models.heads.pooled import tempered
-from models.labels.calibration import RISKS, error_bound
+from models.labels.calibration import error_bound
 from models.labels.scores import softmax
 from models.labels.taxonomy import load_taxonomy
-from models.train.lite0.measure import families, fit_temperatures, kingdoms, right, threshold
+from models.train.lite0.measure import (
+    RISKS,
+    families,
+    fit_temperatures,
+    kingdoms,
+    right,
+    threshold,
+    threshold_for_risk,
+)
 
 TREE = load_taxonomy()
 LEAVES = np.array([at for at, label in enumerate(TREE.families) if label in ("person", "other")])
@@ -33,6 +41,7 @@ def test_parents_are_the_sums_of_their_children() -> None:
     )
 
 
+@pytest.mark.slow
 def test_honest_answers_keep_a_temperature_near_one_and_boasting_ones_are_softened() -> None:
     honest, boasting = (fit_temperatures(TREE, *answers(sharpness=sharpness)) for sharpness in (1.0, 2.0))
     assert (honest.kingdom, honest.family, honest.species) == pytest.approx((1, 1, 1), abs=0.3)
@@ -65,3 +74,17 @@ def test_leaves_that_are_answered_as_leaves_say_nothing_about_families() -> None
     scores[:, LEAVES[0]] = 0.99
     assert threshold("family", scores, np.full(50, LEAVES[1]), LEAVES).held == 0
     assert threshold("kingdom", scores, np.full(50, LEAVES[1]), LEAVES).held == 50
+
+
+def test_a_threshold_for_a_risk_keeps_it_on_new_events() -> None:
+    rng = np.random.default_rng(1)
+    confidence = rng.random(4000)
+    correct = rng.random(4000) < confidence
+    least = threshold_for_risk(confidence[:2000], correct[:2000], risk=0.1)
+    stands = confidence[2000:] >= least
+    assert 0.7 < least < 0.95
+    assert 1 - correct[2000:][stands].mean() <= 0.1
+
+
+def test_no_threshold_answers_where_the_risk_cannot_be_kept() -> None:
+    assert threshold_for_risk(np.full(50, 0.9), np.zeros(50, bool), risk=0.05) == 1.0

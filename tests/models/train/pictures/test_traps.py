@@ -1,10 +1,11 @@
-"""Frames as camera traps make them are what they say: large, with a small subject where the box is, the same each time."""
+"""Frames as camera traps make them are what they say: large, with a small subject where the box is, the same each
+time."""
 
 from __future__ import annotations
 
 import pytest
 
-from models.train.pictures.data import data_root
+from models.evaluation.photo_pack import data_root
 from models.train.pictures.traps import HEIGHT_PX, SHARES, WIDTH_PX, traps
 from models.vision import images
 

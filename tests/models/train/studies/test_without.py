@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from sample_release import sample_release
 
+from models.evaluation.photo_pack import Pack, data_root, open_pack
 from models.heads.release import HeadRelease
 from models.labels.taxonomy import TABLE, load_taxonomy, read_taxonomy
 from models.shipped import load_zoo
-from models.train.pictures.data import Pack, data_root, open_pack
-from models.train.studies.learning import LABELS, Lesson, lessons, rows_of
+from models.train.studies.learning import LABELS, LabelledPhoto, lessons, rows_of
 from models.train.studies.without import BEFORE, FAMILIES, SPECIES, left_out, rows_left_out, shortened
 from pipeline.errors import Rejected, Stop
 
@@ -71,7 +71,9 @@ def test_lessons_say_where_each_new_label_belongs() -> None:
         ("Passiflora", "plant/Passifloraceae"),
         ("Anthurium", "plant/Araceae"),
     }
-    assert Lesson("wild64", 0, "Caracal caracal", "Felidae", "caracal").event in {its.event for its in found}
+    assert LabelledPhoto("wild64", 0, "Caracal caracal", "Felidae", "caracal").event in {
+        its.event for its in found
+    }
     assert [row.label for row in rows_of(ZOO.tree, found)] == ["Caracal caracal", "Anthurium", "Passiflora"]
 
 

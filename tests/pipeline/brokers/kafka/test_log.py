@@ -14,7 +14,7 @@ from kafka.record.default_records import DefaultRecordBatchBuilder
 
 from pipeline.brokers.kafka.batch import header_at, rebuilt, records_of, verify, verify_produced
 from pipeline.brokers.kafka.compact import compacted, plan_for
-from pipeline.brokers.kafka.errors import Code, Refused
+from pipeline.brokers.kafka.errors import BrokerError, Code
 from pipeline.brokers.kafka.log import INDEX_INTERVAL_BYTES, LogLimits, PartitionLog, walk
 from pipeline.brokers.kafka.producers import ProducerWindows
 
@@ -59,7 +59,7 @@ def contents(log: PartitionLog) -> list[tuple[int, bytes | None, bytes | None]]:
         while position < len(data):
             try:
                 header = header_at(data, position)
-            except Refused:
+            except BrokerError:
                 break  # the last batch may be cut short
             verify(data, position, header)
             found += [
@@ -106,7 +106,7 @@ def test_readers_see_only_what_was_synced(directory: Path) -> None:
     woken: list[int] = []
     log.listeners.add(lambda: woken.append(log.durable_offset))
     assert [value for _, _, value in contents(log)] == [b"durable"]
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(BrokerError) as refused:
         log.read(2, 100)
     assert refused.value.code is Code.OFFSET_OUT_OF_RANGE
     sync(log)
@@ -169,7 +169,7 @@ def test_a_producer_is_told_what_is_wrong_with_its_batch() -> None:
         (transactional, Code.CORRUPT_MESSAGE),
         (batch_of((b"k", b"v" * 2_000)), Code.MESSAGE_TOO_LARGE),
     ):
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(BrokerError) as refused:
             verify_produced(data, 1_000)
         assert refused.value.code is code
 
@@ -204,7 +204,7 @@ def test_retention_removes_whole_old_segments_by_size(directory: Path) -> None:
     assert sorted(directory.glob("*.log")) == [segment.path for segment in log.segments]
     assert log.end_offset == end
     assert contents(log)[0][0] == log.start_offset > 0
-    with pytest.raises(Refused):
+    with pytest.raises(BrokerError):
         log.read(log.start_offset - 1, 100)
     close(log)
 
@@ -330,7 +330,7 @@ def test_a_batch_without_some_records_keeps_offsets_times_and_a_right_checksum()
 
 @given(st.binary(max_size=300))
 def test_bytes_that_are_no_batch_are_refused_and_nothing_else(data: bytes) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(BrokerError):
         verify_produced(data, 1_000)
 
 
@@ -340,7 +340,7 @@ def test_a_full_disk_is_refused_and_the_log_goes_on(directory: Path, monkeypatch
     batch = batch_of((b"k", b"2"))
     write = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda file, data, at: write(file, data[:30], at))
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(BrokerError) as refused:
         log.append(bytearray(batch), header_at(batch, 0))
     assert refused.value.code is Code.KAFKA_STORAGE_ERROR
     monkeypatch.undo()
@@ -376,7 +376,7 @@ def test_a_producer_with_an_old_epoch_or_a_gap_is_refused_and_sequences_wrap() -
         (1, 5, Code.OUT_OF_ORDER_SEQUENCE_NUMBER),
         (2, 5, Code.OUT_OF_ORDER_SEQUENCE_NUMBER),
     ):
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(BrokerError) as refused:
             windows.offset_of(header(epoch, sequence))  # type: ignore[arg-type]
         assert refused.value.code is code
 

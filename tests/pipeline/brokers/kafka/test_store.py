@@ -12,9 +12,9 @@ from kafka.record.default_records import DefaultRecordBatchBuilder
 
 from pipeline.brokers.kafka import store as store_module
 from pipeline.brokers.kafka.batch import header_at
-from pipeline.brokers.kafka.errors import Code, Refused
+from pipeline.brokers.kafka.errors import BrokerError, Code
 from pipeline.brokers.kafka.log import LogLimits, PartitionLog
-from pipeline.brokers.kafka.store import Committed, Store, opened
+from pipeline.brokers.kafka.store import BrokerStore, Committed, opened
 from pipeline.brokers.kafka.topics import MOST_PARTITIONS, limits_of
 from pipeline.errors import Stop
 
@@ -26,7 +26,7 @@ def append(log: PartitionLog) -> int:
     return log.append(batch, header_at(batch, 0))
 
 
-def run(directory: Path, work: Callable[[Store], Coroutine[Any, Any, None]]) -> None:
+def run(directory: Path, work: Callable[[BrokerStore], Coroutine[Any, Any, None]]) -> None:
     """Open the store, serve its syncs, and do `work`."""
 
     async def main() -> None:
@@ -45,7 +45,7 @@ def test_all_who_wait_share_one_sync(tmp_path: Path, monkeypatch: pytest.MonkeyP
     synced: list[int] = []
     monkeypatch.setattr(store_module, "to_disk", synced.append)
 
-    async def work(store: Store) -> None:
+    async def work(store: BrokerStore) -> None:
         store.create("a", 2, 1, {})
         logs = [store.log("a", 0), store.log("a", 1)]
 
@@ -85,7 +85,7 @@ def test_when_the_disk_fails_nothing_is_acknowledged_and_the_broker_ends(
 
 
 def test_committed_offsets_and_topics_are_there_again(tmp_path: Path) -> None:
-    async def write(store: Store) -> None:
+    async def write(store: BrokerStore) -> None:
         store.create("a", 3, 1, {"cleanup.policy": "compact"})
         for offset in range(50):
             await store.commit_offsets(
@@ -93,7 +93,7 @@ def test_committed_offsets_and_topics_are_there_again(tmp_path: Path) -> None:
             )
         await store.commit_offsets({("h", "a", 1): None})
 
-    async def check(store: Store) -> None:
+    async def check(store: BrokerStore) -> None:
         assert store.committed == {("g", "a", 0): Committed(49, "note")}
         assert store.catalog.topics["a"].partitions == 3
         assert store.log("a", 2).limits.compact
@@ -103,17 +103,17 @@ def test_committed_offsets_and_topics_are_there_again(tmp_path: Path) -> None:
 
 
 def test_deleting_a_topic_forgets_its_records_and_offsets(tmp_path: Path) -> None:
-    async def write(store: Store) -> None:
+    async def write(store: BrokerStore) -> None:
         store.create("a", 1, 1, {})
         append(store.log("a", 0))
         await store.durable([store.log("a", 0)])
         await store.commit_offsets({("g", "a", 0): Committed(1, "")})
         await store.delete("a")
-        with pytest.raises(Refused):
+        with pytest.raises(BrokerError):
             store.log("a", 0)
         assert list((tmp_path / "topics").iterdir()) == []
 
-    async def check(store: Store) -> None:
+    async def check(store: BrokerStore) -> None:
         assert store.committed == {}
         store.create("a", 1, 1, {})
         assert store.log("a", 0).end_offset == 0
@@ -123,7 +123,7 @@ def test_deleting_a_topic_forgets_its_records_and_offsets(tmp_path: Path) -> Non
 
 
 def test_what_a_killed_deletion_left_is_removed_at_the_next_start(tmp_path: Path) -> None:
-    async def nothing(_store: Store) -> None:
+    async def nothing(_store: BrokerStore) -> None:
         assert not (tmp_path / "topics" / "a.1234").exists()
 
     run(tmp_path, nothing)
@@ -138,7 +138,7 @@ def test_a_directory_is_held_by_one_store(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../up", "a/b", "", ".", "..", "x" * 241, "ümlaut", "a\n"])
 def test_a_topic_name_that_could_leave_the_directory_is_refused(tmp_path: Path, name: str) -> None:
-    with opened(tmp_path) as store, pytest.raises(Refused) as refused:
+    with opened(tmp_path) as store, pytest.raises(BrokerError) as refused:
         store.create(name, 1, 1, {})
     assert refused.value.code is Code.INVALID_TOPIC_EXCEPTION
 
@@ -146,7 +146,7 @@ def test_a_topic_name_that_could_leave_the_directory_is_refused(tmp_path: Path, 
 def test_all_topics_together_have_a_limit_of_partitions(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
         store.create("a", MOST_PARTITIONS - 1, 1, {})
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(BrokerError) as refused:
             store.create("b", 2, 1, {})
     assert refused.value.code is Code.INVALID_PARTITIONS
 
@@ -168,6 +168,6 @@ def test_settings_of_a_topic_become_its_limits() -> None:
     ],
 )
 def test_a_setting_out_of_range_is_refused(name: str, value: str | None) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(BrokerError) as refused:
         limits_of({name: value})
     assert refused.value.code is Code.INVALID_CONFIG

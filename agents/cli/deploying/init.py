@@ -1,0 +1,77 @@
+"""`tierwise init`: make every secret of a deployment, once. The compose stack runs it first.
+
+$ tierwise init --vault /secrets
+secrets are ready: site home; TLS is off
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agents.deploy.vault import Request, Vault
+
+VaultFolder = Annotated[
+    Path,
+    typer.Option("--vault", envvar="VAULT", help="Folder of all secrets, with a folder for each service."),
+]
+
+
+def init(
+    vault: VaultFolder = Path("/secrets"),
+    site: Annotated[str, typer.Option(envvar="SITE", help="This site's name.")] = "home",
+    sites: Annotated[
+        str, typer.Option(envvar="SITES", help="Other sites that may use this uplink, with commas between.")
+    ] = "",
+    tls: Annotated[str, typer.Option(envvar="TLS", help="`on`: certificates, and ports with TLS.")] = "",
+    names: Annotated[
+        str,
+        typer.Option(
+            envvar="PUBLIC_NAMES", help="Host names and addresses for certificates, with commas between."
+        ),
+    ] = "",
+    certificates: Annotated[
+        Path | None,
+        typer.Option(envvar="CERTIFICATES", help="Folder of your own server.pem and server-key.pem."),
+    ] = None,
+    uplink_password: Annotated[
+        str, typer.Option(envvar="UPLINK_PASSWORD", help="From an invitation to another uplink.")
+    ] = "",
+    uplink_ca: Annotated[
+        str, typer.Option(envvar="UPLINK_CA", help="Its authority: a PEM file in Base64.")
+    ] = "",
+    releases_root: Annotated[
+        str, typer.Option(envvar="RELEASES_ROOT", help="The output of `tierwise releases root --line`.")
+    ] = "",
+    site_influx_token: Annotated[
+        str, typer.Option(envvar="SITE_INFLUX_TOKEN", help="Of your own InfluxDB, for this site.")
+    ] = "",
+    influx_token: Annotated[
+        str, typer.Option(envvar="INFLUX_TOKEN", help="Of your own InfluxDB, for the cloud.")
+    ] = "",
+) -> None:
+    """Make logins, certificates and broker configuration; existing ones stay as they are."""
+    request = Request(
+        site=site,
+        other_sites=_names(sites),
+        tls=tls == "on",
+        names=_names(names),
+        uplink_password=uplink_password,
+        uplink_ca=uplink_ca,
+        releases_root=releases_root,
+        site_influx_token=site_influx_token,
+        influx_token=influx_token,
+        own_certificates=certificates,
+    )
+    if tls not in ("", "on"):
+        raise typer.BadParameter(f'"{tls}" is neither "on" nor empty', param_hint="TLS")
+    Vault(vault).make(request, dt.datetime.now(dt.UTC))
+    others = f", uplink also for {', '.join(request.other_sites)}" if request.other_sites else ""
+    typer.echo(f"secrets are ready: site {site}{others}; TLS is {'on' if request.tls else 'off'}")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())

@@ -1,0 +1,1 @@
+"""`tierwise labels`: say what events show, and see what people said."""

@@ -1,0 +1,1 @@
+"""`tierwise models`: the models of this installation, and your own."""

@@ -1,0 +1,1 @@
+"""`tierwise releases`: which release serves where, how it was made, and what comes next."""

@@ -1,0 +1,1 @@
+"""`tierwise sightings`: what was seen, live and in the past."""

@@ -1,0 +1,1 @@
+"""`tierwise training`: ask the trainer for a training, and read its reports."""
