@@ -266,6 +266,8 @@ def contradicts(known_here: Sequence[str], now: Sequence[str]) -> bool:
 
     >>> contradicts(("animal", "Felidae"), ("animal", "Felidae", "Felis catus"))
     False
+    >>> contradicts(("animal", "Felidae"), ("animal",))
+    False
     >>> contradicts(("animal", "Felidae"), ("animal", "Canidae"))
     True
     """
