@@ -214,7 +214,7 @@ class Families:
         )
 
     def _to_send(self, feature: Envelope, *, forward: bool) -> Envelope | None:
-        """Return a public feature as it is, to be answered; an edge-private one sealed by the site's key, if settings ask so."""
+        """Return a public feature to be answered, or an edge-private one sealed by the site's key if settings ask it."""
         if feature.privacy is Privacy.EDGE_PRIVATE and feature.privacy in self._sealed:
             return seal(feature, self._keyring.site) if self._keyring.site is not None else None
         return feature if forward else None
@@ -231,7 +231,7 @@ def named(prediction: EdgePrediction) -> SitePrediction:
 def situation_of(
     prediction: EdgePrediction, *, wants: Rank, before: tuple[str, ...] = (), before_probability: float = 0.0
 ) -> cascade.Situation:
-    """Return the cascade's input about a prediction that refines the answer `before`, where policy lets the feature leave."""
+    """Return the cascade's input for a prediction that refines the answer `before`, if the feature may leave."""
     found = named(prediction)
     path = cascade.deeper(before, found.path)
     return cascade.Situation(

@@ -82,7 +82,7 @@ class Recall(msgspec.Struct, frozen=True):
 
 
 class Persons(msgspec.Struct, frozen=True):
-    """Photos with a person that raise the level at a tier, and photos without a person that do; None without such photos.
+    """Photos that raise the level at a tier, of those with a person and of those without; None without such photos.
 
     The edge is asked about every photo here, though a device keeps photos in which it finds a person itself.
     """

@@ -1,4 +1,4 @@
-"""An evaluation as SVG pictures: calibration, the cost of answering more, confused families, and the gain of forwarding.
+"""An evaluation as SVG pictures: calibration, the cost of answering more, confused families, the gain of forwarding.
 
 It needs matplotlib (`tierwise[pictures]`), which nothing else imports.
 
@@ -45,7 +45,7 @@ def require_matplotlib() -> None:
 
 
 def draw(report: EvaluationReport, folder: Path) -> tuple[Path, ...]:
-    """Write the pictures and return their files. Raises `Stop` where matplotlib is missing, or the folder cannot be written."""
+    """Write the pictures and return their files. Raises `Stop` without matplotlib or a writable folder."""
     require_matplotlib()
     rows = [report.at(tier, rank) for tier, rank in OWN_RANK.items()]
     made = {

@@ -80,7 +80,7 @@ class SpeciesByMethod:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Replay:
-    """Answers in time order, verdicts on the lessons and their milliseconds; `truths` and `ways` where all frames had labels."""
+    """Answers in time order, verdicts on lessons and their milliseconds; `truths` and `ways` if all had labels."""
 
     answers: tuple[ReplayedFrame, ...]
     local: SiteModel
@@ -186,7 +186,7 @@ class _Answering:
     def event(
         self, event: CameraVisit, views: Mapping[str, FrameView], *, everything: bool
     ) -> Iterator[tuple[Frame, ReplayedFrame, SpeciesByMethod]]:
-        """Answer each frame without a label: as `other` where it shows nothing, otherwise by all frames of its visit together."""
+        """Answer each frame without a label: as `other` if it shows nothing, otherwise by all frames of its visit."""
         frames = [frame for frame in event.frames if frame.name in views]
         shown = [views[frame.name] for frame in frames if not _nothing(views[frame.name])]
         together = (

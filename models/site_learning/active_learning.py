@@ -2,8 +2,8 @@
 
 ::
 
-    a sighting's most doubtful vector --+-- doubt: 1 - margin of the calibrated probabilities --+
-                                        +-- novelty: distance to the nearest one known ---------+-- x --> score --decide--> ask?
+    a sighting's most doubtful vector --+-- doubt: 1 - margin -----------------+
+                                        +-- novelty: distance to the nearest ----+-- x --> score --decide--> ask?
 
     pace, asks = decide(pace, score(doubt, novelty(vector, known)), at=Moment(day, 0.4), budget=10)
 
@@ -61,7 +61,7 @@ class Pace(msgspec.Struct, frozen=True, array_like=True):
 
 
 def novelty(vector: NDArray[np.uint8], known: NDArray[np.uint8]) -> float:
-    """Return the cosine distance of a vector (d,) to the nearest of the known ones (n, d), 0 to 1; 1 where none is known."""
+    """Return the cosine distance of a vector (d,) to the nearest known one (n, d), 0 to 1; 1 where none is known."""
     if not len(known):
         return 1.0
     new = vector.astype(np.float32) - ZERO_LEVEL

@@ -11,7 +11,8 @@ It gives several signals, and a Page-Hinkley test compares each with its own pas
     a label ------+-- disagreement (0 or 1) -----------------+
 
     watch = start("lite0@3")
-    watch, alarms = observe(watch, Observation("lite0@3", sighting, quarter_of(13), ("animal", "Felidae"), 0.93, vector, space))
+    seen = Observation("lite0@3", sighting, quarter_of(13), ("animal", "Felidae"), 0.93, vector, space)
+    watch, alarms = observe(watch, seen)
     watch, alarms = labelled(watch, quarter_of(13), agrees=False)
 
 A camera's nights are not its days, and dusk is no drift: each quarter of the day has a past of its own, and raises no
@@ -48,8 +49,7 @@ USUAL: Final = 80
 
 ALLOWANCE: Final = 0.25
 THRESHOLD: Final = 18.0
-"""Of the Page-Hinkley tests, in spreads. A lower threshold alarms earlier, and falsely more often: see
-docs/explanation/drift.md."""
+"""Of the tests, in spreads. A lower threshold alarms earlier, and falsely more often: docs/explanation/drift.md."""
 
 OUTLIER: Final = 4.0
 """In spreads: one odd sighting counts at most so much."""
@@ -280,7 +280,7 @@ def labelled(watch: Watch, quarter: int, *, agrees: bool) -> tuple[Watch, tuple[
 
 
 def surprise(seen: Mapping[str, int], label: str) -> float:
-    """Return the nats of a class under the usual mix, half a sighting added to each class (Krichevsky and Trofimov 1981)."""
+    """Return the nats of a class under the usual mix, half a sighting added to each (Krichevsky and Trofimov 1981)."""
     return -math.log((seen.get(label, 0) + 0.5) / (sum(seen.values()) + 0.5 * (len(seen) + 1)))
 
 

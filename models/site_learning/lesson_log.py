@@ -209,7 +209,7 @@ class Learning:
     # --- a start, a release -------------------------------------------------------------------------------------
 
     def restored(self, events: Iterable[Taught], standing: Standing) -> Learning:
-        """Return the learning as it was stored, without judging again; lessons of another general model are transferred."""
+        """Return the learning as stored, without judging again; lessons of another general model are transferred."""
         known = {event.event: event for event in sorted(events, key=_order)}
         learning = replace(self, events=MappingProxyType(known))
         if standing.general != self.general.name:
@@ -229,7 +229,7 @@ class Learning:
         return replace(learning, local=local, weighed_at=standing.weighed_at)
 
     def transferred(self, general: General, *, taken: int | None = None) -> tuple[Learning, Step]:
-        """Move to another general model: teach every lesson again in order, also the refused. The name counts one change."""
+        """Move to another general model: teach every lesson again, also refused ones. It counts as one change."""
         before = self.local.taken if taken is None else taken
         fresh = Learning.start(general, site=self.local.site, background=self.local.background)
         lessons: dict[str, list[Taught]] = {}

@@ -94,7 +94,7 @@ class BackgroundSums:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Visits:
-    """Lessons as arrays: all frames in a row, `starts` (v,) of each visit, `known` (frames, species) over the whole tree."""
+    """Lessons as arrays: all frames in a row, `starts` (v,) of the visits, `known` (frames, species) over the tree."""
 
     vectors: NDArray[np.uint8]
     known: Floats64
@@ -143,7 +143,7 @@ class SiteHead:
         return cls(tree, labels, solved, group_of, unseen, weighing)
 
     def consensus(self, vectors: NDArray[np.uint8], general: Floats) -> Floats:
-        """Return the species (species,) of one visit, from all frames (n, d), (n, species): their mean log-probabilities, tempered."""
+        """Return the species (species,) of a visit by the mean log-probabilities of its frames (n, d), (n, species)."""
         species: Floats = self.answers(Visits.of(self.tree, [Lesson("", vectors, general)]))[0]
         return species
 
@@ -237,7 +237,7 @@ def groups(tree: Taxonomy, labels: tuple[str, ...]) -> NDArray[np.intp]:
 
 
 def truths(tree: Taxonomy, species: Floats, labels: Sequence[str]) -> list[tuple[float, bool]]:
-    """Return each visit's probability of its label by (visits, species), and whether it is the likeliest at its rank."""
+    """Return the probability of each visit's label by (visits, species), and whether no other is likelier there."""
     families = species @ np.eye(len(tree.families), dtype=np.float32)[tree.family_of]
     kingdoms = families @ np.eye(len(KINGDOMS), dtype=np.float32)[tree.kingdom_of]
     by_rank = {

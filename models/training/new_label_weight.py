@@ -1,4 +1,4 @@
-"""The weight of the solved head and of new labels, which it alone knows: chosen by held-out events and golden photos. Pure.
+"""The weight of the solved head and of new labels, chosen by held-out events and golden photos. Pure.
 
 A new label with too little weight is never answered; with too much it takes photos from the known labels. So of all
 settings that cost the golden photos at most `HEARD_LOSS` at a rank, `choose` takes the one under which most held-out

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from models.evaluation.evaluate import Evaluation, PhotoOutcome, evaluate, open_chain
+from models.evaluation.evaluate import Evaluation, PhotoOutcome, evaluate
 from models.evaluation.metrics import measure
 from models.evaluation.photo_set import Photo, read_photos
 from models.evaluation.report import render
@@ -60,6 +60,7 @@ def test_every_photo_counts_at_the_ranks_that_its_label_reaches(done: Evaluation
     assert report.bytes["edge to cloud"].p50 == 256
     assert [its.recall.of for its in report.persons if its.recall] == [1, 1]
     assert set(report.models) == {"device", "edge", "cloud"}
+    assert report.models["edge"].startswith("lite0@")
     assert report.motion is None
     text = render(report)
     assert text.startswith("5 photos, answered by lite0@")
@@ -142,7 +143,3 @@ def test_what_moved_is_looked_at_by_itself() -> None:
 def test_without_frames_no_motion_is_looked_for() -> None:
     frames = [frame(f"{at}.jpg", picture(1)) for at in range(2)]
     assert not any(its.stands for its in evaluate(frames).outcomes)
-
-
-def test_the_chain_is_opened_by_a_plain_function() -> None:
-    assert open_chain().names["edge"].startswith("lite0@")
