@@ -110,8 +110,8 @@ class EdgeReader:
             (most,),
         )
         return [
-            GivenLabel(at_s, event, by, label, _result(told))
-            for at_s, event, by, label, told in reversed(rows)
+            GivenLabel(at_s, event, by, label, _result(answer))
+            for at_s, event, by, label, answer in reversed(rows)
         ]
 
     def tree(self) -> Taxonomy:
