@@ -123,6 +123,7 @@ def _logged(form: str) -> list[str]:
     return run.stderr.splitlines()
 
 
+@pytest.mark.slow
 def test_logs_are_one_json_object_a_line_for_ours_and_for_libraries() -> None:
     ours, theirs, failed = map(json.loads, _logged("json"))
     assert (ours["event"], ours["model"], ours["path"], ours["level"]) == ("released", "lite0@3", "x", "info")
@@ -153,6 +154,7 @@ except ValueError as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_a_traceback_shows_no_variable_so_no_payload_and_no_key(form: str) -> None:
     run = subprocess.run([sys.executable, "-c", PLANTED % form], capture_output=True, text=True, check=True)
