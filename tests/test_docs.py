@@ -237,6 +237,11 @@ def test_lists_begin_after_an_empty_line(page: Path) -> None:
         before = line
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_no_merge_left_its_marks(page: Path) -> None:
+    assert not re.search(r"^(<{7}|>{7}) ", page.read_text("utf-8"), re.MULTILINE)
+
+
 def test_every_message_example_names_a_message() -> None:
     types = {**vars(messages), **vars(records), **_counts()}
     assert set(message_examples()) <= set(types)
