@@ -143,11 +143,12 @@ import structlog
 from agents.role.logs import configure_logs
 from pipeline.settings.settings import LogSettings
 configure_logs(LogSettings(format=%r, level="info"), "edge")
+WORD = bytes(reversed(b"YRANAC"))  # from Python 3.13 on, a traceback shows the lines of `python -c`, too
 def answer(payload):
-    secret = b"CANARY of a key"
+    secret = WORD + b" of a key"
     raise ValueError("no answer")
 try:
-    answer(b"CANARY of a payload")
+    answer(WORD + b" of a payload")
 except ValueError as error:
     structlog.get_logger("ours").exception("failed")
     structlog.get_logger("ours").error("failed", exc_info=error)
