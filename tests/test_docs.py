@@ -7,6 +7,7 @@ import functools
 import importlib
 import pkgutil
 import re
+import textwrap
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,7 +91,7 @@ def examples(*languages: str) -> list[Example]:
         for match in FENCE.finditer(text):
             if match["info"].partition(" ")[0] in languages:
                 line = text[: match.start()].count("\n") + 1
-                found.append(Example(page, line, match["info"].strip(), match["text"]))
+                found.append(Example(page, line, match["info"].strip(), textwrap.dedent(match["text"])))
     return found
 
 

@@ -265,8 +265,10 @@ def deeper(before: Sequence[str], now: Sequence[str]) -> tuple[str, ...]:
 def contradicts(known_here: Sequence[str], now: Sequence[str]) -> bool:
     """Return whether a later tier's answer leaves the path that a site is sure of, so that the site's answer stands.
 
-    >>> contradicts(("animal", "Felidae"), ("animal", "Felidae", "Felis catus")), contradicts(("animal", "Felidae"),
-    ("animal",)) (False, False)
+    >>> contradicts(("animal", "Felidae"), ("animal", "Felidae", "Felis catus"))
+    False
+    >>> contradicts(("animal", "Felidae"), ("animal",))
+    False
     >>> contradicts(("animal", "Felidae"), ("animal", "Canidae"))
     True
     """
