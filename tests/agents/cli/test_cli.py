@@ -50,6 +50,7 @@ def run(
     return command
 
 
+@pytest.mark.slow
 def test_the_help_names_every_command_and_loads_none_of_their_libraries() -> None:
     code = (
         "import sys\nfrom agents import cli\n"
@@ -221,6 +222,7 @@ def test_a_picture_is_found_by_the_end_of_its_id_and_copied(
     assert (tmp_path / "cat.jpg").read_bytes() == b"jpeg"
 
 
+@pytest.mark.slow
 def test_health_asks_the_role_that_runs_and_says_when_none_does(
     run: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
@@ -261,6 +263,7 @@ def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallDev
         yield opened
 
 
+@pytest.mark.slow
 def test_publish_repeats_until_committed_and_shows_the_answers_to_the_last(
     run: Callable[..., tuple[int, str, str]], tmp_path: Path, device: SmallDevice
 ) -> None:
@@ -273,6 +276,7 @@ def test_publish_repeats_until_committed_and_shows_the_answers_to_the_last(
     assert device.taken[:2] == [b"jpeg", b"jpeg"]
 
 
+@pytest.mark.slow
 def test_publish_says_why_a_photo_was_refused(
     run: Callable[..., tuple[int, str, str]], tmp_path: Path, device: SmallDevice
 ) -> None:

@@ -89,6 +89,7 @@ def test_what_fails_half_way_leaves_an_earlier_file_as_it_was(
     assert {its.name for its in network.parent.glob("*.onnx")} == {network.name, target.name}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "module", "missing"),
     [

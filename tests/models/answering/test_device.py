@@ -261,6 +261,7 @@ def test_the_scene_is_a_value_and_the_same_frame_answers_the_same() -> None:
     assert dataclasses.replace(one, memory=other.memory) == other
 
 
+@pytest.mark.slow
 def test_after_a_person_all_frames_of_the_stream_stay_for_a_while() -> None:
     frames = camera()
     person = look(frames, PERSON)

@@ -92,6 +92,7 @@ def test_a_photo_that_turns_out_damaged_ends_it_or_is_left_out(folder: Path) -> 
     assert len(evaluate([whole[0], bad], skip_bad=True).outcomes) in (1, 2)  # a decoder may repair it
 
 
+@pytest.mark.slow
 def test_while_nothing_moves_the_earlier_answer_stands_and_costs_nothing() -> None:
     still = picture(1)
     frames = [frame(f"{at:02}.jpg", still) for at in range(6)]
@@ -107,6 +108,7 @@ def test_while_nothing_moves_the_earlier_answer_stands_and_costs_nothing() -> No
     assert all(its.device.count <= 1 for its in report.forwards)
 
 
+@pytest.mark.slow
 def test_a_still_answer_is_looked_at_anew_in_time() -> None:
     frames = [frame(f"{at}.jpg", picture(1)) for at in range(3)]
     assert [its.stands for its in evaluate(frames, apart_s=20.0).outcomes] == [False, True, False]
@@ -140,6 +142,7 @@ def test_what_moved_is_looked_at_by_itself() -> None:
     assert not outcomes[-1].stands
 
 
+@pytest.mark.slow
 def test_without_frames_no_motion_is_looked_for() -> None:
     frames = [frame(f"{at}.jpg", picture(1)) for at in range(2)]
     assert not any(its.stands for its in evaluate(frames).outcomes)
