@@ -120,9 +120,9 @@ class BatchSender:
     `wrap` makes the message of a batch and passes it through the gate. If `wrap` or the broker refuses a batch, each of
     its records is sent alone. A record that is refused alone is settled and passed to `refused`.
 
-    `settled_by` names whose acknowledgement settles a record: the broker's, if nobody behind it answers, or the next
+    `settled_by` names the acknowledgement that settles a record: the broker's, if no hop behind it answers, or the next
     hop's, which the agent settles when it arrives. The next hop must acknowledge the records that it refuses, too: a
-    topic has at most `spool.store.INFLIGHT_MAX` unsettled records, and later ones wait for them.
+    topic has at most `spool.store.INFLIGHT_MAX` unsettled records, and later records wait for them.
     """
 
     def __init__(

@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def application(words: Sequence[str]) -> typer.Typer:
-    """Build the command line and load the command that the words name; the others only have their lines in the help."""
+    """Build the command line and load the command that the words name. The others have only their lines in the help."""
     import typer  # here, since it takes longer to load than a health check to run
 
     def root(
@@ -124,7 +124,7 @@ def _fill(app: typer.Typer, commands: Sequence[Command], wanted: set[str], words
 
 
 def _line_to_complete() -> list[str]:
-    """Return the words of a line that a shell wants completed; empty: this is no completion."""
+    """Return the words of a line that a shell wants completed; empty if there is nothing to complete."""
     if COMPLETING not in os.environ:
         return []
     line = next((os.environ[name] for name in LINES if name in os.environ), "")

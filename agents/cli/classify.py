@@ -28,7 +28,7 @@ from pipeline.errors import Rejected, Stop
 from pipeline.settings.settings import Settings
 
 FULL_WIDTH = 145
-"""From this width on, a line holds the path and the times."""
+"""A terminal of this width also shows the path and the times."""
 
 FEW = 3
 """Up to so many photos, no progress bar is shown."""

@@ -32,10 +32,10 @@ from pipeline.settings.settings import Settings
 PHOTO_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png"})
 
 NOTE_AFTER_S: Final = 10.0
-"""When nothing was acknowledged by then, print a hint."""
+"""After so long without an acknowledgement, print a hint."""
 
 FOLDER_WIDE: Final = 145
-"""From this width on, a photo's line holds everything that `answer_text.line` holds."""
+"""A terminal of this width shows the whole `answer_text.line` of a photo."""
 
 ACKNOWLEDGED_WITHIN_S: Final = 60.0
 """A device agent that restarts is back well before; after that the command ends with a message."""

@@ -7,7 +7,7 @@
 
 A message is acknowledged after its commit. An answer, the event for the edge and the end of the inbox's row are one
 transaction, so a kill at any point repeats work and loses none. If the edge does not answer in time, the device
-publishes that itself and tells the edge (see `_expire`), so that a late answer still carries the highest revision.
+publishes that itself and sends the edge the new revision (see `_expire`), so that a late answer has a higher one.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Device:
         self._clock = clock
         self._policy = Policy(settings)
         self._stop = threading.Event()
-        self._eye_told = "being chosen"
+        self._model_choice = "being chosen"
         self._scenes: OrderedDict[str, StreamMemory] = OrderedDict()
         self._boot = 0
         self._ready = False
@@ -103,13 +103,13 @@ class Device:
         """Choose the model before anything is answered: the privacy level of a frame depends on it."""
         settings = self._settings
         self._zoo = load_zoo(settings.zoo_dir)
-        self._eye, self._eye_told = open_device_model(settings, self._zoo)
-        log.info("chose the model", model=self._eye_told)
+        self._model, self._model_choice = open_device_model(settings, self._zoo)
+        log.info("chose the model", model=self._model_choice)
         self._frames = Frames(
             settings,
             self._policy,
             load_taxonomy(),
-            self._eye,
+            self._model,
             Keyring.open(settings.data_dir / "keys", create=True),
             self._zoo.edge_model,
         )
@@ -154,7 +154,11 @@ class Device:
         """See `Role`."""
         if not self._ready:
             return Health(False, {"device": "starting"})
-        parts = {**broker_parts(self._mqtt), "waiting": str(self._spool.waiting_count), "eye": self._eye_told}
+        parts = {
+            **broker_parts(self._mqtt),
+            "waiting": str(self._spool.waiting_count),
+            "model": self._model_choice,
+        }
         if faults := self._cameras.faults():
             parts["cameras"] = faults
         return Health(self._mqtt.connected, parts)
@@ -318,7 +322,7 @@ class Device:
         self._cameras.forget(now_s - FORGET_S)
 
     def _expire(self, event: Event) -> None:
-        """Publish that the edge did not answer in time, and tell the edge which revision this took.
+        """Publish that the edge did not answer in time, and send the edge the revision of this result.
 
         The event itself waits in the outbox, or at the edge; its answer will carry a higher revision.
         """

@@ -1,4 +1,4 @@
-"""What the device agent accepts: quick checks of each message, before it is committed and acknowledged.
+"""Check each message to the device agent before it is committed and acknowledged.
 
 This runs inside the transaction of a batch of messages. A frame or reading is stored, an acknowledgement of the edge
 settles the records that it names, and bad input is refused; all of it is committed, or nothing.

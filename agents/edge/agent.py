@@ -1,15 +1,15 @@
-"""The edge agent: answers families and rooms, asks the cloud where it must, and publishes all of it to the site's users.
+"""The edge agent: answers families and rooms, asks the cloud if needed, and publishes the answers to the site's users.
 
 ::
 
     MQTT event ──> inbox ──> FrameAnswers, Rooms ──> outbox ──> MQTT result, sighting (users of the site)
-    (devices)        ^                                 └──────> MQTT uplink           (gateway, kept until its uplink-ack)
+    (devices)        ^                                 └──────> MQTT uplink (gateway, kept until its uplink-ack)
     MQTT label ──────┴─────> EdgeLabels ─────────────────^
     (people)
     MQTT downlink (the cloud's answers) ──> Revisions ──> outbox ──> MQTT result, sighting
 
-From its own answer on, the edge owns the revisions of an event: it publishes the cloud's answers, and also that none
-came in time. Nothing here waits for the cloud.
+From its own answer on, the edge owns the revisions of an event: it publishes the cloud's answers, or
+that the cloud did not answer in time. Nothing here waits for the cloud.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class Edge:
         )
         self._parts.rooms.open()
         if self._learns:
-            serving.subscribe(lambda eye: self._parts.learning.on_model(General.of(eye)))
+            serving.subscribe(lambda model: self._parts.learning.on_model(General.of(model)))
         self._sums = SumSharing(self._settings.site, self._resources.store, self._clock)
 
     def _open_site(self) -> None:

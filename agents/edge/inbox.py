@@ -1,4 +1,4 @@
-"""What the edge accepts: events and labels from the site's broker; over the uplink, the gateway's and cloud's messages.
+"""Accept events and labels from the site's broker, and messages of gateway and cloud over the uplink.
 
 ::
 

@@ -62,7 +62,7 @@ EARLY_S = 30.0
 
 
 class LabelChange(NamedTuple):
-    """What one label changes."""
+    """The changes that follow from a label."""
 
     vote: PersonVote
     votes: tuple[PersonVote, ...]

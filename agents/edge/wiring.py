@@ -1,4 +1,4 @@
-"""How the parts of an edge are put together, and which of them answers a record of the inbox.
+"""Put the parts of an edge together, and pass each record of the inbox to the part that answers it.
 
 ::
 

@@ -1,4 +1,4 @@
-"""How the device answers a frame: one reduced decode, the motion gate, kingdom and person; then policy and cascade.
+"""Answer a frame on the device: decode it reduced, check for motion, predict kingdom and person, apply the policy.
 
 ::
 
@@ -74,7 +74,7 @@ class Frames:
         keyring: Keyring,
         edge_model: Callable[[], EdgeModel],
     ) -> None:
-        """`edge_model` is called only where the device makes a vector: for ``send = "vector"`` or a sealed copy."""
+        """`edge_model` is called only to make a vector: with ``send = "vector"``, or for a sealed copy."""
         self._settings = settings
         self._policy = policy
         self._taxonomy = taxonomy
@@ -195,7 +195,7 @@ class Frames:
     def _vector(
         self, frame: images.Picture, data: bytes, prediction: FramePrediction
     ) -> EdgePrediction | None:
-        """Return the edge model's prediction where the edge gets no pixels and could not find a person itself."""
+        """Return the edge model's prediction if the edge gets no pixels, and so cannot look for a person itself."""
         if (
             self._settings.device.send != "vector"
             or prediction.person_raised

@@ -65,7 +65,7 @@ class PhotoOutcome:
 
     @property
     def stands(self) -> bool:
-        """Whether nothing moved, so that an earlier answer stands."""
+        """Return whether nothing moved, so that an earlier answer stands."""
         return self.device.stands is not None
 
 
@@ -101,8 +101,8 @@ def evaluate(
     apart_s
         Take each folder's photos for frames of one fixed camera, so many seconds apart.
     workers
-        Processes; None: as many as there are cores, fewer where there are few photos. They are spawned: a script calls
-        this under ``if __name__ == "__main__":``.
+        Number of processes. With None, one for each core, fewer for few photos. They are spawned: a script calls this
+        under ``if __name__ == "__main__":``.
     skip_bad
         Leave out photos that turn out to be damaged.
     progress

@@ -166,7 +166,7 @@ def _rows(labels: Path, folder: Path, files: Mapping[str, Path]) -> tuple[Rows, 
 
 
 def _labelled(tree: Taxonomy, rows: Rows, complaints: list[str]) -> tuple[Taxonomy, dict[str, str]]:
-    """Return the tree with the new species, and each frame's label; complain once about each unusable label."""
+    """Return the tree with the new species, and each frame's label. Complain once about each unusable label."""
     meant: dict[str, str | None] = {}
     found: dict[str, str] = {}
     for name, row in rows.items():

@@ -130,7 +130,7 @@ def listing(complaints: list[str]) -> str:
 
 
 def _advice(unknown: bool) -> str:
-    leave = "--skip-bad leaves out what is listed"
+    leave = "--skip-bad leaves out the listed files"
     return f"{HOW_TO_MAP}; {leave}" if unknown else f"correct these files, or: {leave}"
 
 

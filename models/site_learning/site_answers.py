@@ -48,7 +48,7 @@ M = TypeVar("M")
 class ServedHead:
     """A site's head as it answers: under `name`, for predictions of the model `general`.
 
-    `own` are labels that the general tree lacks; `weighed` tells whether the probabilities are calibrated.
+    `own` are labels that the general tree lacks; `weighed` is true if the probabilities are calibrated.
     """
 
     name: str

@@ -53,7 +53,7 @@ GENERAL_SHARES = (0.0, 0.1, 0.2, 0.4, 0.8)
 """Weights that the general head may have beside the site's; the site's own visits decide which."""
 
 HELD_OF, HELD_AT = 5, 2
-"""Of each label's visits, in groups of so many, the first from this position on is held back."""
+"""Each label's visits form groups of `HELD_OF`. In each group the first free visit from `HELD_AT` on is held back."""
 
 HELD_LEAST = 5
 """With fewer visits held back the gate cannot measure, and every label is taken."""
@@ -63,7 +63,7 @@ FORGIVEN = 0.1
 labels that look alike win and lose a visit of each other while both are learned."""
 
 SLACK = 0.1
-"""So many nats may the mean log-loss of the visits held back lie above the best: a new label makes a head less sure of
+"""The mean log-loss of the visits held back may be so many nats above the best: a new label makes a head less sure of
 all others."""
 
 CALIBRATED_FROM, CALIBRATED_ON = 10, 60
@@ -74,7 +74,7 @@ STANDS_FROM: Mapping[str, float] = MappingProxyType(dict.fromkeys(RANKS, 0.5))
 threshold with a stated risk needs more visits than a site has labelled: 45 without an error for a risk of 5%."""
 
 LEAST_TEMPERATURE = 0.5
-"""Where every visit is named right, the fit would choose a temperature of zero."""
+"""Without this limit, the fit would choose a temperature of zero if every visit is named right."""
 
 Rule = Literal["taken", "held-back", "refused"]
 
@@ -101,7 +101,7 @@ NOTHING_JUDGED = HeadScore(0, 0.0)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SiteModel:
-    """All that a site has learned; lessons and sums are as private as their frames.
+    """The learning of a site. Lessons and sums are as private as their frames.
 
     `learned` are the sums without the visits held back, `everything` with them. `best` are the best scores of any head
     so far on the visits held back, the loss since the last was added to them. `taken` counts the changes, so that no
@@ -168,7 +168,7 @@ class SiteModel:
     def restored(
         self, lessons: Iterable[tuple[Lesson, Rule]], *, taken: int, best: HeadScore, weighing: Weighing
     ) -> SiteModel:
-        """Return the model as it was after these lessons and verdicts, in this order, without judging again."""
+        """Return the model after these lessons and verdicts, in this order, without judging again."""
         learned, everything = self.learned, self.everything
         held, kept = list(self.held), list(self.lessons)
         for lesson, rule in lessons:
@@ -194,7 +194,7 @@ class SiteModel:
         )
 
     def forgotten(self, key: str) -> SiteModel:
-        """Return the model exactly as if this lesson had never been taught; unchanged where there is none."""
+        """Return the model exactly as if the lesson of this name, if there is any, had never been taught."""
         forgotten = next((lesson for lesson in self.lessons if lesson.key == key), None)
         if forgotten is None:
             return self
@@ -258,7 +258,7 @@ class SiteModel:
         return replace(self, weighing=best)
 
     def left_out(self) -> list[tuple[Floats64, Floats64, int]]:
-        """Return the log-shares of the last visits by heads that have forgotten them, and the visits' labels."""
+        """Predict the last `CALIBRATED_ON` visits by heads that have forgotten them, and return the truth beside."""
         asked = []
         for lesson in self.lessons[-CALIBRATED_ON:]:
             without = _without(self.everything, lesson)

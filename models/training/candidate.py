@@ -131,7 +131,7 @@ class Training:
     # --- robust merge ------------------------------------------------------------------------------------------------
 
     def spoilers(self) -> Iterator[tuple[str, str]]:
-        """Yield the sites without which others' held-out events or golden photos are named clearly better, and why."""
+        """Yield each site without which other events or golden photos are named clearly better, and the reason."""
         kept = list(self.sites)
         while len(kept) > 1:
             found = [(gain, site, why) for site in kept for gain, why in self.gains_without(site, kept)]

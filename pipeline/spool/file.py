@@ -50,7 +50,7 @@ MIGRATIONS = (
 """One script a schema version; `PRAGMA user_version` counts how many were run. Only ever append."""
 
 BUSY_TIMEOUT_S = 10.0
-"""How long a writer waits while the other connection writes a checkpoint."""
+"""Time for which a writer waits while the other connection writes a checkpoint."""
 
 WAL_KEEP_BYTES = 64 << 20
 """The write-ahead log is cut back to this size: a burst of frames would leave it large for ever."""
@@ -129,7 +129,7 @@ def connect(path: Path) -> sqlite3.Connection:
 def migrate(
     connection: sqlite3.Connection, path: Path, scripts: Sequence[str], if_moved: str = _UNSENT_STAYS
 ) -> None:
-    """Run the scripts that this file lacks; `if_moved` tells people what moving the file away would mean.
+    """Run the scripts that this file lacks; `if_moved` describes the effect of moving the file away.
 
     Raises
     ------

@@ -330,7 +330,7 @@ class Spool:
 
     @property
     def full(self) -> bool:
-        """Whether the spool holds more than the settings allow: then refuse new input, but drop no stored record."""
+        """Return whether the spool holds more than the settings allow. Then refuse new input, but drop no record."""
         return self._size_bytes >= self.limit_bytes
 
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:

@@ -22,15 +22,15 @@ Fingerprint = tuple[str, bytes]
 """Topic and SHA-256, by which a redelivery is recognised."""
 
 Expected = defaultdict[str, dict[Fingerprint, deque[str]]]
-"""By link: the ids of stored messages that the broker may deliver again, oldest first."""
+"""Ids of stored messages that the broker may deliver again, by link, the oldest first."""
 
 
 class Transaction:
-    """Made by `Spool.transaction`, which reads the lists after the commit."""
+    """A transaction, made by `Spool.transaction`, which reads the lists after the commit."""
 
     def __init__(self, db: sqlite3.Cursor, next_row: int, expected: Expected) -> None:
         self.db = db
-        """For statements on the agent's own tables."""
+        """Cursor for statements on the agent's own tables."""
         self.next_row = next_row
         self.grown_bytes = 0
         self.stored: list[tuple[str, int]] = []

@@ -32,7 +32,7 @@ Floats = NDArray[np.floating]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curve:
-    """For n events: `accuracy[k]` with the `k` least confident forwarded."""
+    """A curve over n events: `accuracy[k]` with the `k` least confident forwarded."""
 
     accuracy: NDArray[np.float64]
 
@@ -88,9 +88,9 @@ def right(probabilities: Floats, truths: NDArray[np.intp]) -> NDArray[np.bool_]:
 
 
 def draw(panels: Mapping[str, tuple[Mapping[str, Curve], tuple[float, float]]], file: Path) -> None:
-    """Draw accuracy against the share of events forwarded: a panel for each title, a line for each miner, the rule's point.
+    """Draw accuracy against the share of events forwarded, in a panel for each title.
 
-    Raises `Stop` if matplotlib is missing.
+    Each miner has a line, and the rule a point. Raises `Stop` if matplotlib is missing.
     """
     require_matplotlib()
     from matplotlib.figure import Figure

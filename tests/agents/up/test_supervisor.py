@@ -25,7 +25,7 @@ from agents.up.plan import (
     ROLE_NAMES,
     ROLES,
     STEADY_AFTER_S,
-    Part,
+    ManagedProcess,
     Phase,
     Watched,
     due,
@@ -76,8 +76,8 @@ def test_an_unknown_role_is_refused_with_those_that_there_are() -> None:
         plan(Settings(), FILE, ("egde",))
 
 
-def part(name: str, stage: int) -> Part:
-    return Part(name, (), stage, 0, "http.device")
+def part(name: str, stage: int) -> ManagedProcess:
+    return ManagedProcess(name, (), stage, 0, "http.device")
 
 
 def test_roles_wait_until_all_brokers_were_ready_once() -> None:
@@ -220,10 +220,14 @@ def supervise(tmp_path: Path, free_port: int, monkeypatch: pytest.MonkeyPatch) -
         settings = Settings(data=str(tmp_path / "data"), http=HttpSettings(device=0))
         marks = str(tmp_path / "marks")
         parts = [
-            Part("mqtt", ("sample_broker", broker, str(free_port), marks), BROKERS, free_port, "mqtt.port")
+            ManagedProcess(
+                "mqtt", ("sample_broker", broker, str(free_port), marks), BROKERS, free_port, "mqtt.port"
+            )
         ]
         if role is not None:
-            parts.append(Part("device", ("sample_role", role, settings.data), ROLES, 0, "http.device"))
+            parts.append(
+                ManagedProcess("device", ("sample_role", role, settings.data), ROLES, 0, "http.device")
+            )
         newsroom = Newsroom()
         supervisor = Supervisor(settings, FILE, parts, newsroom)
         made.append(supervisor)
@@ -354,13 +358,13 @@ def test_children_do_not_survive_a_supervisor_that_is_killed(tmp_path: Path, fre
     code = f"""
 import time
 from pathlib import Path
-from agents.up.plan import BROKERS, ROLES, Part
+from agents.up.plan import BROKERS, ROLES, ManagedProcess
 from agents.up.supervisor import Supervisor
 from pipeline.settings.settings import HttpSettings, Settings
 settings = Settings(data={str(tmp_path / "data")!r}, http=HttpSettings(device=0))
 parts = [
-    Part("mqtt", ("sample_broker", "well", "{free_port}", {str(tmp_path / "marks")!r}), BROKERS, {free_port}, "x.y"),
-    Part("device", ("sample_role", "well", settings.data), ROLES, 0, "http.device"),
+    ManagedProcess("mqtt", ("sample_broker", "well", "{free_port}", {str(tmp_path / "marks")!r}), BROKERS, {free_port}, "x.y"),
+    ManagedProcess("device", ("sample_role", "well", settings.data), ROLES, 0, "http.device"),
 ]
 supervisor = Supervisor(settings, Path("x"), parts, lambda _: None)
 supervisor.start()
