@@ -21,6 +21,7 @@ from pipeline.messages import (
     Envelope,
     EventAck,
     Kind,
+    Label,
     Privacy,
     Refusal,
     Result,
@@ -126,14 +127,29 @@ def test_a_full_spool_takes_no_event_until_the_cloud_took_what_waits_in_it(tmp_p
         waiting = msgspec.structs.replace(feature(0), payload=b"x" * 200)
         with edge.spool.transaction() as tx:
             edge.store.send_up(waiting, tx)
-        with pytest.raises(Retry, match=r"edge\.spool_mib"):
-            edge.deliver(event(STILL))
-        assert edge.take() == []
+        edge.deliver(event(STILL))
+        (refusal,) = edge.take()
+        assert isinstance(refusal, Refusal)
+        assert (refusal.reason, refusal.topic) == ("store-full", GARDEN_EVENTS)
+        assert "edge.spool_mib" in refusal.detail
         assert edge.store.answer(event_id(1)) is None
+        assert edge.metrics.value("tierwise_refused_total", reason="store-full") == 1
         ack = UplinkAck(ids=(waiting.id,))
         edge.deliver_uplink(topics.uplink_ack("home"), messages.encode(ack))
         edge.deliver(event(STILL))
         assert EventAck(ids=(f"{event_id(1)}/1",)) in edge.take()
+
+
+def test_a_full_spool_still_acknowledges_repeats_and_refuses_a_label(tmp_path: Path) -> None:
+    with sample_edge(tmp_path, limit_bytes=2000) as edge:
+        edge.deliver(event(STILL))
+        edge.take()
+        with edge.spool.transaction() as tx:
+            edge.store.send_up(msgspec.structs.replace(feature(0), payload=b"x" * 2000), tx)
+        edge.deliver(event(STILL))
+        assert edge.take() == [EventAck(ids=(f"{event_id(1)}/1",))]
+        edge.label(Label(event=event_id(1), label="cat", by="ann"))
+        assert [each.reason for each in edge.take() if isinstance(each, Refusal)] == ["store-full"]
 
 
 # --- over the uplink -------------------------------------------------------------------------------------------
