@@ -23,7 +23,7 @@ from agents.edge.label_rules import LABEL_MAX_BYTES
 from agents.edge.resources import EdgeResources
 from agents.edge.store import UPLINK
 from agents.releases.downloader import Download
-from agents.role.dead_letters import INTERNAL_ERROR
+from agents.role.dead_letters import INTERNAL_ERROR, check_times
 from agents.role.full_store import store_full
 from pipeline import messages, topics
 from pipeline.errors import Rejected, Retry, Stop
@@ -148,6 +148,7 @@ class UplinkAdmission:
     def _answer(self, result: Result, tx: Transaction) -> None:
         if not (topics.is_name(result.device) and topics.is_name(result.stream)):
             raise Rejected("odd-name", "an answer of the cloud names a device or stream by an invalid name")
+        check_times(result.time)
         self._supersede(result, tx)
 
     def _refused(self, topic: str, error: Rejected) -> None:

@@ -24,6 +24,7 @@ from pipeline.messages import (
     Label,
     Privacy,
     Refusal,
+    Report,
     Result,
     Tier,
     UplinkAck,
@@ -152,6 +153,44 @@ def test_a_full_spool_still_acknowledges_repeats_and_refuses_a_label(tmp_path: P
         assert [each.reason for each in edge.take() if isinstance(each, Refusal)] == ["store-full"]
 
 
+BAD_TIMES = ("nonsense", "", "2026-02-30T00:00:00Z", "1969-12-31T23:59:59Z", "9999-12-31T23:59:59Z")
+
+
+@pytest.mark.parametrize("body", [None, Report(21.0, "Cel", 1, 21.0, 21.0, 21.0)])
+@pytest.mark.parametrize("time", BAD_TIMES)
+def test_an_event_with_a_bad_time_is_malformed_and_acknowledged_so_that_it_does_not_come_again(
+    edge: SampleEdge, time: str, body: Report | None
+) -> None:
+    edge.deliver(event(msgspec.structs.replace(STILL, time=time), body=body, room="kitchen"))
+    acknowledgement, refusal = edge.take()
+    assert acknowledgement == EventAck(ids=(f"{event_id(1)}/1",))
+    assert isinstance(refusal, Refusal)
+    assert refusal.reason == "malformed"
+
+
+@pytest.mark.parametrize("received_s", [float("nan"), float("inf"), -1.0, 1e300])
+def test_an_event_received_at_an_impossible_time_is_malformed(edge: SampleEdge, received_s: float) -> None:
+    edge.deliver(event(STILL, received_s=received_s))
+    assert [each.reason for each in edge.take() if isinstance(each, Refusal)] == ["malformed"]
+
+
+@pytest.mark.parametrize("changes", [{"value": float("nan")}, {"total": float("inf")}, {"count": 0}])
+def test_a_report_of_impossible_numbers_is_malformed(edge: SampleEdge, changes: dict[str, float]) -> None:
+    fields = {"value": 21.0, "unit": "Cel", "count": 1, "total": 21.0, "low": 21.0, "high": 21.0}
+    edge.deliver(event(STILL, body=Report(**(fields | changes)), room="kitchen"))
+    assert [each.reason for each in edge.take() if isinstance(each, Refusal)] == ["malformed"]
+
+
+@pytest.mark.parametrize("time", BAD_TIMES)
+def test_an_answer_of_the_cloud_with_a_bad_time_is_malformed_and_acknowledged(
+    edge: SampleEdge, time: str
+) -> None:
+    edge.deliver_answers(cloud_says(event_id(1), time=time))
+    assert edge.take() == []
+    assert edge.metrics.value("tierwise_refused_total", reason="malformed") == 1
+    assert len(edge.take(UPLINK_ACKS)) == 1
+
+
 # --- over the uplink -------------------------------------------------------------------------------------------
 
 
@@ -196,7 +235,7 @@ def test_the_same_answer_again_is_acknowledged_again_and_changes_nothing(edge: S
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"time": "garbage"}, "internal-error"),
+        ({"time": "garbage"}, "malformed"),
         ({"device": "+"}, "odd-name"),
         ({"stream": "a/b"}, "odd-name"),
     ],
