@@ -178,45 +178,67 @@ class Levels(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Forecast(JsonMessage, frozen=True):
-    """Expected hourly means from `start` on, and the band that should contain nine of ten hours."""
+    """Expected hourly means, with the band that nine of ten hours should fall into."""
 
     start: str
+    """Start of the first hour."""
     mean: tuple[float, ...]
+    """Expected mean of each hour."""
     low: tuple[float, ...]
+    """Lower end of the band."""
     high: tuple[float, ...]
+    """Upper end of the band."""
 
 
 class Result(JsonMessage, frozen=True, omit_defaults=True):
-    """One tier's answer about an event. Clients keep an event's highest revision."""
+    """One tier's answer about an event. Clients keep the highest revision of each event."""
 
     event: str
+    """Id of the event (UUIDv7), made once, at capture or at the first agent."""
     time: str
+    """Time of the event."""
     site: str
     device: str
     stream: str
     sighting: str | None
+    """The first event of the frames that belong together. None for readings."""
     task: Task
+    """Question that the stream's models answer."""
     tier: Tier
+    """The tier that answers."""
     revision: int
+    """Number of the answer among those about this event: 1, 2, 3."""
     pending: Tier | None
-    """The tier that may still refine this answer; None if no tier will."""
+    """The tier that may still refine this answer. None: the answer is final for now."""
     rank: Rank
+    """Depth of the answer."""
     label: str
+    """The answer; `unknown` if the tier will not guess."""
     path: tuple[str, ...]
+    """The answer from the kingdom down."""
     probability: float
+    """Calibrated probability of the label."""
     privacy: Privacy
+    """How far this answer may travel in the clear."""
     rule: str
-    """Name of the rule (see `models.answering.cascade.RULES`) that stopped or forwarded the event here."""
+    """Name of the rule that stopped or forwarded the event here; see
+    [architecture](../architecture.md#the-rules-of-the-cascade)."""
     reason: str
+    """The same decision in words."""
     model: str
+    """Name and version of the model that answered."""
     latency_ms: float
-    """Time from the receipt by the device agent to this answer, by this tier's clock."""
+    """Time from the event's receipt by the device agent to this answer, by this tier's clock."""
     value: float | None = None
+    """Value of a reading, where its level allows it."""
     unit: str | None = None
+    """Unit of the value."""
     room: str | None = None
+    """Room of the sensor."""
     forecast: Forecast | None = None
+    """Expected readings of the next day."""
     flags: tuple[str, ...] = ()
-    """Oddities of the event that did not stop it, as ``time-implausible``."""
+    """Oddities that did not stop the event, as `time-implausible`."""
 
     @property
     def source(self) -> str:
@@ -225,24 +247,30 @@ class Result(JsonMessage, frozen=True, omit_defaults=True):
 
 
 class SightingReport(JsonMessage, frozen=True):
-    """The consensus over the frames of a sighting so far; `closed` when no more frames will join it."""
+    """The consensus over the frames of a sighting so far."""
 
     sighting: str
+    """Id of the sighting: its first event."""
     time: str
+    """Time of the first frame."""
     until: str
+    """Time of the last frame so far."""
     site: str
     device: str
     stream: str
     revision: int
+    """Number of this report about the sighting."""
     rank: Rank
     label: str
     path: tuple[str, ...]
     probability: float
     frames: int
+    """Number of frames so far."""
     agree: int
-    """The number of frames whose deepest answer lies on the path of the consensus."""
+    """Number of frames whose deepest answers lie on the path of the consensus."""
     privacy: Privacy
     closed: bool
+    """Whether no further frame will join the sighting."""
     rule: str
     model: str
 
@@ -253,81 +281,110 @@ class SightingReport(JsonMessage, frozen=True):
 
 
 class Ack(JsonMessage, frozen=True):
-    """The device agent has committed these events: they will not be lost."""
+    """Acknowledgement: the agent committed these events to its disk, so they cannot get lost.
+
+    If no acknowledgement arrives within some seconds, publish again. Also the edge's answer to a label.
+    """
 
     ids: tuple[str, ...]
+    """Ids of the committed events."""
     topic: str
+    """Topic of the acknowledged message."""
     sha256: str = ""
     """Digest of the payload: a publisher that sent no id recognises its message by it."""
 
 
 class Refusal(JsonMessage, frozen=True):
-    """Why an input was refused. It never holds the content of the input."""
+    """Reason why an input was refused. It never holds content.
+
+    Inputs under an invalid device name are refused under the device `_`.
+    """
 
     reason: str
+    """Short name of the reason, as `image-truncated`."""
     detail: str
+    """What is wrong and what to do now."""
     topic: str
+    """Topic of the refused message."""
     size_bytes: int
+    """Size of its payload."""
     sha256: str
+    """Digest of its payload."""
     time: str
+    """Time of the refusal."""
 
 
 class Update(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A tier's progress with a release of the heads: the candidate, its stage, and the rule that led there."""
+    """State of a release at one tier: which release it tries, how far it got, and which rule decided."""
 
     stage: str
-    """``idle``, ``verifying``, ``smoke``, ``shadow``, ``canary``, ``promoted``, ``rolled-back``, ``refused``."""
+    """``idle``, ``verifying``, ``smoke``, ``shadow``, ``canary``, ``promoted``, ``rolled-back`` or ``refused``."""
     candidate: str = ""
-    """The release on trial: ``lite0@3``."""
+    """The release that is tried, as ``lite0@3``."""
     since: str = ""
+    """Time at which this stage began."""
     rule: str = ""
-    """Name of the rule (see `agents.rollout.rules.RULES`) that led here."""
+    """Name of the rule that led here; see [releases](../explanation/taking-effect.md#the-rules)."""
     reason: str = ""
+    """The same decision in words."""
     previous: str = ""
-    """The release to return to after a rollback."""
+    """The release that a rollback would return to."""
     refused: str = ""
     """The release that was refused or rolled back last, and the reason."""
     trouble: str = ""
-    """Why no newer release can be found, if something is wrong: ``expired-metadata: …``."""
+    """Why no newer release can arrive, as ``expired-metadata: …``. Empty if all is well."""
 
 
 class Status(JsonMessage, frozen=True):
-    """An agent's state, retained. The broker publishes `offline` as the agent's last will."""
+    """State of a role, published at each connection and retained. Its last will is `offline`."""
 
     state: str
+    """`online` or `offline`."""
     role: str
+    """The role that reports."""
     version: str
+    """Version of Tierwise."""
     time: str
+    """Time of this status."""
     models: tuple[str, ...] = ()
+    """Models that serve now."""
     backlog: int = 0
     """Records that wait for the next hop's acknowledgement."""
     update: Update | None = None
-    """On tiers that take releases: `models` names the serving models, `update` the release that may serve next."""
+    """State of the next release, of tiers that take releases."""
 
 
 # --- labels and label requests -------------------------------------------------------------------------------
 
 
 class Label(JsonMessage, frozen=True, omit_defaults=True):
-    """A person's label of an event. Each person's latest label counts, beside the labels of other persons."""
+    """A person's label of an event. The latest label of each person counts; labels of several persons coexist.
+
+    It is as private as the event's result. It leaves the site only if the event's feature may leave, too.
+    """
 
     event: str
+    """Id of the labelled event."""
     label: str | None
-    """Any label of the tree; None withdraws this person's earlier label."""
+    """Any label of the tree. None withdraws this person's label."""
     by: str = ""
-    """The person's name. All people who give no name count as one person."""
+    """Name of the person. Empty: anonymous; all who give no name count as one person."""
     time: str = ""
-    """When the person gave the label, RFC 3339; empty means when it was received. The latest label counts."""
+    """Time of the label. Empty: time of receipt. Of one person's labels the latest counts."""
     under: str = ""
-    """Where a label that the tree lacks belongs: ``Felidae``, or ``animal/Herpestidae`` for a new family."""
+    """Place of a label that the tree lacks: ``Felidae``, or ``animal/Herpestidae`` for a new family."""
     english: str = ""
-    """The common name of a new label."""
+    """Common name of a new label."""
 
 
 class Ask(JsonMessage, frozen=True):
-    """A label request: an event whose label would teach most. The site's people get few of them a day."""
+    """Request for the label of an event, within a daily budget: the events whose labels would teach most.
+
+    Sent when the sighting is over. A label of any of its frames answers it. Persons are never asked about.
+    """
 
     event: str
+    """Id of the event to label."""
     time: str
     site: str
     device: str
@@ -338,24 +395,30 @@ class Ask(JsonMessage, frozen=True):
     probability: float
     privacy: Privacy
     rule: str
+    """`unsure-and-new` or `drifting`."""
     reason: str
+    """The same in words."""
     budget_left: int
+    """Requests left today."""
 
 
 class Drift(JsonMessage, frozen=True):
-    """A stream, a class or a tier whose behaviour has changed, and what the edge did about it."""
+    """A stream that changed, or a camera that is broken. It holds numbers only."""
 
     time: str
     site: str
     device: str
     stream: str
     rule: str
-    """``confidence-fell``, ``unknown-rose``, ``feature-moved``, ``labels-disagree``; or ``camera-dark``,
-    ``-blurred``, ``-frozen`` or ``-moved``."""
+    """Name of the change or of the camera fault; see [drift](../explanation/drift.md)."""
     signal: str
+    """The number that changed."""
     before: float
+    """Its usual value."""
     now: float
+    """Its value now."""
     reason: str
+    """The same in words."""
     privacy: Privacy
 
 
@@ -372,16 +435,17 @@ class DiscoveryDevice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 
 
 class DiscoveryOrigin(msgspec.Struct, frozen=True, kw_only=True):
-    """The software that announces the entity."""
+    """The program that announces the entity."""
 
     name: str = "Tierwise"
     sw_version: str = ""
 
 
 class Discovery(JsonMessage, frozen=True, omit_defaults=True):
-    """One entity of Home Assistant's MQTT discovery: the topic of its state and how to read it. Retained.
+    """One entity of Home Assistant's MQTT discovery: its state topic, and how to read it. Retained.
 
-    It holds names and topics, and no observation. Home Assistant's documentation describes the fields.
+    It holds names and topics, no observations. Fields as Home Assistant documents them. A stream whose answers are
+    user-private has no entity.
     """
 
     name: str
@@ -396,7 +460,7 @@ class Discovery(JsonMessage, frozen=True, omit_defaults=True):
     payload_on: str = ""
     payload_off: str = ""
     off_delay: int = 0
-    """Seconds after which a binary sensor turns off by itself; 0 means never."""
+    """Seconds after which a binary sensor turns off by itself. 0: never."""
     device_class: str = ""
     state_class: str = ""
     unit_of_measurement: str = ""
@@ -408,9 +472,10 @@ class Discovery(JsonMessage, frozen=True, omit_defaults=True):
 
 
 class Crop(msgspec.Struct, frozen=True, tag="crop"):
-    """The pixels around a movement."""
+    """Pixels around the movement."""
 
     jpeg: bytes
+    """The pixels."""
     box: tuple[float, float, float, float]
     """Left, top, right and bottom as shares of the frame's width and height."""
 
@@ -419,46 +484,62 @@ class Vector(msgspec.Struct, frozen=True, tag="vector"):
     """A feature instead of pixels: uint8 components in the named feature space."""
 
     space: str
+    """Name of the feature space. Vectors of two spaces are never compared."""
     data: bytes
+    """One byte a component."""
 
 
 class Report(msgspec.Struct, frozen=True, tag="report"):
-    """A sensor's report by exception: the changed value, and the sums over all readings since the last report.
+    """A sensor's report by exception: the changed value, with count and sums of all readings since the last report.
 
-    The sums include this reading, so hourly means stay exact.
+    The sums keep hourly means exact.
     """
 
     value: float
+    """The value that changed."""
     unit: str
+    """Unit of all values."""
     count: int
+    """Number of readings since the last report."""
     total: float
+    """Their sum."""
     low: float
+    """Their minimum."""
     high: float
+    """Their maximum."""
 
 
 class Event(MsgpackMessage, frozen=True):
-    """The device's answer about one event, and the data with which the edge can refine it."""
+    """The device's answer about one event, with what the edge needs to refine it."""
 
     result: Result
+    """The device's answer."""
     boot: int
+    """Number of the device agent's start."""
     sequence: int
+    """Number of the event since that start; both order the events of a stream."""
     received_s: float
-    """When the device agent received the event, UTC seconds; each tier counts its latency from here."""
+    """Time of receipt by the device agent, UTC seconds. Each tier counts its latency from here by its own clock."""
     wants: Rank
+    """Deepest rank that the stream's owner needs."""
     levels: Levels
+    """Level of each kind of record."""
     person: float = 0.0
     """Probability that a person is in the frame."""
     room: str | None = None
+    """Room of the sensor."""
     body: Crop | Vector | Report | None = None
+    """Pixels, vector or sensor report. None: nothing that may reach the edge."""
     sealed: tuple[Envelope, ...] = ()
     """Records that the edge may not read; their user lets them travel, so the device has sealed them."""
     v: int = VERSION
 
 
 class EventAck(MsgpackMessage, frozen=True):
-    """The edge has committed these events."""
+    """The edge committed these events; the device may forget them."""
 
     ids: tuple[str, ...]
+    """Event and revision of each, as `0193…/1`."""
     v: int = VERSION
 
 
@@ -466,23 +547,32 @@ class EventAck(MsgpackMessage, frozen=True):
 
 
 class Envelope(MsgpackMessage, frozen=True):
-    """A record with all facts for its routing; nobody reads the payload on the way.
+    """A record with the facts that routing needs. Nobody on the way reads the payload.
 
-    In a user-private record `source`, `time` and `space` are empty and `key` is an HMAC, so the cloud learns neither
-    device nor time.
+    Of a user-private record `source`, `time` and `space` are empty, `event` and `key` are HMACs: the cloud learns
+    neither device nor time.
     """
 
     event: str
+    """Id of the event. An HMAC if user-private."""
     kind: Kind
+    """Kind of the record."""
     privacy: Privacy
+    """Its level."""
     key: str
+    """Kafka key: site and device. An HMAC if user-private."""
     payload: bytes
+    """The record itself, as `kind` says."""
     source: str = ""
+    """Site, device and stream."""
     time: str = ""
+    """Time of the event."""
     space: str = ""
+    """Feature space."""
     revision: int = 1
+    """Revision of the record."""
     sealed_by: str = ""
-    """Id of the key that opens the payload; empty if the payload is in the clear."""
+    """Id of the key that opens the payload. Empty: the payload is in the clear."""
 
     @property
     def id(self) -> str:
@@ -491,32 +581,44 @@ class Envelope(MsgpackMessage, frozen=True):
 
 
 class Feature(msgspec.Struct, frozen=True, array_like=True):
-    """Payload of a feature envelope, as small as possible, since a metered link pays for each byte."""
+    """Payload of a feature envelope. It is small, since a metered link pays for it."""
 
     data: bytes
+    """The vector, one byte a component."""
     sighting: str
-    """The sighting's id; empty for the first event of a sighting."""
+    """Id of the sighting. Empty: the event is its first."""
     wants: Rank
+    """Deepest rank that the stream's owner needs."""
     revision: int
+    """Revision of the edge's answer."""
     path: tuple[str, ...]
+    """The edge's answer from the kingdom down."""
     probability: float
+    """Probability of that answer."""
     latency_ms: float
+    """Time from the event's receipt to the edge's answer."""
 
 
 class Summary(msgspec.Struct, frozen=True, array_like=True):
     """Payload of a summary envelope: one stream's readings in one hour."""
 
     hour: str
-    """Start of the hour, RFC 3339, UTC."""
+    """Start of the hour."""
     task: Task
     unit: str
+    """Unit of all values."""
     count: int
+    """Number of readings."""
     total: float
+    """Their sum."""
     low: float
+    """Their minimum."""
     high: float
+    """Their maximum."""
     revision: int = 1
-    """Grows when late readings change an hour that was sent already."""
+    """Raised when late readings change an hour that was already published."""
     room: str | None = None
+    """Room of the sensor."""
 
     @property
     def mean(self) -> float:
@@ -525,75 +627,93 @@ class Summary(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Vote(msgspec.Struct, frozen=True, array_like=True):
-    """Payload of a label envelope: one person's current label of an event. `by` is the site's pseudonym for them."""
+    """Payload of a label envelope: one person's latest label of an event.
+
+    The envelope's revision counts the changes of an event's labels.
+    """
 
     label: str | None
+    """The label. None: it was withdrawn."""
     by: str
+    """Pseudonym of the person: 12 hex digits of an HMAC by the site's key."""
     under: str = ""
+    """Place of a label that the tree lacks."""
     english: str = ""
+    """Its common name."""
     time: str = ""
+    """Time of the label."""
 
 
 class Labelled(msgspec.Struct, frozen=True):
-    """Value on the labelled topic: an event's feature and people's votes."""
+    """A feature with all labels of its event."""
 
     event: str
     source: str
+    """Site, device and stream."""
     time: str
+    """Time of the event."""
     space: str
+    """Feature space."""
     data: bytes
-    """The vector, uint8."""
+    """The vector, one byte a component."""
     votes: tuple[Vote, ...]
+    """The latest label of each person. Empty: all were withdrawn."""
     revision: int
-    """Grows with each change; an event's highest revision is the valid one."""
+    """Grows with each change. The highest one of an event counts."""
     path: tuple[str, ...] = ()
-    """The edge's answer at the time when the feature left the site."""
+    """The edge's answer when the feature left it."""
     v: int = VERSION
 
 
 class SumIncrement(msgspec.Struct, frozen=True):
-    """Payload of a sum envelope: what a site adds to the sums, and the number of its events by label."""
+    """Payload of a sum envelope: statistics that a site adds, over at least 20 events of each label."""
 
     space: str
+    """Feature space."""
     number: int
-    """The number of this increment, from 1; the fold takes each number of a site once."""
+    """Number of the increment, counted by the site from 1. Each is taken once."""
     counts: tuple[tuple[str, int], ...]
-    """Events by label: the gate's rule reads them, and the fold checks them against the sums."""
+    """Number of events of each label. The gate's rule reads these, and the fold checks them against the sums."""
     sums: bytes
-    """The sums, packed by `pipeline.sums.packing`."""
+    """`pipeline.sums` snapshot, deflated."""
     under: tuple[tuple[str, str], ...] = ()
-    """Where labels belong that the tree lacks."""
+    """Place of each label that the tree lacks."""
     v: int = VERSION
 
 
 class UplinkBatch(MsgpackMessage, frozen=True):
-    """A batch of records from edge to gateway."""
+    """Records from an edge to the gateway."""
 
     site: str
+    """The sending site."""
     envelopes: tuple[Envelope, ...]
+    """The records."""
     v: int = VERSION
 
 
 class UplinkAck(MsgpackMessage, frozen=True):
-    """Kafka has stored these records (`Envelope.id`)."""
+    """Kafka acknowledged these records."""
 
     ids: tuple[str, ...]
+    """Event, kind and revision of each record, as `0193…/feature/1`."""
     refused: tuple[str, ...] = ()
-    """Records that are refused for good: their reasons are on the rejected topic. Do not send them again."""
+    """Records that will never be accepted: reported on the rejected topic, not sent again."""
     v: int = VERSION
 
 
 class Downlink(MsgpackMessage, frozen=True):
-    """The cloud's answers for one site, from gateway to edge."""
+    """The cloud's answers for one site, from the gateway to its edge."""
 
     results: tuple[Result, ...]
+    """The cloud's answers."""
     v: int = VERSION
 
 
 class DownlinkAck(MsgpackMessage, frozen=True):
-    """The edge has committed these answers (`downlink_id`)."""
+    """The edge committed these answers."""
 
     ids: tuple[str, ...]
+    """Event and revision of each answer, as `0193…/3`."""
     v: int = VERSION
 
 
@@ -601,21 +721,26 @@ class DownlinkAck(MsgpackMessage, frozen=True):
 
 
 class ChunkWanted(MsgpackMessage, frozen=True):
-    """An edge's request to the gateway for a part of a release's file."""
+    """Request for a part of a release's file, from an edge to the gateway. It asks only for missing bytes."""
 
     digest: str
     """SHA-256 of the whole file, hex."""
     offset: int
+    """First byte wanted."""
     length: int
+    """Number of bytes wanted."""
     v: int = VERSION
 
 
 class Chunk(MsgpackMessage, frozen=True):
-    """The gateway's answer: the requested part, shorter at the file's end, empty if the gateway lacks the file."""
+    """A part of a release's file, from the gateway to an edge."""
 
     digest: str
+    """SHA-256 of the whole file, hex."""
     offset: int
+    """First byte sent."""
     data: bytes
+    """The bytes; fewer than wanted at the file's end. Empty: the gateway has no such file."""
     v: int = VERSION
 
 

@@ -252,7 +252,7 @@ def answer(value: bytes) -> Result | SightingReport:
 
 
 class HourlySummary(JsonMessage, frozen=True):
-    """Value on the summaries topic, JSON: one stream's readings in one hour. The highest revision is the valid one."""
+    """One stream's readings in one hour, JSON. Key `source|hour`; the highest revision counts."""
 
     source: str
     hour: str

@@ -7,6 +7,7 @@ import functools
 import subprocess
 import sys
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,6 +46,7 @@ CONFINED = {
 LINES_MAX = 400
 LONG = {
     "pipeline/messages.py": "every message in one leaf",
+    "pipeline/settings/keys.py": "every key with its meaning, which docs/settings.md prints",
     "models/train/lite0/heads.py": "one training run from data to the zoo's files, run by hand",
 }
 
@@ -150,6 +152,47 @@ def test_no_file_grows_beyond_what_a_person_reads() -> None:
     assert long <= LONG.keys()
 
 
+FOLDER_MAX = 25
+
+
+def test_no_folder_holds_more_files_than_a_person_oversees() -> None:
+    tracked = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.split("\0")
+    python = [name for name in tracked if name.endswith(".py")] or list(NAMES.values())
+    crowds = Counter(name.rpartition("/")[0] for name in python)
+    assert {folder: count for folder, count in crowds.items() if count > FOLDER_MAX} == {}
+
+
+def test_no_two_public_classes_share_a_name() -> None:
+    places: dict[str, list[str]] = {}
+    for file, name in NAMES.items():
+        for node in ast.walk(parsed(file)):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(name)
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
+
+
+RIDDLES = frozenset({"its", "told", "one", "came", "over"})
+"""Names that say nothing about the value they hold."""
+
+
+def bound(tree: ast.Module) -> Iterator[str]:
+    """Names of variables, parameters, functions and fields."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+
+
+@pytest.mark.parametrize("file", FILES, ids=NAMES.get)
+def test_no_variable_is_a_riddle(file: Path) -> None:
+    assert RIDDLES.isdisjoint(bound(parsed(file)))
+
+
 def test_no_file_is_called_a_drawer() -> None:
     drawers = {"utils", "helpers", "common", "manager", "misc"}
     assert not [name for file, name in NAMES.items() if file.stem in drawers]
@@ -176,10 +219,13 @@ def test_a_role_brings_only_what_it_needs(module: str, without: tuple[str, ...])
     assert done.stdout.strip() == "[]"
 
 
-def test_the_wheel_holds_the_packages_and_no_training_recipe(tmp_path: Path) -> None:
+IN_CLONES_ONLY = (TRAINING, "agents/demo/learning/")
+
+
+def test_the_wheel_holds_the_packages_and_nothing_that_needs_training_pictures(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(build, cwd=ROOT, capture_output=True, check=True)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as held:
         installed = {name for name in held.namelist() if name.endswith(".py")}
-    assert installed == {name for name in NAMES.values() if not name.startswith(TRAINING)}
+    assert installed == {name for name in NAMES.values() if not name.startswith(IN_CLONES_ONLY)}

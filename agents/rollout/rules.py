@@ -1,4 +1,4 @@
-"""The rules that promote a release, roll it back, or refuse it: one table, which docs/learning.md prints.
+"""The rules that promote a release, roll it back, or refuse it: one table, which docs/explanation/taking-effect.md prints.
 
 The first rule that applies to the candidate's stage decides. Its name and reason go to the status topic, the log and
 `tierwise releases status`. Rules that roll back stand before rules that promote, so that elapsed time alone never

@@ -1,7 +1,7 @@
 """The keys of the settings, section by section: types, bounds, defaults and derived values.
 
-`settings.py` fills these frozen structs from a file, and `checks.py` finds impossible values. docs/settings.md explains
-every key. Every key has a default::
+Frozen structs. `settings.py` fills them from a file, `checks.py` refuses impossible combinations. docs/settings.md
+prints the docstring below each key, so write it for a person who edits the file. Every key has a default::
 
     >>> Keys().mqtt.host, Keys().kafka.servers
     ('127.0.0.1', ('127.0.0.1:9092',))
@@ -54,13 +54,18 @@ class MqttSettings(Section, frozen=True, kw_only=True):
     """The site's broker: `embedded`, ``host:port`` or ``mqtts://host:port``."""
 
     address: str = EMBEDDED
+    """`"embedded"` (started by `tierwise up`), `"host:port"`, or `"mqtts://host:port"` for TLS. Default ports:
+    1883, with TLS 8883."""
     port: Port = MQTT_PORT
-    """Port of the embedded broker."""
+    """Port of the embedded broker, on loopback."""
     username: str = ""
+    """Login at the broker. Empty: the broker asks for none."""
     password: str = ""
+    """Password of the login. Better kept in a file of its own or in the environment."""
     password_file: str = ""
-    """Read into `password` when the settings are loaded."""
+    """File that holds the password."""
     ca: str = ""
+    """PEM file of the certificates that sign the broker's. Empty: those that the system trusts."""
 
     @property
     def is_embedded(self) -> bool:
@@ -89,30 +94,43 @@ class UplinkSettings(Section, frozen=True, kw_only=True):
     """The broker between edge and gateway: see `Keys.uplink_mqtt`."""
 
     address: str = ""
-    """As `MqttSettings.address`; if empty, the site's own broker with the site's login."""
+    """As `mqtt.address`. Empty: the site's own broker, with the login of `[mqtt]`."""
     username: str = ""
+    """As in `[mqtt]`."""
     password: str = ""
+    """As in `[mqtt]`."""
     password_file: str = ""
+    """As in `[mqtt]`."""
     ca: str = ""
+    """As in `[mqtt]`."""
     sealed: tuple[Privacy, ...] = ()
-    """Levels whose records may leave their tier sealed; if empty, only `public` records leave."""
+    """Levels whose records may leave their tier encrypted: `"edge-private"`, `"user-private"`. Empty: every
+    record above `public` stays."""
 
 
 class KafkaSettings(Section, frozen=True, kw_only=True):
     """The Kafka brokers of gateway, stream role, cloud and trainer."""
 
     address: str = EMBEDDED
+    """`"embedded"`, or one or more `"host:port"` with commas between. Default port: 9092."""
     port: Port = KAFKA_PORT
-    """Port of the embedded broker."""
+    """Port of the embedded broker, on loopback."""
     security: Literal["PLAINTEXT", "SASL_PLAINTEXT", "SASL_SSL", "SSL"] = "PLAINTEXT"
+    """Security protocol: also `"SASL_PLAINTEXT"`, `"SASL_SSL"`, `"SSL"`."""
     mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    """SASL mechanism: also `"SCRAM-SHA-256"`, `"SCRAM-SHA-512"`."""
     username: str = ""
+    """Login with SASL."""
     password: str = ""
+    """Password of the login."""
     password_file: str = ""
+    """File that holds the password."""
     ca: str = ""
+    """PEM file of the certificates that sign the brokers'. Empty: those that the system trusts."""
     replication: Positive = 1
+    """Copies of each topic that `tierwise stream` creates. A real cluster wants 3."""
     retention_mib: Positive = 256
-    """How much each partition of a topic without compaction keeps."""
+    """Size that each partition of a topic may reach, in MiB. Compacted topics are exempt."""
 
     @property
     def is_embedded(self) -> bool:
@@ -129,82 +147,115 @@ class KafkaSettings(Section, frozen=True, kw_only=True):
 
 
 class InfluxSettings(Section, frozen=True, kw_only=True):
-    """InfluxDB 2; without a url, an SQLite file in the data folder takes its place."""
-
     url: str = ""
+    """InfluxDB 2, as `"http://host:8086"`. Empty: an SQLite file under the data folder."""
     token: str = ""
+    """Token of InfluxDB. Better kept in the environment: `TIERWISE_INFLUX__TOKEN`."""
     token_file: str = ""
-    """Read into `token` when the settings are loaded."""
+    """File that holds the token."""
     org: str = "tierwise"
+    """Organisation."""
     bucket: str = "tierwise"
+    """Bucket."""
 
 
 class DeviceSettings(Section, frozen=True, kw_only=True):
     """The device agent."""
 
     names: tuple[str, ...] = ()
-    """Devices that this agent answers for; if empty, every device of the site."""
+    """Devices that this agent answers for. Empty: every device of the site."""
     backbone: Literal["auto", "on", "off"] = "auto"
-    """Which model answers for a frame: the backbone, the small network, or the choice of a measurement at start."""
+    """Model that looks at frames: `"on"` is the backbone, `"off"` the small network `glimpse`. `"auto"` measures
+    the backbone at the start, before the first answer, and takes it if a frame costs at most 250 ms of processor
+    time. `/health` and the log name the choice and its reason."""
     person_miss_rate: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.02
-    """Without the backbone, crops leave only if the network is known to miss at most this share of persons."""
+    """Without the backbone, crops leave the device only if its network misses no larger share of persons.
+    Otherwise pixels stay, by the rule `person-check-too-weak`. See
+    [models](models.md#on-a-weak-device-glimpse)."""
     camera: str = ""
-    """Becomes the `source` of the file's first camera stream, for containers that only set the environment."""
+    """Becomes the `source` of the first camera stream. For places where only the environment can be set:
+    `TIERWISE_DEVICE__CAMERA=rtsp://…`."""
     send: Literal["crop", "vector"] = "crop"
+    """Part of a frame that goes to the edge: the `"crop"` around the movement, or a `"vector"` and no pixels at
+    all."""
     edge_deadline_s: PositiveSeconds = 10
+    """Seconds that an answer waits for the edge. After that the device marks it as final for now."""
     sighting_gap_s: PositiveSeconds = 30
+    """Frames of one stream with a longer gap (seconds) belong to two sightings. So do frames more than ten
+    minutes apart."""
     pictures_mib: Annotated[int, msgspec.Meta(ge=0)] = 256
+    """Size of the ring of recent pictures on the device, in MiB. 0: keep none."""
     pictures_days: Positive = 7
+    """Days that a picture stays in the ring at most."""
     spool_mib: Positive = 1024
+    """Size that unacknowledged records may reach, in MiB. When it is full, the agent takes no new input and drops
+    nothing."""
     workers: Positive = 2
+    """Frames that are processed in parallel."""
     still_s: PositiveSeconds = 30
+    """Seconds after which a frame is looked at even though nothing moved."""
     person_hold_s: Annotated[float, msgspec.Meta(ge=0)] = 10
+    """Seconds after a person was seen during which every frame of the stream counts as showing a person: somebody
+    who turned away is still there."""
 
 
 class EdgeSettings(Section, frozen=True, kw_only=True):
     """The edge agent."""
 
     model: str = ""
-    """``name@version`` of an imported model that names families; if empty, the released model."""
+    """Model that names families, as `"mine@2"`: one that [`tierwise models import`](models.md#your-own-model)
+    brought. Empty: the released model."""
     cloud_deadline_s: PositiveSeconds = 10
+    """Seconds that an answer waits for the cloud."""
     window_s: PositiveSeconds = 300
+    """Length of the windows over a room's streams, in seconds."""
     spool_mib: Positive = 1024
+    """As `device.spool_mib`."""
     keep_days: Positive = 30
+    """Days that answers and time series stay at the site."""
     home_assistant: bool = False
+    """Whether the edge announces the site's devices to Home Assistant by MQTT discovery."""
     learn: bool = True
-    """Whether the edge learns from its own labelled events."""
+    """Whether the edge [learns by itself](explanation/site-learning.md) from labels of its own events. Releases
+    of the cloud serve either way."""
     share_sums: bool = False
-    """Whether sums over many edge-private events may become public, by the gate's rule."""
+    """Whether sums over at least 20 visits a label may leave the site, although the events are edge-private. See
+    [what sums reveal](privacy.md#what-sums-tell)."""
     asks_a_day: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 10
-    """Label requests a day; 0 means none."""
+    """[Labels](explanation/label-requests.md) that the site's people are asked for each day, at
+    most. 0: none."""
 
 
 class ReleaseSettings(Section, frozen=True, kw_only=True):
     """How releases are verified and downloaded."""
 
     root: str = ""
-    """The root metadata to verify releases with; if empty, see `Keys.releases_root`."""
+    """File of the root metadata that edge and cloud verify releases against. Empty: `releases-root.json` in the
+    data folder; without that file, the root of a trainer on the same data folder. See
+    [releases](explanation/releases.md)."""
     bytes_per_s: Positive = 131_072
-    """How fast an edge downloads the files of a release."""
+    """Speed at which an edge downloads a release, in bytes a second."""
 
 
 class TrainerSettings(Section, frozen=True, kw_only=True):
     """When the trainer trains, and how much worse a release may be than the one before."""
 
     labels: Positive = 50
-    """This number of new labels starts a training."""
+    """Number of new or changed labels that starts a training."""
     every_h: Annotated[float, msgspec.Meta(ge=0)] = 24
-    """With any new label, a training starts after this time at the latest; 0 means never by the clock."""
+    """Hours after which a training starts if there are new labels. 0: never by the clock."""
     rank_margin: Margin = 0.01
-    """The share of golden photos that a release may lose at any rank."""
+    """Share of the golden photos that a release may lose at any rank."""
     class_margin: Margin = 0.05
-    """The share that it may lose of the golden photos of a large class."""
+    """Share that it may lose of any large class of golden photos."""
     person_margin: Margin = 0.01
-    """The share that it may lose of the recall of persons."""
+    """Share that it may lose of persons' recall."""
     held_out_margin: Margin = 0.05
-    """The share that it may lose of the held-out events at any rank."""
+    """Share that it may lose of the held-out events, at any rank."""
     canary_share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.1
+    """Share of the streams that a new release answers first. 1: all at once."""
     canary_s: Annotated[float, msgspec.Meta(ge=0)] = 600
+    """Length of this canary stage, in seconds."""
     hold: bool = False
     """Whether signed releases wait until a person promotes them."""
 
@@ -213,38 +264,59 @@ class HttpSettings(Section, frozen=True, kw_only=True):
     """The loopback port of each role's `/health` and `/metrics`; 0 takes any free port, -1 opens none."""
 
     device: HttpPort = 8701
+    """Port of `tierwise device`."""
     edge: HttpPort = 8702
+    """Port of `tierwise edge`."""
     gateway: HttpPort = 8703
+    """Port of `tierwise gateway`."""
     stream: HttpPort = 8704
+    """Port of `tierwise stream`."""
     cloud: HttpPort = 8705
+    """Port of `tierwise cloud`."""
     trainer: HttpPort = 8706
+    """Port of `tierwise trainer`."""
 
 
 class LogSettings(Section, frozen=True, kw_only=True):
     """The form of the log lines, and the lowest level to log."""
 
     format: Literal["auto", "json", "text"] = "auto"
+    """`"json"` (one object a line), `"text"`, or `"auto"`: text on a terminal, JSON elsewhere."""
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """`"debug"`, `"info"`, `"warning"` or `"error"`."""
 
 
 class StreamSettings(Section, frozen=True, kw_only=True):
     """A stream's task, and the level of each kind of its records before any rule raises it."""
 
     task: Task = Task.WILDLIFE
+    """`"wildlife"` (frames), `"occupancy"` or `"meter"` (readings)."""
     wants: Rank = Rank.SPECIES
-    """The default in a file is the deepest rank of the task."""
+    """Deepest rank that its owner needs. wildlife: `"kingdom"` stops at the device, `"family"` asks the cloud in
+    doubt, `"species"` asks it once a sighting. occupancy: `"state"`, `"activity"`, `"pattern"`. meter: `"state"`,
+    `"pattern"`."""
     source: str = ""
-    """The camera that the device agent opens: ``rtsp://…``, a webcam's number, a video file, a folder of photos."""
+    """Source that the device agent opens by itself: `"rtsp://…"`, a webcam's number, a video file, a folder of
+    photos. Empty: frames come over MQTT."""
     room: str | None = None
+    """Room of a sensor. Streams of one room are evaluated together."""
     unit: str | None = None
+    """Unit of the readings, as `"Cel"`, `"%RH"`, `"lx"`, `"ppm"`, `"W"`. Related units are converted, others
+    refused."""
     deadband: Annotated[float, msgspec.Meta(ge=0)] | None = None
-    """Smallest change to report, in the stream's unit; None derives it from the noise of the readings."""
+    """Smallest change worth reporting, in the stream's unit. None: derived from the readings' own noise."""
     pixels: Privacy = Privacy.USER_PRIVATE
+    """Level of its pictures."""
     feature: Privacy = Privacy.USER_PRIVATE
+    """Level of its features."""
     result: Privacy = Privacy.EDGE_PRIVATE
+    """Level of its answers."""
     reading: Privacy = Privacy.USER_PRIVATE
+    """Level of its readings."""
     summary: Privacy = Privacy.USER_PRIVATE
+    """Level of its hourly summaries."""
     reason: str = ""
+    """Why these levels, for whoever reads the file."""
 
     @property
     def levels(self) -> Levels:
@@ -256,16 +328,21 @@ class RuleSettings(Section, frozen=True, kw_only=True):
     """A rule: raises the levels of events that meet all its conditions."""
 
     name: str
+    """Unique name. Results that the rule raised carry it."""
     stream: str = "*"
-    """A glob for ``site/device/stream`` or ``device/stream``."""
+    """Pattern on `site/device/stream` or `device/stream`: `*` is any text, `?` any letter."""
     hours: str | None = None
+    """`"22:00-06:00"`, in the site's time. Hours past midnight belong to the day on which they began."""
     weekdays: tuple[Weekday, ...] = ()
+    """`"mon"` to `"sun"`. Empty: every day."""
     label: str | None = None
     """A label on the answer's path: a kingdom, a family or a species."""
     person: bool = False
     """Whether the rule is only for events with a person in the frame."""
     raise_: dict[Kind, Privacy] = msgspec.field(name="raise")
+    """Levels to raise to: `{ pixels = "user-private", result = "edge-private" }`."""
     reason: str
+    """Why the rule exists."""
 
     def names_stream(self, source: str) -> bool:
         """Return whether the rule is about this stream (``site/device/stream``)."""
@@ -276,11 +353,15 @@ class Keys(Section, frozen=True, kw_only=True):
     """All keys of the file; the roles hold a `pipeline.settings.settings.Settings`."""
 
     site: str = DEFAULT_SITE
+    """Name of the site in every topic and result: a-z, 0-9, `-` and `_`, at most 63 characters."""
     data: str = DEFAULT_DATA
-    """The folder of all files that a site stores; relative to the settings file."""
+    """Folder of everything that is kept: unsent records, answers, pictures, keys, logs. Relative to the settings
+    file, like every path in it."""
     zoo: str = ""
-    """A folder of models that replace the shipped models of the same name."""
+    """Folder of models that replace shipped models of the same name: a subfolder each, with its `manifest.json`.
+    Empty: use the shipped ones."""
     timezone: str = "UTC"
+    """Time zone of rules' hours, of the usual hours of a week and of the days of counts, as `"Europe/Berlin"`."""
     mqtt: MqttSettings = MqttSettings()
     uplink: UplinkSettings = UplinkSettings()
     kafka: KafkaSettings = KafkaSettings()

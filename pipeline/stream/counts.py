@@ -93,7 +93,10 @@ class Cell(NamedTuple):
 
 
 class Count(JsonMessage, frozen=True):
-    """Value on the counts topic, JSON. `sightings` falls to 0 if all its sightings got a better label."""
+    """Sightings of a label by one device on one day. Key `site/device|day|label`.
+
+    `sightings` falls to 0 when all of them turned out to be something else.
+    """
 
     site: str
     device: str

@@ -513,7 +513,7 @@ class Revisions(RuleBasedStateMachine):
         assert (report.frames if report else 0) == len(seen)
 
 
-TestRevisions = Revisions.TestCase
+TestRevisions = pytest.mark.slow(Revisions.TestCase)
 TestRevisions.settings = hypothesis_settings(max_examples=15, stateful_step_count=12, deadline=None)
 
 

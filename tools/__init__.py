@@ -1,0 +1,1 @@
+"""What makes the project's own pages; no part of the installed package."""

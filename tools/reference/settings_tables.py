@@ -1,0 +1,60 @@
+"""The tables of docs/settings.md: a row a key, with what `pipeline.settings.keys` says of it."""
+
+from __future__ import annotations
+
+import functools
+import json
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from pipeline.settings.keys import Keys, RuleSettings, StreamSettings
+from tools.reference.struct_docs import fields, table
+
+_TOP: Final = "site"
+_LISTED: Final[Mapping[str, tuple[str, type[msgspec.Struct]]]] = {
+    "streams": ("streams.*.", StreamSettings),
+    "rules": ("rules.", RuleSettings),
+}
+"""Sections of which a file holds several: the prefix of their keys in a table, and their struct."""
+
+
+def sections() -> Iterator[tuple[str, str, type[msgspec.Struct]]]:
+    """Return each section's name, the prefix of its keys, and its struct."""
+    hints = typing.get_type_hints(Keys)
+    for field in msgspec.structs.fields(Keys):
+        hint = hints[field.name]
+        if field.name in _LISTED:
+            yield field.name, *_LISTED[field.name]
+        elif isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+            yield field.name, f"{field.name}.", hint
+
+
+def rows(prefix: str, struct: type[msgspec.Struct]) -> Iterator[tuple[str, str, str]]:
+    """Return key, default and meaning of each key; sections within the struct are left out."""
+    for field in fields(struct):
+        if not isinstance(field.default, msgspec.Struct) and field.name not in _LISTED:
+            yield f"`{prefix}{field.name}`", _default(prefix + field.name, field.default), field.doc
+
+
+def _default(key: str, default: Any) -> str:
+    if key == "streams.*.wants":
+        return "deepest rank"  # of the stream's task: the struct alone cannot know it
+    if default is msgspec.NODEFAULT:
+        return "required"
+    if default is None:
+        return "none"
+    return f"`{json.dumps(default)}`"
+
+
+def section(prefix: str, struct: type[msgspec.Struct]) -> str:
+    """Return the table of one section."""
+    return table(("key", "default", "meaning"), *rows(prefix, struct))
+
+
+BLOCKS: Final[Mapping[str, Callable[[], str]]] = {
+    f"settings {_TOP}": functools.partial(section, "", Keys),
+    **{f"settings {name}": functools.partial(section, prefix, struct) for name, prefix, struct in sections()},
+}
