@@ -23,13 +23,14 @@ import structlog
 
 from agents.device import camera_sources
 from agents.device.camera_faults import CameraFaults
-from agents.device.inbox import Admission
+from agents.device.inbox import FULL_STORE, Admission
 from agents.device.model_choice import open_device_model
 from agents.device.ordered_pool import OrderedPool
 from agents.device.picture_ring import Pictures
 from agents.device.readings import Meter, ReadingAnswer, Readings
 from agents.device.store import EDGE, FORGET_S, SITE, DeviceStore
 from agents.role.dead_letters import answer_or_refuse, refusal
+from agents.role.full_store import store_parts
 from agents.role.lifecycle import Health
 from agents.role.presence import broker_parts, endpoint, model_names, presence
 from agents.role.spool_loops import TICK_S, SpoolLoops, past_deadline
@@ -88,7 +89,9 @@ class Device:
 
     def _open_stores(self) -> None:
         settings, folder = self._settings, self._settings.data_dir / "device"
-        self._spool = Spool.open(folder / "spool.db", limit_bytes=settings.device.spool_mib << 20)
+        self._spool = Spool.open(
+            folder / "spool.db", limit_bytes=settings.device.spool_mib << 20, own_hops=(SITE,)
+        )
         self._store = DeviceStore(self._spool, self._clock)
         self._boot = self._store.open()
         self._cameras = CameraFaults(settings, self._policy, self._spool, self.metrics)
@@ -157,6 +160,7 @@ class Device:
         parts = {
             **broker_parts(self._mqtt),
             "waiting": str(self._spool.waiting_count),
+            **store_parts(self._spool, *FULL_STORE),
             "model": self._model_choice,
         }
         if faults := self._cameras.faults():
@@ -202,12 +206,11 @@ class Device:
             arrival = Arrival(topic, shot.data, self._clock.now(), event)
             self.metrics.received(source, "camera")
             while not self._stop.is_set():
-                if not self._spool.full:
-                    try:
-                        self._spool.receive([arrival], link="")
+                try:
+                    if not self._spool.full and not self._spool.receive([arrival], link="")[0].full:
                         break
-                    except Retry as error:
-                        log.warning("a camera waits for the store", source=source, error=str(error))
+                except Retry as error:
+                    log.warning("a camera waits for the store", source=source, error=str(error))
                 self._stop.wait(1.0)
 
     # --- answering -------------------------------------------------------------------------------------------

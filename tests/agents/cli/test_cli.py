@@ -17,9 +17,11 @@ from sample_device import SmallDevice, small_device
 from agents import cli
 from agents.cli import COMMANDS, spellings
 from agents.cli.commands import MOVED, Command
+from agents.cli.machine import doctor
 from agents.cli.machine.doctor import examine
 from agents.cli.machine.up import write_starter
 from agents.role import exit_codes
+from agents.role.run_file import Running
 from pipeline.errors import Retry, Stop
 
 SAMPLE_ROLE = Path(__file__).parents[2] / "samples" / "sample_role.py"
@@ -251,6 +253,14 @@ def test_the_doctor_names_the_cure_of_a_port_in_use_and_of_a_broken_setting(
     code, out, _ = run("doctor", "--json")
     last = json.loads(out.splitlines()[-1])
     assert (code, last["status"], last["what"]) == (exit_codes.STOP, "fail", "settings")
+
+
+def test_the_doctor_warns_of_a_full_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(doctor, "running", lambda _data, role: Running(1, 2) if role == "edge" else None)
+    monkeypatch.setattr(doctor, "ask_health", lambda _port: (True, {"store": "store full: 9 MiB wait"}))
+    (finding,) = [each for each in examine(None) if each.what == "edge"]
+    assert (finding.status, finding.text) == ("warn", "store: store full: 9 MiB wait")
 
 
 # --- publishing, over a broker ---------------------------------------------------------------------------------

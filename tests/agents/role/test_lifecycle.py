@@ -92,6 +92,12 @@ def _get(url: str) -> bytes:
     ("way", "code", "told"),
     [
         ("stop-in-start", 2, "tierwise device: the key is missing: run `make keys`\n"),
+        (
+            "disk-full",
+            2,
+            "tierwise device: cannot use spool.db (No space left on device): correct its rights",
+        ),
+        ("store-full", 2, "tierwise device: spool.db: database or disk is full\n"),
         ("stop-in-thread", 2, "tierwise device: login refused: check mqtt.password\n"),
         ("bug-in-thread", 1, "RuntimeError: no such luck"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -336,6 +337,18 @@ def test_a_second_instance_on_the_same_data_is_refused_naming_the_first(supervis
     second, _ = supervise(role=None)
     with pytest.raises(Stop, match=rf"another `tierwise up` \(pid {os.getpid()}\)"):
         second.start()
+
+
+def test_a_data_folder_that_cannot_be_written_is_told_in_a_sentence(
+    supervise: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(path: Path, *_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    supervisor, _ = supervise(role=None)
+    monkeypatch.setattr(Path, "open", read_only)
+    with pytest.raises(Stop, match=r"up\.lock: Read-only file system"):
+        supervisor.start()
 
 
 def test_a_port_in_use_is_told_before_anything_starts(
