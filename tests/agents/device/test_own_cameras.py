@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,14 +10,17 @@ from pathlib import Path
 
 import pytest
 from exif_samples import GREY, looped
+from sample_messages import settings
 
 from agents.device import camera_sources, own_cameras
+from agents.device.agent import build
 from agents.device.own_cameras import OwnCameras
 from agents.device.store import SITE
 from agents.role import outbox
 from agents.role.telemetry import Metrics
 from pipeline.clock import SystemClock
-from pipeline.messages import Refusal
+from pipeline.messages import Refusal, Result
+from pipeline.settings.settings import MqttSettings, StreamSettings
 from pipeline.spool import Spool
 
 GARDEN = "home/cam1/garden"
@@ -59,8 +63,8 @@ def no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(camera_sources, "SEARCH_AGAIN_S", 0.05)
 
 
-def wait_for(fulfilled: Callable[[], bool]) -> None:
-    until_s = time.monotonic() + 5.0
+def wait_for(fulfilled: Callable[[], bool], within_s: float = 5.0) -> None:
+    until_s = time.monotonic() + within_s
     while not fulfilled():
         assert time.monotonic() < until_s
         time.sleep(0.01)
@@ -146,3 +150,29 @@ def test_a_file_that_is_neither_photo_nor_video_is_refused_by_name(spool: Spool,
         wait_for(lambda: len(refusals(spool)) == 1)
         assert "notes.mp4" in refusals(spool)[0].detail
         assert "notes.mp4" in running.cameras.away()
+
+
+def test_a_device_with_a_bad_card_and_a_camera_that_is_away_answers_and_says_so(tmp_path: Path) -> None:
+    card = folder_of(tmp_path / "card", circle=looped(), empty=b"")
+    sources = {
+        "garden": card,
+        "yard": tmp_path / "not mounted",
+        "gate": "rtsp://user:secret@127.0.0.1:9/live",
+    }
+    streams = {f"home/cam1/{name}": StreamSettings(source=str(at)) for name, at in sources.items()}
+    device = build(settings(tmp_path, streams=streams, mqtt=MqttSettings(address="127.0.0.1:9")))
+    device.start()
+    try:
+        wait_for(lambda: device.health().parts.get("cameras", "").count("home/") == 2, 20.0)
+        pictures = tmp_path / "device" / "pictures"
+        wait_for(lambda: any(path.is_file() for path in pictures.rglob("*")), 20.0)
+        wait_for(lambda: device.health().parts["waiting"] == "0", 20.0)
+        assert "home/cam1/gate: the camera does not answer" in device.health().parts["cameras"]
+        assert "not mounted: no such file or folder yet" in device.health().parts["cameras"]
+        assert "secret" not in device.health().parts["cameras"]
+    finally:
+        device.stop(3.0)
+    with contextlib.closing(Spool.open(tmp_path / "device" / "spool.db", limit_bytes=1 << 26)) as spool:
+        opened = list(map(outbox.opened, spool.outgoing(SITE, 100, time.time())))
+    assert [each.detail.partition(":")[0] for each in opened if isinstance(each, Refusal)] == ["empty.jpg"]
+    assert [each.stream for each in opened if isinstance(each, Result)] == ["garden"]
