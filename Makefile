@@ -4,11 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 ARGS ?=
+# By file on up to four cores (ARGS="-n 0" runs them in one process); the tests that start the real processes share a core.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
+# Tests start hundreds of processes: let Python compile our modules once, and not in each of them.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test test-real lint bench docs reference lock clean
+.PHONY: help setup demo test test-fast test-real lint bench docs reference sbom audit lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 setup: $(VENV)/.installed ## make .venv, which holds the `tierwise` command
 
@@ -29,7 +33,10 @@ demo: $(VENV)/.demo ## start everything on this machine and watch photos being a
 	$(BIN)/tierwise demo $(ARGS)
 
 test: $(VENV)/.demo ## every test that needs neither Docker nor Java nor Debian packages
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
+
+test-fast: $(VENV)/.demo ## the unit tests alone, in under a minute on two cores
+	$(PYTEST) -m "not slow and not e2e" $(ARGS)
 
 test-real: $(VENV)/.demo ## the contract suites on Mosquitto and Apache Kafka (Java 11+, Maven, mosquitto)
 	$(BIN)/python -m pytest -m real --real $(ARGS)
@@ -57,6 +64,17 @@ docs: $(VENV)-docs/.installed ## build the docs site in build/site; broken links
 reference: $(VENV)/.installed ## write the generated parts of docs/ anew, from the code
 	$(BIN)/python -m tools.reference
 
+$(VENV)-audit: # apart from .venv: what these tools bring is none of our dependencies
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip --disable-pip-version-check install --quiet cyclonedx-bom==7.5.0 pip-audit==2.10.1
+
+sbom: $(VENV)/.installed | $(VENV)-audit ## build/sbom.cdx.json: everything that `make setup` installs, with licences (CycloneDX)
+	@mkdir -p build
+	$(VENV)-audit/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o build/sbom.cdx.json $(BIN)/python
+
+audit: | $(VENV)-audit ## ask whether a locked dependency has a known vulnerability
+	$(VENV)-audit/bin/python .ci/audit.py $(VENV)-audit/bin/pip-audit requirements.lock
+
 lock: ## resolve pyproject.toml into the lock files anew (needs uv)
 	uv pip compile pyproject.toml --extra all --group dev --universal --generate-hashes --python-version 3.11 --no-header --no-emit-index-url -q --upgrade -o requirements.lock
 	uv pip compile - --universal --generate-hashes --python-version 3.11 --no-deps --no-header --no-emit-index-url -q --upgrade -o requirements-demo.lock <<< "scikit-image"
@@ -64,4 +82,4 @@ lock: ## resolve pyproject.toml into the lock files anew (needs uv)
 	for image in cloud edge; do uv pip compile pyproject.toml --extra $$image --group image -c requirements.lock --universal --generate-hashes --python-version 3.11 --no-header --no-emit-index-url -q -o compose/requirements-$$image.lock; done
 
 clean: ## remove what the targets above made
-	rm -rf $(VENV) $(VENV)-peers $(VENV)-docs build dist .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-peers $(VENV)-docs $(VENV)-audit build dist .mypy_cache .ruff_cache

@@ -1,7 +1,7 @@
 """The manifest of a shipped model: names, digests, the feature space, the terms.
 
-Each folder of ``models/zoo`` holds a ``manifest.json`` beside its files. A role reads a file through `Manifest.read`, which
-refuses bytes with another SHA-256: a truncated or exchanged model never answers. Results carry `Manifest.title`.
+Each folder of ``models/zoo`` holds a ``manifest.json`` beside its files. A role reads a file through `Manifest.read`,
+which refuses bytes with another SHA-256: a truncated or exchanged model never answers. Results carry `Manifest.title`.
 
 Example::
 
@@ -26,8 +26,8 @@ RELEASED = Path(__file__).parent / "zoo"
 class Threshold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The probability `at` which a rank's answer is published, and its measured risk.
 
-    Of `held` held-out photos, `answered` reached the threshold and `wrong` of those were wrong. With 90% certainty the share
-    of wrong answers is below `risk` (Clopper and Pearson's bound).
+    Of `held` held-out photos, `answered` reached the threshold and `wrong` of those were wrong. With 90% certainty the
+    share of wrong answers is below `risk` (Clopper and Pearson's bound).
     """
 
     at: float
@@ -42,9 +42,9 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `labels` is the SHA-256 of the labels in the order of the heads' outputs, one a line: two models with equal digests
     answer the same labels. `thresholds` by rank belong to the heads that they were measured for. For a device's small
-    network, `person_threshold` is the person score that raises a frame's privacy level, and `person_miss_rate` the share of
-    test frames with a person that did not reach it. `borrowed` maps files to the SHA-256 of those in the shipped model of
-    the same name: a variant need not repeat the backbone.
+    network, `person_threshold` is the person score that raises a frame's privacy level, and `person_miss_rate` the
+    share of test frames with a person that did not reach it. `borrowed` maps files to the SHA-256 of those in the
+    shipped model of the same name: a variant need not repeat the backbone.
     """
 
     folder: Path

@@ -1,8 +1,8 @@
 """ONNX Runtime, and the only file that imports it: one thread, no spinning, little memory.
 
-An agent shares its machine with brokers and other agents. So a session uses one thread, lets it sleep between calls and
-keeps no memory arena (an arena never frees the memory of the largest batch). `Backbone` turns a picture into the feature
-that every head reads; `Network` runs any other small network.
+An agent shares its machine with brokers and other agents. So a session uses one thread, lets it sleep between calls
+and keeps no memory arena (an arena never frees the memory of the largest batch). `Backbone` turns a picture into the
+feature that every head reads; `Network` runs any other small network.
 
 Example::
 

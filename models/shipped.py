@@ -75,8 +75,8 @@ class Zoo:
     def edge_model(self, release: HeadRelease | None = None, backbone: Backbone | None = None) -> EdgeModel:
         """Open the edge's model for family and vector, with the heads of a release if one is given.
 
-        Models may share a `backbone`, which takes most of their memory. Raises `Rejected` (reason `release-mismatch`) for a
-        release of another base.
+        Models may share a `backbone`, which takes most of their memory. Raises `Rejected` (reason `release-mismatch`)
+        for a release of another base.
         """
         manifest, base = self._vision(), self.base()
         frame, grown = frame_head(manifest), base.grown(release)

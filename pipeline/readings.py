@@ -38,6 +38,9 @@ TIME_IMPLAUSIBLE: Final = "time-implausible"
 VALUE_MAX: Final = 1e15
 """No measured value is larger, and the sums of squares of smaller values stay finite."""
 UNIT_MAX_CHARS: Final = 32
+DEPTH_MAX: Final = 100
+"""Far more than a reading needs. A limit of our own, since the one of Python's parser differs from release to
+release."""
 
 SENML_VERSION: Final = 10
 SENML_RELATIVE_BELOW_S: Final = 2**28
@@ -45,6 +48,7 @@ SENML_RELATIVE_BELOW_S: Final = 2**28
 
 _NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _NOT_FINITE: Final = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
+_STRING_OR_BRACKET: Final = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[][{}]', re.DOTALL)
 _SENML_BASE: Final = ("bn", "bt", "bu", "bv")
 _SENML_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9\-:./_]*")
 
@@ -104,12 +108,21 @@ def _text(payload: bytes) -> str:
 
 
 def _json(text: str) -> Any:
+    if _depth(text) > DEPTH_MAX:
+        raise Rejected("nested-too-deep", "a reading is one object or one list of objects")
     try:
         return json.loads(text, parse_constant=_refuse_not_finite)
-    except RecursionError:
-        raise Rejected("nested-too-deep", "a reading is one object or one list of objects") from None
     except ValueError as error:
         raise Rejected("not-json", f"neither a number nor JSON: {error}") from None
+
+
+def _depth(text: str) -> int:
+    """How deep the objects and lists of a JSON text nest."""
+    depth = deepest = 0
+    for token in _STRING_OR_BRACKET.finditer(text):
+        depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(token[0], 0)
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _refuse_not_finite(text: str) -> NoReturn:

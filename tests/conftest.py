@@ -1,7 +1,9 @@
-"""Options and fixtures of all tests: the real brokers, the contract suites, one running system for the end-to-end tests."""
+"""Options and fixtures of all tests: the real brokers, the contract suites, one running system for the end-to-end
+tests."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -11,11 +13,15 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from stack import Listener, Stack, Stage
 
+# As the roles have it (agents/role/memory_limits.py). On a busy machine, BLAS's threads wait for each other:
+# small heads took ten times as long.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # No test depends on timing: on a busy machine an example may take any time.
 settings.register_profile("tierwise", deadline=None)
 settings.load_profile("tierwise")
 
-pytest_plugins = ("kafka_brokers",)
+pytest_plugins = ("kafka_brokers", "run_guard")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -29,11 +35,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore:(read|open)_text is deprecated:DeprecationWarning")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--real"):
-        return
     for item in items:
-        if item.get_closest_marker("real"):
+        if "end_to_end" in item.path.parts:
+            item.add_marker(pytest.mark.e2e)
+        # For pytest-xdist: the tests of a file share its fixtures, those that start the real processes share one stack.
+        group = "real processes" if item.get_closest_marker("e2e") else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+        if item.get_closest_marker("real") and not config.getoption("--real"):
             item.add_marker(pytest.mark.skip(reason="needs the real brokers: make test-real"))
 
 

@@ -1,4 +1,5 @@
-"""MQTT brokers for tests, each in a process of its own on a free loopback port: iotcore, and Mosquitto with `--real`."""
+"""MQTT brokers for tests, each in a process of its own on a free loopback port: iotcore, and Mosquitto with
+`--real`."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ import functools
 import importlib
 import pkgutil
 import re
+import textwrap
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,7 +91,7 @@ def examples(*languages: str) -> list[Example]:
         for match in FENCE.finditer(text):
             if match["info"].partition(" ")[0] in languages:
                 line = text[: match.start()].count("\n") + 1
-                found.append(Example(page, line, match["info"].strip(), match["text"]))
+                found.append(Example(page, line, match["info"].strip(), textwrap.dedent(match["text"])))
     return found
 
 
@@ -235,6 +236,11 @@ def test_lists_begin_after_an_empty_line(page: Path) -> None:
         elif line.strip() and not line.startswith(" "):
             inside = False
         before = line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_no_merge_left_its_marks(page: Path) -> None:
+    assert not re.search(r"^(<{7}|>{7}) ", page.read_text("utf-8"), re.MULTILINE)
 
 
 def test_every_message_example_names_a_message() -> None:

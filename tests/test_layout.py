@@ -7,6 +7,7 @@ import functools
 import subprocess
 import sys
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -150,6 +151,47 @@ def test_a_module_tells_what_it_is_for(file: Path) -> None:
 def test_no_file_grows_beyond_what_a_person_reads() -> None:
     long = {name for file, name in NAMES.items() if len(file.read_text("utf-8").splitlines()) > LINES_MAX}
     assert long <= LONG.keys()
+
+
+FOLDER_MAX = 25
+
+
+def test_no_folder_holds_more_files_than_a_person_oversees() -> None:
+    tracked = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.split("\0")
+    python = [name for name in tracked if name.endswith(".py")] or list(NAMES.values())
+    crowds = Counter(name.rpartition("/")[0] for name in python)
+    assert {folder: count for folder, count in crowds.items() if count > FOLDER_MAX} == {}
+
+
+def test_no_two_public_classes_share_a_name() -> None:
+    places: dict[str, list[str]] = {}
+    for file, name in NAMES.items():
+        for node in ast.walk(parsed(file)):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(name)
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
+
+
+RIDDLES = frozenset({"its", "told", "one", "came", "over"})
+"""Names that say nothing about the value they hold."""
+
+
+def bound(tree: ast.Module) -> Iterator[str]:
+    """Names of variables, parameters, functions and fields."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+
+
+@pytest.mark.parametrize("file", FILES, ids=NAMES.get)
+def test_no_variable_is_a_riddle(file: Path) -> None:
+    assert RIDDLES.isdisjoint(bound(parsed(file)))
 
 
 def test_no_file_is_called_a_drawer() -> None:

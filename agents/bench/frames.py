@@ -1,16 +1,16 @@
 """The cost of transport: frames through the running system, against the same answers in one process.
 
-The running system, called the road: `tierwise up` in a temporary folder, frames published over MQTT, answered by device,
-edge and cloud, with every commit, acknowledgement, broker and router in between. Each frame is a sighting of its own, so
-that each asks the cloud.
+The running system, called the road: `tierwise up` in a temporary folder, frames published over MQTT, answered by
+device, edge and cloud, with every commit, acknowledgement, broker and router in between. Each frame is a sighting of
+its own, so that each asks the cloud.
 
-Its parts: the functions that the roles run, called in a row on the same frames, in as many processes as there are cores.
-Nothing is stored or sent, so the machine would answer so many frames if transport cost nothing. The parts are measured
-before and after the road, and the mean counts, since a machine's speed varies.
+Its parts: the functions that the roles run, called in a row on the same frames, in as many processes as there are
+cores. Nothing is stored or sent, so the machine would answer so many frames if transport cost nothing. The parts are
+measured before and after the road, and the mean counts, since a machine's speed varies.
 
-The ratio is the road's frames per second to the parts'. The goal is 80%: commits, brokers, router and gateway together may
-take a fifth of the machine. On a machine with other work, more processes get more of it. There the ratio of CPU times (the
-parts' to the whole road's, a frame) says the same, without the time spent waiting.
+The ratio is the road's frames per second to the parts'. The goal is 80%: commits, brokers, router and gateway together
+may take a fifth of the machine. On a machine with other work, more processes get more of it. There the ratio of CPU
+times (the parts' to the whole road's, a frame) says the same, without the time spent waiting.
 """
 
 from __future__ import annotations

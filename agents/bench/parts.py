@@ -1,6 +1,7 @@
 """The tiers without brokers between them: `models.answering.tier_chain` on the frames that the running system gets.
 
-Nothing is stored or sent, so this is what the machine could answer if brokers, commits and acknowledgements cost nothing.
+Nothing is stored or sent, so this is what the machine could answer if brokers, commits and acknowledgements cost
+nothing.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@
     its own cameras ──────> inbox                              └────> MQTT event  (the edge, kept until its event-ack)
 
 A message is acknowledged after its commit. An answer, the event for the edge and the end of the inbox's row are one
-transaction, so a kill at any point repeats work and loses none. If the edge does not answer in time, the device publishes
-that itself and tells the edge (see `_expire`), so that a late answer still carries the highest revision.
+transaction, so a kill at any point repeats work and loses none. If the edge does not answer in time, the device
+publishes that itself and tells the edge (see `_expire`), so that a late answer still carries the highest revision.
 """
 
 from __future__ import annotations

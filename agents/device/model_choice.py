@@ -7,8 +7,8 @@
                       "auto" ──> measure lite0 ──> lite0 up to KEEPS_UP_MS, else glimpse
 
 Policy lets pixels leave a device on the strength of its person check. The check of `glimpse` misses more persons than
-that of the backbone. Its manifest holds the rate, and `device.person_miss_rate` decides whether crops may leave a device
-that runs it (rule `person-check-too-weak`).
+that of the backbone. Its manifest holds the rate, and `device.person_miss_rate` decides whether crops may leave a
+device that runs it (rule `person-check-too-weak`).
 """
 
 from __future__ import annotations

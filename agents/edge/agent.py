@@ -8,8 +8,8 @@
     (people)
     MQTT downlink (the cloud's answers) ──> Revisions ──> outbox ──> MQTT result, sighting
 
-From its own answer on, the edge owns the revisions of an event: it publishes the cloud's answers, and also that none came
-in time. Nothing here waits for the cloud.
+From its own answer on, the edge owns the revisions of an event: it publishes the cloud's answers, and also that none
+came in time. Nothing here waits for the cloud.
 """
 
 from __future__ import annotations

@@ -6,10 +6,10 @@
     a label ──(agrees or not)──────^
     the edge's doubt ──> one candidate a sighting ──(closed)──> active_learning ──> Ask (MQTT), settled by a label
 
-All state is written in the transactions of the answers, so a restart continues where it was. Frames of a camera that its
-device reports as faulty (flag ``camera-*``) count neither for drift nor for requests: labels cannot repair a camera. A
-`Drift` and an `Ask` hold numbers and names, and stay at the site. The cloud learns of drift by the labels that people
-give on request (`agents.trainer.triggers`, rule `drift`).
+All state is written in the transactions of the answers, so a restart continues where it was. Frames of a camera that
+its device reports as faulty (flag ``camera-*``) count neither for drift nor for requests: labels cannot repair a
+camera. A `Drift` and an `Ask` hold numbers and names, and stay at the site. The cloud learns of drift by the labels
+that people give on request (`agents.trainer.triggers`, rule `drift`).
 """
 
 from __future__ import annotations

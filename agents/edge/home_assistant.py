@@ -7,9 +7,9 @@ Each stream that the settings name becomes entities of its device, and each agen
     room     occupied
     agent    online, by its retained status and last will
 
-An entity reads the topics that people read, through a template; nothing else is published for it. So it never knows more
-than the site's people do. A stream with user-private answers has no entity. If a rule makes a single answer user-private,
-it goes to the private branch, which the login of Home Assistant cannot read.
+An entity reads the topics that people read, through a template; nothing else is published for it. So it never knows
+more than the site's people do. A stream with user-private answers has no entity. If a rule makes a single answer
+user-private, it goes to the private branch, which the login of Home Assistant cannot read.
 
     >>> from pipeline.settings.settings import Settings
     >>> [topic for topic, _ in announcements(Settings(), "1.0")]

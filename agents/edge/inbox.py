@@ -6,8 +6,8 @@
     uplink ──> UplinkDispatch ──by topic──> UplinkAdmission (acknowledgements, the cloud's answers)
                                     └─────> Download (signed metadata and chunks of releases)
 
-Admission runs inside the transaction of a batch of messages, so that an acknowledged message is committed. A message that
-cannot be taken is refused, and the rest of its batch goes on: else the broker would send all of it again.
+Admission runs inside the transaction of a batch of messages, so that an acknowledged message is committed. A message
+that cannot be taken is refused, and the rest of its batch goes on: else the broker would send all of it again.
 """
 
 from __future__ import annotations

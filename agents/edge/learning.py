@@ -5,8 +5,8 @@
     committed label ────queue──> Learning (pure) ──one transaction──> spool ──> SiteModels.serve(the new head)
     another release serves ──^       `── refused by the gate: this is logged, and the last good head goes on
 
-Public and edge-private events teach the head. User-private ones never reach it, and an event that becomes user-private is
-taken out. Only a committed head serves: after a kill, the head is solved anew from the spool, and labels that were
+Public and edge-private events teach the head. User-private ones never reach it, and an event that becomes user-private
+is taken out. Only a committed head serves: after a kill, the head is solved anew from the spool, and labels that were
 committed but not learned are found by comparing both (`_reconcile`).
 
 One thread learns, and no answer waits for it. When a label is taken back, its lesson is undone exactly.

@@ -1,9 +1,9 @@
 """When the edge answers a room's window and publishes a stream's hour: pure decisions over the reports so far.
 
-A room's window is answered (vacant, occupied) when every stream of the room has reported past its end. Streams report by
-exception, so most of them are silent most of the time: at the latest, the window is answered `GRACE_S` after the first
-report past its end. An hour of a stream is published at the first report of a later hour, or `HOUR_GRACE_S` after its
-end::
+A room's window is answered (vacant, occupied) when every stream of the room has reported past its end. Streams report
+by exception, so most of them are silent most of the time: at the latest, the window is answered `GRACE_S` after the
+first report past its end. An hour of a stream is published at the first report of a later hour, or `HOUR_GRACE_S`
+after its end::
 
     >>> room = Room(end_s=600.0)
     >>> room = saw(room, "temperature", 590.0, received_s=590.0)

@@ -1,7 +1,7 @@
 """What the edge remembers of sightings: each frame's newest answer as a vote, their level, and the published report.
 
-The votes of a sighting are summed by path, and only the sums are read. So a frame costs the same, whether it is the first
-or the ten thousandth.
+The votes of a sighting are summed by path, and only the sums are read. So a frame costs the same, whether it is the
+first or the ten thousandth.
 """
 
 from __future__ import annotations

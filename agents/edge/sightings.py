@@ -1,7 +1,8 @@
 """Sightings at the edge: each frame's newest answer is a vote, and the consensus is published whenever it changes.
 
-The users of the site receive each revision. The cloud receives a sighting once, when it is closed and public, and counts
-it. A sighting is as private as the most private of its frames; if that is user-private, it is not published any more.
+The users of the site receive each revision. The cloud receives a sighting once, when it is closed and public, and
+counts it. A sighting is as private as the most private of its frames; if that is user-private, it is not published any
+more.
 """
 
 from __future__ import annotations

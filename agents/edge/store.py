@@ -1,7 +1,7 @@
 """What the edge remembers and sends: its answers stand beside inbox and outbox, in the same transactions.
 
-Sightings, rooms, labels, label requests and lessons have tables of their own (`SightingStore`, `RoomStore`, `LabelStore`,
-`LabelRequestStore`, `LearningStore`). Lessons are kept for ever, all else for `edge.keep_days`.
+Sightings, rooms, labels, label requests and lessons have tables of their own (`SightingStore`, `RoomStore`,
+`LabelStore`, `LabelRequestStore`, `LearningStore`). Lessons are kept for ever, all else for `edge.keep_days`.
 """
 
 from __future__ import annotations

@@ -5,10 +5,11 @@
     edge_lessons (edge-private, not shared) --one a visit, >= 20 a label--> SumIncrement --gate: sums-of-many--> uplink
 
 This is off unless `edge.share_sums` is set, since edge-private records stay at the site. Each event is in at most one
-increment, and so is each visit, since the frames of a visit are nearly one picture. There is at most one increment a day.
+increment, and so is each visit, since the frames of a visit are nearly one picture. There is at most one increment a
+day.
 
-A shared sum stays shared. If a label is taken back afterwards, this site's own head forgets it, but the cloud's does not:
-there, only the whole site can be taken out again.
+A shared sum stays shared. If a label is taken back afterwards, this site's own head forgets it, but the cloud's does
+not: there, only the whole site can be taken out again.
 """
 
 from __future__ import annotations

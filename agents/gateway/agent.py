@@ -139,7 +139,8 @@ class Gateway:
         self._producer.close(deadline_s / 3)
         self._spool.close()
 
-    # --- uplink: the handler of the connection ------------------------------------------------------------------------------
+    # --- uplink: the handler of the connection
+    # ------------------------------------------------------------------------------
 
     def connected(self, session_present: bool) -> int:  # noqa: ARG002 - the handler's signature
         """See `mqtt.Handler`. Batches that an edge repeats are delivered to Kafka again; repeats are harmless."""

@@ -20,8 +20,8 @@
     >>> named(state, target, now_s=6) is state                      # the same signed target is not tried again
     True
 
-These functions are pure: they use no clock, no file and no model. The table `rules.RULES`, which docs/explanation/taking-effect.md
-prints, decides.
+These functions are pure: they use no clock, no file and no model. The table `rules.RULES`, which
+docs/explanation/taking-effect.md prints, decides.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Run the stream role: Faust, between the gateway and the readers in the cloud.
 
-The role creates Kafka's topics, runs the app of `pipeline.stream.app` in a thread of its own, writes the results into the
-cloud's time series, and checks with a second connection that the group's offsets move::
+The role creates Kafka's topics, runs the app of `pipeline.stream.app` in a thread of its own, writes the results into
+the cloud's time series, and checks with a second connection that the group's offsets move::
 
     features.ingest ──> [router, results, summaries, labels] ──> features.*, results, summaries, counts, labelled
                                       └────────────────> time series (InfluxDB or SQLite)

@@ -5,7 +5,7 @@
     >>> fold = FoldState(changes=31, events={"Felis catus": 25}, now_s=90_000.0)
     >>> last = LastTraining(changes=0, events={}, time_s=80_000.0)
     >>> due(fold, last, TriggerSettings(labels=30, every_h=0), known={"Felis catus"})
-    Trigger(rule='new-labels', reason='31 labels since the last training, which is at least the 30 of the settings')
+    Trigger(rule='new-labels', reason='31 labels since the last training; the settings train from 30 on')
 
 The first rule of `RULES` that holds is the trigger. Labels arrive in bursts, so a training waits until no label arrived
 for `QUIET_S`, but for `HOLD_BACK_S` at most.
@@ -66,52 +66,59 @@ class TriggerSettings(NamedTuple):
     every_h: float
 
 
-def _by_hand(
-    fold: FoldState, _last: LastTraining, _settings: TriggerSettings, _known: Collection[str]
-) -> str:
-    return fold.requested
+class _Inputs(NamedTuple):
+    fold: FoldState
+    last: LastTraining
+    settings: TriggerSettings
+    known: Collection[str]
+
+    @property
+    def new_labels(self) -> int:
+        return self.fold.changes - self.last.changes
 
 
-def _new_class(
-    fold: FoldState, last: LastTraining, _settings: TriggerSettings, known: Collection[str]
-) -> str:
+def _by_hand(inputs: _Inputs) -> str:
+    return inputs.fold.requested
+
+
+def _new_class(inputs: _Inputs) -> str:
     grown = sorted(
         label
-        for label, count in fold.events.items()
-        if label not in known and count >= CLASS_EVENTS > last.events.get(label, 0)
+        for label, count in inputs.fold.events.items()
+        if label not in inputs.known and count >= CLASS_EVENTS > inputs.last.events.get(label, 0)
     )
     return f"new class with at least {CLASS_EVENTS} events: {', '.join(grown)}" if grown else ""
 
 
-def _drift(fold: FoldState, _last: LastTraining, _settings: TriggerSettings, _known: Collection[str]) -> str:
-    if fold.wrong >= DRIFT_EVENTS and fold.wrong >= DRIFT_SHARE * fold.labelled:
-        return f"{fold.wrong} of {fold.labelled} events labelled since the last training had a wrong answer"
-    return ""
-
-
-def _new_labels(
-    fold: FoldState, last: LastTraining, settings: TriggerSettings, _known: Collection[str]
-) -> str:
-    count = fold.changes - last.changes
-    if count < settings.labels:
+def _drift(inputs: _Inputs) -> str:
+    wrong, labelled = inputs.fold.wrong, inputs.fold.labelled
+    if wrong < max(DRIFT_EVENTS, DRIFT_SHARE * labelled):
         return ""
-    return f"{count} labels since the last training, which is at least the {settings.labels} of the settings"
+    return f"{wrong} of {labelled} events labelled since the last training had a wrong answer"
 
 
-def _schedule(fold: FoldState, last: LastTraining, settings: TriggerSettings, _known: Collection[str]) -> str:
+def _new_labels(inputs: _Inputs) -> str:
+    count, limit = inputs.new_labels, inputs.settings.labels
+    return (
+        f"{count} labels since the last training; the settings train from {limit} on"
+        if count >= limit
+        else ""
+    )
+
+
+def _schedule(inputs: _Inputs) -> str:
+    fold, every_h = inputs.fold, inputs.settings.every_h
     if (
-        not settings.every_h
-        or fold.changes == last.changes
+        not every_h
+        or not inputs.new_labels
         or sum(fold.events.values()) < CLASS_EVENTS  # sums of fewer events would reveal single vectors
-        or fold.now_s - last.time_s < settings.every_h * HOUR_S
+        or fold.now_s - inputs.last.time_s < every_h * HOUR_S
     ):
         return ""
-    return f"{fold.changes - last.changes} labels, and {settings.every_h:g} hours since the last training"
+    return f"{inputs.new_labels} labels, and {every_h:g} hours since the last training"
 
 
-RULES: Final[
-    tuple[tuple[str, Callable[[FoldState, LastTraining, TriggerSettings, Collection[str]], str]], ...]
-] = (
+RULES: Final[tuple[tuple[str, Callable[[_Inputs], str]], ...]] = (
     ("by-hand", _by_hand),
     ("new-class", _new_class),
     ("drift", _drift),
@@ -125,7 +132,7 @@ def due(
 ) -> Trigger | None:
     """Return the trigger of a training, or None. `known` holds the labels of the shipped model."""
     for rule, reason_of in RULES:
-        if reason := reason_of(fold, last, settings, known):
+        if reason := reason_of(_Inputs(fold, last, settings, known)):
             return Trigger(rule, reason)
     return None
 

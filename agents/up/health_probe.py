@@ -1,7 +1,7 @@
 """Print the health of the roles on this machine: `tierwise health`.
 
-A module of its own, so that a container's health check (`tierwise health device`, every few seconds) loads neither typer
-nor a role: 0.15 s of processor time instead of 0.45 s.
+A module of its own, so that a container's health check (`tierwise health device`, every few seconds) loads neither
+typer nor a role: 0.15 s of processor time instead of 0.45 s.
 """
 
 from __future__ import annotations

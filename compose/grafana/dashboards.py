@@ -2,8 +2,9 @@
 
 $ python compose/grafana/dashboards.py
 
-A panel is a row of `CLOUD` or `SITE`: title, kind, unit, width and Flux. What the Flux names (measurements, tags, fields)
-is what `pipeline/series/points.py` and `agents/role/self_metrics.py` write; a test holds them together, and has each query parsed.
+A panel is a row of `CLOUD` or `SITE`: title, kind, unit, width and Flux. What the Flux names (measurements, tags,
+fields) is what `pipeline/series/points.py` and `agents/role/self_metrics.py` write; a test holds them together, and
+has each query parsed.
 """
 
 from __future__ import annotations

@@ -51,7 +51,8 @@ class Situation:
     person_raised: bool = False
     """Whether `person` reaches the threshold that raises privacy levels, far below the one for answering `person`."""
     person_ago_s: float | None = None
-    """Seconds since this stream last showed a person, while that still counts: a person who turns away is still there."""
+    """Seconds since this stream last showed a person, while that still counts: a person who turns away is still
+    there."""
     may_leave: bool = True
     """Whether policy lets pixels (from the device) or the feature (from the edge) go to the next tier."""
     advice: str = ""
@@ -264,8 +265,10 @@ def deeper(before: Sequence[str], now: Sequence[str]) -> tuple[str, ...]:
 def contradicts(known_here: Sequence[str], now: Sequence[str]) -> bool:
     """Return whether a later tier's answer leaves the path that a site is sure of, so that the site's answer stands.
 
-    >>> contradicts(("animal", "Felidae"), ("animal", "Felidae", "Felis catus")), contradicts(("animal", "Felidae"), ("animal",))
-    (False, False)
+    >>> contradicts(("animal", "Felidae"), ("animal", "Felidae", "Felis catus"))
+    False
+    >>> contradicts(("animal", "Felidae"), ("animal",))
+    False
     >>> contradicts(("animal", "Felidae"), ("animal", "Canidae"))
     True
     """

@@ -1,8 +1,8 @@
 """Sends labelled photos through the tiers and notes every answer: `models.evaluation.metrics` makes figures of them.
 
-Photos are answered by `models.answering.tier_chain`, which asks every tier about every photo, so that each tier's figures
-are over all photos. With `apart_s` the photos of a folder are a fixed camera's frames, in the order of their names: the
-motion gate runs over them as on a device, and where nothing moved the earlier answer stands::
+Photos are answered by `models.answering.tier_chain`, which asks every tier about every photo, so that each tier's
+figures are over all photos. With `apart_s` the photos of a folder are a fixed camera's frames, in the order of their
+names: the motion gate runs over them as on a device, and where nothing moved the earlier answer stands::
 
     photo --TierChain(ask_all)--> ChainAnswer --> PhotoOutcome
 

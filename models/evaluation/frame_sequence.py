@@ -1,14 +1,15 @@
 """A fixed camera's frames in time order, and the labels that people gave to some of them: a folder and a CSV.
 
-The CSV has the columns `path` (relative to the folder, or a file's name alone) and `label`, and may have `time` (seconds, or
-ISO 8601) and `event`. A frame without a row, or with an empty label, is to be answered. Without a `time` it is
-read from the frame's name (20250131-063012, 2025-01-31 06.30.12) or by `time_of`. Where a frame has no time at all, all
-frames are ordered by name.
+The CSV has the columns `path` (relative to the folder, or a file's name alone) and `label`, and may have `time`
+(seconds, or ISO 8601) and `event`. A frame without a row, or with an empty label, is to be answered. Without a `time`
+it is read from the frame's name (20250131-063012, 2025-01-31 06.30.12) or by `time_of`. Where a frame has no time at
+all, all frames are ordered by name.
 
-The frames of a visit share the `event` column, or else follow each other within a gap. They are nearly one picture several
-times, so visits are split into learning and answering, never frames.
+The frames of a visit share the `event` column, or else follow each other within a gap. They are nearly one picture
+several times, so visits are split into learning and answering, never frames.
 
-A label may be of any rank, and `empty` means `other`. A species that the tree lacks is given under a family that it has::
+A label may be of any rank, and `empty` means `other`. A species that the tree lacks is given under a family that it
+has::
 
     path,label,time
     0001.jpg,Felidae,2025-01-31T06:30:12Z
@@ -70,8 +71,8 @@ class CameraVisit:
 class FrameSequence:
     """Visits in time order, and the tree with the species that these labels add.
 
-    `timed` means that every frame has a time; otherwise frames are ordered by name, and each is a visit of its own unless
-    the CSV has an `event`.
+    `timed` means that every frame has a time; otherwise frames are ordered by name, and each is a visit of its own
+    unless the CSV has an `event`.
     """
 
     events: tuple[CameraVisit, ...]

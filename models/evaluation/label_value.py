@@ -1,7 +1,7 @@
 """The value of labels in figures: accuracy before and after, by label, with mistakes and calibration.
 
-Pure: a replay (`models.evaluation.replay`) in, a `ReplaySummary` out, which ``--json`` and ``--report`` print and `render`
-shows. Where the truths of the answered frames are unknown, there are counts only.
+Pure: a replay (`models.evaluation.replay`) in, a `ReplaySummary` out, which ``--json`` and ``--report`` print and
+`render` shows. Where the truths of the answered frames are unknown, there are counts only.
 
 Example::
 
@@ -61,9 +61,9 @@ class Mistake(msgspec.Struct, frozen=True):
 class ReplaySummary(msgspec.Struct, frozen=True):
     """The last line of ``--json``.
 
-    `share` and `temperature` are the weights of the site's head and the general one; `ms` is the median and the maximum of
-    the increments. `named` are the frames with an answer as deep as their truth, `named_right` those of them that are
-    right; they and the last three are empty where not all frames had labels.
+    `share` and `temperature` are the weights of the site's head and the general one; `ms` is the median and the
+    maximum of the increments. `named` are the frames with an answer as deep as their truth, `named_right` those of
+    them that are right; they and the last three are empty where not all frames had labels.
     """
 
     model: str

@@ -1,8 +1,8 @@
 """Figures of an evaluation: right when answered, share answered, calibration of the probabilities, and costs.
 
 Pure: outcomes (`models.evaluation.evaluate`) in, an `EvaluationReport` out, which ``--json`` prints,
-`models.evaluation.report` renders and `models.evaluation.plots` draws. Rates carry their 95% interval (Clopper & Pearson
-1934), so that a reader can tell a figure over twenty photos from one over twenty thousand.
+`models.evaluation.report` renders and `models.evaluation.plots` draws. Rates carry their 95% interval (Clopper &
+Pearson 1934), so that a reader can tell a figure over twenty photos from one over twenty thousand.
 
 Example::
 

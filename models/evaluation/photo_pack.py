@@ -1,8 +1,8 @@
 """Read the photo packs `wild256` and `wild64`, one picture at a time.
 
-A pack is one npz of JPEG bytes with labels (its SOURCE.txt states terms and defects). The packs never ship with Tierwise; the
-model cards state which models were trained on them. Set ``TIERWISE_DATASETS`` to the folder that holds the packs; the default is
-``../shared/data`` beside the repository.
+A pack is one npz of JPEG bytes with labels (its SOURCE.txt states terms and defects). The packs never ship with
+Tierwise; the model cards state which models were trained on them. Set ``TIERWISE_DATASETS`` to the folder that holds
+the packs; the default is ``../shared/data`` beside the repository.
 
 Example::
 

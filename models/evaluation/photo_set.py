@@ -1,9 +1,9 @@
 """Labelled photos: a folder with a subfolder for each label, or a CSV with the columns `path` and `label`.
 
-Labels may be scientific, English or the packs' names, of any rank. Folders with other names are mapped by a CSV with the
-columns `name` and `label` (``labels.csv`` in the folder, or a file that the caller names); ``-`` as the label leaves a
-folder out. Files that cannot be read and unknown labels are listed before anything starts, each unknown label once, with
-the nearest that the tree holds. Photos are read one by one, so a folder may be larger than memory.
+Labels may be scientific, English or the packs' names, of any rank. Folders with other names are mapped by a CSV with
+the columns `name` and `label` (``labels.csv`` in the folder, or a file that the caller names); ``-`` as the label
+leaves a folder out. Files that cannot be read and unknown labels are listed before anything starts, each unknown label
+once, with the nearest that the tree holds. Photos are read one by one, so a folder may be larger than memory.
 
 Example::
 
@@ -41,7 +41,8 @@ HOW_TO_MAP = (
 class Photo:
     """One labelled photo: its name in complaints, the path of its label in the tree, and its bytes or file.
 
-    `camera` is its folder: with ``--frames`` the photos of a folder are one fixed camera's frames, in the order of names.
+    `camera` is its folder: with ``--frames`` the photos of a folder are one fixed camera's frames, in the order of
+    names.
     """
 
     name: str

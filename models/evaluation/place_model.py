@@ -17,16 +17,17 @@ from models.vision.region_search import ANIMAL, PERSON
 from models.vision.tier_models import CloudModel, CloudPrediction, DeviceModel, Picture
 
 PARTS_LOOKED_AT = 3
-"""Of the regions that moved, the largest ones are examined; the region that shows something living most clearly counts."""
+"""Of the regions that moved, the largest ones are examined; the region that shows something living most clearly
+counts."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameView:
     """The predictions about a frame.
 
-    `moved`: it differs from the background; `seen`: the device's model finds a person or an animal. `vector` is uint8 (d,),
-    of the part that moved, or of the device's crop where nothing did. `general` and `whole` are the general head's
-    predictions about the device's crop and about the whole frame.
+    `moved`: it differs from the background; `seen`: the device's model finds a person or an animal. `vector` is uint8
+    (d,), of the part that moved, or of the device's crop where nothing did. `general` and `whole` are the general
+    head's predictions about the device's crop and about the whole frame.
     """
 
     moved: bool

@@ -101,8 +101,8 @@ def replay(
 ) -> Replay:
     """Predict, learn, answer. `progress` is called with the number of frames predicted since the last call.
 
-    Raises `Stop` where the labelled visits show fewer than two labels, no visit is left to be answered, no frame decodes,
-    or a model is damaged.
+    Raises `Stop` where the labelled visits show fewer than two labels, no visit is left to be answered, no frame
+    decodes, or a model is damaged.
     """
     taught, asked, measured = _dealt(sequence.events, train_share)
     views, left_out = predict_frames(sequence, workers, progress)

@@ -1,7 +1,7 @@
 """The golden set: vectors of labelled photos by which every new head is judged.
 
-It ships with the model as vectors, so that a trainer without photos can measure what a new head forgets. A part of the set
-chooses how much weight new labels get; the rest only judges (`models.training.retrain`).
+It ships with the model as vectors, so that a trainer without photos can measure what a new head forgets. A part of the
+set chooses how much weight new labels get; the rest only judges (`models.training.retrain`).
 
 Example::
 

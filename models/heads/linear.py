@@ -37,8 +37,9 @@ LEAST_PROBABILITY = 1e-4
 class ImageNetEvidence:
     """What ImageNet's own classifier finds in an input, as ten more numbers for a head to weigh.
 
-    Its thousand classes are summed into five groups (animals, plants, fungi, people with their clothes and tools, other
-    things), once as they are and once softened. That classifier has seen far more of the world than the photo packs show.
+    Its thousand classes are summed into five groups (animals, plants, fungi, people with their clothes and tools,
+    other things), once as they are and once softened. That classifier has seen far more of the world than the photo
+    packs show.
     """
 
     weights: Floats

@@ -6,10 +6,10 @@ r"""Two heads read one vector, and their answers are pooled: calibrated species 
                                                                           pooled, tempered rank by rank --> species
     vector --LinearHead (solved from sums, which go on growing)-> species /
 
-The tuned head knows ImageNet's photos and the packs as well as a linear head can. The solved head (`discriminants`) knows
-the sums: it learns an event, a site or a release by adding integers, and forgets as exactly. Their errors differ, so that
-the pool is better than either (figures in the model's card). The tuned head alone decides the kingdom: on pictures unlike
-those in the sums (enlarged from 64 pixels), the solved head takes too many animals for things.
+The tuned head knows ImageNet's photos and the packs as well as a linear head can. The solved head (`discriminants`)
+knows the sums: it learns an event, a site or a release by adding integers, and forgets as exactly. Their errors
+differ, so that the pool is better than either (figures in the model's card). The tuned head alone decides the kingdom:
+on pictures unlike those in the sums (enlarged from 64 pixels), the solved head takes too many animals for things.
 
 Example::
 

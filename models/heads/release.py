@@ -7,9 +7,10 @@
     lite0@3: learned sums, new rows of the tree,    ------+
              calibration, smoke test, lineage
 
-A release has tens of kilobytes and is exact: two releases differ by a difference of sums, and an event that is subtracted
-is in no later release. `HeadRelease.files` are the signed targets; `HeadRelease.of` reads them and refuses anything else.
-`HeadRelease.check_base` checks whether a release fits the installed zoo, whenever a model is made from it.
+A release has tens of kilobytes and is exact: two releases differ by a difference of sums, and an event that is
+subtracted is in no later release. `HeadRelease.files` are the signed targets; `HeadRelease.of` reads them and refuses
+anything else. `HeadRelease.check_base` checks whether a release fits the installed zoo, whenever a model is made from
+it.
 
 Example::
 
@@ -160,8 +161,8 @@ class _Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class HeadRelease:
     """One release. `base` is the shipped model that it adds to, `base_sums` the digest of that model's `sums.gz`.
 
-    `sums` holds public labelled events only, over the labels that have some; it is None before the first event. `rows` are
-    those that the label tree gained.
+    `sums` holds public labelled events only, over the labels that have some; it is None before the first event. `rows`
+    are those that the label tree gained.
     """
 
     version: int

@@ -1,7 +1,7 @@
 """Linear heads that are solved from additive sums, and their scores from features.
 
-`solve` is ridge regression on one-hot labels from `pipeline.sums.sums.Sums`; `discriminants` also uses the classes' means.
-Equal sums give equal heads on the same BLAS with the same number of threads.
+`solve` is ridge regression on one-hot labels from `pipeline.sums.sums.Sums`; `discriminants` also uses the classes'
+means. Equal sums give equal heads on the same BLAS with the same number of threads.
 
 Example::
 
@@ -65,8 +65,8 @@ class LinearHead:
 def solve(sums: Sums, rank: str = "family", ridge: float = RIDGE) -> LinearHead:
     """Solve the least-squares head of some sums.
 
-    It minimises sum |y - f(x)|^2 + lambda |W|^2 over the events, lambda = ridge * mean of the centred Gram matrix' diagonal.
-    The intercept is not penalised. Raises `Rejected` (reason `too-few-events`) without events.
+    It minimises sum |y - f(x)|^2 + lambda |W|^2 over the events, lambda = ridge * mean of the centred Gram matrix'
+    diagonal. The intercept is not penalised. Raises `Rejected` (reason `too-few-events`) without events.
     """
     _check_events(sums)
     gram, cross = sums.gram.astype(np.float64), sums.cross.astype(np.float64)
@@ -78,14 +78,14 @@ def discriminants(
 ) -> LinearHead:
     """Solve linear discriminants from the same sums.
 
-    One-hot least squares gives a class with n of N events outputs of about n/N, so that ten events of a new species among
-    100,000 others never win. Taking the class whose mean is nearest to the fit corrects this. It is the same as
+    One-hot least squares gives a class with n of N events outputs of about n/N, so that ten events of a new species
+    among 100,000 others never win. Taking the class whose mean is nearest to the fit corrects this. It is the same as
     w = S^-1 m, b = -m'S^-1 m / 2 + prior * log(n/N), with the classes' means m and their pooled covariance S, to whose
     diagonal `shrink` times its mean is added. A class without events is never answered. Raises `Rejected` (reason
     `too-few-events`).
 
-    Source: Hastie, Tibshirani & Buja 1994 (flexible discriminant analysis by optimal scoring, on why both are the same);
-    Friedman 1989 (shrunk covariances).
+    Source: Hastie, Tibshirani & Buja 1994 (flexible discriminant analysis by optimal scoring, on why both are the
+    same); Friedman 1989 (shrunk covariances).
     """
     _check_events(sums)
     events = sums.events

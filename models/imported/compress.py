@@ -1,7 +1,8 @@
 """Make a float ONNX network smaller, as int8 by photos or as float16, and measure the cost. Needs the `[train]` extra.
 
-int8 is static (QDQ, per channel, uint8 activations by MinMax over calibration photos): on a CPU it has a quarter of the size
-and is about twice as fast. float16 halves the size and is for accelerators: most CPUs do not compute it faster.
+int8 is static (QDQ, per channel, uint8 activations by MinMax over calibration photos): on a CPU it has a quarter of
+the size and is about twice as fast. float16 halves the size and is for accelerators: most CPUs do not compute it
+faster.
 
 Example::
 

@@ -1,9 +1,9 @@
 """The edge's model with families by a user's own model: the setting ``edge.model = "mine@2"``.
 
 The user's model answers the families only. The released backbone makes the vector for the cloud, since vectors of two
-backbones do not mix, and it checks for persons, since its person figures are measured. A person that the user's model finds
-raises the privacy level, too; no model can lower it. If a device sends vectors and no pixels, the released head answers.
-Results name the model that answered.
+backbones do not mix, and it checks for persons, since its person figures are measured. A person that the user's model
+finds raises the privacy level, too; no model can lower it. If a device sends vectors and no pixels, the released head
+answers. Results name the model that answered.
 
 Example::
 

@@ -4,9 +4,9 @@
 
     photos --backbone--> features --ByteRange--> bytes --Sums--> solve --> head --temperature--> calibrated, then tested
 
-Each label's photos are sorted by digest: of every five, three are learned from, one sets the temperature and one is kept for
-the figures. So the split does not depend on file names, and a duplicate counts once. The sums are stored beside the head, so
-that they can be merged with others of the same space.
+Each label's photos are sorted by digest: of every five, three are learned from, one sets the temperature and one is
+kept for the figures. So the split does not depend on file names, and a duplicate counts once. The sums are stored
+beside the head, so that they can be merged with others of the same space.
 
 Example::
 
@@ -64,8 +64,8 @@ THRESHOLD: Final = DEFAULT_THRESHOLDS["family"]
 class FitFigures(msgspec.Struct, frozen=True):
     """``figures.json`` of a fit, measured on photos that neither the head nor its temperature saw.
 
-    `likeliest` is how often the likeliest label is right, `families` how often an answered family is, and `answered` the share
-    of photos whose family reaches the threshold.
+    `likeliest` is how often the likeliest label is right, `families` how often an answered family is, and `answered`
+    the share of photos whose family reaches the threshold.
     """
 
     photos: int

@@ -1,7 +1,8 @@
 """An imported model: how it takes a picture, and how families follow from its output.
 
-A *classifier* answers labels of the tree, of any rank; its probabilities are summed up the tree. A *backbone* answers a
-feature, which is turned into bytes by a stored range and read by a head that `models.imported.fit_head` solved from labelled photos::
+A *classifier* answers labels of the tree, of any rank; its probabilities are summed up the tree. A *backbone* answers
+a feature, which is turned into bytes by a stored range and read by a head that `models.imported.fit_head` solved from
+labelled photos::
 
     picture --Intake--> network --> classifier: probabilities of labels ----------------------+--> families, kingdoms
                                `--> backbone: feature --ByteRange--> bytes --LinearHead--------+
@@ -184,8 +185,8 @@ class ImportedModel:
 class TreeSums:
     """Sums probabilities over labels of any rank into families and kingdoms.
 
-    The family scores hold what the model distinguishes: families, leaves, and a kingdom if one of its labels is no deeper.
-    So an answer about a kingdom is never mistaken for a family.
+    The family scores hold what the model distinguishes: families, leaves, and a kingdom if one of its labels is no
+    deeper. So an answer about a kingdom is never mistaken for a family.
     """
 
     def __init__(self, tree: Taxonomy, labels: tuple[str, ...]) -> None:

@@ -5,9 +5,9 @@
     file --onnx_file--> opset, operators, external data? --ONNX Runtime--> loads? one input, one output of a known shape?
          --labels--> all in the tree? --trial--> finite, the same twice, not the same for all --benchmark--> entry
 
-The registry gets the entry after all checks, so that a failure leaves it unchanged. `models.imported.onnx_file` reads opset
-and operators' domains from the file; ONNX Runtime, which will run the model, checks the operators themselves. So an import
-needs only the packages of a device.
+The registry gets the entry after all checks, so that a failure leaves it unchanged. `models.imported.onnx_file` reads
+opset and operators' domains from the file; ONNX Runtime, which will run the model, checks the operators themselves. So
+an import needs only the packages of a device.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ DOMAINS: Final = ("", "ai.onnx.ml", "com.microsoft")
 """ONNX's own operators and those of ONNX Runtime."""
 
 ENDLESS: Final = frozenset({("", "Loop"), ("", "Scan")})
-"""Operators that repeat as often as the model states: a model of 1 kB may run for ever, and a run cannot be interrupted."""
+"""Operators that repeat as often as the model states: a model of 1 kB may run for ever, and a run cannot be
+interrupted."""
 
 SIDES_PX: Final = range(32, 1025)
 FREE_SIDE_PX: Final = 224
@@ -78,9 +79,9 @@ def prepare(
 ) -> tuple[Draft, TrialFigures]:
     """Check, try and measure the model; return the draft of its entry and the figures.
 
-    `lite0` is the released backbone, measured beside the model in the same run. `smoke` are the user's own pictures for the
-    trial, beside the generated ones. `who` and `when` are for the card. Raises `Stop` for anything wrong with the model,
-    its labels or the pictures.
+    `lite0` is the released backbone, measured beside the model in the same run. `smoke` are the user's own pictures
+    for the trial, beside the generated ones. `who` and `when` are for the card. Raises `Stop` for anything wrong with
+    the model, its labels or the pictures.
     """
     data = _read(wanted.file)
     opset = _check_file(wanted.file, data)

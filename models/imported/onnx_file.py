@@ -1,8 +1,8 @@
 """Read from an ONNX file what ONNX Runtime does not report: opsets, operators' domains, external files.
 
-A user's model is inspected before it is loaded: ONNX Runtime would read any other file that the model names as external data,
-and it reports only the first missing operator. Reading protobuf's wire format is enough here, so that a device or an edge does
-not need the package `onnx` (17 MB).
+A user's model is inspected before it is loaded: ONNX Runtime would read any other file that the model names as
+external data, and it reports only the first missing operator. Reading protobuf's wire format is enough here, so that a
+device or an edge does not need the package `onnx` (17 MB).
 
 Example::
 

@@ -6,8 +6,8 @@
                        2/                                             # made by `tierwise models fit`
 
 An entry is written into a hidden folder, flushed to the disk and renamed into place, so that a crash, a full disk or a
-simultaneous import leaves no partial entry. Versions only grow: a removed number is never used again, since results name their
-model by it. Every file is checked against its manifest when it is read.
+simultaneous import leaves no partial entry. Versions only grow: a removed number is never used again, since results
+name their model by it. Every file is checked against its manifest when it is read.
 
 Example::
 

@@ -1,8 +1,8 @@
 """Which answer to publish: temperatures, thresholds, and doubt that rolls up the label tree.
 
-One temperature for each rank, fitted on held-out events, makes a head's probabilities honest. The answer is the best label of
-the deepest rank where it reaches that rank's threshold. So doubt between jaguar and leopard gives the family; where even the
-kingdom is in doubt, the answer is `unknown`.
+One temperature for each rank, fitted on held-out events, makes a head's probabilities honest. The answer is the best
+label of the deepest rank where it reaches that rank's threshold. So doubt between jaguar and leopard gives the family;
+where even the kingdom is in doubt, the answer is `unknown`.
 
 Example::
 
@@ -26,7 +26,8 @@ from models.labels.taxonomy import RANKS, Taxonomy
 
 UNKNOWN = "unknown"
 
-# For models without measured thresholds. A kingdom only has to be likelier than not: the next coarser answer is `unknown`.
+# For models without measured thresholds. A kingdom only has to be likelier than not: the next coarser answer
+# is `unknown`.
 DEFAULT_THRESHOLDS: Mapping[str, float] = MappingProxyType({"kingdom": 0.5, "family": 0.59, "species": 0.52})
 
 

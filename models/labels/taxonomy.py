@@ -1,10 +1,10 @@
 """The label tree: kingdom > family > species, one table for every tier.
 
-The table (``models/zoo/taxonomy.tsv``) has a row for each species: its kingdom, family, scientific and English name, its
-ImageNet classes (numbers 0 to 999) and its name in the training packs. Where ImageNet names only a genus or a group (`kite`,
-`snail`), a genus that many of its photos show represents it. `person` and `other` are leaves without lower ranks, so that their
-path has one step. Fungi belong to `other`, since the four kingdoms are animal, plant, person and other; their family is
-`Fungi`.
+The table (``models/zoo/taxonomy.tsv``) has a row for each species: its kingdom, family, scientific and English name,
+its ImageNet classes (numbers 0 to 999) and its name in the training packs. Where ImageNet names only a genus or a
+group (`kite`, `snail`), a genus that many of its photos show represents it. `person` and `other` are leaves without
+lower ranks, so that their path has one step. Fungi belong to `other`, since the four kingdoms are animal, plant,
+person and other; their family is `Fungi`.
 
 Example::
 

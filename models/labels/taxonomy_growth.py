@@ -1,7 +1,8 @@
 """Grow the label tree by species that people named.
 
-People state the parent of a new label: ``Felidae`` for a species of a known family, or ``animal/Herpestidae`` for a new family
-of a kingdom. Rows are only appended, so that the shipped species keep the positions that the shipped heads use.
+People state the parent of a new label: ``Felidae`` for a species of a known family, or ``animal/Herpestidae`` for a
+new family of a kingdom. Rows are only appended, so that the shipped species keep the positions that the shipped heads
+use.
 
 Example::
 

@@ -6,9 +6,10 @@
                                              |
     root.json, brought by the operator ------+
 
-The rules are The Update Framework's, by python-tuf's own client: signatures and thresholds, no older version than seen before
-(rollback), nothing expired (freeze), only metadata that belong together (mix and match), no longer than stated (endless data).
-A refusal changes nothing: the metadata trusted before stay trusted, and the serving release goes on serving::
+The rules are The Update Framework's, by python-tuf's own client: signatures and thresholds, no older version than seen
+before (rollback), nothing expired (freeze), only metadata that belong together (mix and match), no longer than stated
+(endless data). A refusal changes nothing: the metadata trusted before stay trusted, and the serving release goes on
+serving::
 
     trust = Trust(data / "edge" / "releases", root=data / "releases-root.json", received=inbox.get, clock=clock)
     trust.refresh()                        # Rejected("bad-signature", ...), Retry("3.snapshot.json has not come yet")

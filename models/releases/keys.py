@@ -4,8 +4,8 @@
 
     <data>/keys/releases/3f2a...c1.pem      one Ed25519 key, PKCS8
 
-The root metadata state which role a key signs for, so that a file can be stored elsewhere (the root's keys belong in a drawer)
-and brought back when it is needed.
+The root metadata state which role a key signs for, so that a file can be stored elsewhere (the root's keys belong in a
+drawer) and brought back when it is needed.
 """
 
 from __future__ import annotations

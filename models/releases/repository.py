@@ -6,17 +6,18 @@
     <data>/releases/targets/   <sha256>                        files, named by their content
     <data>/keys/releases/      <key id>.pem                    private keys
 
-It is a repository of The Update Framework (https://theupdateframework.io, specification 1.0) with consistent snapshots,
-by python-tuf: *root* states the valid keys, *targets* the good files (length and SHA-256), *snapshot* the metadata that belong
-together, *timestamp* the newest snapshot. Each expires, so that a tier notices if newer ones are withheld::
+It is a repository of The Update Framework (https://theupdateframework.io, specification 1.0) with consistent
+snapshots, by python-tuf: *root* states the valid keys, *targets* the good files (length and SHA-256), *snapshot* the
+metadata that belong together, *timestamp* the newest snapshot. Each expires, so that a tier notices if newer ones are
+withheld::
 
     repository = Repository.open(data / "releases", data / "keys" / "releases", clock)
     repository.release(3, {"manifest.json": b"...", "sums.bin": b"..."}, Current(version=3, why="9 new species", by="trainer"))
     repository.serve(Current(version=2, why="it fails at night", by="anna"))     # a rollback is published like a release
     repository.renew()                                                           # from time to time: see RENEW_AT
 
-A change writes files, metadata and last ``timestamp.json``: until then the repository is unchanged for its readers. Several
-processes may open one repository: each change locks it and reads it again.
+A change writes files, metadata and last ``timestamp.json``: until then the repository is unchanged for its readers.
+Several processes may open one repository: each change locks it and reads it again.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ LIFE_S: Final[Mapping[str, int]] = {
     "snapshot": 30 * DAY_S,
     "timestamp": 7 * DAY_S,
 }
-"""How long each role's metadata are valid. A tier that was offline for a week takes no release until it receives newer ones."""
+"""How long each role's metadata are valid. A tier that was offline for a week takes no release until it receives newer
+ones."""
 
 RENEW_AT: Final = 0.5
 """The share of their life after which metadata are signed again, so that a trainer may be off for half of it."""
@@ -157,8 +159,8 @@ class Repository:
     def renew(self) -> tuple[str, ...]:
         """Sign metadata again that are past `RENEW_AT` of their life; return their roles.
 
-        A root whose keys are stored elsewhere is left unchanged: `root_left_s` is the time that it has left. Raises `Stop` if
-        a key is missing or the disk refuses.
+        A root whose keys are stored elsewhere is left unchanged: `root_left_s` is the time that it has left. Raises
+        `Stop` if a key is missing or the disk refuses.
         """
         with self._changing():
             state = self._shelf.opened()
@@ -184,9 +186,9 @@ class Repository:
     def rotate(self, role: str, *, keys: int | None = None, threshold: int | None = None) -> None:
         """Replace the keys of a role; the signatures of its old keys become invalid.
 
-        Use it after a key was stolen. It also repairs version numbers that a thief raised (fast-forward), since tiers forget
-        metadata that an old key signed. A new root is signed by old and new keys. Raises `Stop` for an unknown role, if too few
-        of the root's keys are here, or if the disk refuses.
+        Use it after a key was stolen. It also repairs version numbers that a thief raised (fast-forward), since tiers
+        forget metadata that an old key signed. A new root is signed by old and new keys. Raises `Stop` for an unknown
+        role, if too few of the root's keys are here, or if the disk refuses.
         """
         if role not in ROLES:
             raise Stop(f'no role is called "{role}": it is one of {", ".join(ROLES)}')

@@ -5,7 +5,8 @@ All targets are under the name of the model whose heads are released::
     lite0/3/manifest.json, lite0/3/sums.bin, ...     one release's files, never changed after signing
     lite0/current.json                               which version to serve, and how to start it
 
-A rollback is a newer `Current` that names an older version. Nothing is withdrawn, so that old metadata cannot be replayed.
+A rollback is a newer `Current` that names an older version. Nothing is withdrawn, so that old metadata cannot be
+replayed.
 
     >>> Current.of(Current(version=3, why="9 new species", by="trainer").encoded()).version
     3

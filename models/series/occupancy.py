@@ -1,8 +1,8 @@
 """Predict whether somebody is in a room, from a window over its streams, by a small network.
 
-The edge receives readings of a room's streams by exception (changes and heartbeats) and passes a window of the last half
-hour; the answer is `vacant` or `occupied`. Streams may be missing, since the network was trained with any of them left out.
-Only light is required: without it the other streams are not enough (CARD.md has the figures).
+The edge receives readings of a room's streams by exception (changes and heartbeats) and passes a window of the last
+half hour; the answer is `vacant` or `occupied`. Streams may be missing, since the network was trained with any of them
+left out. Only light is required: without it the other streams are not enough (CARD.md has the figures).
 
 Example::
 
@@ -28,8 +28,9 @@ Window = Mapping[str, Sequence[tuple[float, float]]]
 UNITS = ("Cel", "%RH", "lx", "ppm")
 # Without light the other streams show little more than that most hours are vacant.
 TELLING = ("lx",)
-# The level of light is an input: a dark room is dark everywhere. Other levels depend on the room and the week, so that only
-# their changes are inputs (trained on levels, the network was 3 points worse in the following week).
+# The level of light is an input: a dark room is dark everywhere. Other levels depend on the room and the
+# week, so that only their changes are inputs (trained on levels, the network was 3 points worse in the
+# following week).
 LEVEL_COUNTS = "lx"
 LABELS = ("vacant", "occupied")
 # Carbon dioxide needs about half an hour to follow people who enter or leave.
@@ -37,7 +38,8 @@ WINDOW_S = 1800.0
 RECENT_S = 300.0
 # A stream that was silent for longer than two heartbeats and a window counts as missing.
 STALE_S = 3000.0
-# The inputs of a stream: present?, last five minutes minus the window's mean, change over the window, level (light only).
+# The inputs of a stream: present?, last five minutes minus the window's mean, change over the window, level
+# (light only).
 VALUES_PER_STREAM = 4
 # Scales each stream to about one. Light is taken as a logarithm.
 CENTRE_AND_SCALE = {"Cel": (21.0, 2.0), "%RH": (30.0, 10.0), "lx": (3.0, 3.0), "ppm": (700.0, 400.0)}

@@ -206,8 +206,8 @@ Pattern = Literal["usual", "unusual", "unknown"]
 class Profile(msgspec.Struct, frozen=True):
     """Observations (at most `MEMORY_WEEKS`), mean and variance of each hour of the week, from Monday 0:00.
 
-    `deviation` is the difference of the last learned hour from its expected value; `square` and `product` are running means
-    of its square and of its product with the previous deviation.
+    `deviation` is the difference of the last learned hour from its expected value; `square` and `product` are running
+    means of its square and of its product with the previous deviation.
     """
 
     weight: tuple[float, ...]

@@ -8,12 +8,13 @@
     pace, asks = decide(pace, score(doubt, novelty(vector, known)), at=Moment(day, 0.4), budget=10)
 
 A person answers few questions a day, and nobody knows at noon which sightings the evening will bring. So a label is
-requested where the score is among the best of the last scores, as many as the rest of the day's budget has room for, and
-never ahead of the clock by more than one request. A budget that is not spent by noon lowers the bar in the afternoon.
+requested where the score is among the best of the last scores, as many as the rest of the day's budget has room for,
+and never ahead of the clock by more than one request. A budget that is not spent by noon lowers the bar in the
+afternoon.
 
-Sources: uncertainty by margin, Scheffer et al. 2001; farthest-first traversal, Gonzalez 1985, for learning Sener & Savarese 2018
-(arXiv:1708.00489); their product is BADGE's idea (Ash et al. 2020, arXiv:1906.03671) of long gradients that point in different
-directions; as a stream with an adapting rate, Saran et al. 2023 (VeSSAL, arXiv:2303.02535).
+Sources: uncertainty by margin, Scheffer et al. 2001; farthest-first traversal, Gonzalez 1985, for learning Sener &
+Savarese 2018 (arXiv:1708.00489); their product is BADGE's idea (Ash et al. 2020, arXiv:1906.03671) of long gradients
+that point in different directions; as a stream with an adapting rate, Saran et al. 2023 (VeSSAL, arXiv:2303.02535).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Drift: does a stream still look as it did when its models were last known to do well? Pure.
 
-Each sighting is one observation of its stream and tier, since the frames of a sighting are one picture several times. It
-gives several signals, and a Page-Hinkley test compares each with its own past::
+Each sighting is one observation of its stream and tier, since the frames of a sighting are one picture several times.
+It gives several signals, and a Page-Hinkley test compares each with its own past::
 
     Observation --+-- confidence, of all and of each class --+
                   +-- unknown (0 or 1)                       |
@@ -15,10 +15,10 @@ gives several signals, and a Page-Hinkley test compares each with its own past::
     watch, alarms = labelled(watch, quarter_of(13), agrees=False)
 
 A camera's nights are not its days, and dusk is no drift: each quarter of the day has a past of its own, and raises no
-alarm before that is learned. Of feature vectors only the mean, the spread and the recent deviation of each component are
-kept (3 KB). Deviations are uncorrelated while nothing changes, and all point one way after a change: `along` measures
-this, and notices a change of the mean far sooner than distances do. Another model starts a new past, since its
-confidences differ without any drift. docs/explanation/drift.md lists the delays and false alarms.
+alarm before that is learned. Of feature vectors only the mean, the spread and the recent deviation of each component
+are kept (3 KB). Deviations are uncorrelated while nothing changes, and all point one way after a change: `along`
+measures this, and notices a change of the mean far sooner than distances do. Another model starts a new past, since
+its confidences differ without any drift. docs/explanation/drift.md lists the delays and false alarms.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ USUAL: Final = 80
 
 ALLOWANCE: Final = 0.25
 THRESHOLD: Final = 18.0
-"""Of the Page-Hinkley tests, in spreads. A lower threshold alarms earlier, and falsely more often: see docs/explanation/drift.md."""
+"""Of the Page-Hinkley tests, in spreads. A lower threshold alarms earlier, and falsely more often: see
+docs/explanation/drift.md."""
 
 OUTLIER: Final = 4.0
 """In spreads: one odd sighting counts at most so much."""

@@ -6,9 +6,9 @@
     label changed or withdrawn  --> the lesson is taken out exactly, and taught again without that event
     new general model           --> all lessons again, in their order, over its tree and its predictions
 
-Events of one visit are one picture several times, so they are one lesson. A further event teaches its lesson again, and if
-the gate refuses that, the lesson stays as it was. The weights of site and general head are measured again when the lessons
-have grown by a quarter, since that costs as much as a hundred labels.
+Events of one visit are one picture several times, so they are one lesson. A further event teaches its lesson again,
+and if the gate refuses that, the lesson stays as it was. The weights of site and general head are measured again when
+the lessons have grown by a quarter, since that costs as much as a hundred labels.
 
 Example::
 

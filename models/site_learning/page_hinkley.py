@@ -8,8 +8,9 @@ more than a threshold from its lowest point, the mean has changed. The test need
         test = test.take(value, allowance=0.25)
         if test.change(threshold=15.0): ...
 
-Sources: Page 1954 (Biometrika 41:100), Hinkley 1971 (Biometrika 58:509), both directions; fading sums as in Gama et al. 2013
-(Machine Learning 90:317). On equal parameters it alarms where `river.drift.PageHinkley` 0.26 does: a test holds it to that.
+Sources: Page 1954 (Biometrika 41:100), Hinkley 1971 (Biometrika 58:509), both directions; fading sums as in Gama et
+al. 2013 (Machine Learning 90:317). On equal parameters it alarms where `river.drift.PageHinkley` 0.26 does: a test
+holds it to that.
 """
 
 from __future__ import annotations

@@ -5,13 +5,13 @@
     crop or vector --general model--> EdgePrediction --SiteHead--> EdgePrediction (model lite0@3+home.17, `site`)
 
 Where the site has learned nothing, or the prediction is by another model than the one that the site's head was
-transferred from (a release is on trial), the prediction stays as it is. The vector that the cloud gets and the check for
-persons are always the general model's: a site's labels can raise a person, never hide one.
+transferred from (a release is on trial), the prediction stays as it is. The vector that the cloud gets and the check
+for persons are always the general model's: a site's labels can raise a person, never hide one.
 
 `site_prediction` names from the kingdom down to the deepest label that was given here and is likelier than not
-(`models.site_learning.site_model.STANDS_FROM`), never deeper: that is left to the general head and the cloud. Before the
-site has labelled `models.site_learning.site_model.CALIBRATED_FROM` visits its probabilities are not calibrated; until
-then it names only labels that the general head's tree lacks, and all others stand by the general thresholds.
+(`models.site_learning.site_model.STANDS_FROM`), never deeper: that is left to the general head and the cloud. Before
+the site has labelled `models.site_learning.site_model.CALIBRATED_FROM` visits its probabilities are not calibrated;
+until then it names only labels that the general head's tree lacks, and all others stand by the general thresholds.
 
 Example::
 
@@ -37,8 +37,8 @@ from models.site_learning.site_model import STANDS_FROM
 from models.vision.tier_models import EdgePrediction, SitePrediction, rolled
 
 SURE_FROM = 0.8
-"""From this probability on, an answer by the site's own labels is sure: the cloud is not asked and does not overrule it.
-It is above the half from which an answer stands, since no tier checks it again."""
+"""From this probability on, an answer by the site's own labels is sure: the cloud is not asked and does not overrule
+it. It is above the half from which an answer stands, since no tier checks it again."""
 
 
 M = TypeVar("M")
@@ -108,6 +108,7 @@ def site_prediction(tree: Taxonomy, scores: Sequence[Scores], served: ServedHead
     if not depths:
         return None
     path = path[: depths[-1]]
-    # A leaf (`other`), and a family that was itself given as a label, are species of their own: ask the deepest rank first.
+    # A leaf (`other`), and a family that was itself given as a label, are species of their own: ask the
+    # deepest rank first.
     probability = next(of_rank[path[-1]] for of_rank in scores if path[-1] in of_rank.labels)
     return SitePrediction(path, probability, probability >= SURE_FROM or path[-1] in served.own)

@@ -7,20 +7,20 @@
     general head's species --summed by label, unseen -------+
 
 The head knows the labels that were given, of any rank, and one further class for all others: `unseen`. By Good and
-Turing's estimate a visit belongs to `unseen` about as often as labels were given a single time. But people who label only
-on request, or only what is new, label no fair sample. A running edge therefore also solves its head against the shipped
-sums, as `BackgroundSums`, weighed down to the site's own events: their events under a label count for it, all others for
-`unseen`. So a label has to be told apart from everything, not only from the site's other labels. The shares of the labels
-and of `unseen` are pooled with the general head's shares of the same; within a label, and within `unseen`, the general
-head decides alone.
+Turing's estimate a visit belongs to `unseen` about as often as labels were given a single time. But people who label
+only on request, or only what is new, label no fair sample. A running edge therefore also solves its head against the
+shipped sums, as `BackgroundSums`, weighed down to the site's own events: their events under a label count for it, all
+others for `unseen`. So a label has to be told apart from everything, not only from the site's other labels. The shares
+of the labels and of `unseen` are pooled with the general head's shares of the same; within a label, and within
+`unseen`, the general head decides alone.
 
 Example::
 
     head = SiteHead.of(tree, sums, unseen=0.05, weighing=Weighing(), background=BackgroundSums.of(zoo.sums()))
     head.consensus(vectors, general)        # float32 (species,): of one visit
 
-Sources: Good 1953 (Biometrika 40:237) for what was never seen; logarithmic opinion pools, Genest & Zidek 1986; ridge heads
-that learn by addition, McDonnell et al. 2023 (RanPAC, arXiv:2307.02251).
+Sources: Good 1953 (Biometrika 40:237) for what was never seen; logarithmic opinion pools, Genest & Zidek 1986; ridge
+heads that learn by addition, McDonnell et al. 2023 (RanPAC, arXiv:2307.02251).
 """
 
 from __future__ import annotations
@@ -121,8 +121,8 @@ class Visits:
 class SiteHead:
     """Predicts species over the site's tree, from vectors and the general head's species.
 
-    `group_of` (species,) is the position in `labels` that a species stands under, len(labels) for none. `solved` is over
-    the labels, and with a background also over `UNSEEN`.
+    `group_of` (species,) is the position in `labels` that a species stands under, len(labels) for none. `solved` is
+    over the labels, and with a background also over `UNSEEN`.
     """
 
     tree: Taxonomy
@@ -198,8 +198,8 @@ def _solved(sums: Sums, group_of: NDArray[np.intp], background: BackgroundSums |
 def extended(tree: Taxonomy, general: Floats) -> Floats64:
     """Return the general head's species (n, s) over a tree that has grown.
 
-    A new species takes half of its family's share. The first species of a new family takes the share that each family of
-    its kingdom would have if all were equal.
+    A new species takes half of its family's share. The first species of a new family takes the share that each family
+    of its kingdom would have if all were equal.
     """
     known = np.zeros((len(general), len(tree.species)))
     known[:, : general.shape[1]] = general

@@ -1,17 +1,18 @@
 """A site's own model: what the labels of one site or camera add to the general head. Pure: lessons in, a head out.
 
-Three stages: the general head arrives from the cloud; the site's labelled visits are added to integer sums, solved into a
-ridge head and pooled with the general one (`models.site_learning.site_head`); and every further label is added behind a
-gate, in milliseconds::
+Three stages: the general head arrives from the cloud; the site's labelled visits are added to integer sums, solved
+into a ridge head and pooled with the general one (`models.site_learning.site_head`); and every further label is added
+behind a gate, in milliseconds::
 
     Lesson --learn--> Sums --gate: the visits held back--> taken, held back, or refused --head()--> SiteHead
 
-Of each label the third visit of every five is held back from the head that the gate measures, or the next visit that this
-head names right without it, so that a wrong label does not become a measure. Once `HELD_LEAST` visits are held back, the
-gate refuses an increment with which that head names fewer of them right than the best head before, by more than
-`FORGIVEN`, or whose mean log-loss on them lies above the best by more than `SLACK`. A visit to be held back has to pass,
-too. After a refusal the last good head stays. The served head is solved from all accepted visits, held back or not, since
-sums add up. They also subtract: after `forgotten`, the sums are exactly as if the visit had never been added.
+Of each label the third visit of every five is held back from the head that the gate measures, or the next visit that
+this head names right without it, so that a wrong label does not become a measure. Once `HELD_LEAST` visits are held
+back, the gate refuses an increment with which that head names fewer of them right than the best head before, by more
+than `FORGIVEN`, or whose mean log-loss on them lies above the best by more than `SLACK`. A visit to be held back has
+to pass, too. After a refusal the last good head stays. The served head is solved from all accepted visits, held back
+or not, since sums add up. They also subtract: after `forgotten`, the sums are exactly as if the visit had never been
+added.
 
 Example::
 
@@ -58,8 +59,8 @@ HELD_LEAST = 5
 """With fewer visits held back the gate cannot measure, and every label is taken."""
 
 FORGIVEN = 0.1
-"""The share of the visits held back, but at least one visit, by which a head may fall behind the best before it: two labels
-that look alike win and lose a visit of each other while both are learned."""
+"""The share of the visits held back, but at least one visit, by which a head may fall behind the best before it: two
+labels that look alike win and lose a visit of each other while both are learned."""
 
 SLACK = 0.1
 """So many nats may the mean log-loss of the visits held back lie above the best: a new label makes a head less sure of
@@ -69,8 +70,8 @@ CALIBRATED_FROM, CALIBRATED_ON = 10, 60
 """A temperature needs at least so many visits, and is fitted on the last so many."""
 
 STANDS_FROM: Mapping[str, float] = MappingProxyType(dict.fromkeys(RANKS, 0.5))
-"""A site's answer stands where it is likelier than not, by probabilities that its own visits have calibrated. A threshold
-with a stated risk needs more visits than a site has labelled: 45 without an error for a risk of 5%."""
+"""A site's answer stands where it is likelier than not, by probabilities that its own visits have calibrated. A
+threshold with a stated risk needs more visits than a site has labelled: 45 without an error for a risk of 5%."""
 
 LEAST_TEMPERATURE = 0.5
 """Where every visit is named right, the fit would choose a temperature of zero."""
@@ -102,9 +103,9 @@ NOTHING_JUDGED = HeadScore(0, 0.0)
 class SiteModel:
     """All that a site has learned; lessons and sums are as private as their frames.
 
-    `learned` are the sums without the visits held back, `everything` with them. `best` are the best scores of any head so
-    far on the visits held back, the loss since the last was added to them. `taken` counts the changes, so that no two
-    heads share a name.
+    `learned` are the sums without the visits held back, `everything` with them. `best` are the best scores of any head
+    so far on the visits held back, the loss since the last was added to them. `taken` counts the changes, so that no
+    two heads share a name.
     """
 
     general: str
@@ -233,7 +234,8 @@ class SiteModel:
     def calibrated(self) -> SiteModel:
         """Return the model with the share and the temperature that fit its visits best.
 
-        Each visit is predicted by a head that has forgotten it exactly. Fewer than `CALIBRATED_FROM` visits change nothing.
+        Each visit is predicted by a head that has forgotten it exactly. Fewer than `CALIBRATED_FROM` visits change
+        nothing.
         """
         asked = self.left_out()
         if len(asked) < CALIBRATED_FROM:

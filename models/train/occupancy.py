@@ -1,9 +1,9 @@
 """Train the occupancy network: ``python -m models.train.occupancy`` (a minute; numpy only).
 
-Data: ``sensors/occupancy_detection.csv`` (Candanedo & Feldheim 2016): one office, one minute, 2015-02-02 to 18. Split by
-time, never at random, since neighbouring minutes are nearly equal: train until 02-08, calibrate on 02-09 and 10, test
-on 02-11 to 18. Windows are made as at the edge: half of them from readings that a dead band thinned out, with streams left out
-at random.
+Data: ``sensors/occupancy_detection.csv`` (Candanedo & Feldheim 2016): one office, one minute, 2015-02-02 to 18. Split
+by time, never at random, since neighbouring minutes are nearly equal: train until 02-08, calibrate on 02-09 and 10,
+test on 02-11 to 18. Windows are made as at the edge: half of them from readings that a dead band thinned out, with
+streams left out at random.
 
 Written: ``models/zoo/occupancy/model.onnx`` and its manifest; the figures of CARD.md are printed.
 """

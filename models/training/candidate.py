@@ -39,8 +39,8 @@ LEAST_EVENTS: Final = 20
 """A label is answered from so many events on: a mean of few vectors is mostly those vectors."""
 
 SPOILS_HELD, SPOILS_LEAST, SPOILS_GOLDEN = 0.05, 2, 0.01
-"""A site is left out if without it so many more of the others' held-out events are right (as a share, and at least two),
-or so many more golden photos: chance moves less."""
+"""A site is left out if without it so many more of the others' held-out events are right (as a share, and at least
+two), or so many more golden photos: chance moves less."""
 
 SMOKE_INPUTS: Final = 8
 

@@ -7,10 +7,10 @@
                             |                  two golden photos of three   the third          +--> refusal, with a report
                             +--- without a site that spoils the others' held-out events
 
-Held-out events (`pipeline.sums.votes.held_out`: by a hash of the event's id) taught no head that they judge; the release
-is then solved from all events. A label gets a column from `LEAST_EVENTS` events on; until then its events share one column
-with those of all such labels. A label of another rank (`Felidae`, `animal`) has a column that is never answered, and
-judges at its rank.
+Held-out events (`pipeline.sums.votes.held_out`: by a hash of the event's id) taught no head that they judge; the
+release is then solved from all events. A label gets a column from `LEAST_EVENTS` events on; until then its events
+share one column with those of all such labels. A label of another rank (`Felidae`, `animal`) has a column that is
+never answered, and judges at its rank.
 
 Example::
 
@@ -78,8 +78,8 @@ def retrain(
     Raises
     ------
     Rejected
-        `golden-mismatch`, `space-mismatch`, `labels-mismatch`, `bad-label`, `release-mismatch`; `too-few-events` where no site
-        has any.
+        `golden-mismatch`, `space-mismatch`, `labels-mismatch`, `bad-label`, `release-mismatch`; `too-few-events` where
+        no site has any.
     """
     tree = grown(base.tree, rows)
     taught = _checked(base, tree, sites, held)

@@ -9,15 +9,19 @@ separately by day and by infrared night::
 
 | fault | sign | reported after | limits |
 | --- | --- | --- | --- |
-| dark | a black frame, in an hour of the day that was light throughout when last seen | 30 min | a lens covered by night is reported after sunrise; a camera that is dark from its first hour on, after 20 h |
-| frozen | all frames are equal to the last pixel | 10 frames, 1 min | a recorder that draws a clock into its frozen picture, or encodes it again, is not detected |
-| moved | edges are in other places than before, and stay there | 10 frames, 5 min | not detected for a source whose pictures never agreed |
-| blurred | edges are in the same places, but softer than ever before | 10 frames, 5 min | a slight loss of focus is invisible at 96 pixels |
+| dark | a black frame, in an hour of the day that was light throughout when last seen | 30 min | a lens covered by
+night is reported after sunrise; a camera that is dark from its first hour on, after 20 h |
+| frozen | all frames are equal to the last pixel | 10 frames, 1 min | a recorder that draws a clock into its frozen
+picture, or encodes it again, is not detected |
+| moved | edges are in other places than before, and stay there | 10 frames, 5 min | not detected for a source whose
+pictures never agreed |
+| blurred | edges are in the same places, but softer than ever before | 10 frames, 5 min | a slight loss of focus is
+invisible at 96 pixels |
 
 A camera is `well` again after ten good frames in a row. A moved camera is reported once and gets a new past.
 
-Sources: variance of the Laplacian as a measure of focus, Pech-Pacheco et al. 2000 (ICPR 3:314); for tampering as loss of edges and
-of the background's own edges, Saglam & Temizel 2009 (AVSS); phase correlation, Kuglin & Hines 1975.
+Sources: variance of the Laplacian as a measure of focus, Pech-Pacheco et al. 2000 (ICPR 3:314); for tampering as loss
+of edges and of the background's own edges, Saglam & Temizel 2009 (AVSS); phase correlation, Kuglin & Hines 1975.
 """
 
 from __future__ import annotations

@@ -23,7 +23,8 @@ from models.vision.region_search import Found
 
 Picture = NDArray[np.uint8]
 
-# From that margin on an outline of a person settles a doubt: seen in 38% of validation photos with one, in 2% of the others.
+# From that margin on an outline of a person settles a doubt: seen in 38% of validation photos with one, in 2%
+# of the others.
 OUTLINE_CLEAR = 0.5
 
 
@@ -54,8 +55,8 @@ def searching(
 def judging(judge: Judge) -> Look:
     """By a network that sees pictures only: the whole frame, and what moved.
 
-    The person score is the higher of both. The kingdom is answered for the whole frame, unless what moved shows something
-    living more clearly.
+    The person score is the higher of both. The kingdom is answered for the whole frame, unless what moved shows
+    something living more clearly.
     """
 
     def look(frame: Picture, region: Box | None) -> Found:

@@ -5,7 +5,8 @@
     BGR pictures --shrink--> bytes (n, 3, 64, 64) --int8 network--> logits over kingdoms (n, 4), a person's log-odds (n,)
 
 The network takes the pictures' bytes as they are and answers calibrated logits: its temperature is part of its last
-layer. It is a `models.vision.tier_models.Judge`; how many persons it misses is in its manifest, for the settings to accept or not.
+layer. It is a `models.vision.tier_models.Judge`; how many persons it misses is in its manifest, for the settings to
+accept or not.
 
 Example::
 

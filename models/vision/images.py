@@ -1,8 +1,8 @@
 """Decode and encode pictures within limits: a header is checked before any pixel is decoded.
 
-Every camera picture passes here first. A bad picture raises `ImageRefused`, whose reason goes to the rejected topic; any other
-picture becomes BGR, three channels, upright (from grey, alpha, CMYK or a rotation in EXIF). A truncated JPEG is refused: OpenCV
-would silently fill the missing part with grey.
+Every camera picture passes here first. A bad picture raises `ImageRefused`, whose reason goes to the rejected topic;
+any other picture becomes BGR, three channels, upright (from grey, alpha, CMYK or a rotation in EXIF). A truncated JPEG
+is refused: OpenCV would silently fill the missing part with grey.
 
 Example::
 
@@ -166,8 +166,8 @@ def _png_header(data: bytes) -> ImageHeader:
 def decode(data: bytes, at_least_px: int | None = None) -> Picture:
     """Decode bytes to BGR uint8 (height, width, 3), upright. Raises `ImageRefused`.
 
-    With `at_least_px` a JPEG is decoded at 1/8, 1/4 or 1/2: the smallest size whose short side still has that many pixels.
-    This skips most of the work. Alpha is dropped, grey and CMYK become BGR.
+    With `at_least_px` a JPEG is decoded at 1/8, 1/4 or 1/2: the smallest size whose short side still has that many
+    pixels. This skips most of the work. Alpha is dropped, grey and CMYK become BGR.
     """
     header = inspect(data)
     short = min(header.width, header.height)

@@ -1,9 +1,9 @@
 """Detect what moved in a frame, so that empty frames of a fixed camera need no model.
 
-For each stream a `BackgroundModel` keeps the running mean and the running noise of a small grey picture. A pixel has moved if
-it differs from its mean by more than its own noise explains. A change of light, which changes all pixels alike, is removed
-first. The moved part is returned as a box in relative coordinates, with a margin, ready to be cropped from a larger decoded
-size of the frame. All functions are pure.
+For each stream a `BackgroundModel` keeps the running mean and the running noise of a small grey picture. A pixel has
+moved if it differs from its mean by more than its own noise explains. A change of light, which changes all pixels
+alike, is removed first. The moved part is returned as a box in relative coordinates, with a margin, ready to be
+cropped from a larger decoded size of the frame. All functions are pure.
 
 Example::
 

@@ -1,8 +1,8 @@
 """Compare frames of a fixed camera trap with the background of their place, by day and by night.
 
 A camera trap takes a few frames a visit, with hours between visits. A background that follows frame by frame
-(`models.vision.motion`) would keep the first animal as a ghost and start again at every dusk. Here the background of a frame is
-the median of earlier frames of the same light, day or infrared night, without the frames of its own visit::
+(`models.vision.motion`) would keep the first animal as a ghost and start again at every dusk. Here the background of a
+frame is the median of earlier frames of the same light, day or infrared night, without the frames of its own visit::
 
     frame --grey_frame--> GreyFrame (grey, night?) --background--> motion.BackgroundModel --parts--> where something moved
           --PlaceModel--> View: the vector of what moved, and the general head's prediction
@@ -29,7 +29,8 @@ from models.vision import motion
 from models.vision.tier_models import Picture
 
 NIGHT_BELOW = 6.0
-"""A frame is lit by an infrared lamp if its colour channels differ by less, on average (grey levels; JPEG causes a few)."""
+"""A frame is lit by an infrared lamp if its colour channels differ by less, on average (grey levels; JPEG causes a
+few)."""
 
 BACKGROUND_FRAMES = 15
 """The number of earlier frames in a background: a few visits, so that no animal is in half of them."""

@@ -12,9 +12,11 @@ well: one pass at twice the served size judges a hundred places at once. The cle
 again, closer. What the whole frame, its parts and the map's peaks say is weighed by a small head (`PartsHead`): a
 butterfly on a flower must not become a plant's kingdom, nor a bush an animal.
 
-Where something moved (`region`), that part is looked at in place of the map's animals; persons are searched for all the same.
+Where something moved (`region`), that part is looked at in place of the map's animals; persons are searched for all
+the same.
 
-Source: class activation maps, Zhou et al. 2016 (arXiv:1512.04150). Measured against tiles in `models.train.lite0.frames`.
+Source: class activation maps, Zhou et al. 2016 (arXiv:1512.04150). Measured against tiles in
+`models.train.lite0.frames`.
 """
 
 from __future__ import annotations
@@ -54,20 +56,22 @@ CLEARER = 0.1
 """By how much a part has to show its kingdom more clearly than the whole frame does, to be cropped for the edge."""
 
 CROP_PERSON = 0.5
-"""From this score of the frame head on, what moved, or a crop, shows a person. A whole frame has a threshold of its own, lower:
-a person is a smaller part of it. On validation frames with a region: all of 80 persons, and 5.7% of 140 animals."""
+"""From this score of the frame head on, what moved, or a crop, shows a person. A whole frame has a threshold of its
+own, lower: a person is a smaller part of it. On validation frames with a region: all of 80 persons, and 5.7% of 140
+animals."""
 
 CROP_DOUBT = 0.35
-"""From this score of what is looked at closer on, a second opinion is asked: much is not far from looking like somebody, and the
-opinion costs as much as five looks."""
+"""From this score of what is looked at closer on, a second opinion is asked: much is not far from looking like
+somebody, and the opinion costs as much as five looks."""
 
 OVERRULES, OVERRULES_PERSON = 0.6, 0.75
-"""The weighed evidence answers another kingdom than the whole frame only from this probability on, and another one than `person`
-only if it is surer still: it was fitted on fewer pictures, and knows less of the world than the frame head."""
+"""The weighed evidence answers another kingdom than the whole frame only from this probability on, and another one
+than `person` only if it is surer still: it was fitted on fewer pictures, and knows less of the world than the frame
+head."""
 
 PLACE_MARGIN = 1.0
-"""Below `CROP_PERSON` the whole frame's score counts only with a place on the map where a person leads everything else by so much
-(in logits): a yard before a surveillance camera looks like one with people in it."""
+"""Below `CROP_PERSON` the whole frame's score counts only with a place on the map where a person leads everything else
+by so much (in logits): a yard before a surveillance camera looks like one with people in it."""
 
 ANIMAL, PLANT, PERSON, OTHER = (KINGDOMS.index(name) for name in ("animal", "plant", "person", "other"))
 FAINTEST = 1e-4
@@ -104,8 +108,8 @@ class FrameEvidence:
 class PartsHead:
     """Weighs the evidence: kingdom weights (16, 4), bias (4,); person weights (4,), bias, and two thresholds.
 
-    From `person_threshold` on the frame's level rises (see `person_in`). From `person_doubt` on, which is lower, a second
-    opinion is asked.
+    From `person_threshold` on the frame's level rises (see `person_in`). From `person_doubt` on, which is lower, a
+    second opinion is asked.
     """
 
     kingdom_weights: Floats
@@ -242,8 +246,8 @@ class Found:
 def of_still(evidence: FrameEvidence, head: PartsHead, frame_threshold: float) -> Found:
     """Nothing says which part matters: all evidence is weighed.
 
-    What is sent on is the part that shows the answer most clearly, if it does so more clearly than the whole frame. Plants
-    and scenes are named from the whole.
+    What is sent on is the part that shows the answer most clearly, if it does so more clearly than the whole frame.
+    Plants and scenes are named from the whole.
     """
     kingdoms = overruled(evidence.parts[0], head.kingdoms(evidence))
     answer, box = int(kingdoms.argmax()), Box.WHOLE
@@ -288,9 +292,9 @@ def _found(
 def person_in(evidence: FrameEvidence, head: PartsHead, frame_threshold: float) -> float:
     """How surely a person is anywhere in a frame, 0 to 1, on the scale of `PartsHead.person_threshold`.
 
-    By the weighed evidence, or by the whole frame's own score (with `frame_threshold`) where the map shows a place for it, or
-    the frame is too small for one, or the score is high: the first finds who is small, the second who is near, or unlike the
-    people of the training photos.
+    By the weighed evidence, or by the whole frame's own score (with `frame_threshold`) where the map shows a place for
+    it, or the frame is too small for one, or the score is high: the first finds who is small, the second who is near,
+    or unlike the people of the training photos.
     """
     weighed, whole = head.person(evidence), float(evidence.persons[0])
     searched = len(evidence.boxes) > 1

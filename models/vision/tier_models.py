@@ -4,9 +4,9 @@
 
     frame --DeviceModel--> kingdom, person?, box --crop--> EdgeModel --> family, vector (256 bytes) --> CloudModel --> species
 
-Device and edge run the backbone (`models.onnx_session`). The cloud reads only the vector and needs neither OpenCV nor ONNX
-Runtime, so that the callers pass in what uses them. All predictions are over the labels of `models.labels.taxonomy`, with
-probabilities calibrated on held-out photos.
+Device and edge run the backbone (`models.onnx_session`). The cloud reads only the vector and needs neither OpenCV nor
+ONNX Runtime, so that the callers pass in what uses them. All predictions are over the labels of
+`models.labels.taxonomy`, with probabilities calibrated on held-out photos.
 
 Example::
 
@@ -67,8 +67,8 @@ class SitePrediction:
 class EdgePrediction:
     """The edge's prediction for a crop; `vector` is uint8 and all that the cloud gets.
 
-    Family and kingdom were summed from `species`, over `tree`; it is None for a model that predicts families only. `site` is
-    the prediction of a site that has labels of its own.
+    Family and kingdom were summed from `species`, over `tree`; it is None for a model that predicts families only.
+    `site` is the prediction of a site that has labels of its own.
     """
 
     family: Scores
@@ -122,8 +122,8 @@ def rolled(tree: Taxonomy, species: Floats) -> tuple[Scores, Scores, Scores]:
 class DeviceModel:
     """Predicts kingdom and person of a frame, and which part of it to send.
 
-    `person_miss_rate` is the measured share of persons that a small network misses: if the settings accept less, no pixels
-    leave the device. It is None for the backbone, whose person check always permits it.
+    `person_miss_rate` is the measured share of persons that a small network misses: if the settings accept less, no
+    pixels leave the device. It is None for the backbone, whose person check always permits it.
     """
 
     def __init__(
@@ -150,7 +150,8 @@ class DeviceModel:
     def measure_ms(self, repeats: int = 3) -> float:
         """Measure the milliseconds of processor time that `see` takes on a 640x480 frame in which something moved.
 
-        The result is the minimum of several runs on this thread's own clock, so that other work at start does not count.
+        The result is the minimum of several runs on this thread's own clock, so that other work at start does not
+        count.
         """
         frame = np.full((480, 640, 3), 90, np.uint8)
         taken_s = []

@@ -80,9 +80,7 @@ class LocalStore:
         with _errors_mapped(self._path):
             if self._writing is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                self._writing = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
-                self._writing.executescript(_OPENING)
-                file.migrate(self._writing, self._path, _MIGRATIONS, "only dashboards need its past")
+                self._writing = _open(self._path)
             with self._writing as connection:
                 connection.executemany(_UPSERT, map(_row, points))
             if time.monotonic() - self._cleaned_s > CLEAN_EVERY_S:
@@ -140,6 +138,18 @@ class LocalStore:
             connection.execute("DELETE FROM points WHERE time_ms < ?", (oldest_ms,))
         connection.execute("PRAGMA incremental_vacuum").fetchall()
         self._cleaned_s = time.monotonic()
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """Connect, and bring the schema up to date."""
+    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
+    try:
+        connection.executescript(_OPENING)
+        file.migrate(connection, path, _MIGRATIONS, "only dashboards need its past")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _row(point: Point) -> tuple[str, str, int, str]:

@@ -1,7 +1,7 @@
 """The keys of the settings, section by section: types, bounds, defaults and derived values.
 
-Frozen structs. `settings.py` fills them from a file, `checks.py` refuses impossible combinations. docs/settings.md prints
-the docstring below each key, so write it for a person who edits the file. Every key has a default::
+Frozen structs. `settings.py` fills them from a file, `checks.py` refuses impossible combinations. docs/settings.md
+prints the docstring below each key, so write it for a person who edits the file. Every key has a default::
 
     >>> Keys().mqtt.host, Keys().kafka.servers
     ('127.0.0.1', ('127.0.0.1:9092',))
@@ -361,7 +361,8 @@ class Keys(Section, frozen=True, kw_only=True):
     """Folder of models that replace shipped models of the same name: a subfolder each, with its `manifest.json`.
     Empty: use the shipped ones."""
     timezone: str = "UTC"
-    """Time zone of rules' hours, of the usual hours of a week and of the days of counts, as `"Europe/Berlin"`."""
+    """Time zone of EXIF times without an offset of their own, of rules' hours, of the usual hours of a week and of the
+    days of counts, as `"Europe/Berlin"`."""
     mqtt: MqttSettings = MqttSettings()
     uplink: UplinkSettings = UplinkSettings()
     kafka: KafkaSettings = KafkaSettings()

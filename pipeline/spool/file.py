@@ -114,11 +114,15 @@ def connect(path: Path) -> sqlite3.Connection:
     """Return a connection for use under a lock, from any thread. Deleted rows are overwritten in the file."""
     private_files.make_file(path)  # SQLite's files beside it get the same mode
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # takes effect in a file without tables only
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA secure_delete = ON")
-    connection.execute(f"PRAGMA journal_size_limit = {WAL_KEEP_BYTES}")
+    try:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # takes effect in a file without tables only
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA secure_delete = ON")
+        connection.execute(f"PRAGMA journal_size_limit = {WAL_KEEP_BYTES}")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

@@ -13,7 +13,7 @@ import sqlite3
 import threading
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -91,17 +91,17 @@ class Spool:
         Stop
             The file is corrupt, not writable, written by a newer release, or used by another process.
         """
-        lock = file.lock(path)
-        try:
-            writer = file.connect(path)
-            file.migrate(writer, path, file.MIGRATIONS)
-            spool = cls(path, limit_bytes, writer, file.connect(path), lock)
-            spool._load()
-        except BaseException as error:
-            lock.close()
-            if isinstance(error, sqlite3.Error):
+        with ExitStack() as undo:
+            lock = undo.enter_context(file.lock(path))
+            try:
+                writer = undo.enter_context(closing(file.connect(path)))
+                file.migrate(writer, path, file.MIGRATIONS)
+                reader = undo.enter_context(closing(file.connect(path)))
+                spool = cls(path, limit_bytes, writer, reader, lock)
+                spool._load()
+            except sqlite3.Error as error:
                 raise file.mapped(error, path) from error
-            raise
+            undo.pop_all()
         return spool
 
     def migrate(self, name: str, scripts: Sequence[str]) -> None:

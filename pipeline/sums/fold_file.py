@@ -113,9 +113,14 @@ class FoldFile:
         try:
             with self._mapped():
                 self._db = file.connect(path)
-                file.migrate(self._db, path, SCHEMA, "the fold is built again from the records in Kafka")
         except BaseException:
             self._held.close()
+            raise
+        try:
+            with self._mapped():
+                file.migrate(self._db, path, SCHEMA, "the fold is built again from the records in Kafka")
+        except BaseException:
+            self.close()
             raise
 
     def close(self) -> None:

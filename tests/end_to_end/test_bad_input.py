@@ -1,4 +1,5 @@
-"""Bad input to the real processes: each is refused with its reason and counted, or handled; nobody ends, nothing else is lost."""
+"""Bad input to the real processes: each is refused with its reason and counted, or handled; nobody ends, nothing else
+is lost."""
 
 from __future__ import annotations
 

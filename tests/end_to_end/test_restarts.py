@@ -1,4 +1,5 @@
-"""Nothing acknowledged is lost, whatever is killed; a tier that is away delays nobody; a role ends when it is asked to."""
+"""Nothing acknowledged is lost, whatever is killed; a tier that is away delays nobody; a role ends when it is asked
+to."""
 
 from __future__ import annotations
 
@@ -93,8 +94,8 @@ def test_every_acknowledged_event_is_answered_once_whatever_is_killed(stage: Sta
     # Frames committed together share a sighting, about which the cloud is asked once.
     assert Counter(result.tier for result in kept.values())[Tier.CLOUD] >= len(CANDIDATES)
 
-    # The cloud may have answered some twice, and a sighting is asked about again where the cloud was away too long; each
-    # time it said the same.
+    # The cloud may have answered some twice, and a sighting is asked about again where the cloud was away too
+    # long; each time it said the same.
     from_cloud: dict[str, set[tuple[str, ...]]] = {}
     for record in stack.records(topics.RESULTS):
         if "tier" in (fields := json.loads(record.value)) and fields["stream"] == "garden":

@@ -66,9 +66,9 @@ def test_labels_of_a_new_species_become_a_release_also_when_the_trainer_is_kille
 
     shown = stack.run("training", "list", "--json")
     assert shown.wait(PATIENCE_S) == 0
-    assert json.loads((stack.folder / "models.out").read_text())[0]["title"] == "lite0@3"
+    assert json.loads((stack.folder / "training.out").read_text())[0]["title"] == "lite0@3"
 
-    assert stack.run("models", "forget", "--site", "home").wait(PATIENCE_S) == 0
+    assert stack.run("training", "forget", "--site", "home").wait(PATIENCE_S) == 0
     eventually(lambda: reports.next_number > 2, TRAINING_S)
     last = reports.last
     assert last is not None

@@ -1,7 +1,8 @@
 """Kill -9 of the trainer, the gateway, the edge and the cloud while a release is on its way, at seeded moments.
 
-After each kill a whole model serves, and once the killed part is back the update completes. UPDATE_KILLS says how often;
-``UPDATE_KILLS=50 make test ARGS="-s tests/end_to_end/test_update_kills.py"`` is what docs/explanation/taking-effect.md tells of.
+After each kill a whole model serves, and once the killed part is back the update completes. UPDATE_KILLS says how
+often; ``UPDATE_KILLS=50 make test ARGS="-s tests/end_to_end/test_update_kills.py"`` is what
+docs/explanation/taking-effect.md tells of.
 """
 
 from __future__ import annotations

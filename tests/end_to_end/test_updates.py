@@ -1,4 +1,5 @@
-"""A release on its way through the real processes: signed, told over Kafka and MQTT, taken by edge and cloud while they run."""
+"""A release on its way through the real processes: signed, told over Kafka and MQTT, taken by edge and cloud while
+they run."""
 
 from __future__ import annotations
 

@@ -97,6 +97,7 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
     opened.close()
 
 
+@pytest.mark.slow
 def test_a_batch_is_repeated_until_it_is_settled_and_what_may_not_leave_is_told_alone(
     spool: Spool, tmp_path: Path
 ) -> None:

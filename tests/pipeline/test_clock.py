@@ -20,6 +20,7 @@ def test_a_time_survives_its_text_to_the_millisecond(ms: int) -> None:
     assert round(clock.seconds(text) * 1000) == ms
 
 
+@pytest.mark.slow
 @given(milliseconds, milliseconds)
 def test_texts_sort_as_their_times_do(each: int, other: int) -> None:
     assert (clock.rfc3339(each / 1000) < clock.rfc3339(other / 1000)) == (each < other)

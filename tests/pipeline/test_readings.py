@@ -111,6 +111,10 @@ def test_an_implausible_time_keeps_the_event_with_the_time_of_receipt_and_a_flag
         ('{"value": 1} {"value": 2}', "not-json"),
         ("[" * 30_000, "nested-too-deep"),
         ('{"value":' * 7_000, "nested-too-deep"),
+        ("[" * 101, "nested-too-deep"),
+        ("[" * 100, "not-json"),
+        ('{"' + "[" * 101 + '": 1}', "value-missing"),
+        ('["\\"' + "[" * 101, "not-json"),
         ("[]", "senml-empty"),
         ("[1, 2]", "senml-invalid"),
         ('[{"n": "t"}]', "senml-empty"),
@@ -185,6 +189,7 @@ def test_whatever_the_bytes_parse_answers_or_rejects(payload: bytes) -> None:
     answers_or_rejects(payload)
 
 
+@pytest.mark.slow
 @given(objects | st.lists(objects, max_size=4))
 @example({"value": 1, "time": "0001-01-01T00:00:00+23:59"})
 @example([{"bt": 1.7e308, "t": 1.7e308, "v": 1}])

@@ -30,6 +30,7 @@ def headers(**changes: bytes | None) -> list[tuple[str, bytes]]:
     return [(name, value) for name, value in found.items() if value is not None]
 
 
+@pytest.mark.slow
 @given(ENVELOPES)
 def test_an_envelope_survives_the_way_through_kafka(envelope: Envelope) -> None:
     record = records.to_record(envelope)

@@ -19,8 +19,8 @@ TREE = {"cat": ("animal", "Felidae"), "fox": ("animal", "Canidae"), "rose": ("pl
 
 
 class SmallTree:
-    """As the trainer's `Placing`, on a tree of three species. `lives`: how many more labels are looked up before the process
-    dies; below zero: it lives."""
+    """As the trainer's `Placing`, on a tree of three species. `lives`: how many more labels are looked up before the
+    process dies; below zero: it lives."""
 
     lives = -1
 

@@ -1,7 +1,7 @@
 """An edge's learning without its eye: labelled events straight into the store, and a general model that knows nothing.
 
-As a program it learns in a process that is killed again and again, and prints what each start found: `test_edge_learning_killed`
-reads that. It forks, so it loads nothing that has threads.
+As a program it learns in a process that is killed again and again, and prints what each start found:
+`test_edge_learning_killed` reads that. It forks, so it loads nothing that has threads.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Check that a built site loads nothing from other hosts: ``python tools/site/check.py build/site``.
 
 Links that a reader may follow are allowed. Scripts, styles, fonts, pictures and frames of other hosts are not. The
-theme's script can load parts of its own from other hosts (diagrams, a repository's stars); no page asks for them, and the
-policy that every page carries lets the browser refuse them.
+theme's script can load parts of its own from other hosts (diagrams, a repository's stars); no page asks for them, and
+the policy that every page carries lets the browser refuse them.
 """
 
 from __future__ import annotations

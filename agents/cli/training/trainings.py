@@ -52,13 +52,13 @@ def train(
     """Ask the trainer of this data folder for a training. It begins at once, or when the trainer starts."""
     loaded = Settings.load(settings)
     reports = Reports(loaded.data_dir)
-    wish = reports.request_training(reason)
+    request = reports.request_training(reason)
     if not wait:
         Console().print("asked; [bold]tierwise training list last[/] shows the report once it is there")
         _warn_without_trainer(loaded)
         return
     deadline = time.monotonic() + wait
-    while (last := reports.last) is None or last.wish != wish.id:
+    while (last := reports.last) is None or last.wish != request.id:
         if time.monotonic() > deadline:
             raise Retry(
                 f"no report within {wait:g} s: does the trainer run? See `tierwise health`. The request stays"

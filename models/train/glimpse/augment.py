@@ -1,7 +1,7 @@
 """What happens to each picture anew whenever glimpse sees it: moved, turned, lit, blurred, covered. PyTorch.
 
-`models.train.pictures.views` made the views as cameras make them, once; this makes every epoch another. All of it is drawn for
-each picture by itself: one draw for a whole batch would teach the batch, not the picture.
+`models.train.pictures.views` made the views as cameras make them, once; this makes every epoch another. All of it is
+drawn for each picture by itself: one draw for a whole batch would teach the batch, not the picture.
 
 Example::
 

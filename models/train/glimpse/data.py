@@ -1,8 +1,8 @@
 """The 64-pixel pictures that glimpse learns from, with its teacher's answers: ``python -m models.train.glimpse.data``.
 
-Every view is one that the backbone has seen (`models.train.lite0.features`, which draws and keeps the further views of `MORE`
-too; the same generator draws each again), so lite0's frame head gives its own answers beside the true label: glimpse
-learns both (distillation, Hinton et al. 2015, arXiv:1503.02531).
+Every view is one that the backbone has seen (`models.train.lite0.features`, which draws and keeps the further views of
+`MORE` too; the same generator draws each again), so lite0's frame head gives its own answers beside the true label:
+glimpse learns both (distillation, Hinton et al. 2015, arXiv:1503.02531).
 
 Written: ``build/train/glimpse/{train,val,test}.npz`` with `pixels` uint8 (n, 64, 64, 3) RGB, `kingdom` (n,), `teacher`
 float32 (n, 4), `teacher_person` float32 (n,), `weight` (n,), `kind` (n,). Ten minutes on two cores.

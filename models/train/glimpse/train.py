@@ -1,10 +1,10 @@
 """Train `glimpse`, the device's small network: ``python -m models.train.glimpse.train`` (after `glimpse_data`; needs PyTorch).
 
-It learns the true kingdom beside its teacher's probabilities (distillation, Hinton et al. 2015, arXiv:1503.02531), and a
-person by a log-odds of its own, in which a missed person costs three times a false alarm. What is released is the
-running mean of the weights. After every epoch a checkpoint is written to ``build/train/glimpse/checkpoint.pt``; the same
-command goes on from there after an interruption, with another ``--epochs`` too: the rate stays level and falls only over
-the last third. Seed and figures of each epoch go to ``build/train/glimpse/log.jsonl``.
+It learns the true kingdom beside its teacher's probabilities (distillation, Hinton et al. 2015, arXiv:1503.02531), and
+a person by a log-odds of its own, in which a missed person costs three times a false alarm. What is released is the
+running mean of the weights. After every epoch a checkpoint is written to ``build/train/glimpse/checkpoint.pt``; the
+same command goes on from there after an interruption, with another ``--epochs`` too: the rate stays level and falls
+only over the last third. Seed and figures of each epoch go to ``build/train/glimpse/log.jsonl``.
 
 Every core trains a replica on its part of the batch, and their gradients are averaged: threads inside one network wait
 for each other after each layer, which on a machine that others use too cost two thirds of the speed.

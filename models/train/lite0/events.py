@@ -1,9 +1,9 @@
 """Make the shipped sums from the packs, and from ImageNet's own classifier for species that the packs lack.
 
-The packs' photos are events like those that a site learns later: a vector and a label, added to `pipeline.sums.sums.Sums`.
-ImageNet's classifier also knows species that the packs lack. Its weights point from the mean of all pictures to the mean of a
-species, so that a few vectors are imagined around that point, with the spread of the packs' species, and added as events. They
-are few, so that real events soon outweigh them.
+The packs' photos are events like those that a site learns later: a vector and a label, added to
+`pipeline.sums.sums.Sums`. ImageNet's classifier also knows species that the packs lack. Its weights point from the
+mean of all pictures to the mean of a species, so that a few vectors are imagined around that point, with the spread of
+the packs' species, and added as events. They are few, so that real events soon outweigh them.
 
 Example::
 
@@ -23,8 +23,8 @@ from pipeline.sums.sums import Sums
 
 # An unchanged photo counts three times, since cameras send such photos. Every other view counts once.
 TIMES = {"wild256-whole": 3}
-# How far a class's mean lies along its weights, measured on species that both the packs and ImageNet know (the cosine of
-# the two directions is 0.75); and the number of events of an imagined species.
+# How far a class's mean lies along its weights, measured on species that both the packs and ImageNet know
+# (the cosine of the two directions is 0.75); and the number of events of an imagined species.
 REACH = 1.8
 IMAGINED_EVENTS = 20
 

@@ -1,8 +1,8 @@
 """Run the backbone over the training packs once and store the features: ``python -m models.train.lite0.features``.
 
 Every step on features (projection, heads, calibration, evaluation) reads these arrays; recipes that need pictures
-(`models.train.lite0.frames`, `models.train.glimpse.data`) draw them again. Views are drawn from a generator seeded by (pack, row,
-copy), so that every run gives the same arrays with any number of workers.
+(`models.train.lite0.frames`, `models.train.glimpse.data`) draw them again. Views are drawn from a generator seeded by
+(pack, row, copy), so that every run gives the same arrays with any number of workers.
 
 Written: ``build/train/features/<set>.npz`` with `feature` float16 (n, 1280), `row`, `view` (name of the view kind).
 Takes about ten minutes on two cores.

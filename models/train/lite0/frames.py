@@ -1,9 +1,10 @@
 """Makes the head that weighs what a search of a frame found: ``python -m models.train.lite0.frames`` (after `heads`; a few minutes).
 
-SearchedFrames-out photos, small pictures and camera-trap frames (`models.train.pictures.traps`) are searched as the device does it; a softmax
-regression on the evidence answers the kingdom, a logistic one says whether a person is anywhere in the frame. Both are
-small (84 numbers), so they are fitted on the validation split, which the heads behind the evidence have never seen. The
-person threshold is the one that raises a stated share of the validation frames without a person.
+SearchedFrames-out photos, small pictures and camera-trap frames (`models.train.pictures.traps`) are searched as the
+device does it; a softmax regression on the evidence answers the kingdom, a logistic one says whether a person is
+anywhere in the frame. Both are small (84 numbers), so they are fitted on the validation split, which the heads behind
+the evidence have never seen. The person threshold is the one that raises a stated share of the validation frames
+without a person.
 
 Written: ``models/zoo/lite0/parts.npz``, and the manifest anew. Printed, on the test split: kingdom and persons by the
 whole frame alone, by tiles, by the search, and by the search where motion tells where to look.
@@ -46,7 +47,8 @@ FRAME_PX = 448
 """What the device decodes of a frame."""
 
 CCTV = " CCTV"
-"""Photos of surveillance cameras, with and without people, are told apart in the tables: there the two are hardest to tell."""
+"""Photos of surveillance cameras, with and without people, are told apart in the tables: there the two are hardest to
+tell."""
 
 MOVED = "traps, moved"
 
@@ -59,8 +61,8 @@ WEIGHTS = {"photos": 5.0, "small": 1.0, "traps": 1.0, MOVED: 0.0}
 moved, that answers."""
 
 PERSON_FALSE_ALARMS, PERSON_DOUBTS = 0.02, 0.08
-"""The share of validation photos without a person that the weighed evidence raises by itself, and the share about which a
-second opinion is asked, the raised ones included. The whole frame's own score raises some 5% more."""
+"""The share of validation photos without a person that the weighed evidence raises by itself, and the share about
+which a second opinion is asked, the raised ones included. The whole frame's own score raises some 5% more."""
 
 EPOCHS, BATCH, RATE = 300, 256, 3e-2
 HOLD = 5e-2

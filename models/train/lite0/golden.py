@@ -1,7 +1,7 @@
 """Make the golden set that ships with a model: ``python -m models.train.lite0.golden`` (after `features` and `heads`).
 
-It holds validation photos, which fitted the temperatures but not the heads: most of wild256's and some of wild64's. They are
-vectors of 256 bytes, from which no photo can be restored.
+It holds validation photos, which fitted the temperatures but not the heads: most of wild256's and some of wild64's.
+They are vectors of 256 bytes, from which no photo can be restored.
 
 Written: ``models/zoo/lite0/golden.npz``; the manifest lists it.
 """

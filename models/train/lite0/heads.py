@@ -8,11 +8,11 @@ Heads read one backbone:
 * `sums.gz` (edge and cloud): integer sums over those bytes, from which the second head is solved
   (`models.heads.pooled`), and with which all later sums merge.
 
-A tree head starts as ImageNet's own classifier, with one more column for each species that ImageNet lacks. It is tuned on the
-packs by softmax regression on the sums over each species' classes, and pulled towards its start (L2-SP, Li et al. 2018,
-arXiv:1802.01483). Species without a training picture then get their original columns back, since tuning can only lower them.
-With 15 species left out, this keeps 0.39 of their families right on upsampled 64-pixel pictures, where tuning alone left 0.21
-(zero-shot: 0.42).
+A tree head starts as ImageNet's own classifier, with one more column for each species that ImageNet lacks. It is tuned
+on the packs by softmax regression on the sums over each species' classes, and pulled towards its start (L2-SP, Li et
+al. 2018, arXiv:1802.01483). Species without a training picture then get their original columns back, since tuning can
+only lower them. With 15 species left out, this keeps 0.39 of their families right on upsampled 64-pixel pictures,
+where tuning alone left 0.21 (zero-shot: 0.42).
 
 The projection is the best rank-256 approximation of all logits under the features' covariance (reduced-rank regression,
 Izenman 1975), so that it keeps what the heads read and little else.

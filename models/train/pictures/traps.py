@@ -1,9 +1,9 @@
 """Compose frames like a camera trap's from photos: ``python -m models.train.pictures.traps FOLDER`` writes some to view.
 
-No pack holds a camera trap's frames, so that the value of a closer look is measured on these. A subject (an animal or a
-pedestrian from a photo) covers 2 to 10% of a JPEG frame of 1600x1200 and is blended into a scene that is mirrored to that size;
-a third of the frames look as under an infrared lamp. They only imitate a camera trap: a mirrored wood has symmetries that no
-wood has, and a subject's own surroundings are visible at its edge.
+No pack holds a camera trap's frames, so that the value of a closer look is measured on these. A subject (an animal or
+a pedestrian from a photo) covers 2 to 10% of a JPEG frame of 1600x1200 and is blended into a scene that is mirrored to
+that size; a third of the frames look as under an infrared lamp. They only imitate a camera trap: a mirrored wood has
+symmetries that no wood has, and a subject's own surroundings are visible at its edge.
 
 Example::
 

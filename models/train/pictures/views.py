@@ -1,7 +1,7 @@
 """Make pictures like those of cameras: crops, blur, small sensors, night, JPEG, and small subjects in a large scene.
 
-The packs' pictures are cleaner and closer than a fixed camera's, and their sizes reveal their classes (all 100x100 are scenes,
-all 224x224 are cats). `random_view` removes this: every view is cropped and rescaled at random.
+The packs' pictures are cleaner and closer than a fixed camera's, and their sizes reveal their classes (all 100x100 are
+scenes, all 224x224 are cats). `random_view` removes this: every view is cropped and rescaled at random.
 
 Example::
 

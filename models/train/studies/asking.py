@@ -1,10 +1,11 @@
 """Measure what label requests are worth: ``python -m models.train.studies.asking``, on wild64's held-out pictures.
 
-A site's camera as in `models.train.studies.drift`: twelve families visit, the n-th 1/n as often as the first; the general head
-does not know half of them (imitated by removing their columns). There are twenty sightings a day for fifteen days and four label
-requests a day. Each gets the right label, and the site's head (`models.site_learning.site_model`) learns it at once. Requests are
-chosen by chance, by doubt, by novelty, or by both, all at the same pace (`models.site_learning.active_learning`). The test uses
-pictures that never visit, the same number of each family.
+A site's camera as in `models.train.studies.drift`: twelve families visit, the n-th 1/n as often as the first; the
+general head does not know half of them (imitated by removing their columns). There are twenty sightings a day for
+fifteen days and four label requests a day. Each gets the right label, and the site's head
+(`models.site_learning.site_model`) learns it at once. Requests are chosen by chance, by doubt, by novelty, or by both,
+all at the same pace (`models.site_learning.active_learning`). The test uses pictures that never visit, the same number
+of each family.
 
 Printed: a Markdown table, as in docs/explanation/label-requests.md. Takes a few minutes.
 """

@@ -1,8 +1,8 @@
 """Measure how soon a broken camera is reported, and false alarms: ``python -m models.train.studies.camera_health``.
 
-A camera is a window into a photo of a wild256 scene, in frames of 640x480 every six minutes: a day of drifting light and clouds,
-a night with an infrared lamp or without light, noise, and an animal in every tenth frame. After three days it breaks, at an hour
-of its own.
+A camera is a window into a photo of a wild256 scene, in frames of 640x480 every six minutes: a day of drifting light
+and clouds, a night with an infrared lamp or without light, noise, and an animal in every tenth frame. After three days
+it breaks, at an hour of its own.
 
 Printed: a Markdown table, as in docs/explanation/drift.md. Takes a quarter of an hour.
 """

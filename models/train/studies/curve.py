@@ -1,9 +1,10 @@
 """Measure accuracy against forwarding: ``python -m models.train.studies.curve``, on held-out features.
 
-A stream that wants a family asks the cloud only in doubt. This study draws its cost and gain (`models.train.studies.forwarding`):
-for every miner the share of right families against the share of events that reach the cloud, and the point of the cascade's own
-rule. It does so twice: as released, where edge and cloud know the same and the cloud reads 256 bytes instead of 1280 numbers; and
-with an older edge that lacks a quarter of the families, which is the case that asking is for.
+A stream that wants a family asks the cloud only in doubt. This study draws its cost and gain
+(`models.train.studies.forwarding`): for every miner the share of right families against the share of events that reach
+the cloud, and the point of the cascade's own rule. It does so twice: as released, where edge and cloud know the same
+and the cloud reads 256 bytes instead of 1280 numbers; and with an older edge that lacks a quarter of the families,
+which is the case that asking is for.
 
 Printed: a Markdown table for each split. Written: ``docs/pictures/forwarding.svg`` (needs matplotlib).
 """

@@ -1,11 +1,12 @@
 """Measure how soon drift is reported, and false alarms: ``python -m models.train.studies.drift``.
 
-A stream is a camera that a few kinds visit, some often and some rarely; each sighting is the released edge's answer to one of
-wild64's held-out pictures. After some hundred sightings something changes: other kinds visit, the lens is out of focus, the night
-is dark, or an unknown kind visits. (An unknown kind is imitated: its columns are taken from the heads' probabilities, and the
-others are scaled up to one.)
+A stream is a camera that a few kinds visit, some often and some rarely; each sighting is the released edge's answer to
+one of wild64's held-out pictures. After some hundred sightings something changes: other kinds visit, the lens is out
+of focus, the night is dark, or an unknown kind visits. (An unknown kind is imitated: its columns are taken from the
+heads' probabilities, and the others are scaled up to one.)
 
-Printed: a Markdown table, as in docs/explanation/drift.md. Takes a minute for the pictures, and a few seconds for each row.
+Printed: a Markdown table, as in docs/explanation/drift.md. Takes a minute for the pictures, and a few seconds for each
+row.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Accuracy against the share of events that are forwarded, by the rule that chooses them.
 
-Two tiers answered the same held-out events, whose truth is known. A miner gives each of the nearer tier's answers a confidence;
-forwarding the least confident ones first gives a curve from "the edge alone" to "the cloud alone". The cascade's rule for a
-stream that wants a family forwards events with a margin below `cascade.RISK_MARGIN`: a point on the margin's curve.
+Two tiers answered the same held-out events, whose truth is known. A miner gives each of the nearer tier's answers a
+confidence; forwarding the least confident ones first gives a curve from "the edge alone" to "the cloud alone". The
+cascade's rule for a stream that wants a family forwards events with a margin below `cascade.RISK_MARGIN`: a point on
+the margin's curve.
 
 Example::
 

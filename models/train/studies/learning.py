@@ -1,8 +1,9 @@
 """Measure what twenty labels of a new species are worth: ``python -m models.train.studies.learning``.
 
-The model without two families and five species (`models.train.studies.without`) gets 20 labels of each, of photos that it was not
-made from, and is retrained (`models.training.retrain`). The figures are on all test photos of the packs, of new and of old species,
-before and after, beside the nearest class mean over the same vectors and labels. Run it after `features` and `without`.
+The model without two families and five species (`models.train.studies.without`) gets 20 labels of each, of photos that
+it was not made from, and is retrained (`models.training.retrain`). The figures are on all test photos of the packs, of
+new and of old species, before and after, beside the nearest class mean over the same vectors and labels. Run it after
+`features` and `without`.
 
 Example::
 
@@ -37,7 +38,8 @@ from models.training.retrain import TrainingOutcome, retrain
 from pipeline.sums.sums import Sums
 
 LABELS: Mapping[str, int] = {"wild64": 10, "wild256": 10}
-"""Labels of each new species: half at 64 pixels, half full-sized. A class that was seen at one size is known at that size only."""
+"""Labels of each new species: half at 64 pixels, half full-sized. A class that was seen at one size is known at that
+size only."""
 
 FLIPPED = ("Caracal caracal", "Leopardus pardalis")
 KINDS: Mapping[str, str] = {"wild64": "wild64", "wild256": "wild256-whole"}

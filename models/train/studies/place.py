@@ -1,11 +1,11 @@
 """Imitate a fixed camera: the same backdrop by day and by night, and visits of subjects.
 
-No pack holds a camera trap's sequence, so that the value of a site's labels is measured on this imitation. One scene is mirrored
-to a frame of 340x256; its light drifts by day, and by night it looks as under an infrared lamp. A fox, a wolf, a puma or a
-pedestrian of 2 to 10% of the frame walks through it for one to six frames, or something sways in an empty scene. Subjects are
-held-out photos. Either the animals of the labelled fifth return (`residents`: a few individuals live there), or none of them does
-(strangers, each in a photo of its own, which is harder than reality). A subject's own surroundings are visible at its edge, and
-real animals keep to their paths.
+No pack holds a camera trap's sequence, so that the value of a site's labels is measured on this imitation. One scene
+is mirrored to a frame of 340x256; its light drifts by day, and by night it looks as under an infrared lamp. A fox, a
+wolf, a puma or a pedestrian of 2 to 10% of the frame walks through it for one to six frames, or something sways in an
+empty scene. Subjects are held-out photos. Either the animals of the labelled fifth return (`residents`: a few
+individuals live there), or none of them does (strangers, each in a photo of its own, which is harder than reality). A
+subject's own surroundings are visible at its edge, and real animals keep to their paths.
 
 Example::
 

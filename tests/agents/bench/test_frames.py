@@ -25,6 +25,7 @@ def test_processes_that_ran_at_once_add_their_rates_and_share_their_cost() -> No
     assert told.median_ms() == {"device": 2.0, "edge": 5.0}
 
 
+@pytest.mark.slow
 def test_every_frame_of_the_walk_differs_and_may_go_through_all_tiers(tmp_path: Path) -> None:
     settings = Settings.load(write_settings(tmp_path), {})
     for device in devices():

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from agents.bench import ingest
 
 
+@pytest.mark.slow
 def test_both_receivers_get_every_message_and_are_compared() -> None:
     report = ingest.run(messages=300, rounds=1)
     assert set(report["receivers"]) == {ingest.OURS, ingest.PEER}

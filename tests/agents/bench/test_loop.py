@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from agents.bench import loop
 from agents.cli.bench import ROWS
 
@@ -13,12 +15,14 @@ def test_a_head_is_measured_beside_reading_its_features() -> None:
     assert all(seconds >= 0 for seconds in told["seconds"].values())
 
 
+@pytest.mark.slow
 def test_one_round_of_sums_sends_a_tenth_of_what_averaging_sends() -> None:
     told = loop.federated()
     assert told["ratio"] <= loop.GOALS["round"]
     assert abs(told["accuracy"]["sums"] - told["accuracy"]["FedAvg"]) < 0.03
 
 
+@pytest.mark.slow
 def test_the_table_shows_each_figure_beside_its_goal() -> None:
     told = {
         "head": loop.head(1_000),

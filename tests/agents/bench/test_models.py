@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from agents.bench import models
 from agents.cli.bench import models_rows
 from models.shipped import load_zoo
 
 
+@pytest.mark.slow
 def test_each_model_is_measured_beside_one_pass_of_the_backbone() -> None:
     told = models.run(rounds=1)
     assert told["ratio"][models.BACKBONE] == 1.0

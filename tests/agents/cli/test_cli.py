@@ -300,6 +300,7 @@ def test_of_a_folder_a_photo_that_cannot_be_published_is_named_and_the_others_ar
     assert run("publish", "card")[0] == exit_codes.STOP
 
 
+@pytest.mark.slow
 def test_classify_names_what_it_cannot_answer_and_answers_the_rest(
     run: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:

@@ -1,4 +1,5 @@
-"""`tierwise models compress`: a smaller file beside the network, what that costs, and a word where it cannot be done."""
+"""`tierwise models compress`: a smaller file beside the network, what that costs, and a word where it cannot be
+done."""
 
 from __future__ import annotations
 

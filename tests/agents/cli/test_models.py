@@ -89,6 +89,7 @@ def test_an_imported_model_is_listed_shown_and_removed(
     assert "there is no model mine-v2" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_damaged_entry_is_told_and_hides_no_other(
     home: Path, classifier: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -171,6 +172,7 @@ def test_a_failed_import_says_why_and_leaves_the_registry_as_it_was(
     assert registry_files(home) == before
 
 
+@pytest.mark.slow
 def test_of_many_photos_of_ones_own_fifty_are_tried_and_named(
     home: Path, classifier: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -197,6 +199,7 @@ def test_an_import_by_mean_and_std_is_the_preset_it_spells(
 # --- fit, evaluate, classify ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_backbone_is_fitted_evaluated_and_classifies(
     home: Path, labelled: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -213,6 +216,7 @@ def test_a_backbone_is_fitted_evaluated_and_classifies(
     assert family["likeliest"]["share"] == 1.0
 
 
+@pytest.mark.slow
 def test_classify_asks_the_edges_own_model(
     cats: Path, classifier: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -232,6 +236,7 @@ def test_a_model_that_is_not_there_is_told_before_the_work_begins(
         assert "there is no model mine@3" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_labelled_photos_are_evaluated_by_rank_and_tier(
     cats: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -278,6 +283,7 @@ def test_what_makes_no_sense_together_is_refused(
         assert complaint in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn_where_they_are_asked_for(
     cats: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -205,6 +205,7 @@ def test_the_shipped_model_is_nothing_to_go_back_from(
 # --- status ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_status_tells_what_a_role_that_does_not_run_would_serve_and_what_it_refused(
     edges: PromotedStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -216,6 +217,7 @@ def test_the_status_tells_what_a_role_that_does_not_run_would_serve_and_what_it_
     assert "sites could not be asked" in told.err
 
 
+@pytest.mark.slow
 def test_where_no_tier_ever_ran_the_status_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("releases", "status") == 0
     assert "no tier that serves releases was ever started here" in capsys.readouterr().out

@@ -48,9 +48,9 @@ def kept(number: int) -> TrainingRecord:
 
 def test_a_training_is_asked_for_with_its_reason(settings: str, reports: Reports) -> None:
     assert run("now", "--reason", "before the weekend", "--settings", settings) == 0
-    wish = reports.open_request()
-    assert wish is not None
-    assert wish.reason == "before the weekend"
+    request = reports.open_request()
+    assert request is not None
+    assert request.reason == "before the weekend"
 
 
 def test_who_waits_and_no_trainer_runs_is_told(
@@ -77,6 +77,7 @@ def test_reports_are_listed_and_shown(
     assert run("list", "7", "--settings", settings) == exit_codes.STOP
 
 
+@pytest.mark.slow
 def test_one_thing_is_forgotten_at_a_time(settings: str, reports: Reports) -> None:
     assert run("forget", "--device", "home/cam1", "--settings", settings) == 0
     assert [request for request, _ in reports.forget_requests()] == [ForgetRequest("device", "home/cam1")]

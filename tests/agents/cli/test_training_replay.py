@@ -59,6 +59,7 @@ def labels(tmp_path: Path, labelled: int, more: str = "") -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_a_frame_whose_exif_directories_go_in_a_circle_and_an_unreadable_one_end_nothing(
     frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -89,6 +90,7 @@ def told(text: str) -> tuple[list[dict], dict]:
     return answers, last["summary"]
 
 
+@pytest.mark.slow
 def test_frames_without_a_label_are_answered_and_damaged_ones_left_out_with_a_word(
     frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -112,6 +114,7 @@ def test_frames_without_a_label_are_answered_and_damaged_ones_left_out_with_a_wo
     assert "left out: 09-1.jpg: " in err
 
 
+@pytest.mark.slow
 def test_labels_of_all_frames_tell_what_they_are_worth(
     frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,4 +1,5 @@
-"""Short ids of events: any part that is unique names the event, and an ambiguous one is answered with the candidates."""
+"""Short ids of events: any part that is unique names the event, and an ambiguous one is answered with the
+candidates."""
 
 from __future__ import annotations
 

@@ -76,6 +76,7 @@ def test_the_order_in_which_the_past_was_read_does_not_matter(order: list[int]) 
     assert answer(shuffled, hour(80)) == answer(filled(80), hour(80))
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(st.lists(st.integers(0, 99), max_size=12))
 def test_hours_that_come_again_change_nothing(again: list[int]) -> None:

@@ -75,6 +75,7 @@ def passed(faults: CameraFaults, spool: Spool, shown: Iterator[Picture], from_s:
     return [each for each in map(outbox.opened, sent) if isinstance(each, Drift)]
 
 
+@pytest.mark.slow
 def test_a_lens_that_went_out_of_focus_is_told_once_and_so_is_that_it_is_well_again(
     spool: Spool, tmp_path: Path
 ) -> None:
@@ -92,6 +93,7 @@ def test_a_lens_that_went_out_of_focus_is_told_once_and_so_is_that_it_is_well_ag
     assert (well.rule, faults.faults()) == ("camera-well", "")
 
 
+@pytest.mark.slow
 def test_a_restart_forgets_neither_the_past_nor_the_fault(spool: Spool, tmp_path: Path) -> None:
     before = cameras(spool, tmp_path)
     passed(before, spool, frames(60, 1), NOW_S)
@@ -103,6 +105,7 @@ def test_a_restart_forgets_neither_the_past_nor_the_fault(spool: Spool, tmp_path
     assert passed(again, spool, frames(30, 4, sigma=6.0), NOW_S + 7200) == []
 
 
+@pytest.mark.slow
 def test_a_camera_whose_answers_are_its_users_alone_is_told_to_nobody_else(
     spool: Spool, tmp_path: Path
 ) -> None:
@@ -114,6 +117,7 @@ def test_a_camera_whose_answers_are_its_users_alone_is_told_to_nobody_else(
     assert faults.faults() == f"{SOURCE}: blurred"
 
 
+@pytest.mark.slow
 def test_a_flag_stands_in_the_answer_and_in_what_goes_to_the_edge(tmp_path: Path) -> None:
     configured = settings(tmp_path)
     keyring = Keyring.open(tmp_path / "keys", create=True)

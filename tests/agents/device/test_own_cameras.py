@@ -152,6 +152,7 @@ def test_a_file_that_is_neither_photo_nor_video_is_refused_by_name(spool: Spool,
         assert "notes.mp4" in running.cameras.away()
 
 
+@pytest.mark.slow
 def test_a_device_with_a_bad_card_and_a_camera_that_is_away_answers_and_says_so(tmp_path: Path) -> None:
     card = folder_of(tmp_path / "card", circle=looped(), empty=b"")
     sources = {

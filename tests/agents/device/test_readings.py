@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_messages import NOW_S, event_id
@@ -116,6 +117,7 @@ steps = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(steps)
 def test_reports_add_up_hour_by_hour_to_all_readings_but_the_ones_that_still_wait(

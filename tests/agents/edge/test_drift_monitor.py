@@ -1,4 +1,5 @@
-"""The edge tells drift and asks for labels: within the budget, once a sighting, and never about what others may not see."""
+"""The edge tells drift and asks for labels: within the budget, once a sighting, and never about what others may not
+see."""
 
 from __future__ import annotations
 
@@ -79,6 +80,7 @@ def label(edge: SampleEdge, of: str, label: str | None) -> None:
     edge.labels.notify_listeners()
 
 
+@pytest.mark.slow
 def test_a_run_of_unsure_answers_leads_to_asks_through_the_day_and_within_the_budget(
     edge: SampleEdge,
 ) -> None:
@@ -94,6 +96,7 @@ def test_a_run_of_unsure_answers_leads_to_asks_through_the_day_and_within_the_bu
     assert len({ask.event for ask in asked}) == len(asked)
 
 
+@pytest.mark.slow
 def test_the_next_day_has_a_budget_of_its_own(edge: SampleEdge) -> None:
     for number in range(1, 49):
         sighted(edge, seen(edge, number))
@@ -173,12 +176,14 @@ def test_frames_of_a_broken_camera_are_neither_drift_nor_asked_about(edge: Sampl
     assert edge.spool.query("SELECT 1 FROM watches") == []
 
 
+@pytest.mark.slow
 def test_a_stream_that_stays_as_it_is_is_no_drift(edge: SampleEdge) -> None:
     edge.deliver(*(seen(edge, number) for number in range(1, 301)))
 
     assert [each for each in edge.take() if isinstance(each, Drift)] == []
 
 
+@pytest.mark.slow
 def test_a_stream_that_changed_is_told_once_and_its_share_of_the_asks_rises(edge: SampleEdge) -> None:
     settled = USUAL + LEARNED + 30
     edge.deliver(*(seen(edge, number) for number in range(1, settled)))
@@ -198,6 +203,7 @@ def test_a_stream_that_changed_is_told_once_and_its_share_of_the_asks_rises(edge
     assert {ask.rule for ask in asks(edge)} == {"drifting"}
 
 
+@pytest.mark.slow
 def test_drift_goes_on_where_it_was_after_a_restart(tmp_path: Path) -> None:
     half = (USUAL + LEARNED) // 2
     with sample_edge(tmp_path) as edge:
@@ -210,6 +216,7 @@ def test_drift_goes_on_where_it_was_after_a_restart(tmp_path: Path) -> None:
         assert "feature-moved" in {each.rule for each in edge.take() if isinstance(each, Drift)}
 
 
+@pytest.mark.slow
 def test_labels_that_contradict_the_models_are_drift(edge: SampleEdge) -> None:
     for number in range(1, 101):
         edge.deliver(seen(edge, number))

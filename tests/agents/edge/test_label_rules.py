@@ -154,6 +154,7 @@ def test_what_contradicts_the_tree_or_is_no_name_is_refused(given: Label, reason
     assert refused.value.reason == reason
 
 
+@pytest.mark.slow
 @given(st.text(max_size=200), st.text(max_size=60), st.text(max_size=60))
 def test_any_text_is_resolved_or_refused_and_what_is_new_can_be_added_to_the_tree(
     text: str, under: str, english: str
@@ -210,6 +211,7 @@ def test_persons_agree_as_deep_as_most_of_them_go(
     assert agreed(paths) == path
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from([CAT, FAMILY, DOG, ("animal",), ("person",), ("other",)])), st.randoms())
 def test_agreement_knows_no_order_and_is_what_somebody_said(
     paths: list[tuple[str, ...]], random: st.DataObject

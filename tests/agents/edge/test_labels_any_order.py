@@ -6,6 +6,7 @@ import itertools
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -146,5 +147,5 @@ class Standing(RuleBasedStateMachine):
             assert (heard.path if heard else ()) == path
 
 
-TestStanding = Standing.TestCase
+TestStanding = pytest.mark.slow(Standing.TestCase)
 TestStanding.settings = hypothesis_settings(max_examples=20, stateful_step_count=15, deadline=None)

@@ -266,6 +266,7 @@ def test_a_listener_that_fails_undoes_nothing_and_keeps_nobody_from_hearing(edge
     assert (refusals(sent), len(acks(sent)), len(heard)) == ([], 1, 1)
 
 
+@pytest.mark.slow
 def test_of_one_event_the_words_of_so_many_persons_are_kept(edge: SampleEdge) -> None:
     seen(edge)
     for number in range(PERSONS_MAX):

@@ -1,4 +1,5 @@
-"""A site learns by itself: labels change the edge's answers and its name with nothing restarted, and private ones teach nothing."""
+"""A site learns by itself: labels change the edge's answers and its name with nothing restarted, and private ones
+teach nothing."""
 
 from __future__ import annotations
 
@@ -74,6 +75,7 @@ def taught(edge: SampleEdge) -> None:
     teach(edge, range(200, 210), "coffee.png", "other")
 
 
+@pytest.mark.slow
 def test_labels_change_name_and_answers_with_nothing_restarted(edge: SampleEdge) -> None:
     before = answer(edge, frame(1, "chelsea.png", 50))
     assert (before.model, before.path[:2]) == (edge_model().name, ("animal", "Felidae"))
@@ -86,6 +88,7 @@ def test_labels_change_name_and_answers_with_nothing_restarted(edge: SampleEdge)
     assert edge.learning.state == "lite0@2+home.20: 20 visits of 2 labels"
 
 
+@pytest.mark.slow
 def test_what_was_never_labelled_is_still_named_by_what_the_cloud_knows(edge: SampleEdge) -> None:
     before = answer(edge, frame(1, "rocket.jpg", 50))
     teach(edge, range(100, 110), "chelsea.png", NEW[-1], "Felidae")
@@ -94,6 +97,7 @@ def test_what_was_never_labelled_is_still_named_by_what_the_cloud_knows(edge: Sa
     assert after.path[:2] != NEW[:2]
 
 
+@pytest.mark.slow
 def test_the_cloud_refines_what_the_site_is_sure_of_and_does_not_overrule_it(edge: SampleEdge) -> None:
     teach(edge, range(100, 112), "chelsea.png", "Felidae")
     teach(edge, range(200, 212), "coffee.png", "other")
@@ -130,6 +134,7 @@ def answer_rule(edge: SampleEdge, number: int) -> tuple[str, Tier]:
     return known.result.rule, known.result.tier
 
 
+@pytest.mark.slow
 def test_a_start_serves_what_was_learned_and_finds_labels_that_were_not(tmp_path: Path) -> None:
     with sample_edge(tmp_path) as edge:
         taught(edge)
@@ -145,6 +150,7 @@ def test_a_start_serves_what_was_learned_and_finds_labels_that_were_not(tmp_path
         assert edge.model == "lite0@2+home.21", "nothing is learned twice"
 
 
+@pytest.mark.slow
 def test_a_label_that_is_taken_back_or_changed_is_taken_out(edge: SampleEdge) -> None:
     taught(edge)
     before = {lesson.event for lesson in edge.store.learning.lessons(edge_model().space)}
@@ -156,6 +162,7 @@ def test_a_label_that_is_taken_back_or_changed_is_taken_out(edge: SampleEdge) ->
     assert after[event_id(101)] == ("other",)
 
 
+@pytest.mark.slow
 def test_a_person_in_the_picture_teaches_nothing_and_is_forgotten_at_once(tmp_path: Path) -> None:
     with sample_edge(tmp_path) as edge:
         taught(edge)
@@ -184,6 +191,7 @@ def test_only_what_the_edge_may_see_teaches_it(tmp_path: Path, level: Privacy) -
         assert kept == [(int(learned),)]
 
 
+@pytest.mark.slow
 def test_a_release_is_transferred_and_answers_wait_for_nothing(edge: SampleEdge) -> None:
     taught(edge)
     eye = edge_model()
@@ -198,6 +206,7 @@ def renamed(general: General, *, name: str) -> General:
     return General(name, general.space, general.tree, general.dimension, general.predict)
 
 
+@pytest.mark.slow
 def test_wrong_labels_are_refused_and_that_is_said(tmp_path: Path) -> None:
     sample = SampleLearning(tmp_path)
     sample.learning.open()

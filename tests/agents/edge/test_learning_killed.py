@@ -1,4 +1,5 @@
-"""Killed at any statement, an edge's learning starts with a whole head: of all that was committed, and of nothing else."""
+"""Killed at any statement, an edge's learning starts with a whole head: of all that was committed, and of nothing
+else."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import sample_learning
 from sample_learning import script
 
@@ -23,6 +25,7 @@ def final(seed: int) -> dict[str, str]:
     return standing
 
 
+@pytest.mark.slow
 def test_killed_at_fifty_seeded_statements_there_is_always_one_whole_head(tmp_path: Path) -> None:
     path = os.pathsep.join((str(Path(sample_learning.__file__).parent), os.environ.get("PYTHONPATH", "")))
     run = subprocess.run(

@@ -1,4 +1,5 @@
-"""The edge with a model of the site's own: it answers families, results name it, and where it is missing the edge ends."""
+"""The edge with a model of the site's own: it answers families, results name it, and where it is missing the edge
+ends."""
 
 from __future__ import annotations
 

@@ -513,5 +513,5 @@ class Revisions(RuleBasedStateMachine):
         assert (report.frames if report else 0) == len(seen)
 
 
-TestRevisions = Revisions.TestCase
+TestRevisions = pytest.mark.slow(Revisions.TestCase)
 TestRevisions.settings = hypothesis_settings(max_examples=15, stateful_step_count=12, deadline=None)

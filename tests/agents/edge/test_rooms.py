@@ -86,6 +86,7 @@ def summaries(edge: SampleEdge) -> list[Summary]:
 # --- windows ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_room_is_occupied_or_vacant_as_its_streams_say(edge: SampleEdge) -> None:
     for at in range(121):
         edge.deliver(*minute(START_S + 60.0 * at, busy=at < 60))

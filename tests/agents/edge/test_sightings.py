@@ -66,6 +66,7 @@ def test_a_sightings_consensus_is_told_with_each_answer_and_once_more_when_it_is
     assert close(edge) == []
 
 
+@pytest.mark.slow
 @hypothesis_settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 3), st.sampled_from(PATHS), st.integers(0, 10_000)), max_size=12))
 def test_the_sums_are_those_of_each_frames_newest_answer(answers: list[tuple[int, Labels, int]]) -> None:

@@ -1,4 +1,5 @@
-"""What a site tells of what it learned: sums of many edge-private visits, each once, and nothing else whatever is planted."""
+"""What a site tells of what it learned: sums of many edge-private visits, each once, and nothing else whatever is
+planted."""
 
 from __future__ import annotations
 
@@ -79,6 +80,7 @@ def test_nobody_shares_sums_without_having_said_so() -> None:
     assert EdgeSettings().share_sums is False
 
 
+@pytest.mark.slow
 def test_twenty_visits_of_a_label_are_told_once_and_as_they_were(site: Site) -> None:
     for number in range(LEAST_EVENTS - 1):
         site.seen(f"e{number}", 0)
@@ -97,6 +99,7 @@ def test_twenty_visits_of_a_label_are_told_once_and_as_they_were(site: Site) -> 
     site.spool.close()
 
 
+@pytest.mark.slow
 def test_an_increment_passes_gate_gateway_and_router_and_fits_a_batch(site: Site) -> None:
     for number in range(LEAST_EVENTS):
         site.seen(f"e{number}", 0)
@@ -112,6 +115,7 @@ def test_an_increment_passes_gate_gateway_and_router_and_fits_a_batch(site: Site
     site.spool.close()
 
 
+@pytest.mark.slow
 def test_each_event_is_told_once_and_a_day_passes_between_two_increments(site: Site) -> None:
     for number in range(LEAST_EVENTS):
         site.seen(f"e{number}", 0)
@@ -140,6 +144,7 @@ def test_of_a_visit_one_event_counts() -> None:
     assert together(rows[:-3]) == []
 
 
+@pytest.mark.slow
 def test_what_is_too_large_for_one_increment_waits_for_the_next() -> None:
     rng = np.random.default_rng(0)
     chosen = [
@@ -157,6 +162,7 @@ def test_what_is_too_large_for_one_increment_waits_for_the_next() -> None:
 LEVELS = {"public": PUBLIC, "edge": PRIVATE, "secret": SECRET}
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(
     st.lists(
@@ -200,6 +206,7 @@ def test_whatever_is_planted_only_sums_of_many_edge_private_events_leave(
     site.spool.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("levels", [SECRET, replace(PRIVATE, result=Privacy.USER_PRIVATE)])
 def test_an_event_whose_level_rose_a_moment_ago_is_left_out(site: Site, levels: Levels) -> None:
     for number in range(LEAST_EVENTS):

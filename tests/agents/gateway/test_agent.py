@@ -1,4 +1,5 @@
-"""The gateway between real brokers: what Kafka has is acknowledged, what it may not have is refused, answers come back."""
+"""The gateway between real brokers: what Kafka has is acknowledged, what it may not have is refused, answers come
+back."""
 
 from __future__ import annotations
 
@@ -195,6 +196,7 @@ def test_what_may_not_be_in_the_cloud_is_refused_and_the_rest_of_its_batch_is_ta
     eventually(lambda: {"withheld", "other-site"} <= {told.reason for told in between.site.refusals()})
 
 
+@pytest.mark.slow
 def test_an_answer_of_the_cloud_goes_to_its_site_until_the_site_has_it(between: Between) -> None:
     told = result(event_id(40), tier=Tier.CLOUD, revision=3, pending=None)
     produce(between.settings, told)

@@ -49,6 +49,7 @@ def up(data: Path) -> Running:
     return found
 
 
+@pytest.mark.slow
 def test_a_role_answers_health_and_metrics_and_ends_with_zero_on_sigterm(tmp_path: Path) -> None:
     with sample("well", tmp_path) as process:
         port = up(tmp_path).port
@@ -113,6 +114,7 @@ def test_a_role_whose_stop_fails_still_ends_with_zero(tmp_path: Path) -> None:
     assert "stopping failed" in errors
 
 
+@pytest.mark.slow
 def test_a_role_that_hangs_is_ended_in_under_five_seconds_with_its_log_written(tmp_path: Path) -> None:
     with sample("hangs", tmp_path) as process:
         up(tmp_path)
@@ -124,6 +126,7 @@ def test_a_role_that_hangs_is_ended_in_under_five_seconds_with_its_log_written(t
     assert json.loads(errors.splitlines()[-1])["event"] == "ended hard"
 
 
+@pytest.mark.slow
 def test_a_role_does_not_survive_a_parent_that_is_killed(tmp_path: Path) -> None:
     with sample("orphaned", tmp_path) as parent:
         assert parent.stdout is not None
@@ -150,6 +153,7 @@ def test_a_run_file_of_a_process_that_is_gone_counts_for_nothing(tmp_path: Path)
     assert running(tmp_path, "device") is None
 
 
+@pytest.mark.slow
 def test_a_port_in_use_is_told_with_the_setting_that_changes_it(tmp_path: Path) -> None:
     first, second = tmp_path / "1", tmp_path / "2"
     with sample("well", first):

@@ -1,4 +1,5 @@
-"""The loops of device and edge: each batch is answered, time goes on although the store is busy, and all of them end."""
+"""The loops of device and edge: each batch is answered, time goes on although the store is busy, and all of them
+end."""
 
 from __future__ import annotations
 

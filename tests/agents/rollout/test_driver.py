@@ -283,6 +283,7 @@ def test_a_release_that_kills_the_process_each_time_is_given_up(tier: Tier) -> N
     assert tier.predict().model == SHIPPED
 
 
+@pytest.mark.slow
 def test_stopping_in_order_is_no_failed_try(tier: Tier) -> None:
     tier.source.publish(target(), RELEASE)
     for _ in range(MOST_TRIES + 2):

@@ -68,6 +68,7 @@ def test_a_golden_set_of_another_space_fails_the_training(pipeline: TrainingPipe
     assert (record.outcome, record.why[0].partition(":")[0]) == ("failed", "golden-mismatch")
 
 
+@pytest.mark.slow
 def test_a_bug_fails_one_training_and_not_the_role(pipeline: TrainingPipeline, fold: Fold) -> None:
     broken = replace(pipeline, golden=None)  # type: ignore[arg-type]  # that is the bug
     record = broken.train(taught(fold), BY_HAND)

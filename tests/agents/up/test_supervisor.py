@@ -274,6 +274,7 @@ def test_what_parts_say_and_keep_is_their_users_alone(supervise: Make, tmp_path:
     assert (tmp_path / "marks").stat().st_mode & 0o777 == 0o600  # written by a child
 
 
+@pytest.mark.slow
 def test_a_part_that_is_killed_is_started_again(supervise: Make) -> None:
     supervisor, news = supervise()
     supervisor.start()
@@ -343,6 +344,7 @@ def test_a_port_in_use_is_told_before_anything_starts(
     assert not (tmp_path / "marks").exists()
 
 
+@pytest.mark.slow
 def test_children_do_not_survive_a_supervisor_that_is_killed(tmp_path: Path, free_port: int) -> None:
     code = f"""
 import time

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -78,6 +79,7 @@ def test_a_sighting_that_began_unknown_gets_the_first_kingdom_that_is_seen() -> 
     assert join(visit, event="c", time_s=2.0, label="person", gap_s=GAP_S).id == "c"
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(0.1, GAP_S), min_size=1, max_size=15))
 def test_a_visit_may_last_far_longer_than_the_gap(pauses_s: list[float]) -> None:
     visit, time_s = None, 0.0

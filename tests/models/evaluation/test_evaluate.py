@@ -44,6 +44,7 @@ def said(outcome: PhotoOutcome) -> tuple[object, ...]:
     return outcome.name, outcome.truth, outcome.tiers, outcome.device.person_raised, outcome.sent
 
 
+@pytest.mark.slow
 def test_every_photo_counts_at_the_ranks_that_its_label_reaches(done: Evaluation) -> None:
     report = measure(done)
     assert report.photos == 5
@@ -65,6 +66,7 @@ def test_every_photo_counts_at_the_ranks_that_its_label_reaches(done: Evaluation
     assert "| cloud | species |" in text
 
 
+@pytest.mark.slow
 def test_several_processes_say_what_one_says(folder: Path, done: Evaluation) -> None:
     photos = [photo for _ in range(7) for photo in read_photos(folder).photos]  # three turns
     counted: list[int] = []
@@ -73,6 +75,7 @@ def test_several_processes_say_what_one_says(folder: Path, done: Evaluation) -> 
     assert [said(its) for its in several.outcomes] == [said(its) for its in done.outcomes] * 7
 
 
+@pytest.mark.slow
 def test_a_photo_that_turns_out_damaged_ends_it_or_is_left_out(folder: Path) -> None:
     whole = read_photos(folder).photos
     data = whole[0].read()
@@ -108,6 +111,7 @@ def test_a_still_answer_is_looked_at_anew_in_time() -> None:
     assert [its.stands for its in evaluate(frames, apart_s=20.0).outcomes] == [False, True, False]
 
 
+@pytest.mark.slow
 def test_frames_are_taken_by_camera_and_in_the_order_of_their_names() -> None:
     one, other = picture(1), picture(2)
     mixed = [
@@ -125,6 +129,7 @@ def test_frames_are_taken_by_camera_and_in_the_order_of_their_names() -> None:
     }
 
 
+@pytest.mark.slow
 def test_what_moved_is_looked_at_by_itself() -> None:
     empty = np.full((300, 400, 3), 90, np.uint8)
     moved = empty.copy()

@@ -16,6 +16,7 @@ from models.labels.taxonomy import UnknownLabel
 RAISED = {"person_raised": True}
 
 
+@pytest.mark.slow
 @given(st.integers(1, 200).flatmap(lambda of: st.tuples(st.integers(0, of), st.just(of))))
 def test_an_interval_holds_its_share(pair: tuple[int, int]) -> None:
     its = rate(*pair)

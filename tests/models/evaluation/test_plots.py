@@ -20,6 +20,7 @@ def needs_matplotlib() -> None:
     pytest.importorskip("matplotlib")
 
 
+@pytest.mark.slow
 def test_three_small_pictures_are_drawn_the_same_each_time(tmp_path: Path) -> None:
     its = report(
         *[outcome(TIGER, probability=p / 20) for p in range(1, 20)],
@@ -37,6 +38,7 @@ def test_three_small_pictures_are_drawn_the_same_each_time(tmp_path: Path) -> No
     assert b"Felidae (21)" in first[2].read_bytes()
 
 
+@pytest.mark.slow
 def test_one_photo_is_enough_and_where_no_family_is_known_none_is_drawn(tmp_path: Path) -> None:
     assert len(draw(report(outcome(TIGER)), tmp_path)) == 3
     assert len(draw(report(outcome(("animal",), TIGER)), tmp_path)) == 2

@@ -240,6 +240,7 @@ def test_a_crash_at_any_change_of_a_release_leaves_the_old_or_the_new_one(
     assert cloud.repository.current == current(2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", ["root", "targets", "snapshot", "timestamp"])
 def test_a_crash_at_any_change_of_a_rotation_is_mended_when_it_is_opened_again(
     cloud: Cloud, killer: Killer, tmp_path: Path, role: str
@@ -256,6 +257,7 @@ def test_a_crash_at_any_change_of_a_rotation_is_mended_when_it_is_opened_again(
         assert {path.stem for path in (cloud.folder / "keys").glob("*.pem")} == set(keyids)
 
 
+@pytest.mark.slow
 def test_a_crash_at_any_change_of_the_first_start_is_mended_by_the_next(
     killer: Killer, tmp_path: Path
 ) -> None:

@@ -1,4 +1,5 @@
-"""A site's learning by events: whatever comes, changes or goes, there is one whole head, and what is gone was never there."""
+"""A site's learning by events: whatever comes, changes or goes, there is one whole head, and what is gone was never
+there."""
 
 from __future__ import annotations
 
@@ -117,6 +118,7 @@ def test_a_changed_label_is_taken_out_of_the_old_and_into_the_new() -> None:
     )
 
 
+@pytest.mark.slow
 def test_what_was_held_back_can_be_taken_out_too() -> None:
     learning = learned(30)
     held = learning.local.held[0]
@@ -155,6 +157,7 @@ def test_a_label_without_a_place_is_refused_and_nothing_is_half_applied() -> Non
     assert learning.local.name == "lite0@2+home.3"
 
 
+@pytest.mark.slow
 def test_wrong_labels_are_refused_by_the_gate_before_they_do_harm() -> None:
     """Forty visits of foxes that somebody calls cats, after sixty right ones."""
     named, refused = {}, {}
@@ -323,4 +326,4 @@ class AnyOrder(RuleBasedStateMachine):
 
 
 AnyOrder.TestCase.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
-TestAnyOrder = AnyOrder.TestCase
+TestAnyOrder = pytest.mark.slow(AnyOrder.TestCase)

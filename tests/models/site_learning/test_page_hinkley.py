@@ -19,7 +19,8 @@ OF_RIVER = {
     (1, 30.0, 0.5): [652, 1037],
     (3, 30.0, 0.5): [648, 1033],
 }
-"""Where ``river.drift.PageHinkley(min_instances=30, mode="both")`` of river 0.26.1 alarms on `values`, by seed, threshold, delta."""
+"""Where ``river.drift.PageHinkley(min_instances=30, mode="both")`` of river 0.26.1 alarms on `values`, by seed,
+threshold, delta."""
 
 
 def values(seed: int) -> list[float]:

@@ -1,4 +1,5 @@
-"""A site's head refines what the general eye saw, and never what the cloud reads of it or how persons are looked for."""
+"""A site's head refines what the general eye saw, and never what the cloud reads of it or how persons are looked
+for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""One place by day and by night, with visits that are the same each time; those who do not live there never come twice."""
+"""One place by day and by night, with visits that are the same each time; those who do not live there never come
+twice."""
 
 from __future__ import annotations
 

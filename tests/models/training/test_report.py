@@ -1,4 +1,5 @@
-"""Figures count each photo at the ranks that its label reaches, and complaints name what was lost, where and how much."""
+"""Figures count each photo at the ranks that its label reaches, and complaints name what was lost, where and how
+much."""
 
 from __future__ import annotations
 

@@ -87,12 +87,14 @@ def test_the_release_passes_its_own_smoke_test_on_every_tier() -> None:
     assert GOOD.release.smoke.complaints(eye.head, eye.tree) == ()
 
 
+@pytest.mark.slow
 def test_equal_inputs_make_equal_releases() -> None:
     again = made({"home": sums_of(new=vectors_of_new(24))}, held_of(("home", NEW, vectors_of_new(6, seed=1))))
     assert again.release is not None and GOOD.release is not None
     assert dict(again.release.files()) == dict(GOOD.release.files())
 
 
+@pytest.mark.slow
 def test_a_label_waits_until_it_has_twenty_events() -> None:
     outcome = made({"home": sums_of(new=vectors_of_new(15), person=golden_of("person")[:30])})
     assert outcome.report.few == {NEW: 15}
@@ -103,6 +105,7 @@ def test_a_label_waits_until_it_has_twenty_events() -> None:
     ZOO.cloud_model(outcome.release)
 
 
+@pytest.mark.slow
 def test_a_label_of_another_rank_is_never_answered_and_judges_at_its_rank() -> None:
     lions = np.repeat(golden_of("Panthera leo"), 5, axis=0)
     outcome = made(
@@ -149,6 +152,7 @@ def poisoned() -> tuple[dict[str, Sums], Held]:
 TWO = (ROW, row_under(BASE.tree, OTHER, "animal/Solenodontidae"))
 
 
+@pytest.mark.slow
 def test_a_site_whose_labels_are_flipped_is_left_out_and_named() -> None:
     sites, held = poisoned()
     outcome = made(sites, held, rows=TWO)
@@ -160,6 +164,7 @@ def test_a_site_whose_labels_are_flipped_is_left_out_and_named() -> None:
     assert outcome.report.held_after.labels.rate > 0.9
 
 
+@pytest.mark.slow
 def test_leaving_a_site_out_is_exact() -> None:
     sites, held = poisoned()
     with_it = made(sites, held, rows=TWO)
@@ -170,6 +175,7 @@ def test_leaving_a_site_out_is_exact() -> None:
     assert with_it.release.sums.snapshot() == never.release.sums.snapshot()
 
 
+@pytest.mark.slow
 def test_what_loses_too_much_is_refused_with_figures() -> None:
     persons = np.repeat(golden_of("person"), 40, axis=0)
     outcome = made(
@@ -180,6 +186,7 @@ def test_what_loses_too_much_is_refused_with_figures() -> None:
     assert "(refused)" in render(outcome.report)
 
 
+@pytest.mark.slow
 def test_the_next_release_is_compared_with_the_one_that_serves() -> None:
     serving = GOOD.release
     assert serving is not None

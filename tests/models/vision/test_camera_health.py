@@ -89,6 +89,7 @@ def rules(found: list[Finding]) -> list[str]:
     return [finding.rule for finding in found]
 
 
+@pytest.mark.slow
 def test_a_camera_that_is_well_is_never_told(settled: Camera, place: Place) -> None:
     rng = np.random.default_rng(1)
 
@@ -98,6 +99,7 @@ def test_a_camera_that_is_well_is_never_told(settled: Camera, place: Place) -> N
     assert watched(settled, passing, AFTER_S, AFTER_S + 5 * HOUR_S)[1] == []
 
 
+@pytest.mark.slow
 def test_a_lens_out_of_focus_is_told_once(settled: Camera, place: Place) -> None:
     camera, found = watched(settled, lambda _: place.frame(sigma=5.0), AFTER_S, AFTER_S + HOUR_S)
 
@@ -105,6 +107,7 @@ def test_a_lens_out_of_focus_is_told_once(settled: Camera, place: Place) -> None
     assert found[0].now < found[0].before
 
 
+@pytest.mark.slow
 def test_a_camera_that_is_well_again_is_told_as_such(settled: Camera, place: Place) -> None:
     broken, _ = watched(settled, lambda _: place.frame(sigma=5.0), AFTER_S, AFTER_S + HOUR_S)
 
@@ -117,6 +120,7 @@ def test_a_fault_of_a_moment_is_none(settled: Camera, place: Place) -> None:
     assert watched(settled, lambda _: place.frame(sigma=5.0), AFTER_S, AFTER_S + 4 * MINUTE_S)[1] == []
 
 
+@pytest.mark.slow
 def test_a_camera_that_was_pushed_is_told_once_and_gets_a_new_past(settled: Camera, place: Place) -> None:
     camera, found = watched(settled, lambda _: place.frame(shift=18), AFTER_S, AFTER_S + 3 * HOUR_S)
 
@@ -125,6 +129,7 @@ def test_a_camera_that_was_pushed_is_told_once_and_gets_a_new_past(settled: Came
     assert camera.day.frames > 0
 
 
+@pytest.mark.slow
 def test_a_camera_that_looks_elsewhere_is_moved_not_blurred(settled: Camera) -> None:
     other = Place(7)
 
@@ -139,6 +144,7 @@ def test_the_same_picture_again_and_again_is_frozen(settled: Camera, place: Plac
     assert (rules(found), camera.fault) == (["camera-frozen"], "frozen")
 
 
+@pytest.mark.slow
 def test_a_covered_lens_is_told_in_an_hour_that_was_light_the_day_before(place: Place) -> None:
     camera, found = watched(Camera(), lambda _: place.frame(), 0.0, 24 * HOUR_S, 6 * MINUTE_S)
 
@@ -147,6 +153,7 @@ def test_a_covered_lens_is_told_in_an_hour_that_was_light_the_day_before(place: 
     assert (rules(found), rules(more), camera.fault) == ([], ["camera-dark"], "dark")
 
 
+@pytest.mark.slow
 def test_nights_without_a_lamp_are_no_fault_and_dusk_may_come_earlier_each_day(place: Place) -> None:
     def sky(at_s: float) -> Picture:
         hour, day = at_s / HOUR_S % 24, at_s // (24 * HOUR_S)
@@ -155,6 +162,7 @@ def test_nights_without_a_lamp_are_no_fault_and_dusk_may_come_earlier_each_day(p
     assert watched(Camera(), sky, 0.0, 9 * 24 * HOUR_S, 6 * MINUTE_S)[1] == []
 
 
+@pytest.mark.slow
 def test_the_nights_of_an_infrared_lamp_are_a_light_of_their_own(place: Place) -> None:
     def sky(at_s: float) -> Picture:
         return place.frame(lamp=not 6 <= at_s / HOUR_S % 24 < 18)
@@ -165,6 +173,7 @@ def test_the_nights_of_an_infrared_lamp_are_a_light_of_their_own(place: Place) -
     assert camera.day.frames > 0 < camera.night.frames
 
 
+@pytest.mark.slow
 def test_a_camera_that_has_never_seen_light_is_told_after_a_day(place: Place) -> None:
     until_s = ALWAYS_DARK_S + 2 * HOUR_S
 
@@ -173,6 +182,7 @@ def test_a_camera_that_has_never_seen_light_is_told_after_a_day(place: Place) ->
     ]
 
 
+@pytest.mark.slow
 def test_pictures_of_many_places_are_no_moving_camera() -> None:
     places = [Place(seed) for seed in range(12)]
     rng = np.random.default_rng(0)

@@ -1,4 +1,5 @@
-"""The device's small network as it is served: pictures of any shape in, calibrated kingdoms and a person's score out."""
+"""The device's small network as it is served: pictures of any shape in, calibrated kingdoms and a person's score
+out."""
 
 from __future__ import annotations
 

@@ -77,6 +77,7 @@ def test_a_turned_camera_is_looked_at_whole_and_becomes_the_new_background() -> 
     assert not motion.moved
 
 
+@pytest.mark.slow
 def test_what_stays_becomes_background() -> None:
     background = watched()
     rules = []

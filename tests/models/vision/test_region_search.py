@@ -1,4 +1,5 @@
-"""The search finds what is small: windows are means, peaks lie apart, what a part shows is sent on only if it is clearer."""
+"""The search finds what is small: windows are means, peaks lie apart, what a part shows is sent on only if it is
+clearer."""
 
 from __future__ import annotations
 

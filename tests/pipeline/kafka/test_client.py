@@ -165,6 +165,7 @@ def test_a_table_that_is_not_there_is_told_with_the_cure(settings: KafkaSettings
         client.read_all(settings, unique("nothing"))
 
 
+@pytest.mark.slow
 def test_a_second_member_takes_over_what_the_first_did_not_commit(
     settings: KafkaSettings, topic: str, producer: Producer
 ) -> None:

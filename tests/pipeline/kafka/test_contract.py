@@ -381,6 +381,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_the_partitions_of_a_killed_member_go_to_the_others(kafka: Any) -> None:
     topic, group = new_topic(kafka, partitions=4), unique("group")
 
@@ -440,6 +441,7 @@ def test_a_member_of_an_older_generation_cannot_commit(kafka: Any) -> None:
         assert commit_as(generation.member_id, generation.generation_id) == 0
 
 
+@pytest.mark.slow
 def test_committed_offsets_survive_kill_9(kafka: Any) -> None:
     topic, group = new_topic(kafka), unique("group")
     with producer_of(kafka) as producer:
@@ -472,6 +474,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_acknowledged_records_survive_kill_9_under_load_each_once_and_in_order(
     kafka: Any, tmp_path: Path
 ) -> None:
@@ -504,6 +507,7 @@ def test_acknowledged_records_survive_kill_9_under_load_each_once_and_in_order(
     assert set(promised) <= set(stored)
 
 
+@pytest.mark.slow
 def test_a_faust_worker_counts_and_recovers_its_table_after_a_kill(kafka: Any, tmp_path: Path) -> None:
     app = unique("counts")
     source, sink = new_topic(kafka, partitions=2), new_topic(kafka, partitions=2)

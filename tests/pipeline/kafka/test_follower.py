@@ -16,6 +16,7 @@ from pipeline.privacy.gate import clear_release
 from pipeline.settings.settings import KafkaSettings
 
 
+@pytest.mark.slow
 def test_two_followers_see_all_and_then_what_comes_also_after_a_lost_connection(kafka: Any) -> None:
     settings = KafkaSettings(address=kafka.address)
     kafka_client.create_topics(settings)

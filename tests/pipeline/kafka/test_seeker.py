@@ -65,6 +65,7 @@ def send(settings: KafkaSettings, *events: str) -> None:
         assert producer.deliver(sent) == ()
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_its_owner_stands_and_tells_the_group(broker: EmbeddedKafka) -> None:
     settings = KafkaSettings(address=broker.address)
     client.create_topics(settings)
@@ -85,6 +86,7 @@ def test_it_goes_on_where_its_owner_stands_and_tells_the_group(broker: EmbeddedK
         eventually(lambda: sorted(fresh.take(seeker)) == ["e1", "e2", "e3", "e4"])
 
 
+@pytest.mark.slow
 def test_a_topic_that_was_made_anew_is_read_from_its_beginning(broker: EmbeddedKafka) -> None:
     settings = KafkaSettings(address=broker.address)
     client.create_topics(settings)

@@ -196,6 +196,7 @@ time.sleep(600)
 """
 
 
+@pytest.mark.slow
 def test_the_will_of_a_killed_client_is_published(clients: Clients, mqtt_broker: MqttBroker) -> None:
     got = Collector()
     clients("user", subscriptions=[STATUS], handler=got, persistent=False)
@@ -218,6 +219,7 @@ def test_a_shared_subscription_divides_the_messages(clients: Clients) -> None:
     assert two.messages
 
 
+@pytest.mark.slow
 def test_a_large_frame_passes(clients: Clients) -> None:
     got = Collector()
     topic = topics.frame("home", "cam1", "garden")
@@ -231,6 +233,7 @@ def test_a_large_frame_passes(clients: Clients) -> None:
 # --- what our side must do -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_after_a_restart_of_the_broker_all_goes_on_by_itself(
     clients: Clients, mqtt_broker: MqttBroker
 ) -> None:
@@ -271,6 +274,7 @@ def test_a_topic_that_nobody_can_publish_under_is_refused_and_ends_nothing(
     assert pub.connects == 1
 
 
+@pytest.mark.slow
 def test_a_message_that_the_broker_hangs_up_on_is_given_up_and_blocks_nothing(
     clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -383,6 +387,7 @@ time.sleep(600)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_ingest_has_every_message_exactly_once(
     clients: Clients, mqtt_broker: MqttBroker, tmp_path: Path
 ) -> None:
@@ -465,6 +470,7 @@ def test_what_is_in_the_outbox_is_sent_until_it_is_settled(
     sender.stop()
 
 
+@pytest.mark.slow
 def test_what_the_next_hop_did_not_acknowledge_is_sent_again_after_a_reconnect(
     clients: Clients, spool: Spool, mqtt_broker: MqttBroker
 ) -> None:
@@ -486,6 +492,7 @@ def test_what_the_next_hop_did_not_acknowledge_is_sent_again_after_a_reconnect(
 # --- the embedded broker's process -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_taken_port_is_told_in_one_line_with_what_to_do(tmp_path: Path) -> None:
     broker = Iotcore(tmp_path)
     broker.start()

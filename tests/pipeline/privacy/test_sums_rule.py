@@ -1,4 +1,5 @@
-"""Rule `sums-of-many`: sums pass the gate in the clear with twenty events of every label in them, and not by what is said of them."""
+"""Rule `sums-of-many`: sums pass the gate in the clear with twenty events of every label in them, and not by what is
+said of them."""
 
 from __future__ import annotations
 
@@ -59,6 +60,7 @@ def passes(row: Envelope) -> bool:
     return results[0]
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(
     st.dictionaries(
@@ -71,6 +73,7 @@ def test_an_increment_passes_if_every_label_in_it_holds_enough_events(counts: di
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(st.integers(1, LEAST_EVENTS - 1), st.data())
 def test_no_saying_makes_few_events_many(few: int, data: st.DataObject) -> None:
@@ -91,6 +94,7 @@ def test_no_saying_makes_few_events_many(few: int, data: st.DataObject) -> None:
     assert not passes(envelope(increment))
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(st.integers(1, LEAST_EVENTS - 1), st.sampled_from(["counts", "gram", "cross"]))
 def test_sums_that_were_written_as_of_more_events_than_they_are_of_stay(few: int, where: str) -> None:
@@ -103,8 +107,8 @@ def test_sums_that_were_written_as_of_more_events_than_they_are_of_stay(few: int
     if where == "cross":
         cross[-1, 0] += 1
     forged = Sums(row.space, row.labels, counts, gram, cross)
-    # What was filled up with events of nothing but zero bytes adds up. docs/privacy.md says so: who makes the sums is trusted with
-    # what goes into them.
+    # What was filled up with events of nothing but zero bytes adds up. docs/privacy.md says so: who makes the
+    # sums is trusted with what goes into them.
     assert passes(envelope(forged)) == (where == "gram")
 
 

@@ -380,5 +380,6 @@ def test_a_file_of_a_newer_release_is_left_alone(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "series.db") as newer:
         newer.execute("PRAGMA user_version = 99")
     newer.close()
-    with pytest.raises(Stop, match="schema version 99"):
-        LocalStore(tmp_path / "series.db", keep_days=10_000).write([point()])
+    for _ in range(2):  # the second write does not take the file for its own either
+        with pytest.raises(Stop, match="schema version 99"):
+            store.write([point()])

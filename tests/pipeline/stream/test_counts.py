@@ -68,6 +68,7 @@ def test_counts_equal_those_of_counting_from_scratch(evidence: list[Evidence]) -
     assert {cell: count.sightings for cell, count in counted(evidence).items() if count.sightings} == plain
 
 
+@pytest.mark.slow
 @given(st.lists(EVIDENCE, max_size=12))
 def test_every_cell_that_changed_is_told(evidence: list[Evidence]) -> None:
     tally, published = Tally(UTC), {}

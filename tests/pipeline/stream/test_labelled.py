@@ -230,6 +230,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(history=HISTORY, steps=STEPS)
 def test_any_cut_into_batches_with_repetitions_kills_and_recoveries_ends_in_the_same_state(
     history: Sequence[tuple[str, str | None]], steps: Sequence[tuple[int, str]]

@@ -50,6 +50,7 @@ def test_no_damage_to_one_header_of_a_private_record_makes_it_public(headers: He
     assert route(headers).topic not in PUBLIC_TOPICS
 
 
+@pytest.mark.slow
 @given(damaged(ENVELOPES.filter(lambda envelope: envelope.privacy is Privacy.USER_PRIVATE)))
 def test_a_damaged_user_private_record_stays_user_private_or_is_rejected(headers: Headers) -> None:
     assert route(headers).topic in {topics.ROUTED[Privacy.USER_PRIVATE], topics.REJECTED}

@@ -1,4 +1,5 @@
-"""The stream role as a process, on the embedded Kafka and, with --real, on Apache Kafka: routed, counted, never lost."""
+"""The stream role as a process, on the embedded Kafka and, with --real, on Apache Kafka: routed, counted, never
+lost."""
 
 from __future__ import annotations
 
@@ -181,6 +182,7 @@ def counts(kafka: Any, site: str) -> dict[str, int]:
     return found
 
 
+@pytest.mark.slow
 def test_each_record_goes_where_its_level_says(
     kafka: Any, running: Worker, producer: Producer, reader: Callable[..., Reader], site: str
 ) -> None:
@@ -232,6 +234,7 @@ def test_a_record_with_damaged_headers_is_told_on_the_rejected_topic_without_con
     assert all(item.key is None and b"planted" not in (item.value or b"") for item in rejected.found)
 
 
+@pytest.mark.slow
 def test_sightings_are_counted_once_also_after_a_kill(
     kafka: Any, running: Worker, producer: Producer, site: str
 ) -> None:
@@ -245,6 +248,7 @@ def test_sightings_are_counted_once_also_after_a_kill(
     eventually(lambda: counts(kafka, site) == {"animal": 0, "Felidae": 20}, timeout_s=60)
 
 
+@pytest.mark.slow
 def test_a_label_meets_its_feature_also_after_a_kill_between_them(
     kafka: Any, running: Worker, producer: Producer, site: str
 ) -> None:
@@ -267,6 +271,7 @@ def test_a_label_meets_its_feature_also_after_a_kill_between_them(
     eventually(lambda: published() == ("Lynx lynx", "Vulpes vulpes"), timeout_s=60)
 
 
+@pytest.mark.slow
 def test_an_hour_is_summarised_once_and_reaches_the_time_series(
     kafka: Any, running: Worker, producer: Producer, site: str
 ) -> None:
@@ -292,6 +297,7 @@ def test_an_hour_is_summarised_once_and_reaches_the_time_series(
     assert point.fields["mean"] == 10.0
 
 
+@pytest.mark.slow
 def test_no_record_is_lost_when_a_worker_joins_and_another_is_killed_under_load(
     kafka: Any,
     running: Worker,
@@ -319,6 +325,7 @@ def test_no_record_is_lost_when_a_worker_joins_and_another_is_killed_under_load(
     assert set(ids) == {item.event for item in features}
 
 
+@pytest.mark.slow
 def test_it_waits_for_kafka_and_stops_in_time_with_kafka_dead(tmp_path: Path) -> None:
     broker = EmbeddedKafka(tmp_path / "kafka")
     broker.start()
@@ -334,6 +341,7 @@ def test_it_waits_for_kafka_and_stops_in_time_with_kafka_dead(tmp_path: Path) ->
     assert time.monotonic() - started < 5.0
 
 
+@pytest.mark.slow
 def test_it_goes_on_after_kafka_was_killed_and_came_back(tmp_path: Path, site: str) -> None:
     broker = EmbeddedKafka(tmp_path / "kafka")
     broker.start()

@@ -1,4 +1,5 @@
-"""Streamed sums equal batch sums, bit for bit: random partitions, batches, kills, redeliveries, corrections, forgetting."""
+"""Streamed sums equal batch sums, bit for bit: random partitions, batches, kills, redeliveries, corrections,
+forgetting."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 from fold_samples import (
     DIMENSION,
     SPACE,
@@ -145,5 +147,5 @@ class FoldMachine(RuleBasedStateMachine):
             shutil.rmtree(self.folder)
 
 
-TestFold = FoldMachine.TestCase
+TestFold = pytest.mark.slow(FoldMachine.TestCase)
 TestFold.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -27,6 +27,7 @@ def empty() -> Sums:
     return Sums.empty("test", D, LABELS)
 
 
+@pytest.mark.slow
 @given(events(), st.lists(st.integers(0, 6), min_size=30, max_size=30), st.randoms(use_true_random=False))
 @settings(deadline=None)
 def test_sums_of_sites_merged_in_any_order_equal_the_central_sums_bit_for_bit(
@@ -39,6 +40,7 @@ def test_sums_of_sites_merged_in_any_order_equal_the_central_sums_bit_for_bit(
     assert reduce(Sums.merge, parts).snapshot() == empty().add(x, y).snapshot()
 
 
+@pytest.mark.slow
 @given(events(), events())
 @settings(deadline=None)
 def test_an_event_that_is_subtracted_was_never_there(kept, forgotten) -> None:
@@ -88,6 +90,7 @@ def fits(arrays_: list[np.ndarray]) -> bool:
     return all(limits.min <= int(cell) <= limits.max for array in arrays_ for cell in array.flat)
 
 
+@pytest.mark.slow
 @given(any_sums(), any_sums())
 @settings(deadline=None)
 def test_a_merge_is_exact_or_refused_and_a_refused_one_leaves_both_as_they_were(each, other) -> None:
@@ -102,6 +105,7 @@ def test_a_merge_is_exact_or_refused_and_a_refused_one_leaves_both_as_they_were(
     assert (each.snapshot(), other.snapshot()) == before
 
 
+@pytest.mark.slow
 @given(st.lists(any_sums(least=0), min_size=2, max_size=4), st.randoms(use_true_random=False))
 @settings(deadline=None)
 def test_where_the_total_overflows_every_order_is_refused_and_else_every_order_is_equal(
@@ -116,6 +120,7 @@ def test_where_the_total_overflows_every_order_is_refused_and_else_every_order_i
                 reduce(Sums.merge, order)
 
 
+@pytest.mark.slow
 @given(events(), events())
 @settings(deadline=None)
 def test_events_of_different_spaces_never_meet_in_one_sum(mine, theirs) -> None:

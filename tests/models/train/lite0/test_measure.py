@@ -41,6 +41,7 @@ def test_parents_are_the_sums_of_their_children() -> None:
     )
 
 
+@pytest.mark.slow
 def test_honest_answers_keep_a_temperature_near_one_and_boasting_ones_are_softened() -> None:
     honest, boasting = (fit_temperatures(TREE, *answers(sharpness=sharpness)) for sharpness in (1.0, 2.0))
     assert (honest.kingdom, honest.family, honest.species) == pytest.approx((1, 1, 1), abs=0.3)

@@ -1,4 +1,5 @@
-"""Frames as camera traps make them are what they say: large, with a small subject where the box is, the same each time."""
+"""Frames as camera traps make them are what they say: large, with a small subject where the box is, the same each
+time."""
 
 from __future__ import annotations
 

@@ -30,6 +30,7 @@ verdicts = st.integers(1, 40).flatmap(
 )
 
 
+@pytest.mark.slow
 @given(verdicts)
 @settings(deadline=None)
 def test_a_curve_runs_from_the_near_tier_alone_to_the_far_tier_alone(events) -> None:
@@ -50,6 +51,7 @@ def test_each_point_is_what_forwarding_the_least_confident_gives(events, count) 
     assert curve(confidence, near, far).accuracy[count] == pytest.approx(answers.mean())
 
 
+@pytest.mark.slow
 @given(verdicts, st.floats(0, 0.2))
 @settings(deadline=None)
 def test_the_cheapest_point_is_near_enough_and_none_before_it_is(events, within) -> None:

@@ -85,12 +85,14 @@ def test_it_says_where_it_answers_and_that_it_is_not_for_production(tmp_path: Pa
         assert process.wait(10) == 0
 
 
+@pytest.mark.slow
 def test_a_second_broker_on_one_directory_is_refused_with_the_first_ones_pid(broker: EmbeddedKafka) -> None:
     assert broker.process is not None
     line = refused_start("--dir", str(broker.directory), "--port", "0")
     assert f"pid {broker.process.pid}" in line
 
 
+@pytest.mark.slow
 def test_a_port_in_use_is_refused_in_one_line(broker: EmbeddedKafka, tmp_path: Path) -> None:
     line = refused_start("--dir", str(tmp_path / "other"), "--port", str(broker.port))
     assert f"127.0.0.1:{broker.port}" in line
@@ -113,6 +115,7 @@ def test_loopback_is_what_only_this_machine_reaches(host: str, loopback: bool) -
     assert is_loopback(host) is loopback
 
 
+@pytest.mark.slow
 def test_a_damaged_catalog_is_refused_and_left_alone(broker: EmbeddedKafka) -> None:
     topic = create(broker)
     with closing(KafkaProducer(bootstrap_servers=broker.address)) as client:
@@ -132,6 +135,7 @@ def test_a_damaged_catalog_is_refused_and_left_alone(broker: EmbeddedKafka) -> N
         assert next(client).value == b"kept"
 
 
+@pytest.mark.slow
 def test_it_stops_within_a_second_with_a_client_waiting(broker: EmbeddedKafka) -> None:
     rows = consumer.FetchRequest.FetchTopic
     request = consumer.FetchRequest(
@@ -157,6 +161,7 @@ def test_it_stops_within_a_second_with_a_client_waiting(broker: EmbeddedKafka) -
         assert connection.recv(100) == b""
 
 
+@pytest.mark.slow
 def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     parent = (
         "import os, subprocess, sys, time\n"
@@ -176,6 +181,7 @@ def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
         socket.create_connection(("127.0.0.1", port))
 
 
+@pytest.mark.slow
 def test_topics_and_records_survive_a_stop(broker: EmbeddedKafka) -> None:
     topic = create(broker)
     with closing(KafkaProducer(bootstrap_servers=broker.address)) as client:
@@ -188,6 +194,7 @@ def test_topics_and_records_survive_a_stop(broker: EmbeddedKafka) -> None:
         assert next(client).value == b"kept"
 
 
+@pytest.mark.slow
 def test_compaction_runs_by_itself_and_keeps_the_newest_value(broker: EmbeddedKafka) -> None:
     topic = create(broker, cleanup_policy="compact", segment_bytes=str(2**20))
     with closing(KafkaProducer(bootstrap_servers=broker.address, batch_size=60_000)) as client:
@@ -207,6 +214,7 @@ def test_compaction_runs_by_itself_and_keeps_the_newest_value(broker: EmbeddedKa
     assert newest == {b"%d" % (number % 7): b"%05d" % number for number in range(393, 400)}
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_log(broker: EmbeddedKafka) -> None:
     topic = create(broker, partitions=3)
     with closing(KafkaProducer(bootstrap_servers=broker.address, batch_size=500_000)) as client:
@@ -261,6 +269,7 @@ def test_no_request_takes_it_down(lasting: EmbeddedKafka, key: int, version: int
     assert answers(lasting)
 
 
+@pytest.mark.slow
 @QUICK
 @given(data=st.binary(max_size=300))
 def test_no_bytes_take_it_down(lasting: EmbeddedKafka, data: bytes) -> None:
@@ -327,6 +336,7 @@ def test_a_request_over_the_limit_ends_the_connection(lasting: EmbeddedKafka) ->
     assert answers(lasting)
 
 
+@pytest.mark.slow
 def test_a_transactional_producer_is_told_so_at_once(lasting: EmbeddedKafka) -> None:
     client = KafkaProducer(bootstrap_servers=lasting.address, transactional_id="t")
     try:
