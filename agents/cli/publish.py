@@ -93,9 +93,7 @@ def _photo(photo: Path, topic: str) -> Capture:
         data = read_photo(photo)
         if len(data) <= FRAME_MAX_BYTES:
             return Capture(photo.name, topic, data)
-        size_bytes = photo.stat().st_size
-        detail = f"{size_bytes} bytes; a frame has at most {FRAME_MAX_BYTES}: save it smaller"
-        error = Rejected("image-too-large", detail)
+        error = Rejected("image-too-large", f"a frame has at most {FRAME_MAX_BYTES} bytes: save it smaller")
     except OSError as problem:
         error = Rejected("unreadable", f"it cannot be read: {problem.strerror}")
     refused = refusal_of(error, topic, data, time.time())

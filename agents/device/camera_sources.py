@@ -91,7 +91,7 @@ def _photos(path: Path, stop: threading.Event) -> Iterator[Shot]:
                 yield Shot(read_photo(file), time_s, file.name)
             except OSError as error:
                 yield Shot(b"", time_s, file.name, problem=f"it cannot be read: {error.strerror}")
-        if path.is_file():
+        if files == [path]:
             return
         stop.wait(SEARCH_AGAIN_S)
 

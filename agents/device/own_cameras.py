@@ -90,11 +90,8 @@ class OwnCameras:
     def _refuse(self, topic: str, shot: Shot | None, error: Rejected) -> None:
         """Refuse a file by its name."""
         named = Rejected(error.reason, f"{shot.name}: {error}") if shot else error
-        parsed = topic.split("/")
         log.warning("a file is refused", topic=topic, reason=error.reason, error=str(named))
-        letter = refusal(
-            named, topic, shot.data if shot else b"", site=parsed[2], hop=SITE, now_s=self._clock.now()
-        )
+        data, site, now_s = shot.data if shot else b"", topic.split("/")[2], self._clock.now()
         with self._spool.transaction() as tx:
-            tx.send(letter)
+            tx.send(refusal(named, topic, data, site=site, hop=SITE, now_s=now_s))
         self._metrics.refused(error.reason)
