@@ -34,6 +34,9 @@ __all__ = ["COMMANDS", "PROGRAM", "application", "main", "spellings"]
 
 PROGRAM: Final = "tierwise"
 
+IN_CLONES_ONLY: Final = ("models.train", "agents.demo.learning")
+"""Modules that the wheel leaves out, since they need the training pictures."""
+
 COMPLETING: Final = "_TIERWISE_COMPLETE"
 """The environment variable with which a shell asks for completions; the line so far stands in one of `LINES`."""
 LINES: Final = ("_TYPER_COMPLETE_ARGS", "COMP_WORDS")
@@ -59,10 +62,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _complain(str(error))
         sys.exit(exit_codes.FAILED if isinstance(error, Retry) else exit_codes.STOP)
     except ModuleNotFoundError as error:
-        extra = EXTRAS.get((error.name or "").partition(".")[0])
-        if extra is None:
+        name = error.name or ""
+        extra = EXTRAS.get(name.partition(".")[0])
+        if name.startswith(IN_CLONES_ONLY):
+            _complain(
+                "this needs the training recipes, which the installed package lacks: "
+                "run it in a clone of the repository (make setup, then .venv/bin/tierwise)"
+            )
+        elif extra is not None:
+            _complain(f"this needs {name}, which is not installed: pip install 'tierwise[{extra}]'")
+        else:
             raise
-        _complain(f"this needs {error.name}, which is not installed: pip install 'tierwise[{extra}]'")
         sys.exit(exit_codes.STOP)
 
 

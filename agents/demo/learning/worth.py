@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.demo.lessons import LessonPhoto
+from agents.demo.learning.lessons import LessonPhoto
 from pipeline.messages import Result
 
 Vectors = NDArray[np.uint8]

@@ -27,9 +27,9 @@ from agents.client.labelling import LabelDelivery, Labelling
 from agents.client.publishing import WINDOW, Capture, Publishing
 from agents.client.site_client import SiteClient, connect
 from agents.client.window import DeliveryState
-from agents.demo.lessons import BEFORE, Amounts, LessonPhoto, LessonPhotos, chosen
+from agents.demo.learning.lessons import BEFORE, Amounts, LessonPhoto, LessonPhotos, chosen
+from agents.demo.learning.worth import LAST, Score, Worth, nearest_mean, score
 from agents.demo.run import free_ports
-from agents.demo.worth import LAST, Score, Worth, nearest_mean, score
 from agents.rollout.promoted_store import PromotedStore
 from agents.up.plan import ROLE_NAMES, plan
 from agents.up.supervisor import News, Supervisor
