@@ -34,6 +34,7 @@ CONFINED = {
     "onnxruntime": ("models/onnx_session.py", COMPRESSION, TRAINING),
     "onnx": (COMPRESSION, TRAINING),
     "torch": (TRAINING,),
+    "PIL": ("models/vision/capture_time.py",),
     "matplotlib": ("models/evaluation/plots.py", TRAINING),
     "iotcore": ("pipeline/brokers/mqtt.py",),
     "quixstreams": BENCH_PEERS,

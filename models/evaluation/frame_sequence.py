@@ -32,8 +32,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.evaluation.photo_set import SUFFIXES, listing, read_rows
+from models.evaluation.photo_set import listing, read_rows
 from models.labels.taxonomy import EMPTY, Species, Taxonomy, UnknownLabel, build, load_taxonomy
+from models.vision.photo_files import PHOTO_SUFFIXES, photos_of
 from pipeline.errors import Stop
 
 GAP_S = 30.0
@@ -129,13 +130,9 @@ def _files(folder: Path) -> dict[str, Path]:
     """Return every frame by its path within the folder."""
     if not folder.is_dir():
         raise Stop(f"--frames {folder}: no such folder; give the folder of one camera's frames")
-    files = {
-        path.relative_to(folder).as_posix(): path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in SUFFIXES and path.is_file()
-    }
+    files = {path.relative_to(folder).as_posix(): path for path in photos_of(folder)}
     if not files:
-        raise Stop(f"--frames {folder}: no frames there (looked for {', '.join(sorted(SUFFIXES))})")
+        raise Stop(f"--frames {folder}: no frames there (looked for {', '.join(sorted(PHOTO_SUFFIXES))})")
     return files
 
 
