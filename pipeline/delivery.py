@@ -70,14 +70,15 @@ Committed = Callable[[list[Receipt], Transaction], None]
 so that a kill between commit and publish only delays them."""
 
 
-def _nothing(_receipts: list[Receipt], _tx: Transaction) -> None:
-    pass
+def _demand_room(receipts: list[Receipt], _tx: Transaction) -> None:
+    if any(receipt.full for receipt in receipts):
+        raise Retry("the spool is full")
 
 
 class Ingest:
     """Commits a connection's messages, a batch at a time. `link` names the connection in the spool."""
 
-    def __init__(self, spool: Spool, link: str, admit: Admit, committed: Committed = _nothing) -> None:
+    def __init__(self, spool: Spool, link: str, admit: Admit, committed: Committed = _demand_room) -> None:
         self._spool = spool
         self._link = link
         self._admit = admit

@@ -239,6 +239,9 @@ class Result(JsonMessage, frozen=True, omit_defaults=True):
     """Expected readings of the next day."""
     flags: tuple[str, ...] = ()
     """Oddities that did not stop the event, as `time-implausible`."""
+    time_source: str = ""
+    """Zone of the EXIF time that `time` was made of: `exif-offset` is the photo's own, `exif-timezone` the setting
+    `timezone`. Empty: `time` is that of the file, the message or its receipt."""
 
     @property
     def source(self) -> str:

@@ -26,6 +26,7 @@ from agents.cli.commands import COMMANDS, Command, renewed, spellings
 from agents.role import exit_codes
 from agents.up.plan import EXTRAS
 from pipeline.errors import Retry, TierwiseError
+from pipeline.files import private_files
 
 if TYPE_CHECKING:
     import typer
@@ -57,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         words, notice = renewed(words)
         if notice:
             _complain(notice)
-        application(_line_to_complete() or words)(words, prog_name=PROGRAM)
+        with private_files.disk_errors_mapped():
+            application(_line_to_complete() or words)(words, prog_name=PROGRAM)
     except TierwiseError as error:
         _complain(str(error))
         sys.exit(exit_codes.FAILED if isinstance(error, Retry) else exit_codes.STOP)

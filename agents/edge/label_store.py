@@ -165,6 +165,10 @@ class LabelStore:
             (id, event, topic, payload, received_s),
         )
 
+    def early_count(self, tx: Transaction) -> int:
+        """Return the number of labels that wait for their events."""
+        return int(tx.db.execute("SELECT count(*) FROM edge_early_labels").fetchone()[0])
+
     def early(self) -> list[tuple[str, str, str, bytes, float]]:
         """Return the labels that wait for their events: id, event, topic, payload, time of receipt (UTC seconds)."""
         rows = self._spool.query(

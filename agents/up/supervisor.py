@@ -115,11 +115,12 @@ class Supervisor:
             if not data_dir.exists():  # the mode of an existing folder stays as it is
                 private_files.make_folder(data_dir)
             private_files.make_folder(logs)
+            self._lock = _lock(data_dir)
         except OSError as error:
             raise Stop(
-                f"cannot make the folder {logs}: {error.strerror}; change `data` in {self._settings_file}"
+                f"cannot write {error.filename or data_dir}: {error.strerror}; make room or change its rights, or change "
+                f"`data` in {self._settings_file}"
             ) from None
-        self._lock = _lock(data_dir)
         parts = [watched.part for watched in self._watched.values()]
         _check_modules(parts)
         problems = [text for part in parts if (text := ports.problem(part, self._settings_file))]

@@ -51,8 +51,7 @@ class Situation:
     person_raised: bool = False
     """`person` reaches the threshold that raises privacy levels, far below the threshold for answering `person`."""
     person_ago_s: float | None = None
-    """Seconds since this stream last showed a person, while that still counts: a person who turns away is still
-    there."""
+    """Seconds since this stream last showed a person, while that counts: a person who turns away is still there."""
     may_leave: bool = True
     """Policy lets pixels (from the device) or the feature (from the edge) go to the next tier."""
     advice: str = ""

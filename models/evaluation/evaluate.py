@@ -34,6 +34,7 @@ from pipeline.messages import Crop
 
 TIERS = ("device", "edge", "cloud")
 HOPS = ("device to edge", "edge to cloud")
+OPEN_SHIPPED = partial(TierChain.open, ask_all=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +82,9 @@ class Evaluation:
     apart_s: float | None = None
 
 
-def open_chain() -> TierChain:
-    """Open the shipped models. Raises `Stop` where one is damaged."""
-    return TierChain.open(ask_all=True)
-
-
 def evaluate(
     photos: Sequence[Photo],
-    opener: Callable[[], TierChain] = open_chain,
+    opener: Callable[[], TierChain] = OPEN_SHIPPED,
     *,
     apart_s: float | None = None,
     workers: int | None = None,
@@ -100,7 +96,8 @@ def evaluate(
     Parameters
     ----------
     opener
-        Opens a chain that asks all tiers, in each process anew; has to be picklable.
+        Opens a chain that asks all tiers, in each process anew; has to be picklable. The default opens the shipped
+        models.
     apart_s
         Take each folder's photos for frames of one fixed camera, so many seconds apart.
     workers

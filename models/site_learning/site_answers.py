@@ -108,7 +108,6 @@ def site_prediction(tree: Taxonomy, scores: Sequence[Scores], served: ServedHead
     if not depths:
         return None
     path = path[: depths[-1]]
-    # A leaf (`other`), and a family that was itself given as a label, are species of their own: ask the
-    # deepest rank first.
+    # A leaf (`other`), and a family that was given as a label, are species of their own: ask the deepest rank first.
     probability = next(of_rank[path[-1]] for of_rank in scores if path[-1] in of_rank.labels)
     return SitePrediction(path, probability, probability >= SURE_FROM or path[-1] in served.own)

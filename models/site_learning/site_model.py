@@ -153,14 +153,17 @@ class SiteModel:
             least = self.best.right - max(1, int(FORGIVEN * len(self.held)))
             if after.right < least or after.loss > self.best.loss + SLACK:
                 return replace(self, judged=head), LessonVerdict("refused", before, after)
+        everything, lessons = added(self.everything, lesson), (*self.lessons, lesson)
+        accepted = replace(self, everything=everything, lessons=lessons, taken=self.taken + 1)
         if self._is_due(lesson.label, nth) and self._names(head, lesson):
-            held = replace(self._holding(lesson), judged=head)
-            now = held.judge(held._head_of_learned())
+            held = (*self.held, lesson)
+            holding = replace(accepted, held=held, exam=Visits.of(self.tree, held), judged=head)
+            now = holding.judge(holding._head_of_learned())
             best = HeadScore(self.best.right + now.right - before.right, now.loss)
-            return replace(held, best=best), LessonVerdict("held-back", before, after)
+            return replace(holding, best=best), LessonVerdict("held-back", before, after)
         best = HeadScore(max(self.best.right, after.right), min(self.best.loss, after.loss))
-        taken = replace(self._taking(lesson, learned), judged=grown)
-        return replace(taken, best=best), LessonVerdict("taken", before, after)
+        taken = replace(accepted, learned=learned, judged=grown, best=best)
+        return taken, LessonVerdict("taken", before, after)
 
     def restored(
         self, lessons: Iterable[tuple[Lesson, Rule]], *, taken: int, best: HeadScore, weighing: Weighing
@@ -195,13 +198,12 @@ class SiteModel:
         forgotten = next((lesson for lesson in self.lessons if lesson.key == key), None)
         if forgotten is None:
             return self
-        sums = added(Sums.empty(self.everything.space, self.everything.dimension, ()), forgotten)
         held = tuple(lesson for lesson in self.held if lesson is not forgotten)
         was_held = len(held) < len(self.held)
         without = replace(
             self,
-            everything=_subtracted(self.everything, sums),
-            learned=self.learned if was_held else _subtracted(self.learned, sums),
+            everything=_without(self.everything, forgotten),
+            learned=self.learned if was_held else _without(self.learned, forgotten),
             held=held,
             exam=Visits.of(self.tree, held) if held else None,
             lessons=tuple(lesson for lesson in self.lessons if lesson is not forgotten),
@@ -259,8 +261,7 @@ class SiteModel:
         """Predict the last `CALIBRATED_ON` visits by heads that have forgotten them, and return the truth beside."""
         asked = []
         for lesson in self.lessons[-CALIBRATED_ON:]:
-            nothing = Sums.empty(self.everything.space, self.everything.dimension, ())
-            without = _subtracted(self.everything, added(nothing, lesson))
+            without = _without(self.everything, lesson)
             if without.counts[without.labels.index(lesson.label)]:
                 head = self._headed(without)
                 site, known = head.log_shares(Visits.of(self.tree, [lesson]))
@@ -274,26 +275,6 @@ class SiteModel:
     def _names(self, head: SiteHead, lesson: Lesson) -> bool:
         species = head.answers(Visits.of(self.tree, [lesson]))
         return truths(self.tree, species, [lesson.label])[0][1]
-
-    def _taking(self, lesson: Lesson, learned: Sums) -> SiteModel:
-        return replace(
-            self,
-            learned=learned,
-            everything=added(self.everything, lesson),
-            lessons=(*self.lessons, lesson),
-            taken=self.taken + 1,
-        )
-
-    def _holding(self, lesson: Lesson) -> SiteModel:
-        held = (*self.held, lesson)
-        return replace(
-            self,
-            everything=added(self.everything, lesson),
-            held=held,
-            exam=Visits.of(self.tree, held),
-            lessons=(*self.lessons, lesson),
-            taken=self.taken + 1,
-        )
 
     def _headed(self, sums: Sums) -> SiteHead:
         unseen = self._unseen(label for label, count in zip(sums.labels, sums.counts, strict=True) if count)
@@ -319,5 +300,7 @@ def added(sums: Sums, lesson: Lesson) -> Sums:
     return sums.add(lesson.vectors, np.full(len(lesson.vectors), sums.labels.index(lesson.label)))
 
 
-def _subtracted(sums: Sums, part: Sums) -> Sums:
+def _without(sums: Sums, lesson: Lesson) -> Sums:
+    """Return the sums without one of their visits, exactly."""
+    part = added(Sums.empty(sums.space, sums.dimension, ()), lesson)
     return sums.subtract(part.with_labels(sums.labels))

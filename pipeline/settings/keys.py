@@ -364,7 +364,8 @@ class Keys(Section, frozen=True, kw_only=True):
     """Folder of models that replace shipped models of the same name: a subfolder each, with its `manifest.json`.
     Empty: use the shipped ones."""
     timezone: str = "UTC"
-    """Time zone of rules' hours, of the usual hours of a week and of the days of counts, as `"Europe/Berlin"`."""
+    """Time zone of EXIF times without an offset of their own, of rules' hours, of the usual hours of a week and of the
+    days of counts, as `"Europe/Berlin"`."""
     mqtt: MqttSettings = MqttSettings()
     uplink: UplinkSettings = UplinkSettings()
     kafka: KafkaSettings = KafkaSettings()

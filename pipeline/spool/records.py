@@ -27,7 +27,7 @@ class Arrival(NamedTuple):
 
 
 class Receipt(NamedTuple):
-    """An arrival that is on disk, unless it is a `conflict`: then it was not stored."""
+    """An arrival that is on disk, unless it is a `conflict` or `full`: then it was not stored."""
 
     id: str
     topic: str
@@ -38,6 +38,8 @@ class Receipt(NamedTuple):
     """The message was received before, so it was not stored again."""
     conflict: bool = False
     """The id already names a message with another topic or content: refuse this message."""
+    full: bool = False
+    """The spool has no room: refuse this message for now, and do not acknowledge it."""
 
 
 class Item(NamedTuple):

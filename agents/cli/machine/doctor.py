@@ -248,7 +248,9 @@ def _roles(settings: Settings) -> Iterator[Check]:
             continue
         ready, parts = ask_health(process.port)
         text = ", ".join(f"{part}: {how}" for part, how in parts.items())
-        if ready:
+        if ready and "store" in parts:
+            yield warn(row.name, text)
+        elif ready:
             yield ok(row.name, text)
         else:
             log = settings.data_dir / "logs" / f"{row.name}.log"

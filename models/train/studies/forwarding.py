@@ -70,7 +70,7 @@ MINERS: Mapping[str, Callable[[Floats], NDArray[np.float64]]] = MappingProxyType
 
 
 def curve(confidence: NDArray[np.float64], near: NDArray[np.bool_], far: NDArray[np.bool_]) -> Curve:
-    """Compute the curve of one miner: confidence (n,), whether the nearer and the farther tier are right (n,)."""
+    """Return a miner's curve from its confidence (n,) and whether the near and the far tier are right (n,)."""
     order = np.argsort(confidence, kind="stable")
     gains = far[order].astype(np.int64) - near[order].astype(np.int64)
     rights = int(near.sum()) + np.concatenate([[0], np.cumsum(gains)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -156,6 +157,7 @@ def test_a_person_sees_our_warnings_and_last_lines_and_nothing_of_libraries(
     assert for_terminal(line, from_stderr=from_stderr) == shown
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_no_line_of_a_child_breaks_the_listener(line: str) -> None:
     for_terminal(line, from_stderr=True)
@@ -237,6 +239,7 @@ def supervise(tmp_path: Path, free_port: int, monkeypatch: pytest.MonkeyPatch) -
         supervisor.stop()
 
 
+@pytest.mark.slow
 def test_parts_start_in_order_become_ready_and_end_without_a_trace(supervise: Make, tmp_path: Path) -> None:
     supervisor, news = supervise(role="warns")
     supervisor.start()
@@ -262,6 +265,7 @@ def test_parts_start_in_order_become_ready_and_end_without_a_trace(supervise: Ma
     assert (tmp_path / "marks").read_text() == "broker start\nbroker end\n"
 
 
+@pytest.mark.slow
 def test_what_parts_say_and_keep_is_their_users_alone(supervise: Make, tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:
@@ -289,6 +293,7 @@ def test_a_part_that_is_killed_is_started_again(supervise: Make) -> None:
     news.wait_for(UpEvent.READY, "device", times=2)
 
 
+@pytest.mark.slow
 def test_a_broker_that_fails_once_is_started_again_before_the_roles(supervise: Make) -> None:
     supervisor, news = supervise(broker="dies-once")
     supervisor.start()
@@ -296,6 +301,7 @@ def test_a_broker_that_fails_once_is_started_again_before_the_roles(supervise: M
     assert [n.part for n in news.all if n.event is UpEvent.STARTING] == ["mqtt", "mqtt", "device"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ways", "name", "said"),
     [
@@ -331,6 +337,18 @@ def test_a_second_instance_on_the_same_data_is_refused_naming_the_first(supervis
     second, _ = supervise(role=None)
     with pytest.raises(Stop, match=rf"another `tierwise up` \(pid {os.getpid()}\)"):
         second.start()
+
+
+def test_a_data_folder_that_cannot_be_written_is_told_in_a_sentence(
+    supervise: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(path: Path, *_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    supervisor, _ = supervise(role=None)
+    monkeypatch.setattr(Path, "open", read_only)
+    with pytest.raises(Stop, match=r"up\.lock: Read-only file system"):
+        supervisor.start()
 
 
 def test_a_port_in_use_is_told_before_anything_starts(
