@@ -1,1 +1,1 @@
-"""What `tierwise bench` measures: our parts against their peers, as ratios of one run on one machine."""
+"""Benchmarks of `tierwise bench`: our parts against their peers, as ratios of one run on one machine."""

@@ -10,7 +10,7 @@ measured before and after the road, and the mean counts, since a machine's speed
 
 The ratio is the road's frames per second to the parts'. The goal is 80%: commits, brokers, router and gateway together
 may take a fifth of the machine. On a machine with other work, more processes get more of it. There the ratio of CPU
-times (the parts' to the whole road's, a frame) says the same, without the time spent waiting.
+times (the parts' to the whole road's, a frame) shows the same, without the time spent waiting.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ GOAL: Final = 0.8
 
 FRAMES: Final = 300
 PARTS_S: Final = 5.0
-"""How long the parts are measured, before and after."""
+"""Time for which the parts are measured, before and after."""
 READY_WITHIN_S: Final = 60.0
 SILENT_S: Final = 30.0
 """After so long without an answer the benchmark gives up."""
@@ -106,7 +106,7 @@ class Road:
 
     per_s: float
     cpu_ms: float | None
-    """Of all processes of the system together, for one frame."""
+    """CPU time of all processes of the system together for a frame."""
     answered: dict[str, int]
 
 

@@ -37,7 +37,7 @@ SHARES: Final = {OURS: 1.0, "aiokafka": 1.0, "quixstreams": 1.0, "faust": 0.05}
 """Share of the records that a contestant routes; a stock agent takes 20 times as long for each."""
 RECORDS: Final = 200_000
 PAYLOAD: Final = bytes(300)
-"""As long as a feature of 256 components with its other fields."""
+"""A payload as long as a feature of 256 components with its other fields."""
 DEVICES: Final = 48
 DELIVER_AT_ONCE: Final = 5_000
 TIMEOUT_S: Final = 300
@@ -53,9 +53,9 @@ def run(
     records
         How many records to put on the ingest topic.
     address
-        Of a broker without records of ours, ``host:port``; None: the embedded one, in a temporary folder.
+        Address (``host:port``) of a broker without records of ours. With None, start the embedded broker.
     peers_python
-        A Python that has quixstreams; None: this one.
+        A Python that has quixstreams. None stands for this Python.
 
     Returns
     -------

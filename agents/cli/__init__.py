@@ -26,6 +26,7 @@ from agents.cli.commands import COMMANDS, Command, renewed, spellings
 from agents.role import exit_codes
 from agents.up.plan import EXTRAS
 from pipeline.errors import Retry, TierwiseError
+from pipeline.files import private_files
 
 if TYPE_CHECKING:
     import typer
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS", "PROGRAM", "application", "main", "spellings"]
 
 PROGRAM: Final = "tierwise"
+
+IN_CLONES_ONLY: Final = ("models.train", "agents.demo.learning")
+"""Modules that the wheel leaves out, since they need the training pictures."""
 
 COMPLETING: Final = "_TIERWISE_COMPLETE"
 """The environment variable with which a shell asks for completions; the line so far stands in one of `LINES`."""
@@ -54,20 +58,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
         words, notice = renewed(words)
         if notice:
             _complain(notice)
-        application(_line_to_complete() or words)(words, prog_name=PROGRAM)
+        with private_files.disk_errors_mapped():
+            application(_line_to_complete() or words)(words, prog_name=PROGRAM)
     except TierwiseError as error:
         _complain(str(error))
         sys.exit(exit_codes.FAILED if isinstance(error, Retry) else exit_codes.STOP)
     except ModuleNotFoundError as error:
-        extra = EXTRAS.get((error.name or "").partition(".")[0])
-        if extra is None:
+        name = error.name or ""
+        extra = EXTRAS.get(name.partition(".")[0])
+        if name.startswith(IN_CLONES_ONLY):
+            _complain(
+                "this needs the training recipes, which the installed package lacks: "
+                "run it in a clone of the repository (make setup, then .venv/bin/tierwise)"
+            )
+        elif extra is not None:
+            _complain(f"this needs {name}, which is not installed: pip install 'tierwise[{extra}]'")
+        else:
             raise
-        _complain(f"this needs {error.name}, which is not installed: pip install 'tierwise[{extra}]'")
         sys.exit(exit_codes.STOP)
 
 
 def application(words: Sequence[str]) -> typer.Typer:
-    """Build the command line and load the command that the words name; the others only have their lines in the help."""
+    """Build the command line and load the command that the words name. The others have only their lines in the help."""
     import typer  # here, since it takes longer to load than a health check to run
 
     def root(
@@ -114,7 +126,7 @@ def _fill(app: typer.Typer, commands: Sequence[Command], wanted: set[str], words
 
 
 def _line_to_complete() -> list[str]:
-    """Return the words of a line that a shell wants completed; empty: this is no completion."""
+    """Return the words of a line that a shell wants completed; empty if there is nothing to complete."""
     if COMPLETING not in os.environ:
         return []
     line = next((os.environ[name] for name in LINES if name in os.environ), "")

@@ -11,9 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from agents.cli.tables import text_console
-from agents.demo.learning import LearningDemo, LearningRequest
-from agents.demo.lessons import Amounts
-from agents.demo.worth import LAST, Score, Worth
+from agents.demo.learning.demo import LearningDemo, LearningRequest
+from agents.demo.learning.lessons import Amounts
+from agents.demo.learning.worth import LAST, Score, Worth
 from agents.role import exit_codes
 from agents.up.supervisor import News, UpEvent
 

@@ -1,4 +1,4 @@
-"""Which model a device runs: the backbone where it is fast enough, else `glimpse`; decided before the first frame.
+"""Choose the model of a device before the first frame: the backbone if it is fast enough, or else `glimpse`.
 
 ::
 
@@ -29,14 +29,14 @@ takes longer never catches up."""
 
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
-    """Which model a device runs, and why."""
+    """The model of a device, and the reason for it."""
 
     model: str
     reason: str
 
 
 def choose(settings: Settings, measured_ms: Callable[[], float]) -> ModelChoice:
-    """Choose a model by the settings; `measured_ms` (of a frame on the backbone) is called only if they leave it open."""
+    """Choose a model by the settings. Call `measured_ms` (a frame on the backbone) only if they leave it open."""
     device = settings.device
     if device.backbone == "on":
         return ModelChoice(BACKBONE, 'device.backbone = "on"')
@@ -56,5 +56,5 @@ def open_device_model(settings: Settings, zoo: Zoo) -> tuple[DeviceModel, str]:
     """Open the model that `choose` names, and return it with the reason, for `/health` and the log."""
     backbone = None if settings.device.backbone == "off" else zoo.device_model(BACKBONE)
     choice = choose(settings, lambda: backbone.measure_ms() if backbone else 0.0)
-    eye = backbone if backbone and choice.model == BACKBONE else zoo.device_model(choice.model)
-    return eye, f"{eye.name}: {choice.reason}"
+    model = backbone if backbone and choice.model == BACKBONE else zoo.device_model(choice.model)
+    return model, f"{model.name}: {choice.reason}"

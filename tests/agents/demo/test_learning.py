@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from sample_messages import event_id, result
 
-from agents.demo.learning import LearningDemo, LearningRequest
-from agents.demo.lessons import BEFORE, Amounts, LessonPhoto, chosen
-from agents.demo.worth import LAST, score, truth_path
+from agents.demo.learning.demo import LearningDemo, LearningRequest
+from agents.demo.learning.lessons import BEFORE, Amounts, LessonPhoto, chosen
+from agents.demo.learning.worth import LAST, score, truth_path
 from models.evaluation.photo_pack import Pack, data_root, open_pack
 from models.labels.taxonomy import load_taxonomy
 from models.shipped import load_zoo

@@ -234,7 +234,7 @@ def test_a_labelled_answer_names_who_says_so_and_who_says_otherwise() -> None:
         Rank.SPECIES,
         1.0,
     )
-    assert answer.reason == "labelled by ann, ben, eve; cid says Canis lupus"
+    assert answer.reason == "labelled by ann, ben, eve; cid chose Canis lupus"
     assert answer.model == result(event_id()).model
 
 
