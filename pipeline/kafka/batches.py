@@ -5,7 +5,7 @@ the batch becomes one record with an empty value and the reason in a header. It 
 refuses any damaged record, and goes on behind it::
 
     for record in ReadableBatch(batch, "features.public", 3):
-        ...                 # at worst: UnreadableRecord(offset=17, headers=[("unreadable", b"... checksum ...")])
+        ...                # at worst, record.headers == [("unreadable", b"from offset 17: ...")]
 
 kafka-python wants a package for each codec. cramjam has them all, and aiokafka needs it anyway.
 """
@@ -13,7 +13,6 @@ kafka-python wants a package for each codec. cramjam has them all, and aiokafka 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -31,71 +30,55 @@ CHANGELOG: Final = "-changelog"
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class UnreadableRecord:
-    """Stands for the records of a batch that cannot be read, with the attributes that both clients ask for."""
-
-    offset: int
-    timestamp: int
-    headers: list[tuple[str, bytes]]
-    timestamp_type: int = 0
-    key: bytes | None = None
-    value: bytes | None = b""
-    checksum: int | None = None
-    size_in_bytes: int = 0
-
-    def validate_crc(self) -> bool:
-        """Return True: the batch has the checksum."""
-        return True
-
-
 class ReadableBatch:
     """A batch of either client whose iteration never fails."""
 
     def __init__(self, batch: Any, topic: str, partition: int) -> None:
         self._batch = batch
-        self._place = topic, partition
+        self._place: dict[str, Any] = {"topic": topic, "partition": partition}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._batch, name)
 
     def __iter__(self) -> Iterator[Any]:
-        batch = self._batch
-        offset = batch.base_offset
+        offset = self._batch.base_offset
         try:
-            if not batch.validate_crc():
+            if not self._batch.validate_crc():
                 raise ValueError("its checksum is wrong")
-            for record in batch:
+            for record in self._batch:
                 offset = record.offset + 1
                 yield record
         except Exception as error:  # each decompressor has errors of its own
-            topic, partition = self._place
             reason = f"{type(error).__name__}: {error}"
-            log.error(
-                "records cannot be read", topic=topic, partition=partition, offset=offset, reason=reason
-            )
-            yield UnreadableRecord(
-                offset=max(offset, batch.next_offset - 1),
-                timestamp=batch.max_timestamp,
-                headers=[(UNREADABLE, f"from offset {offset}: {reason}".encode())],
-                value=None if topic.endswith(CHANGELOG) else b"",
-            )
+            log.error("records cannot be read", **self._place, offset=offset, reason=reason)
+            yield self._stand_in(f"from offset {offset}: {reason}", offset)
+
+    def _stand_in(self, reason: str, offset: int) -> SimpleNamespace:
+        """Return a record with the attributes that either client asks for, at the offset of the batch's last record."""
+        return SimpleNamespace(
+            offset=max(offset, self._batch.next_offset - 1),
+            timestamp=self._batch.max_timestamp,
+            timestamp_type=0,
+            key=None,
+            value=None if self._place["topic"].endswith(CHANGELOG) else b"",
+            headers=[(UNREADABLE, reason.encode())],
+            checksum=None,
+            size_in_bytes=0,
+            validate_crc=lambda: True,
+        )
 
 
 class ReadableBatches:
     """The batches of one fetch of a partition, each as a `ReadableBatch`."""
 
     def __init__(self, records: Any, topic: str, partition: int) -> None:
-        self._records = records
+        self.has_next = records.has_next
+        self._next = records.next_batch
         self._place = topic, partition
-
-    def has_next(self) -> bool:
-        """Return whether a batch follows."""
-        return bool(self._records.has_next())
 
     def next_batch(self) -> ReadableBatch | None:
         """Return the next batch, or None."""
-        batch = self._records.next_batch()
+        batch = self._next()
         return None if batch is None else ReadableBatch(batch, *self._place)
 
 

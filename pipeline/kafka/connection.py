@@ -32,12 +32,11 @@ _LOGIN: Final = "Check security, mechanism, username and password under [kafka],
 _TOPICS: Final = "Let its administrator create Tierwise's topics, 12 partitions each: docs/deploy.md"
 _REMEDIES: Final[dict[int | str | None, str]] = {
     23: "Another program uses this consumer group: end it",
-    24: "Another name of the consumer group is needed: report this as a fault of Tierwise",
     26: "Set kafka.session_timeout_s between the broker's group.min.session.timeout.ms and group.max.session.timeout.ms",
-    **dict.fromkeys((29, 30, 31, 33, 34, 53, 58, 65), _LOGIN),
     **dict.fromkeys((40, 44), _TOPICS),
-    "KafkaConfigurationError": _LOGIN,
-    "AuthenticationFailedError": _LOGIN,
+    **dict.fromkeys(
+        (29, 30, 31, 33, 34, 53, 58, 65, "KafkaConfigurationError", "AuthenticationFailedError"), _LOGIN
+    ),
 }
 """By Kafka's error code, or by the class of a client's error without a code: a person has to change something."""
 _FENCED: Final = (
@@ -132,9 +131,7 @@ class _Network(KafkaNetClient):  # type: ignore[misc]  # untyped
         return connection
 
     def _note(self, error: BaseException) -> None:
-        if (
-            self.problem is None or fatal(self.problem, "") is None
-        ):  # the timeout often cuts the last attempt short
+        if not (self.problem and fatal(self.problem, "")):  # the timeout often cuts the last attempt short
             self.problem = error
 
 

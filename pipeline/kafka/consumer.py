@@ -24,6 +24,8 @@ from pipeline.errors import Retry
 from pipeline.kafka.connection import REQUEST_TIMEOUT_MS, Fenced, address, close_client, errors_mapped, opened
 from pipeline.settings.settings import KafkaSettings
 
+HEARTBEAT_MS: Final = 1_000
+"""A member learns within this time that another member joined or left."""
 POLL_INTERVAL_MS: Final = 300_000
 """A consumer that works longer than this on one batch loses its partitions to another."""
 IDLE_MAX_S: Final = 30.0
@@ -102,7 +104,7 @@ class Consumer:
             auto_offset_reset="earliest",
             enable_auto_commit=False,
             session_timeout_ms=1_000 * self._settings.session_timeout_s,
-            heartbeat_interval_ms=self._settings.heartbeat_ms,
+            heartbeat_interval_ms=HEARTBEAT_MS,
             max_poll_interval_ms=POLL_INTERVAL_MS,
             fetch_max_bytes=FETCH_MAX_BYTES,
         )

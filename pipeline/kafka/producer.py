@@ -94,7 +94,7 @@ class Producer:
                 enable_idempotence=False,  # repeats are harmless by the envelopes' ids
                 max_in_flight_requests_per_connection=1,  # keeps the order across retries
                 linger_ms=2,
-                compression_type=self._settings.codec,
+                compression_type=self._settings.compression or None,
                 max_request_size=RECORD_MAX_BYTES,
                 max_block_ms=REQUEST_TIMEOUT_MS,
                 allow_auto_create_topics=False,

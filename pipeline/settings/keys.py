@@ -131,25 +131,15 @@ class KafkaSettings(Section, frozen=True, kw_only=True):
     """Copies of each topic that `tierwise stream` creates. A real cluster wants 3."""
     retention_mib: Positive = 256
     """Size that each partition of a topic may reach, in MiB. Compacted topics are exempt."""
-    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "none"
-    """Codec of the batches that Tierwise sends: also `"gzip"`, `"snappy"`, `"lz4"`, `"zstd"`. It reads all of them."""
-    session_timeout_s: Positive = 6
+    compression: Literal["", "gzip", "snappy", "lz4", "zstd"] = ""
+    """Codec of sent batches: also `"gzip"`, `"snappy"`, `"lz4"`, `"zstd"`. Roles read all of them. Empty: none."""
+    session_timeout_s: Annotated[int, msgspec.Meta(ge=3)] = 6
     """After this time another replica takes over from one that was killed. Kafka refuses less than 6 by default."""
 
     @property
     def is_embedded(self) -> bool:
         """Return whether `tierwise up` starts this broker."""
         return self.address == EMBEDDED
-
-    @property
-    def codec(self) -> str | None:
-        """The codec by the clients' name."""
-        return None if self.compression == "none" else self.compression
-
-    @property
-    def heartbeat_ms(self) -> int:
-        """Interval in which a member of a group learns that another member joined or left."""
-        return min(1_000, 1_000 * self.session_timeout_s // 3)
 
     @property
     def servers(self) -> tuple[str, ...]:

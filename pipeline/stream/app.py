@@ -36,6 +36,7 @@ from pipeline.stream.summaries import Summaries
 GROUP: Final = topics.Group.STREAM
 COMMIT_EVERY_S: Final = 1.0
 """After a kill, the successor repeats at most this time's work."""
+HEARTBEAT_S: Final = 1.0
 REQUEST_TIMEOUT_S: Final = 90.0
 """Faust's default, which must not be below the session timeout."""
 BUFFER_EVENTS: Final = 65_536
@@ -94,12 +95,12 @@ def _app(settings: Settings) -> faust.App:
         processing_guarantee="at_least_once",
         broker_session_timeout=kafka.session_timeout_s,
         broker_request_timeout=max(REQUEST_TIMEOUT_S, kafka.session_timeout_s),
-        broker_heartbeat_interval=kafka.heartbeat_ms / 1_000,
+        broker_heartbeat_interval=HEARTBEAT_S,
         broker_commit_interval=COMMIT_EVERY_S,
         stream_buffer_maxsize=BUFFER_EVENTS,
         producer_max_batch_size=BATCH_MAX_BYTES,
         producer_acks=-1,
-        producer_compression_type=kafka.codec,
+        producer_compression_type=kafka.compression or None,
         consumer_auto_offset_reset="earliest",
     )
 
