@@ -71,7 +71,7 @@ class Device:
         self._clock = clock
         self._policy = Policy(settings)
         self._stop = threading.Event()
-        self._eye_told = "being chosen"
+        self._model_note = "being chosen"
         self._scenes: OrderedDict[str, StreamMemory] = OrderedDict()
         self._boot = 0
         self._ready = False
@@ -103,13 +103,13 @@ class Device:
         """Choose the model before anything is answered: the privacy level of a frame depends on it."""
         settings = self._settings
         self._zoo = load_zoo(settings.zoo_dir)
-        self._eye, self._eye_told = open_device_model(settings, self._zoo)
-        log.info("chose the model", model=self._eye_told)
+        self._model, self._model_note = open_device_model(settings, self._zoo)
+        log.info("chose the model", model=self._model_note)
         self._frames = Frames(
             settings,
             self._policy,
             load_taxonomy(),
-            self._eye,
+            self._model,
             Keyring.open(settings.data_dir / "keys", create=True),
             self._zoo.edge_model,
         )
@@ -154,7 +154,7 @@ class Device:
         """See `Role`."""
         if not self._ready:
             return Health(False, {"device": "starting"})
-        parts = {**broker_parts(self._mqtt), "waiting": str(self._spool.waiting_count), "eye": self._eye_told}
+        parts = {**broker_parts(self._mqtt), "waiting": str(self._spool.waiting_count), "eye": self._model_note}
         if faults := self._cameras.faults():
             parts["cameras"] = faults
         return Health(self._mqtt.connected, parts)

@@ -56,5 +56,5 @@ def open_device_model(settings: Settings, zoo: Zoo) -> tuple[DeviceModel, str]:
     """Open the model that `choose` names, and return it with the reason, for `/health` and the log."""
     backbone = None if settings.device.backbone == "off" else zoo.device_model(BACKBONE)
     choice = choose(settings, lambda: backbone.measure_ms() if backbone else 0.0)
-    eye = backbone if backbone and choice.model == BACKBONE else zoo.device_model(choice.model)
-    return eye, f"{eye.name}: {choice.reason}"
+    model = backbone if backbone and choice.model == BACKBONE else zoo.device_model(choice.model)
+    return model, f"{model.name}: {choice.reason}"

@@ -111,7 +111,7 @@ class Edge:
         )
         self._parts.rooms.open()
         if self._learns:
-            serving.subscribe(lambda eye: self._parts.learning.on_model(General.of(eye)))
+            serving.subscribe(lambda model: self._parts.learning.on_model(General.of(model)))
         self._sums = SumSharing(self._settings.site, self._resources.store, self._clock)
 
     def _open_site(self) -> None:
