@@ -209,7 +209,7 @@ class Result(JsonMessage, frozen=True, omit_defaults=True):
     revision: int
     """Number of the answer among those about this event: 1, 2, 3."""
     pending: Tier | None
-    """The tier that may still refine this answer. None: the answer is final for now."""
+    """The tier that may still refine this answer, or null if the answer is final for now."""
     rank: Rank
     """Depth of the answer."""
     label: str
@@ -529,7 +529,7 @@ class Event(MsgpackMessage, frozen=True):
     room: str | None = None
     """Room of the sensor."""
     body: Crop | Vector | Report | None = None
-    """Pixels, vector or sensor report. None: nothing that may reach the edge."""
+    """Pixels, vector or sensor report; null if none may reach the edge."""
     sealed: tuple[Envelope, ...] = ()
     """Records that the edge may not read; their user lets them travel, so the device has sealed them."""
     v: int = VERSION
@@ -633,7 +633,7 @@ class Vote(msgspec.Struct, frozen=True, array_like=True):
     """
 
     label: str | None
-    """The label. None: it was withdrawn."""
+    """The label, or null if it was withdrawn."""
     by: str
     """Pseudonym of the person: 12 hex digits of an HMAC by the site's key."""
     under: str = ""

@@ -1,1 +1,1 @@
-"""What `tierwise bench` measures: our parts against their peers, as ratios of one run on one machine."""
+"""Measure our parts beside their peers for `tierwise bench`, as ratios within one run on one machine."""

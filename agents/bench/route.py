@@ -1,8 +1,9 @@
 """The speed of routing: ours beside a stock Faust agent, quixstreams and raw aiokafka, on the same broker.
 
 Each contestant is a process of its own that reads the same records from `topics.INGEST`, decides by headers and
-produces to the topic of the record's level, with every delivery acknowledged. One after the other, on a broker that is
-started for it (embedded) or given (empty: its topics are ours). What counts is the ratio within one run::
+produces to the topic of the record's level, with every delivery acknowledged. The contestants run one after the other,
+on an embedded broker that is started for them, or on a given broker without topics of ours. Compare ratios within one
+run only::
 
     >>> ratios({"tierwise": 60_000.0, "faust": 2_500.0, "quixstreams": 25_000.0})
     {'faust': 24.0, 'quixstreams': 2.4}
@@ -53,9 +54,9 @@ def run(
     records
         How many records to put on the ingest topic.
     address
-        Of a broker without records of ours, ``host:port``; None: the embedded one, in a temporary folder.
+        Address of a broker without our records, ``host:port``. None starts the embedded one in a temporary folder.
     peers_python
-        A Python that has quixstreams; None: this one.
+        A Python that has quixstreams. None takes the Python that runs.
 
     Returns
     -------

@@ -36,7 +36,7 @@ SIGHTINGS: Final = (
 LABELS: Final = (
     Command("add", "Label an event; the same as `tierwise label`.", "labels.add:label"),
     Command("import", "Send the labels of a CSV file to the edge.", "labels.csv_file:import_csv"),
-    Command("list", "List what people said of this edge's events.", "labels.given:list_labels"),
+    Command("list", "List the labels that people gave at this edge.", "labels.given:list_labels"),
     Command("review", "Go through the events whose labels would teach most.", "labels.review:review"),
     Command("tree", "List the labels that exist, from kingdom to species.", "labels.tree:tree"),
 )

@@ -24,7 +24,7 @@ WINDOW: Final = 50
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class LabelDelivery(MessageDelivery):
-    """A label. `answer` is the event's new answer; None: the label did not change it."""
+    """A label. `answer` is the event's new answer, or None if the label did not change it."""
 
     label: Label
 

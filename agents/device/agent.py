@@ -154,7 +154,11 @@ class Device:
         """See `Role`."""
         if not self._ready:
             return Health(False, {"device": "starting"})
-        parts = {**broker_parts(self._mqtt), "waiting": str(self._spool.waiting_count), "eye": self._model_note}
+        parts = {
+            **broker_parts(self._mqtt),
+            "waiting": str(self._spool.waiting_count),
+            "eye": self._model_note,
+        }
         if faults := self._cameras.faults():
             parts["cameras"] = faults
         return Health(self._mqtt.connected, parts)

@@ -142,7 +142,7 @@ class _Log(logging.handlers.RotatingFileHandler):
 
 
 def for_terminal(line: str, *, from_stderr: bool) -> str | None:
-    """Return what the terminal shows of a child's line; None: nothing."""
+    """Return the text that the terminal shows of a child's line, or None to show nothing."""
     try:
         fields = json.loads(line)
     except (ValueError, RecursionError):

@@ -1,1 +1,1 @@
-"""`tierwise labels`: say what events show, and see what people said."""
+"""`tierwise labels`: label events, and list the labels that people gave."""

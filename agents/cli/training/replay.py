@@ -31,7 +31,11 @@ EXIF_BYTES = 64 << 10
 def replay(
     frames: Annotated[
         Path,
-        typer.Option("--frames", metavar="DIR", help="The frames of one fixed camera, in folders or not."),
+        typer.Option(
+            "--frames",
+            metavar="DIR",
+            help="A folder with the frames of one fixed camera; subfolders count too.",
+        ),
     ],
     labels: Annotated[
         Path,

@@ -326,7 +326,7 @@ def _shows(species: str, photo: LessonPhoto) -> bool:
 
 
 def serving(settings: Settings, role: str, base: str) -> HeadRelease | None:
-    """Return the release that a role of this machine serves; None: the first model."""
+    """Return the release that a role of this machine serves, or None if it serves the first model."""
     files = PromotedStore(settings.data_dir / role, base)
     version = files.read().serving
     return files.release(version) if version else None

@@ -51,7 +51,7 @@ class Worth(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def score(photos: Sequence[LessonPhoto], answers: Sequence[Result | None]) -> Score:
-    """Count photos by their answers; None: no answer."""
+    """Count photos by their answers; None stands for a missing answer."""
     species = family = wrong = 0
     for photo, answer in zip(photos, answers, strict=True):
         path = answer.path if answer is not None else ()

@@ -199,7 +199,7 @@ def test_a_release_is_transferred_and_answers_wait_for_nothing(edge: SampleEdge)
     edge.learning.work()
     assert edge.learning.state.startswith("lite0@3+home.21: 20 visits")
     # The general model here is still the old version: it answers, without the head of another model.
-    assert answer(edge, frame(2, "chelsea.png", 50)).model == eye.name
+    assert answer(edge, frame(2, "chelsea.png", 50)).model == model.name
 
 
 def renamed(general: General, *, name: str) -> General:
