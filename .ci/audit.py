@@ -36,6 +36,7 @@ def audit(pip_audit: str, requirements: str) -> list[dict[str, Any]] | None:
 
 
 def main(pip_audit: str, lock: str) -> int:
+    """Audit the packages of a lock file; return the exit code."""
     requirements = re.split(r"\n(?=\S)", Path(lock).read_text("utf-8").strip())
     # First about one package: where nobody answers, do not ask about all of them.
     first = audit(pip_audit, requirements[0])

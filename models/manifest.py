@@ -89,7 +89,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return data
 
     def encoded(self) -> bytes:
-        """Return the content of ``manifest.json``: indented, without what is not stated, for a readable diff."""
+        """Return the content of ``manifest.json``: indented, without empty fields, for a readable diff."""
         fields = {field: getattr(self, field) for field in self.__struct_fields__ if field != "folder"}
         content = {field: value for field, value in fields.items() if value is not None}
         return msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"

@@ -79,7 +79,7 @@ class Backbone:
         return feature
 
     def map(self, picture: NDArray[np.uint8], size_px: int) -> NDArray[np.float32]:
-        """Return the features before pooling, one for every 32 pixels: BGR (height, width, 3) -> float32 (1280, h, w)."""
+        """Return the features before pooling, one per 32 pixels: BGR (height, width, 3) -> float32 (1280, h, w)."""
         cells: NDArray[np.float32] = self.session.run(["map"], {"x": serve(picture, size_px)})[0][0]
         return cells
 

@@ -70,14 +70,15 @@ Committed = Callable[[list[Receipt], Transaction], None]
 so that a kill between commit and publish only delays them."""
 
 
-def _nothing(_receipts: list[Receipt], _tx: Transaction) -> None:
-    pass
+def _demand_room(receipts: list[Receipt], _tx: Transaction) -> None:
+    if any(receipt.full for receipt in receipts):
+        raise Retry("the spool is full")
 
 
 class Ingest:
     """Commits a connection's messages, a batch at a time. `link` names the connection in the spool."""
 
-    def __init__(self, spool: Spool, link: str, admit: Admit, committed: Committed = _nothing) -> None:
+    def __init__(self, spool: Spool, link: str, admit: Admit, committed: Committed = _demand_room) -> None:
         self._spool = spool
         self._link = link
         self._admit = admit
@@ -120,9 +121,9 @@ class BatchSender:
     `wrap` makes the message of a batch and passes it through the gate. If `wrap` or the broker refuses a batch, each of
     its records is sent alone. A record that is refused alone is settled and passed to `refused`.
 
-    `settled_by` names whose acknowledgement settles a record: the broker's, if nobody behind it answers, or the next
+    `settled_by` names the acknowledgement that settles a record: the broker's, if no hop behind it answers, or the next
     hop's, which the agent settles when it arrives. The next hop must acknowledge the records that it refuses, too: a
-    topic has at most `spool.store.INFLIGHT_MAX` unsettled records, and later ones wait for them.
+    topic has at most `spool.store.INFLIGHT_MAX` unsettled records, and later records wait for them.
     """
 
     def __init__(

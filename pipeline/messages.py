@@ -52,7 +52,7 @@ class Malformed(ValueError):
 
 
 class Tier(enum.StrEnum):
-    """Where a computation runs, ordered from the capture to the cloud."""
+    """A place of computation, ordered from the capture to the cloud."""
 
     DEVICE = "device"
     EDGE = "edge"
@@ -68,7 +68,7 @@ _TIERS = tuple(Tier)
 
 
 class Privacy(enum.StrEnum):
-    """How far a record may travel in the clear: a higher level stays nearer. A lattice under `join`."""
+    """Limit of a record's travel in the clear: a higher level stays nearer. A lattice under `join`."""
 
     PUBLIC = "public"
     EDGE_PRIVATE = "edge-private"
@@ -209,7 +209,7 @@ class Result(JsonMessage, frozen=True, omit_defaults=True):
     revision: int
     """Number of the answer among those about this event: 1, 2, 3."""
     pending: Tier | None
-    """The tier that may still refine this answer, or null if the answer is final for now."""
+    """The tier that may still refine this answer, or None if the answer is final for now."""
     rank: Rank
     """Depth of the answer."""
     label: str
@@ -219,12 +219,12 @@ class Result(JsonMessage, frozen=True, omit_defaults=True):
     probability: float
     """Calibrated probability of the label."""
     privacy: Privacy
-    """How far this answer may travel in the clear."""
+    """Limit of this answer's travel in the clear."""
     rule: str
     """Name of the rule that stopped or forwarded the event here; see
     [architecture](../architecture.md#the-rules-of-the-cascade)."""
     reason: str
-    """The same decision in words."""
+    """The decision in words."""
     model: str
     """Name and version of the model that answered."""
     latency_ms: float
@@ -239,6 +239,9 @@ class Result(JsonMessage, frozen=True, omit_defaults=True):
     """Expected readings of the next day."""
     flags: tuple[str, ...] = ()
     """Oddities that did not stop the event, as `time-implausible`."""
+    time_source: str = ""
+    """Zone of the EXIF time that `time` was made of: `exif-offset` is the photo's own, `exif-timezone` the setting
+    `timezone`. Empty: `time` is that of the file, the message or its receipt."""
 
     @property
     def source(self) -> str:
@@ -270,7 +273,7 @@ class SightingReport(JsonMessage, frozen=True):
     """Number of frames whose deepest answers lie on the path of the consensus."""
     privacy: Privacy
     closed: bool
-    """Whether no further frame will join the sighting."""
+    """True if no further frame will join the sighting."""
     rule: str
     model: str
 
@@ -303,7 +306,7 @@ class Refusal(JsonMessage, frozen=True):
     reason: str
     """Short name of the reason, as `image-truncated`."""
     detail: str
-    """What is wrong and what to do now."""
+    """The problem and its remedy."""
     topic: str
     """Topic of the refused message."""
     size_bytes: int
@@ -326,7 +329,7 @@ class Update(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     rule: str = ""
     """Name of the rule that led here; see [releases](../explanation/taking-effect.md#the-rules)."""
     reason: str = ""
-    """The same decision in words."""
+    """The decision in words."""
     previous: str = ""
     """The release that a rollback would return to."""
     refused: str = ""
@@ -397,7 +400,7 @@ class Ask(JsonMessage, frozen=True):
     rule: str
     """`unsure-and-new` or `drifting`."""
     reason: str
-    """The same in words."""
+    """The reason in words."""
     budget_left: int
     """Requests left today."""
 
@@ -414,11 +417,11 @@ class Drift(JsonMessage, frozen=True):
     signal: str
     """The number that changed."""
     before: float
-    """Its usual value."""
+    """Usual value of the number."""
     now: float
-    """Its value now."""
+    """Value now."""
     reason: str
-    """The same in words."""
+    """The reason in words."""
     privacy: Privacy
 
 
@@ -529,7 +532,7 @@ class Event(MsgpackMessage, frozen=True):
     room: str | None = None
     """Room of the sensor."""
     body: Crop | Vector | Report | None = None
-    """Pixels, vector or sensor report; null if none may reach the edge."""
+    """Pixels, vector or sensor report. None if none of these may reach the edge."""
     sealed: tuple[Envelope, ...] = ()
     """Records that the edge may not read; their user lets them travel, so the device has sealed them."""
     v: int = VERSION
@@ -547,7 +550,7 @@ class EventAck(MsgpackMessage, frozen=True):
 
 
 class Envelope(MsgpackMessage, frozen=True):
-    """A record with the facts that routing needs. Nobody on the way reads the payload.
+    """A record with the facts that routing needs. No hop on the way reads the payload.
 
     Of a user-private record `source`, `time` and `space` are empty, `event` and `key` are HMACs: the cloud learns
     neither device nor time.
@@ -558,11 +561,11 @@ class Envelope(MsgpackMessage, frozen=True):
     kind: Kind
     """Kind of the record."""
     privacy: Privacy
-    """Its level."""
+    """Privacy level of the record."""
     key: str
     """Kafka key: site and device. An HMAC if user-private."""
     payload: bytes
-    """The record itself, as `kind` says."""
+    """The record, of the kind in `kind`."""
     source: str = ""
     """Site, device and stream."""
     time: str = ""
@@ -633,13 +636,13 @@ class Vote(msgspec.Struct, frozen=True, array_like=True):
     """
 
     label: str | None
-    """The label, or null if it was withdrawn."""
+    """The label, or None if it was withdrawn."""
     by: str
     """Pseudonym of the person: 12 hex digits of an HMAC by the site's key."""
     under: str = ""
     """Place of a label that the tree lacks."""
     english: str = ""
-    """Its common name."""
+    """Common name of that label."""
     time: str = ""
     """Time of the label."""
 

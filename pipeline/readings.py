@@ -117,7 +117,7 @@ def _json(text: str) -> Any:
 
 
 def _depth(text: str) -> int:
-    """How deep the objects and lists of a JSON text nest."""
+    """Return the depth to which objects and lists nest in a JSON text."""
     depth = deepest = 0
     for token in _STRING_OR_BRACKET.finditer(text):
         depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(token[0], 0)
@@ -277,7 +277,7 @@ UNITS: Final[Mapping[str, Unit]] = {
     "kWh": Unit("Wh", 1e3),
     "J": Unit("Wh", 1 / 3600),
 }
-"""All known spellings of units. A unit with another spelling is only equal to itself."""
+"""The known spellings of units. A unit with another spelling is only equal to itself."""
 
 
 def check_unit(reading: Reading, expected: str | None) -> Reading:

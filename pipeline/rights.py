@@ -8,7 +8,7 @@ Operation = Literal["READ", "WRITE", "CREATE", "DESCRIBE", "DESCRIBE_CONFIGS"]
 
 
 class Right(NamedTuple):
-    """What one login may do with a topic or consumer group; `prefixed` extends it to all names that begin so."""
+    """A login's rights on a topic or consumer group. `prefixed` extends them to all names that begin so."""
 
     login: str
     kind: Literal["TOPIC", "GROUP"]

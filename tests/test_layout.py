@@ -34,6 +34,7 @@ CONFINED = {
     "onnxruntime": ("models/onnx_session.py", COMPRESSION, TRAINING),
     "onnx": (COMPRESSION, TRAINING),
     "torch": (TRAINING,),
+    "PIL": ("models/vision/capture_time.py",),
     "matplotlib": ("models/evaluation/plots.py", TRAINING),
     "iotcore": ("pipeline/brokers/mqtt.py",),
     "quixstreams": BENCH_PEERS,
@@ -198,6 +199,7 @@ def test_no_file_is_called_a_drawer() -> None:
     assert not [name for file, name in NAMES.items() if file.stem in drawers]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "without"),
     [
@@ -222,6 +224,7 @@ def test_a_role_brings_only_what_it_needs(module: str, without: tuple[str, ...])
 IN_CLONES_ONLY = (TRAINING, "agents/demo/learning/")
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_packages_and_nothing_that_needs_training_pictures(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(build, cwd=ROOT, capture_output=True, check=True)

@@ -1,1 +1,1 @@
-"""Measure our parts beside their peers for `tierwise bench`, as ratios within one run on one machine."""
+"""Benchmarks of `tierwise bench`: our parts against their peers, as ratios of one run on one machine."""

@@ -42,7 +42,7 @@ GOAL: Final = 0.8
 
 FRAMES: Final = 300
 PARTS_S: Final = 5.0
-"""How long the parts are measured, before and after."""
+"""Time for which the parts are measured, before and after."""
 READY_WITHIN_S: Final = 60.0
 SILENT_S: Final = 30.0
 """After so long without an answer the benchmark gives up."""
@@ -106,7 +106,7 @@ class SystemFigures:
 
     per_s: float
     cpu_ms: float | None
-    """Of all processes of the system together, for one frame."""
+    """CPU time of all processes of the system together for a frame."""
     answered: dict[str, int]
 
 

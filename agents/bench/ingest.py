@@ -62,7 +62,7 @@ def run(messages: int = MESSAGES, rounds: int = ROUNDS, mosquitto: Path | None =
     rounds
         How often each receiver is measured.
     mosquitto
-        Its program; None: where the system has it, else the embedded broker is used.
+        The broker's program. With None, use the system's Mosquitto, or else the embedded broker.
 
     Returns
     -------

@@ -1,9 +1,8 @@
 """The speed of routing: ours beside a stock Faust agent, quixstreams and raw aiokafka, on the same broker.
 
 Each contestant is a process of its own that reads the same records from `topics.INGEST`, decides by headers and
-produces to the topic of the record's level, with every delivery acknowledged. The contestants run one after the other,
-on an embedded broker that is started for them, or on a given broker without topics of ours. Compare ratios within one
-run only::
+produces to the topic of the record's level, with every delivery acknowledged. One after the other, on a broker that is
+started for it (embedded) or given (empty: its topics are ours). What counts is the ratio within one run::
 
     >>> ratios({"tierwise": 60_000.0, "faust": 2_500.0, "quixstreams": 25_000.0})
     {'faust': 24.0, 'quixstreams': 2.4}
@@ -38,7 +37,7 @@ SHARES: Final = {OURS: 1.0, "aiokafka": 1.0, "quixstreams": 1.0, "faust": 0.05}
 """Share of the records that a contestant routes; a stock agent takes 20 times as long for each."""
 RECORDS: Final = 200_000
 PAYLOAD: Final = bytes(300)
-"""As long as a feature of 256 components with its other fields."""
+"""A payload as long as a feature of 256 components with its other fields."""
 DEVICES: Final = 48
 DELIVER_AT_ONCE: Final = 5_000
 TIMEOUT_S: Final = 300
@@ -54,9 +53,9 @@ def run(
     records
         How many records to put on the ingest topic.
     address
-        Address of a broker without our records, ``host:port``. None starts the embedded one in a temporary folder.
+        Address (``host:port``) of a broker without records of ours. With None, start the embedded broker.
     peers_python
-        A Python that has quixstreams. None takes the Python that runs.
+        A Python that has quixstreams. None stands for this Python.
 
     Returns
     -------

@@ -26,6 +26,7 @@ from agents.cli.commands import COMMANDS, Command, renewed, spellings
 from agents.role import exit_codes
 from agents.up.plan import EXTRAS
 from pipeline.errors import Retry, TierwiseError
+from pipeline.files import private_files
 
 if TYPE_CHECKING:
     import typer
@@ -57,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         words, notice = renewed(words)
         if notice:
             _complain(notice)
-        application(_line_to_complete() or words)(words, prog_name=PROGRAM)
+        with private_files.disk_errors_mapped():
+            application(_line_to_complete() or words)(words, prog_name=PROGRAM)
     except TierwiseError as error:
         _complain(str(error))
         sys.exit(exit_codes.FAILED if isinstance(error, Retry) else exit_codes.STOP)
@@ -77,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def application(words: Sequence[str]) -> typer.Typer:
-    """Build the command line and load the command that the words name; the others only have their lines in the help."""
+    """Build the command line and load the command that the words name. The others have only their lines in the help."""
     import typer  # here, since it takes longer to load than a health check to run
 
     def root(
@@ -124,7 +126,7 @@ def _fill(app: typer.Typer, commands: Sequence[Command], wanted: set[str], words
 
 
 def _line_to_complete() -> list[str]:
-    """Return the words of a line that a shell wants completed; empty: this is no completion."""
+    """Return the words of a line that a shell wants completed; empty if there is nothing to complete."""
     if COMPLETING not in os.environ:
         return []
     line = next((os.environ[name] for name in LINES if name in os.environ), "")

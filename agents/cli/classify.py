@@ -7,6 +7,7 @@ cat.jpg    animal > Felidae > Felis catus (cat)   0.91   public   device 31 ms, 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -23,12 +24,12 @@ from agents.rollout.imported_models import open_edge_model
 from models.answering.tier_chain import Classified, TierChain, classified
 from models.labels.taxonomy import UnknownLabel, load_taxonomy
 from models.shipped import load_zoo
-from models.vision.photo_files import PHOTO_SUFFIXES, photos_of
+from models.vision.photo_files import PHOTO_SUFFIXES, photos_of, read_photo
 from pipeline.errors import Rejected, Stop
 from pipeline.settings.settings import Settings
 
 FULL_WIDTH = 145
-"""From this width on, a line holds the path and the times."""
+"""A terminal of this width also shows the path and the times."""
 
 FEW = 3
 """Up to so many photos, no progress bar is shown."""
@@ -44,16 +45,18 @@ def classify(
     settings: SettingsFile = None,
 ) -> None:
     """Answer photos with all three tiers in this process, without a broker. Prints a line a photo."""
-    files = [file for path in what for file in _photos(path)]
+    files, missing = _photos(what)
     families = open_edge_model(load_zoo(), Settings.load(settings), edge_model)
     chain = TierChain.open(device_model=device_model.value, families=families)
     console = text_console()
     errors = text_console(stderr=True)
+    for problem in missing:
+        errors.print(f"[red]{escape(problem)}[/]")
     refused = 0
     quiet = as_json or len(files) <= FEW or not sys.stderr.isatty()
     for file in track(files, "classifying", console=errors, disable=quiet, transient=True):
         try:
-            answer = classified(str(file), chain.answer(file.read_bytes()))
+            answer = classified(str(file), chain.answer(read_photo(file)))
         except (Rejected, OSError) as error:
             refused += 1
             reason = error.reason if isinstance(error, Rejected) else "unreadable"
@@ -89,10 +92,17 @@ def _english(answer: Classified) -> str:
     return f" ({english})" if english != answer.final.label else ""
 
 
-def _photos(path: Path) -> list[Path]:
-    if not path.exists():
-        raise Stop(f"{path}: no such file or folder")
-    found = photos_of(path)
-    if not found:
-        raise Stop(f"{path}: no photos in it (looked for {', '.join(sorted(PHOTO_SUFFIXES))})")
-    return found
+def _photos(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """Return the photos of all paths, and a line about each path without any. Raises `Stop` if there is no photo."""
+    files: list[Path] = []
+    missing = []
+    for path in paths:
+        found = photos_of(path)
+        files += found
+        if not found and path.exists():
+            missing.append(f"{path}: no photos in it (looked for {', '.join(sorted(PHOTO_SUFFIXES))})")
+        elif not found:
+            missing.append(f"{path}: no such file or folder")
+    if not files:
+        raise Stop("\n".join(missing))
+    return files, missing

@@ -12,11 +12,11 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command, or a group of commands; a group that has a function, too, runs it where no subcommand is named."""
+    """A command, or a group of commands. A group may have a function, which runs if no subcommand is named."""
 
     name: str
     help: str
-    """Its line in the help. The function's docstring is the help of the command itself."""
+    """The command's line in the help. The function's docstring is the help of the command itself."""
     target: str = ""
     """``module:function``, the module within `agents.cli`."""
     panel: str | None = None
@@ -29,14 +29,14 @@ ROLES: Final = "Roles, one process each"
 MACHINE: Final = "This machine"
 
 SIGHTINGS: Final = (
-    Command("list", "Count what was seen, by day and site; no picture is needed.", "sightings.counts:counts"),
+    Command("list", "Count sightings by day and site, without any picture.", "sightings.counts:counts"),
     Command("picture", "Find the picture of an event on its device.", "sightings.picture:picture"),
 )
 
 LABELS: Final = (
     Command("add", "Label an event; the same as `tierwise label`.", "labels.add:label"),
     Command("import", "Send the labels of a CSV file to the edge.", "labels.csv_file:import_csv"),
-    Command("list", "List the labels that people gave at this edge.", "labels.given:list_labels"),
+    Command("list", "List people's labels of this edge's events.", "labels.given:list_labels"),
     Command("review", "Go through the events whose labels would teach most.", "labels.review:review"),
     Command("tree", "List the labels that exist, from kingdom to species.", "labels.tree:tree"),
 )
@@ -113,7 +113,7 @@ COMMANDS: Final = (
     Command("sightings", "What was seen, and its pictures.", "", SUBJECTS, SIGHTINGS),
     Command("labels", "Labels of people: import, review, list.", "", SUBJECTS, LABELS),
     Command("training", "Trainings: ask for one, read reports, forget.", "", SUBJECTS, TRAINING),
-    Command("releases", "Releases of what was learned: status, rollback, keys.", "", SUBJECTS, RELEASES),
+    Command("releases", "Releases of learned heads: status, rollback, keys.", "", SUBJECTS, RELEASES),
     Command("models", "Models: list, evaluate, import your own.", "", SUBJECTS, MODELS),
     Command("device", "Answer frames and readings at their source.", "machine.roles:device", ROLES),
     Command("edge", "Refine a site's answers, and send on what may leave it.", "machine.roles:edge", ROLES),
@@ -121,7 +121,7 @@ COMMANDS: Final = (
     Command("stream", "Route by privacy, sum up and count (Faust).", "machine.roles:stream", ROLES),
     Command("cloud", "Answer public features: species, patterns, forecasts.", "machine.roles:cloud", ROLES),
     Command("trainer", "Learn from labels; release better heads, signed.", "machine.roles:trainer", ROLES),
-    Command("doctor", "Check this machine, and say how to repair it.", "machine.doctor:doctor", MACHINE),
+    Command("doctor", "Check this machine, and print how to repair it.", "machine.doctor:doctor", MACHINE),
     Command("health", "Show whether the roles of this machine are ready.", "machine.health:health", MACHINE),
     Command(
         "settings",
@@ -167,7 +167,7 @@ MOVED: Final = {
 """Spellings of release 0.1 and today's. The old ones go on working for one release, and print the new one on stderr."""
 
 CSV_OPTION: Final = "--csv"
-"""Of `tierwise label` in release 0.1: now `tierwise labels import`."""
+"""An option of `tierwise label` in release 0.1. It became `tierwise labels import`."""
 
 
 def spellings(commands: Sequence[Command] = COMMANDS, before: tuple[str, ...] = ()) -> tuple[str, ...]:

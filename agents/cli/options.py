@@ -15,7 +15,7 @@ SettingsFile = Annotated[
 ]
 
 ParentPid = Annotated[int | None, typer.Option("--parent-pid", hidden=True)]
-"""Of roles: end when this process, their parent, is gone."""
+"""A role ends when its parent, the process with this id, has ended."""
 
 EdgeModelTitle = Annotated[
     str,

@@ -24,18 +24,18 @@ from agents.client.publishing import Capture, Publishing
 from agents.client.site_client import ANSWERED_WITHIN_S, SiteClient, connect, reading
 from agents.client.window import DeliveryState, replies_to
 from agents.role import exit_codes
+from agents.role.dead_letters import refusal_of
+from models.vision.photo_files import PHOTO_SUFFIXES, read_photo
 from pipeline import topics
 from pipeline.errors import Rejected, Retry, Stop
 from pipeline.messages import FRAME_MAX_BYTES, Result, Task
 from pipeline.settings.settings import Settings
 
-PHOTO_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png"})
-
 NOTE_AFTER_S: Final = 10.0
-"""When nothing was acknowledged by then, print a hint."""
+"""After so long without an acknowledgement, print a hint."""
 
 FOLDER_WIDE: Final = 145
-"""From this width on, a photo's line holds everything that `answer_text.line` holds."""
+"""A terminal of this width shows the whole `answer_text.line` of a photo."""
 
 ACKNOWLEDGED_WITHIN_S: Final = 60.0
 """A device agent that restarts is back well before; after that the command ends with a message."""
@@ -57,8 +57,13 @@ def publish(
     captures = _captures(what, stream, unit, loaded)
     printer = _Json() if as_json else _Folder(len(captures)) if len(captures) > 1 else _Single()
     site_name, device = captures[0].topic.split("/")[2:4]
-    with connect(loaded, "publish", replies_to(site_name, device)) as site, printer:
-        _publish(site, Publishing(captures), printer)
+    with printer:
+        for capture in captures:
+            if capture.state is DeliveryState.REFUSED:
+                printer.show(capture, None)
+        if any(capture.state is DeliveryState.WAITING for capture in captures):
+            with connect(loaded, "publish", replies_to(site_name, device)) as site:
+                _publish(site, Publishing(captures), printer)
     if any(capture.state is DeliveryState.REFUSED for capture in captures):
         raise typer.Exit(exit_codes.STOP)
 
@@ -78,16 +83,21 @@ def _captures(what: str, stream: str, unit: str, settings: Settings) -> list[Cap
         return [_reading(what, stream, unit, settings)]
     site, device, name = _stream(stream, settings, takes_readings=False, unit="")
     topic = topics.frame(site, device, name)
-    return [Capture(photo.name, topic, _bytes(photo)) for photo in photos]
+    return [_photo(photo, topic) for photo in photos]
 
 
-def _bytes(photo: Path) -> bytes:
-    if photo.stat().st_size > FRAME_MAX_BYTES:
-        raise Rejected(
-            "image-too-large",
-            f"{photo}: {photo.stat().st_size} bytes; a frame has at most {FRAME_MAX_BYTES}: save it smaller",
-        )
-    return photo.read_bytes()
+def _photo(photo: Path, topic: str) -> Capture:
+    """Return a photo to publish; one that cannot be published is refused by its name, and the others go on."""
+    data = b""
+    try:
+        data = read_photo(photo)
+        if len(data) <= FRAME_MAX_BYTES:
+            return Capture(photo.name, topic, data)
+        error = Rejected("image-too-large", f"a frame has at most {FRAME_MAX_BYTES} bytes: save it smaller")
+    except OSError as problem:
+        error = Rejected("unreadable", f"it cannot be read: {problem.strerror}")
+    refused = refusal_of(error, topic, data, time.time())
+    return Capture(photo.name, topic, b"", state=DeliveryState.REFUSED, refusal=refused)
 
 
 def _reading(what: str, stream: str, unit: str, settings: Settings) -> Capture:

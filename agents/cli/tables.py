@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 WIDE: Final = 110
-"""From this width on, columns that are less important are shown, too."""
+"""A terminal of this width also shows the less important columns."""
 
 PIPE_WIDTH: Final = 200
 """Columns of a file or a pipe."""

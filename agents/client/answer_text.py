@@ -61,7 +61,10 @@ def wording(result: Result) -> str:
 
 def local_time(rfc3339: str) -> str:
     """Return the time of day where this command runs."""
-    return dt.datetime.fromtimestamp(clock.seconds(rfc3339)).astimezone().strftime("%H:%M:%S")
+    try:
+        return dt.datetime.fromtimestamp(clock.seconds(rfc3339)).astimezone().strftime("%H:%M:%S")
+    except (ValueError, OverflowError):  # anyone may publish a result
+        return "--:--:--"
 
 
 WIDE: Final = 110

@@ -1,4 +1,4 @@
-"""What the edge of this machine answered, read from its store for the commands that people run beside it.
+"""Read the answers of the edge on this machine from its store, for the commands that people run beside it.
 
 ::
 
@@ -32,18 +32,18 @@ LOOKED_AT: Final = 2000
 
 
 class GivenLabel(NamedTuple):
-    """What one person said of an event."""
+    """One person's label of an event."""
 
     at_s: float
     event: str
     by: str
     label: str | None
-    """None: withdrawn."""
+    """None if the label was withdrawn."""
     answer: Result
 
 
 class EdgeReader:
-    """Made by `opened`."""
+    """Reads the store of an edge. Made by `opened`."""
 
     def __init__(self, store: sqlite3.Connection) -> None:
         self._store = store
@@ -110,8 +110,8 @@ class EdgeReader:
             (most,),
         )
         return [
-            GivenLabel(at_s, event, by, label, _result(told))
-            for at_s, event, by, label, told in reversed(rows)
+            GivenLabel(at_s, event, by, label, _result(answer))
+            for at_s, event, by, label, answer in reversed(rows)
         ]
 
     def tree(self) -> Taxonomy:

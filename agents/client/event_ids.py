@@ -25,7 +25,7 @@ CANDIDATES_SHOWN: Final = 5
 
 
 def short(event: str) -> str:
-    """Return the end of an event's id, which tells it from others; every command takes it."""
+    """Return the end of an event's id, which is enough to identify it in every command."""
     return event[-SHORT:]
 
 

@@ -25,9 +25,9 @@ class Capture(MessageDelivery):
     """A photo or a reading."""
 
     id: str = ""
-    """The reading's own id; empty: the device makes one."""
+    """Id of the reading. If it is empty, the device makes an id."""
     event: str = ""
-    """The event that the device agent made of it."""
+    """Id of the event for this photo or reading."""
     revisions: set[int] = field(default_factory=set)
 
     def cleared(self) -> Cleared:

@@ -21,9 +21,9 @@ class SightingRow:
     """A sighting, or a sensor with its newest reading."""
 
     id: str
-    """Of the sighting, or of the newest reading."""
+    """Id of the sighting, or of the newest reading."""
     time: str
-    """RFC 3339: of the first frame, or of the newest reading."""
+    """Time of the first frame, or of the newest reading, by RFC 3339."""
     source: str
     text: str = ""
     probability: float = 0.0
@@ -37,7 +37,7 @@ class SightingRow:
     _answers: dict[str, Result] = field(default_factory=dict)
     """The newest answer about each frame."""
     _revision: int = 0
-    """Of the edge's report."""
+    """Revision of the edge's report."""
 
 
 class SightingBoard:
@@ -53,7 +53,7 @@ class SightingBoard:
         return tuple(sorted(self._rows.values(), key=lambda row: not row.is_sensor))
 
     def take(self, message: Result | SightingReport) -> SightingRow | None:
-        """Take a message in; return its row if it says something else now."""
+        """Take a message in, and return its row if the row changed."""
         if isinstance(message, SightingReport):
             return self._report(message)
         if message.sighting is None:

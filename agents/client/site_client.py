@@ -65,7 +65,7 @@ class MessageQueue:
 
 
 class SiteClient:
-    """Made by `connect`. The methods without a `DeliveryWindow` are for scripts: they wait for the answer."""
+    """A client of a site's broker, made by `connect`. Methods without a `DeliveryWindow` wait for the answer."""
 
     def __init__(self, settings: Settings, connection: Connection, messages: MessageQueue) -> None:
         self.settings = settings
@@ -130,7 +130,7 @@ class SiteClient:
         Raises
         ------
         Rejected
-            The device agent refused the photo; the text says why.
+            The device agent refused the photo. The text has the reason.
         Retry
             No agent acknowledged or answered it in time.
         """
@@ -151,7 +151,7 @@ class SiteClient:
         Raises
         ------
         Rejected
-            The edge refused the label; the text says why.
+            The edge refused the label. The text has the reason.
         Retry
             No edge answered in time.
         """

@@ -27,7 +27,7 @@ REPEAT_AFTER_S: Final = 5.0
 
 
 class DeliveryState(enum.Enum):
-    """How far a message got."""
+    """States of a message on its way."""
 
     WAITING = enum.auto()
     ACCEPTED = enum.auto()
@@ -38,10 +38,10 @@ class DeliveryState(enum.Enum):
 
 @dataclass(slots=True, eq=False)
 class MessageDelivery(ABC):
-    """One message to publish, and how far it got."""
+    """A message to publish, and its state."""
 
     name: str
-    """For the person: a file's name, a value, an event."""
+    """Name to show: a file's name, a value, an event."""
     topic: str
     payload: bytes
     state: DeliveryState = DeliveryState.WAITING
@@ -106,7 +106,7 @@ class DeliveryWindow(ABC, Generic[D]):
 
     @property
     def accepted(self) -> int:
-        """How many do not wait any more: accepted or refused."""
+        """Return the number of accepted or refused messages."""
         return len(self.deliveries) - len(self._waiting())
 
     def is_done(self) -> bool:

@@ -19,7 +19,7 @@ import structlog
 
 from agents.cloud.hourly_patterns import Patterns
 from agents.releases.mirror import cloud_source
-from agents.role.dead_letters import INTERNAL_ERROR
+from agents.role.dead_letters import INTERNAL_ERROR, check_times
 from agents.role.kafka_wait import await_topics
 from agents.role.lifecycle import Health
 from agents.role.presence import update_parts
@@ -158,7 +158,7 @@ class Cloud:
                 self.metrics.received(envelope.source, "feature")
                 result = species_answer(self._eyes, envelope, started_s, self._clock.now).result
             else:
-                summary = messages.decode(HourlySummary, record.value or b"")
+                summary = _hourly(record.value or b"")
                 self.metrics.received(summary.source, "summary")
                 self._fill(summary, kafka)
                 result = self._patterns.answer(summary, started_s, self._clock.now())
@@ -180,10 +180,17 @@ class Cloud:
             return
         for value in read_all(kafka, topics.SUMMARIES).values():
             try:
-                self._patterns.fill([messages.decode(HourlySummary, value)])
+                self._patterns.fill([_hourly(value)])
             except Malformed as error:
                 log.warning("a past summary cannot be read", error=str(error))
         self._filled_s = now_s
+
+
+def _hourly(value: bytes) -> HourlySummary:
+    """Return the summary in a record. Raises `Malformed`."""
+    summary = messages.decode(HourlySummary, value)
+    check_times(summary.hour)
+    return summary
 
 
 def build(settings: Settings, clock: Clock | None = None) -> Cloud:

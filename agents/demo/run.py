@@ -39,7 +39,7 @@ FRAME_PAUSE_S: Final = 0.7
 
 READY_WITHIN_S: Final = 60.0
 SETTLE_WITHIN_S: Final = 30.0
-"""How long to wait after the last frame for answers that are still on their way."""
+"""Time to wait after the last frame for answers that are still on their way."""
 
 READINGS_INFLIGHT: Final = 50
 """Readings under way to the device at once: the past must not delay the cameras."""
@@ -85,15 +85,15 @@ class DemoReport(msgspec.Struct, frozen=True, kw_only=True):
 
     seconds: float
     ready_s: float
-    """From the start of the first process until every role was ready."""
+    """Time from the start of the first process until every role was ready."""
     first_answer_s: float | None
-    """From the start of the first process until the first answer."""
+    """Time from the start of the first process until the first answer."""
     events: dict[str, int]
     answered: dict[str, int]
     lost: int
     duplicated: int
     latency_ms: dict[str, Percentiles]
-    """Of frames, by tier."""
+    """Latency of frames, by tier."""
     bytes: dict[str, int]
     """Sent over each hop, payloads without MQTT's headers."""
     privacy_topics: dict[str, int]
@@ -149,7 +149,7 @@ def free_ports() -> Iterator[int]:
 class Demo:
     """One run. The screen reads `tally`, `stage` and the figures; nothing here prints."""
 
-    def __init__(self, wanted: DemoRequest, file: Path, tell: Callable[[News], None]) -> None:
+    def __init__(self, wanted: DemoRequest, file: Path, report: Callable[[News], None]) -> None:
         self.settings = Settings.load(file)
         self.tally = TrafficTally()
         self.stage = "starting"
@@ -161,7 +161,7 @@ class Demo:
         self._wanted = wanted
         self._began_s = time.monotonic()
         self._stop = threading.Event()
-        self._supervisor = Supervisor(self.settings, file, plan(self.settings, file), tell)
+        self._supervisor = Supervisor(self.settings, file, plan(self.settings, file), report)
 
     def start(self) -> None:
         """Start brokers and roles. Raises `Stop` if they cannot be started."""

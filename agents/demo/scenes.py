@@ -33,7 +33,7 @@ class DemoScene:
     stream: str
     photo: str
     subject: str
-    """In words."""
+    """The subject in words."""
 
 
 SCENES: Final = (

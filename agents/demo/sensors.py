@@ -17,7 +17,7 @@ DAYS: Final = 8
 PAST_STEP_S: Final = 1800.0
 RECENT_S: Final = 2 * 3600.0
 RECENT_STEP_S: Final = 60.0
-"""In the last two hours there is a reading every minute, as the room's windows need them."""
+"""The room's windows need a reading every minute in the last two hours."""
 
 OFFICE_HOURS: Final = (8, 17)
 

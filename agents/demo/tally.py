@@ -116,7 +116,7 @@ class TrafficTally:
 
     @property
     def is_settled(self) -> bool:
-        """Whether all payloads are acknowledged and answered, and no answer is pending."""
+        """Return whether all payloads are acknowledged and answered, and no answer is pending."""
         return not (self._unacknowledged or self._unanswered or self._pending)
 
     def answers(self, event: str) -> list[Result]:

@@ -159,7 +159,7 @@ def seen_table(demo: Demo) -> Table:
 
 
 def plain(result: Result) -> str | None:
-    """Return a photo's answer as one line, for output that is not a terminal; None for a sensor's answer."""
+    """Return an answer as one line, for output that is not a terminal. Return None for an answer not to show."""
     if result.task is not Task.WILDLIFE:
         return None
     return f"{local_time(result.time)} {result.device + '/' + result.stream:<14} {line(result)}"

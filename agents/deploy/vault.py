@@ -291,7 +291,7 @@ def _decoded(key: str, text: str, mark: bytes) -> bytes:
     except ValueError:
         content = b""
     if mark not in content:
-        raise Stop(f"{key}: not a valid value in Base64; copy the whole line as it was printed")
+        raise Stop(f"{key}: not a valid value in Base64; copy the whole line, unchanged")
     return content
 
 

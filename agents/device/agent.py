@@ -7,7 +7,7 @@
 
 A message is acknowledged after its commit. An answer, the event for the edge and the end of the inbox's row are one
 transaction, so a kill at any point repeats work and loses none. If the edge does not answer in time, the device
-publishes that itself and tells the edge (see `_expire`), so that a late answer still carries the highest revision.
+publishes that itself and sends the edge the new revision (see `_expire`), so that a late answer has a higher one.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from itertools import groupby
 import msgspec
 import structlog
 
-from agents.device import camera_sources
 from agents.device.camera_faults import CameraFaults
-from agents.device.inbox import Admission
+from agents.device.inbox import FULL_STORE, Admission
 from agents.device.model_choice import open_device_model
 from agents.device.ordered_pool import OrderedPool
+from agents.device.own_cameras import OwnCameras
 from agents.device.picture_ring import Pictures
 from agents.device.readings import Meter, ReadingAnswer, Readings
 from agents.device.store import EDGE, FORGET_S, SITE, DeviceStore
 from agents.role.dead_letters import answer_or_refuse, refusal
+from agents.role.full_store import store_parts
 from agents.role.lifecycle import Health
 from agents.role.presence import broker_parts, endpoint, model_names, presence
 from agents.role.spool_loops import TICK_S, SpoolLoops, past_deadline
@@ -42,13 +43,13 @@ from models.shipped import load_zoo
 from pipeline import ids, topics
 from pipeline.clock import Clock, SystemClock
 from pipeline.delivery import Ingest
-from pipeline.errors import Rejected, Retry
+from pipeline.errors import Rejected
 from pipeline.messages import Event, Tier
 from pipeline.mqtt import Connection
 from pipeline.privacy.policy import Policy
 from pipeline.privacy.seal import Keyring
 from pipeline.settings.settings import Settings
-from pipeline.spool import Arrival, Item, Spool
+from pipeline.spool import Item, Spool
 from pipeline.topics import Parsed
 
 log = structlog.get_logger("device")
@@ -71,7 +72,7 @@ class Device:
         self._clock = clock
         self._policy = Policy(settings)
         self._stop = threading.Event()
-        self._model_note = "being chosen"
+        self._model_choice = "being chosen"
         self._scenes: OrderedDict[str, StreamMemory] = OrderedDict()
         self._boot = 0
         self._ready = False
@@ -88,11 +89,14 @@ class Device:
 
     def _open_stores(self) -> None:
         settings, folder = self._settings, self._settings.data_dir / "device"
-        self._spool = Spool.open(folder / "spool.db", limit_bytes=settings.device.spool_mib << 20)
+        self._spool = Spool.open(
+            folder / "spool.db", limit_bytes=settings.device.spool_mib << 20, own_hops=(SITE,)
+        )
         self._store = DeviceStore(self._spool, self._clock)
         self._boot = self._store.open()
         self._cameras = CameraFaults(settings, self._policy, self._spool, self.metrics)
         self._cameras.open()
+        self._own_cameras = OwnCameras(self._spool, self.metrics, self._clock, self._stop)
         self._pictures = Pictures(
             folder / "pictures",
             max_bytes=settings.device.pictures_mib << 20,
@@ -103,8 +107,8 @@ class Device:
         """Choose the model before anything is answered: the privacy level of a frame depends on it."""
         settings = self._settings
         self._zoo = load_zoo(settings.zoo_dir)
-        self._model, self._model_note = open_device_model(settings, self._zoo)
-        log.info("chose the model", model=self._model_note)
+        self._model, self._model_choice = open_device_model(settings, self._zoo)
+        log.info("chose the model", model=self._model_choice)
         self._frames = Frames(
             settings,
             self._policy,
@@ -148,7 +152,7 @@ class Device:
         loops.start("deadlines", partial(loops.tick, self._tick, self._tidy))
         for source, stream in settings.streams.items():
             if stream.source and self._is_mine(source.split("/")[1]):
-                loops.start(f"camera {source}", partial(self._camera_loop, source, stream.source))
+                loops.start(f"camera {source}", partial(self._own_cameras.run, source, stream.source))
 
     def health(self) -> Health:
         """See `Role`."""
@@ -157,10 +161,11 @@ class Device:
         parts = {
             **broker_parts(self._mqtt),
             "waiting": str(self._spool.waiting_count),
-            "eye": self._model_note,
+            **store_parts(self._spool, *FULL_STORE),
+            "model": self._model_choice,
         }
-        if faults := self._cameras.faults():
-            parts["cameras"] = faults
+        if troubles := ", ".join(filter(None, (self._own_cameras.away(), self._cameras.faults()))):
+            parts["cameras"] = troubles
         return Health(self._mqtt.connected, parts)
 
     def stop(self, deadline_s: float) -> None:
@@ -190,25 +195,6 @@ class Device:
                 *topics.answers_of(site, device, Tier.EDGE),
             )
         ]
-
-    # --- its own cameras ---------------------------------------------------------------------------------------
-
-    def _camera_loop(self, source: str, address: str) -> None:
-        """Commit the shots of one of the device's own cameras. A photo that was committed before is not taken again."""
-        site, device, stream = source.split("/")
-        topic = topics.frame(site, device, stream)
-        for shot in camera_sources.open_source(address, stop=self._stop, clock=self._clock):
-            event = ids.derived(shot.time_s, source, shot.name, str(shot.time_s))
-            arrival = Arrival(topic, shot.data, self._clock.now(), event)
-            self.metrics.received(source, "camera")
-            while not self._stop.is_set():
-                if not self._spool.full:
-                    try:
-                        self._spool.receive([arrival], link="")
-                        break
-                    except Retry as error:
-                        log.warning("a camera waits for the store", source=source, error=str(error))
-                self._stop.wait(1.0)
 
     # --- answering -------------------------------------------------------------------------------------------
 
@@ -322,7 +308,7 @@ class Device:
         self._cameras.forget(now_s - FORGET_S)
 
     def _expire(self, event: Event) -> None:
-        """Publish that the edge did not answer in time, and tell the edge which revision this took.
+        """Publish that the edge did not answer in time, and send the edge the revision of this result.
 
         The event itself waits in the outbox, or at the edge; its answer will carry a higher revision.
         """

@@ -41,7 +41,7 @@ CAMERAS_MAX = 256
 """Streams whose cameras are remembered, newest first. Each takes 20 KB, and anyone may invent stream names."""
 
 SAVED_EVERY_S = 600.0
-"""How often the state of a camera is written, in seconds."""
+"""Seconds between two writes of a camera's state."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,18 @@
 """Cameras that the device agent opens itself: a webcam, an RTSP stream, a video file, a folder of photos.
 
 A source yields `Shot`s: a JPEG and the time when it was taken. A video yields only frames in which something moved,
-since a frame that shows nothing new is not an event. A folder yields every photo once, in the order of their times::
+since a frame that shows nothing new is not an event. A folder yields every photo once, in the order of their times, and
+is searched for new photos until the agent stops::
 
     for shot in open_source("rtsp://10.0.0.7/live", stop=stop, clock=clock): ...
     for shot in open_source("~/photos", stop=stop, clock=clock): ...
+
+A source that is away raises `Retry`: `agents.device.own_cameras` opens it again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,81 +23,115 @@ import numpy as np
 import structlog
 
 from models.vision import images, motion
-from models.vision.photo_files import PHOTO_SUFFIXES, photos_of, taken_s
+from models.vision.capture_time import exif_tags_of, wall_time_s
+from models.vision.photo_files import PHOTO_SUFFIXES, photos_of, read_photo
 from pipeline.clock import Clock
-from pipeline.errors import Stop
+from pipeline.errors import Rejected, Retry
 
 log = structlog.get_logger("camera")
 
 FRAMES_PER_S = 2.0
 """Frames a second of a video that are checked for motion, at most: an animal stays for seconds."""
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
-"""Pauses between attempts to open a source that is away: doubled from the first to the longest."""
+SEARCH_AGAIN_S = 30.0
+"""Pause between two searches of a folder for new photos."""
 
 JPEG_QUALITY = 90
 
 
 class Shot(NamedTuple):
-    """One encoded picture, and when it was taken (UTC seconds since the epoch)."""
+    """One encoded picture, and the time that its id is made of (see `photo_time_s`; UTC seconds since the epoch)."""
 
     data: bytes
     time_s: float
     name: str
+    own: bool = False
+    """This process encoded it, so it can be decoded."""
+    problem: str = ""
+    """Why there are no data."""
 
 
 def open_source(source: str, *, stop: threading.Event, clock: Clock) -> Iterator[Shot]:
     """Yield the shots of a source: a folder, a photo, a webcam's number, a video file, or a URL that OpenCV can open.
 
-    A live source that goes away is opened again and again; a file or a folder ends.
+    A file ends; a folder ends with `stop`.
 
     Raises
     ------
-    Stop
-        The source is a path that does not exist, or a folder without photos.
+    Retry
+        The source is away: a path that does not exist, a folder without photos, a live source that ended.
+    Rejected
+        The file is not a video.
     """
     path = Path(source).expanduser()
     if path.is_dir() or path.suffix.lower() in PHOTO_SUFFIXES:
         return _photos(path, stop)
     if "://" not in source and not source.isdigit() and not path.exists():
-        raise Stop(
-            f"source {source!r}: no such file or folder; give a path, a webcam's number or an rtsp:// URL"
-        )
-    return _video(
-        source if not source.isdigit() else int(source), "://" in source or source.isdigit(), stop, clock
-    )
+        raise Retry(f"{source}: no such file or folder yet")
+    live = "://" in source or source.isdigit()
+    return _video(int(source) if source.isdigit() else source, live, stop, clock)
 
 
 # --- photos ----------------------------------------------------------------------------------------------------
 
 
 def _photos(path: Path, stop: threading.Event) -> Iterator[Shot]:
-    files = photos_of(path)
-    if not files:
-        raise Stop(f"source {path}: no photos there (searched for {', '.join(sorted(PHOTO_SUFFIXES))})")
-    for file, time_s in sorted(((f, taken_s(f)) for f in files), key=lambda pair: (pair[1], str(pair[0]))):
-        if stop.is_set():
+    """Yield new and changed photos, search after search. A photo that cannot be read is a shot with a `problem`."""
+    taken: set[int] = set()
+    while not stop.is_set():
+        files = photos_of(path, lambda error: log.warning("a folder cannot be listed", error=str(error)))
+        if not files:
+            raise Retry(f"{path}: no photos there yet (searched for {', '.join(sorted(PHOTO_SUFFIXES))})")
+        new = {file: mark for file in files if (mark := _fingerprint(file)) not in taken}
+        for time_s, file in sorted((photo_time_s(file), file) for file in new):
+            if stop.is_set():
+                return
+            taken.add(new[file])
+            try:
+                yield Shot(read_photo(file), time_s, file.name)
+            except OSError as error:
+                yield Shot(b"", time_s, file.name, problem=f"it cannot be read: {error.strerror}")
+        if files == [path]:
             return
-        yield Shot(file.read_bytes(), time_s, file.name)
+        stop.wait(SEARCH_AGAIN_S)
+
+
+def photo_time_s(file: Path) -> float:
+    """Return the time that orders photos and names their events: the camera's own, as if it were UTC, else the file's.
+
+    It does not depend on the settings, so that a photo keeps its id when the time zone is set.
+    """
+    if (time_s := wall_time_s(exif_tags_of(file))) is not None:
+        return time_s
+    with contextlib.suppress(OSError):
+        return file.stat().st_mtime
+    return 0.0
+
+
+def _fingerprint(file: Path) -> int:
+    """Return a number that changes with the file. A number for each photo, since a folder may hold very many."""
+    try:
+        status = file.stat()
+    except OSError:
+        return hash(file)
+    return hash((file, status.st_mtime_ns, status.st_size))
 
 
 # --- moving sources --------------------------------------------------------------------------------------------
 
 
 def _video(source: str | int, live: bool, stop: threading.Event, clock: Clock) -> Iterator[Shot]:
-    pause = FIRST_PAUSE_S
-    while not stop.is_set():
-        capture = cv2.VideoCapture(source)
-        seen = False
-        for shot in _moving_frames(capture, live, stop, clock):
-            seen = True
-            yield shot
+    capture = cv2.VideoCapture(source)
+    try:
+        if not live and not capture.isOpened():
+            raise Rejected(
+                "unreadable", f"{Path(str(source)).name}: it opens neither as a photo nor as a video"
+            )
+        yield from _moving_frames(capture, live, stop, clock)
+    finally:
         capture.release()
-        if not live:
-            return
-        pause = FIRST_PAUSE_S if seen else min(2 * pause, LONGEST_PAUSE_S)
-        log.warning("a camera is away", source=str(source), again_in_s=pause)
-        stop.wait(pause)
+    if live and not stop.is_set():
+        raise Retry("the camera does not answer")
 
 
 def _moving_frames(
@@ -121,4 +159,6 @@ def _moving_frames(
         picture = np.asarray(frame, np.uint8)
         background, moved = motion.look(background, picture)
         if moved.moved:
-            yield Shot(images.encode_jpeg(picture, JPEG_QUALITY), started_s + at_s, f"frame {index}")
+            yield Shot(
+                images.encode_jpeg(picture, JPEG_QUALITY), started_s + at_s, f"frame {index}", own=True
+            )

@@ -1,4 +1,4 @@
-"""What the device agent accepts: quick checks of each message, before it is committed and acknowledged.
+"""Check each message to the device agent before it is committed and acknowledged.
 
 This runs inside the transaction of a batch of messages. A frame or reading is stored, an acknowledgement of the edge
 settles the records that it names, and bad input is refused; all of it is committed, or nothing.
@@ -6,11 +6,14 @@ settles the records that it names, and bad input is refused; all of it is commit
 
 from __future__ import annotations
 
+from typing import Final
+
 import structlog
 
 from agents.device.store import EDGE, SITE, DeviceStore
 from agents.role import outbox
 from agents.role.dead_letters import refusal
+from agents.role.full_store import store_full
 from agents.role.telemetry import Metrics
 from models.vision import images
 from pipeline import messages, readings, topics
@@ -23,6 +26,9 @@ from pipeline.spool import Arrival, Receipt, Spool, Transaction
 from pipeline.topics import Parsed
 
 log = structlog.get_logger("device")
+
+FULL_STORE: Final = ("the edge", "device.spool_mib")
+"""What the records in a full spool wait for, and the setting that makes more room."""
 
 
 class Admission:
@@ -65,7 +71,10 @@ class Admission:
         now_s = self._clock.now()
         for receipt in receipts:
             parsed = topics.parse(receipt.topic)
-            if receipt.conflict:
+            if receipt.full:
+                error = store_full(self._spool, *FULL_STORE)
+                self._refuse(error, receipt.topic, receipt.payload, tx)
+            elif receipt.conflict:
                 error = Rejected(
                     "id-reused", "its id already names another event: give each event its own id"
                 )
@@ -108,12 +117,6 @@ class Admission:
             raise Rejected(
                 "retained",
                 "the broker would send a retained frame or reading again at every connect: publish without -r",
-            )
-        if self._spool.full:
-            raise Rejected(
-                "store-full",
-                f"the store is full ({self._settings.device.spool_mib} MiB wait for answers or for the edge): "
-                "publish it again later, or raise device.spool_mib",
             )
         now_s = self._clock.now()
         if parsed.channel == "frame":

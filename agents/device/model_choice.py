@@ -1,4 +1,4 @@
-"""Which model a device runs: the backbone where it is fast enough, else `glimpse`; decided before the first frame.
+"""Choose the model of a device before the first frame: the backbone if it is fast enough, or else `glimpse`.
 
 ::
 
@@ -29,14 +29,14 @@ takes longer never catches up."""
 
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
-    """Which model a device runs, and why."""
+    """The model of a device, and the reason for it."""
 
     model: str
     reason: str
 
 
 def choose(settings: Settings, measured_ms: Callable[[], float]) -> ModelChoice:
-    """Choose a model by the settings; `measured_ms` (of a frame on the backbone) is called only if they leave it open."""
+    """Choose a model by the settings. Call `measured_ms` (a frame on the backbone) only if they leave it open."""
     device = settings.device
     if device.backbone == "on":
         return ModelChoice(BACKBONE, 'device.backbone = "on"')

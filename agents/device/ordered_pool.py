@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class OrderedPool(Generic[T]):
-    """Runs `work(lane, batch)` on shared workers: the batches of one lane one by one, in the order in which they were put."""
+    """Runs `work(lane, batch)` on shared workers: the batches of one lane in turn, in the order of `put`."""
 
     def __init__(self, workers: int, work: Callable[[str, Sequence[T]], None]) -> None:
         self._work = work

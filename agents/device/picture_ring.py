@@ -53,5 +53,5 @@ class Pictures:
 
 
 def _made_s(name: str) -> float:
-    """Return the time in a UUIDv7, in seconds since the epoch; for an id of another kind, 0 or some time in the past."""
+    """Return the time in a UUIDv7, in seconds since the epoch. For any other id, return 0 or a past time."""
     return int(name[:8] + name[9:13], 16) / 1000 if name[14:15] == "7" else 0.0

@@ -1,4 +1,4 @@
-"""How the device answers a reading: whether it is normal for its stream, and whether the edge needs a report of it.
+"""Answer a reading on the device, and decide whether the edge needs a report of it.
 
 Every reading gets a `state` (normal, unusual) by robust online statistics. The device reports by exception: a value
 that left the dead-band, or a heartbeat. A report carries the count, the sum and the extremes of all readings since the
@@ -26,7 +26,7 @@ MODEL = "robust-state@1"
 
 
 class Meter(msgspec.Struct, frozen=True):
-    """What the device remembers about a stream of readings."""
+    """The device's memory of a stream of readings."""
 
     track: series.Track | None = None
     sent_value: float | None = None

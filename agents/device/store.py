@@ -1,4 +1,4 @@
-"""What the device agent remembers and sends: its own tables beside inbox and outbox, in the same transactions."""
+"""Store the device agent's memory beside inbox and outbox, in the same transactions."""
 
 from __future__ import annotations
 

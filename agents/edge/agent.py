@@ -1,15 +1,15 @@
-"""The edge agent: answers families and rooms, asks the cloud where it must, and publishes all of it to the site's users.
+"""The edge agent: answers families and rooms, asks the cloud if needed, and publishes the answers to the site's users.
 
 ::
 
     MQTT event ──> inbox ──> FrameAnswers, Rooms ──> outbox ──> MQTT result, sighting (users of the site)
-    (devices)        ^                                 └──────> MQTT uplink           (gateway, kept until its uplink-ack)
+    (devices)        ^                                 └──────> MQTT uplink (gateway, kept until its uplink-ack)
     MQTT label ──────┴─────> EdgeLabels ─────────────────^
     (people)
     MQTT downlink (the cloud's answers) ──> Revisions ──> outbox ──> MQTT result, sighting
 
-From its own answer on, the edge owns the revisions of an event: it publishes the cloud's answers, and also that none
-came in time. Nothing here waits for the cloud.
+From its own answer on, the edge owns the revisions of an event: it publishes the cloud's answers, or
+that the cloud did not answer in time. Nothing here waits for the cloud.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from importlib.metadata import version
 import structlog
 
 from agents.edge import home_assistant
-from agents.edge.inbox import SiteAdmission, UplinkAdmission, UplinkDispatch
+from agents.edge.inbox import FULL_STORE, SiteAdmission, UplinkAdmission, UplinkDispatch
 from agents.edge.resources import open_resources
 from agents.edge.store import DAY_S, SITE, UPLINK, UPLINK_ACKS
 from agents.edge.sum_sharing import SumSharing
@@ -31,6 +31,7 @@ from agents.edge.wiring import wire_parts
 from agents.releases.downloader import Download
 from agents.role import outbox
 from agents.role.dead_letters import answer_or_refuse
+from agents.role.full_store import store_parts
 from agents.role.lifecycle import Health
 from agents.role.presence import broker_parts, endpoint, model_names, presence, update_parts
 from agents.role.spool_loops import TIDY_S, SpoolLoops
@@ -91,7 +92,9 @@ class Edge:
 
     def _open_stores(self) -> None:
         settings, folder = self._settings, self._settings.data_dir / "edge"
-        self._spool = Spool.open(folder / "spool.db", limit_bytes=settings.edge.spool_mib << 20)
+        self._spool = Spool.open(
+            folder / "spool.db", limit_bytes=settings.edge.spool_mib << 20, own_hops=(SITE, UPLINK_ACKS)
+        )
         self._series = open_writer(settings.influx, folder / "series.db", settings.edge.keep_days)
         self._resources = open_resources(settings, self._clock, self.metrics, self._spool, self._series)
 
@@ -172,6 +175,7 @@ class Edge:
             **broker_parts(self._uplink, "uplink"),
             "waiting": str(self._spool.waiting_count),
             "unsent": str(self._backlog()),
+            **store_parts(self._spool, *FULL_STORE),
             **update_parts(self._updates.title, self._updates.update),
             "learning": self._parts.learning.state,
         }

@@ -1,4 +1,4 @@
-"""Watches each stream for drift, and asks people for the labels that would teach most.
+"""Watch each stream for drift, and request the labels that would teach most.
 
 ::
 
@@ -35,7 +35,7 @@ from pipeline.spool import Transaction
 log = structlog.get_logger("edge")
 
 RAISED_S = 3 * DAY_S
-"""How long a stream that drifted counts more among the label requests."""
+"""Time for which a stream that drifted counts more among the label requests."""
 
 KNOWN_MAX = 500
 """Newest vectors that a candidate's novelty is measured against: 128 KB are read for each sighting."""
@@ -187,7 +187,7 @@ class DriftMonitor:
             probability=result.probability,
             privacy=known.result.privacy.join(self._store.sightings.privacy(candidate.sighting, tx)),
             rule="drifting" if drifting else "unsure-and-new",
-            reason=f"the models doubt ({doubt:.2f}), and it is unlike what was labelled or asked ({new:.2f}){drifted}",
+            reason=f"the models doubt ({doubt:.2f}), and it differs from the labelled and requested events ({new:.2f}){drifted}",
             budget_left=left(pace, at=at, budget=self._budget),
         )
         if self._store.requests.keep(ask, candidate.sighting, now_s, tx):

@@ -1,4 +1,4 @@
-"""How the edge answers the events of a device's camera: its own answer to a crop or a vector, else the device's answer.
+"""Answer the events of a device's camera: by the crop or the vector, or else with the device's answer.
 
 ::
 

@@ -12,8 +12,10 @@ more than the site's people do. A stream with user-private answers has no entity
 user-private, it goes to the private branch, which the login of Home Assistant cannot read.
 
     >>> from pipeline.settings.settings import Settings
-    >>> [topic for topic, _ in announcements(Settings(), "1.0")]
-    ['homeassistant/binary_sensor/tierwise_home_device/online/config', 'homeassistant/binary_sensor/tierwise_home_edge/online/config']
+    >>> for topic, _ in announcements(Settings(), "1.0"):
+    ...     print(topic)
+    homeassistant/binary_sensor/tierwise_home_device/online/config
+    homeassistant/binary_sensor/tierwise_home_edge/online/config
 """
 
 from __future__ import annotations

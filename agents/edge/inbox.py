@@ -1,4 +1,4 @@
-"""What the edge accepts: events and labels from the site's broker; over the uplink, the gateway's and cloud's messages.
+"""Accept events and labels from the site's broker, and messages of gateway and cloud over the uplink.
 
 ::
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import structlog
 
@@ -23,7 +23,8 @@ from agents.edge.label_rules import LABEL_MAX_BYTES
 from agents.edge.resources import EdgeResources
 from agents.edge.store import UPLINK
 from agents.releases.downloader import Download
-from agents.role.dead_letters import INTERNAL_ERROR
+from agents.role.dead_letters import INTERNAL_ERROR, check_times
+from agents.role.full_store import store_full
 from pipeline import messages, topics
 from pipeline.errors import Rejected, Retry, Stop
 from pipeline.messages import Downlink, Event, Label, Malformed, Result, UplinkAck
@@ -31,6 +32,9 @@ from pipeline.mqtt import Handler, Message
 from pipeline.spool import Arrival, Receipt, Transaction
 
 log = structlog.get_logger("edge")
+
+FULL_STORE: Final = ("the cloud", "edge.spool_mib")
+"""What the records in a full spool wait for, and the setting that makes more room."""
 
 
 class SiteAdmission:
@@ -43,18 +47,7 @@ class SiteAdmission:
         self._clock = resources.clock
 
     def admit(self, message: Message, tx: Transaction) -> Arrival | None:
-        """Store an event of a device of this site, or a label, or refuse it.
-
-        Raises
-        ------
-        Retry
-            The spool is full. Nothing is acknowledged, so the devices keep their events.
-        """
-        if self._spool.full:
-            raise Retry(
-                f"the edge's spool is full ({self._spool.limit_bytes >> 20} MiB) until the cloud takes the records that "
-                "wait in it: check the uplink, or raise edge.spool_mib"
-            )
+        """Store an event of a device of this site, or a label, or refuse it."""
         refuse = partial(self._refuse, message.topic, message.payload, tx)
         return _take_or_refuse(partial(self._arrival, message), refuse)
 
@@ -93,9 +86,15 @@ class SiteAdmission:
         self._metrics.refused(error.reason)
 
     def committed(self, receipts: list[Receipt], tx: Transaction) -> None:
-        """Acknowledge each device's events, repeated and refused ones too: else the device would send them again."""
+        """Acknowledge each device's events, repeated and refused ones too: else the device would send them again.
+
+        If the spool is full, a new event is refused without an acknowledgement: its device keeps it and sends it again.
+        """
         by_device: dict[tuple[str, str], list[str]] = {}
         for receipt in receipts:
+            if receipt.full:
+                self._refuse(receipt.topic, receipt.payload, tx, store_full(self._spool, *FULL_STORE))
+                continue
             parsed = topics.parse(receipt.topic)
             if (
                 parsed is not None and parsed.channel != "label"
@@ -149,6 +148,7 @@ class UplinkAdmission:
     def _answer(self, result: Result, tx: Transaction) -> None:
         if not (topics.is_name(result.device) and topics.is_name(result.stream)):
             raise Rejected("odd-name", "an answer of the cloud names a device or stream by an invalid name")
+        check_times(result.time)
         self._supersede(result, tx)
 
     def _refused(self, topic: str, error: Rejected) -> None:

@@ -1,4 +1,4 @@
-"""What people's labels mean, what several persons agree on, and the result that follows. Pure.
+"""Derive a result from people's labels, and the label on which several persons agree. Pure.
 
 ::
 
@@ -38,17 +38,17 @@ LABEL_MAX: Final = 120
 """Longest name of a person, and longest label, in characters."""
 
 ANONYMOUS: Final = "anonymous"
-"""All who give no name count as one person."""
+"""Name of all people who give none; they count as one person."""
 
 LABELLED: Final = "labelled"
 """Rule of a result that people's labels decide."""
 
 AHEAD_S: Final = 60.0
-"""How far a label's own time may be ahead of the edge's clock. Farther ahead, the time of receipt counts instead: else
+"""A label's time may be so far ahead of the edge's clock. Farther ahead, the time of receipt counts instead: otherwise
 no later label of the same person would count."""
 
 NAMES_LISTED: Final = 3
-"""Persons whom a result's reason names, at most."""
+"""Greatest number of persons that a result's reason names."""
 
 
 class PersonVote(NamedTuple):
@@ -57,14 +57,14 @@ class PersonVote(NamedTuple):
     event: str
     by: str
     label: str | None
-    """None if it was taken back."""
+    """None if the vote was withdrawn."""
     path: tuple[str, ...]
-    """From the kingdom down to the label; empty if it was taken back."""
+    """Path from the kingdom down to the label; empty if the vote was withdrawn."""
     under: str
     """The family of a label that the tree lacks (``animal/Eupleridae``); else empty."""
     english: str
     at_s: float
-    """When the label was given, UTC seconds."""
+    """Time of the label, UTC seconds."""
     revision: int
     """Counts the changes of all votes about the event, from 1."""
 
@@ -76,13 +76,13 @@ class LabelledEvent:
     event: str
     source: str
     label: str | None
-    """What people agree on; None if nothing (any more), so that the lesson of this event is to be forgotten."""
+    """The label that people agree on. None if they do not agree: then the lesson of this event is to be forgotten."""
     path: tuple[str, ...]
     """The path of the label; a label that the tree lacks stands under its family."""
     by: str
     """The person who voted last."""
     votes: tuple[PersonVote, ...]
-    """All votes that were not taken back."""
+    """All votes but the withdrawn."""
     space: str
     vector: bytes
     levels: Levels
@@ -158,7 +158,7 @@ def names_family(label: Label) -> bool:
 
 
 class UnknownLabelHere(Rejected):
-    """An unknown label; the message says what to do about it."""
+    """An unknown label. The message names the remedy."""
 
     def __init__(self, error: UnknownLabel) -> None:
         super().__init__(
@@ -320,7 +320,7 @@ def unlabelled(published: Result, models: Result, *, revision: int) -> Result | 
 def _reason(path: tuple[str, ...], votes: Sequence[PersonVote]) -> str:
     """Name the persons who agree with the path, and those who do not."""
     by = [vote.by for vote in votes if vote.path[: len(path)] == path[: len(vote.path)]]
-    others = [f"{vote.by} says {vote.label}" for vote in votes if vote.by not in by]
+    others = [f"{vote.by} chose {vote.label}" for vote in votes if vote.by not in by]
     return f"labelled by {_listed(by)}" + (f"; {_listed(others)}" if others else "")
 
 

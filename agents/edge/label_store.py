@@ -95,12 +95,12 @@ class LabelStore:
     # --- votes -------------------------------------------------------------------------------------------------
 
     def votes(self, event: str, tx: Transaction) -> tuple[PersonVote, ...]:
-        """Return each person's vote about an event as this transaction sees it, also if taken back, the oldest first."""
+        """Return each person's vote about an event, the oldest first, withdrawn votes too."""
         rows = tx.db.execute(f"SELECT {_VOTE} FROM edge_labels WHERE event = ? ORDER BY at, by", (event,))  # noqa: S608 - fixed
         return tuple(_vote(*row) for row in rows.fetchall())
 
     def new_label_votes_in(self, tx: Transaction, *, without: PersonVote | None) -> tuple[PersonVote, ...]:
-        """Return the votes for labels that the tree lacked, the newest first, without the one that is being corrected."""
+        """Return the votes for labels that the tree lacked, the newest first. `without` is the vote being corrected."""
         event, by = (without.event, without.by) if without else ("", "")
         rows = tx.db.execute(
             f"SELECT {_VOTE} FROM edge_labels WHERE label IS NOT NULL AND under <> '' AND NOT (event = ? AND by = ?)"  # noqa: S608 - fixed
@@ -164,6 +164,10 @@ class LabelStore:
             "INSERT OR REPLACE INTO edge_early_labels VALUES (?, ?, ?, ?, ?)",
             (id, event, topic, payload, received_s),
         )
+
+    def early_count(self, tx: Transaction) -> int:
+        """Return the number of labels that wait for their events."""
+        return int(tx.db.execute("SELECT count(*) FROM edge_early_labels").fetchone()[0])
 
     def early(self) -> list[tuple[str, str, str, bytes, float]]:
         """Return the labels that wait for their events: id, event, topic, payload, time of receipt (UTC seconds)."""

@@ -1,4 +1,4 @@
-"""What the cloud receives about an event's labels: votes under pseudonyms beside the feature, or withdrawals. Pure.
+"""Choose the messages to the cloud about an event's labels: votes under pseudonyms, or withdrawals. Pure.
 
 ::
 

@@ -60,9 +60,12 @@ PERSONS_MAX = 64
 EARLY_S = 30.0
 """A label may arrive before its event, if the event was made so lately. After that, the event is unknown."""
 
+EARLY_MAX = 256
+"""Labels that wait for their events at the same time. Anyone at the site may invent events."""
+
 
 class LabelChange(NamedTuple):
-    """What one label changes."""
+    """The changes that follow from a label."""
 
     vote: PersonVote
     votes: tuple[PersonVote, ...]
@@ -135,6 +138,12 @@ class EdgeLabels:
         with self._store.transaction() as tx:
             results = self._take(item.topic, item.payload, item.received_at, tx)
             if results is None:
+                if self._store.labels.early_count(tx) >= EARLY_MAX:
+                    raise Rejected(
+                        "too-many-early",
+                        f"{EARLY_MAX} labels wait for events that this edge does not know: label an event after its "
+                        "answer",
+                    )
                 event = messages.decode(Label, item.payload).event
                 self._store.labels.hold_early(item.id, event, item.topic, item.payload, item.received_at, tx)
             tx.finish(item)
@@ -143,7 +152,7 @@ class EdgeLabels:
     def retry_early(self, stop: threading.Event) -> None:
         """Try again the labels that arrived before their events."""
         for name, event, topic, payload, received_s in self._store.labels.early():
-            waits = self._clock.now() - received_s < EARLY_S
+            waits = abs(self._clock.now() - received_s) < EARLY_S  # the clock may have been set back
             if not waits or self._store.answer(event) is not None:
                 retry = partial(self._retry, name, topic, payload, received_s)
                 answer_or_refuse(retry, partial(self._refuse_early, name, topic, payload), stop)
@@ -197,7 +206,7 @@ class EdgeLabels:
         """Return whether an unknown event may still be on its way from its device."""
         made_s = ids.time_s(event) if ids.is_event_id(event) else None
         now_s = self._clock.now()
-        return made_s is not None and received_s - made_s < EARLY_S and now_s - received_s < EARLY_S
+        return made_s is not None and received_s - made_s < EARLY_S and abs(now_s - received_s) < EARLY_S
 
     def _check(self, label: Label, topic: str, result: Result) -> None:
         parsed = topics.parse(topic)

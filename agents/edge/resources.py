@@ -1,4 +1,4 @@
-"""What all parts of one edge share: settings, policy, clock, metrics, the store, keys and time series."""
+"""The resources that all parts of one edge share: settings, policy, clock, metrics, the store, keys and time series."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ class Revisions:
     def _raised(self, result: Result, levels: Levels | None) -> Levels:
         """Return the levels that policy gives the event after the cloud's answer, never below those that it has.
 
-        A stream that only its device knows keeps the levels that the device gave it. A stream that nobody knows has the
+        A stream that only its device knows keeps the levels that the device gave it. Any other unknown stream has the
         levels of an unnamed stream.
         """
         if levels is not None and not self._policy.knows(result.source):

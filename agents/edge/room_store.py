@@ -1,4 +1,4 @@
-"""What the edge remembers of its sensors: samples of the rooms' running windows, and the hours of each stream.
+"""Store the edge's memory of its sensors: samples of the rooms' running windows, and the hours of each stream.
 
 Each value is kept with the levels that its device gave it, so that an answer made of several values is as private as
 the most private of them.

@@ -1,4 +1,4 @@
-"""When the edge answers a room's window and publishes a stream's hour: pure decisions over the reports so far.
+"""Decide when the edge answers a room's window and publishes a stream's hour, by the reports so far. Pure.
 
 A room's window is answered (vacant, occupied) when every stream of the room has reported past its end. Streams report
 by exception, so most of them are silent most of the time: at the latest, the window is answered `GRACE_S` after the
@@ -31,7 +31,7 @@ HOUR_GRACE_S = 120.0
 """An hour without a later report is published this long after its end, so that late reports of devices are in it."""
 
 GRACE_S = 15.0
-"""How long a window waits for other streams, once one stream has reported past its end."""
+"""A window waits so long for other streams after the first stream has reported past the window's end."""
 
 
 # --- windows over a room ---------------------------------------------------------------------------------------
@@ -46,7 +46,7 @@ class Room:
     newest_s: Mapping[str, float] = field(default_factory=dict)
     """Time of each stream's newest report."""
     past_since_s: float | None = None
-    """When the first report past the window's end was received."""
+    """Time of receipt of the first report past the window's end."""
 
 
 def first_end(time_s: float, window_s: float) -> float:

@@ -1,6 +1,6 @@
-"""What the edge makes of its sensors' reports: hours for the cloud, and windows over a room (vacant, occupied).
+"""Turn sensors' reports into hours for the cloud and into answers about a room (vacant, occupied).
 
-`agents.edge.room_windows` decides when to answer. Here the reports are kept and the answers made.
+`agents.edge.room_windows` decides when to answer. This module keeps the reports and makes the answers.
 """
 
 from __future__ import annotations

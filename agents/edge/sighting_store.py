@@ -1,4 +1,4 @@
-"""What the edge remembers of sightings: each frame's newest answer as a vote, their level, and the published report.
+"""Store the edge's sightings: each frame's newest answer as a vote, their level, and the published report.
 
 The votes of a sighting are summed by path, and only the sums are read. So a frame costs the same, whether it is the
 first or the ten thousandth.

@@ -1,4 +1,4 @@
-"""What the edge remembers and sends: its answers stand beside inbox and outbox, in the same transactions.
+"""Store the edge's answers beside inbox and outbox, in the same transactions.
 
 Sightings, rooms, labels, label requests and lessons have tables of their own (`SightingStore`, `RoomStore`,
 `LabelStore`, `LabelRequestStore`, `LearningStore`). Lessons are kept for ever, all else for `edge.keep_days`.
@@ -60,7 +60,7 @@ CREATE TABLE IF NOT EXISTS edge_awaiting(event TEXT PRIMARY KEY, deadline REAL N
 
 
 class Context(msgspec.Struct, frozen=True):
-    """What a later answer about an event needs to know."""
+    """Facts of an event that a later answer needs."""
 
     received_s: float
     levels: Levels

@@ -1,4 +1,4 @@
-"""What a site shares of its learning: numbered increments of sums over its edge-private lessons, if the owner wants that.
+"""Share what a site has learned, if its owner agrees: numbered increments of sums over edge-private lessons.
 
 ::
 
@@ -43,7 +43,7 @@ class SumSharing:
         self._clock = time
 
     def share(self, space: str, tree: Taxonomy) -> SumIncrement | None:
-        """Send the next increment to the gateway; return None if no label has enough events, or if a day has not passed."""
+        """Send the next increment to the gateway. Return None if no label has enough events or no day has passed."""
         now_s = self._clock.now()
         with self._store.transaction() as tx:
             number, at_s = self._lessons.last_increment(tx)

@@ -1,4 +1,4 @@
-"""How the parts of an edge are put together, and which of them answers a record of the inbox.
+"""Put the parts of an edge together, and pass each record of the inbox to the part that answers it.
 
 ::
 
@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from agents.edge.resources import EdgeResources
 from agents.edge.revisions import Revisions
 from agents.edge.rooms import Rooms
 from agents.edge.sightings import Sightings
+from agents.role.dead_letters import check_times
 from models.answering.edge import Families, FamilyModel
 from models.labels.taxonomy import Taxonomy
 from models.series.occupancy import OccupancyModel
@@ -31,7 +33,7 @@ from models.site_learning.lesson_log import General
 from models.site_learning.site_answers import SiteModels
 from models.site_learning.site_head import BackgroundSums
 from pipeline import messages, topics
-from pipeline.messages import Event, Report
+from pipeline.messages import Event, Malformed, Report
 from pipeline.spool import Item
 
 Model = TypeVar("Model", bound=FamilyModel)
@@ -51,14 +53,18 @@ class EdgeParts:
     learning: EdgeLearning
 
     def answer(self, item: Item) -> None:
-        """Answer one record of the inbox. Raises `Rejected` if it cannot be answered."""
+        """Answer one record of the inbox. Raises `Rejected` or `Malformed` if it cannot be answered."""
         parsed = topics.parse(item.topic)
         if parsed is not None and parsed.channel == "label":
             self.labels.take(item)
             return
         event = messages.decode(Event, item.payload)
+        check_times(event.result.time, event.received_s)
         if isinstance(event.body, Report):
-            self.rooms.take(item, event, event.body)
+            body = event.body
+            if body.count < 1 or not all(map(math.isfinite, (body.value, body.total, body.low, body.high))):
+                raise Malformed("malformed", "a report has at least one reading, and finite numbers")
+            self.rooms.take(item, event, body)
         else:
             self.frames.answer(item, event)
 

@@ -29,7 +29,7 @@ from pipeline.settings.settings import KafkaSettings
 log = structlog.get_logger("gateway")
 
 WAIT_S: Final = 5.0
-"""How long to wait for room to publish. The rest is published after the next poll."""
+"""Time to wait for room to publish. The rest is published after the next poll."""
 
 
 class ReleaseServer:

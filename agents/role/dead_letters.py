@@ -8,6 +8,7 @@ otherwise the role would end, start again, and meet the same record first.
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 from collections.abc import Callable
 from typing import Final
@@ -26,6 +27,9 @@ INTERNAL_ERROR: Final = "internal-error"
 
 RETRY_S: Final = 1.0
 """Pause between tries while the disk is full. The record waits; nothing new is acknowledged."""
+
+TIME_END_S: Final = 4_102_444_800.0
+"""The year 2100: a later time is an error of its sender."""
 
 
 def answer_or_refuse(
@@ -64,6 +68,17 @@ def _refusing(refuse: Callable[[Rejected], None], why: Rejected, first: bool) ->
     if not first:
         raise Stop(f"a record could be neither answered nor refused: {why}")
     return lambda: refuse(why)
+
+
+def check_times(*times: str | float) -> None:
+    """Check the times of another agent's message: RFC 3339 texts or UTC seconds. Raises `Malformed`."""
+    for time in times:
+        try:
+            time_s = clock.seconds(time) if isinstance(time, str) else time
+        except (ValueError, OverflowError):
+            time_s = math.nan
+        if not 0 <= time_s < TIME_END_S:
+            raise Malformed("malformed", "a time in the message is not RFC 3339, or not from 1970 to 2099")
 
 
 def refusal_of(error: Rejected, topic: str, payload: bytes, now_s: float) -> Refusal:

@@ -11,4 +11,4 @@ FAILED: Final = 1
 """Failed; another try may help."""
 
 STOP: Final = 2
-"""A person must change settings, arguments or input first; one line on stderr says what."""
+"""A person must change settings, arguments or input first; a line on stderr names them."""

@@ -42,7 +42,7 @@ from agents.role.self_metrics import self_metrics_of
 from agents.role.telemetry import Metrics, version
 from pipeline.brokers import parent
 from pipeline.clock import SystemClock
-from pipeline.errors import Stop
+from pipeline.errors import Retry, Stop
 from pipeline.files import private_files
 
 if TYPE_CHECKING:
@@ -52,6 +52,9 @@ log = structlog.get_logger(__name__)
 
 STOP_WITHIN_S: Final = 3.5
 """Time for a role to close connections and flush files."""
+
+START: Final = "start"
+"""Where a role fails that cannot open its stores: a person must act, and a restart would not help."""
 
 END_AFTER_S: Final = 4.5
 """A stop that takes longer ends the process hard. Service managers commonly kill at 5 s or later."""
@@ -149,14 +152,15 @@ def run_role(name: str, build: Build, settings: Settings, *, parent_pid: int | N
             _make_folders(settings.data_dir, name)
             role = build(settings)
             cleanup.callback(_stop, role)
-            cleanup.enter_context(_served(role, settings))
-            role.start()
+            with private_files.disk_errors_mapped():
+                cleanup.enter_context(_served(role, settings))
+                role.start()
             if reporter := self_metrics_of(role.metrics, name, settings, SystemClock()):
                 cleanup.callback(reporter.stop)
                 reporter.start()
             log.info("started", version=version(), pid=os.getpid())
         except Exception as error:  # every failure of a role becomes an exit code here
-            endings.report(_failure(error, "start"))
+            endings.report(_failure(error, START))
         ending = endings.wait()
         log.info("stopping", why=ending.why)
         if ending.code == exit_codes.STOP:
@@ -178,6 +182,8 @@ def _make_folders(data_dir: Path, role: str) -> None:
 
 def _failure(error: BaseException | None, where: str) -> Ending:
     if isinstance(error, Stop):
+        return Ending(exit_codes.STOP, str(error))
+    if where == START and isinstance(error, Retry):  # a store on a full or locked disk
         return Ending(exit_codes.STOP, str(error))
     log.error("failed", where=where, exc_info=error)
     return Ending(exit_codes.FAILED, f"{type(error).__name__} in {where}")

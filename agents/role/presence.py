@@ -37,7 +37,7 @@ def presence(
     backlog: Callable[[], int] = lambda: 0,
     update: Callable[[], Update | None] = lambda: None,
 ) -> tuple[Callable[[], Cleared], Cleared]:
-    """Return the status that a role publishes, retained, at each connect and change, and the last will that replaces it."""
+    """Return the retained status that a role publishes at each connect and change, and its last will."""
     topic = topics.status(site, role)
 
     def status(state: str, serves: Sequence[str], waiting: int, now: Update | None) -> Cleared:

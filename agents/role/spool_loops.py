@@ -6,7 +6,7 @@
                         ^
                         └── tick (deadlines, every TICK_S), tidy (every TIDY_S)
 
-A role starts each loop with what is its own. All loops end with the role's stop event; `join` waits for them::
+A role starts the loops that it needs. All loops end with the role's stop event; `join` waits for them::
 
     loops = SpoolLoops(spool, clock, metrics, stop)
     loops.send(connection, "edge", settled_by="hop", measured_as="device-edge")
@@ -40,10 +40,10 @@ BATCH = 32
 """Records taken from the inbox at once: few, so that the first answer of a batch does not wait for its last."""
 
 TICK_S = 0.5
-"""How often deadlines are checked."""
+"""Time between checks of the deadlines."""
 
 TIDY_S = 3600.0
-"""How often old records are dropped."""
+"""Time between removals of old records."""
 
 
 class SpoolLoops:
@@ -153,7 +153,7 @@ class SpoolLoops:
 
 
 def past_deadline(result: Result, next_tier: Tier, deadline_s: float) -> Result:
-    """Return the revision of an answer that says that the next tier did not answer in time."""
+    """Return the revision that states that the next tier did not answer in time."""
     return msgspec.structs.replace(
         result,
         revision=result.revision + 1,

@@ -183,7 +183,7 @@ class Metrics:
         self._asked.labels(self._words(rule)).inc()
 
     def camera(self, stream: str, fault: str) -> None:
-        """Set what is wrong with a camera; nothing, where `fault` is empty."""
+        """Set the fault of a camera; an empty text means that it is sound."""
         name = self._streams(stream)
         for each in CAMERA_FAULTS:
             self._fault.labels(name, each).set(each == fault)

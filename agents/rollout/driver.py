@@ -41,7 +41,7 @@ from pipeline.messages import Update
 log = structlog.get_logger(__name__)
 
 TICK_S: Final = 0.25
-"""How often a trial is judged."""
+"""Time between two judgements of a trial."""
 REFRESH_S: Final = 5.0
 """The source is refreshed this often even if nothing arrives, since its metadata may expire."""
 

@@ -27,7 +27,7 @@ def golden_complaints(release: HeadRelease, model: TierModel) -> Sequence[str]:
 
 @dataclass(frozen=True, slots=True)
 class ModelFactory(Generic[E]):
-    """How a tier opens and smoke-tests its models."""
+    """Opens and smoke-tests the models of a tier."""
 
     base: str
     """The shipped model's title."""

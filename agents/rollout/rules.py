@@ -1,4 +1,4 @@
-"""The rules that promote a release, roll it back, or refuse it: one table, which docs/explanation/taking-effect.md prints.
+"""The rules that promote a release, roll it back, or refuse it. docs/explanation/taking-effect.md prints their table.
 
 The first rule that applies to the candidate's stage decides. Its name and reason go to the status topic, the log and
 `tierwise releases status`. Rules that roll back stand before rules that promote, so that elapsed time alone never
@@ -22,7 +22,7 @@ SHADOW_SHARE: Final = 0.5
 JUDGED_FROM: Final = 20
 """Rates are judged from this number of events on."""
 JUDGED_AT_END_FROM: Final = 5
-"""At the end of a stage, fewer events suffice to judge. With fewer than these, a quiet site promotes unjudged."""
+"""Least number of events to judge at the end of a stage. A quieter site promotes without judging."""
 
 LEAST_AGREEMENT: Final[Mapping[str, float]] = MappingProxyType(
     {"kingdom": 0.9, "family": 0.8, "species": 0.7}
@@ -33,7 +33,7 @@ MOST_UNKNOWN_GAINED: Final = 0.1
 LATENCY_FACTOR: Final = 2.0
 LATENCY_SLACK_MS: Final = 10.0
 LEAST_PERSONS: Final = 0.95
-"""Of the persons that the serving model reports, the candidate must report at least this share."""
+"""The candidate must report at least this share of the persons that the serving model reports."""
 MOST_ERRORS: Final = 2
 """Events on which the candidate alone fails."""
 MOST_TRIES: Final = 5
@@ -67,9 +67,9 @@ class TrialFigures:
     errors: int = 0
     """Events on which the candidate failed and the serving model did not."""
     both: Mapping[str, int] = field(default_factory=dict)
-    """By rank: events that both models name at this rank, without those of a newly learned label."""
+    """Events that both models name, by rank, without those of a newly learned label."""
     alike: Mapping[str, int] = field(default_factory=dict)
-    """By rank: the events among `both` on which the models agree."""
+    """Events among `both` on which the models agree, by rank."""
     gained: int = 0
     """Events that the candidate answers with a newly learned label."""
     unknown_old: int = 0

@@ -45,7 +45,7 @@ class Trial(Generic[E]):
 
     model: E
     takes: Callable[[str], bool]
-    """Whether the candidate answers a stream."""
+    """Returns whether the candidate answers a stream."""
     tally: TrialTally
 
 

@@ -1,4 +1,4 @@
-"""Which release of the heads serves at a tier, and how another one takes its place. `driver.py` acts on the decisions.
+"""Decide which release of the heads serves at a tier, and when another takes its place. `driver.py` acts on it.
 
 ::
 
@@ -62,7 +62,7 @@ class RolloutState:
     rule: str = ""
     reason: str = ""
     tries: int = 0
-    """How often this candidate was begun, including tries that the end of the process cut short."""
+    """Number of trials of this candidate, including those that ended with the process."""
 
     @property
     def trying(self) -> int | None:

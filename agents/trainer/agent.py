@@ -52,7 +52,7 @@ NAMED_MAX: Final = 10
 """After each training, the log names at most this many events whose labels teach nothing."""
 
 RENEW_EVERY_S: Final = 3600.0
-"""How often signatures are checked for renewal. They are valid for days."""
+"""Time between checks of the signatures for renewal. They are valid for days."""
 
 
 class Trainer:

@@ -1,7 +1,7 @@
 """Start one process of `tierwise up`, read its output, and end it.
 
 All its output goes to `<data>/logs/<name>.log`, rotated by size. The terminal shows what a person should know: our own
-log lines of warning and above, and the line with which a part says why it ends. A library's lines stay in the file::
+log lines of warning and above, and the line in which a part states why it ends. A library's lines stay in the file::
 
     >>> for_terminal('{"event": "connected", "level": "info"}', from_stderr=True)
     >>> for_terminal('{"event": "reconnecting", "level": "warning", "after_s": 2}', from_stderr=True)
@@ -28,7 +28,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Final
 
-from agents.up.plan import ROLE_NAMES, Part
+from agents.up.plan import ROLE_NAMES, ManagedProcess
 from pipeline.files import private_files
 
 LOG_MAX_BYTES: Final = 5 << 20
@@ -43,7 +43,7 @@ LAST_WORDS_WITHIN_S: Final = 1.0
 SHOWN_LEVELS: Final = frozenset({"warning", "error", "critical"})
 
 LAST_LINE: Final = re.compile(r"tierwise(?: [a-z]+)?: (.+)")
-"""The line on stderr with which a part says why it ends: `tierwise edge: ...`."""
+"""The line on stderr in which a part states why it ends: `tierwise edge: ...`."""
 
 BROKER_LINE: Final = re.compile(r"[\d:., T-]+ kafka (WARNING|ERROR|CRITICAL) (.+)")
 """A problem that the embedded Kafka logs."""
@@ -58,7 +58,7 @@ HIDDEN_FIELDS: Final = frozenset({"event", "level", "time", "role", "logger", "e
 class Child:
     """The process of a part. It may be started again after each end. `show` gets the lines for the terminal."""
 
-    def __init__(self, part: Part, log_dir: Path, show: Callable[[str], None]) -> None:
+    def __init__(self, part: ManagedProcess, log_dir: Path, show: Callable[[str], None]) -> None:
         self.part = part
         self.log_path = log_dir / f"{part.name}.log"
         self._show = show
@@ -95,7 +95,7 @@ class Child:
             listener.start()
 
     def exit_code(self) -> int | None:
-        """Return the exit code, or None while the process runs or before its start. All output has been read by then."""
+        """Return the exit code once all output is read. Return None before the start and while the process runs."""
         if self._process is None:
             return None
         code = self._process.poll()
@@ -142,7 +142,7 @@ class _Log(logging.handlers.RotatingFileHandler):
 
 
 def for_terminal(line: str, *, from_stderr: bool) -> str | None:
-    """Return the text that the terminal shows of a child's line, or None to show nothing."""
+    """Return a child's line as the terminal shows it, or None to hide it."""
     try:
         fields = json.loads(line)
     except (ValueError, RecursionError):

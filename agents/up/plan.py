@@ -79,7 +79,7 @@ def is_installed(module: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ManagedProcess:
     """One process that `tierwise up` starts and watches."""
 
     name: str
@@ -94,7 +94,7 @@ class Part:
     """Modules that must be installed."""
 
 
-def plan(settings: Settings, settings_file: Path, only: Collection[str] = ()) -> tuple[Part, ...]:
+def plan(settings: Settings, settings_file: Path, only: Collection[str] = ()) -> tuple[ManagedProcess, ...]:
     """Return the parts to start, brokers first. `only` names roles or brokers; empty means all.
 
     Raises
@@ -109,7 +109,7 @@ def plan(settings: Settings, settings_file: Path, only: Collection[str] = ()) ->
     needed = {broker for row in rows for broker in row.brokers} | set(only)
     brokers = [part for part in _embedded(settings) if part.name in needed]
     roles = [
-        Part(
+        ManagedProcess(
             name=row.name,
             arguments=("agents", row.name, "--settings", str(settings_file)),
             stage=ROLES,
@@ -122,7 +122,7 @@ def plan(settings: Settings, settings_file: Path, only: Collection[str] = ()) ->
     return (*brokers, *roles)
 
 
-def _embedded(settings: Settings) -> list[Part]:
+def _embedded(settings: Settings) -> list[ManagedProcess]:
     """Return the embedded brokers that the settings do not replace by an address."""
     parts = []
     for name, broker, modules in (
@@ -138,7 +138,7 @@ def _embedded(settings: Settings) -> list[Part]:
                 "--dir",
                 str(folder),
             )
-            parts.append(Part(name, arguments, BROKERS, broker.port, f"{name}.port", modules))
+            parts.append(ManagedProcess(name, arguments, BROKERS, broker.port, f"{name}.port", modules))
     return parts
 
 
@@ -156,7 +156,7 @@ class Phase(enum.Enum):
 class Watched:
     """The state of one part. Times are seconds of a monotonic clock."""
 
-    part: Part
+    part: ManagedProcess
     phase: Phase = Phase.WAITING
     started_s: float = 0.0
     rest_until_s: float = 0.0
@@ -188,7 +188,7 @@ def pause_s(quick_ends: int) -> float:
     return float(min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(quick_ends - 1, 16)))
 
 
-def due(all_parts: Sequence[Watched], now_s: float) -> list[Part]:
+def due(all_parts: Sequence[Watched], now_s: float) -> list[ManagedProcess]:
     """Return the parts to start now."""
     stage = min((w.part.stage for w in all_parts if not w.was_ready), default=ROLES)
     return [

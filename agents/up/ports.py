@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from agents.role.health_server import LOOPBACK
-from agents.up.plan import Part
+from agents.up.plan import ManagedProcess
 from pipeline.mqtt import probe
 
 LISTENING: Final = "0A"
@@ -75,8 +75,8 @@ def _owner_by_lsof(port: int) -> str:
     return f"{fields['c']} (pid {fields['p']})" if {"c", "p"} <= fields.keys() else ""
 
 
-def problem(part: Part, settings_file: Path) -> str | None:
-    """Return what is wrong with the port of a part and what to do, or None if the port is free."""
+def problem(part: ManagedProcess, settings_file: Path) -> str | None:
+    """Return the problem with the port of a part and its remedy, or None if the port is free."""
     if part.port <= 0 or is_free(part.port):
         return None
     user = owner(part.port)
@@ -85,7 +85,7 @@ def problem(part: Part, settings_file: Path) -> str | None:
     return describe(part, settings_file, user, speaks_mqtt=speaks_mqtt, spare=spare)
 
 
-def describe(part: Part, settings_file: Path, user: str, *, speaks_mqtt: bool, spare: int) -> str:
+def describe(part: ManagedProcess, settings_file: Path, user: str, *, speaks_mqtt: bool, spare: int) -> str:
     """Return the text of `problem`. `spare` is a free port."""
     section, _, key = part.port_key.partition(".")
     used = f"port {part.port}, which {part.name} needs, is in use{f' by {user}' if user else ''}"

@@ -34,7 +34,7 @@ from agents.role.health_server import LOOPBACK
 from agents.role.run_file import PROBE_TIMEOUT_S, ask_health, running
 from agents.up import ports
 from agents.up.child import Child
-from agents.up.plan import BROKERS, EXTRAS, ROLES, Part, Phase, Watched, due, is_installed, pause_s
+from agents.up.plan import BROKERS, EXTRAS, ROLES, ManagedProcess, Phase, Watched, due, is_installed, pause_s
 from pipeline.errors import Stop
 from pipeline.files import private_files
 
@@ -82,7 +82,11 @@ class Supervisor:
     """Start parts, restart those that end, and stop all in order."""
 
     def __init__(
-        self, settings: Settings, settings_file: Path, parts: Sequence[Part], report: Callable[[News], None]
+        self,
+        settings: Settings,
+        settings_file: Path,
+        parts: Sequence[ManagedProcess],
+        report: Callable[[News], None],
     ) -> None:
         self._settings = settings
         self._settings_file = settings_file
@@ -111,11 +115,12 @@ class Supervisor:
             if not data_dir.exists():  # the mode of an existing folder stays as it is
                 private_files.make_folder(data_dir)
             private_files.make_folder(logs)
+            self._lock = _lock(data_dir)
         except OSError as error:
             raise Stop(
-                f"cannot make the folder {logs}: {error.strerror}; change `data` in {self._settings_file}"
+                f"cannot write {error.filename or data_dir}: {error.strerror}; make room or change its rights, or change "
+                f"`data` in {self._settings_file}"
             ) from None
-        self._lock = _lock(data_dir)
         parts = [watched.part for watched in self._watched.values()]
         _check_modules(parts)
         problems = [text for part in parts if (text := ports.problem(part, self._settings_file))]
@@ -175,7 +180,7 @@ class Supervisor:
         for part in due(list(self._watched.values()), time.monotonic()):
             self._watched[part.name] = self._start(part)
 
-    def _start(self, part: Part) -> Watched:
+    def _start(self, part: ManagedProcess) -> Watched:
         watched = self._watched[part.name].started(time.monotonic())
         self._slow.discard(part.name)
         try:
@@ -265,7 +270,7 @@ def _lock(data_dir: Path) -> TextIO:
     return file
 
 
-def _check_modules(parts: Sequence[Part]) -> None:
+def _check_modules(parts: Sequence[ManagedProcess]) -> None:
     """Raise `Stop` if an extra of the package is missing."""
     missing = {EXTRAS[module] for part in parts for module in part.modules if not is_installed(module)}
     if missing:
@@ -279,7 +284,7 @@ def _check_modules(parts: Sequence[Part]) -> None:
 # --- is it ready? ----------------------------------------------------------------------------------------------
 
 
-def readiness(part: Part, pid: int, data_dir: Path) -> tuple[bool, str]:
+def readiness(part: ManagedProcess, pid: int, data_dir: Path) -> tuple[bool, str]:
     """Return whether a started part is ready, and its address or what it waits for."""
     if part.stage == BROKERS:
         return _accepts(part.port), f"{LOOPBACK}:{part.port}"

@@ -22,6 +22,8 @@ ROW: Final = 24
 
 
 class Panel(NamedTuple):
+    """A panel of a dashboard."""
+
     title: str
     kind: str
     """Of Grafana: ``timeseries``, ``table``, ``stat``, ``barchart``."""
@@ -44,6 +46,7 @@ def series(measurement: str, field: str, *steps: str) -> str:
 
 
 def by(*tags: str) -> str:
+    """Return the step of a Flux query that groups by tags."""
     return f"group(columns: [{', '.join(json.dumps(tag) for tag in tags)}])"
 
 
@@ -53,10 +56,12 @@ RATE: Final = "derivative(unit: 1s, nonNegative: true)"
 
 
 def quantile(q: float) -> str:
+    """Return the step of a Flux query that takes a quantile of each window."""
     return EACH_WINDOW.format(f"(column, tables=<-) => tables |> quantile(q: {q}, column: column)")
 
 
 def latency(q: float) -> str:
+    """Return the Flux query for a quantile of the tiers' latency."""
     return series(
         "result",
         "latency_ms",
@@ -442,6 +447,7 @@ FILES: Final = {
 
 
 def main() -> None:
+    """Write the dashboards beside this file."""
     for name, content in FILES.items():
         (HERE / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
 

@@ -1,1 +1,1 @@
-"""How device, edge and cloud answer an event: pure functions that the roles, the commands and the benchmarks share."""
+"""Answer an event on device, edge and cloud: pure functions that roles, commands and benchmarks share."""

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pipeline.messages import UNKNOWN, Rank, Tier
 
 RISK_MARGIN = 0.65
-"""Where the stream wants a family, an answer whose best label leads the second by less asks the cloud.
+"""If a stream wants a family and the best label leads the second by less than this, the cloud is asked.
 
 The widest margin, in steps of 0.05, that sends on less than a quarter of the validation pictures of both packs: 6% of
 the photos, 24% of those of 64x64 pixels. docs/models.md shows the gain.
@@ -32,7 +32,7 @@ LEAVES = (("person",), ("other",))
 """Paths below which the tree has nothing: they answer every rank."""
 
 NOTHING_LIVING = 0.85
-"""At this probability of `other` there is nothing to name: the frame stays where it is."""
+"""At this probability of `other` there is nothing to name, and the frame goes no further."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +49,11 @@ class Situation:
     person: float = 0.0
     """Probability that a person is in the frame."""
     person_raised: bool = False
-    """Whether `person` reaches the threshold that raises privacy levels, far below the one for answering `person`."""
+    """`person` reaches the threshold that raises privacy levels, far below the threshold for answering `person`."""
     person_ago_s: float | None = None
-    """Seconds since this stream last showed a person, while that still counts: a person who turns away is still
-    there."""
+    """Seconds since this stream last showed a person, while that counts: a person who turns away is still there."""
     may_leave: bool = True
-    """Whether policy lets pixels (from the device) or the feature (from the edge) go to the next tier."""
+    """Policy lets pixels (from the device) or the feature (from the edge) go to the next tier."""
     advice: str = ""
     """The setting that the owner would have to change so that it may."""
     person_miss_rate: float = 0.0
@@ -248,7 +247,7 @@ def decide(situation: Situation) -> Decision:
 
 
 def deeper(before: Sequence[str], now: Sequence[str]) -> tuple[str, ...]:
-    """Return the answer after a later tier's: a tier that is not sure leaves the earlier answer as it was.
+    """Return the answer after a later tier's. A tier that is not sure does not change the earlier answer.
 
     >>> deeper(("animal",), ())
     ('animal',)

@@ -1,4 +1,4 @@
-"""How the cloud answers: it names the species of a public feature. Pure but for the model."""
+"""Answer in the cloud: name the species of a public feature. Pure but for the model."""
 
 from __future__ import annotations
 

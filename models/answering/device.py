@@ -1,4 +1,4 @@
-"""How the device answers a frame: one reduced decode, the motion gate, kingdom and person; then policy, then the cascade.
+"""Answer a frame on the device: decode it reduced, check for motion, predict kingdom and person, apply the policy.
 
 ::
 
@@ -13,6 +13,9 @@ messages to publish and the memory to keep.
 
 from __future__ import annotations
 
+import datetime as dt
+import io
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -27,6 +30,7 @@ from models.labels.taxonomy import Taxonomy
 from models.vision import images
 from models.vision.boxes import Box
 from models.vision.camera_health import Glance, glance
+from models.vision.capture_time import EARLIEST_S, capture_time, exif_tags
 from models.vision.tier_models import DeviceModel, EdgeModel, EdgePrediction
 from pipeline import clock, ids, messages, readings
 from pipeline.messages import Crop, Event, Kind, Levels, Privacy, Rank, Result, Task, Tier, Vector
@@ -74,7 +78,7 @@ class Frames:
         keyring: Keyring,
         edge_model: Callable[[], EdgeModel],
     ) -> None:
-        """`edge_model` is called only where the device makes a vector: with ``send = "vector"``, or for a sealed copy."""
+        """`edge_model` is called only to make a vector: with ``send = "vector"``, or for a sealed copy."""
         self._settings = settings
         self._policy = policy
         self._taxonomy = taxonomy
@@ -114,7 +118,7 @@ class Frames:
         Rejected
             The bytes are no picture (see `models.vision.images`).
         """
-        time_s, flags = capture_time(event, received_s)
+        time_s, time_source, flags = frame_time(event, data, self._settings.zone, received_s)
         source = f"{origin.site}/{origin.device}/{origin.name}"
         frame = images.decode(data, at_least_px=DECODE_PX)
         device = self._settings.device
@@ -127,7 +131,11 @@ class Frames:
                 memory, prediction, edge_prediction.person, event=event, at_s=received_s
             )
         person_ago_s = memory.person_ago_s(received_s, device.person_hold_s)
-        verdict = self._policy.levels(source, time_s, path=prediction.path, person=person_ago_s is not None)
+        # Rules about hours hold for a frame whose hour is not known.
+        hour_of_s = time_s if readings.TIME_IMPLAUSIBLE not in flags else math.nan
+        verdict = self._policy.levels(
+            source, hour_of_s, path=prediction.path, person=person_ago_s is not None
+        )
         situation = replace(self._situation(source, prediction, verdict.levels), person_ago_s=person_ago_s)
         decision = cascade.decide(situation)
         visit = join(
@@ -158,6 +166,7 @@ class Frames:
             model=self._model.name,
             latency_ms=round((now() - received_s) * 1000, 1),
             flags=flags,
+            time_source=time_source,
         )
         onward = Event(
             result=result,
@@ -195,7 +204,7 @@ class Frames:
     def _vector(
         self, frame: images.Picture, data: bytes, prediction: FramePrediction
     ) -> EdgePrediction | None:
-        """Return the edge model's prediction where the edge gets a vector and no pixels, so that it could not find a person."""
+        """Return the edge model's prediction if the edge gets no pixels, and so cannot look for a person itself."""
         if (
             self._settings.device.send != "vector"
             or prediction.person_raised
@@ -246,15 +255,30 @@ def crop_to_send(frame: images.Picture, data: bytes, box: Box) -> Crop:
     return Crop(jpeg=images.encode_jpeg(part_to_send(frame, data, box)), box=box.as_tuple())
 
 
-def capture_time(event: str, received_s: float) -> tuple[float, tuple[str, ...]]:
-    """Return when a frame was captured (UTC seconds, from its id), and a flag where that is implausible.
+def frame_time(
+    event: str, data: bytes, zone: dt.tzinfo, received_s: float
+) -> tuple[float, str, tuple[str, ...]]:
+    """Return when a frame was captured (UTC seconds), where that comes from, and a flag if it is implausible.
 
-    A time in the future is replaced by the time of receipt and flagged; old photos are as good as new ones.
+    The EXIF time of the picture counts, else the time in the frame's id: that of the file, or of receipt.
+    """
+    taken = capture_time(exif_tags(io.BytesIO(data)), zone, received_s)
+    if taken.source == "received":
+        time_s, flags = event_time(event, received_s)
+        return time_s, "", flags if taken.trusted else (readings.TIME_IMPLAUSIBLE,)
+    return taken.time_s, taken.source, () if taken.trusted else (readings.TIME_IMPLAUSIBLE,)
+
+
+def event_time(event: str, received_s: float) -> tuple[float, tuple[str, ...]]:
+    """Return the time in a frame's id (UTC seconds), and a flag where that is implausible.
+
+    A time in the future, or of a clock that was never set, is replaced by the time of receipt and flagged; old photos
+    are as good as new ones.
     """
     time_s = ids.time_s(event)
     if time_s is None:
         return received_s, ()
-    if time_s > received_s + readings.FUTURE_MAX_S:
+    if not EARLIEST_S <= time_s <= received_s + readings.FUTURE_MAX_S:
         return received_s, (readings.TIME_IMPLAUSIBLE,)
     return time_s, ()
 

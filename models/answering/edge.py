@@ -1,4 +1,4 @@
-"""How the edge answers a frame: feature and family of the crop, a second check for persons, then the cascade.
+"""Answer a frame on the edge: feature and family of the crop, a second check for persons, then the cascade.
 
 ::
 
@@ -72,7 +72,7 @@ class FamilyAnswer:
     result: Result
     prediction: EdgePrediction
     space: str
-    """Of the prediction's vector."""
+    """Space of the prediction's vector."""
     situation: cascade.Situation
     """The cascade decided by this."""
     levels: Levels
@@ -93,7 +93,7 @@ class FamilyAnswer:
 
     @property
     def withdrawn(self) -> bool:
-        """Whether the edge found a person, so that crop and feature are gone."""
+        """Return whether the edge found a person, so that crop and feature are deleted."""
         return self.result.rule == WITHDRAWN
 
     def feature_of(self, event: Event) -> Envelope:
@@ -214,7 +214,7 @@ class Families:
         )
 
     def _to_send(self, feature: Envelope, *, forward: bool) -> Envelope | None:
-        """Return a public feature as it is, to be answered; an edge-private one sealed by the site's key, if settings ask so."""
+        """Return a public feature as it is, and an edge-private one under the site's seal if the settings ask so."""
         if feature.privacy is Privacy.EDGE_PRIVATE and feature.privacy in self._sealed:
             return seal(feature, self._keyring.site) if self._keyring.site is not None else None
         return feature if forward else None
@@ -231,7 +231,7 @@ def named(prediction: EdgePrediction) -> SitePrediction:
 def situation_of(
     prediction: EdgePrediction, *, wants: Rank, before: tuple[str, ...] = (), before_probability: float = 0.0
 ) -> cascade.Situation:
-    """Return the cascade's input about a prediction that refines the answer `before`, where policy lets the feature leave."""
+    """Return the cascade's input for a prediction that refines the answer `before`. Policy lets its feature leave."""
     found = named(prediction)
     path = cascade.deeper(before, found.path)
     return cascade.Situation(

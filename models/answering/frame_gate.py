@@ -39,7 +39,7 @@ class FramePrediction:
     person: float
     person_raised: bool
     box: motion.Box
-    """Where to crop for the edge."""
+    """The box to crop for the edge."""
     kingdom: Scores
     stands: str | None = None
     """The earlier event whose answer this is, while nothing moves."""
@@ -61,7 +61,7 @@ class StreamMemory:
     background: motion.BackgroundModel | None = None
     last: LastPrediction | None = None
     person_s: float | None = None
-    """When a person was last seen."""
+    """Time at which a person was last seen."""
 
     def person_ago_s(self, at_s: float, hold_s: float) -> float | None:
         """Return the seconds since this stream saw a person (0: in this frame), or None after `hold_s`."""

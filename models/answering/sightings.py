@@ -9,7 +9,8 @@ consensus over them. A visit of more than `LONGEST_S` becomes several sightings.
     'a'
     >>> join(second, event="c", time_s=60.0, label="animal", gap_s=30.0).id
     'c'
-    >>> consensus([AnswerTally(("animal", "Felidae"), frames=2, weight=18_000), AnswerTally(("animal",), frames=1, weight=6_000)])
+    >>> felidae = AnswerTally(("animal", "Felidae"), frames=2, weight=18_000)
+    >>> consensus([felidae, AnswerTally(("animal",), frames=1, weight=6_000)])
     Consensus(path=('animal', 'Felidae'), probability=0.8, frames=3, agree=3)
 """
 

@@ -6,7 +6,7 @@
 
 A photo stops where it stops in the running system: a person's picture is answered by the device alone. With `ask_all`
 every tier answers every photo in which something moved, so that each tier's figures are over all photos; `situation`
-of an answer then says what the cascade decided by.
+of an answer then holds the input of the cascade.
 
 Example::
 
@@ -61,7 +61,7 @@ class ChainAnswer:
     device: FrameAnswer
     ms: Mapping[str, float]
     event: Event | None = None
-    """As the edge received it."""
+    """The event that the edge received."""
     edge: FamilyAnswer | None = None
     cloud: SpeciesAnswer | None = None
 
@@ -94,7 +94,7 @@ class TierChain:
             Tier.EDGE.value: family_model.name,
             Tier.CLOUD.value: cloud.name,
         }
-        """Which model answers at which tier."""
+        """Name of the model of each tier."""
         self._ask_all = ask_all
         self._now = (clock or SystemClock()).now
         self._frames = Frames(settings, policy, load_taxonomy(), device, Keyring(), lambda: edge)

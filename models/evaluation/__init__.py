@@ -1,1 +1,1 @@
-"""How right the tiers are on labelled photos, and what a site's labels are worth."""
+"""Measure the tiers on labelled photos, and the value of a site's labels."""

@@ -34,6 +34,7 @@ from pipeline.messages import Crop
 
 TIERS = ("device", "edge", "cloud")
 HOPS = ("device to edge", "edge to cloud")
+OPEN_SHIPPED = partial(TierChain.open, ask_all=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class PhotoOutcome:
 
     @property
     def stands(self) -> bool:
-        """Whether nothing moved, so that an earlier answer stands."""
+        """Return whether nothing moved, so that an earlier answer stands."""
         return self.device.stands is not None
 
 
@@ -81,14 +82,9 @@ class Evaluation:
     apart_s: float | None = None
 
 
-def open_chain() -> TierChain:
-    """Open the shipped models. Raises `Stop` where one is damaged."""
-    return TierChain.open(ask_all=True)
-
-
 def evaluate(
     photos: Sequence[Photo],
-    opener: Callable[[], TierChain] = open_chain,
+    opener: Callable[[], TierChain] = OPEN_SHIPPED,
     *,
     apart_s: float | None = None,
     workers: int | None = None,
@@ -100,12 +96,13 @@ def evaluate(
     Parameters
     ----------
     opener
-        Opens a chain that asks all tiers, in each process anew; has to be picklable.
+        Opens a chain that asks all tiers, in each process anew; has to be picklable. The default opens the shipped
+        models.
     apart_s
         Take each folder's photos for frames of one fixed camera, so many seconds apart.
     workers
-        Processes; None: as many as there are cores, fewer where there are few photos. They are spawned: a script calls
-        this under ``if __name__ == "__main__":``.
+        Number of processes. With None, one for each core, fewer for few photos. They are spawned: a script calls this
+        under ``if __name__ == "__main__":``.
     skip_bad
         Leave out photos that turn out to be damaged.
     progress

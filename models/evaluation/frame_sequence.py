@@ -32,14 +32,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.evaluation.photo_set import SUFFIXES, read_rows
+from models.evaluation.photo_set import listing, read_rows
 from models.labels.taxonomy import EMPTY, Species, Taxonomy, UnknownLabel, build, load_taxonomy
+from models.vision.photo_files import PHOTO_SUFFIXES, photos_of
 from pipeline.errors import Stop
 
 GAP_S = 30.0
 """Frames further apart belong to two visits."""
 
-COMPLAINTS_SHOWN = 20
 HOW_TO = "give a CSV with the columns path and label, and time or event if they are known; frames without a label are answered"
 # File names of camera traps: year, month, day, hours, minutes and seconds, with or without signs between.
 TIME_IN_NAME = re.compile(
@@ -115,7 +115,7 @@ def read_sequence(
     times = _times(files, rows, time_of, complaints)
     if complaints and not skip_bad:
         raise Stop(
-            f"{labels} cannot be used as it is:\n{_listing(complaints)}\n--skip-bad leaves out these rows"
+            f"{labels} cannot be used as it is:\n{listing(complaints)}\n--skip-bad leaves out these rows"
         )
     timed = all(time_s is not None for time_s in times.values())
     order = sorted(files, key=lambda name: (times[name] or 0.0, name)) if timed else sorted(files)
@@ -130,13 +130,9 @@ def _files(folder: Path) -> dict[str, Path]:
     """Return every frame by its path within the folder."""
     if not folder.is_dir():
         raise Stop(f"--frames {folder}: no such folder; give the folder of one camera's frames")
-    files = {
-        path.relative_to(folder).as_posix(): path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in SUFFIXES and path.is_file()
-    }
+    files = {path.relative_to(folder).as_posix(): path for path in photos_of(folder)}
     if not files:
-        raise Stop(f"--frames {folder}: no frames there (looked for {', '.join(sorted(SUFFIXES))})")
+        raise Stop(f"--frames {folder}: no frames there (looked for {', '.join(sorted(PHOTO_SUFFIXES))})")
     return files
 
 
@@ -167,7 +163,7 @@ def _rows(labels: Path, folder: Path, files: Mapping[str, Path]) -> tuple[Rows, 
 
 
 def _labelled(tree: Taxonomy, rows: Rows, complaints: list[str]) -> tuple[Taxonomy, dict[str, str]]:
-    """Return the tree with the new species, and each frame's label; complain once about each label that cannot be used."""
+    """Return the tree with the new species, and each frame's label. Complain once about each unusable label."""
     meant: dict[str, str | None] = {}
     found: dict[str, str] = {}
     for name, row in rows.items():
@@ -282,8 +278,3 @@ def _events(
         events.setdefault(event, []).append(frame)
         last = None if time_s is None else (event, time_s)
     return tuple(CameraVisit(name, tuple(members)) for name, members in events.items())
-
-
-def _listing(complaints: list[str]) -> str:
-    more = len(complaints) - COMPLAINTS_SHOWN
-    return "\n".join(complaints[:COMPLAINTS_SHOWN] + ([f"and {more:,} more"] if more > 0 else []))

@@ -44,14 +44,14 @@ class MethodFigures(msgspec.Struct, frozen=True):
 
 
 class LabelRecall(msgspec.Struct, frozen=True):
-    """Of the frames of one label: how often it is the likeliest at its rank, by method."""
+    """Share of a label's frames whose likeliest label at its rank is right, by method."""
 
     label: str
     right: dict[str, Rate]
 
 
 class Mistake(msgspec.Struct, frozen=True):
-    """How many frames of one label the learned head takes for another, at the label's rank."""
+    """Number of frames of one label that the learned head takes for another, at the label's rank."""
 
     true: str
     answered: str

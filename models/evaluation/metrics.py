@@ -2,7 +2,7 @@
 
 Pure: outcomes (`models.evaluation.evaluate`) in, an `EvaluationReport` out, which ``--json`` prints,
 `models.evaluation.report` renders and `models.evaluation.plots` draws. Rates carry their 95% interval (Clopper &
-Pearson 1934), so that a reader can tell a figure over twenty photos from one over twenty thousand.
+Pearson 1934), so that a reader sees how far a figure over twenty photos can be trusted.
 
 Example::
 
@@ -73,7 +73,7 @@ class Confusion(msgspec.Struct, frozen=True):
 
 
 class Recall(msgspec.Struct, frozen=True):
-    """Of the photos of one label: `answered` rightly at its rank, and the `likeliest` label right."""
+    """Recall of a label's photos: `answered` right at its rank, and the `likeliest` label right."""
 
     label: str
     photos: int
@@ -82,7 +82,7 @@ class Recall(msgspec.Struct, frozen=True):
 
 
 class Persons(msgspec.Struct, frozen=True):
-    """Photos with a person that raise the level at a tier, and photos without a person that do; None without such photos.
+    """Shares of photos, with and without a person, that raise the level at a tier. None if there are no such photos.
 
     The edge is asked about every photo here, though a device keeps photos in which it finds a person itself.
     """

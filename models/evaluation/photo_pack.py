@@ -28,7 +28,7 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """One data set. `species`, `split`, `source` and `path` are parallel to the pictures; `jpeg` holds all their bytes."""
+    """A data set. `species`, `split`, `source` and `path` have a row for each picture; `jpeg` holds all bytes."""
 
     name: str
     jpeg: NDArray[np.uint8]

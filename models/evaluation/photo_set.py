@@ -107,9 +107,9 @@ def read_photos(
             complaints.append(f"{path}: {error}")
     complaints += [_unknown(tree, label, paths, source) for label, paths in unknown.items()]
     if complaints and not skip_bad:
-        raise Stop(f"{source} cannot be used as it is:\n{_listing(complaints)}\n{_advice(bool(unknown))}")
+        raise Stop(f"{source} cannot be used as it is:\n{listing(complaints)}\n{_advice(bool(unknown))}")
     if not found:
-        reasons = f":\n{_listing(complaints)}" if complaints else ""
+        reasons = f":\n{listing(complaints)}" if complaints else ""
         raise Stop(f"{source} holds no photos that can be used; {HOW_TO_LABEL}{reasons}")
     return LabelledPhotos(tuple(found), tuple(complaints))
 
@@ -123,13 +123,14 @@ def _unknown(tree: Taxonomy, label: str, paths: list[Path], source: Path) -> str
     return f"{photos}: {UnknownLabel(label, tree.nearest(label))}"
 
 
-def _listing(complaints: list[str]) -> str:
+def listing(complaints: list[str]) -> str:
+    """Return the first complaints, a line each, and the number of the others."""
     more = len(complaints) - COMPLAINTS_SHOWN
     return "\n".join(complaints[:COMPLAINTS_SHOWN] + ([f"and {more:,} more"] if more > 0 else []))
 
 
 def _advice(unknown: bool) -> str:
-    leave = "--skip-bad leaves out what is listed"
+    leave = "--skip-bad leaves out the listed files"
     return f"{HOW_TO_MAP}; {leave}" if unknown else f"correct these files, or: {leave}"
 
 

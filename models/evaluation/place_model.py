@@ -17,8 +17,7 @@ from models.vision.region_search import ANIMAL, PERSON
 from models.vision.tier_models import CloudModel, CloudPrediction, DeviceModel, Picture
 
 PARTS_LOOKED_AT = 3
-"""Of the regions that moved, the largest ones are examined; the region that shows something living most clearly
-counts."""
+"""Number of regions to examine, the largest first. The region that shows something living most clearly counts."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,4 +1,4 @@
-"""An evaluation as SVG pictures: calibration, the cost of answering more, confused families, and the gain of forwarding.
+"""Draw an evaluation as SVG: calibration, the cost of answering more, confused families, the gain of forwarding.
 
 It needs matplotlib (`tierwise[pictures]`), which nothing else imports.
 
@@ -22,7 +22,7 @@ from models.labels.taxonomy import KINGDOMS
 from pipeline.errors import Stop
 
 FAMILIES_SHOWN: Final = 24
-"""Nobody reads more rows; the JSON has all of them."""
+"""A picture of more families would be hard to read. The JSON has all of them."""
 
 REST, ROLLED_UP = "(other family)", "(kingdom)"
 """Columns of families without a row, and of answers that stop at the kingdom."""
@@ -45,7 +45,7 @@ def require_matplotlib() -> None:
 
 
 def draw(report: EvaluationReport, folder: Path) -> tuple[Path, ...]:
-    """Write the pictures and return their files. Raises `Stop` where matplotlib is missing, or the folder cannot be written."""
+    """Write the pictures and return their files. Raises `Stop` without matplotlib or if writing fails."""
     require_matplotlib()
     rows = [report.at(tier, rank) for tier, rank in OWN_RANK.items()]
     made = {

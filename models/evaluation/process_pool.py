@@ -20,7 +20,7 @@ ITEMS_A_PROCESS = 64
 """A further process has to load all models (1.5 s, 130 MB): worth it from so many photos on."""
 
 ITEMS_A_TURN = 16
-"""So many photos are handed to a process at once, so that the progress moves."""
+"""Number of photos that a process gets at once: few, so that the progress moves."""
 
 
 def in_turns(items: Sequence[T]) -> list[Sequence[T]]:

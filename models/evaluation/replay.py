@@ -3,7 +3,7 @@
 Models predict every frame once (in several processes). Labelled visits become lessons in the order of their time, each
 behind the gate of `models.site_learning.site_model`, and the last head answers the visits without labels::
 
-    FrameSequence --grey_frame, PlaceModel--> FrameViews --SiteModel.learn, visit by visit--> SiteModel --> ReplayedFrames
+    FrameSequence --grey_frame, PlaceModel--> FrameViews --SiteModel.learn--> SiteModel --> ReplayedFrames
 
 Where every frame has a label, the first share of the visits is learned from and the others are answered as if they had
 none, so that the gain can be measured (`Replay.truths`).
@@ -80,7 +80,7 @@ class SpeciesByMethod:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Replay:
-    """Answers in time order, verdicts on the lessons and their milliseconds; `truths` and `ways` where all frames had labels."""
+    """Answers in time order and verdicts on the lessons. `truths` and `ways` are set if all frames had labels."""
 
     answers: tuple[ReplayedFrame, ...]
     local: SiteModel
@@ -151,7 +151,7 @@ def _dealt(
     if len(labels) < LABELS_LEAST:
         has = f"are all {min(labels)}" if labels else "have no label"
         raise Stop(
-            f"a head tells labels apart: label visits of at least two; the {len(taught):,} to learn from {has}"
+            f"a head needs visits of at least two labels; the {len(taught):,} visits to learn from {has}"
         )
     if not asked:
         raise Stop(
@@ -186,7 +186,7 @@ class _Answering:
     def event(
         self, event: CameraVisit, views: Mapping[str, FrameView], *, everything: bool
     ) -> Iterator[tuple[Frame, ReplayedFrame, SpeciesByMethod]]:
-        """Answer each frame without a label: as `other` where it shows nothing, otherwise by all frames of its visit together."""
+        """Answer each frame without a label: `other` if it shows nothing, otherwise by all frames of its visit."""
         frames = [frame for frame in event.frames if frame.name in views]
         shown = [views[frame.name] for frame in frames if not _nothing(views[frame.name])]
         together = (
@@ -196,7 +196,7 @@ class _Answering:
             if frame.label and not everything:
                 continue
             view = views[frame.name]
-            species = self._nobody() if _nothing(view) or together is None else together
+            species = self._empty() if _nothing(view) or together is None else together
             yield frame, self._answered(frame, event, view, species), self._ways(view, species)
 
     def _ways(self, view: FrameView, species: Floats) -> SpeciesByMethod:
@@ -240,7 +240,7 @@ class _Answering:
             path, probability = (*path, child), children[child]
         return path, probability
 
-    def _nobody(self) -> Floats:
+    def _empty(self) -> Floats:
         species = np.zeros(len(self._tree.species), np.float32)
         species[self._tree.species.index("other")] = 1
         return species

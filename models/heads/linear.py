@@ -35,10 +35,10 @@ LEAST_PROBABILITY = 1e-4
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageNetEvidence:
-    """What ImageNet's own classifier finds in an input, as ten more numbers for a head to weigh.
+    """The prediction of ImageNet's own classifier, as ten more inputs of a head.
 
     Its thousand classes are summed into five groups (animals, plants, fungi, people with their clothes and tools,
-    other things), once as they are and once softened. That classifier has seen far more of the world than the photo
+    other things), once unchanged and once softened. That classifier has seen far more of the world than the photo
     packs show.
     """
 

@@ -1,4 +1,4 @@
-"""A release of the heads: what was learned since the shipped model, as integer sums. Every tier solves its head from them.
+"""A release of the heads: integer sums of the lessons since the shipped model. Each tier solves its head from them.
 
 ::
 
@@ -61,7 +61,7 @@ FEW: Final = "(few)"
 
 
 class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the solved head is solved and how the two heads are weighed, chosen by held-out events.
+    """Parameters of the solved head and weights of the two heads, chosen by held-out events.
 
     `edge` and `cloud` are the temperatures of each tier; empty `thresholds` keep those of the base.
     """
@@ -76,7 +76,7 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SiteShare(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One site's part in a release: events by label, the first and last event id, and why it was left out, if it was."""
+    """A site's part in a release: events by label, first and last event id, and the reason if it was left out."""
 
     site: str
     events: int
@@ -87,7 +87,7 @@ class SiteShare(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Lineage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where a release comes from. `offsets` are the folded ranges by partition, as `first-last`.
+    """The origin of a release. `offsets` are the folded ranges by partition, as `first-last`.
 
     `figures` are those of the report, flat: ``new.species.after``, ``golden.kingdom.before``.
     """

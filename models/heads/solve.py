@@ -35,7 +35,7 @@ START_TEMPERATURE = 0.1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LinearHead:
-    """logits = x @ weights + bias; weights float32 (d, k), bias (k,); probabilities by softmax(logits / temperature)."""
+    """A linear head: softmax((x @ weights + bias) / temperature), with weights float32 (d, k) and bias (k,)."""
 
     space: str
     rank: str
@@ -45,7 +45,7 @@ class LinearHead:
     temperature: float = START_TEMPERATURE
 
     def logits(self, features: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Return logits (k,) or (n, k) of features (d,) or (n, d) of any real dtype. Raises `Rejected` for another d."""
+        """Return logits (k,) or (n, k) of real features (d,) or (n, d). Raises `Rejected` for another d."""
         if features.shape[-1] != len(self.weights):
             raise Rejected(
                 "space-mismatch", f"{self.space} has {len(self.weights)} components, not {features.shape[-1]}"
@@ -119,7 +119,7 @@ def ridge_head(
     cross: NDArray[np.float64],
     ridge: float,
 ) -> LinearHead:
-    """Solve the ridge head of weighted events: gram (d+1, d+1) and cross (d+1, k) as in `Sums`, as floats; not of none."""
+    """Solve the ridge head of at least one weighted event: gram (d+1, d+1) and cross (d+1, k) as in `Sums`, floats."""
     events = gram[-1, -1]
     # Features are centred first: uint8 vectors are far from zero, and an uncentred system is badly conditioned.
     mean_x, mean_y = gram[-1, :-1] / events, cross[-1] / events

@@ -45,7 +45,7 @@ OPSET_LEAST = 13
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """How pictures are prepared: RGB, (x - subtract) / divide, squeezed to the input's size or `size_px`."""
+    """The preparation of pictures: RGB, (x - subtract) / divide, squeezed to the input's size or `size_px`."""
 
     subtract: float = INPUT_ZERO_POINT
     divide: float = 1 / INPUT_SCALE

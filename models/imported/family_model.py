@@ -43,7 +43,7 @@ class ImportedFamilyModel:
         self._own = own
 
     def predict(self, picture: NDArray[np.uint8], box: Box = Box.WHOLE) -> EdgePrediction:
-        """Predict from BGR uint8 (height, width, 3), which lies at `box` in its frame. Raises `Rejected` if the own model fails."""
+        """Predict from BGR uint8 (height, width, 3) at `box` in its frame. Raises `Rejected` if the own model fails."""
         start = time.perf_counter()
         prediction = self._released.predict(picture, box)
         family, kingdom = self._own.predict(picture)

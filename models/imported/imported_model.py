@@ -39,7 +39,7 @@ Floats = NDArray[np.float32]
 
 
 class Intake(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a picture becomes the network's input: (value - mean) / std of values 0 to 255, channel by channel."""
+    """The preparation of a picture for the network: (value - mean) / std of values 0 to 255, by channel."""
 
     order: Literal["rgb", "bgr"]
     mean: tuple[float, float, float]

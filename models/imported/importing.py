@@ -2,8 +2,11 @@
 
 ::
 
-    file --onnx_file--> opset, operators, external data? --ONNX Runtime--> loads? one input, one output of a known shape?
-         --labels--> all in the tree? --trial--> finite, the same twice, not the same for all --benchmark--> entry
+    file --onnx_file--> opset, operators, external data?
+         --ONNX Runtime--> loads? one input, one output of a known shape?
+         --labels--> all in the tree?
+         --trial--> finite, the same twice, not the same for all
+         --benchmark--> entry
 
 The registry gets the entry after all checks, so that a failure leaves it unchanged. `models.imported.onnx_file` reads
 opset and operators' domains from the file; ONNX Runtime, which will run the model, checks the operators themselves. So
@@ -25,7 +28,7 @@ from models.evaluation.photo_set import LEAVE_OUT
 from models.imported.imported_model import MODEL, PRESETS, SPEC, ImportedNetwork, Intake, Picture, Spec
 from models.imported.onnx_file import inspect_onnx
 from models.imported.registry import Draft
-from models.imported.trial_run import FIGURES, TrialFigures, benchmark, generated, own_pictures, try_out
+from models.imported.trial_run import FIGURES, ImportFigures, benchmark, generated, own_pictures, try_out
 from models.labels.taxonomy import Taxonomy, UnknownLabel
 from models.manifest import digest
 from models.onnx_session import Network, Port
@@ -58,7 +61,7 @@ COMPLAINTS_SHOWN: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The user's statements about the model. `size_px` sets free sides; `intake` is the preparation used in training."""
+    """The user's facts about the model. `size_px` sets free sides; `intake` is the preparation used in training."""
 
     file: Path
     kind: Kind
@@ -76,7 +79,7 @@ def prepare(
     smoke: Sequence[Path] = (),
     who: str,
     when: str,
-) -> tuple[Draft, TrialFigures]:
+) -> tuple[Draft, ImportFigures]:
     """Check, try and measure the model; return the draft of its entry and the figures.
 
     `lite0` is the released backbone, measured beside the model in the same run. `smoke` are the user's own pictures
@@ -222,7 +225,7 @@ def _picture_shape(
 def _labels(wanted: Wanted, tree: Taxonomy) -> tuple[str, ...]:
     if wanted.kind == "backbone":
         if wanted.labels is not None:
-            raise Stop("a backbone has no labels: leave --labels out, or say --kind classifier")
+            raise Stop("a backbone has no labels: leave --labels out, or use --kind classifier")
         return ()
     if wanted.labels is None:
         raise Stop("a classifier needs --labels FILE: a line for each of its outputs, in their order")
@@ -283,7 +286,7 @@ def _with_outputs(spec: Spec, wanted: Wanted, outputs: np.ndarray) -> Spec:
 
 
 def _card(
-    spec: Spec, wanted: Wanted, figures: TrialFigures, *, opset: int, size: int, who: str, when: str
+    spec: Spec, wanted: Wanted, figures: ImportFigures, *, opset: int, size: int, who: str, when: str
 ) -> Callable[[str], str]:
     """Return a function from the title to the model's card."""
     high, wide = spec.size

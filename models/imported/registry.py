@@ -121,7 +121,7 @@ class Registry:
         return tuple(line for line in self._found() if isinstance(line, str))
 
     def entry(self, title: str) -> ModelEntry:
-        """Return the entry ``mine@2``, or the newest version of ``mine``. Raises `Stop`, listing the existing entries."""
+        """Return the entry ``mine@2``, or the newest version of ``mine``. Raises `Stop` with the existing entries."""
         name, _, version = title.partition("@")
         versions = sorted(_versions(self.folder / name)) if topics.is_name(name) else []
         wanted = version or str(next(reversed(versions), ""))

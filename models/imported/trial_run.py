@@ -31,7 +31,7 @@ BENCHMARK_S: Final = 10.0
 """The benchmark ends after this time: a slow model is measured by fewer runs."""
 
 
-class TrialFigures(msgspec.Struct, frozen=True):
+class ImportFigures(msgspec.Struct, frozen=True):
     """``figures.json``: the trial and the benchmark. Milliseconds are medians on one thread, resizing included."""
 
     pictures: int
@@ -111,7 +111,7 @@ def _run(own: ImportedNetwork, picture: Picture, file: Path) -> np.ndarray:
 
 def benchmark(
     own: Callable[[Picture], object], lite0: Callable[[Picture], object], pictures: int
-) -> TrialFigures:
+) -> ImportFigures:
     """Time both networks in turn on the same picture, so that other work of the machine slows both alike."""
     picture = np.random.default_rng(1).integers(0, 256, (240, 320, 3), np.uint8)
     took: tuple[list[float], list[float]] = ([], [])
@@ -125,4 +125,4 @@ def benchmark(
         if run and time.perf_counter() - began > BENCHMARK_S:
             break
     ms, lite0_ms = (float(np.median(times)) for times in took)
-    return TrialFigures(pictures, round(ms, 2), round(lite0_ms, 2), round(ms / lite0_ms, 2))
+    return ImportFigures(pictures, round(ms, 2), round(lite0_ms, 2), round(ms / lite0_ms, 2))

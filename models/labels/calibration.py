@@ -1,4 +1,4 @@
-"""Which answer to publish: temperatures, thresholds, and doubt that rolls up the label tree.
+"""Choose the answer to publish: temperatures, thresholds, and doubt that rolls up the label tree.
 
 One temperature for each rank, fitted on held-out events, makes a head's probabilities honest. The answer is the best
 label of the deepest rank where it reaches that rank's threshold. So doubt between jaguar and leopard gives the family;
@@ -45,7 +45,7 @@ class Answer:
 def answer(
     tree: Taxonomy, scores: Sequence[Scores], thresholds: Mapping[str, float] = DEFAULT_THRESHOLDS
 ) -> Answer:
-    """Answer with the deepest rank whose best label reaches its threshold; `scores` may have any ranks, in any order."""
+    """Answer with the deepest rank whose best label reaches its threshold. `scores` may be in any order."""
     deep_first = sorted(scores, key=lambda ranked: -RANKS.index(ranked.rank))
     for ranked in deep_first:
         label, probability = ranked.best

@@ -3,7 +3,7 @@
 ::
 
     placing = Placing(load_taxonomy())
-    placing("Felis catus", "", "", ())                                    # None: the tree has this label
+    placing("Felis catus", "", "", ())                                    # None, since the tree has this label
     placing("Herpestes edwardsi", "animal/Herpestidae", "mongoose", ())   # the new row
 """
 
@@ -28,7 +28,7 @@ class Placing:
         return label in self._tree.paths
 
     def __call__(self, label: str, under: str, english: str, rows: Sequence[NewLabel]) -> NewLabel | None:
-        """Return the row for a label, or None if the tree has it. Raises `Rejected`: ``unknown-label``, ``bad-label``."""
+        """Return the row for a label; None if the tree has it. Raises `Rejected`: ``unknown-label``, ``bad-label``."""
         tree = self._with(tuple(rows))
         if label in tree.paths:
             return None

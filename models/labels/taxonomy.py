@@ -174,7 +174,7 @@ def build(rows: tuple[Species, ...]) -> Taxonomy:
 
 
 def label_at(tree: Taxonomy, label: str, rank: str) -> str | None:
-    """Return a label's ancestor at a rank, None where it does not reach it. The leaves `person` and `other` reach all."""
+    """Return a label's ancestor at a rank, None for a coarser label. `person` and `other` stand at every rank."""
     path, depth = tree.path(label), RANKS.index(rank)
     if len(path) == 1 and label in tree.species:
         return label

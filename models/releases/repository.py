@@ -12,9 +12,10 @@ metadata that belong together, *timestamp* the newest snapshot. Each expires, so
 withheld::
 
     repository = Repository.open(data / "releases", data / "keys" / "releases", clock)
-    repository.release(3, {"manifest.json": b"...", "sums.bin": b"..."}, Current(version=3, why="9 new species", by="trainer"))
-    repository.serve(Current(version=2, why="it fails at night", by="anna"))     # a rollback is published like a release
-    repository.renew()                                                           # from time to time: see RENEW_AT
+    files = {"manifest.json": b"...", "sums.bin": b"..."}
+    repository.release(3, files, Current(version=3, why="9 new species", by="trainer"))
+    repository.serve(Current(version=2, why="it fails at night", by="anna"))  # published like a release
+    repository.renew()                                                        # from time to time: see RENEW_AT
 
 A change writes files, metadata and last ``timestamp.json``: until then the repository is unchanged for its readers.
 Several processes may open one repository: each change locks it and reads it again.
@@ -48,8 +49,7 @@ LIFE_S: Final[Mapping[str, int]] = {
     "snapshot": 30 * DAY_S,
     "timestamp": 7 * DAY_S,
 }
-"""How long each role's metadata are valid. A tier that was offline for a week takes no release until it receives newer
-ones."""
+"""Validity of each role's metadata. A tier that was offline for a week takes no release until it has newer metadata."""
 
 RENEW_AT: Final = 0.5
 """The share of their life after which metadata are signed again, so that a trainer may be off for half of it."""

@@ -44,7 +44,7 @@ class Current(msgspec.Struct, frozen=True, kw_only=True):
     canary_share: Share = CANARY_SHARE
     """The share of the streams that the version answers first; 1 means all at once."""
     canary_s: Annotated[float, msgspec.Meta(ge=0)] = CANARY_S
-    """How long the version must do well on these streams before it answers all."""
+    """Time for which the version must do well on these streams before it answers all."""
     why: str
     by: str
 

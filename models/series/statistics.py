@@ -76,7 +76,7 @@ class Track(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class StateVerdict:
-    """The result for a reading. `score` is the distance from the expected value in scales; before `warm` all is normal."""
+    """The result for a reading. `score` is its distance from the expected value, in scales; normal until `warm`."""
 
     state: State
     score: float

@@ -1,1 +1,1 @@
-"""What a site learns from its own labels, when it asks for more, and how it notices drift."""
+"""Learn from a site's own labels, request more labels, and notice drift."""

@@ -2,15 +2,14 @@
 
 ::
 
-    a sighting's most doubtful vector --+-- doubt: 1 - margin of the calibrated probabilities --+
-                                        +-- novelty: distance to the nearest one known ---------+-- x --> score --decide--> ask?
+    a sighting's most doubtful vector --+-- doubt: 1 - margin of calibrated probabilities --+
+                                        +-- novelty: distance to the nearest known vector --+-- x --> score --> decide
 
     pace, asks = decide(pace, score(doubt, novelty(vector, known)), at=Moment(day, 0.4), budget=10)
 
-A person answers few questions a day, and nobody knows at noon which sightings the evening will bring. So a label is
-requested where the score is among the best of the last scores, as many as the rest of the day's budget has room for,
-and never ahead of the clock by more than one request. A budget that is not spent by noon lowers the bar in the
-afternoon.
+A person answers few questions a day, and at noon the sightings of the evening are unknown. So a label is requested
+where the score is among the best of the last scores, as many as the rest of the day's budget has room for, and never
+ahead of the clock by more than one request. A budget that is not spent by noon lowers the bar in the afternoon.
 
 Sources: uncertainty by margin, Scheffer et al. 2001; farthest-first traversal, Gonzalez 1985, for learning Sener &
 Savarese 2018 (arXiv:1708.00489); their product is BADGE's idea (Ash et al. 2020, arXiv:1906.03671) of long gradients
@@ -61,7 +60,7 @@ class Pace(msgspec.Struct, frozen=True, array_like=True):
 
 
 def novelty(vector: NDArray[np.uint8], known: NDArray[np.uint8]) -> float:
-    """Return the cosine distance of a vector (d,) to the nearest of the known ones (n, d), 0 to 1; 1 where none is known."""
+    """Return the cosine distance, 0 to 1, of a vector (d,) to the nearest known vector (n, d); 1 if there is none."""
     if not len(known):
         return 1.0
     new = vector.astype(np.float32) - ZERO_LEVEL

@@ -1,4 +1,4 @@
-"""Drift: does a stream still look as it did when its models were last known to do well? Pure.
+"""Notice drift: a stream no longer looks as it did when its models were last known to do well. Pure.
 
 Each sighting is one observation of its stream and tier, since the frames of a sighting are one picture several times.
 It gives several signals, and a Page-Hinkley test compares each with its own past::
@@ -11,7 +11,8 @@ It gives several signals, and a Page-Hinkley test compares each with its own pas
     a label ------+-- disagreement (0 or 1) -----------------+
 
     watch = start("lite0@3")
-    watch, alarms = observe(watch, Observation("lite0@3", sighting, quarter_of(13), ("animal", "Felidae"), 0.93, vector, space))
+    seen = Observation("lite0@3", sighting, quarter_of(13), ("animal", "Felidae"), 0.93, vector, space)
+    watch, alarms = observe(watch, seen)
     watch, alarms = labelled(watch, quarter_of(13), agrees=False)
 
 A camera's nights are not its days, and dusk is no drift: each quarter of the day has a past of its own, and raises no
@@ -48,14 +49,14 @@ USUAL: Final = 80
 
 ALLOWANCE: Final = 0.25
 THRESHOLD: Final = 18.0
-"""Of the Page-Hinkley tests, in spreads. A lower threshold alarms earlier, and falsely more often: see
+"""Threshold of the Page-Hinkley tests, in spreads. A lower threshold alarms earlier, but falsely more often: see
 docs/explanation/drift.md."""
 
 OUTLIER: Final = 4.0
-"""In spreads: one odd sighting counts at most so much."""
+"""An odd sighting counts at most so many spreads."""
 
 LEAST_SPREAD: Final = 0.1
-"""Of every signal: otherwise a camera that has seen a single kind would raise an alarm at the first other one."""
+"""Least spread of a signal. Otherwise a camera that has seen a single kind would raise an alarm at the next kind."""
 
 RECENT: Final = 0.1
 """Weight of the newest value in an alarm's `now`."""
@@ -196,9 +197,9 @@ class Alarm(NamedTuple):
 RULES: Final[Mapping[str, str]] = {
     "confidence-fell": "answers are less sure than they were",
     "unknown-rose": "more sightings than before stay without a name",
-    "mix-changed": "other kinds come than before, or the same in other shares",
-    "feature-moved": "what is seen looks different than before",
-    "feature-shifted": "what is seen deviates from before, always in the same way",
+    "mix-changed": "other kinds appear than before, or the same kinds in other shares",
+    "feature-moved": "sightings look different than before",
+    "feature-shifted": "sightings deviate from before, always in the same way",
     "labels-disagree": "people contradict the answers more often than before",
 }
 """The meaning of each rule."""
@@ -280,7 +281,7 @@ def labelled(watch: Watch, quarter: int, *, agrees: bool) -> tuple[Watch, tuple[
 
 
 def surprise(seen: Mapping[str, int], label: str) -> float:
-    """Return the nats of a class under the usual mix, half a sighting added to each class (Krichevsky and Trofimov 1981)."""
+    """Return the nats of a class under the usual mix, by the estimator of Krichevsky and Trofimov (1981)."""
     return -math.log((seen.get(label, 0) + 0.5) / (sum(seen.values()) + 0.5 * (len(seen) + 1)))
 
 

@@ -7,7 +7,7 @@
     new general model           --> all lessons again, in their order, over its tree and its predictions
 
 Events of one visit are one picture several times, so they are one lesson. A further event teaches its lesson again,
-and if the gate refuses that, the lesson stays as it was. The weights of site and general head are measured again when
+and if the gate refuses that, the lesson does not change. The weights of site and general head are measured again when
 the lessons have grown by a quarter, since that costs as much as a hundred labels.
 
 Example::
@@ -113,13 +113,13 @@ class Step:
 
     @property
     def nothing(self) -> bool:
-        """Whether no event has to be written or deleted."""
+        """Return whether no event has to be written or deleted."""
         return not self.written and not self.deleted
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Learning:
-    """All that a site has learned, and the events that taught it."""
+    """The learning of a site, and the events that taught it."""
 
     general: General
     local: SiteModel
@@ -191,7 +191,7 @@ class Learning:
         return learning, Step(verdict, written, (event,))
 
     def _again(self, event: Taught, others: tuple[Taught, ...]) -> tuple[Learning, Step]:
-        """Teach a lesson with one more event; if the gate refuses that, the lesson stays as it was."""
+        """Teach a lesson with one more event. If the gate refuses that, the lesson does not change."""
         members = (*(replace(other, place=event.place) for other in others), event)
         without = self.local.forgotten(event.lesson)
         if len(without.held) == len(self.local.held):
@@ -209,7 +209,7 @@ class Learning:
     # --- a start, a release -------------------------------------------------------------------------------------
 
     def restored(self, events: Iterable[Taught], standing: Standing) -> Learning:
-        """Return the learning as it was stored, without judging again; lessons of another general model are transferred."""
+        """Return the stored learning without judging it again. Transfer lessons of another general model."""
         known = {event.event: event for event in sorted(events, key=_order)}
         learning = replace(self, events=MappingProxyType(known))
         if standing.general != self.general.name:
@@ -229,7 +229,7 @@ class Learning:
         return replace(learning, local=local, weighed_at=standing.weighed_at)
 
     def transferred(self, general: General, *, taken: int | None = None) -> tuple[Learning, Step]:
-        """Move to another general model: teach every lesson again in order, also the refused. The name counts one change."""
+        """Move to another general model: teach all lessons again in order, refused ones too. This is one change."""
         before = self.local.taken if taken is None else taken
         fresh = Learning.start(general, site=self.local.site, background=self.local.background)
         lessons: dict[str, list[Taught]] = {}

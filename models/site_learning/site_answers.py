@@ -48,7 +48,7 @@ M = TypeVar("M")
 class ServedHead:
     """A site's head as it answers: under `name`, for predictions of the model `general`.
 
-    `own` are labels that the general tree lacks; `weighed` tells whether the probabilities are calibrated.
+    `own` are labels that the general tree lacks; `weighed` is true if the probabilities are calibrated.
     """
 
     name: str
@@ -108,7 +108,6 @@ def site_prediction(tree: Taxonomy, scores: Sequence[Scores], served: ServedHead
     if not depths:
         return None
     path = path[: depths[-1]]
-    # A leaf (`other`), and a family that was itself given as a label, are species of their own: ask the
-    # deepest rank first.
+    # A leaf (`other`), and a family that was given as a label, are species of their own: ask the deepest rank first.
     probability = next(of_rank[path[-1]] for of_rank in scores if path[-1] in of_rank.labels)
     return SitePrediction(path, probability, probability >= SURE_FROM or path[-1] in served.own)

@@ -10,7 +10,7 @@ The head knows the labels that were given, of any rank, and one further class fo
 Turing's estimate a visit belongs to `unseen` about as often as labels were given a single time. But people who label
 only on request, or only what is new, label no fair sample. A running edge therefore also solves its head against the
 shipped sums, as `BackgroundSums`, weighed down to the site's own events: their events under a label count for it, all
-others for `unseen`. So a label has to be told apart from everything, not only from the site's other labels. The shares
+others for `unseen`. So a label has to differ from everything, not only from the site's other labels. The shares
 of the labels and of `unseen` are pooled with the general head's shares of the same; within a label, and within
 `unseen`, the general head decides alone.
 
@@ -94,7 +94,7 @@ class BackgroundSums:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Visits:
-    """Lessons as arrays: all frames in a row, `starts` (v,) of each visit, `known` (frames, species) over the whole tree."""
+    """Lessons as arrays: all frames, `starts` (v,) of each visit, `known` (frames, species) over the whole tree."""
 
     vectors: NDArray[np.uint8]
     known: Floats64
@@ -143,7 +143,7 @@ class SiteHead:
         return cls(tree, labels, solved, group_of, unseen, weighing)
 
     def consensus(self, vectors: NDArray[np.uint8], general: Floats) -> Floats:
-        """Return the species (species,) of one visit, from all frames (n, d), (n, species): their mean log-probabilities, tempered."""
+        """Return one visit's probabilities (species,): the tempered mean of log-probabilities of its frames (n, d)."""
         species: Floats = self.answers(Visits.of(self.tree, [Lesson("", vectors, general)]))[0]
         return species
 
@@ -237,7 +237,7 @@ def groups(tree: Taxonomy, labels: tuple[str, ...]) -> NDArray[np.intp]:
 
 
 def truths(tree: Taxonomy, species: Floats, labels: Sequence[str]) -> list[tuple[float, bool]]:
-    """Return each visit's probability of its label by (visits, species), and whether it is the likeliest at its rank."""
+    """Return the probability of each visit's label, and if it is the likeliest; `species` is (visits, species)."""
     families = species @ np.eye(len(tree.families), dtype=np.float32)[tree.family_of]
     kingdoms = families @ np.eye(len(KINGDOMS), dtype=np.float32)[tree.kingdom_of]
     by_rank = {

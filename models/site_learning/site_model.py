@@ -53,7 +53,7 @@ GENERAL_SHARES = (0.0, 0.1, 0.2, 0.4, 0.8)
 """Weights that the general head may have beside the site's; the site's own visits decide which."""
 
 HELD_OF, HELD_AT = 5, 2
-"""Of each label's visits, in groups of so many, the first from this position on is held back."""
+"""Each label's visits form groups of `HELD_OF`. In each group the first free visit from `HELD_AT` on is held back."""
 
 HELD_LEAST = 5
 """With fewer visits held back the gate cannot measure, and every label is taken."""
@@ -63,7 +63,7 @@ FORGIVEN = 0.1
 labels that look alike win and lose a visit of each other while both are learned."""
 
 SLACK = 0.1
-"""So many nats may the mean log-loss of the visits held back lie above the best: a new label makes a head less sure of
+"""The mean log-loss of the visits held back may be so many nats above the best: a new label makes a head less sure of
 all others."""
 
 CALIBRATED_FROM, CALIBRATED_ON = 10, 60
@@ -74,7 +74,7 @@ STANDS_FROM: Mapping[str, float] = MappingProxyType(dict.fromkeys(RANKS, 0.5))
 threshold with a stated risk needs more visits than a site has labelled: 45 without an error for a risk of 5%."""
 
 LEAST_TEMPERATURE = 0.5
-"""Where every visit is named right, the fit would choose a temperature of zero."""
+"""Without this limit, the fit would choose a temperature of zero if every visit is named right."""
 
 Rule = Literal["taken", "held-back", "refused"]
 
@@ -101,7 +101,7 @@ NOTHING_JUDGED = HeadScore(0, 0.0)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SiteModel:
-    """All that a site has learned; lessons and sums are as private as their frames.
+    """The learning of a site. Lessons and sums are as private as their frames.
 
     `learned` are the sums without the visits held back, `everything` with them. `best` are the best scores of any head
     so far on the visits held back, the loss since the last was added to them. `taken` counts the changes, so that no
@@ -153,19 +153,22 @@ class SiteModel:
             least = self.best.right - max(1, int(FORGIVEN * len(self.held)))
             if after.right < least or after.loss > self.best.loss + SLACK:
                 return replace(self, judged=head), LessonVerdict("refused", before, after)
+        everything, lessons = added(self.everything, lesson), (*self.lessons, lesson)
+        accepted = replace(self, everything=everything, lessons=lessons, taken=self.taken + 1)
         if self._is_due(lesson.label, nth) and self._names(head, lesson):
-            held = replace(self._holding(lesson), judged=head)
-            now = held.judge(held._head_of_learned())
+            held = (*self.held, lesson)
+            holding = replace(accepted, held=held, exam=Visits.of(self.tree, held), judged=head)
+            now = holding.judge(holding._head_of_learned())
             best = HeadScore(self.best.right + now.right - before.right, now.loss)
-            return replace(held, best=best), LessonVerdict("held-back", before, after)
+            return replace(holding, best=best), LessonVerdict("held-back", before, after)
         best = HeadScore(max(self.best.right, after.right), min(self.best.loss, after.loss))
-        taken = replace(self._taking(lesson, learned), judged=grown)
-        return replace(taken, best=best), LessonVerdict("taken", before, after)
+        taken = replace(accepted, learned=learned, judged=grown, best=best)
+        return taken, LessonVerdict("taken", before, after)
 
     def restored(
         self, lessons: Iterable[tuple[Lesson, Rule]], *, taken: int, best: HeadScore, weighing: Weighing
     ) -> SiteModel:
-        """Return the model as it was after these lessons and verdicts, in this order, without judging again."""
+        """Return the model after these lessons and verdicts, in this order, without judging again."""
         learned, everything = self.learned, self.everything
         held, kept = list(self.held), list(self.lessons)
         for lesson, rule in lessons:
@@ -191,17 +194,16 @@ class SiteModel:
         )
 
     def forgotten(self, key: str) -> SiteModel:
-        """Return the model exactly as if the lesson of this name had never been taught; unchanged where there is none."""
+        """Return the model exactly as if the lesson of this name, if there is any, had never been taught."""
         forgotten = next((lesson for lesson in self.lessons if lesson.key == key), None)
         if forgotten is None:
             return self
-        sums = added(Sums.empty(self.everything.space, self.everything.dimension, ()), forgotten)
         held = tuple(lesson for lesson in self.held if lesson is not forgotten)
         was_held = len(held) < len(self.held)
         without = replace(
             self,
-            everything=_subtracted(self.everything, sums),
-            learned=self.learned if was_held else _subtracted(self.learned, sums),
+            everything=_without(self.everything, forgotten),
+            learned=self.learned if was_held else _without(self.learned, forgotten),
             held=held,
             exam=Visits.of(self.tree, held) if held else None,
             lessons=tuple(lesson for lesson in self.lessons if lesson is not forgotten),
@@ -256,11 +258,10 @@ class SiteModel:
         return replace(self, weighing=best)
 
     def left_out(self) -> list[tuple[Floats64, Floats64, int]]:
-        """Of the last `CALIBRATED_ON` visits: what heads that have forgotten them say (`LocalHead.witnesses`), and the truth."""
+        """Predict the last `CALIBRATED_ON` visits by heads that have forgotten them, and return the truth beside."""
         asked = []
         for lesson in self.lessons[-CALIBRATED_ON:]:
-            nothing = Sums.empty(self.everything.space, self.everything.dimension, ())
-            without = _subtracted(self.everything, added(nothing, lesson))
+            without = _without(self.everything, lesson)
             if without.counts[without.labels.index(lesson.label)]:
                 head = self._headed(without)
                 site, known = head.log_shares(Visits.of(self.tree, [lesson]))
@@ -274,26 +275,6 @@ class SiteModel:
     def _names(self, head: SiteHead, lesson: Lesson) -> bool:
         species = head.answers(Visits.of(self.tree, [lesson]))
         return truths(self.tree, species, [lesson.label])[0][1]
-
-    def _taking(self, lesson: Lesson, learned: Sums) -> SiteModel:
-        return replace(
-            self,
-            learned=learned,
-            everything=added(self.everything, lesson),
-            lessons=(*self.lessons, lesson),
-            taken=self.taken + 1,
-        )
-
-    def _holding(self, lesson: Lesson) -> SiteModel:
-        held = (*self.held, lesson)
-        return replace(
-            self,
-            everything=added(self.everything, lesson),
-            held=held,
-            exam=Visits.of(self.tree, held),
-            lessons=(*self.lessons, lesson),
-            taken=self.taken + 1,
-        )
 
     def _headed(self, sums: Sums) -> SiteHead:
         unseen = self._unseen(label for label, count in zip(sums.labels, sums.counts, strict=True) if count)
@@ -319,5 +300,7 @@ def added(sums: Sums, lesson: Lesson) -> Sums:
     return sums.add(lesson.vectors, np.full(len(lesson.vectors), sums.labels.index(lesson.label)))
 
 
-def _subtracted(sums: Sums, part: Sums) -> Sums:
+def _without(sums: Sums, lesson: Lesson) -> Sums:
+    """Return the sums without one of their visits, exactly."""
+    part = added(Sums.empty(sums.space, sums.dimension, ()), lesson)
     return sums.subtract(part.with_labels(sums.labels))

@@ -1,1 +1,1 @@
-"""How labelled events of all sites become the next release of the heads."""
+"""Train the next release of the heads from labelled events of all sites."""

@@ -131,7 +131,7 @@ class Training:
     # --- robust merge ------------------------------------------------------------------------------------------------
 
     def spoilers(self) -> Iterator[tuple[str, str]]:
-        """Yield the sites without which the others' held-out events or golden photos are named clearly better, and why."""
+        """Yield each site without which other events or golden photos are named clearly better, and the reason."""
         kept = list(self.sites)
         while len(kept) > 1:
             found = [(gain, site, why) for site in kept for gain, why in self.gains_without(site, kept)]
@@ -209,14 +209,8 @@ class Training:
 
     def few(self, learned: Sums, judges: Sequence[str]) -> dict[str, int]:
         """Return the labels with too few events to be answered, and how many they have."""
-        counts = Counter(judges)
-        counts.update({label: int(n) for label, n in zip(learned.labels, learned.counts, strict=True)})
-        names = {row.label for row in self.rows}
-        return {
-            label: count
-            for label, count in sorted(counts.items())
-            if count < LEAST_EVENTS and (count or label in names)
-        }
+        counts = dict.fromkeys((row.label for row in self.rows), 0) | _events(learned, judges)
+        return {label: count for label, count in sorted(counts.items()) if count < LEAST_EVENTS}
 
     def before(self, photos: LabelledVectors) -> TrainingFigures:
         """Return the serving model's figures."""
@@ -280,11 +274,10 @@ class Training:
         """Return the origin of a release."""
         shares = []
         for site, sums in self.sites.items():
-            labels = Counter(event.label for event in self.held.events if event.site == site)
-            labels.update({label: int(n) for label, n in zip(sums.labels, sums.counts, strict=True) if n})
+            labels = _events(sums, [event.label for event in self.held.events if event.site == site])
             first, last = about.first_last.get(site, ("", ""))
             spoils = report.sites[site].spoils
-            shares.append(SiteShare(site, labels.total(), dict(sorted(labels.items())), first, last, spoils))
+            shares.append(SiteShare(site, sum(labels.values()), labels, first, last, spoils))
         return Lineage(
             parent=report.serving,
             trigger=about.trigger,
@@ -355,6 +348,7 @@ def _merged(parts: Sequence[Sums], labels: Sequence[str]) -> Sums:
 
 
 def _events(learned: Sums, judges: Sequence[str]) -> dict[str, int]:
+    """Count the events that teach and those that judge, by label."""
     counts = Counter(judges)
     counts.update({label: int(n) for label, n in zip(learned.labels, learned.counts, strict=True) if n})
     return dict(sorted(counts.items()))

@@ -1,8 +1,9 @@
-"""The weight of the solved head and of new labels, which it alone knows: chosen by held-out events and golden photos. Pure.
+"""Choose the weight of the solved head and of new labels, by held-out events and golden photos. Pure.
 
-A new label with too little weight is never answered; with too much it takes photos from the known labels. So of all
-settings that cost the golden photos at most `HEARD_LOSS` at a rank, `choose` takes the one under which most held-out
-events are named right; of several, the one under which the labels of those and of the golden photos are likeliest.
+Only the solved head knows new labels. A new label with too little weight is never answered; with too much it takes
+photos from the known labels. So of all settings that cost the golden photos at most `HEARD_LOSS` at a rank, `choose`
+takes the one under which most held-out events are named right; of several, the one under which the labels of those and
+of the golden photos are likeliest.
 
 Example::
 

@@ -22,15 +22,15 @@ PERSON: Final = "person"
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """How much a release may lose. A class is large from `large` golden photos or held-out events on."""
+    """The most that a release may lose. A class is large from `large` golden photos or held-out events on."""
 
     rank: float = 0.01
-    """Of all photos at any rank: twice the share that chance moves among a thousand."""
+    """Share of all photos at any rank: twice the share that chance moves among a thousand."""
     large: int = 25
     large_class: float = 0.05
     person: float = 0.01
     held_out: float = 0.05
-    """Of held-out events at any rank, but at least one event."""
+    """Share of held-out events at any rank, but at least one event."""
 
 
 class Accuracy(msgspec.Struct, frozen=True):
@@ -41,7 +41,7 @@ class Accuracy(msgspec.Struct, frozen=True):
 
     @property
     def rate(self) -> float:
-        """The share that is right; 0 of none."""
+        """Return the share that is right, or 0 without photos."""
         return self.right / self.of if self.of else 0.0
 
     def __str__(self) -> str:
@@ -49,7 +49,7 @@ class Accuracy(msgspec.Struct, frozen=True):
 
 
 class TrainingFigures(msgspec.Struct, frozen=True):
-    """How many of some photos are named right: at each rank, and by label and family; `persons` is the recall.
+    """Photos named right: at each rank, and by label and family. `persons` is the recall.
 
     `labels` counts each photo once, at the rank of its label.
     """
@@ -123,13 +123,13 @@ def figures(
     `truths_in` is the tree that holds all labels, where `tree` lacks the new ones and so names these wrong.
     """
     known = truths_in or tree
-    said = likeliest(tree, species) if labels else {rank: [] for rank in RANKS}
+    named = likeliest(tree, species) if labels else {rank: [] for rank in RANKS}
     ranks: dict[str, Accuracy] = {}
     by_class: dict[str, list[bool]] = {}
     for rank in RANKS:
         pairs = [
             (truth, truth == answer)
-            for label, answer in zip(labels, said[rank], strict=True)
+            for label, answer in zip(labels, named[rank], strict=True)
             if (truth := label_at(known, label, rank)) is not None
         ]
         ranks[rank] = Accuracy(sum(right for _, right in pairs), len(pairs))
@@ -137,14 +137,14 @@ def figures(
             for truth, right in pairs:
                 by_class.setdefault(truth, []).append(right)
     persons = [
-        answer == PERSON for label, answer in zip(labels, said["kingdom"], strict=True) if label == PERSON
+        answer == PERSON for label, answer in zip(labels, named["kingdom"], strict=True) if label == PERSON
     ]
     classes = {
         name: Accuracy(sum(rights), len(rights))
         for name, rights in sorted(by_class.items())
         if name not in KINGDOMS
     }
-    at_label = [said[deepest_rank(known, label)][at] == label for at, label in enumerate(labels)]
+    at_label = [named[deepest_rank(known, label)][at] == label for at, label in enumerate(labels)]
     return TrainingFigures(
         ranks, classes, Accuracy(sum(persons), len(persons)), Accuracy(sum(at_label), len(at_label))
     )

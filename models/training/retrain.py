@@ -1,10 +1,10 @@
-"""Retraining: merge the sums of all sites, solve, weigh and judge them; return a release, or the reasons against it. Pure.
+"""Retrain: merge the sums of all sites, solve, weigh, judge. Return a release, or the reasons against it. Pure.
 
 ::
 
-    shipped sums --+--> solve (shrink) --> choose the weights ----------> judge --> release --+--> final: judges' events, too
-    sums by site --+        ^                  held-out events,             golden set,        |
-                            |                  two golden photos of three   the third          +--> refusal, with a report
+    shipped sums --+--> solve (shrink) --> choose the weights ---> judge ---> release --+--> final: with held-out events
+    sums by site --+        ^              held-out events,         golden set,         |
+                            |              two golden photos of 3   the third          +--> refusal, with a report
                             +--- without a site that spoils the others' held-out events
 
 Held-out events (`pipeline.sums.votes.held_out`: by a hash of the event's id) taught no head that they judge; the

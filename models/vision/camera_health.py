@@ -48,7 +48,7 @@ LEARNED: Final = 30
 """The number of frames of a light (day or lamp) that make its past."""
 
 FOLLOWS: Final = 0.02
-"""How fast the past follows after that: with the seasons, but not with a fault."""
+"""Weight of each later frame in the past: it follows the seasons, but not a fault."""
 
 UNLIKE: Final = 4.0
 """A difference of this many standard deviations from the mean is significant..."""
@@ -60,7 +60,7 @@ LEAST_SOFTER: Final = 0.5
 """...or the sharpness by this (nats: to 60%)."""
 
 SETTLED: Final = 0.5
-"""From this agreement of the edges with the previous frame on, the scene stands still."""
+"""If the edges agree so well with the previous frame, the scene stands still."""
 
 SAME_PLACE: Final = 0.25
 """Blurred edges still agree this much with the past; edges of another place do not."""

@@ -39,7 +39,7 @@ Judge = Callable[[Sequence[Picture]], tuple[Floats, Floats]]
 def searching(
     backbone: region_search.FeatureMaps, head: FrameHead, parts: region_search.PartsHead, outline: Outline
 ) -> Look:
-    """By the backbone, which finds what is small by itself (`models.vision.region_search`); `outline` is asked where it doubts."""
+    """Search a frame by the backbone (`models.vision.region_search`); call `outline` only where it is not sure."""
 
     def look(frame: Picture, region: Box | None) -> Found:
         evidence = region_search.search(frame, region, backbone, head)

@@ -1,8 +1,8 @@
-"""`glimpse`, the device's small network: kingdom and person of pictures at 64x64 pixels, for what cannot run the backbone.
+"""`glimpse`, the small network for devices that cannot run the backbone: kingdom and person at 64x64 pixels.
 
 ::
 
-    BGR pictures --shrink--> bytes (n, 3, 64, 64) --int8 network--> logits over kingdoms (n, 4), a person's log-odds (n,)
+    BGR pictures --shrink--> bytes (n, 3, 64, 64) --int8 network--> logits of kingdoms (n, 4), a person's log-odds (n,)
 
 The network takes the pictures' bytes as they are and answers calibrated logits: its temperature is part of its last
 layer. It is a `models.vision.tier_models.Judge`; how many persons it misses is in its manifest, for the settings to

@@ -38,7 +38,7 @@ def _detector() -> cv2.HOGDescriptor:
 
 
 def outline(frame: NDArray[np.uint8]) -> float:
-    """How clearly the outline of an upright person is seen in a frame (BGR, any size): the detector's margin, 0 for none."""
+    """Return the detector's margin for an upright person in a frame (BGR, any size); 0 if it finds none."""
     height, width = frame.shape[:2]
     scale = min(1.0, LONG_SIDE_PX / max(height, width))
     small = cv2.resize(

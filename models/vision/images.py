@@ -6,7 +6,7 @@ is refused: OpenCV would silently fill the missing part with grey.
 
 Example::
 
-    header = inspect(data)                # ImageHeader(format="jpeg", width=4000, height=3000, orientation=1)
+    header = inspect(data)                # ImageHeader(format="jpeg", width=4000, height=3000, channels=3)
     small = decode(data, at_least_px=64)  # (375, 500, 3): decoded at an eighth, in an eighth of the time
     full = decode(data)                   # (3000, 4000, 3)
 
@@ -14,7 +14,7 @@ The order of the steps::
 
     bytes -> inspect (size, format, end marker) -> decode (reduced where asked) -> Box -> crop -> encode_jpeg -> bytes
 
-Sources: JPEG is ITU-T T.81 (markers, annex B), its EXIF orientation JEITA CP-3451 (tag 0x0112), PNG is RFC 2083.
+Sources: JPEG is ITU-T T.81 (markers, annex B), PNG is RFC 2083.
 """
 
 from __future__ import annotations
@@ -69,13 +69,12 @@ class ImageRefused(Rejected):
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
-    """The header of a picture. Width and height are as stored, before `orientation` (EXIF, 1 to 8)."""
+    """The header of a picture. Width and height are as stored, before the decoder turns the picture upright."""
 
     format: Literal["jpeg", "png"]
     width: int
     height: int
     channels: int
-    orientation: int = 1
 
     @property
     def pixels(self) -> int:
@@ -116,7 +115,7 @@ def inspect(data: bytes) -> ImageHeader:
 
 def _jpeg_header(data: bytes) -> ImageHeader:
     """Walk the marker segments up to the frame header."""
-    at, orientation = 2, 1
+    at = 2
     while at + 4 <= len(data):
         if data[at] != 0xFF:
             raise ImageRefused(
@@ -135,8 +134,6 @@ def _jpeg_header(data: bytes) -> ImageHeader:
         if length < 2:
             raise ImageRefused("image-damaged", f"the JPEG has an empty segment at byte {at}")
         body = data[at + 4 : at + 2 + length]
-        if marker == 0xE1 and body.startswith(b"Exif\0\0"):
-            orientation = _exif_orientation(body[6:])
         if marker in _JPEG_FRAMES:
             if len(body) < 6:
                 break
@@ -144,28 +141,11 @@ def _jpeg_header(data: bytes) -> ImageHeader:
             # Search anywhere after the frame header: cameras append padding, previews, even films after the end marker.
             if data.find(_JPEG_END, at) < 0:
                 break
-            return ImageHeader("jpeg", width, height, channels, orientation)
+            return ImageHeader("jpeg", width, height, channels)
         at += 2 + length
     raise ImageRefused(
         "image-truncated", f"the JPEG ends after {len(data):,} bytes, before its end marker; send it again"
     )
-
-
-def _exif_orientation(tiff: bytes) -> int:
-    """Return the orientation tag of the first directory; 1 (upright) if it is absent or invalid."""
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
-    if order is None or len(tiff) < 10:
-        return 1
-    (directory,) = struct.unpack_from(order + "I", tiff, 4)
-    if directory + 2 > len(tiff):
-        return 1
-    (count,) = struct.unpack_from(order + "H", tiff, directory)
-    for entry in range(directory + 2, min(directory + 2 + 12 * count, len(tiff) - 11), 12):
-        tag, kind = struct.unpack_from(order + "HH", tiff, entry)
-        if tag == 0x0112 and kind == 3:
-            (value,) = struct.unpack_from(order + "H", tiff, entry + 8)
-            return value if 1 <= value <= 8 else 1
-    return 1
 
 
 def _png_header(data: bytes) -> ImageHeader:

@@ -4,7 +4,7 @@ A camera trap takes a few frames a visit, with hours between visits. A backgroun
 (`models.vision.motion`) would keep the first animal as a ghost and start again at every dusk. Here the background of a
 frame is the median of earlier frames of the same light, day or infrared night, without the frames of its own visit::
 
-    frame --grey_frame--> GreyFrame (grey, night?) --background--> motion.BackgroundModel --parts--> where something moved
+    frame --grey_frame--> GreyFrame --background--> motion.BackgroundModel --parts--> where something moved
           --PlaceModel--> View: the vector of what moved, and the general head's prediction
 
 Example::
@@ -41,7 +41,7 @@ BACKGROUND_LEAST = 5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GreyFrame:
-    """A small grey frame for backgrounds: float32 (h, w), its quartiles of brightness, and whether it is a night frame."""
+    """A small grey frame for backgrounds: float32 (h, w), quartiles of brightness, and `night`."""
 
     grey: NDArray[np.float32]
     quartiles: tuple[float, float, float]

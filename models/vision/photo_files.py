@@ -1,62 +1,40 @@
-"""Find photo files in folders, and read the capture time from EXIF."""
+"""Find the photos in folders, and read them."""
 
 from __future__ import annotations
 
-import datetime as dt
-import struct
+import os
+from collections.abc import Callable
 from pathlib import Path
+
+from pipeline.messages import FRAME_MAX_BYTES
 
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 
 
-def photos_of(path: Path) -> list[Path]:
-    """Return the photos of a folder and its subfolders by name, or the given file."""
-    if path.is_file():
-        return [path]
-    return sorted(p for p in path.rglob("*") if p.suffix.lower() in PHOTO_SUFFIXES and p.is_file())
+def photos_of(path: Path, on_error: Callable[[OSError], None] | None = None) -> list[Path]:
+    """Return the photos of a folder and its subfolders by name, or the given file.
 
-
-def taken_s(file: Path) -> float:
-    """Return when a photo was taken, in UTC seconds: EXIF's DateTimeOriginal, else the file's time.
-
-    EXIF's local time is taken as UTC.
+    `on_error` gets the error of a folder that cannot be listed; the other folders are searched all the same. A photo
+    that cannot be looked at is returned too, so that reading it gives the reason.
     """
+    if _may_be_file(path):
+        return [path]
+    return sorted(
+        file
+        for folder, _, names in os.walk(path, onerror=on_error)
+        for file in (Path(folder, name) for name in names)
+        if file.suffix.lower() in PHOTO_SUFFIXES and _may_be_file(file)
+    )
+
+
+def read_photo(file: Path) -> bytes:
+    """Return a photo's bytes: at most one more than a frame may have, so that an endless file is refused."""
     with file.open("rb") as stream:
-        text = exif_time(stream.read(64 << 10))
-    if text is None:
-        return file.stat().st_mtime
-    return text.timestamp()
+        return stream.read(FRAME_MAX_BYTES + 1)
 
 
-_DATE_TIME, _DATE_TIME_ORIGINAL, _EXIF_IFD = 0x0132, 0x9003, 0x8769
-
-
-def exif_time(head: bytes) -> dt.datetime | None:
-    """Return DateTimeOriginal, or DateTime, of a JPEG's EXIF block (CIPA DC-008) in the file's first 64 KiB."""
-    start = head.find(b"Exif\0\0")
-    if head[:2] != b"\xff\xd8" or start < 0:
-        return None
-    tiff = head[start + 6 :]
-    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
-    if order is None:
-        return None
+def _may_be_file(path: Path) -> bool:
     try:
-        found = _ascii_tags(tiff, order, struct.unpack_from(order + "I", tiff, 4)[0])
-        text = found.get(_DATE_TIME_ORIGINAL) or found.get(_DATE_TIME)
-        return (
-            None if text is None else dt.datetime.strptime(text, "%Y:%m:%d %H:%M:%S").replace(tzinfo=dt.UTC)
-        )
-    except (struct.error, ValueError):
-        return None
-
-
-def _ascii_tags(tiff: bytes, order: str, ifd: int) -> dict[int, str]:
-    """Return the date tags of an image file directory and of the EXIF directory in it."""
-    found: dict[int, str] = {}
-    for index in range(struct.unpack_from(order + "H", tiff, ifd)[0]):
-        tag, _, count, value = struct.unpack_from(order + "HHII", tiff, ifd + 2 + 12 * index)
-        if tag == _EXIF_IFD and value != ifd:
-            found |= {t: s for t, s in _ascii_tags(tiff, order, value).items() if t != _EXIF_IFD}
-        elif tag in (_DATE_TIME, _DATE_TIME_ORIGINAL) and count == 20:
-            found[tag] = tiff[value : value + 19].decode("ascii")
-    return found
+        return path.is_file()
+    except OSError:
+        return True

@@ -261,7 +261,7 @@ def of_still(evidence: FrameEvidence, head: PartsHead, frame_threshold: float) -
 
 
 def overruled(whole: Floats, weighed: Floats) -> Floats:
-    """Return the kingdoms of the weighed evidence, or of the whole frame where that answers differently and is not overruled; (4,)."""
+    """Return kingdoms (4,): of the weighed evidence, or of the whole frame if that differs and is not overruled."""
     needs = OVERRULES_PERSON if int(whole.argmax()) == PERSON else OVERRULES
     same = int(whole.argmax()) == int(weighed.argmax())
     return weighed if same or float(weighed.max()) >= needs else whole

@@ -2,7 +2,7 @@
 
 ::
 
-    frame --DeviceModel--> kingdom, person?, box --crop--> EdgeModel --> family, vector (256 bytes) --> CloudModel --> species
+    frame --DeviceModel--> kingdom, person?, box --crop--> EdgeModel --> family, vector --> CloudModel --> species
 
 Device and edge run the backbone (`models.onnx_session`). The cloud reads only the vector and needs neither OpenCV nor
 ONNX Runtime, so that the callers pass in what uses them. All predictions are over the labels of
@@ -41,7 +41,7 @@ FeatureOf = Callable[[Picture], Floats]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DevicePrediction:
-    """The device's prediction. `crop_box` is the part to send; `person_raised` means that a person raises the privacy level."""
+    """The device's prediction. `crop_box` is the part to send; `person_raised`: a person raises the privacy level."""
 
     kingdom: Scores
     person: float
@@ -79,14 +79,14 @@ class EdgePrediction:
     ms: float
     model: str
     thresholds: Mapping[str, float]
-    """By rank, the probability from which an answer of this model is published."""
+    """The probability from which an answer of this model is published, by rank."""
     tree: Taxonomy
     species: Scores | None = None
     site: SitePrediction | None = None
 
     @property
     def scores(self) -> tuple[Scores, ...]:
-        """By rank, the deepest first."""
+        """Return the scores by rank, the deepest first."""
         return self.family, self.kingdom
 
 
@@ -104,7 +104,7 @@ class CloudPrediction:
 
     @property
     def scores(self) -> tuple[Scores, ...]:
-        """By rank, the deepest first."""
+        """Return the scores by rank, the deepest first."""
         return self.species, self.family, self.kingdom
 
 
@@ -189,7 +189,7 @@ class EdgeModel:
         self._frame_head = frame_head
 
     def predict(self, picture: Picture, box: Box = Box.WHOLE) -> EdgePrediction:
-        """Predict from BGR uint8 (height, width, 3). `box` is its place in the frame: a whole frame has a lower person threshold."""
+        """Predict from BGR uint8 (h, w, 3) at `box` in the frame. A whole frame has a lower person threshold."""
         start = time.perf_counter()
         feature = self._feature_of(picture)
         vector = self._projection.bytes(feature)

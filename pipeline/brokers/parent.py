@@ -1,4 +1,4 @@
-"""Ends an embedded broker when the process that started it ends, even after a kill: nobody else would stop it.
+"""End an embedded broker when the process that started it ends, even after a kill.
 
 Example::
 
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Final
 
 LOOK_EVERY_S: Final = 0.5
-"""How often to ask for the parent. A process whose parent has ended gets another one, on Linux and on macOS."""
+"""Time between checks of the parent's id. A process whose parent has ended gets another, on Linux and on macOS."""
 
 
 def watch(parent_pid: int, ended: Callable[[], None]) -> None:

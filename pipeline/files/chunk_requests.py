@@ -55,14 +55,14 @@ class _Download:
     held: int
     """Bytes that are here."""
     moved_s: float
-    """When the last bytes arrived."""
+    """Time at which the last bytes arrived."""
     not_before_s: float = 0.0
     requests: int = 0
     """Requests since the last bytes arrived."""
     spoiled: int = 0
-    """How often the file was complete with a wrong digest."""
+    """Number of times that the file was complete with a wrong digest."""
     why: str = ""
-    """What was wrong with the last answer."""
+    """The fault of the last answer."""
 
 
 class ChunkRequests:

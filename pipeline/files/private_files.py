@@ -9,14 +9,35 @@ They hold private records, which other users of the same machine must not see::
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+
+from pipeline.errors import Stop
 
 FOLDER_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
 UMASK: Final = 0o077
 """The mask of a whole process: the files that its libraries make are the owner's alone, too."""
+
+DISK_ERRORS: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT})
+"""Errors of a read-only or full disk, which a person has to mend."""
+
+
+@contextlib.contextmanager
+def disk_errors_mapped() -> Iterator[None]:
+    """Raise `Stop` in place of the errors of a read-only or full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        raise Stop(
+            f"cannot use {error.filename or 'the disk'} ({error.strerror}): correct its rights, free some disk space, "
+            "or change `data` in the settings"
+        ) from error
 
 
 def make_folder(path: Path) -> None:

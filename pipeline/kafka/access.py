@@ -58,7 +58,7 @@ def grant(settings: KafkaSettings, rights: Iterable[Right]) -> int:
         contextlib.closing(opened(KafkaAdminClient, settings, "access")) as admin,
     ):
         for error in admin.create_acls(wanted)["failed"]:
-            raise error(f"as {settings.username or 'nobody'} no rights can be given")
+            raise error(f"the login {settings.username or '(none)'} may not give rights")
         until = time.monotonic() + IN_FORCE_WITHIN_S
         while not set(wanted) <= set(admin.describe_acls(EVERY_RIGHT)[0]):
             if time.monotonic() > until:

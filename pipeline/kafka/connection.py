@@ -1,10 +1,10 @@
-"""How a client connects to Kafka, and how its errors become ours.
+"""Connect a client to Kafka, and map its errors to ours.
 
 Every part of this package opens its client with `opened` and uses it within `errors_mapped`, so that a role meets only
 the errors of `pipeline.errors`::
 
     with errors_mapped(settings):
-        client = opened(KafkaAdminClient, settings, "admin")   # Retry if nobody answers, Stop if the login is refused
+        client = opened(KafkaAdminClient, settings, "admin")   # Retry without an answer, Stop if the login is refused
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ FETCH_MAX_BYTES: Final = 8 << 20
 
 
 class Fetched(NamedTuple):
-    """A record as it was read."""
+    """A record read from a partition."""
 
     topic: str
     partition: int
@@ -138,7 +138,7 @@ class Consumer:
 
 
 class GroupPosition(NamedTuple):
-    """How far a group has come in one partition."""
+    """The position of a group in a partition."""
 
     committed: int
     """The offset to read next; the first offset of the partition if the group committed none."""

@@ -30,7 +30,7 @@ class Follower(AssignedReader):
 
     @property
     def caught_up(self) -> bool:
-        """Whether `poll` has returned everything that the topic held at the start."""
+        """Return whether `poll` has returned everything that the topic held at the start."""
         ends = self._ends
         return ends is not None and all((self._next.get(tp) or 0) >= end for tp, end in ends.items())
 

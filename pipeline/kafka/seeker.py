@@ -50,7 +50,7 @@ class Seeker(AssignedReader):
 
     @property
     def caught_up(self) -> bool:
-        """Whether the owner has taken everything that the topics held at the start."""
+        """Return whether the owner has taken everything that the topics held at the start."""
         return bool(self._ends) and all(self._next_offset(*tp) >= end for tp, end in self._ends.items())
 
     def commit(self) -> None:

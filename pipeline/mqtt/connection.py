@@ -86,7 +86,7 @@ class Connection:
 
     @property
     def connected(self) -> bool:
-        """Whether the client has subscribed and can publish."""
+        """Return whether the client has subscribed and can publish."""
         return self._window.connected
 
     @property

@@ -35,7 +35,7 @@ BATCH_MAX: Final = 50
 
 BATCH_MAX_BYTES: Final = 8 << 20
 BATCH_WAIT_S: Final = 0.005
-"""How long the first message of a batch waits for others: a commit of fifty costs as much as a commit of one."""
+"""Time for which the first message of a batch waits for others. A commit of fifty costs as much as a commit of one."""
 
 FENCE_IDLE_S: Final = 0.05
 FENCE_BATCHES: Final = 20
@@ -48,10 +48,10 @@ WRITE_TIMEOUT_S: Final = 5.0
 
 KEEPALIVE_S: Final = 30
 IDLE_S: Final = 1.0
-"""How often an idle connection checks its keepalive."""
+"""Time between checks of the keepalive of an idle connection."""
 
 FAREWELL_S: Final = 0.5
-"""How long the broker has to acknowledge the farewell."""
+"""Time that the broker has to acknowledge the farewell."""
 
 REFUSALS: Final = {
     "Bad user name or password": "wrong `username` or `password`",

@@ -27,7 +27,7 @@ SUSPECT_MIN_BYTES: Final = 16 << 10
 """Every broker's limit allows smaller messages."""
 
 STRIKES: Final = 3
-"""How often a broker must close the connection at a message alone in flight before the message is given up."""
+"""A message is given up if the broker closes the connection so often while only this message is in flight."""
 
 
 class Publication(NamedTuple):
@@ -54,7 +54,7 @@ class Window:
         self._changed = threading.Condition()
         self._to_send: deque[Publication] = deque()
         self._inflight: dict[int, Publication] = {}
-        """By packet id."""
+        """Messages in flight, by packet id."""
         self._strikes: dict[int, int] = {}
         """Closed connections, by the fingerprint of each suspect."""
 

@@ -307,7 +307,7 @@ def may_see(tier: Tier, level: Privacy) -> bool:
 def _judge(message: msgspec.Struct, to: Tier) -> None:
     contents = CONTENTS.get(type(message))
     if contents is None:
-        raise Withheld(f"the gate does not know the type {type(message).__name__}, so nobody may see it")
+        raise Withheld(f"the gate does not know the type {type(message).__name__}, so no tier may see it")
     for content in contents(message):
         if not content.sealed and not may_see(to, content.level):
             raise Withheld(

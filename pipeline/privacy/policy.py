@@ -41,7 +41,7 @@ class RuleInput:
 
     source: str
     moment: dt.datetime | None
-    """In the site's own time. None for an impossible time: then rules with hours hold."""
+    """Time at the site. None for an impossible time: then rules with hours hold."""
     path: tuple[str, ...]
     person: bool
 
@@ -70,7 +70,7 @@ RULES: Final = (
         msgspec.structs.replace(
             LOWEST, pixels=Privacy.USER_PRIVATE, feature=Privacy.USER_PRIVATE, result=Privacy.EDGE_PRIVATE
         ),
-        "a picture of a person, and a feature that could tell persons apart, stay on their device",
+        "a picture of a person, and a feature that could identify persons, stay on their device",
     ),
 )
 """The built-in rules; the settings file can add rules, but cannot remove these."""

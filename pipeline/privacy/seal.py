@@ -118,7 +118,8 @@ def unseal(envelope: Envelope, keyring: Keyring) -> bytes:
     key = keyring.named(envelope.sealed_by)
     if key is None:
         raise Rejected(
-            "seal", f"{envelope.id}: sealed by {envelope.sealed_by or 'nobody'}, whose key is not here"
+            "seal",
+            f"{envelope.id}: sealed with the key of {envelope.sealed_by or '(no name)'}, which is not here",
         )
     nonce, ciphertext = envelope.payload[:NONCE_BYTES], envelope.payload[NONCE_BYTES:]
     try:
@@ -204,7 +205,7 @@ def open_private(envelope: Envelope, keyring: Keyring) -> Hidden:
 
 
 def pseudonym(key: Key, person: str) -> str:
-    """Return a person's name outside the site: always the same, and only the key's owner can tell who it is."""
+    """Return a person's name outside the site: always the same, and only the key's owner can resolve it."""
     return _derive(key.secret, "person", person)[:6].hex()
 
 

@@ -34,7 +34,7 @@ BACKLOG_MAX_POINTS: Final = 50_000
 """About 20 MB; at 50 points a second the store may be away for a quarter of an hour without loss."""
 BATCH_MAX_POINTS: Final = 1_000
 GATHER_S: Final = 0.5
-"""How long the first point of a batch waits for more."""
+"""Time for which the first point of a batch waits for more."""
 RETRY_FIRST_S: Final = 0.5
 RETRY_MAX_S: Final = 60.0
 

@@ -69,12 +69,12 @@ class MqttSettings(Section, frozen=True, kw_only=True):
 
     @property
     def is_embedded(self) -> bool:
-        """Whether `tierwise up` starts this broker."""
+        """Return whether `tierwise up` starts this broker."""
         return self.address == EMBEDDED
 
     @property
     def tls(self) -> bool:
-        """Whether the connection uses TLS."""
+        """Return whether the connection uses TLS."""
         return self.address.startswith(TLS_SCHEME)
 
     @property
@@ -134,7 +134,7 @@ class KafkaSettings(Section, frozen=True, kw_only=True):
 
     @property
     def is_embedded(self) -> bool:
-        """Whether `tierwise up` starts this broker."""
+        """Return whether `tierwise up` starts this broker."""
         return self.address == EMBEDDED
 
     @property
@@ -147,6 +147,8 @@ class KafkaSettings(Section, frozen=True, kw_only=True):
 
 
 class InfluxSettings(Section, frozen=True, kw_only=True):
+    """The store of time series."""
+
     url: str = ""
     """InfluxDB 2, as `"http://host:8086"`. Empty: an SQLite file under the data folder."""
     token: str = ""
@@ -214,12 +216,12 @@ class EdgeSettings(Section, frozen=True, kw_only=True):
     keep_days: Positive = 30
     """Days that answers and time series stay at the site."""
     home_assistant: bool = False
-    """Whether the edge announces the site's devices to Home Assistant by MQTT discovery."""
+    """Announce the site's devices to Home Assistant by MQTT discovery."""
     learn: bool = True
-    """Whether the edge [learns by itself](explanation/site-learning.md) from labels of its own events. Releases
-    of the cloud serve either way."""
+    """Let the edge [learn by itself](explanation/site-learning.md) from labels of its own events. Releases of the
+    cloud serve either way."""
     share_sums: bool = False
-    """Whether sums over at least 20 visits a label may leave the site, although the events are edge-private. See
+    """Let sums over at least 20 visits a label leave the site, although the events are edge-private. See
     [what sums reveal](privacy.md#what-sums-tell)."""
     asks_a_day: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 10
     """[Labels](explanation/label-requests.md) that the site's people are asked for each day, at
@@ -227,7 +229,7 @@ class EdgeSettings(Section, frozen=True, kw_only=True):
 
 
 class ReleaseSettings(Section, frozen=True, kw_only=True):
-    """How releases are verified and downloaded."""
+    """Verification and download of releases."""
 
     root: str = ""
     """File of the root metadata that edge and cloud verify releases against. Empty: `releases-root.json` in the
@@ -238,7 +240,7 @@ class ReleaseSettings(Section, frozen=True, kw_only=True):
 
 
 class TrainerSettings(Section, frozen=True, kw_only=True):
-    """When the trainer trains, and how much worse a release may be than the one before."""
+    """Conditions of a training, and limits for a release that is worse than the one before."""
 
     labels: Positive = 50
     """Number of new or changed labels that starts a training."""
@@ -257,7 +259,7 @@ class TrainerSettings(Section, frozen=True, kw_only=True):
     canary_s: Annotated[float, msgspec.Meta(ge=0)] = 600
     """Length of this canary stage, in seconds."""
     hold: bool = False
-    """Whether signed releases wait until a person promotes them."""
+    """Let signed releases wait until a person promotes them."""
 
 
 class HttpSettings(Section, frozen=True, kw_only=True):
@@ -304,7 +306,8 @@ class StreamSettings(Section, frozen=True, kw_only=True):
     """Unit of the readings, as `"Cel"`, `"%RH"`, `"lx"`, `"ppm"`, `"W"`. Related units are converted, others
     refused."""
     deadband: Annotated[float, msgspec.Meta(ge=0)] | None = None
-    """Smallest change worth reporting, in the stream's unit. None: derived from the readings' own noise."""
+    """Smallest change worth reporting, in the stream's unit. If not set, it is derived from the
+    readings' noise."""
     pixels: Privacy = Privacy.USER_PRIVATE
     """Level of its pictures."""
     feature: Privacy = Privacy.USER_PRIVATE
@@ -338,7 +341,7 @@ class RuleSettings(Section, frozen=True, kw_only=True):
     label: str | None = None
     """A label on the answer's path: a kingdom, a family or a species."""
     person: bool = False
-    """Whether the rule is only for events with a person in the frame."""
+    """Apply the rule only to events with a person in the frame."""
     raise_: dict[Kind, Privacy] = msgspec.field(name="raise")
     """Levels to raise to: `{ pixels = "user-private", result = "edge-private" }`."""
     reason: str
@@ -361,7 +364,8 @@ class Keys(Section, frozen=True, kw_only=True):
     """Folder of models that replace shipped models of the same name: a subfolder each, with its `manifest.json`.
     Empty: use the shipped ones."""
     timezone: str = "UTC"
-    """Time zone of rules' hours, of the usual hours of a week and of the days of counts, as `"Europe/Berlin"`."""
+    """Time zone of EXIF times without an offset of their own, of rules' hours, of the usual hours of a week and of the
+    days of counts, as `"Europe/Berlin"`."""
     mqtt: MqttSettings = MqttSettings()
     uplink: UplinkSettings = UplinkSettings()
     kafka: KafkaSettings = KafkaSettings()
@@ -374,7 +378,7 @@ class Keys(Section, frozen=True, kw_only=True):
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
     streams: dict[str, StreamSettings] = {}
-    """By source, ``site/device/stream``; a file may leave the site out."""
+    """Streams by source, ``site/device/stream``. A file may leave the site out."""
     rules: tuple[RuleSettings, ...] = ()
 
     @property

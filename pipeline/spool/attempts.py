@@ -1,4 +1,4 @@
-"""How often each record of the outbox was sent, and when it is due again.
+"""Count the attempts to send each record of the outbox, and the time when it is due again.
 
 This is in memory only: after a restart all records are due. The caller holds the spool's read lock.
 """

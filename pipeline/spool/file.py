@@ -50,7 +50,7 @@ MIGRATIONS = (
 """One script a schema version; `PRAGMA user_version` counts how many were run. Only ever append."""
 
 BUSY_TIMEOUT_S = 10.0
-"""How long a writer waits while the other connection writes a checkpoint."""
+"""Time for which a writer waits while the other connection writes a checkpoint."""
 
 WAL_KEEP_BYTES = 64 << 20
 """The write-ahead log is cut back to this size: a burst of frames would leave it large for ever."""
@@ -129,7 +129,7 @@ def connect(path: Path) -> sqlite3.Connection:
 def migrate(
     connection: sqlite3.Connection, path: Path, scripts: Sequence[str], if_moved: str = _UNSENT_STAYS
 ) -> None:
-    """Run the scripts that this file lacks; `if_moved` tells people what moving the file away would mean.
+    """Run the scripts that this file lacks; `if_moved` describes the effect of moving the file away.
 
     Raises
     ------
@@ -164,6 +164,15 @@ def _check_version(path: Path, version: int, known: int, if_moved: str) -> None:
             f"{path} has schema version {version}, this release knows {known}: "
             f"install the newer release again, or move the file away ({if_moved})"
         )
+
+
+def each_topic(table: str, where: str) -> str:
+    """Return SQL for the topics of some rows; it costs one look at the index for each topic, not for each row."""
+    return (
+        f"WITH RECURSIVE t(topic) AS (SELECT min(topic) FROM {table} WHERE {where} UNION ALL"  # noqa: S608 - fixed texts
+        f" SELECT (SELECT min(topic) FROM {table} WHERE {where} AND topic > t.topic) FROM t WHERE t.topic IS NOT NULL)"
+        " SELECT topic FROM t WHERE topic IS NOT NULL"
+    )
 
 
 def empty_log(connection: sqlite3.Connection) -> bool:

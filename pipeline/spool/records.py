@@ -27,17 +27,19 @@ class Arrival(NamedTuple):
 
 
 class Receipt(NamedTuple):
-    """An arrival that is on disk, unless it is a `conflict`: then it was not stored."""
+    """An arrival that is on disk, unless it is a `conflict` or `full`: then it was not stored."""
 
     id: str
     topic: str
     payload: bytes
     sha256: str
-    """Of the payload, hexadecimal."""
+    """Digest of the payload, hexadecimal."""
     repeat: bool
     """The message was received before, so it was not stored again."""
     conflict: bool = False
-    """Its id already names a message with another topic or content: refuse this one."""
+    """The id already names a message with another topic or content: refuse this message."""
+    full: bool = False
+    """The spool has no room: refuse this message for now, and do not acknowledge it."""
 
 
 class Item(NamedTuple):
@@ -64,6 +66,6 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     kind: str = ""
     privacy: Privacy = Privacy.USER_PRIVATE
     attempts: int = 0
-    """How often this process has sent the record. Set by `outgoing`."""
+    """Number of times that this process has sent the record. Set by `outgoing`."""
     seq: int = 0
-    """Tells records with the same id apart. Set by `outgoing`."""
+    """Number that distinguishes records with the same id. Set by `outgoing`."""

@@ -2,8 +2,8 @@
 
 Memory holds only state that a restart may forget: which topic is next, which messages are claimed, which records were
 sent when. The write lock guards the writer's connection and the state of a commit: `_expected`, `_next_row`,
-`_size_bytes`, `_commits`. The read lock guards the reader's connection and the state of the hand-out: `_turn`,
-`_claimed`, `_attempts`. Code that needs both takes the write lock first.
+`_size_bytes`, `_own_bytes`, `_commits`. The read lock guards the reader's connection and the state of the hand-out:
+`_turn`, `_claimed`, `_attempts`. Code that needs both takes the write lock first.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import logging
 import sqlite3
 import threading
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -41,14 +41,8 @@ INFLIGHT_MAX = 500
 HANDOUT_MAX_BYTES = 32 << 20
 """Payloads of one `waiting` call: two of the largest frames."""
 
-
-def _each_topic(table: str, where: str) -> str:
-    """Return SQL for the topics of some rows; it costs one look at the index for each topic, not for each row."""
-    return (
-        f"WITH RECURSIVE t(topic) AS (SELECT min(topic) FROM {table} WHERE {where} UNION ALL"  # noqa: S608 - fixed texts
-        f" SELECT (SELECT min(topic) FROM {table} WHERE {where} AND topic > t.topic) FROM t WHERE t.topic IS NOT NULL)"
-        " SELECT topic FROM t WHERE topic IS NOT NULL"
-    )
+OWN_RESERVED_BYTES = 4 << 20
+"""Room for an agent's own records (results, acknowledgements, refusals) beside the limit for new input."""
 
 
 class Spool:
@@ -61,9 +55,11 @@ class Spool:
         writer: sqlite3.Connection,
         reader: sqlite3.Connection,
         lock: IO[bytes],
+        own_hops: Collection[str] = (),
     ) -> None:
         self.path = path
         self.limit_bytes = limit_bytes
+        self._own_hops = own_hops
         self.arrived = threading.Event()
         """Set after each commit that stored a message: wait on it when `waiting` returned nothing."""
         self._writer = writer
@@ -72,7 +68,7 @@ class Spool:
         self._write_lock = threading.Lock()
         self._read_lock = threading.Lock()
         self._next_row = 1
-        self._size_bytes = 0
+        self._size_bytes = self._own_bytes = 0
         self._commits = 0
         self._closed = False
         self._expected: Expected = defaultdict(dict)
@@ -83,8 +79,10 @@ class Spool:
         self._queued: defaultdict[str, threading.Event] = defaultdict(threading.Event)
 
     @classmethod
-    def open(cls, path: Path, *, limit_bytes: int) -> Spool:
+    def open(cls, path: Path, *, limit_bytes: int, own_hops: Collection[str] = ()) -> Spool:
         """Open the file, creating it at first use, and bring its schema up to date.
+
+        `own_hops` carry the agent's own records, whose first `OWN_RESERVED_BYTES` do not count towards the limit.
 
         Raises
         ------
@@ -97,7 +95,7 @@ class Spool:
                 writer = undo.enter_context(closing(file.connect(path)))
                 file.migrate(writer, path, file.MIGRATIONS)
                 reader = undo.enter_context(closing(file.connect(path)))
-                spool = cls(path, limit_bytes, writer, reader, lock)
+                spool = cls(path, limit_bytes, writer, reader, lock, own_hops)
                 spool._load()
             except sqlite3.Error as error:
                 raise file.mapped(error, path) from error
@@ -127,19 +125,13 @@ class Spool:
     def transaction(self) -> Iterator[Transaction]:
         """Commit and sync all changes made inside together, or none of them.
 
-        Other writers wait meanwhile: do no network calls and no inference inside.
-
-        Raises
-        ------
-        Retry
-            The disk is full, or the spool is closed: nothing was changed.
-        Stop
-            The file is corrupt.
+        Other writers wait meanwhile: do no network calls and no inference inside. Raises `Retry` if the disk is full or
+        the spool is closed (nothing was changed), and `Stop` if the file is corrupt.
         """
         with self._write_lock:
             self._demand_open()
             cursor = self._writer.cursor()
-            tx = Transaction(cursor, self._next_row, self._expected)
+            tx = Transaction(cursor, self._next_row, self._expected, self._room_bytes, self._own_hops)
             try:
                 cursor.execute("BEGIN IMMEDIATE")
                 yield tx
@@ -267,7 +259,7 @@ class Spool:
         """Return the due records of this hop, in the order in which they were added."""
         with self._read_lock:
             due: list[tuple[int, str]] = []
-            for (topic,) in self._fetch(_each_topic("outbox", "hop = ?1"), (hop,)):
+            for (topic,) in self._fetch(file.each_topic("outbox", "hop = ?1"), (hop,)):
                 window = self._fetch(
                     "SELECT seq, id FROM outbox WHERE hop = ? AND topic = ? ORDER BY seq LIMIT ?",
                     (hop, topic, INFLIGHT_MAX),
@@ -330,8 +322,12 @@ class Spool:
 
     @property
     def full(self) -> bool:
-        """Whether the spool holds more than the settings allow: then refuse new input, but drop no stored record."""
-        return self._size_bytes >= self.limit_bytes
+        """Return whether new messages find no room. Stored records are never dropped to make room."""
+        return self._room_bytes <= 0
+
+    @property
+    def _room_bytes(self) -> int:
+        return self.limit_bytes - self._size_bytes + min(self._own_bytes, OWN_RESERVED_BYTES)
 
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Read committed rows, the agent's own tables included."""
@@ -365,6 +361,7 @@ class Spool:
         """Update the state in memory after a commit."""
         self._next_row = tx.next_row
         self._size_bytes += tx.grown_bytes
+        self._own_bytes += tx.own_grown_bytes
         with self._read_lock:
             for topic, row in tx.stored:
                 self._turn.setdefault(topic, row - 1)
@@ -377,14 +374,16 @@ class Spool:
             self._queued[hop].set()
 
     def _load(self) -> None:
-        ((last, size_bytes),) = self._fetch(
+        ((last, inbox_bytes),) = self._fetch(
             "SELECT max(ifnull((SELECT max(row) FROM inbox), 0), ifnull((SELECT max(acknowledged) FROM link), 0)),"
-            " ifnull((SELECT sum(length(payload)) FROM inbox), 0) + ifnull((SELECT sum(length(payload)) FROM outbox), 0)",
+            " ifnull((SELECT sum(length(payload)) FROM inbox), 0)",
             (),
         )
         self._next_row = last + 1
-        self._size_bytes = size_bytes
-        topics = self._fetch(_each_topic("inbox", "done = 0"), ())
+        sizes = dict(self._fetch("SELECT hop, sum(length(payload)) FROM outbox GROUP BY hop", ()))
+        self._size_bytes = inbox_bytes + sum(sizes.values())
+        self._own_bytes = sum(sizes.get(hop, 0) for hop in self._own_hops)
+        topics = self._fetch(file.each_topic("inbox", "done = 0"), ())
         self._turn.update((topic, 0) for (topic,) in topics)
 
     def _tidy(self) -> None:

@@ -22,23 +22,34 @@ Fingerprint = tuple[str, bytes]
 """Topic and SHA-256, by which a redelivery is recognised."""
 
 Expected = defaultdict[str, dict[Fingerprint, deque[str]]]
-"""By link: the ids of stored messages that the broker may deliver again, oldest first."""
+"""Ids of stored messages that the broker may deliver again, by link, the oldest first."""
 
 
 class Transaction:
-    """Made by `Spool.transaction`, which reads the lists after the commit."""
+    """A transaction, made by `Spool.transaction`, which reads the lists after the commit."""
 
-    def __init__(self, db: sqlite3.Cursor, next_row: int, expected: Expected) -> None:
+    def __init__(
+        self,
+        db: sqlite3.Cursor,
+        next_row: int,
+        expected: Expected,
+        room_bytes: int,
+        own_hops: Collection[str],
+    ) -> None:
         self.db = db
-        """For statements on the agent's own tables."""
+        """Cursor for statements on the agent's own tables."""
         self.next_row = next_row
         self.grown_bytes = 0
+        self.own_grown_bytes = 0
+        """The part of `grown_bytes` that belongs to the agent's own records."""
         self.stored: list[tuple[str, int]] = []
         """Topic and row of each stored message."""
         self.finished: list[int] = []
         self.touched: list[tuple[str, str]] = []
         """Hop and id of each record that was put into the outbox or removed from it."""
         self._expected = expected
+        self._room_bytes = room_bytes
+        self._own_hops = own_hops
         self._matched: list[tuple[str, Fingerprint, str]] = []
 
     def forget(self) -> None:
@@ -49,7 +60,8 @@ class Transaction:
     def receive(self, arrivals: Sequence[Arrival], link: str = "site") -> list[Receipt]:
         """Store these messages in order; `link` names the connection that delivered them.
 
-        The empty link is for messages that no broker redelivers, such as frames of the agent's own camera.
+        The empty link is for messages that no broker redelivers, such as frames of the agent's own camera. If the spool
+        is full, a repeat is still recognised; a new message is not stored, and its receipt is `full`.
         """
         expected = self._expected[link]
         receipts: list[Receipt] = []
@@ -57,7 +69,7 @@ class Transaction:
         row = self.next_row
         for topic, payload, received_at, own_id in arrivals:
             digest = hashlib.sha256(payload).digest()
-            repeat = conflict = False
+            repeat = conflict = full = False
             if own_id is not None:
                 name = own_id
                 known = self._remember(own_id, topic, digest)
@@ -69,12 +81,16 @@ class Transaction:
                 repeat = True
             else:
                 name = event_id(received_at)
-            if not (repeat or conflict):
+            if not (repeat or conflict) and self._room_bytes <= 0:
+                full = True
+                self.db.execute("DELETE FROM seen WHERE id = ?", (name,))
+            elif not (repeat or conflict):
                 rows.append((row, name, topic, payload, received_at, link, digest))
                 self.stored.append((topic, row))
                 self.grown_bytes += len(payload)
+                self._room_bytes -= len(payload)
                 row += 1
-            receipts.append(Receipt(name, topic, payload, digest.hex(), repeat, conflict))
+            receipts.append(Receipt(name, topic, payload, digest.hex(), repeat, conflict, full))
         self.next_row = row
         self.db.executemany(
             "INSERT INTO inbox(row, id, topic, payload, received_at, link, sha256) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -116,8 +132,7 @@ class Transaction:
                     out.privacy.value,
                 ),
             )
-            self.touched.append((out.hop, out.id))
-            self.grown_bytes += len(out.payload)
+            self._touch(out.hop, out.id, len(out.payload))
 
     def settle(self, hop: str, ids: Iterable[str]) -> int:
         """Remove the records that the next hop has acknowledged. Return how many were still kept."""
@@ -161,6 +176,10 @@ class Transaction:
             parameters,
         ).fetchall()
         for hop, name, size_bytes in deleted:
-            self.touched.append((hop, name))
-            self.grown_bytes -= size_bytes
+            self._touch(hop, name, -size_bytes)
         return len(deleted)
+
+    def _touch(self, hop: str, name: str, grown_bytes: int) -> None:
+        self.touched.append((hop, name))
+        self.grown_bytes += grown_bytes
+        self.own_grown_bytes += grown_bytes if hop in self._own_hops else 0

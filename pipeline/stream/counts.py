@@ -182,7 +182,7 @@ def remembered(key: str, value: Sequence[Any]) -> Evidence:
 
 
 class Tally:
-    """All remembered sightings, and the cells in which they count."""
+    """The remembered sightings, and the cells in which they count."""
 
     def __init__(self, zone: ZoneInfo, known: Iterable[Evidence] = ()) -> None:
         self._zone = zone

@@ -80,10 +80,10 @@ class JoinedEvent(msgspec.Struct, frozen=True, array_like=True):
 
     partition: int
     since_s: float
-    """When its first record arrived."""
+    """Time at which the first record arrived."""
     feature: StoredFeature | None = None
     votes: tuple[RevisedVote, ...] = ()
-    """In the order of the pseudonyms."""
+    """Votes, in the order of the pseudonyms."""
 
     def with_feature(self, feature: StoredFeature) -> JoinedEvent:
         """Add a feature, unless there is one: people labelled the first, so the first is learned from."""
@@ -110,7 +110,7 @@ class JoinedEvent(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def is_whole(self) -> bool:
-        """Whether the event has a feature and a vote."""
+        """Return whether the event has a feature and a vote."""
         return self.feature is not None and bool(self.votes)
 
     def labelled(self, source: str, event: str) -> Labelled:
@@ -193,7 +193,7 @@ class Labels:
         self._deliver = deliver
         self._now = now
         self._waiting: dict[int, dict[str, JoinedEvent]] | None = None
-        """By partition: the events that lack one half, the oldest first. None: read them from the table first."""
+        """Events that lack one half, by partition, the oldest first. None until they are read from the table."""
         self._joining = asyncio.Lock()
         """A partition's features and labels are handled at the same time and share the table."""
 

@@ -23,7 +23,7 @@ from pipeline.stream.batches import store
 from pipeline.stream.delivery import ConsumedRecord, Deliver, ProducerRecord, read_each
 
 KEEP_DAYS: Final = 40
-"""How long a repeated older revision is recognised: far longer than an outbox keeps a summary."""
+"""Days for which a repeated older revision is recognised: far longer than an outbox keeps a summary."""
 
 
 ROUNDING: Final = 1e-9

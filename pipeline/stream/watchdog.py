@@ -27,7 +27,7 @@ class Watchdog:
     def __init__(self, patience_s: float = PATIENCE_S) -> None:
         self._patience_s = patience_s
         self._waiting: dict[tuple[str, int], tuple[int, float]] = {}
-        """By partition with waiting records: the committed offset, and since when it has not moved."""
+        """The committed offset of each partition with waiting records, and the time since which it has not moved."""
 
     def stuck(self, now_s: float, positions: Mapping[tuple[str, int], GroupPosition]) -> str:
         """Return which partition is stuck, or an empty text. `now_s` is monotonic time."""

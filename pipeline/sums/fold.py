@@ -49,7 +49,7 @@ from pipeline.sums.sums import SpaceMismatch, Sums
 from pipeline.sums.votes import held_out, majority
 
 _Delta = dict[tuple[str, str], tuple[list[EventRow], list[EventRow]]]
-"""By site and part: the events to add and the events to take out."""
+"""Events to add and events to take out, by site and part."""
 
 
 class Fold:
@@ -166,7 +166,7 @@ class Fold:
         _move(before, row, delta)
 
     def _add_shared(self, site: str, increment: SumIncrement) -> None:
-        where = f"sums {increment.number} of {site or 'nobody'}"
+        where = f"sums {increment.number} of {site or 'no site'}"
         if not site or increment.number < 1:
             raise Rejected("malformed", f"{where}: a site numbers its increments from 1 on")
         if self._file.is_forgotten((("site", site),)):

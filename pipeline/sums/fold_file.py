@@ -61,14 +61,14 @@ SCHEMA: Final = (
 STANDS: Final = "stands"
 DISPUTED: Final = "disputed"
 UNPLACED: Final = "unplaced"
-"""The event's label is not in the tree, and nobody has placed it; the event counts as soon as somebody does."""
+"""The event's label has no place in the tree. The event counts as soon as a person gives the label a place."""
 SILENT: Final = "silent"
 """All votes on the event were withdrawn."""
 
 TAUGHT: Final = "taught"
 JUDGES: Final = "judges"
 SHARED: Final = "told"
-"""Sums that a site has shared; only the site knows their events. (The files on disk hold this older word.)"""
+"""Sums that a site has shared; only the site knows their events. (Files on disk hold this older name.)"""
 
 
 class EventRow(NamedTuple):
@@ -87,7 +87,7 @@ class EventRow(NamedTuple):
     label: str
     part: str
     known: bool
-    """Whether the tree has the label. If not, `under` is its place, or empty."""
+    """True if the tree has the label. If not, `under` is the label's place, or empty."""
     under: str
     english: str
     change: int

@@ -75,7 +75,7 @@ class Snapshot:
     shares: tuple[SiteContribution, ...]
     ranges: tuple[Range, ...]
     changes: int
-    """How often so far an event was added to the sums, changed in them or taken out."""
+    """Number of times that an event was added to the sums, changed in them or taken out."""
 
     @property
     def digest(self) -> str:

@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 from pipeline.messages import Vote
 
 HELD_OUT_SHARE: Final = 0.2
-"""Of 20 events of a new species, 4 judge what the other 16 taught."""
+"""Share of a new species' events that judge a head: of 20 events, 4 judge and 16 teach."""
 
 
 class Majority(NamedTuple):

@@ -3,7 +3,7 @@
 ::
 
     stage.shared() -> Stack (running)          one at a time: asking for another one ends the one that runs
-    stack.listen() -> Listener                 a plain MQTT client that hears everything and repeats what was not acknowledged
+    stack.listen() -> Listener                 a plain MQTT client: receives all, repeats the unacknowledged
 
 Nothing here sleeps for a while and hopes: everything waits for a condition, up to `PATIENCE_S`.
 """

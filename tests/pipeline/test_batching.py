@@ -58,6 +58,7 @@ def test_a_batch_is_as_large_as_may_be(waiting: list[Outgoing]) -> None:
         assert sum(len(out.payload) + OVERHEAD_BYTES for out in more) > LIMIT_BYTES
 
 
+@pytest.mark.slow
 @given(queues)
 def test_batch_after_batch_everything_leaves(waiting: list[Outgoing]) -> None:
     left = list(waiting)

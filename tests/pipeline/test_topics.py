@@ -27,6 +27,7 @@ DEVICE_TOPICS = {
 SITE_TOPICS = (topics.uplink, topics.uplink_ack, topics.downlink, topics.downlink_ack)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channel", STREAM_TOPICS)
 @given(site=names, device=names, stream=names)
 def test_a_streams_topic_parses_into_its_parts(channel: str, site: str, device: str, stream: str) -> None:
@@ -40,6 +41,7 @@ def test_a_devices_topic_parses_into_its_parts(channel: str, site: str, device: 
     assert topics.parse(DEVICE_TOPICS[channel](site, device)) == Parsed(site, device, channel, "")
 
 
+@pytest.mark.slow
 @given(site=names, device=names, tier=st.sampled_from(list(Tier)), privacy=st.sampled_from(list(Privacy)))
 def test_private_answers_have_a_branch_of_their_own(
     site: str, device: str, tier: Tier, privacy: Privacy

@@ -50,7 +50,7 @@ class SampleEdge:
         self.settings = configured or settings(folder)
         self.clock = HandClock(NOW_S)
         self.metrics = Metrics()
-        self.spool = Spool.open(folder / "spool.db", limit_bytes=limit_bytes)
+        self.spool = Spool.open(folder / "spool.db", limit_bytes=limit_bytes, own_hops=(SITE, UPLINK_ACKS))
         writer = series or open_writer(self.settings.influx, folder / "series.db", 30)
         self.resources = open_resources(self.settings, self.clock, self.metrics, self.spool, writer)
         self.store, self.keyring = self.resources.store, self.resources.keyring

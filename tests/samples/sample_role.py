@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import structlog
 
 from agents.role.lifecycle import Health, run_role
 from agents.role.telemetry import Metrics
-from pipeline.errors import Stop
+from pipeline.errors import Retry, Stop
 from pipeline.settings.settings import HttpSettings, LogSettings, Settings
 
 log = structlog.get_logger("device")
@@ -32,6 +33,10 @@ class SampleRole:
             log.warning("still there")
         if self.way == "stop-in-start":
             raise Stop("the key is missing: run `make keys`")
+        if self.way == "disk-full":
+            raise OSError(errno.ENOSPC, "No space left on device", "spool.db")
+        if self.way == "store-full":
+            raise Retry("spool.db: database or disk is full")
         if self.way in ("stop-in-thread", "bug-in-thread"):
             threading.Thread(target=self._fail, name="worker").start()
         if self.way == "hangs":

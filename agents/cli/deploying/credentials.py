@@ -31,7 +31,7 @@ class Login(NamedTuple):
     where: str
     name: str
     secret: str
-    """Its name in the vault."""
+    """Name of the secret in the vault."""
     purpose: str
 
 
@@ -40,13 +40,13 @@ LOGINS: Final = (
     Login("mqtt", VIEWER, f"mqtt.{VIEWER}", "reads answers that may leave their device"),
     Login("mqtt", OWNER, f"mqtt.{OWNER}", "both, and reads private answers: the user's own clients"),
     Login("mqtt", HOME_ASSISTANT, f"mqtt.{HOME_ASSISTANT}", "for Home Assistant's MQTT integration"),
-    Login("grafana", "admin", "grafana.admin", "dashboards of what is public"),
+    Login("grafana", "admin", "grafana.admin", "dashboards of public data"),
     Login("site-grafana", "admin", "site-grafana.admin", "dashboards of this site"),
-    Login("influxdb", "admin", "influxdb.admin", "time series of what is public"),
+    Login("influxdb", "admin", "influxdb.admin", "time series of public data"),
     Login("site-influxdb", "admin", "site-influxdb.admin", "time series of this site"),
     Login("kafka", KAFKA_READER, f"kafka.{KAFKA_READER}", "reads every topic (SASL PLAIN)"),
 )
-"""Logins of people. Services have their own, which nobody types."""
+"""Logins of people. The logins of services are not shown, since no person types them."""
 
 TITLES: Final = {
     "mqtt": "MQTT of this site",

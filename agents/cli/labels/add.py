@@ -1,4 +1,4 @@
-"""`tierwise label EVENT LABEL`: say what an event shows; the edge corrects its answer and learns from it.
+"""`tierwise label EVENT LABEL`: label an event. The edge corrects its answer and learns from the label.
 
 $ tierwise label last "Felis catus"
 0193f0b8-…: labelled

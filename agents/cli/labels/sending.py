@@ -58,7 +58,7 @@ def _print(sent: LabelDelivery) -> None:
         return
     done = "withdrawn" if sent.label.label is None else "labelled"
     if sent.answer is None:
-        console.print(f"{escape(sent.name)}: {done}; the answer stays as it was")
+        console.print(f"{escape(sent.name)}: {done}; the answer does not change")
         return
     console.print(f"{escape(sent.name)}: {done}\n  {escape(line(sent.answer, line_width(console)))}")
     console.print(f"  [dim]{escape(sent.answer.reason)}[/]")

@@ -1,1 +1,1 @@
-"""Commands for this machine: start and stop everything, check it, run one role."""
+"""Commands for this machine: start and stop everything, check it, run a role."""

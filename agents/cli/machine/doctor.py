@@ -1,4 +1,4 @@
-"""`tierwise doctor`: check everything that this machine needs, and say how to repair what is wrong.
+"""`tierwise doctor`: check everything that this machine needs, and print how to repair each problem.
 
     ok    python    3.11.2
     fail  models    models/zoo/lite0/backbone.onnx: SHA-256 differs: install the package again
@@ -40,14 +40,14 @@ MIB: Final = 1 << 20
 GIB: Final = 1 << 30
 
 DISK_LEAST_BYTES: Final = 200 * MIB
-"""With less a spool fills within minutes of an outage."""
+"""On a fuller disk, a spool is full within minutes of an outage."""
 
 PYTHON_LEAST: Final = (3, 11)
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One line: `status` is ok, warn or fail; the text of a warning or failure says what to do."""
+    """A line of the report. `status` is ok, warn or fail; the text of a warning or failure names the remedy."""
 
     status: str
     what: str
@@ -73,7 +73,7 @@ STYLES: Final = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
 def doctor(as_json: AsJson = False, settings: SettingsFile = None) -> None:
-    """Check Python, packages, settings, ports, brokers, models, keys, disk and clock; say how to repair them."""
+    """Check Python, packages, settings, ports, brokers, models, keys, disk and clock. Print how to repair them."""
     console = text_console()
     failed = False
     for check in examine(settings):
@@ -248,7 +248,9 @@ def _roles(settings: Settings) -> Iterator[Check]:
             continue
         ready, parts = ask_health(process.port)
         text = ", ".join(f"{part}: {how}" for part, how in parts.items())
-        if ready:
+        if ready and "store" in parts:
+            yield warn(row.name, text)
+        elif ready:
             yield ok(row.name, text)
         else:
             log = settings.data_dir / "logs" / f"{row.name}.log"

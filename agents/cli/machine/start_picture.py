@@ -47,7 +47,7 @@ class _Row:
 
 
 class StartPicture:
-    """What `rich.live.Live` draws while parts start; `take` is called with all news, from any thread."""
+    """The picture that `rich.live.Live` draws while parts start. `take` receives all news, from any thread."""
 
     def __init__(self, parts: Sequence[str]) -> None:
         self._rows = {part: _Row("[dim]·[/]", "[dim]waits[/]") for part in parts}

@@ -92,21 +92,15 @@ def _compress(
 
 
 def _load(module: str) -> Any:
-    """Import a module that needs the `[train]` extra, or the recipes. Raises `Stop` if either is missing."""
+    """Import a module that needs the `[train]` extra. Raises `Stop` if the extra is missing."""
     import importlib
 
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        missing = error.name or ""
-        if missing.startswith("models.train"):
-            raise Stop(
-                "this command runs a training recipe, and the installed package holds none: "
-                "run it in a clone of the repository (make setup, then .venv/bin/tierwise)"
-            ) from error
-        if missing not in ("onnx", "torch"):
+        if error.name not in ("onnx", "torch"):
             raise
-        raise Stop(f"{missing} is not installed; pip install 'tierwise[train]'") from error
+        raise Stop(f"{error.name} is not installed; pip install 'tierwise[train]'") from error
 
 
 def _report(compress: Any, network: Path, target: Path, batches: Any) -> None:

@@ -111,7 +111,7 @@ def _version(settings: Settings, title: str) -> int:
         return 0
     if name != MODEL or not version.isdecimal():
         raise Stop(
-            f"{title} is not a release of the heads: give {MODEL}@3, say, or the shipped {base_title(settings)}"
+            f"{title} is not a release of the heads: give a title like {MODEL}@3, or the shipped {base_title(settings)}"
         )
     return int(version)
 

@@ -70,7 +70,7 @@ def status(as_json: AsJson = False, settings: SettingsFile = None) -> None:
 
 
 def _here(settings: Settings) -> Iterator[TierStatus]:
-    """Yield the roles of this machine. The status of its edge on the broker says the same, and more."""
+    """Yield the roles of this machine. The status of this edge on the broker holds the same, and more."""
     for role in RELEASE_ROLES:
         process, kept = running(settings.data_dir, role), serving_state(settings, role)
         if process is not None and process.port is not None:

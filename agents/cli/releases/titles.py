@@ -1,4 +1,4 @@
-"""How commands name a release: `lite0@3`, its number alone, or `last`."""
+"""Read the name of a release in a command: `lite0@3`, its number alone, or `last`."""
 
 from __future__ import annotations
 

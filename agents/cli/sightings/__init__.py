@@ -1,1 +1,1 @@
-"""`tierwise sightings`: what was seen, live and in the past."""
+"""`tierwise sightings`: sightings, live and in the past."""

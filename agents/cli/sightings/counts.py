@@ -17,7 +17,7 @@ from pipeline.settings.settings import Settings
 from pipeline.stream.counts import Total, totals
 
 TIME_OF_DAY: Final = slice(len("2026-01-01T"), len("2026-01-01T12:30"))
-"""Of an RFC 3339 text."""
+"""The part of an RFC 3339 text to show."""
 
 COLUMNS: Final = (
     Column("day"),

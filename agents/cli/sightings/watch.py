@@ -156,7 +156,7 @@ def _sightings(home: str) -> Drawing:
 
 
 def sighting_table(rows: tuple[SightingRow, ...], width: int, problem: str = "", home: str = "") -> Table:
-    """Draw sightings and sensors, the newest last; `problem` says why nothing can come, `home` is this site."""
+    """Draw sightings and sensors, the newest last. `problem` is why none can arrive; `home` is this site."""
     cells = (
         (
             local_time(row.time),
@@ -174,7 +174,7 @@ def sighting_table(rows: tuple[SightingRow, ...], width: int, problem: str = "",
 
 
 def frame_table(answers: tuple[Result, ...], width: int, problem: str = "") -> Table:
-    """Draw answers, the newest event last; `problem` says why none can come."""
+    """Draw answers, the newest event last. `problem` is why none can arrive."""
     cells = (
         (
             local_time(answer.time),
@@ -196,7 +196,7 @@ def _caption(problem: str) -> str:
 
 
 def _frame_count(row: SightingRow) -> str:
-    """Of a sighting that may still grow, with an ellipsis."""
+    """Return the number of frames, with an ellipsis if the sighting may still grow."""
     if row.is_sensor:
         return ""
     return f"{row.frames}…" if row.is_pending else str(row.frames)

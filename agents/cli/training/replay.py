@@ -21,11 +21,9 @@ from models.evaluation.frame_sequence import GAP_S, read_sequence
 from models.evaluation.label_value import ReplaySummary, render, summary
 from models.evaluation.replay import TRAIN_SHARE, ReplayedFrame
 from models.evaluation.replay import replay as replayed
-from models.vision.photo_files import exif_time
+from models.vision.capture_time import exif_tags_of, wall_time_s
 from pipeline import topics
 from pipeline.errors import Stop
-
-EXIF_BYTES = 64 << 10
 
 
 def replay(
@@ -108,12 +106,7 @@ def line_of(answer: ReplayedFrame) -> str:
 
 def _taken_s(file: Path) -> float | None:
     """Return when a frame was taken, by its EXIF block; a file's own time is that of the copy."""
-    try:
-        with file.open("rb") as stream:
-            taken = exif_time(stream.read(EXIF_BYTES))
-    except OSError:
-        return None
-    return None if taken is None else taken.timestamp()
+    return wall_time_s(exif_tags_of(file))
 
 
 def _write(file: Path, figures: ReplaySummary) -> None:

@@ -47,13 +47,13 @@ if TYPE_CHECKING:
 
 DEVICE: Final = "cam1"
 STREAMS: Final = tuple(f"photos{number}" for number in range(WINDOW))
-"""As many as photos under way at once: two of one stream in one millisecond would be one sighting."""
+"""One stream for each photo under way: two photos of a stream in one millisecond would be one sighting."""
 
 PERSON: Final = "demo"
 
 READY_WITHIN_S: Final = 60.0
 ANSWERED_WITHIN_S: Final = 600.0
-"""For all photos of a pass: a device answers some 20 a second with a core of its own, and far fewer without."""
+"""Time for all photos of a pass. A device answers some 20 a second with a core of its own, and far fewer without."""
 LABELS_WITHIN_S: Final = 60.0
 LEARNED_WITHIN_S: Final = 180.0
 
@@ -74,7 +74,7 @@ port = {kafka}
 backbone = "on"
 sighting_gap_s = 0.001        # every photo is of another animal
 still_s = 0.001
-person_hold_s = 0             # a person in one photo says nothing about the next
+person_hold_s = 0             # the photos are unrelated
 
 [edge]
 cloud_deadline_s = 60
@@ -145,7 +145,11 @@ class LearningDemo:
     """One run. It calls `stage` with each step; nothing here prints."""
 
     def __init__(
-        self, wanted: LearningRequest, pack: Pack, tell: Callable[[News], None], stage: Callable[[str], None]
+        self,
+        wanted: LearningRequest,
+        pack: Pack,
+        report: Callable[[News], None],
+        stage: Callable[[str], None],
     ) -> None:
         zoo = load_zoo(BEFORE)
         self.photos: LessonPhotos = chosen(pack, zoo.tree, wanted.amounts)
@@ -155,7 +159,7 @@ class LearningDemo:
         file = settings_for(wanted, self._labels)
         self.settings = Settings.load(file)
         self._stage = stage
-        self._supervisor = Supervisor(self.settings, file, plan(self.settings, file), tell)
+        self._supervisor = Supervisor(self.settings, file, plan(self.settings, file), report)
 
     def start(self) -> None:
         """Start brokers and roles. Raises `Stop` if they cannot be started."""
@@ -168,7 +172,7 @@ class LearningDemo:
         self._supervisor.stop()
 
     def run(self) -> Worth:
-        """Publish, label, wait until what was learned serves, publish again.
+        """Publish, label, wait until the learned model serves, publish again.
 
         Raises
         ------
@@ -326,7 +330,7 @@ def _shows(species: str, photo: LessonPhoto) -> bool:
 
 
 def serving(settings: Settings, role: str, base: str) -> HeadRelease | None:
-    """Return the release that a role of this machine serves, or None if it serves the first model."""
+    """Return the release that a role of this machine serves, or None for the first model."""
     files = PromotedStore(settings.data_dir / role, base)
     version = files.read().serving
     return files.release(version) if version else None

@@ -35,13 +35,13 @@ SPARE: Final = 1.5
 
 @dataclass(frozen=True, slots=True)
 class Amounts:
-    """How many photos of each new species are labelled, and are tests; how many of known species are tests, in all."""
+    """Numbers of photos: labelled and tested for each new species, and tested for all known species together."""
 
     labels: int = 20
     tests: int = 12
     known: int = 120
     species: int | None = None
-    """How many of the new species; None: all."""
+    """Number of new species; None for all."""
 
 
 @dataclass(frozen=True, slots=True)

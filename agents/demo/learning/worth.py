@@ -21,7 +21,7 @@ LAST = "last word"
 
 
 class Score(msgspec.Struct, frozen=True):
-    """How many of these photos were named right to the species, right to the family, and wrong."""
+    """Numbers of photos named right to the species, right to the family, and wrong."""
 
     photos: int
     species: int
@@ -40,18 +40,18 @@ class Worth(msgspec.Struct, frozen=True, kw_only=True):
     new: dict[str, tuple[Score, Score]]
     """Photos of new species, before and after: the answers of the edge, of the cloud, and the last ones."""
     known: tuple[Score, Score]
-    """Photos of known species, before and after: the last answers, of whichever tier."""
+    """Photos of known species, before and after, by the last answer of any tier."""
     nearest_mean: tuple[float, float]
     """Per cent of the new and of the known species' photos that the nearest class mean names, over the same labels."""
     by_species: dict[str, tuple[Score, Score]]
     learned_s: float
-    """From the last label until edge and cloud served what was learned from them."""
+    """Time from the last label until edge and cloud served a model that has learned from the labels."""
     models: tuple[str, str]
     """The models that answered before and after."""
 
 
 def score(photos: Sequence[LessonPhoto], answers: Sequence[Result | None]) -> Score:
-    """Count photos by their answers; None stands for a missing answer."""
+    """Count photos by their answers; None stands for no answer."""
     species = family = wrong = 0
     for photo, answer in zip(photos, answers, strict=True):
         path = answer.path if answer is not None else ()

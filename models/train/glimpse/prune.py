@@ -1,4 +1,4 @@
-"""Take whole channels out of `glimpse` and trains it on for a little: ``python -m models.train.glimpse.prune`` (needs PyTorch).
+"""Take whole channels out of `glimpse`, then train it on: ``python -m models.train.glimpse.prune`` (needs PyTorch).
 
 A channel whose batch norm scales it down has the least to say (network slimming, Liu et al. 2017, arXiv:1708.06519), so
 of each layer those with the smallest scales go. What is left is a plain, smaller network (structured pruning: no sparse

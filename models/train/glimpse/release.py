@@ -1,4 +1,4 @@
-"""From the trained network to the zoo: ``python -m models.train.glimpse.release`` (after `glimpse`; needs `onnx`, no PyTorch).
+"""Write the trained network into the zoo: ``python -m models.train.glimpse.release`` (after `glimpse`; needs `onnx`).
 
 Static int8 by pictures of the training set, a temperature and the person threshold by held-out ones, the figures of
 the card by the test split, and ``models/zoo/glimpse`` with its manifest. The last layer stays float: it is a hundredth

@@ -1,4 +1,4 @@
-"""Train `glimpse`, the device's small network: ``python -m models.train.glimpse.train`` (after `glimpse_data`; needs PyTorch).
+"""Train `glimpse`: ``python -m models.train.glimpse.train`` (after `glimpse_data`; needs PyTorch).
 
 It learns the true kingdom beside its teacher's probabilities (distillation, Hinton et al. 2015, arXiv:1503.02531), and
 a person by a log-odds of its own, in which a missed person costs three times a false alarm. What is released is the

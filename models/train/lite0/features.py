@@ -114,9 +114,9 @@ def feature_sets(size_px: int = SIZE_PX) -> tuple[FeatureSet, ...]:
 
 
 def choice_sets() -> tuple[FeatureSet, ...]:
-    """Return the sets that `models.train.lite0.choices` compares: other sizes, and the float network; two augmented views a photo.
+    """Return the sets that `models.train.lite0.choices` compares: other sizes, and the float network.
 
-    They show the views of `feature_sets` and nothing of the test split, which no choice may see.
+    They hold two augmented views of a photo, and nothing of the test split, which no choice may see.
     """
     return tuple(
         feature_set(kind, "wild256", splits, view, copies, size_px, in_float=in_float)

@@ -1,6 +1,6 @@
-"""Makes the head that weighs what a search of a frame found: ``python -m models.train.lite0.frames`` (after `heads`; a few minutes).
+"""Make the head that weighs a search's evidence: ``python -m models.train.lite0.frames`` (after `heads`; minutes).
 
-SearchedFrames-out photos, small pictures and camera-trap frames (`models.train.pictures.traps`) are searched as the
+Held-out photos, small pictures and camera-trap frames (`models.train.pictures.traps`) are searched as the
 device does it; a softmax regression on the evidence answers the kingdom, a logistic one says whether a person is
 anywhere in the frame. Both are small (84 numbers), so they are fitted on the validation split, which the heads behind
 the evidence have never seen. The person threshold is the one that raises a stated share of the validation frames
@@ -71,7 +71,7 @@ PERSON_HOLD = 1e-2
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SearchedFrames:
-    """Evidence of frames: inputs (n, 16) and (n, 4), truths (n,), what the whole frame, tiles and what moved said, and their kinds."""
+    """Evidence of frames: inputs (n, 16) and (n, 4), truths (n,), three other predictions, and the kinds of frame."""
 
     kingdom: Floats
     person: Floats

@@ -70,8 +70,8 @@ GROUP_OF = {"animal": 0, "plant": 1, "Fungi": 2, "person": 3, "other": 4}
 NEW_CLASS_BIAS = -3.0
 # People are a fifth of the pictures, and missing one costs more than a false alarm.
 PERSON_SHARE = 3.0
-# A person raises the level at a threshold that raises this share of validation frames without one: owners were told
-# at most 10%.
+# A person raises the level at a threshold that raises this share of validation frames without a person. The model card
+# promises at most 10%.
 PERSON_FALSE_ALARMS = 0.095
 
 # ImageNet's classes of what people wear, hold or sit in: it names the suit, not who is in it.
@@ -85,7 +85,7 @@ PEOPLE = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelledFeatures:
-    """Views with what is in them: feature (n, 1280), species (n,) by position in the tree, weight (n,), row in the pack."""
+    """Labelled views: feature (n, 1280), species (n,) by position in the tree, weight (n,), row in the pack (n,)."""
 
     feature: Floats
     species: NDArray[np.intp]
@@ -93,7 +93,7 @@ class LabelledFeatures:
     row: NDArray[np.int32]
 
     def first_views(self, count: int) -> LabelledFeatures:
-        """Of each photo the first `count` views: a set's views of one photo stand together."""
+        """Return the first `count` views of each photo. The views of a photo stand together in a set."""
         starts = np.flatnonzero(np.diff(self.row, prepend=-1))
         return self.chosen(
             np.arange(len(self.row)) - np.repeat(starts, np.diff([*starts, len(self.row)])) < count
@@ -208,13 +208,13 @@ def make_frame_head(tree: Taxonomy, packs: dict[str, Pack], evidence: ImageNetEv
         return softmax(people.logits(evidence.beside(held.feature)))[:, 1]
 
     whole = load(tree, packs, "wild256-whole", "val")
-    nobody = kingdom_of[whole.species] != person
+    no_person = kingdom_of[whole.species] != person
     head = FittedFrameHead(
         evidence,
         kingdom,
         fit_temperature(kingdom.logits(evidence.beside(whole.feature)), kingdom_of[whole.species]),
         people,
-        float(np.quantile(scores(whole)[nobody], 1 - PERSON_FALSE_ALARMS)),
+        float(np.quantile(scores(whole)[no_person], 1 - PERSON_FALSE_ALARMS)),
     )
     for kind in ("wild256-whole", "wild256-augmented-held", "wild256-in-scene-held", "wild64"):
         test = load(tree, packs, kind, "test")

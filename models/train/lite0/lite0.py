@@ -97,7 +97,7 @@ class _Storage(pickle.Unpickler):
 
 
 def read_weights(file: BinaryIO) -> Weights:
-    """Read the tensors of a legacy ``.pth`` (before PyTorch 1.6): three header pickles, the state, the keys, raw storages."""
+    """Read a legacy ``.pth`` (before PyTorch 1.6): three header pickles, the state, the keys, raw storages."""
     for _ in range(3):
         _Storage(file).load()
     state = _Storage(file).load()

@@ -88,8 +88,9 @@ def fit_temperatures(tree: Taxonomy, species: Floats, truths: NDArray[np.intp]) 
 
 
 def threshold(rank: str, scores: Floats, truths: NDArray[np.intp], leaves: NDArray[np.intp]) -> Threshold:
-    """Return the threshold that keeps a rank's stated risk: scores (n, k), truths (n,), `leaves` labels that are no such rank.
+    """Return the threshold that keeps a rank's stated risk.
 
+    `scores` is (n, k), `truths` (n,); `leaves` are labels of no such rank.
     Photos that show nothing living and are answered so count only for the kingdom: they are easy, and would hide what
     the answers about animals and plants risk.
     """

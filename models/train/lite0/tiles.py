@@ -1,4 +1,4 @@
-"""A frame in six tiles: what the search by the backbone's map (`models.vision.region_search`) replaced, kept to be measured against it."""
+"""Search a frame in six tiles: the method before `models.vision.region_search`, kept to be measured against it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compose frames like a camera trap's from photos: ``python -m models.train.pictures.traps FOLDER`` writes some to view.
+"""Compose frames like a camera trap's from photos: ``python -m models.train.pictures.traps FOLDER`` writes some.
 
 No pack holds a camera trap's frames, so that the value of a closer look is measured on these. A subject (an animal or
 a pedestrian from a photo) covers 2 to 10% of a JPEG frame of 1600x1200 and is blended into a scene that is mirrored to
@@ -40,7 +40,7 @@ PERSONS_SOURCE = "pennfudan"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trap:
-    """One frame: its JPEG, the path of its label in the tree, the box of its subject (None if empty), and whether it is night."""
+    """A frame: JPEG, path of the label in the tree, box of the subject (None if empty), and `night`."""
 
     jpeg: bytes
     truth: tuple[str, ...]

@@ -36,7 +36,7 @@ KINDS, PICTURES = 12, 40
 A_QUARTER = 5
 """Sightings in a quarter of a day."""
 RESIDENTS = 6
-"""How many of the kinds visit a stream before the change; the n-th visits 1/n as often as the first."""
+"""Number of kinds that visit a stream before the change. The n-th visits 1/n as often as the first."""
 
 View = Callable[[Picture, np.random.Generator], Picture]
 
@@ -157,7 +157,7 @@ CHANGES = (
 
 
 def alarms(camera: VisitedCamera, plan: Sequence[tuple[int, str]]) -> Iterator[tuple[int, drift.Alarm]]:
-    """Yield alarms with the number of their sighting; `plan` lists counts of sightings and the change they are under."""
+    """Yield alarms with the number of their sighting. `plan` lists counts of sightings, each with a change."""
     watch, number = drift.start("lite0@1"), 0
     for count, change in plan:
         for _ in range(count):

@@ -32,7 +32,7 @@ Floats = NDArray[np.floating]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curve:
-    """For n events: `accuracy[k]` with the `k` least confident forwarded."""
+    """A curve over n events: `accuracy[k]` with the `k` least confident forwarded."""
 
     accuracy: NDArray[np.float64]
 
@@ -70,7 +70,7 @@ MINERS: Mapping[str, Callable[[Floats], NDArray[np.float64]]] = MappingProxyType
 
 
 def curve(confidence: NDArray[np.float64], near: NDArray[np.bool_], far: NDArray[np.bool_]) -> Curve:
-    """Compute the curve of one miner: confidence (n,), whether the nearer and the farther tier are right (n,)."""
+    """Return a miner's curve from its confidence (n,) and whether the near and the far tier are right (n,)."""
     order = np.argsort(confidence, kind="stable")
     gains = far[order].astype(np.int64) - near[order].astype(np.int64)
     rights = int(near.sum()) + np.concatenate([[0], np.cumsum(gains)])
@@ -88,9 +88,9 @@ def right(probabilities: Floats, truths: NDArray[np.intp]) -> NDArray[np.bool_]:
 
 
 def draw(panels: Mapping[str, tuple[Mapping[str, Curve], tuple[float, float]]], file: Path) -> None:
-    """Draw accuracy against the share of events forwarded: a panel for each title, a line for each miner, the rule's point.
+    """Draw accuracy against the share of events forwarded, in a panel for each title.
 
-    Raises `Stop` if matplotlib is missing.
+    Each miner has a line, and the rule a point. Raises `Stop` if matplotlib is missing.
     """
     require_matplotlib()
     from matplotlib.figure import Figure

@@ -231,7 +231,7 @@ def by_size() -> Iterator[str]:
         assert release is not None
         tree = release.tree(base.tree)
         nearest = NearestMean(base.sums.with_labels(tree.species).merge(release.learned(base.tree)))
-        said = " and ".join(f"{count} of {name[4:]} px" for name, count in labels.items())
+        labelled = " and ".join(f"{count} of {name[4:]} px" for name, count in labels.items())
         for name, whole in photos.items():
             test = whole.chosen((whole.split == "test") & np.isin(whole.labels, tree.species))
             is_new = ~np.isin(test.labels, base.tree.species)
@@ -241,7 +241,7 @@ def by_size() -> Iterator[str]:
                 for of, some in ((release, new), (None, old), (release, old))
             ]
             rates.append(_of_means(tree, nearest.species(new.vectors), new.labels.tolist(), full).labels.rate)
-            yield f"| {said} | {name[4:]} px | {' | '.join(f'{100 * rate:.1f}%' for rate in rates)} |"
+            yield f"| {labelled} | {name[4:]} px | {' | '.join(f'{100 * rate:.1f}%' for rate in rates)} |"
 
 
 def poisoned() -> Iterator[str]:

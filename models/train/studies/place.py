@@ -195,7 +195,7 @@ def _taken(
 
 
 def write(folder: Path, frames: Iterable[PlaceFrame]) -> Path:
-    """Write frames as files, and a CSV of labels, times and events beside the folder, as `tierwise training replay` reads them."""
+    """Write frames, and a CSV of labels, times and events, in the form that `tierwise training replay` reads."""
     folder.mkdir(parents=True)
     rows = ["path,label,time,event"]
     for at, frame in enumerate(frames):

@@ -1,10 +1,10 @@
-"""Make a model that does not know some species: ``python -m models.train.studies.without`` (after `lite0` and `features`).
+"""Make a model that lacks some species: ``python -m models.train.studies.without`` (after `lite0` and `features`).
 
 The backbone is the released one. Heads, projection and sums are made without the photos of two families and five
 species, none of which is a class of ImageNet. So learning them later can be measured, and shown (`tierwise demo
 learning`).
 
-Written: a zoo of its own under ``agents/demo/learning/before``: `taxonomy.tsv` without those rows, and ``lite0``, version 1.
+Written: a zoo of its own under ``agents/demo/learning/before``: `taxonomy.tsv` without those rows, and ``lite0@1``.
 Files that equal the released ones are borrowed by digest: the backbone, and the device's heads, which answer kingdoms
 and persons only. (The device's heads did see the photos, as plants and animals; edge and cloud did not.)
 """

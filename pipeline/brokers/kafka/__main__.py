@@ -23,6 +23,7 @@ from pathlib import Path
 from pipeline.brokers import parent
 from pipeline.brokers.kafka.server import serve
 from pipeline.errors import Stop
+from pipeline.files import private_files
 
 
 def main() -> int:
@@ -40,7 +41,8 @@ def main() -> int:
     )
     _allow_open_files()
     try:
-        asyncio.run(_run(arguments))
+        with private_files.disk_errors_mapped():
+            asyncio.run(_run(arguments))
     except Stop as problem:
         print(f"tierwise kafka: {problem}", file=sys.stderr)
         return 2

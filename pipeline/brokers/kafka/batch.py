@@ -68,7 +68,7 @@ class BatchHeader(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def compressed(self) -> bool:
-        """Whether the records are compressed."""
+        """Return whether the records are compressed."""
         return bool(self.attributes & CODEC_BITS)
 
 

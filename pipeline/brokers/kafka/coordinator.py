@@ -212,7 +212,7 @@ class Coordinator:
         answers = ask()
         replaced = self._waiting.pop(key, None)
         if replaced is not None:
-            # The member asked again over another connection: nobody reads the first answer any more.
+            # The member asked again over another connection, so the first answer has no reader.
             replaced.set_result(Removed(member))
         self._waiting[key] = waiter
         self._deliver(group, answers)

@@ -98,7 +98,7 @@ class Member:
 
     @property
     def waiting(self) -> bool:
-        """Whether the member waits for an answer."""
+        """Return whether the member waits for an answer."""
         return self.joining or self.syncing
 
 

@@ -8,7 +8,7 @@ Source: KIP-98 (idempotent producer); Kafka keeps the last five batches of a pro
 Example::
 
     windows = ProducerWindows()
-    windows.offset_of(header)     # None: not seen, store it
+    windows.offset_of(header)     # None if it is new: store it
     windows.note(header, 100)
     windows.offset_of(header)     # 100: answer with the offset of the first time
 """

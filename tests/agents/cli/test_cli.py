@@ -12,14 +12,17 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from exif_samples import looped
 from sample_device import SmallDevice, small_device
 
 from agents import cli
 from agents.cli import COMMANDS, spellings
 from agents.cli.commands import MOVED, Command
+from agents.cli.machine import doctor
 from agents.cli.machine.doctor import examine
 from agents.cli.machine.up import write_starter
 from agents.role import exit_codes
+from agents.role.run_file import Running
 from pipeline.errors import Retry, Stop
 
 SAMPLE_ROLE = Path(__file__).parents[2] / "samples" / "sample_role.py"
@@ -50,6 +53,7 @@ def run(
     return command
 
 
+@pytest.mark.slow
 def test_the_help_names_every_command_and_loads_none_of_their_libraries() -> None:
     code = (
         "import sys\nfrom agents import cli\n"
@@ -221,6 +225,7 @@ def test_a_picture_is_found_by_the_end_of_its_id_and_copied(
     assert (tmp_path / "cat.jpg").read_bytes() == b"jpeg"
 
 
+@pytest.mark.slow
 def test_health_asks_the_role_that_runs_and_says_when_none_does(
     run: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
@@ -251,6 +256,14 @@ def test_the_doctor_names_the_cure_of_a_port_in_use_and_of_a_broken_setting(
     assert (code, last["status"], last["what"]) == (exit_codes.STOP, "fail", "settings")
 
 
+def test_the_doctor_warns_of_a_full_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(doctor, "running", lambda _data, role: Running(1, 2) if role == "edge" else None)
+    monkeypatch.setattr(doctor, "ask_health", lambda _port: (True, {"store": "store full: 9 MiB wait"}))
+    (finding,) = [each for each in examine(None) if each.what == "edge"]
+    assert (finding.status, finding.text) == ("warn", "store: store full: 9 MiB wait")
+
+
 # --- publishing, over a broker ---------------------------------------------------------------------------------
 
 
@@ -261,6 +274,7 @@ def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallDev
         yield opened
 
 
+@pytest.mark.slow
 def test_publish_repeats_until_committed_and_shows_the_answers_to_the_last(
     run: Callable[..., tuple[int, str, str]], tmp_path: Path, device: SmallDevice
 ) -> None:
@@ -273,12 +287,49 @@ def test_publish_repeats_until_committed_and_shows_the_answers_to_the_last(
     assert device.taken[:2] == [b"jpeg", b"jpeg"]
 
 
+@pytest.mark.slow
 def test_publish_says_why_a_photo_was_refused(
     run: Callable[..., tuple[int, str, str]], tmp_path: Path, device: SmallDevice
 ) -> None:
     (tmp_path / "empty.png").touch()
     code, _, err = run("publish", "empty.png")
     assert (code, err) == (exit_codes.STOP, "empty.png: refused (image-empty): 0 bytes\n")
+
+
+def test_of_a_folder_a_photo_that_cannot_be_published_is_named_and_the_others_are_answered(
+    run: Callable[..., tuple[int, str, str]], tmp_path: Path, device: SmallDevice
+) -> None:
+    card = tmp_path / "card"
+    card.mkdir()
+    (card / "cat.jpg").write_bytes(b"jpeg")
+    (card / "eio.jpg").symlink_to("/proc/self/mem")  # reading its first byte fails with EIO
+    (card / "huge.jpg").write_bytes(bytes((16 << 20) + 1))
+    code, out, _ = run("publish", "card", "--json")
+    records = [json.loads(text) for text in out.splitlines()]
+    reasons = {each["file"]: each["refused"]["reason"] for each in records if "refused" in each}
+    assert code == exit_codes.STOP
+    assert reasons == {"eio.jpg": "unreadable", "huge.jpg": "image-too-large"}
+    assert [each["result"]["revision"] for each in records if "result" in each] == [1, 2]
+    (card / "cat.jpg").unlink()
+    assert run("publish", "card")[0] == exit_codes.STOP
+
+
+@pytest.mark.slow
+def test_classify_names_what_it_cannot_answer_and_answers_the_rest(
+    run: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    card, videos = tmp_path / "card", tmp_path / "videos"
+    card.mkdir()
+    videos.mkdir()
+    (card / "circle.jpg").write_bytes(looped())
+    (card / "eio.jpg").symlink_to("/proc/self/mem")
+    (videos / "clip.mp4").write_bytes(b"video")
+    code, out, err = run("classify", "card", "videos", "nowhere", "--json")
+    records = [json.loads(text) for text in out.splitlines()]
+    assert code == 0
+    assert [Path(each["file"]).name for each in records if "answers" in each] == ["circle.jpg"]
+    assert [each["refused"]["reason"] for each in records if "refused" in each] == ["unreadable"]
+    assert "videos: no photos in it" in err and "nowhere: no such file or folder" in err
 
 
 def test_publish_says_that_no_broker_answers(

@@ -73,6 +73,7 @@ def test_a_released_model_shows_its_card_and_cannot_be_removed(capsys: pytest.Ca
     assert "came with this installation" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_imported_model_is_listed_shown_and_removed(
     classifier: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -103,6 +104,7 @@ def test_a_damaged_entry_is_told_and_hides_no_other(
     assert "damaged: mine-v2@1" in told.err
 
 
+@pytest.mark.slow
 def test_the_model_that_serves_is_not_removed(
     home: Path, classifier: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -121,6 +123,7 @@ def test_the_labels_that_the_tree_knows_are_told(capsys: pytest.CaptureFixture[s
     assert len(told) > 300
 
 
+@pytest.mark.slow
 def test_the_doctor_looks_at_the_edges_model(home: Path, classifier: Path) -> None:
     (home / "tierwise.toml").write_text('[edge]\nmodel = "mine-v2@1"\n')
     missing = next(its for its in examine(None) if its.what == "models")
@@ -146,6 +149,7 @@ def test_a_released_model_that_names_no_families_is_told_by_the_doctor_and_not_l
 # --- import ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
@@ -248,6 +252,7 @@ def test_labelled_photos_are_evaluated_by_rank_and_tier(
     assert "Nothing moved in 0.0% of the frames" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_weak_devices_eye_is_evaluated_and_hands_on_what_the_settings_accept(
     home: Path, cats: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -259,6 +264,7 @@ def test_a_weak_devices_eye_is_evaluated_and_hands_on_what_the_settings_accept(
         assert {its["wants"]: its["device"]["count"] for its in report["forwards"]}["family"] == asks
 
 
+@pytest.mark.slow
 def test_a_label_that_the_tree_does_not_hold_is_told(cats: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (cats / "blah").mkdir()
     (cats / "blah" / "1.jpg").write_bytes(photo_jpeg("chelsea.png"))

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from exif_samples import looped
 
 from agents.cli import main
 from models.vision.images import encode_jpeg
@@ -56,6 +57,32 @@ def labels(tmp_path: Path, labelled: int, more: str = "") -> Path:
     file = tmp_path / "labels.csv"
     file.write_text("\n".join(rows) + "\n" + more, "utf-8")
     return file
+
+
+@pytest.mark.slow
+def test_a_frame_whose_exif_directories_go_in_a_circle_and_an_unreadable_one_end_nothing(
+    frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(frames, tmp_path / "frames")
+    (folder / "circle.jpg").write_bytes(looped())
+    (folder / "eio.jpg").symlink_to("/proc/self/mem")  # reading its first byte fails with EIO
+    file = labels(tmp_path, 7)
+    words = (
+        "training",
+        "replay",
+        "--frames",
+        str(folder),
+        "--labels",
+        str(file),
+        "--stream",
+        "trap",
+        "--json",
+    )
+    assert run(*words) == 0
+    out, err = capsys.readouterr()
+    answers, _ = told(out)
+    assert "circle.jpg" in [answer["file"] for answer in answers]
+    assert "eio.jpg: it cannot be read: Input/output error" in err
 
 
 def told(text: str) -> tuple[list[dict], dict]:

@@ -142,6 +142,20 @@ def test_a_full_store_refuses_what_is_new_and_says_what_to_do(inbox: Inbox) -> N
     (published,) = inbox.refusals()
     assert published.reason == "store-full"
     assert "device.spool_mib" in published.detail
+    with inbox.spool.transaction() as tx:
+        tx.finish(*inbox.spool.waiting(9))
+    inbox.receive(Message(FRAME, JPEG, False))
+    assert len(inbox.acks()) == 1, "it takes new input again by itself"
+
+
+def test_a_full_store_still_acknowledges_a_repeat(inbox: Inbox) -> None:
+    payload = msgspec.json.encode({"value": 21.5, "unit": "Cel", "id": event_id(7)})
+    inbox.receive(Message(READING, payload, False))
+    inbox.spool.receive([Arrival(FRAME, b"x" * (2 << 20), NOW_S)])
+    inbox.spool.settle(SITE, [f"ack/{event_id(7)}"])
+    inbox.receive(Message(READING, payload, False))
+    assert [ack.ids for ack in inbox.acks()] == [(event_id(7),)]
+    assert inbox.refusals() == []
 
 
 def test_an_acknowledgement_of_the_edge_settles_what_waited_for_it(inbox: Inbox) -> None:

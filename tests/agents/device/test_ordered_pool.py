@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from agents.device.ordered_pool import OrderedPool
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.sampled_from("abc"), max_size=30))
 def test_each_lane_is_worked_in_its_order(lane_of_each: list[str]) -> None:

@@ -21,8 +21,10 @@ from pipeline.messages import (
     Envelope,
     EventAck,
     Kind,
+    Label,
     Privacy,
     Refusal,
+    Report,
     Result,
     Tier,
     UplinkAck,
@@ -126,14 +128,67 @@ def test_a_full_spool_takes_no_event_until_the_cloud_took_what_waits_in_it(tmp_p
         waiting = msgspec.structs.replace(feature(0), payload=b"x" * 200)
         with edge.spool.transaction() as tx:
             edge.store.send_up(waiting, tx)
-        with pytest.raises(Retry, match=r"edge\.spool_mib"):
-            edge.deliver(event(STILL))
-        assert edge.take() == []
+        edge.deliver(event(STILL))
+        (refusal,) = edge.take()
+        assert isinstance(refusal, Refusal)
+        assert (refusal.reason, refusal.topic) == ("store-full", GARDEN_EVENTS)
+        assert "edge.spool_mib" in refusal.detail
         assert edge.store.answer(event_id(1)) is None
+        assert edge.metrics.value("tierwise_refused_total", reason="store-full") == 1
         ack = UplinkAck(ids=(waiting.id,))
         edge.deliver_uplink(topics.uplink_ack("home"), messages.encode(ack))
         edge.deliver(event(STILL))
         assert EventAck(ids=(f"{event_id(1)}/1",)) in edge.take()
+
+
+def test_a_full_spool_still_acknowledges_repeats_and_refuses_a_label(tmp_path: Path) -> None:
+    with sample_edge(tmp_path, limit_bytes=2000) as edge:
+        edge.deliver(event(STILL))
+        edge.take()
+        with edge.spool.transaction() as tx:
+            edge.store.send_up(msgspec.structs.replace(feature(0), payload=b"x" * 2000), tx)
+        edge.deliver(event(STILL))
+        assert edge.take() == [EventAck(ids=(f"{event_id(1)}/1",))]
+        edge.label(Label(event=event_id(1), label="cat", by="ann"))
+        assert [each.reason for each in edge.take() if isinstance(each, Refusal)] == ["store-full"]
+
+
+BAD_TIMES = ("nonsense", "", "2026-02-30T00:00:00Z", "1969-12-31T23:59:59Z", "9999-12-31T23:59:59Z")
+
+
+@pytest.mark.parametrize("body", [None, Report(21.0, "Cel", 1, 21.0, 21.0, 21.0)])
+@pytest.mark.parametrize("time", BAD_TIMES)
+def test_an_event_with_a_bad_time_is_malformed_and_acknowledged_so_that_it_does_not_come_again(
+    edge: SampleEdge, time: str, body: Report | None
+) -> None:
+    edge.deliver(event(msgspec.structs.replace(STILL, time=time), body=body, room="kitchen"))
+    acknowledgement, refusal = edge.take()
+    assert acknowledgement == EventAck(ids=(f"{event_id(1)}/1",))
+    assert isinstance(refusal, Refusal)
+    assert refusal.reason == "malformed"
+
+
+@pytest.mark.parametrize("received_s", [float("nan"), float("inf"), -1.0, 1e300])
+def test_an_event_received_at_an_impossible_time_is_malformed(edge: SampleEdge, received_s: float) -> None:
+    edge.deliver(event(STILL, received_s=received_s))
+    assert [each.reason for each in edge.take() if isinstance(each, Refusal)] == ["malformed"]
+
+
+@pytest.mark.parametrize("changes", [{"value": float("nan")}, {"total": float("inf")}, {"count": 0}])
+def test_a_report_of_impossible_numbers_is_malformed(edge: SampleEdge, changes: dict[str, float]) -> None:
+    fields = {"value": 21.0, "unit": "Cel", "count": 1, "total": 21.0, "low": 21.0, "high": 21.0}
+    edge.deliver(event(STILL, body=Report(**(fields | changes)), room="kitchen"))
+    assert [each.reason for each in edge.take() if isinstance(each, Refusal)] == ["malformed"]
+
+
+@pytest.mark.parametrize("time", BAD_TIMES)
+def test_an_answer_of_the_cloud_with_a_bad_time_is_malformed_and_acknowledged(
+    edge: SampleEdge, time: str
+) -> None:
+    edge.deliver_answers(cloud_says(event_id(1), time=time))
+    assert edge.take() == []
+    assert edge.metrics.value("tierwise_refused_total", reason="malformed") == 1
+    assert len(edge.take(UPLINK_ACKS)) == 1
 
 
 # --- over the uplink -------------------------------------------------------------------------------------------
@@ -180,7 +235,7 @@ def test_the_same_answer_again_is_acknowledged_again_and_changes_nothing(edge: S
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"time": "garbage"}, "internal-error"),
+        ({"time": "garbage"}, "malformed"),
         ({"device": "+"}, "odd-name"),
         ({"stream": "a/b"}, "odd-name"),
     ],

@@ -29,6 +29,7 @@ from sample_messages import (
     result,
 )
 
+from agents.edge import labels
 from agents.edge.label_rules import LABEL_MAX_BYTES, LABELLED
 from agents.edge.labels import EARLY_S
 from agents.edge.store import DAY_S
@@ -306,6 +307,24 @@ def test_a_label_whose_event_never_comes_is_refused_in_the_end(edge: SampleEdge)
     assert refusals(edge.take()) == ["unknown-event"]
     edge.wait_for_early(EARLY_S)
     assert edge.take() == []
+
+
+def test_a_label_does_not_wait_for_ever_if_the_clock_is_set_back(edge: SampleEdge) -> None:
+    edge.label(label("Canis lupus"))
+    edge.wait_for_early(-2 * EARLY_S)
+    assert refusals(edge.take()) == ["unknown-event"]
+
+
+def test_only_so_many_labels_wait_for_their_events(edge: SampleEdge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labels, "EARLY_MAX", 2)
+    for number in (1, 2, 3):
+        edge.label(label("Canis lupus", number=number))
+    assert refusals(edge.take()) == ["too-many-early"]
+    edge.deliver(cat(2))
+    edge.wait_for_early()
+    edge.take()
+    edge.label(label("Canis lupus", number=4))
+    assert edge.take() == [], "there is room again"
 
 
 # --- species that the tree lacks --------------------------------------------------------------------------------

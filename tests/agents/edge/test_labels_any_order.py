@@ -147,5 +147,5 @@ class Standing(RuleBasedStateMachine):
             assert (heard.path if heard else ()) == path
 
 
-TestStanding = pytest.mark.slow(Standing.TestCase)
+TestStanding = pytest.mark.slow(pytest.mark.slow(Standing.TestCase))
 TestStanding.settings = hypothesis_settings(max_examples=20, stateful_step_count=15, deadline=None)

@@ -513,5 +513,24 @@ class Revisions(RuleBasedStateMachine):
         assert (report.frames if report else 0) == len(seen)
 
 
-TestRevisions = pytest.mark.slow(Revisions.TestCase)
+TestRevisions = pytest.mark.slow(pytest.mark.slow(Revisions.TestCase))
 TestRevisions.settings = hypothesis_settings(max_examples=15, stateful_step_count=12, deadline=None)
+
+
+def test_an_edge_with_a_full_spool_answers_and_keeps_deadlines_and_takes_events_again_after_the_cloud(
+    tmp_path: Path,
+) -> None:
+    with sample_edge(tmp_path, limit_bytes=1) as edge:
+        edge.deliver(cat())
+        (family,) = edge.take_results()
+        assert (family.tier, family.pending) == (Tier.EDGE, Tier.CLOUD)
+        assert edge.spool.full, "the envelope waits for the cloud"
+        edge.deliver(cat(2))
+        (refusal,) = edge.take()
+        assert isinstance(refusal, Refusal)
+        assert refusal.reason == "store-full"
+        edge.pass_deadlines()
+        assert [each.rule for each in edge.take_results()] == ["deadline"]
+        edge.take_up()  # the cloud has taken what waited
+        edge.deliver(cat(2))
+        assert event_id(2) in {each.event for each in edge.take_results()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,6 +50,7 @@ class Driver:
             self.room = room_windows.advance(self.room, WINDOW_S, first_later_s=min(later, default=None))
 
 
+@pytest.mark.slow
 @given(histories, st.booleans())
 def test_each_report_falls_in_exactly_one_told_window(
     history: list[tuple[str, float]], at_once: bool
@@ -69,6 +71,7 @@ def test_each_report_falls_in_exactly_one_told_window(
         assert len(holding) == (1 if reported_s < running_from_s else 0)
 
 
+@pytest.mark.slow
 @given(histories)
 def test_a_window_is_never_due_before_a_report_is_past_its_end(history: list[tuple[str, float]]) -> None:
     driver = Driver(0.0)
@@ -133,6 +136,7 @@ def report(values: list[float]) -> Report:
     )
 
 
+@pytest.mark.slow
 @given(readings, st.data())
 def test_an_hour_adds_up_whatever_the_partition_into_reports(
     values: list[float], data: st.DataObject

@@ -62,6 +62,7 @@ def test_a_role_answers_health_and_metrics_and_ends_with_zero_on_sigterm(tmp_pat
     assert not running_path(tmp_path, "device").exists()
 
 
+@pytest.mark.slow
 def test_what_a_role_keeps_is_its_users_alone(tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:
@@ -86,10 +87,17 @@ def _get(url: str) -> bytes:
             return error.read()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("way", "code", "told"),
     [
         ("stop-in-start", 2, "tierwise device: the key is missing: run `make keys`\n"),
+        (
+            "disk-full",
+            2,
+            "tierwise device: cannot use spool.db (No space left on device): correct its rights",
+        ),
+        ("store-full", 2, "tierwise device: spool.db: database or disk is full\n"),
         ("stop-in-thread", 2, "tierwise device: login refused: check mqtt.password\n"),
         ("bug-in-thread", 1, "RuntimeError: no such luck"),
     ],
@@ -105,6 +113,7 @@ def test_a_failure_in_any_thread_ends_the_role_with_its_code(
         assert "Traceback" not in errors
 
 
+@pytest.mark.slow
 def test_a_role_whose_stop_fails_still_ends_with_zero(tmp_path: Path) -> None:
     with sample("stop-fails", tmp_path) as process:
         up(tmp_path)
@@ -144,6 +153,7 @@ def _lives(pid: int) -> bool:
     return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text() if Path("/proc").exists() else True
 
 
+@pytest.mark.slow
 def test_a_run_file_of_a_process_that_is_gone_counts_for_nothing(tmp_path: Path) -> None:
     with sample("well", tmp_path) as process:
         up(tmp_path)

@@ -123,6 +123,7 @@ def _logged(form: str) -> list[str]:
     return run.stderr.splitlines()
 
 
+@pytest.mark.slow
 def test_logs_are_one_json_object_a_line_for_ours_and_for_libraries() -> None:
     ours, theirs, failed = map(json.loads, _logged("json"))
     assert (ours["event"], ours["model"], ours["path"], ours["level"]) == ("released", "lite0@3", "x", "info")
@@ -142,17 +143,19 @@ import structlog
 from agents.role.logs import configure_logs
 from pipeline.settings.settings import LogSettings
 configure_logs(LogSettings(format=%r, level="info"), "edge")
+WORD = bytes(reversed(b"YRANAC"))  # from Python 3.13 on, a traceback shows the lines of `python -c`, too
 def answer(payload):
-    secret = b"CANARY of a key"
+    secret = WORD + b" of a key"
     raise ValueError("no answer")
 try:
-    answer(b"CANARY of a payload")
+    answer(WORD + b" of a payload")
 except ValueError as error:
     structlog.get_logger("ours").exception("failed")
     structlog.get_logger("ours").error("failed", exc_info=error)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_a_traceback_shows_no_variable_so_no_payload_and_no_key(form: str) -> None:
     run = subprocess.run([sys.executable, "-c", PLANTED % form], capture_output=True, text=True, check=True)

@@ -158,6 +158,7 @@ def test_the_shipped_models_own_number_names_it_too(tier: Tier) -> None:
     assert tier.updater.title == SHIPPED
 
 
+@pytest.mark.slow
 def test_an_older_version_that_is_not_warm_is_read_and_verified_first(tier: Tier) -> None:
     tier.promote(RELEASE)
     tier.promote(NEXT)
@@ -272,6 +273,7 @@ def test_a_disk_that_refuses_leaves_what_serves_and_the_promotion_comes_later(ti
     assert (tier.stage, tier.updater.title) == ("promoted", "lite0@3")
 
 
+@pytest.mark.slow
 def test_a_release_that_kills_the_process_each_time_is_given_up(tier: Tier) -> None:
     tier.source.publish(target(), RELEASE)
     for _ in range(MOST_TRIES):
@@ -294,6 +296,7 @@ def test_stopping_in_order_is_no_failed_try(tier: Tier) -> None:
         tier.start()
 
 
+@pytest.mark.slow
 def test_damage_to_what_serves_falls_back_at_the_start_to_what_served_before(tier: Tier) -> None:
     tier.promote(RELEASE)
     tier.promote(NEXT)
@@ -321,6 +324,7 @@ def test_releases_of_an_older_base_are_forgotten_with_it(tier: Tier) -> None:
     assert tier.predict().model == SHIPPED
 
 
+@pytest.mark.slow
 def test_only_what_serves_and_what_is_gone_back_to_stays_on_the_disk(tier: Tier) -> None:
     for release in (RELEASE, NEXT, sample_release(5)):
         tier.promote(release)

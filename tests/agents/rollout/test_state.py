@@ -324,5 +324,5 @@ class Updates(RuleBasedStateMachine):
         assert len(self.refused) > REFUSED_KEPT or remembered == self.refused
 
 
-TestUpdates = pytest.mark.slow(Updates.TestCase)
+TestUpdates = pytest.mark.slow(pytest.mark.slow(Updates.TestCase))
 TestUpdates.settings = hypothesis_settings(max_examples=60, stateful_step_count=40, deadline=None)

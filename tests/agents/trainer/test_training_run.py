@@ -62,6 +62,7 @@ def taught(fold: Fold) -> Snapshot:
     return fold.snapshot()
 
 
+@pytest.mark.slow
 def test_a_golden_set_of_another_space_fails_the_training(pipeline: TrainingPipeline, fold: Fold) -> None:
     other = replace(pipeline, golden=replace(pipeline.golden, space="other"))
     record = other.train(taught(fold), BY_HAND)

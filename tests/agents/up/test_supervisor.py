@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -25,7 +26,7 @@ from agents.up.plan import (
     ROLE_NAMES,
     ROLES,
     STEADY_AFTER_S,
-    Part,
+    ManagedProcess,
     Phase,
     Watched,
     due,
@@ -76,8 +77,8 @@ def test_an_unknown_role_is_refused_with_those_that_there_are() -> None:
         plan(Settings(), FILE, ("egde",))
 
 
-def part(name: str, stage: int) -> Part:
-    return Part(name, (), stage, 0, "http.device")
+def part(name: str, stage: int) -> ManagedProcess:
+    return ManagedProcess(name, (), stage, 0, "http.device")
 
 
 def test_roles_wait_until_all_brokers_were_ready_once() -> None:
@@ -156,6 +157,7 @@ def test_a_person_sees_our_warnings_and_last_lines_and_nothing_of_libraries(
     assert for_terminal(line, from_stderr=from_stderr) == shown
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_no_line_of_a_child_breaks_the_listener(line: str) -> None:
     for_terminal(line, from_stderr=True)
@@ -219,10 +221,14 @@ def supervise(tmp_path: Path, free_port: int, monkeypatch: pytest.MonkeyPatch) -
         settings = Settings(data=str(tmp_path / "data"), http=HttpSettings(device=0))
         marks = str(tmp_path / "marks")
         parts = [
-            Part("mqtt", ("sample_broker", broker, str(free_port), marks), BROKERS, free_port, "mqtt.port")
+            ManagedProcess(
+                "mqtt", ("sample_broker", broker, str(free_port), marks), BROKERS, free_port, "mqtt.port"
+            )
         ]
         if role is not None:
-            parts.append(Part("device", ("sample_role", role, settings.data), ROLES, 0, "http.device"))
+            parts.append(
+                ManagedProcess("device", ("sample_role", role, settings.data), ROLES, 0, "http.device")
+            )
         newsroom = Newsroom()
         supervisor = Supervisor(settings, FILE, parts, newsroom)
         made.append(supervisor)
@@ -233,6 +239,7 @@ def supervise(tmp_path: Path, free_port: int, monkeypatch: pytest.MonkeyPatch) -
         supervisor.stop()
 
 
+@pytest.mark.slow
 def test_parts_start_in_order_become_ready_and_end_without_a_trace(supervise: Make, tmp_path: Path) -> None:
     supervisor, news = supervise(role="warns")
     supervisor.start()
@@ -258,6 +265,7 @@ def test_parts_start_in_order_become_ready_and_end_without_a_trace(supervise: Ma
     assert (tmp_path / "marks").read_text() == "broker start\nbroker end\n"
 
 
+@pytest.mark.slow
 def test_what_parts_say_and_keep_is_their_users_alone(supervise: Make, tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:
@@ -285,6 +293,7 @@ def test_a_part_that_is_killed_is_started_again(supervise: Make) -> None:
     news.wait_for(UpEvent.READY, "device", times=2)
 
 
+@pytest.mark.slow
 def test_a_broker_that_fails_once_is_started_again_before_the_roles(supervise: Make) -> None:
     supervisor, news = supervise(broker="dies-once")
     supervisor.start()
@@ -292,6 +301,7 @@ def test_a_broker_that_fails_once_is_started_again_before_the_roles(supervise: M
     assert [n.part for n in news.all if n.event is UpEvent.STARTING] == ["mqtt", "mqtt", "device"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ways", "name", "said"),
     [
@@ -329,6 +339,18 @@ def test_a_second_instance_on_the_same_data_is_refused_naming_the_first(supervis
         second.start()
 
 
+def test_a_data_folder_that_cannot_be_written_is_told_in_a_sentence(
+    supervise: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(path: Path, *_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    supervisor, _ = supervise(role=None)
+    monkeypatch.setattr(Path, "open", read_only)
+    with pytest.raises(Stop, match=r"up\.lock: Read-only file system"):
+        supervisor.start()
+
+
 def test_a_port_in_use_is_told_before_anything_starts(
     supervise: Make, free_port: int, tmp_path: Path
 ) -> None:
@@ -349,13 +371,13 @@ def test_children_do_not_survive_a_supervisor_that_is_killed(tmp_path: Path, fre
     code = f"""
 import time
 from pathlib import Path
-from agents.up.plan import BROKERS, ROLES, Part
+from agents.up.plan import BROKERS, ROLES, ManagedProcess
 from agents.up.supervisor import Supervisor
 from pipeline.settings.settings import HttpSettings, Settings
 settings = Settings(data={str(tmp_path / "data")!r}, http=HttpSettings(device=0))
 parts = [
-    Part("mqtt", ("sample_broker", "well", "{free_port}", {str(tmp_path / "marks")!r}), BROKERS, {free_port}, "x.y"),
-    Part("device", ("sample_role", "well", settings.data), ROLES, 0, "http.device"),
+    ManagedProcess("mqtt", ("sample_broker", "well", "{free_port}", {str(tmp_path / "marks")!r}), BROKERS, {free_port}, "x.y"),
+    ManagedProcess("device", ("sample_role", "well", settings.data), ROLES, 0, "http.device"),
 ]
 supervisor = Supervisor(settings, Path("x"), parts, lambda _: None)
 supervisor.start()

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from exif_samples import OFFSET, ORIGINAL, with_exif
 from sample_messages import (
     CAMERA,
     GARDEN,
@@ -21,7 +22,7 @@ from sample_messages import (
     settings,
 )
 
-from models.answering.device import FrameAnswer, Frames, capture_time
+from models.answering.device import FrameAnswer, Frames, event_time
 from models.answering.frame_gate import StreamMemory
 from models.answering.sightings import Visit
 from models.labels.taxonomy import KINGDOMS, load_taxonomy
@@ -233,13 +234,14 @@ def test_pictures_of_any_shape_are_answered(shape: tuple[int, int]) -> None:
 
 
 def test_a_frame_was_captured_at_the_time_in_its_id() -> None:
-    assert capture_time(event_id(1, NOW_S - 1e8), NOW_S) == (NOW_S - 1e8, ())
+    assert event_time(event_id(1, NOW_S - 1e8), NOW_S) == (NOW_S - 1e8, ())
 
 
-def test_a_time_that_is_yet_to_come_is_flagged_and_replaced_by_the_receipts() -> None:
-    assert capture_time(event_id(1, NOW_S + 1e6), NOW_S) == (NOW_S, ("time-implausible",))
-    told = camera().answer(
-        event_id(1, NOW_S + 1e6),
+@pytest.mark.parametrize("time_s", [NOW_S + 1e6, 0.0])
+def test_a_time_that_cannot_be_is_flagged_and_replaced_by_the_receipts(time_s: float) -> None:
+    assert event_time(event_id(1, time_s), NOW_S) == (NOW_S, ("time-implausible",))
+    answer = camera().answer(
+        event_id(1, time_s),
         GARDEN,
         CAT,
         received_s=NOW_S,
@@ -248,11 +250,49 @@ def test_a_time_that_is_yet_to_come_is_flagged_and_replaced_by_the_receipts() ->
         visit=None,
         memory=StreamMemory(),
     )
-    assert (told.result.time, told.result.flags) == ("2023-11-14T22:13:20.000Z", ("time-implausible",))
+    assert (answer.result.time, answer.result.flags) == ("2023-11-14T22:13:20.000Z", ("time-implausible",))
 
 
-def test_an_id_that_tells_no_time_takes_the_receipts() -> None:
-    assert capture_time("00000000-0000-4000-8000-000000000000", NOW_S) == (NOW_S, ())
+def test_an_id_without_a_time_takes_the_receipts() -> None:
+    assert event_time("00000000-0000-4000-8000-000000000000", NOW_S) == (NOW_S, ())
+
+
+EVENING = RuleSettings(
+    name="evening", hours="18:00-23:00", raise_={Kind.FEATURE: Privacy.USER_PRIVATE}, reason="guests"
+)
+
+
+def in_new_york() -> Frames:
+    return camera(msgspec.structs.replace(settings(), timezone="America/New_York", rules=(EVENING,)))
+
+
+def test_the_exif_time_of_a_frame_over_mqtt_counts_in_the_sites_zone_also_for_rules() -> None:
+    answer = look(in_new_york(), with_exif({ORIGINAL: "2023:05:06 20:30:00"}, CAT))
+    assert (answer.result.time, answer.result.time_source) == ("2023-05-07T00:30:00.000Z", "exif-timezone")
+    assert answer.event.levels.feature is Privacy.USER_PRIVATE
+    assert answer.result.flags == ()
+    noon = look(in_new_york(), with_exif({ORIGINAL: "2023:05:06 12:30:00", OFFSET: "-04:00"}, CAT))
+    assert (noon.result.time, noon.result.time_source) == ("2023-05-06T16:30:00.000Z", "exif-offset")
+    assert noon.event.levels.feature is Privacy.PUBLIC
+
+
+@pytest.mark.parametrize(
+    "date", ["1904:01:01 00:00:00", "1970:01:01 12:00:00", "2099:01:01 12:00:00", "2023:05:06"]
+)
+def test_a_frame_of_a_clock_that_was_never_set_is_answered_flagged_and_kept_as_in_the_rules_hours(
+    date: str,
+) -> None:
+    answer = look(in_new_york(), with_exif({ORIGINAL: date}, CAT))
+    assert answer.result.path == ("animal",)
+    assert answer.result.flags == ("time-implausible",)
+    assert answer.result.time == (
+        "2023-05-06T04:00:00.000Z" if date == "2023:05:06" else "2023-11-14T22:13:20.000Z"
+    )
+    assert answer.event.levels.feature is Privacy.USER_PRIVATE
+
+
+def test_a_frame_without_exif_data_says_nothing_about_its_zone() -> None:
+    assert look(in_new_york(), CAT).result.time_source == ""
 
 
 def test_the_scene_is_a_value_and_the_same_frame_answers_the_same() -> None:
@@ -261,6 +301,7 @@ def test_the_scene_is_a_value_and_the_same_frame_answers_the_same() -> None:
     assert dataclasses.replace(one, memory=other.memory) == other
 
 
+@pytest.mark.slow
 def test_after_a_person_all_frames_of_the_stream_stay_for_a_while() -> None:
     frames = camera()
     person = look(frames, PERSON)

@@ -49,6 +49,7 @@ def test_a_weak_device_answers_by_its_own_network_and_keeps_its_pixels() -> None
     assert answer.model.startswith("glimpse@")
 
 
+@pytest.mark.slow
 def test_one_photo_does_not_colour_the_next(chain: TierChain) -> None:
     """Each is a first frame: no motion, no sighting goes on."""
     first = classify(chain, "chelsea.png")

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from models.evaluation.evaluate import Evaluation, PhotoOutcome, evaluate, open_chain
+from models.evaluation.evaluate import Evaluation, PhotoOutcome, evaluate
 from models.evaluation.metrics import measure
 from models.evaluation.photo_set import Photo, read_photos
 from models.evaluation.report import render
@@ -60,6 +60,7 @@ def test_every_photo_counts_at_the_ranks_that_its_label_reaches(done: Evaluation
     assert report.bytes["edge to cloud"].p50 == 256
     assert [its.recall.of for its in report.persons if its.recall] == [1, 1]
     assert set(report.models) == {"device", "edge", "cloud"}
+    assert report.models["edge"].startswith("lite0@")
     assert report.motion is None
     text = render(report)
     assert text.startswith("5 photos, answered by lite0@")
@@ -91,6 +92,7 @@ def test_a_photo_that_turns_out_damaged_ends_it_or_is_left_out(folder: Path) -> 
     assert len(evaluate([whole[0], bad], skip_bad=True).outcomes) in (1, 2)  # a decoder may repair it
 
 
+@pytest.mark.slow
 def test_while_nothing_moves_the_earlier_answer_stands_and_costs_nothing() -> None:
     still = picture(1)
     frames = [frame(f"{at:02}.jpg", still) for at in range(6)]
@@ -106,6 +108,7 @@ def test_while_nothing_moves_the_earlier_answer_stands_and_costs_nothing() -> No
     assert all(its.device.count <= 1 for its in report.forwards)
 
 
+@pytest.mark.slow
 def test_a_still_answer_is_looked_at_anew_in_time() -> None:
     frames = [frame(f"{at}.jpg", picture(1)) for at in range(3)]
     assert [its.stands for its in evaluate(frames, apart_s=20.0).outcomes] == [False, True, False]
@@ -139,10 +142,7 @@ def test_what_moved_is_looked_at_by_itself() -> None:
     assert not outcomes[-1].stands
 
 
+@pytest.mark.slow
 def test_without_frames_no_motion_is_looked_for() -> None:
     frames = [frame(f"{at}.jpg", picture(1)) for at in range(2)]
     assert not any(its.stands for its in evaluate(frames).outcomes)
-
-
-def test_the_chain_is_opened_by_a_plain_function() -> None:
-    assert open_chain().names["edge"].startswith("lite0@")

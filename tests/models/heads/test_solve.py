@@ -101,6 +101,7 @@ def same(one: LinearHead, other: LinearHead) -> None:
     np.testing.assert_array_equal(one.bias, other.bias)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
 @given(
     given_events=events,
@@ -115,6 +116,7 @@ def test_sites_merged_in_any_order_solve_to_the_central_head(solver, given_event
     same(solver(reduce(Sums.merge, parts)), solver(Sums.empty("s", D, LABELS).add(x, y)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
 @given(kept=events, forgotten=events)
 @settings(deadline=None, max_examples=40)

@@ -34,6 +34,7 @@ TREE = load_taxonomy()
 ANY_RANK = st.sampled_from(sorted(TREE.paths))
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(ANY_RANK, st.integers(1, 1000)), min_size=1, max_size=30))
 def test_nothing_is_lost_or_gained_on_the_way_up(pairs: list[tuple[str, int]]) -> None:
     labels = tuple(label for label, _ in pairs)
@@ -54,6 +55,7 @@ def test_a_kingdom_among_the_labels_is_never_taken_for_a_family() -> None:
     assert family["Felidae"] == pytest.approx(0.5)
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_any_text_is_a_list_of_labels_or_is_refused(text: str) -> None:
     with contextlib.suppress(Stop):

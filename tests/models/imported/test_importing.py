@@ -17,7 +17,7 @@ from models.imported.family_model import ImportedFamilyModel, edge_model_opener
 from models.imported.imported_model import PRESETS, ImportedNetwork, open_model, read_spec
 from models.imported.importing import OPSETS, Wanted, prepare, read_labels
 from models.imported.registry import Draft, Registry
-from models.imported.trial_run import TrialFigures
+from models.imported.trial_run import ImportFigures
 from models.labels.taxonomy import load_taxonomy
 from models.shipped import load_zoo
 from models.vision import images
@@ -33,7 +33,7 @@ def bring(folder: Path, model: onnx.ModelProto, labels: str | None = THREE, **wa
 
 def brought(
     folder: Path, model: onnx.ModelProto, labels: str | None = THREE, **wanted: Any
-) -> tuple[Draft, TrialFigures]:
+) -> tuple[Draft, ImportFigures]:
     file, listed = save(model, folder / "mine.onnx"), folder / "labels.txt"
     if labels is not None:
         listed.write_text(labels, "utf-8")

@@ -222,6 +222,7 @@ def deaths(killer: Killer, act: Callable[[], object]) -> Iterator[None]:
                 return
 
 
+@pytest.mark.slow
 def test_a_crash_at_any_change_of_a_release_leaves_the_old_or_the_new_one(
     cloud: Cloud, killer: Killer, tmp_path: Path
 ) -> None:

@@ -80,6 +80,7 @@ def test_a_light_that_is_switched_every_day_ceases_to_surprise() -> None:
     assert states[-144 * 7 :].count("unusual") <= 7
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(-1e15, 1e15), min_size=1, max_size=80), st.floats(0, 1e9))
 def test_any_finite_readings_give_finite_answers(values: list[float], start_s: float) -> None:
     track = None

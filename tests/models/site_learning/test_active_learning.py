@@ -55,6 +55,7 @@ def test_no_day_has_more_asks_than_its_budget(scores: list[float], budget: int, 
     assert all(by_day.count(day) <= budget for day in range(days))
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
 def test_a_restart_changes_nothing(scores: list[float]) -> None:
     pace = Pace()

@@ -74,6 +74,7 @@ def settled() -> Watch:
     return watch
 
 
+@pytest.mark.slow
 def test_a_stream_that_stays_as_it_is_is_never_told() -> None:
     for seed in range(3):
         assert told(start("lite0@3"), sightings(1000, seed=seed, quarters=4))[1] == []

@@ -248,6 +248,7 @@ def test_a_species_that_a_release_brings_is_the_sites_own_no_longer() -> None:
     assert served.own == frozenset()
 
 
+@pytest.mark.slow
 def test_both_heads_are_weighed_anew_when_lessons_have_grown_by_a_quarter() -> None:
     weighed = [learned(number).weighed_at for number in (9, 10, 12, 13, 16, 17)]
     assert weighed == [0, CALIBRATED_FROM, 10, 13, 13, 17]
@@ -326,4 +327,4 @@ class AnyOrder(RuleBasedStateMachine):
 
 
 AnyOrder.TestCase.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
-TestAnyOrder = pytest.mark.slow(AnyOrder.TestCase)
+TestAnyOrder = pytest.mark.slow(pytest.mark.slow(AnyOrder.TestCase))

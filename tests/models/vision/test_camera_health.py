@@ -116,6 +116,7 @@ def test_a_camera_that_is_well_again_is_told_as_such(settled: Camera, place: Pla
     assert (rules(found), camera.fault) == (["camera-well"], "")
 
 
+@pytest.mark.slow
 def test_a_fault_of_a_moment_is_none(settled: Camera, place: Place) -> None:
     assert watched(settled, lambda _: place.frame(sigma=5.0), AFTER_S, AFTER_S + 4 * MINUTE_S)[1] == []
 
@@ -136,6 +137,7 @@ def test_a_camera_that_looks_elsewhere_is_moved_not_blurred(settled: Camera) -> 
     assert rules(watched(settled, lambda _: other.frame(), AFTER_S, AFTER_S + HOUR_S)[1]) == ["camera-moved"]
 
 
+@pytest.mark.slow
 def test_the_same_picture_again_and_again_is_frozen(settled: Camera, place: Place) -> None:
     last = place.frame()
 
@@ -196,6 +198,7 @@ def test_a_source_that_changes_its_size_starts_anew(settled: Camera, place: Plac
     assert tall.day.frames == 1
 
 
+@pytest.mark.slow
 def test_what_was_stored_goes_on_as_if_nothing_had_happened(settled: Camera, place: Place) -> None:
     stored = msgspec.msgpack.decode(msgspec.msgpack.encode(settled), type=Camera)
 

@@ -116,7 +116,6 @@ def test_a_cmyk_jpeg_becomes_bgr() -> None:
 def test_a_picture_from_a_turned_camera_is_upright(order: str, at_least_px: int | None) -> None:
     turned = cv2.rotate(photo(), cv2.ROTATE_90_COUNTERCLOCKWISE)
     data = with_orientation(encode_jpeg(turned), 6, order)
-    assert inspect(data).orientation == 6
     upright = decode(data, at_least_px)
     height, width = upright.shape[:2]
     assert width > height
@@ -125,7 +124,8 @@ def test_a_picture_from_a_turned_camera_is_upright(order: str, at_least_px: int 
 
 @pytest.mark.parametrize("orientation", [0, 9, 40_000])
 def test_an_orientation_that_makes_no_sense_is_upright(orientation: int) -> None:
-    assert inspect(with_orientation(encode_jpeg(photo()), orientation)).orientation == 1
+    jpeg = encode_jpeg(photo())
+    np.testing.assert_array_equal(decode(with_orientation(jpeg, orientation)), decode(jpeg))
 
 
 @pytest.mark.parametrize(

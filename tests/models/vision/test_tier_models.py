@@ -104,6 +104,7 @@ def test_pictures_of_odd_shapes_are_seen(shape: tuple[int, int, int]) -> None:
     assert EDGE.predict(np.full(shape, 128, np.uint8)).vector.shape == (256,)
 
 
+@pytest.mark.slow
 def test_the_cloud_needs_neither_opencv_nor_onnx_runtime() -> None:
     program = (
         "import sys, numpy\n"

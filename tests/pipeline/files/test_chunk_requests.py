@@ -250,4 +250,4 @@ class Network(RuleBasedStateMachine):
             assert self.asked_bytes == sum(file.length - held for file, held in before.items())
 
 
-TestNetwork = pytest.mark.slow(Network.TestCase)
+TestNetwork = pytest.mark.slow(pytest.mark.slow(Network.TestCase))

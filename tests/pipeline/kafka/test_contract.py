@@ -233,6 +233,7 @@ def test_records_come_back_with_key_headers_and_time_by_aiokafka(kafka: Any) -> 
     assert record.timestamp == 1_700_000_000_123
 
 
+@pytest.mark.slow
 def test_order_within_a_partition_is_kept_over_many_batches(kafka: Any) -> None:
     topic = new_topic(kafka, partitions=3)
     with producer_of(kafka, batch_size=500) as producer:

@@ -97,6 +97,7 @@ def test_a_topic_that_was_made_anew_is_read_from_its_beginning(broker: EmbeddedK
         eventually(lambda: owner.take(seeker) == ["e1"])
 
 
+@pytest.mark.slow
 def test_what_cannot_be_reached_or_is_not_there_is_tried_again(broker: EmbeddedKafka) -> None:
     settings = KafkaSettings(address=broker.address)
     owner = Owner()

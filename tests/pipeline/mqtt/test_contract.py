@@ -126,6 +126,7 @@ def publish(client: Connection, cleared: Cleared, delivered: Callable[[], object
 # --- what a broker must do -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_messages_arrive_in_order_and_are_acknowledged(clients: Clients) -> None:
     got = Collector()
     clients("sub", subscriptions=[READINGS], handler=got)
@@ -135,6 +136,7 @@ def test_messages_arrive_in_order_and_are_acknowledged(clients: Clients) -> None
     assert got.payloads == sent
 
 
+@pytest.mark.slow
 def test_a_session_keeps_what_came_while_its_client_was_away(clients: Clients) -> None:
     got = Collector()
     clients("sub", subscriptions=[READINGS], handler=got).stop()
@@ -145,6 +147,7 @@ def test_a_session_keeps_what_came_while_its_client_was_away(clients: Clients) -
     assert got.payloads == [b"%d" % n for n in range(60)]
 
 
+@pytest.mark.slow
 def test_what_was_not_acknowledged_comes_again_after_a_reconnect(clients: Clients) -> None:
     class Reluctant(Collector):
         refusals = 2
@@ -163,6 +166,7 @@ def test_what_was_not_acknowledged_comes_again_after_a_reconnect(clients: Client
     assert not got.refusals
 
 
+@pytest.mark.slow
 def test_the_broker_confirms_that_it_has_our_acknowledgements(clients: Clients) -> None:
     got = Collector()
     clients("sub", subscriptions=[READINGS], handler=got)
@@ -170,6 +174,7 @@ def test_the_broker_confirms_that_it_has_our_acknowledgements(clients: Clients) 
     wait_until(lambda: bool(got.confirmations) and got.confirmations[-1] == 120)
 
 
+@pytest.mark.slow
 def test_a_late_subscriber_sees_the_retained_status(clients: Clients) -> None:
     device = clients("device", birth=lambda: status("online"), will=status("offline"))
     got = Collector()
@@ -261,6 +266,7 @@ def test_what_is_too_large_for_any_broker_is_refused_before_it_is_sent(clients: 
     assert pub.connects == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("topic", ["tierwise/v1/+/ack", "tierwise/v1/#", "", "x" * 70_000])
 def test_a_topic_that_nobody_can_publish_under_is_refused_and_ends_nothing(
     clients: Clients, topic: str
@@ -296,6 +302,7 @@ def test_a_message_that_the_broker_hangs_up_on_is_given_up_and_blocks_nothing(
     publish_all(pub, [small])
 
 
+@pytest.mark.slow
 def test_stopping_takes_no_time_when_the_broker_is_dead(clients: Clients, mqtt_broker: MqttBroker) -> None:
     got = Collector()
     frozen = clients("frozen", subscriptions=[READINGS], handler=got)
@@ -313,6 +320,7 @@ def test_stopping_takes_no_time_when_the_broker_is_dead(clients: Clients, mqtt_b
     mqtt_broker.process.send_signal(signal.SIGCONT)
 
 
+@pytest.mark.slow
 def test_batches_are_bounded_and_only_the_connections_thread_handles_them(clients: Clients) -> None:
     sizes: list[int] = []
     threads: set[str] = set()
@@ -335,6 +343,7 @@ def test_batches_are_bounded_and_only_the_connections_thread_handles_them(client
 # --- with the spool --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_was_committed_but_not_acknowledged_is_stored_once(clients: Clients, spool: Spool) -> None:
     class CutAfterCommit(Ingest):
         cuts = 2
@@ -361,6 +370,7 @@ def test_what_was_committed_but_not_acknowledged_is_stored_once(clients: Clients
     assert sum(receipt.repeat for receipt in receipts) == len(receipts) - 6
 
 
+@pytest.mark.slow
 def test_equal_readings_after_a_reconnect_are_new_events(clients: Clients, spool: Spool) -> None:
     pub = clients("pub", persistent=False)
     for n in range(1, 4):
@@ -440,6 +450,7 @@ def clear_ids(record: Outgoing) -> Cleared:
     return clear(EventAck(ids=(record.id,)), record.topic, to=Tier.EDGE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settled_by", ["broker", "hop"])
 def test_what_is_in_the_outbox_is_sent_until_it_is_settled(
     clients: Clients, spool: Spool, settled_by: str

@@ -68,6 +68,7 @@ def test_a_refused_login_says_what_to_check(server: OneAnswer) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("server", [b"HTTP/1.1 400 Bad Request\r\n\r\n"], indirect=True)
 def test_tls_to_a_port_without_it_says_so(server: OneAnswer) -> None:
     assert "no TLS on this port" in problem_of(Endpoint("127.0.0.1", server.port, tls=True))

@@ -63,6 +63,7 @@ def test_the_higher_level_reaches_less_far(a: Privacy, b: Privacy) -> None:
     assert a.join(b).reach.depth == min(a.reach.depth, b.reach.depth)
 
 
+@pytest.mark.slow
 @given(
     levels_of_all_kinds,
     st.lists(st.dictionaries(st.sampled_from(LEVELLED), st.sampled_from(Privacy), min_size=1), max_size=4),

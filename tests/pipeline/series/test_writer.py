@@ -174,6 +174,7 @@ def test_points_are_found_by_tags_and_time_newest_first(local: LocalStore) -> No
     assert local.query("reading", tags={'"; DROP TABLE points': "x"}) == []
 
 
+@pytest.mark.slow
 @given(
     st.dictionaries(st.text(max_size=5), st.text(st.characters(codec="utf-8"), max_size=5)),
     st.dictionaries(

@@ -311,6 +311,43 @@ def test_a_full_spool_says_so_and_keeps_what_it_has(tmp_path: Path) -> None:
     spool.close()
 
 
+def test_a_full_spool_stores_nothing_new_recognises_repeats_and_takes_new_input_when_there_is_room(
+    tmp_path: Path,
+) -> None:
+    spool = Spool.open(tmp_path / "s.db", limit_bytes=10)
+    first, second = arrival(payload=bytes(10), own_id=OWN_ID), arrival(own_id=OWN_ID[:-1] + "9")
+    assert [r.full for r in spool.receive([first, second, arrival()])] == [False, True, True]
+    receipts = spool.receive([first, second, arrival(own_id=OWN_ID)])
+    assert [(r.repeat, r.conflict, r.full) for r in receipts] == [
+        (True, False, False),
+        (False, False, True),
+        (False, True, False),
+    ]
+    (item,) = spool.waiting(9)
+    finish(spool, [item])
+    (receipt,) = spool.receive([second])
+    assert (receipt.repeat, receipt.full) == (False, False)
+    spool.close()
+
+
+def test_an_agents_own_records_have_room_beside_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "OWN_RESERVED_BYTES", 20)
+    spool = Spool.open(tmp_path / "s.db", limit_bytes=10, own_hops=("site",))
+    send(spool, outgoing("1", bytes(20), hop="site"))
+    assert not spool.full
+    spool.close()
+    spool = Spool.open(tmp_path / "s.db", limit_bytes=10, own_hops=("site",))
+    send(spool, outgoing("1", bytes(29), hop="site"))
+    assert not spool.full
+    send(spool, outgoing("2", bytes(1), hop="site"))
+    assert spool.full, "beyond their own room they count"
+    spool.settle("site", ["2"])
+    assert not spool.full
+    spool.close()
+
+
 def test_the_size_is_known_after_a_restart(spool: Spool, tmp_path: Path) -> None:
     spool.receive([arrival(payload=bytes(70))])
     send(spool, outgoing("1", bytes(30)))
@@ -614,7 +651,7 @@ class AnyOrder(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
 
 
-TestAnyOrder = pytest.mark.slow(AnyOrder.TestCase)
+TestAnyOrder = pytest.mark.slow(pytest.mark.slow(AnyOrder.TestCase))
 TestAnyOrder.settings = settings(
     max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )

@@ -51,6 +51,7 @@ def test_the_join_is_commutative_associative_and_idempotent(
     assert a.join(a) == a
 
 
+@pytest.mark.slow
 @given(st.lists(EVIDENCE, max_size=12), st.randoms())
 def test_counts_do_not_depend_on_order_or_repeats(evidence: list[Evidence], random: object) -> None:
     shuffled = [*evidence, *evidence]
@@ -58,6 +59,7 @@ def test_counts_do_not_depend_on_order_or_repeats(evidence: list[Evidence], rand
     assert counted(evidence) == counted(shuffled)
 
 
+@pytest.mark.slow
 @given(st.lists(EVIDENCE, max_size=12))
 def test_counts_equal_those_of_counting_from_scratch(evidence: list[Evidence]) -> None:
     best: dict[str, SightingState] = {}

@@ -56,6 +56,7 @@ def test_a_damaged_user_private_record_stays_user_private_or_is_rejected(headers
     assert route(headers).topic in {topics.ROUTED[Privacy.USER_PRIVATE], topics.REJECTED}
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.sampled_from([Header.KIND, Header.PRIVACY, Header.TYPE, "x"]), VALUES), max_size=8)
 )

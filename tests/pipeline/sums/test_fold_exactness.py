@@ -147,5 +147,5 @@ class FoldMachine(RuleBasedStateMachine):
             shutil.rmtree(self.folder)
 
 
-TestFold = pytest.mark.slow(FoldMachine.TestCase)
+TestFold = pytest.mark.slow(pytest.mark.slow(FoldMachine.TestCase))
 TestFold.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -70,6 +70,7 @@ def test_sums_of_another_dimension_are_refused() -> None:
         unpack(pack(sums_of(1, 20)), D + 1)
 
 
+@pytest.mark.slow
 def test_bytes_that_would_blow_up_are_refused_before_they_do() -> None:
     bomb = zlib.compress(msgspec.msgpack.encode(_Packed(1, "s", D, (), bytes(50_000_000))), 9)
     with pytest.raises(Rejected, match="not packed sums"):

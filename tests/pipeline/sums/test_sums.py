@@ -48,6 +48,7 @@ def test_an_event_that_is_subtracted_was_never_there(kept, forgotten) -> None:
     assert both.subtract(empty().add(*forgotten)).snapshot() == empty().add(*kept).snapshot()
 
 
+@pytest.mark.slow
 @given(events())
 @settings(deadline=None)
 def test_a_snapshot_restores_to_equal_sums(given_events) -> None:
@@ -130,6 +131,7 @@ def test_events_of_different_spaces_never_meet_in_one_sum(mine, theirs) -> None:
             meet(there)
 
 
+@pytest.mark.slow
 @given(events(), st.permutations(LABELS))
 @settings(deadline=None)
 def test_columns_may_be_reordered_and_added_without_changing_what_they_hold(given_events, order) -> None:

@@ -67,6 +67,7 @@ def refused_start(*arguments: str) -> str:
     return line
 
 
+@pytest.mark.slow
 def test_it_says_where_it_answers_and_that_it_is_not_for_production(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [*COMMAND, "--dir", str(tmp_path), "--port", "0"],
@@ -99,6 +100,7 @@ def test_a_port_in_use_is_refused_in_one_line(broker: EmbeddedKafka, tmp_path: P
     assert "--port" in line
 
 
+@pytest.mark.slow
 def test_an_address_that_others_reach_is_refused(tmp_path: Path) -> None:
     line = refused_start("--dir", str(tmp_path), "--host", "0.0.0.0")
     assert "loopback" in line
@@ -299,6 +301,7 @@ REQUESTS = [
 ]
 
 
+@pytest.mark.slow
 @QUICK
 @given(request=st.sampled_from(REQUESTS), position=st.integers(0, 10_000), byte=st.integers(0, 255))
 def test_a_damaged_request_does_not_take_it_down(

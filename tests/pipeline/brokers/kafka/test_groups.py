@@ -254,4 +254,4 @@ class AnyOrder(RuleBasedStateMachine):
 
 
 AnyOrder.TestCase.settings = settings(deadline=None, max_examples=50, stateful_step_count=30)
-TestAnyOrder = pytest.mark.slow(AnyOrder.TestCase)
+TestAnyOrder = pytest.mark.slow(pytest.mark.slow(AnyOrder.TestCase))

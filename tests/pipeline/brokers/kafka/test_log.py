@@ -231,6 +231,7 @@ def test_a_compacted_partition_is_never_cut_by_size(directory: Path) -> None:
     close(log)
 
 
+@pytest.mark.slow
 @given(
     rows=st.lists(
         st.tuples(st.sampled_from([b"a", b"b", b"c", b"d"]), st.none() | st.binary(max_size=40)), max_size=150
