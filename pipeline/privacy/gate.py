@@ -210,7 +210,7 @@ def _sighting(report: SightingReport) -> Iterator[Content]:
 
 
 def _label(label: Label) -> Iterator[Content]:
-    # Who gives a label does not know its event's level: a label stays at the site until its edge has looked it up.
+    # The person who labels does not know the event's level: the label stays at the site until the edge finds the level.
     yield Content(label.event, Kind.LABEL, Privacy.EDGE_PRIVATE)
 
 

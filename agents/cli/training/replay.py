@@ -29,7 +29,11 @@ from pipeline.errors import Stop
 def replay(
     frames: Annotated[
         Path,
-        typer.Option("--frames", metavar="DIR", help="The frames of one fixed camera, in folders or not."),
+        typer.Option(
+            "--frames",
+            metavar="DIR",
+            help="A folder with the frames of one fixed camera; subfolders count too.",
+        ),
     ],
     labels: Annotated[
         Path,

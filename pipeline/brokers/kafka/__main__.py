@@ -62,7 +62,7 @@ async def _run(arguments: argparse.Namespace) -> None:
         parent.watch(arguments.parent_pid, ended)
 
     def ready(host: str, port: int) -> None:
-        logging.warning(
+        logging.info(
             "embedded Kafka for this one machine: no replicas, no access control; not for production"
         )
         line = {"ready": f"{host}:{port}", "pid": os.getpid(), "directory": str(arguments.dir)}

@@ -194,12 +194,12 @@ def test_only_what_the_edge_may_see_teaches_it(tmp_path: Path, level: Privacy) -
 @pytest.mark.slow
 def test_a_release_is_transferred_and_answers_wait_for_nothing(edge: SampleEdge) -> None:
     taught(edge)
-    eye = edge_model()
-    edge.learning.on_model(renamed(General.of(eye), name="lite0@3"))
+    model = edge_model()
+    edge.learning.on_model(renamed(General.of(model), name="lite0@3"))
     edge.learning.work()
     assert edge.learning.state.startswith("lite0@3+home.21: 20 visits")
-    # The general eye here is the old one still: it answers, and no head of another model speaks for it.
-    assert answer(edge, frame(2, "chelsea.png", 50)).model == eye.name
+    # The general model here is still the old version: it answers, without the head of another model.
+    assert answer(edge, frame(2, "chelsea.png", 50)).model == model.name
 
 
 def renamed(general: General, *, name: str) -> General:
