@@ -184,9 +184,7 @@ class Traffic:
     def _listen(self) -> None:
         received = self._site.take(SILENT_S)
         if not received:
-            raise Stop(
-                f"no answer for {SILENT_S:.0f} s, {self._sent - len(self._finished)} frames are unanswered"
-            )
+            raise Stop(f"no answer for {SILENT_S:.0f} s, {self._sent - len(self._finished)} frames are unanswered")
         for result in results(message.payload for message in received):
             self._answered.add((result.tier, result.event))
             if result.pending is None:

@@ -148,9 +148,7 @@ def _measure(receiver: str, port: int, count: int, folder: Path) -> dict[str, fl
             publish(port, count)
             output, _ = process.communicate(timeout=TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            raise Stop(
-                f"the receiver {receiver} did not get all of {count} messages: measure fewer"
-            ) from None
+            raise Stop(f"the receiver {receiver} did not get all of {count} messages: measure fewer") from None
         finally:
             if process.poll() is None:
                 process.kill()
