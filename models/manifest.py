@@ -78,9 +78,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         try:
             data = path.read_bytes()
         except OSError as error:
-            raise Stop(
-                f"model file {path} cannot be read ({error.strerror}); install tierwise again"
-            ) from error
+            raise Stop(f"model file {path} cannot be read ({error.strerror}); install tierwise again") from error
         if (found := digest(data)) != expected:
             raise Stop(
                 f"model file {path} has SHA-256 {found[:12]}…, its manifest states {expected[:12]}…: "

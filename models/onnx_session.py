@@ -49,9 +49,7 @@ def open_session(model: bytes | Path) -> ort.InferenceSession:
 def served_shape(height: int, width: int, size_px: int) -> tuple[int, int]:
     """Return the input shape (height, width) for a picture: about `size_px` squared, same aspect, multiples of 32."""
     aspect = min(max(width / height, 1 / MAX_ASPECT), MAX_ASPECT) ** 0.5
-    high, wide = (
-        max(1, round(side / STRIDE_PX)) * STRIDE_PX for side in (size_px / aspect, size_px * aspect)
-    )
+    high, wide = (max(1, round(side / STRIDE_PX)) * STRIDE_PX for side in (size_px / aspect, size_px * aspect))
     return high, wide
 
 
@@ -73,9 +71,7 @@ class Backbone:
 
     def feature(self, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the feature of BGR uint8 (height, width, 3): float32 (1280,), each >= 0 (a pooled ReLU6)."""
-        feature: NDArray[np.float32] = self.session.run(["feature"], {"x": serve(picture, self.size_px)})[0][
-            0
-        ]
+        feature: NDArray[np.float32] = self.session.run(["feature"], {"x": serve(picture, self.size_px)})[0][0]
         return feature
 
     def map(self, picture: NDArray[np.uint8], size_px: int) -> NDArray[np.float32]:

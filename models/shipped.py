@@ -86,9 +86,7 @@ class Zoo:
             tree=grown.tree,
             feature_of=(backbone or _backbone(manifest)).feature,
             projection=projection(manifest),
-            feature_head=grown.pooled_heads(
-                feature_head(manifest, self.tree, frame.evidence), grown.calibration.edge
-            ),
+            feature_head=grown.pooled_heads(feature_head(manifest, self.tree, frame.evidence), grown.calibration.edge),
             vector_head=grown.pooled_heads(base.tuned, grown.calibration.cloud),
             frame_head=frame,
             thresholds=grown.thresholds,
@@ -143,9 +141,7 @@ class Zoo:
     def _vision(self, model: str = BACKBONE) -> Manifest:
         manifest = self.manifest(model)
         if manifest.labels != digest_of_labels(self.tree.species):
-            raise Stop(
-                f"{manifest.title} was made for another label tree than {manifest.folder.parent / TABLE.name}"
-            )
+            raise Stop(f"{manifest.title} was made for another label tree than {manifest.folder.parent / TABLE.name}")
         return manifest
 
 

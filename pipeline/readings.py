@@ -95,9 +95,7 @@ def parse(payload: bytes, *, received_s: float) -> list[Reading]:
 
 def _text(payload: bytes) -> str:
     if len(payload) > READING_MAX_BYTES:
-        raise Rejected(
-            "reading-too-large", f"{len(payload)} bytes; a reading has at most {READING_MAX_BYTES}"
-        )
+        raise Rejected("reading-too-large", f"{len(payload)} bytes; a reading has at most {READING_MAX_BYTES}")
     try:
         text = payload.decode().strip()
     except UnicodeDecodeError as error:
@@ -166,9 +164,7 @@ def _senml(pack: list[Any], received_s: float) -> Iterator[Reading]:
         base.update((key, record[key]) for key in _SENML_BASE if key in record)
         if "vb" not in record and "v" not in record:
             continue
-        relative_s = sum(
-            _number(part.get(key, 0), key, limit=math.inf) for part, key in ((base, "bt"), (record, "t"))
-        )
+        relative_s = sum(_number(part.get(key, 0), key, limit=math.inf) for part, key in ((base, "bt"), (record, "t")))
         absolute_s = relative_s + received_s if relative_s < SENML_RELATIVE_BELOW_S else relative_s
         time_s, flags = _plausible(absolute_s, received_s)
         yield Reading(

@@ -178,9 +178,7 @@ def judge(headers: Headers) -> tuple[Privacy, Kind, dict[str, bytes]]:
         raise _repeated(headers)
     privacy = _PRIVACIES.get(found.get(_PRIVACY) or _missing(_PRIVACY))
     if privacy is None:
-        raise Rejected(
-            "privacy-unknown", "header privacy names no level: public, edge-private or user-private"
-        )
+        raise Rejected("privacy-unknown", "header privacy names no level: public, edge-private or user-private")
     kind, event_type = _KINDS.get(found.get(_KIND) or _missing(_KIND), (None, b""))
     if kind is None:
         raise Rejected("kind-unknown", f"header kind names no kind of record: {', '.join(Kind)}")
@@ -211,9 +209,7 @@ def judge(headers: Headers) -> tuple[Privacy, Kind, dict[str, bytes]]:
         raise Rejected("header-invalid", "a header is null")
     text = b"".join(found.values())
     if len(text) > _HEADERS_MAX_BYTES or not text.isascii():
-        raise Rejected(
-            "header-invalid", f"headers are ASCII, and at most {_HEADERS_MAX_BYTES} bytes together"
-        )
+        raise Rejected("header-invalid", f"headers are ASCII, and at most {_HEADERS_MAX_BYTES} bytes together")
     return privacy, kind, found
 
 

@@ -25,9 +25,7 @@ pytest_plugins = ("kafka_brokers", "run_guard")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--real", action="store_true", help="also run on Apache Kafka and Mosquitto (make test-real)"
-    )
+    parser.addoption("--real", action="store_true", help="also run on Apache Kafka and Mosquitto (make test-real)")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -129,9 +129,7 @@ class ApacheKafka:
         self._java("-Xmx128m", "kafka.tools.StorageTool", "format", *identity).wait()
 
     def start(self) -> None:
-        self.process = self._java(
-            "-Xms64m", "-Xmx320m", "-XX:+UseSerialGC", "kafka.Kafka", "server.properties"
-        )
+        self.process = self._java("-Xms64m", "-Xmx320m", "-XX:+UseSerialGC", "kafka.Kafka", "server.properties")
         end = time.monotonic() + START_S
         while not self._answers():
             assert self.process.poll() is None, (self.directory / "log").read_text()[-2000:]

@@ -83,9 +83,7 @@ class Mosquitto(MqttBroker):
 
 def find_mosquitto() -> str | None:
     """Debian installs it where only root's PATH looks."""
-    return os.environ.get("TIERWISE_MOSQUITTO") or shutil.which(
-        "mosquitto", path=f"{os.environ['PATH']}:/usr/sbin"
-    )
+    return os.environ.get("TIERWISE_MOSQUITTO") or shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin")
 
 
 @pytest.fixture(
@@ -97,9 +95,7 @@ def find_mosquitto() -> str | None:
 def mqtt_broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MqttBroker]:
     """A running broker; the contract holds for each."""
     if request.param is Mosquitto and find_mosquitto() is None:
-        pytest.fail(
-            "no mosquitto found: install it (apt-get install mosquitto), or name it in TIERWISE_MOSQUITTO"
-        )
+        pytest.fail("no mosquitto found: install it (apt-get install mosquitto), or name it in TIERWISE_MOSQUITTO")
     folder = tmp_path / "broker"
     folder.mkdir()
     broker: MqttBroker = request.param(folder)

@@ -127,9 +127,7 @@ def test_python_in_the_docs_runs(example: Example) -> None:
     if ">>>" not in example.text:
         exec(compile(example.text, example.name, "exec"), {})
         return
-    test = doctest.DocTestParser().get_doctest(
-        example.text, {}, example.name, str(example.page), example.line
-    )
+    test = doctest.DocTestParser().get_doctest(example.text, {}, example.name, str(example.page), example.line)
     assert not doctest.DocTestRunner().run(test).failed
 
 
@@ -212,9 +210,7 @@ def prose(page: Path) -> Iterator[tuple[int, str]]:
     text = page.read_text("utf-8")
     for pattern in (FENCE, BLOCK):
         text = pattern.sub(lambda match: "\n" * match[0].count("\n"), text)
-    yield from (
-        (number, line) for number, line in enumerate(text.splitlines(), 1) if not line.startswith("|")
-    )
+    yield from ((number, line) for number, line in enumerate(text.splitlines(), 1) if not line.startswith("|"))
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=name_of)

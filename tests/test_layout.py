@@ -79,9 +79,7 @@ def test_a_library_is_imported_only_where_it_is_confined(library: str) -> None:
 def strings(tree: ast.Module) -> Iterator[str]:
     """Texts of a file, but docstrings."""
     told = {
-        id(node.value)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     }
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told:
@@ -104,17 +102,13 @@ def test_topic_names_are_spelled_in_one_place() -> None:
     assert strays == []
 
 
-WORK = frozenset(
-    {"open", "connect", "socket", "Thread", "Popen", "run", "read_text", "read_bytes", "mkdir", "getenv"}
-)
+WORK = frozenset({"open", "connect", "socket", "Thread", "Popen", "run", "read_text", "read_bytes", "mkdir", "getenv"})
 """Names of calls that open files, sockets, threads or processes, or ask the environment."""
 
 
 def at_import(tree: ast.Module) -> Iterator[ast.Call]:
     """Calls that run when a module is imported: those outside of functions, and of the main guard."""
-    waiting: list[ast.AST] = [
-        node for node in tree.body if not (isinstance(node, ast.If) and _is_main(node.test))
-    ]
+    waiting: list[ast.AST] = [node for node in tree.body if not (isinstance(node, ast.If) and _is_main(node.test))]
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.Call):
@@ -215,9 +209,7 @@ def test_no_file_is_called_a_drawer() -> None:
 def test_a_role_brings_only_what_it_needs(module: str, without: tuple[str, ...]) -> None:
     """A device has no Kafka client, a cloud agent neither OpenCV nor ONNX Runtime: they start and stay small."""
     script = f"import sys, {module}; print([name for name in {without!r} if name in sys.modules])"
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 

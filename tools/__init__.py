@@ -1,1 +1,1 @@
-"""What makes the project's own pages; no part of the installed package."""
+"""Generate and check the project's pages; not part of the installed package."""

@@ -87,8 +87,7 @@ def faust(job: dict[str, Any]) -> None:
             stream_buffer_maxsize=65_536,
         )
         outputs = {
-            privacy.encode(): app.topic(name, value_serializer="raw")
-            for privacy, name in job["outputs"].items()
+            privacy.encode(): app.topic(name, value_serializer="raw") for privacy, name in job["outputs"].items()
         }
 
         async def route(stream: Any) -> None:

@@ -1,16 +1,16 @@
 """The cost of transport: frames through the running system, against the same answers in one process.
 
-The running system, called the road: `tierwise up` in a temporary folder, frames published over MQTT, answered by
+The running system (`road` in the report): `tierwise up` in a temporary folder, frames published over MQTT, answered by
 device, edge and cloud, with every commit, acknowledgement, broker and router in between. Each frame is a sighting of
 its own, so that each asks the cloud.
 
 Its parts: the functions that the roles run, called in a row on the same frames, in as many processes as there are
 cores. Nothing is stored or sent, so the machine would answer so many frames if transport cost nothing. The parts are
-measured before and after the road, and the mean counts, since a machine's speed varies.
+measured before and after the running system, and the mean counts, since a machine's speed varies.
 
-The ratio is the road's frames per second to the parts'. The goal is 80%: commits, brokers, router and gateway together
-may take a fifth of the machine. On a machine with other work, more processes get more of it. There the ratio of CPU
-times (the parts' to the whole road's, a frame) shows the same, without the time spent waiting.
+The ratio is the system's frames per second to the parts'. The goal is 80%: commits, brokers, router and gateway
+together may take a fifth of the machine. On a machine with other work, more processes get more of it. There the ratio
+of CPU times (the parts' to the whole system's, a frame) shows the same without the time spent waiting.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ SILENT_S: Final = 30.0
 
 
 def run(frames: int = FRAMES, parts_s: float = PARTS_S) -> dict[str, Any]:
-    """Measure parts, road, parts.
+    """Measure parts, the running system, then parts again.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def run(frames: int = FRAMES, parts_s: float = PARTS_S) -> dict[str, Any]:
         file = write_settings(Path(folder))
         settings = Settings.load(file, {})
         before = measure_parts(settings, parts_s)
-        road = measure_road(settings, file, frames)
+        system = measure_system(settings, file, frames)
         after = measure_parts(settings, parts_s)
     rates = [before.per_s, after.per_s]
     parts_cpu_ms = statistics.mean((before.cpu_ms, after.cpu_ms))
@@ -82,13 +82,13 @@ def run(frames: int = FRAMES, parts_s: float = PARTS_S) -> dict[str, Any]:
         "frames": frames,
         "cameras": DEVICES,
         "cores": os.cpu_count(),
-        "road_per_s": round(road.per_s, 1),
+        "road_per_s": round(system.per_s, 1),
         "parts_per_s": [round(rate, 1) for rate in rates],
         "parts_ms": {tier: round(ms, 2) for tier, ms in Parts.together([before, after]).median_ms().items()},
-        "cpu_ms_per_frame": {"road": _rounded(road.cpu_ms, 1), "parts": round(parts_cpu_ms, 1)},
-        "answered": road.answered,
-        "ratio": round(road.per_s / statistics.mean(rates), 2),
-        "cpu_ratio": _rounded(parts_cpu_ms / road.cpu_ms if road.cpu_ms else None, 2),
+        "cpu_ms_per_frame": {"road": _rounded(system.cpu_ms, 1), "parts": round(parts_cpu_ms, 1)},
+        "answered": system.answered,
+        "ratio": round(system.per_s / statistics.mean(rates), 2),
+        "cpu_ratio": _rounded(parts_cpu_ms / system.cpu_ms if system.cpu_ms else None, 2),
         "goal": GOAL,
     }
 
@@ -97,11 +97,11 @@ def _rounded(value: float | None, digits: int) -> float | None:
     return None if value is None else round(value, digits)
 
 
-# --- the road --------------------------------------------------------------------------------------------------
+# --- the running system ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Road:
+class SystemFigures:
     """The running system's speed, CPU time a frame, and frames answered by tier."""
 
     per_s: float
@@ -110,7 +110,7 @@ class Road:
     answered: dict[str, int]
 
 
-def measure_road(settings: Settings, file: Path, frames: int) -> Road:
+def measure_system(settings: Settings, file: Path, frames: int) -> SystemFigures:
     """Start the system, publish, and wait for the last answer about the last frame."""
     supervisor = Supervisor(settings, file, plan(settings, file), lambda _: None)
     try:
@@ -127,7 +127,7 @@ def measure_road(settings: Settings, file: Path, frames: int) -> Road:
             traffic.send(itertools.islice(published, frames))
             took_s, cpu_s = time.perf_counter() - began_s, children_cpu_s()
         cpu_ms = None if cpu_s is None or began_cpu_s is None else 1000 * (cpu_s - began_cpu_s) / frames
-        return Road(frames / took_s, cpu_ms, traffic.answered())
+        return SystemFigures(frames / took_s, cpu_ms, traffic.answered())
     finally:
         supervisor.stop()
 
@@ -184,9 +184,7 @@ class Traffic:
     def _listen(self) -> None:
         received = self._site.take(SILENT_S)
         if not received:
-            raise Stop(
-                f"no answer for {SILENT_S:.0f} s, {self._sent - len(self._finished)} frames are unanswered"
-            )
+            raise Stop(f"no answer for {SILENT_S:.0f} s, {self._sent - len(self._finished)} frames are unanswered")
         for result in results(message.payload for message in received):
             self._answered.add((result.tier, result.event))
             if result.pending is None:

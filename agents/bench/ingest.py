@@ -1,7 +1,7 @@
 """The cost of a durable ingest: ours beside a plain paho subscriber that stores nothing, on the same broker.
 
 Each receiver is a process of its own that takes the same readings at QoS 1, in turns, several rounds; ours commits
-them (SQLite, synced) before it acknowledges. What counts is the ratio of CPU times a message within one run::
+them (SQLite, synced) before it acknowledges. Compare ratios of CPU times a message within one run only::
 
     >>> cost_ratio([60.0, 90.0, 66.0], [50.0, 100.0, 60.0])
     1.1
@@ -148,9 +148,7 @@ def _measure(receiver: str, port: int, count: int, folder: Path) -> dict[str, fl
             publish(port, count)
             output, _ = process.communicate(timeout=TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            raise Stop(
-                f"the receiver {receiver} did not get all of {count} messages: measure fewer"
-            ) from None
+            raise Stop(f"the receiver {receiver} did not get all of {count} messages: measure fewer") from None
         finally:
             if process.poll() is None:
                 process.kill()

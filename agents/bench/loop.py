@@ -113,9 +113,7 @@ def head(features: int) -> dict[str, Any]:
 def _record(at: int, data: bytes, space: str) -> bytes:
     vote = Vote("Vulpes vulpes", "ann", time="2026-01-31T06:30:12Z")
     path = ("animal", "Canidae")
-    record = Labelled(
-        f"e{at:026d}", "home/cam1/garden", "2026-01-31T06:30:12Z", space, data, (vote,), 1, path
-    )
+    record = Labelled(f"e{at:026d}", "home/cam1/garden", "2026-01-31T06:30:12Z", space, data, (vote,), 1, path)
     return msgspec.msgpack.encode(record)
 
 
@@ -129,9 +127,7 @@ def federated() -> dict[str, Any]:
     labels = golden.labels
     # By species, so that each site knows some that no other does.
     site = golden.species % SITES
-    parts = [
-        (golden.vectors[rows], golden.species[rows]) for rows in ((site == at) & ~test for at in range(SITES))
-    ]
+    parts = [(golden.vectors[rows], golden.species[rows]) for rows in ((site == at) & ~test for at in range(SITES))]
     empty = Sums.empty(golden.space, golden.vectors.shape[1], labels)
     by_site = [empty.add(vectors, species) for vectors, species in parts]
     total = by_site[0]

@@ -43,9 +43,7 @@ DELIVER_AT_ONCE: Final = 5_000
 TIMEOUT_S: Final = 300
 
 
-def run(
-    records: int = RECORDS, address: str | None = None, peers_python: Path | None = None
-) -> dict[str, Any]:
+def run(records: int = RECORDS, address: str | None = None, peers_python: Path | None = None) -> dict[str, Any]:
     """Let each contestant route the same records.
 
     Parameters

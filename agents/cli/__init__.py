@@ -120,9 +120,7 @@ def _fill(app: typer.Typer, commands: Sequence[Command], wanted: set[str], words
             )
         else:
             target: Callable[..., object] = _load(command.target) if asked else _not_loaded
-            app.command(command.name, help=None if asked else command.help, rich_help_panel=command.panel)(
-                target
-            )
+            app.command(command.name, help=None if asked else command.help, rich_help_panel=command.panel)(target)
 
 
 def _line_to_complete() -> list[str]:

@@ -180,9 +180,7 @@ def frames_rows(report: Mapping[str, Any]) -> Rows:
     cpu: Rows = []
     if report["cpu_ratio"] is not None:
         spent = report["cpu_ms_per_frame"]
-        cpu = [
-            ("the same in CPU time", f"{report['cpu_ratio']:.0%}", f"{spent['parts']} of {spent['road']} ms")
-        ]
+        cpu = [("the same in CPU time", f"{report['cpu_ratio']:.0%}", f"{spent['parts']} of {spent['road']} ms")]
     return [
         *((f"{tier}, one answer", f"{ms:.1f} ms", "") for tier, ms in report["parts_ms"].items()),
         (f"parts alone on {report['cores']} cores", f"{parts} frames/s", ""),
@@ -194,9 +192,7 @@ def frames_rows(report: Mapping[str, Any]) -> Rows:
 
 def models_rows(report: Mapping[str, Any]) -> Rows:
     """Return the rows of `tierwise bench models`."""
-    rows: Rows = [
-        (name, f"{ms:.2f} ms", f"{report['ratio'][name]:.2f} of a pass") for name, ms in report["ms"].items()
-    ]
+    rows: Rows = [(name, f"{ms:.2f} ms", f"{report['ratio'][name]:.2f} of a pass") for name, ms in report["ms"].items()]
     return [
         *rows,
         *((f"{title}, files", f"{size / 1000:,.0f} kB", "") for title, size in report["bytes"].items()),
@@ -207,10 +203,7 @@ def loop_rows(report: Mapping[str, Any]) -> Rows:
     """Return the rows of `tierwise bench loop`."""
     head, sent, edge, goals = report["head"], report["round"], report["increment"], report["goals"]
     return [
-        *(
-            (f"{head['features']:,} features: {what}", f"{s:.2f} s", "")
-            for what, s in head["seconds"].items()
-        ),
+        *((f"{head['features']:,} features: {what}", f"{s:.2f} s", "") for what, s in head["seconds"].items()),
         (
             "to a solved head, beside reading records",
             f"{head['ratio']['records']:.2f}",

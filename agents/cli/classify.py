@@ -36,9 +36,7 @@ FEW = 3
 
 
 def classify(
-    what: Annotated[
-        list[Path], typer.Argument(metavar="PHOTO|DIR...", help="JPEG or PNG files, or folders of them.")
-    ],
+    what: Annotated[list[Path], typer.Argument(metavar="PHOTO|DIR...", help="JPEG or PNG files, or folders of them.")],
     device_model: SeesWith = DeviceModelName.lite0,
     as_json: AsJson = False,
     edge_model: EdgeModelTitle = "",
@@ -81,7 +79,9 @@ def line(answer: Classified, width: int = FULL_WIDTH) -> str:
     if width < FULL_WIDTH:
         label = f"{answer.final.label}{_english(answer)}"
         return f"{Path(answer.file).name[:24]:<24} {label[:34]:<34} {last.probability:4.2f}  {answer.privacy}"
-    return f"{Path(answer.file).name:<28} {path + _english(answer):<52} {last.probability:4.2f}  {answer.privacy:<12} {ms}"
+    return (
+        f"{Path(answer.file).name:<28} {path + _english(answer):<52} {last.probability:4.2f}  {answer.privacy:<12} {ms}"
+    )
 
 
 def _english(answer: Classified) -> str:

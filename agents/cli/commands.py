@@ -43,26 +43,18 @@ LABELS: Final = (
 
 TRAINING: Final = (
     Command("now", "Ask the trainer for a training.", "training.trainings:train"),
-    Command(
-        "list", "List the trainings and their outcomes; or show one.", "training.trainings:list_trainings"
-    ),
+    Command("list", "List the trainings and their outcomes; or show one.", "training.trainings:list_trainings"),
     Command(
         "forget",
         "Remove an event, a device or a site from all that was learned.",
         "training.trainings:forget",
     ),
-    Command(
-        "replay", "Learn from a camera's labelled visits, and answer the others.", "training.replay:replay"
-    ),
+    Command("replay", "Learn from a camera's labelled visits, and answer the others.", "training.replay:replay"),
 )
 
 RELEASES: Final = (
-    Command(
-        "status", "Show which release serves where, and which one is on trial.", "releases.status:status"
-    ),
-    Command(
-        "explain", "Show the events, labels and figures that made a release.", "releases.lineage:explain"
-    ),
+    Command("status", "Show which release serves where, and which one is on trial.", "releases.status:status"),
+    Command("explain", "Show the events, labels and figures that made a release.", "releases.lineage:explain"),
     Command("diff", "Compare two releases.", "releases.lineage:diff"),
     Command("promote", "Sign that a release is to serve.", "releases.serving:promote"),
     Command("rollback", "Go back to an older release.", "releases.serving:rollback"),
@@ -104,9 +96,7 @@ COMMANDS: Final = (
         (Command("learning", "Teach new species by labels, and compare.", "demo_learning:learning"),),
     ),
     Command("up", "Start brokers and roles on this machine, and restart them.", "machine.up:up", START),
-    Command(
-        "publish", "Publish a photo, a folder or a reading, and see the answers.", "publish:publish", START
-    ),
+    Command("publish", "Publish a photo, a folder or a reading, and see the answers.", "publish:publish", START),
     Command("classify", "Answer photos in this process, without a broker.", "classify:classify", START),
     Command("watch", "Watch sightings as they come; frames with --frames.", "sightings.watch:watch", START),
     Command("label", "Label an event; the edge learns from it.", "labels.add:label", START),

@@ -29,16 +29,10 @@ REDRAWS_PER_S: Final = 4
 
 def demo(
     context: typer.Context,
-    for_s: Annotated[
-        float | None, typer.Option("--for", metavar="SECONDS", help="End after so many seconds.")
-    ] = None,
+    for_s: Annotated[float | None, typer.Option("--for", metavar="SECONDS", help="End after so many seconds.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write the figures as JSON into this file.")] = None,
-    source: Annotated[
-        str, typer.Option(help="Your own camera: rtsp://…, a webcam's number, a video, a folder.")
-    ] = "",
-    folder: Annotated[
-        Path, typer.Option(help="The folder of the demo; existing contents are replaced.")
-    ] = FOLDER,
+    source: Annotated[str, typer.Option(help="Your own camera: rtsp://…, a webcam's number, a video, a folder.")] = "",
+    folder: Annotated[Path, typer.Option(help="The folder of the demo; existing contents are replaced.")] = FOLDER,
 ) -> None:
     """Start everything on this machine, and watch photos being answered tier by tier. Ctrl-C ends it."""
     if context.invoked_subcommand is not None:

@@ -26,17 +26,13 @@ def learning(
     ] = "wild256",
     labels: Annotated[int, typer.Option(min=20, help="Labels for each new species.")] = 20,
     tests: Annotated[int, typer.Option(min=1, help="Photos of each new species to test.")] = 12,
-    species: Annotated[
-        int | None, typer.Option(min=1, help="How many of the seven new species; default: all.")
-    ] = None,
+    species: Annotated[int | None, typer.Option(min=1, help="How many of the seven new species; default: all.")] = None,
     known: Annotated[int, typer.Option(min=1, help="Photos of known species to test, in all.")] = 120,
     canary_s: Annotated[
         float, typer.Option(min=1, help="Seconds for which a share of the streams tries the release first.")
     ] = 20,
     report: Annotated[Path | None, typer.Option(help="Write the figures as JSON into this file.")] = None,
-    folder: Annotated[
-        Path, typer.Option(help="The folder of the demo; existing contents are replaced.")
-    ] = FOLDER,
+    folder: Annotated[Path, typer.Option(help="The folder of the demo; existing contents are replaced.")] = FOLDER,
 ) -> None:
     """Show the loop: photos of new species, labels over MQTT, a signed release, and the same photos again."""
     from models.evaluation.photo_pack import (

@@ -30,9 +30,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a l
 
 EVENT_HELP: Final = "An event: its id, 4 or more characters of it, or `last`."
 
-By = Annotated[
-    str | None, typer.Option("--by", metavar="NAME", help="Who labels; otherwise who is logged in here.")
-]
+By = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who labels; otherwise who is logged in here.")]
 
 Device = Annotated[
     str,

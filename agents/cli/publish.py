@@ -126,9 +126,7 @@ def _stream(stream: str, settings: Settings, *, takes_readings: bool, unit: str)
     if len(parts) == 2:
         parts.insert(0, settings.site)
     if len(parts) != 3 or not all(map(topics.is_name, parts)):
-        raise Stop(
-            f"--stream {stream}: write DEVICE/STREAM or SITE/DEVICE/STREAM, names of a-z, 0-9, - and _"
-        )
+        raise Stop(f"--stream {stream}: write DEVICE/STREAM or SITE/DEVICE/STREAM, names of a-z, 0-9, - and _")
     return parts[0], parts[1], parts[2]
 
 
@@ -147,9 +145,7 @@ def _publish(site: SiteClient, publishing: Publishing, printer: _Printer) -> Non
         waited_s = time.monotonic() - progressed_s
         if not noted and publishing.accepted == 0 and time.monotonic() - began_s > NOTE_AFTER_S:
             noted = True
-            printer.note(
-                site.problem or "no device agent acknowledges yet: is one running? See `tierwise health`"
-            )
+            printer.note(site.problem or "no device agent acknowledges yet: is one running? See `tierwise health`")
         if publishing.accepted == count and waited_s > ANSWERED_WITHIN_S:
             printer.note("an answer is still pending; `tierwise watch` shows it when it comes")
             return
@@ -184,9 +180,7 @@ class _Printer:
 
     def refused(self, capture: Capture) -> None:
         if (refusal := capture.refusal) is not None:
-            self.errors.print(
-                f"[red]{escape(capture.name)}: refused ({refusal.reason}): {escape(refusal.detail)}[/]"
-            )
+            self.errors.print(f"[red]{escape(capture.name)}: refused ({refusal.reason}): {escape(refusal.detail)}[/]")
 
 
 class _Single(_Printer):

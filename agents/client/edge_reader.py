@@ -65,17 +65,13 @@ class EdgeReader:
             ``event-invalid``: no part of an id; ``unknown-event``; ``event-ambiguous``, with the candidates.
         """
         if text == event_ids.LAST:
-            rows = self.query(
-                "SELECT told FROM edge_answers ORDER BY at DESC, rowid DESC LIMIT ?", (LOOKED_AT,)
-            )
+            rows = self.query("SELECT told FROM edge_answers ORDER BY at DESC, rowid DESC LIMIT ?", (LOOKED_AT,))
             frames = (answer for (row,) in rows if (answer := _result(row)).task is Task.WILDLIFE)
             if (newest := next(frames, None)) is None:
                 raise Rejected("unknown-event", "the edge has answered no frame yet: there is no last event")
             return newest
         event_ids.check_part(text)
-        rows = self.query(
-            "SELECT event, told FROM edge_answers WHERE event LIKE '%' || ? || '%' ORDER BY at", (text,)
-        )
+        rows = self.query("SELECT event, told FROM edge_answers WHERE event LIKE '%' || ? || '%' ORDER BY at", (text,))
         answers: dict[str, bytes] = dict(rows)
         return _result(answers[event_ids.find(text, list(answers), "on this machine's edge")])
 
@@ -110,8 +106,7 @@ class EdgeReader:
             (most,),
         )
         return [
-            GivenLabel(at_s, event, by, label, _result(answer))
-            for at_s, event, by, label, answer in reversed(rows)
+            GivenLabel(at_s, event, by, label, _result(answer)) for at_s, event, by, label, answer in reversed(rows)
         ]
 
     def tree(self) -> Taxonomy:

@@ -35,9 +35,7 @@ def find_picture(settings: Settings, text: str) -> Path:
         The pictures belong to another user.
     """
     try:
-        kept = {
-            path.stem: path for path in sorted(folder(settings).glob("*")) if not path.name.startswith(".")
-        }
+        kept = {path.stem: path for path in sorted(folder(settings).glob("*")) if not path.name.startswith(".")}
     except PermissionError:
         raise Stop(f"{folder(settings)} belongs to another user: run this as the device's own") from None
     return kept[event_ids.find(text, list(kept), "with a picture on this device")]

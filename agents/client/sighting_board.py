@@ -99,9 +99,7 @@ class SightingBoard:
                 del self._rows[next(iter(self._rows))]
         return self._rows[key]
 
-    def _say(
-        self, row: SightingRow, text: str, probability: float, privacy: Privacy, by: str
-    ) -> SightingRow | None:
+    def _say(self, row: SightingRow, text: str, probability: float, privacy: Privacy, by: str) -> SightingRow | None:
         changed = text != row.text
         row.text, row.probability, row.privacy, row.by = text, probability, privacy, by
         return row if changed else None

@@ -95,11 +95,7 @@ class SiteClient:
         """
         while not window.is_done():
             window.publish_due(self._connection.publish, time.monotonic())
-            yield [
-                news
-                for message in self.take(TICK_S)
-                for news in window.receive(message.topic, message.payload)
-            ]
+            yield [news for message in self.take(TICK_S) for news in window.receive(message.topic, message.payload)]
 
     def deliver_labels(self, labels: Sequence[LabelDelivery]) -> Iterator[LabelDelivery]:
         """Send labels to the edge, and yield each one when the edge has accepted or refused it.
@@ -182,9 +178,7 @@ class SiteClient:
             raise Rejected(publication.refusal.reason, publication.refusal.detail)
         if publication.answer is None:
             state = "not acknowledged" if publication.state is DeliveryState.WAITING else "not answered"
-            raise Retry(
-                f"{publication.name}: {state} within {ANSWERED_WITHIN_S:.0f} s. See `tierwise health`"
-            )
+            raise Retry(f"{publication.name}: {state} within {ANSWERED_WITHIN_S:.0f} s. See `tierwise health`")
         return publication.answer
 
 

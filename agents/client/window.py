@@ -111,9 +111,7 @@ class DeliveryWindow(ABC, Generic[D]):
 
     def is_done(self) -> bool:
         """Return whether every message was refused, or has its last answer."""
-        return all(
-            delivery.state in (DeliveryState.DONE, DeliveryState.REFUSED) for delivery in self.deliveries
-        )
+        return all(delivery.state in (DeliveryState.DONE, DeliveryState.REFUSED) for delivery in self.deliveries)
 
     def _waiting(self) -> list[D]:
         return [delivery for delivery in self.deliveries if delivery.state is DeliveryState.WAITING]

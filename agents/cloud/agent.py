@@ -72,9 +72,7 @@ class Cloud:
 
     def start(self) -> None:
         """Load the heads; connect in the background."""
-        self._updates = cloud_updates(
-            self._settings, load_zoo(self._settings.zoo_dir), self.metrics, self._clock
-        )
+        self._updates = cloud_updates(self._settings, load_zoo(self._settings.zoo_dir), self.metrics, self._clock)
         self._eyes: ModelSource[CloudModel, CloudPrediction] = self._updates.serving
         self._release_follower, source = cloud_source(self._settings, self._clock)
         self._updates.follow(source)

@@ -110,9 +110,7 @@ class Patterns:
         if history.until_s > start_s:
             history.profile, history.until_s = series.Profile.empty(), 0.0
         for hour_s in sorted(s for s in history.means if history.until_s <= s < start_s):
-            history.profile = series.learn(
-                history.profile, int(hour_s), history.means[hour_s], self._offset_s(hour_s)
-            )
+            history.profile = series.learn(history.profile, int(hour_s), history.means[hour_s], self._offset_s(hour_s))
         history.until_s = start_s
         return history.profile
 

@@ -72,9 +72,7 @@ result = "edge-private"
 reason = "shows a stream that stays at its site"
 """
 
-SEALED: Final = (
-    "sealed = []                   # what may not be seen by the cloud does not go there, not even sealed"
-)
+SEALED: Final = "sealed = []                   # what may not be seen by the cloud does not go there, not even sealed"
 SEALED_IN_DEMO: Final = (
     'sealed = ["edge-private", "user-private"]   # the demo shows them: in Kafka, and unreadable there'
 )
@@ -167,9 +165,7 @@ class Demo:
         """Start brokers and roles. Raises `Stop` if they cannot be started."""
         self._supervisor.start()
         if not self._supervisor.wait_ready(READY_WITHIN_S):
-            raise Stop(
-                f"not everything was ready within {READY_WITHIN_S:.0f} s: see {self.settings.data_dir / 'logs'}"
-            )
+            raise Stop(f"not everything was ready within {READY_WITHIN_S:.0f} s: see {self.settings.data_dir / 'logs'}")
         self.ready_s = time.monotonic() - self._began_s
 
     def stop(self) -> None:

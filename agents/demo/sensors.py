@@ -47,12 +47,8 @@ def at(time_s: float, chance: random.Random) -> Iterator[Sample]:
     inside = moment.weekday() < 5 and OFFICE_HOURS[0] <= hour < OFFICE_HOURS[1]
     day = math.sin((hour - 9) / 24 * 2 * math.pi)
     noise = chance.gauss
-    yield Sample(
-        "room1/temperature", "Cel", 20.5 + (1.4 if inside else 0.0) + 0.6 * day + noise(0, 0.08), time_s
-    )
+    yield Sample("room1/temperature", "Cel", 20.5 + (1.4 if inside else 0.0) + 0.6 * day + noise(0, 0.08), time_s)
     yield Sample("room1/humidity", "%RH", 31.0 + (3.0 if inside else 0.0) - 2.0 * day + noise(0, 0.3), time_s)
-    yield Sample(
-        "room1/light", "lx", max(0.0, (430.0 if inside else 4.0) + noise(0, 12 if inside else 1)), time_s
-    )
+    yield Sample("room1/light", "lx", max(0.0, (430.0 if inside else 4.0) + noise(0, 12 if inside else 1)), time_s)
     yield Sample("room1/co2", "ppm", (820.0 if inside else 440.0) + noise(0, 20), time_s)
     yield Sample("meter/power", "W", 180.0 + (260.0 if 17 <= hour < 22 else 40.0) + abs(noise(0, 25)), time_s)

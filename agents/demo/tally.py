@@ -127,9 +127,7 @@ class TrafficTally:
     def duplicated(self) -> int:
         """Return the number of events beyond one for each payload."""
         with self._lock:
-            return sum(
-                max(0, len(self._events[sha256]) - 1) for sha256 in self._published if sha256 in self._events
-            )
+            return sum(max(0, len(self._events[sha256]) - 1) for sha256 in self._published if sha256 in self._events)
 
     def published_of(self, streams: frozenset[str]) -> int:
         """Return how many payloads were published on these streams."""
@@ -149,9 +147,7 @@ class TrafficTally:
     def latency_ms(self) -> dict[str, Percentiles]:
         """Return the latency of frames by tier. Readings do not count: those of the past are received all at once."""
         with self._lock:
-            frames = [
-                answers for answers in self._answers.values() if any(r.sighting for r in answers.values())
-            ]
+            frames = [answers for answers in self._answers.values() if any(r.sighting for r in answers.values())]
         return {
             tier.value: percentiles([answers[tier].latency_ms for answers in frames if tier in answers])
             for tier in Tier

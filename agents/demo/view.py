@@ -150,9 +150,7 @@ def seen_table(demo: Demo) -> Table:
     """Draw the counts of closed public sightings."""
     table = Table.grid(padding=(0, 2))
     for total in demo.counts[:6]:
-        table.add_row(
-            escape(" > ".join(total.path) or total.label), f"{total.sightings}", f"[dim]{total.site}[/]"
-        )
+        table.add_row(escape(" > ".join(total.path) or total.label), f"{total.sightings}", f"[dim]{total.site}[/]")
     if not demo.counts:
         table.add_row("[dim]a sighting is counted when it is over[/]")
     return table

@@ -92,8 +92,7 @@ def is_current(pair: Pair, names: Sequence[str], now: dt.datetime) -> bool:
     certificate = x509.load_pem_x509_certificate(pair.certificate)
     names_in_it = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     return (
-        set(names_in_it) == {_general(name) for name in names}
-        and certificate.not_valid_after_utc - now > RENEW_BEFORE
+        set(names_in_it) == {_general(name) for name in names} and certificate.not_valid_after_utc - now > RENEW_BEFORE
     )
 
 

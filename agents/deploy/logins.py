@@ -72,9 +72,7 @@ def at_site(site: str) -> tuple[AccessRule, ...]:
         "status",
         "drift",
     )
-    edge_answers = [
-        f"{branch}/{tier}" for branch in ("result", "private") for tier in (Tier.EDGE, Tier.CLOUD)
-    ]
+    edge_answers = [f"{branch}/{tier}" for branch in ("result", "private") for tier in (Tier.EDGE, Tier.CLOUD)]
     return (
         *rules(DEVICE, "read", "frame/+", "reading/+", "event-ack", *answers),
         *rules(DEVICE, "write", *from_device),

@@ -87,7 +87,5 @@ def access_rules(rules: Sequence[AccessRule]) -> str:
         if login == EVERYBODY:
             blocks.append("".join(f"pattern {rule.access} {rule.topic}\n" for rule in group))
         else:
-            blocks.append(
-                f"user {login}\n" + "".join(f"topic {rule.access} {rule.topic}\n" for rule in group)
-            )
+            blocks.append(f"user {login}\n" + "".join(f"topic {rule.access} {rule.topic}\n" for rule in group))
     return "\n".join(blocks)

@@ -159,9 +159,7 @@ class Vault:
 
     def _make(self, request: Request, now: dt.datetime) -> None:
         self._certify(request, now)
-        site = {
-            name: self.password(f"mqtt{name if name[0] == '.' else '.' + name}") for name in AT_SITE_LOGINS
-        }
+        site = {name: self.password(f"mqtt{name if name[0] == '.' else '.' + name}") for name in AT_SITE_LOGINS}
         uplink = {name: self.password(f"uplink{name}") for name in (GATEWAY, HEALTH)}
         uplink |= {name: self.password(f"uplink.{name}") for name in {request.site, *request.other_sites}}
         cluster = {name: self.password(f"kafka.{name}") for name in KAFKA_LOGINS}
@@ -256,9 +254,7 @@ class Vault:
 def _check(request: Request) -> None:
     for name in (request.site, *request.other_sites):
         if not topics.is_name(name):
-            raise Stop(
-                f'site "{name}" is not a valid name; use up to 63 of a-z, 0-9, - and _, and no reserved word'
-            )
+            raise Stop(f'site "{name}" is not a valid name; use up to 63 of a-z, 0-9, - and _, and no reserved word')
     for name in request.names:
         if not name.isascii() or any(letter.isspace() or letter in "/:," for letter in name.replace(":", "")):
             raise Stop(f'PUBLIC_NAMES: "{name}" is neither a host name nor an address')
@@ -305,9 +301,7 @@ def invitation(vault: Vault, site: str, address: str) -> list[str]:
     """
     password = vault.known(f"uplink.{site}")
     if password is None:
-        raise Stop(
-            f'no site "{site}" may use this uplink: add it to SITES in .env, then `docker compose up -d`'
-        )
+        raise Stop(f'no site "{site}" may use this uplink: add it to SITES in .env, then `docker compose up -d`')
     authority = vault.authority()
     lines = [
         f"SITE={site}",
@@ -315,6 +309,4 @@ def invitation(vault: Vault, site: str, address: str) -> list[str]:
         f"UPLINK_PASSWORD={password}",
     ]
     carried = {"UPLINK_CA": authority, "RELEASES_ROOT": vault.releases_root()}
-    return lines + [
-        f"{key}={base64.b64encode(content).decode()}" for key, content in carried.items() if content
-    ]
+    return lines + [f"{key}={base64.b64encode(content).decode()}" for key, content in carried.items() if content]

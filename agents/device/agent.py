@@ -89,9 +89,7 @@ class Device:
 
     def _open_stores(self) -> None:
         settings, folder = self._settings, self._settings.data_dir / "device"
-        self._spool = Spool.open(
-            folder / "spool.db", limit_bytes=settings.device.spool_mib << 20, own_hops=(SITE,)
-        )
+        self._spool = Spool.open(folder / "spool.db", limit_bytes=settings.device.spool_mib << 20, own_hops=(SITE,))
         self._store = DeviceStore(self._spool, self._clock)
         self._boot = self._store.open()
         self._cameras = CameraFaults(settings, self._policy, self._spool, self.metrics)
@@ -265,9 +263,7 @@ class Device:
         sequence, meter = self._store.recall(parsed, Meter)
         answers: list[ReadingAnswer] = []
         for item in items:
-            for index, reading in enumerate(
-                self._admission.readings_of(parsed, item.payload, item.received_at)
-            ):
+            for index, reading in enumerate(self._admission.readings_of(parsed, item.payload, item.received_at)):
                 sequence += 1
                 answer = self._readings.answer(
                     item.id if index == 0 else reading.id or ids.derived(reading.time_s, item.id, str(index)),

@@ -74,9 +74,7 @@ class CameraFaults:
     def open(self) -> None:
         """Create the table, and load the state of the cameras."""
         self._spool.migrate("cameras", MIGRATIONS)
-        rows = self._spool.query(
-            "SELECT stream, camera FROM device_cameras ORDER BY at DESC LIMIT ?", (CAMERAS_MAX,)
-        )
+        rows = self._spool.query("SELECT stream, camera FROM device_cameras ORDER BY at DESC LIMIT ?", (CAMERAS_MAX,))
         for source, blob in reversed(rows):
             try:
                 self._known[source] = msgspec.msgpack.decode(blob, type=Camera)
@@ -95,9 +93,7 @@ class CameraFaults:
         due_s = self._saved.get(check.source, 0.0) + SAVED_EVERY_S
         if check.finding is not None or check.at_s >= due_s:
             blob = msgspec.msgpack.encode(check.camera)
-            tx.db.execute(
-                "INSERT OR REPLACE INTO device_cameras VALUES (?, ?, ?)", (check.source, blob, check.at_s)
-            )
+            tx.db.execute("INSERT OR REPLACE INTO device_cameras VALUES (?, ?, ?)", (check.source, blob, check.at_s))
         level = self._policy.levels(check.source, check.at_s).levels.result
         if check.finding is None or level.reach is Tier.DEVICE:
             return
@@ -139,9 +135,7 @@ class CameraFaults:
             self._metrics.camera(source, check.camera.fault)
         if check.finding is not None:
             self._metrics.drifted(source, check.finding.rule)
-            log.warning(
-                "a camera is faulty", stream=source, rule=check.finding.rule, reason=check.finding.reason
-            )
+            log.warning("a camera is faulty", stream=source, rule=check.finding.rule, reason=check.finding.reason)
 
     def forget(self, before_s: float) -> None:
         """Drop the state of cameras that sent no frame since."""
@@ -150,6 +144,4 @@ class CameraFaults:
 
     def faults(self) -> str:
         """Return the faulty cameras for `/health`; empty if there are none."""
-        return ", ".join(
-            f"{source}: {camera.fault}" for source, camera in list(self._known.items()) if camera.fault
-        )
+        return ", ".join(f"{source}: {camera.fault}" for source, camera in list(self._known.items()) if camera.fault)

@@ -124,9 +124,7 @@ def _video(source: str | int, live: bool, stop: threading.Event, clock: Clock) -
     capture = cv2.VideoCapture(source)
     try:
         if not live and not capture.isOpened():
-            raise Rejected(
-                "unreadable", f"{Path(str(source)).name}: it opens neither as a photo nor as a video"
-            )
+            raise Rejected("unreadable", f"{Path(str(source)).name}: it opens neither as a photo nor as a video")
         yield from _moving_frames(capture, live, stop, clock)
     finally:
         capture.release()
@@ -134,9 +132,7 @@ def _video(source: str | int, live: bool, stop: threading.Event, clock: Clock) -
         raise Retry("the camera does not answer")
 
 
-def _moving_frames(
-    capture: cv2.VideoCapture, live: bool, stop: threading.Event, clock: Clock
-) -> Iterator[Shot]:
+def _moving_frames(capture: cv2.VideoCapture, live: bool, stop: threading.Event, clock: Clock) -> Iterator[Shot]:
     """Yield frames in which something moved.
 
     A live source is read as fast as it sends, so that the checked frame is always the newest. A file is stepped
@@ -159,6 +155,4 @@ def _moving_frames(
         picture = np.asarray(frame, np.uint8)
         background, moved = motion.look(background, picture)
         if moved.moved:
-            yield Shot(
-                images.encode_jpeg(picture, JPEG_QUALITY), started_s + at_s, f"frame {index}", own=True
-            )
+            yield Shot(images.encode_jpeg(picture, JPEG_QUALITY), started_s + at_s, f"frame {index}", own=True)

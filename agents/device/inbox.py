@@ -34,9 +34,7 @@ FULL_STORE: Final = ("the edge", "device.spool_mib")
 class Admission:
     """Provides `admit` and `committed` for `pipeline.delivery.Ingest`."""
 
-    def __init__(
-        self, settings: Settings, spool: Spool, store: DeviceStore, metrics: Metrics, clock: Clock
-    ) -> None:
+    def __init__(self, settings: Settings, spool: Spool, store: DeviceStore, metrics: Metrics, clock: Clock) -> None:
         self._settings = settings
         self._spool = spool
         self._store = store
@@ -75,9 +73,7 @@ class Admission:
                 error = store_full(self._spool, *FULL_STORE)
                 self._refuse(error, receipt.topic, receipt.payload, tx)
             elif receipt.conflict:
-                error = Rejected(
-                    "id-reused", "its id already names another event: give each event its own id"
-                )
+                error = Rejected("id-reused", "its id already names another event: give each event its own id")
                 self._refuse(error, receipt.topic, receipt.payload, tx)
             elif parsed is not None:
                 ack = Ack(ids=(receipt.id,), topic=receipt.topic, sha256=receipt.sha256)
@@ -122,6 +118,4 @@ class Admission:
         if parsed.channel == "frame":
             images.inspect(message.payload)
             return Arrival(message.topic, message.payload, now_s, None)
-        return Arrival(
-            message.topic, message.payload, now_s, self.readings_of(parsed, message.payload, now_s)[0].id
-        )
+        return Arrival(message.topic, message.payload, now_s, self.readings_of(parsed, message.payload, now_s)[0].id)

@@ -47,9 +47,7 @@ def choose(settings: Settings, measured_ms: Callable[[], float]) -> ModelChoice:
     took_ms = measured_ms()
     if took_ms <= KEEPS_UP_MS:
         return ModelChoice(BACKBONE, f"it takes {took_ms:.0f} ms a frame here, at most {KEEPS_UP_MS:.0f}")
-    return ModelChoice(
-        GLIMPSE, f"{BACKBONE} takes {took_ms:.0f} ms a frame here, more than {KEEPS_UP_MS:.0f}"
-    )
+    return ModelChoice(GLIMPSE, f"{BACKBONE} takes {took_ms:.0f} ms a frame here, more than {KEEPS_UP_MS:.0f}")
 
 
 def open_device_model(settings: Settings, zoo: Zoo) -> tuple[DeviceModel, str]:

@@ -85,9 +85,7 @@ class Readings:
         levels = self._policy.levels(source, reading.time_s, path=(verdict.state,))
         band = _band(stream, unit)
         rule: str
-        worth, rule = series.worth_sending(
-            meter.sent_value, meter.sent_s, reading.value, reading.time_s, band
-        )
+        worth, rule = series.worth_sending(meter.sent_value, meter.sent_s, reading.value, reading.time_s, band)
         may_leave = levels.levels.reading.reach.depth >= Tier.EDGE.depth
         if not may_leave:
             advice = "" if stream else f"; {self._policy.advice(source, task)}"

@@ -53,9 +53,7 @@ class DeviceStore:
 
     def recall(self, stream: Parsed, kind: type[S]) -> tuple[int, S | None]:
         """Return a stream's last sequence number and its memory, or None where another release wrote the memory."""
-        rows = self._spool.query(
-            "SELECT sequence, memory FROM device_streams WHERE stream = ?", (_name(stream),)
-        )
+        rows = self._spool.query("SELECT sequence, memory FROM device_streams WHERE stream = ?", (_name(stream),))
         if not rows:
             return 0, None
         sequence, blob = rows[0]
@@ -65,9 +63,7 @@ class DeviceStore:
             log.warning("the memory of a stream is dropped: another release wrote it", stream=stream)
             return int(sequence), None
 
-    def remember(
-        self, stream: Parsed, sequence: int, memory: msgspec.Struct, now_s: float, tx: Transaction
-    ) -> None:
+    def remember(self, stream: Parsed, sequence: int, memory: msgspec.Struct, now_s: float, tx: Transaction) -> None:
         """Store the last sequence number and the memory of a stream."""
         blob = msgspec.msgpack.encode(memory)
         tx.db.execute(
@@ -118,9 +114,7 @@ class DeviceStore:
     def await_answer(self, event: Event, deadline_s: float, tx: Transaction) -> None:
         """Expect the answer of the edge by this time."""
         bare = messages.encode(msgspec.structs.replace(event, body=None, sealed=()))
-        tx.db.execute(
-            "INSERT OR REPLACE INTO device_awaiting VALUES (?, ?, ?)", (event.result.event, deadline_s, bare)
-        )
+        tx.db.execute("INSERT OR REPLACE INTO device_awaiting VALUES (?, ?, ?)", (event.result.event, deadline_s, bare))
 
     def answered(self, event: str, tx: Transaction) -> bool:
         """Stop waiting for the edge's answer to an event; return False if it was not awaited."""

@@ -85,9 +85,7 @@ class Edge:
 
     def _open_models(self) -> None:
         self._zoo = load_zoo(self._settings.zoo_dir)
-        self._updates = edge_updates(
-            self._settings, self._zoo, self.metrics, self._clock, self._publish_status
-        )
+        self._updates = edge_updates(self._settings, self._zoo, self.metrics, self._clock, self._publish_status)
         self._models = SiteModels(self._updates.serving)
 
     def _open_stores(self) -> None:

@@ -90,9 +90,7 @@ class DriftMonitor:
         """Settle the request that a committed label answers, and observe whether the label agrees with the models."""
         with self._store.transaction() as tx:
             known = self._store.answer_in(found.event, tx)
-            self._store.requests.settle(
-                found.sighting, None if found.label is None else self._clock.now(), tx
-            )
+            self._store.requests.settle(found.sighting, None if found.label is None else self._clock.now(), tx)
             if known is None or found.label is None:
                 return
             models = known.models
@@ -151,11 +149,7 @@ class DriftMonitor:
     def _may_ask(self, known: Known, candidate: RequestCandidate, tx: Transaction) -> bool:
         """Return whether people may be asked: not about persons, labelled events, or what others may not see."""
         level = self._store.sightings.privacy(candidate.sighting, tx).join(known.result.privacy)
-        return (
-            level.reach is not Tier.DEVICE
-            and known.result.rule != LABELLED
-            and known.result.path[:1] != ("person",)
-        )
+        return level.reach is not Tier.DEVICE and known.result.rule != LABELLED and known.result.path[:1] != ("person",)
 
     def _decide(self, candidate: RequestCandidate, known: Known, now_s: float, tx: Transaction) -> None:
         feature = self._store.labels.feature(candidate.event)
@@ -208,9 +202,7 @@ class DriftMonitor:
         return dt.datetime.fromtimestamp(at_s, self._settings.zone)
 
 
-def _observed(
-    result: Result, quarter: int, vector: NDArray[np.uint8] | None = None, space: str = ""
-) -> Observation:
+def _observed(result: Result, quarter: int, vector: NDArray[np.uint8] | None = None, space: str = "") -> Observation:
     sighting = result.sighting or result.event
     return Observation(result.model, sighting, quarter, result.path, result.probability, vector, space)
 

@@ -202,8 +202,7 @@ class _Place(NamedTuple):
         entity = Discovery(
             name=name,
             unique_id=f"{device}_{self.name}_{what}",
-            state_topic=state_topic
-            or topics.result(self.site, self.device, Tier.DEVICE, Privacy.EDGE_PRIVATE),
+            state_topic=state_topic or topics.result(self.site, self.device, Tier.DEVICE, Privacy.EDGE_PRIVATE),
             availability_topic=topics.status(self.site, published_by),
             availability_template=STATE,
             device=DiscoveryDevice(

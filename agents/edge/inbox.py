@@ -96,14 +96,10 @@ class SiteAdmission:
                 self._refuse(receipt.topic, receipt.payload, tx, store_full(self._spool, *FULL_STORE))
                 continue
             parsed = topics.parse(receipt.topic)
-            if (
-                parsed is not None and parsed.channel != "label"
-            ):  # a label is acknowledged when it is answered
+            if parsed is not None and parsed.channel != "label":  # a label is acknowledged when it is answered
                 by_device.setdefault((parsed.site, parsed.device), []).append(receipt.id)
             if receipt.conflict:
-                why = Rejected(
-                    "id-reused", f"{receipt.id} already names another event: give each event its own id"
-                )
+                why = Rejected("id-reused", f"{receipt.id} already names another event: give each event its own id")
                 self._refuse(receipt.topic, receipt.payload, tx, why)
         for (site, device), ids in by_device.items():
             self._store.acknowledge_events(site, device, ids, tx)

@@ -101,9 +101,7 @@ class LabelRequestStore:
 
     def withdraw_outdated(self, tx: Transaction) -> None:
         """Drop open requests whose features are gone, because a person was found in the picture."""
-        tx.db.execute(
-            "DELETE FROM asks WHERE settled IS NULL AND event NOT IN (SELECT event FROM edge_features)"
-        )
+        tx.db.execute("DELETE FROM asks WHERE settled IS NULL AND event NOT IN (SELECT event FROM edge_features)")
 
     def known_vectors(self, space: str, limit: int) -> NDArray[np.uint8]:
         """Return vectors (n, d) of requested or labelled events of this space, at most the newest `limit`."""

@@ -156,9 +156,7 @@ class LabelStore:
 
     # --- labels that arrived before their events------------------------------------------------------------------
 
-    def hold_early(
-        self, id: str, event: str, topic: str, payload: bytes, received_s: float, tx: Transaction
-    ) -> None:
+    def hold_early(self, id: str, event: str, topic: str, payload: bytes, received_s: float, tx: Transaction) -> None:
         """Keep a label whose event is unknown: it may have overtaken it."""
         tx.db.execute(
             "INSERT OR REPLACE INTO edge_early_labels VALUES (?, ?, ?, ?, ?)",
@@ -209,9 +207,7 @@ def labelled_event(votes: tuple[PersonVote, ...], feature: KeptFeature) -> Label
 def _vote(
     event: str, by: str, label: str | None, path: str, under: str, english: str, at_s: float, revision: int
 ) -> PersonVote:
-    return PersonVote(
-        event, by, label, tuple(path.split("/")) if path else (), under, english, at_s, revision
-    )
+    return PersonVote(event, by, label, tuple(path.split("/")) if path else (), under, english, at_s, revision)
 
 
 def _feature(

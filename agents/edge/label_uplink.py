@@ -54,9 +54,7 @@ def label_envelopes(
     return list(_withdrawals(feature, votes, newest, key))
 
 
-def _withdrawals(
-    feature: KeptFeature, votes: Iterable[PersonVote], newest: int, key: Key
-) -> Iterable[Envelope]:
+def _withdrawals(feature: KeptFeature, votes: Iterable[PersonVote], newest: int, key: Key) -> Iterable[Envelope]:
     for revision, vote in enumerate(votes, start=newest + 1):
         withdrawn = vote._replace(label=None, path=(), under="", english="", revision=revision)
         yield _vote_up(withdrawn, feature, key)

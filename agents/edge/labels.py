@@ -173,9 +173,7 @@ class EdgeLabels:
         self._series.results(*results)
         self.notify_listeners()
 
-    def _take(
-        self, topic: str, payload: bytes, received_s: float, tx: Transaction
-    ) -> tuple[Result, ...] | None:
+    def _take(self, topic: str, payload: bytes, received_s: float, tx: Transaction) -> tuple[Result, ...] | None:
         """Take in a label, and return the answers that it changed; None if its event may still arrive."""
         label = messages.decode(Label, payload)
         known = self._store.answer_in(label.event, tx)
@@ -216,15 +214,11 @@ class EdgeLabels:
                 f"event {label.event} is not of this device: label it under {topics.label(result.site, result.device)}",
             )
         if result.task is not Task.WILDLIFE:
-            raise Rejected(
-                "not-a-frame", f"event {label.event} is of a {result.task} stream: labels are for frames"
-            )
+            raise Rejected("not-a-frame", f"event {label.event} is of a {result.task} stream: labels are for frames")
 
     # --- decide --------------------------------------------------------------------------------------------------
 
-    def _vote(
-        self, label: Label, received_s: float, votes: Sequence[PersonVote], tx: Transaction
-    ) -> PersonVote | None:
+    def _vote(self, label: Label, received_s: float, votes: Sequence[PersonVote], tx: Transaction) -> PersonVote | None:
         """Return the vote that a label is; None if the same person gave a later one."""
         by, at_s = person_name(label.by), given_at(label.time, received_s)
         before = next((vote for vote in votes if vote.by == by), None)

@@ -139,9 +139,7 @@ class EdgeLearning:
             except Exception as error:
                 self._metrics.refused(INTERNAL_ERROR)
                 self._state = f"{self._learning.local.name}, with trouble: {error}"
-                log.exception(
-                    "learning failed by a bug of ours or a broken store; the last good head goes on"
-                )
+                log.exception("learning failed by a bug of ours or a broken store; the last good head goes on")
                 return False
             else:
                 return True
@@ -169,9 +167,7 @@ class EdgeLearning:
                 self._store.scrub()
             return
         if event.space != self._learning.general.space:
-            log.warning(
-                "a label was not learned: its feature is of another space", of=event.event, space=event.space
-            )
+            log.warning("a label was not learned: its feature is of another space", of=event.event, space=event.space)
             return
         english = next((vote.english for vote in event.votes if vote.label == event.label), "")
         lesson = Taught(

@@ -130,16 +130,11 @@ class LearningStore:
             " AND event NOT IN (SELECT event FROM edge_told_sums) ORDER BY place, event",
             (space, Privacy.EDGE_PRIVATE.value),
         )
-        return [
-            ShareableLesson(event, visit, tuple(path.split("/")), vector)
-            for event, visit, path, vector in rows
-        ]
+        return [ShareableLesson(event, visit, tuple(path.split("/")), vector) for event, visit, path, vector in rows]
 
     def last_increment(self, tx: Transaction) -> tuple[int, float]:
         """Return number and time (UTC seconds) of the last increment; 0 and 0 before the first."""
-        row = tx.db.execute(
-            "SELECT number, at FROM edge_sum_increments ORDER BY number DESC LIMIT 1"
-        ).fetchone()
+        row = tx.db.execute("SELECT number, at FROM edge_sum_increments ORDER BY number DESC LIMIT 1").fetchone()
         return (int(row[0]), float(row[1])) if row else (0, 0.0)
 
     def add_increment(self, number: int, events: list[str], now_s: float, tx: Transaction) -> None:

@@ -44,9 +44,7 @@ class EdgeResources:
         self.metrics.refused(error.reason)
 
 
-def open_resources(
-    settings: Settings, clock: Clock, metrics: Metrics, spool: Spool, writer: Writer
-) -> EdgeResources:
+def open_resources(settings: Settings, clock: Clock, metrics: Metrics, spool: Spool, writer: Writer) -> EdgeResources:
     """Create the tables and the keys where there are none."""
     store = EdgeStore(settings.site, spool, clock)
     store.open()

@@ -30,9 +30,7 @@ from pipeline.spool import Transaction
 class Revisions:
     """Revises the answers of one site."""
 
-    def __init__(
-        self, resources: EdgeResources, sightings: Sightings, labels: EdgeLabels, drift: DriftMonitor
-    ) -> None:
+    def __init__(self, resources: EdgeResources, sightings: Sightings, labels: EdgeLabels, drift: DriftMonitor) -> None:
         self._resources = resources
         self._settings = resources.settings
         self._policy = resources.policy

@@ -90,17 +90,13 @@ class RoomStore:
 
     def first_sample(self, room: str, from_s: float, tx: Transaction) -> float | None:
         """Return the time of the room's first report at or after this moment."""
-        found = tx.db.execute(
-            "SELECT MIN(time) FROM edge_samples WHERE room = ? AND time >= ?", (room, from_s)
-        )
+        found = tx.db.execute("SELECT MIN(time) FROM edge_samples WHERE room = ? AND time >= ?", (room, from_s))
         time_s: float | None = found.fetchone()[0]
         return time_s
 
     def newest(self, room: str) -> dict[str, float]:
         """Return the time of each stream's last report."""
-        rows = self._spool.query(
-            "SELECT source, MAX(time) FROM edge_samples WHERE room = ? GROUP BY source", (room,)
-        )
+        rows = self._spool.query("SELECT source, MAX(time) FROM edge_samples WHERE room = ? GROUP BY source", (room,))
         return dict(rows)
 
     def forget_samples(self, room: str, before_s: float, tx: Transaction) -> None:
@@ -148,6 +144,4 @@ class RoomStore:
 
 
 def _open_hour(source: str, hour: bytes, levels: bytes) -> OpenHour:
-    return OpenHour(
-        source, msgspec.msgpack.decode(hour, type=Hour), msgspec.msgpack.decode(levels, type=Levels)
-    )
+    return OpenHour(source, msgspec.msgpack.decode(hour, type=Hour), msgspec.msgpack.decode(levels, type=Levels))

@@ -71,16 +71,12 @@ class Rooms:
         levels = event.levels.join(before.levels) if before else event.levels
         self._store.rooms.keep_hour(result.source, hour, levels, tx, changed=True)
         if event.room is not None and report.unit in self._model.units:
-            self._store.rooms.add_sample(
-                event.room, result.source, report.unit, time_s, report.value, event.levels, tx
-            )
+            self._store.rooms.add_sample(event.room, result.source, report.unit, time_s, report.value, event.levels, tx)
             room = self._rooms.get(event.room)
             if room is None:
                 room = room_windows.Room(room_windows.first_end(time_s, self._settings.edge.window_s))
                 self._store.rooms.keep_end(event.room, room.end_s, tx)
-            self._rooms[event.room] = room_windows.saw(
-                room, result.source, time_s, received_s=self._clock.now()
-            )
+            self._rooms[event.room] = room_windows.saw(room, result.source, time_s, received_s=self._clock.now())
 
     # --- windows ---------------------------------------------------------------------------------------------
 
@@ -136,9 +132,7 @@ class Rooms:
         with self._store.transaction() as tx:
             # Within the transaction, as `_count` is, so that no report slips in between.
             first_later_s = self._store.rooms.first_sample(name, end_s, tx)
-            after = room_windows.advance(
-                self._rooms[name], settings.edge.window_s, first_later_s=first_later_s
-            )
+            after = room_windows.advance(self._rooms[name], settings.edge.window_s, first_later_s=first_later_s)
             self._rooms[name] = after
             self._store.send_result(result, tx)
             self._store.keep(result, Context(started_s, levels, Rank.ACTIVITY), tx)
@@ -152,9 +146,7 @@ class Rooms:
         named = frozenset(
             source
             for source, stream in self._settings.streams.items()
-            if stream.room == name
-            and stream.task is Task.OCCUPANCY
-            and (stream.unit is None or stream.unit in units)
+            if stream.room == name and stream.task is Task.OCCUPANCY and (stream.unit is None or stream.unit in units)
         )
         return named or frozenset(self._rooms[name].newest_s)
 
@@ -193,10 +185,6 @@ class Rooms:
         )
         if level is Privacy.PUBLIC:
             return envelope
-        if (
-            level is Privacy.EDGE_PRIVATE
-            and level in self._settings.uplink.sealed
-            and self._keyring.site is not None
-        ):
+        if level is Privacy.EDGE_PRIVATE and level in self._settings.uplink.sealed and self._keyring.site is not None:
             return seal(envelope, self._keyring.site)
         return None

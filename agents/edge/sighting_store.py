@@ -69,9 +69,7 @@ class SightingStore:
                 "UPDATE edge_tallies SET frames = frames - 1, weight = weight - ? WHERE sighting = ? AND path = ?",
                 (before[1], sighting, before[0]),
             )
-        tx.db.execute(
-            "INSERT OR REPLACE INTO edge_votes VALUES (?, ?, ?, ?)", (sighting, event, path, weight)
-        )
+        tx.db.execute("INSERT OR REPLACE INTO edge_votes VALUES (?, ?, ?, ?)", (sighting, event, path, weight))
         tx.db.execute(
             "INSERT INTO edge_tallies VALUES (?, ?, 1, ?) ON CONFLICT(sighting, path) DO UPDATE SET "
             "frames = frames + 1, weight = weight + excluded.weight",
@@ -83,10 +81,7 @@ class SightingStore:
         rows = tx.db.execute(
             "SELECT path, frames, weight FROM edge_tallies WHERE sighting = ? AND frames > 0", (sighting,)
         )
-        return [
-            AnswerTally(tuple(path.split("/")) if path else (), frames, weight)
-            for path, frames, weight in rows
-        ]
+        return [AnswerTally(tuple(path.split("/")) if path else (), frames, weight) for path, frames, weight in rows]
 
     def privacy(self, sighting: str, tx: Transaction) -> Privacy:
         """Return the highest level that any of its votes ever had."""

@@ -117,15 +117,11 @@ class EdgeStore:
 
     def answer(self, event: str) -> Known | None:
         """Return the last answer about an event, or None if the edge has none."""
-        return self._known(
-            self.spool.query("SELECT told, context FROM edge_answers WHERE event = ?", (event,))
-        )
+        return self._known(self.spool.query("SELECT told, context FROM edge_answers WHERE event = ?", (event,)))
 
     def answer_in(self, event: str, tx: Transaction) -> Known | None:
         """Return the same as this transaction sees it."""
-        return self._known(
-            tx.db.execute("SELECT told, context FROM edge_answers WHERE event = ?", (event,)).fetchall()
-        )
+        return self._known(tx.db.execute("SELECT told, context FROM edge_answers WHERE event = ?", (event,)).fetchall())
 
     @staticmethod
     def _known(rows: list[tuple[bytes, bytes]]) -> Known | None:
@@ -134,9 +130,7 @@ class EdgeStore:
         result, context = rows[0]
         return Known(messages.decode(Result, result), msgspec.msgpack.decode(context, type=Context))
 
-    def keep(
-        self, result: Result, context: Context, tx: Transaction, *, order: tuple[int, int] | None = None
-    ) -> None:
+    def keep(self, result: Result, context: Context, tx: Transaction, *, order: tuple[int, int] | None = None) -> None:
         """Store the last answer about an event; `order` is the (boot, sequence) of its device."""
         tx.db.execute(
             "INSERT INTO edge_answers VALUES (?, ?, ?, ?, ?, ?, ?) "
@@ -163,10 +157,7 @@ class EdgeStore:
 
     def overdue(self, now_s: float) -> list[str]:
         """Return the events whose answers are late."""
-        return [
-            event
-            for (event,) in self.spool.query("SELECT event FROM edge_awaiting WHERE deadline <= ?", (now_s,))
-        ]
+        return [event for (event,) in self.spool.query("SELECT event FROM edge_awaiting WHERE deadline <= ?", (now_s,))]
 
     def unsent(self, event: str, tx: Transaction) -> bool:
         """Return whether a record about this event still waits for the gateway."""
@@ -246,9 +237,7 @@ class EdgeStore:
         tx: Transaction,
     ) -> None:
         now_s = self._clock.now()
-        tx.send(
-            outbox.outgoing(message, hop=hop, topic=topic, id=id, now_s=now_s, event=event, privacy=privacy)
-        )
+        tx.send(outbox.outgoing(message, hop=hop, topic=topic, id=id, now_s=now_s, event=event, privacy=privacy))
 
     # --- tidying -------------------------------------------------------------------------------------------------
 

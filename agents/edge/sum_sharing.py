@@ -49,16 +49,12 @@ class SumSharing:
             number, at_s = self._lessons.last_increment(tx)
             if now_s - at_s < DAY_S:
                 return None
-            chosen = together(
-                [lesson for lesson in self._lessons.shareable(space, tx) if self._may_share(lesson, tx)]
-            )
+            chosen = together([lesson for lesson in self._lessons.shareable(space, tx) if self._may_share(lesson, tx)])
             sums, chosen = fitting(space, chosen)
             if not chosen:
                 return None
             under = {
-                lesson.path[-1]: "/".join(lesson.path[:-1])
-                for lesson in chosen
-                if lesson.path[-1] not in tree.paths
+                lesson.path[-1]: "/".join(lesson.path[:-1]) for lesson in chosen if lesson.path[-1] not in tree.paths
             }
             increment = increment_of(sums, number + 1, under)
             self._lessons.add_increment(number + 1, [lesson.event for lesson in chosen], now_s, tx)

@@ -237,9 +237,7 @@ class Gateway:
     def _read_results(self) -> None:
         """Move results from Kafka to the outbox. A result's offset is committed after the result itself."""
         settings = self._settings
-        if not await_topics(
-            settings.kafka, [topics.INGEST, topics.RESULTS], self._stop, self._set_kafka_state
-        ):
+        if not await_topics(settings.kafka, [topics.INGEST, topics.RESULTS], self._stop, self._set_kafka_state):
             return
         self._kafka = "connected"
         self._mqtt.start()
@@ -297,11 +295,7 @@ class Gateway:
                 if isinstance(answer, Result):
                     topic = topics.downlink(answer.site)
                     name = f"{answer.site}/{messages.downlink_id(answer)}"
-                    tx.send(
-                        outbox.outgoing(
-                            answer, hop=DOWN, topic=topic, id=name, now_s=now_s, event=answer.event
-                        )
-                    )
+                    tx.send(outbox.outgoing(answer, hop=DOWN, topic=topic, id=name, now_s=now_s, event=answer.event))
 
     def _wrap(self, batch: Sequence[Outgoing]) -> gate.Cleared:
         """Return one downlink message, cleared by the gate."""
@@ -352,13 +346,9 @@ def check_site(envelope: Envelope, batch_site: str, topic_site: str) -> None:
         return
     names = envelope.source.split("/")
     if len(names) != 3 or not all(map(topics.is_name, names)):
-        raise Rejected(
-            "odd-name", f"{envelope.event}: the source must be site/device/stream, each a valid name"
-        )
+        raise Rejected("odd-name", f"{envelope.event}: the source must be site/device/stream, each a valid name")
     if names[0] != topic_site:
-        raise Rejected(
-            "other-site", f"the uplink of site {topic_site} carried {envelope.event} of another site"
-        )
+        raise Rejected("other-site", f"the uplink of site {topic_site} carried {envelope.event} of another site")
     if envelope.key != "/".join(names[:2]):
         raise Rejected("wrong-key", f"{envelope.event}: the key must be site/device of the source")
     if envelope.kind is Kind.RESULT and not envelope.sealed_by:

@@ -130,9 +130,7 @@ class Download:
             try:
                 self._connection.publish(gate.clear(wanted, topics.release_want(self._site), to=Tier.CLOUD))
             except Retry as error:
-                log.info(
-                    "a chunk of a release could not be requested; it is requested later", error=str(error)
-                )
+                log.info("a chunk of a release could not be requested; it is requested later", error=str(error))
         return wait_s
 
     # --- called by the source--------------------------------------------------------------------------------------

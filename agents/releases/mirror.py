@@ -110,9 +110,7 @@ class Mirror:
 class MirrorFollower:
     """Keep a mirror up to date on a thread of its own, which calls `on_poll(changed)` about every second."""
 
-    def __init__(
-        self, kafka: KafkaSettings, folder: Path, name: str, on_poll: Callable[[bool], None]
-    ) -> None:
+    def __init__(self, kafka: KafkaSettings, folder: Path, name: str, on_poll: Callable[[bool], None]) -> None:
         self.mirror = Mirror(folder)
         self.state = "connecting"
         """A text for `/health`."""

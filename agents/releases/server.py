@@ -93,9 +93,7 @@ class ReleaseServer:
         try:
             cleared = gate.clear_metadata(name, data)
         except Rejected as error:
-            log.warning(
-                "a metadata file of a release is refused and not published", file=name, error=str(error)
-            )
+            log.warning("a metadata file of a release is refused and not published", file=name, error=str(error))
             return
         connection.wait_writable(WAIT_S)
         connection.publish(cleared)
@@ -114,9 +112,7 @@ class ReleaseServer:
         """
         wanted = messages.decode(ChunkWanted, message.payload)
         if wanted.offset < 0 or wanted.length < 1:
-            raise Rejected(
-                "odd-range", "a chunk request needs an offset of 0 or more and a length of 1 or more"
-            )
+            raise Rejected("odd-range", "a chunk request needs an offset of 0 or more and a length of 1 or more")
         blobs = self._follower.mirror.blobs
         data = blobs.slice(wanted.digest, wanted.offset, min(wanted.length, CHUNK_BYTES))
         chunk = Chunk(digest=wanted.digest, offset=wanted.offset, data=data or b"")

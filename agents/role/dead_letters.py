@@ -32,9 +32,7 @@ TIME_END_S: Final = 4_102_444_800.0
 """The year 2100: a later time is an error of its sender."""
 
 
-def answer_or_refuse(
-    answer: Callable[[], None], refuse: Callable[[Rejected], None], stop: threading.Event
-) -> None:
+def answer_or_refuse(answer: Callable[[], None], refuse: Callable[[Rejected], None], stop: threading.Event) -> None:
     """Answer one record, or refuse it. Both callables commit, or raise `Retry` and change nothing.
 
     Raises
@@ -55,9 +53,7 @@ def answer_or_refuse(
             step = _refusing(refuse, Rejected(error.reason, str(error)), step is answer)
         except Exception as error:
             log.exception("a record caused an internal error and is refused")
-            why = Rejected(
-                INTERNAL_ERROR, f"internal error ({type(error).__name__}); please report it with the log"
-            )
+            why = Rejected(INTERNAL_ERROR, f"internal error ({type(error).__name__}); please report it with the log")
             step = _refusing(refuse, why, step is answer)
         else:
             return

@@ -19,7 +19,9 @@ def store_parts(spool: Spool, waits_for: str, setting: str) -> dict[str, str]:
     """Return the part for `/health` while the spool is full."""
     if not spool.full:
         return {}
-    text = f"{_figures(spool, waits_for)}; new input is refused. Check the connection to {waits_for}, or raise {setting}"
+    text = (
+        f"{_figures(spool, waits_for)}; new input is refused. Check the connection to {waits_for}, or raise {setting}"
+    )
     return {"store": text}
 
 

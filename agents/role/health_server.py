@@ -65,9 +65,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     server_version = "tierwise"
     sys_version = ""
 
-    def __init__(
-        self, health: Callable[[], tuple[bool, Mapping[str, Any]]], metrics: Metrics, *request: Any
-    ) -> None:
+    def __init__(self, health: Callable[[], tuple[bool, Mapping[str, Any]]], metrics: Metrics, *request: Any) -> None:
         self._health = health
         self._metrics = metrics
         super().__init__(*request)

@@ -138,9 +138,7 @@ def run_role(name: str, build: Build, settings: Settings, *, parent_pid: int | N
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(
             number,
-            lambda n, _frame: endings.report(
-                Ending(exit_codes.ASKED, f"asked to stop by {signal.Signals(n).name}")
-            ),
+            lambda n, _frame: endings.report(Ending(exit_codes.ASKED, f"asked to stop by {signal.Signals(n).name}")),
         )
     threading.excepthook = lambda args: endings.report(_failure(args.exc_value, _thread_name(args.thread)))
     threading.Thread(target=endings.end_hard_when_late, name="end-when-late", daemon=True).start()

@@ -65,9 +65,7 @@ class SpoolLoops:
         self._threads.append(thread)
         thread.start()
 
-    def answer(
-        self, answer: Callable[[Sequence[Item]], None], has_room: Callable[[], bool] = lambda: True
-    ) -> None:
+    def answer(self, answer: Callable[[Sequence[Item]], None], has_room: Callable[[], bool] = lambda: True) -> None:
         """Pass records of the inbox to `answer`, batch by batch. `has_room` waits for a while until more may come."""
         while not self._stop.is_set():
             if not has_room():
@@ -98,9 +96,7 @@ class SpoolLoops:
 
     # --- senders -----------------------------------------------------------------------------------------------
 
-    def send(
-        self, connection: Connection, hop: str, *, settled_by: Literal["broker", "hop"], measured_as: str
-    ) -> None:
+    def send(self, connection: Connection, hop: str, *, settled_by: Literal["broker", "hop"], measured_as: str) -> None:
         """Send the outbox of a hop to the site's broker or to the edge, record by record."""
         clear = partial(self._clear, measured_as)
         self._start_sender(
@@ -115,13 +111,9 @@ class SpoolLoops:
             )
         )
 
-    def send_batches(
-        self, connection: Connection, hop: str, wrap: Callable[[Sequence[Outgoing]], Cleared]
-    ) -> None:
+    def send_batches(self, connection: Connection, hop: str, wrap: Callable[[Sequence[Outgoing]], Cleared]) -> None:
         """Send the outbox of a hop in batches; `wrap` makes the message of a batch and passes it through the gate."""
-        self._start_sender(
-            BatchSender(self._spool, connection, hop, wrap, refused=self._refused, clock=self._clock)
-        )
+        self._start_sender(BatchSender(self._spool, connection, hop, wrap, refused=self._refused, clock=self._clock))
 
     def stop_senders(self, timeout_s: float = 0.3) -> None:
         """End each sender. Records that are not settled stay in the outbox."""

@@ -119,9 +119,7 @@ class Metrics:
             ["stream", "rule"],
             registry=self.registry,
         )
-        self._asked = Counter(
-            "tierwise_asks_total", "Labels asked for, by rule.", ["rule"], registry=self.registry
-        )
+        self._asked = Counter("tierwise_asks_total", "Labels asked for, by rule.", ["rule"], registry=self.registry)
         self._fault = Gauge(
             "tierwise_camera_fault",
             "1 while a camera is dark, frozen or blurred.",

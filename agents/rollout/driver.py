@@ -170,11 +170,7 @@ class Updater(Generic[E]):
 
     def _normal(self, target: Current) -> Current:
         """Return the target with version 0 for the shipped model, which also has a version of its own."""
-        return (
-            msgspec.structs.replace(target, version=0)
-            if target.version <= self._factory.base_version
-            else target
-        )
+        return msgspec.structs.replace(target, version=0) if target.version <= self._factory.base_version else target
 
     def _earlier_tries(self, target: Current) -> int:
         pending = self._stored.trying
@@ -218,9 +214,7 @@ class Updater(Generic[E]):
         files = self._source.files(version)
         release = HeadRelease.of(files)
         if release.title != self._title(version):
-            raise Rejected(
-                "other-version", f"{self._title(version)} is signed, but its files are of {release.title}"
-            )
+            raise Rejected("other-version", f"{self._title(version)} is signed, but its files are of {release.title}")
         self._store.keep(version, files)
         return release
 
@@ -273,9 +267,7 @@ class Updater(Generic[E]):
         version, model, release = self._candidate
         if fresh:
             labels = labels_of(release or self._store.release(version))
-            self._tally = TrialTally(
-                gained_labels(self.serving.model.tree, self._serving_labels(), model.tree, labels)
-            )
+            self._tally = TrialTally(gained_labels(self.serving.model.tree, self._serving_labels(), model.tree, labels))
         self.serving.try_out(Trial(model, partial(rollout.takes, state), self._tally))
 
     def _serving_labels(self) -> Set[str]:

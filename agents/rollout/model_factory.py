@@ -41,9 +41,7 @@ class ModelFactory(Generic[E]):
 
 def factory_of(base: HeadBase, open_model: Callable[[HeadRelease | None], E]) -> ModelFactory[E]:
     """Return the factory of models that consist of a shipped model and a release on top of it."""
-    return ModelFactory(
-        base.manifest.title, base.manifest.version, open_model, _labels_with_events(base.sums)
-    )
+    return ModelFactory(base.manifest.title, base.manifest.version, open_model, _labels_with_events(base.sums))
 
 
 def gained_labels(old_tree: Taxonomy, old: Set[str], new_tree: Taxonomy, new: Set[str]) -> frozenset[str]:

@@ -106,9 +106,7 @@ class PromotedStore:
         except FileNotFoundError:
             return None
         except (OSError, Rejected) as error:
-            log.error(
-                "a stored release is damaged and is downloaded again", folder=str(folder), error=str(error)
-            )
+            log.error("a stored release is damaged and is downloaded again", folder=str(folder), error=str(error))
             return None
         return found if found.version == version else None
 

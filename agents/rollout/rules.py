@@ -24,9 +24,7 @@ JUDGED_FROM: Final = 20
 JUDGED_AT_END_FROM: Final = 5
 """Least number of events to judge at the end of a stage. A quieter site promotes without judging."""
 
-LEAST_AGREEMENT: Final[Mapping[str, float]] = MappingProxyType(
-    {"kingdom": 0.9, "family": 0.8, "species": 0.7}
-)
+LEAST_AGREEMENT: Final[Mapping[str, float]] = MappingProxyType({"kingdom": 0.9, "family": 0.8, "species": 0.7})
 """Least share of events on which both models agree at a rank. Events with a newly learned label are not counted."""
 MOST_PROBABILITY_LOST: Final = 0.15
 MOST_UNKNOWN_GAINED: Final = 0.1
@@ -151,10 +149,7 @@ class StageContext:
 
     def disagrees(self, rank: str) -> bool:
         """Return whether the models agree on too few events at a rank."""
-        return (
-            self.figures.both.get(rank, 0) >= self.enough
-            and self.figures.agreement(rank) < LEAST_AGREEMENT[rank]
-        )
+        return self.figures.both.get(rank, 0) >= self.enough and self.figures.agreement(rank) < LEAST_AGREEMENT[rank]
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,13 +273,8 @@ RULES: Final[tuple[RolloutRule, ...]] = (
         TRIALS,
         RolloutStage.ROLLED_BACK,
         f"the candidate answers `unknown` more often, by more than {MOST_UNKNOWN_GAINED:.0%} of the events",
-        lambda c: (
-            c.judged
-            and c.figures.unknown_new - c.figures.unknown_old > MOST_UNKNOWN_GAINED * c.figures.events
-        ),
-        lambda c: (
-            f"{c.figures.unknown_new} of {c.figures.events} events unknown, before {c.figures.unknown_old}"
-        ),
+        lambda c: c.judged and c.figures.unknown_new - c.figures.unknown_old > MOST_UNKNOWN_GAINED * c.figures.events,
+        lambda c: f"{c.figures.unknown_new} of {c.figures.events} events unknown, before {c.figures.unknown_old}",
     ),
     RolloutRule(
         "slower",

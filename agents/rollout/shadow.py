@@ -41,9 +41,7 @@ class AnswerSummary:
 
 def edge_summary(prediction: EdgePrediction) -> AnswerSummary:
     """Summarise an edge model's prediction of a crop or a vector."""
-    return AnswerSummary(
-        deepest(prediction).path, prediction.family.best[1], prediction.ms, prediction.person_raised
-    )
+    return AnswerSummary(deepest(prediction).path, prediction.family.best[1], prediction.ms, prediction.person_raised)
 
 
 def cloud_summary(prediction: CloudPrediction) -> AnswerSummary:

@@ -125,13 +125,9 @@ def advance(state: RolloutState, result: StageResult, now_s: float) -> RolloutSt
         return state
     after = replace(state, stage=rule.then, since_s=now_s, rule=rule.name, reason=rule.reason(context))
     if rule.then is RolloutStage.PROMOTED:
-        return replace(
-            after, serving=state.candidate.version, previous=state.serving, candidate=None, tries=0
-        )
+        return replace(after, serving=state.candidate.version, previous=state.serving, candidate=None, tries=0)
     if rule.then in (RolloutStage.REFUSED, RolloutStage.ROLLED_BACK):
-        refused = RefusedRelease(
-            state.candidate.version, target_key(state.candidate), rule.name, after.reason
-        )
+        refused = RefusedRelease(state.candidate.version, target_key(state.candidate), rule.name, after.reason)
         return replace(after, refused=(*state.refused, refused)[-REFUSED_KEPT:], candidate=None, tries=0)
     return after
 

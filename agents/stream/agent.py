@@ -154,12 +154,9 @@ class StreamRole:
         self._request_stop = lambda: loop.call_soon_threadsafe(stop_requested.set)
         if self._stopping.is_set():
             return
-        app = build_app(
-            self._settings, self._clock, Listeners(self._write_results, self._write_hours, self._count)
-        )
+        app = build_app(self._settings, self._clock, Listeners(self._write_results, self._write_hours, self._count))
         tasks = [
-            asyncio.create_task(work)
-            for work in (_run_app(app), self._watch_readiness(app), stop_requested.wait())
+            asyncio.create_task(work) for work in (_run_app(app), self._watch_readiness(app), stop_requested.wait())
         ]
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         self._request_stop = self._stopping.set
@@ -186,9 +183,7 @@ class StreamRole:
     # --- called in the app's loop; must not block ------------------------------------------------------------
 
     def _write_results(self, results: Sequence[Answer]) -> None:
-        self._write(
-            [result_point(each) if isinstance(each, Result) else sighting_point(each) for each in results]
-        )
+        self._write([result_point(each) if isinstance(each, Result) else sighting_point(each) for each in results])
 
     def _write_hours(self, hours: Sequence[HourlySummary]) -> None:
         self._write([summary_point(hour.source, hour) for hour in hours])

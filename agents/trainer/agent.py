@@ -137,9 +137,7 @@ class Trainer:
     def _read(self) -> None:
         if not await_topics(self._settings.kafka, [*READ, topics.MODELS], self._stop, self._set_kafka_state):
             return
-        seeker = Seeker(
-            self._settings.kafka, READ, topics.Group.TRAINER, "trainer", self._fold.next, self._fold.rewind
-        )
+        seeker = Seeker(self._settings.kafka, READ, topics.Group.TRAINER, "trainer", self._fold.next, self._fold.rewind)
         with contextlib.closing(seeker):
             while not self._stop.is_set():
                 try:
@@ -173,9 +171,7 @@ class Trainer:
                 return place._replace(message=labelled)
             envelope = records.from_record(record.headers, record.key, record.value)
             if (envelope.kind, envelope.privacy) != (Kind.SUM, Privacy.PUBLIC):
-                raise Rejected(
-                    "kind-not-taken", f"{topics.SUMS} takes no {envelope.kind} that is {envelope.privacy}"
-                )
+                raise Rejected("kind-not-taken", f"{topics.SUMS} takes no {envelope.kind} that is {envelope.privacy}")
             self.metrics.received(envelope.source, "sum")
             site = envelope.source.partition("/")[0]
             return place._replace(message=messages.decode(SumIncrement, envelope.payload), site=site)

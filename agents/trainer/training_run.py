@@ -131,9 +131,7 @@ class TrainingPipeline:
 
 def held_of(snapshot: Snapshot) -> Held:
     """Return the held-out events in the form that the training takes."""
-    events = (
-        HeldEvent(judge.event, judge.source.partition("/")[0], judge.label) for judge in snapshot.judges
-    )
+    events = (HeldEvent(judge.event, judge.source.partition("/")[0], judge.label) for judge in snapshot.judges)
     return Held(tuple(events), snapshot.vectors)
 
 
@@ -143,9 +141,7 @@ def about_of(snapshot: Snapshot, trigger: Trigger, now_s: float) -> About:
         trigger=f"{trigger.rule}: {trigger.reason}",
         made=clocks.rfc3339(now_s),
         code=version(),
-        offsets={
-            f"{span.source}/{span.partition}": f"{span.first}-{span.next - 1}" for span in snapshot.ranges
-        },
+        offsets={f"{span.source}/{span.partition}": f"{span.first}-{span.next - 1}" for span in snapshot.ranges},
         first_last={share.site: (share.first_event, share.last_event) for share in snapshot.shares},
     )
 

@@ -99,11 +99,7 @@ def _drift(inputs: _Inputs) -> str:
 
 def _new_labels(inputs: _Inputs) -> str:
     count, limit = inputs.new_labels, inputs.settings.labels
-    return (
-        f"{count} labels since the last training; the settings train from {limit} on"
-        if count >= limit
-        else ""
-    )
+    return f"{count} labels since the last training; the settings train from {limit} on" if count >= limit else ""
 
 
 def _schedule(inputs: _Inputs) -> str:
@@ -127,9 +123,7 @@ RULES: Final[tuple[tuple[str, Callable[[_Inputs], str]], ...]] = (
 )
 
 
-def due(
-    fold: FoldState, last: LastTraining, settings: TriggerSettings, known: Collection[str]
-) -> Trigger | None:
+def due(fold: FoldState, last: LastTraining, settings: TriggerSettings, known: Collection[str]) -> Trigger | None:
     """Return the trigger of a training, or None. `known` holds the labels of the shipped model."""
     for rule, reason_of in RULES:
         if reason := reason_of(_Inputs(fold, last, settings, known)):

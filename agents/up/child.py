@@ -64,9 +64,7 @@ class Child:
         self._show = show
         self._process: subprocess.Popen[bytes] | None = None
         self._listeners: list[threading.Thread] = []
-        self._log = _Log(
-            self.log_path, maxBytes=LOG_MAX_BYTES, backupCount=LOGS_KEPT, encoding="utf-8", delay=True
-        )
+        self._log = _Log(self.log_path, maxBytes=LOG_MAX_BYTES, backupCount=LOGS_KEPT, encoding="utf-8", delay=True)
 
     @property
     def pid(self) -> int:
@@ -86,9 +84,7 @@ class Child:
         assert self._process.stdout is not None
         assert self._process.stderr is not None
         self._listeners = [
-            threading.Thread(
-                target=self._listen, args=(stream, from_stderr), name=f"{self.part.name}-log", daemon=True
-            )
+            threading.Thread(target=self._listen, args=(stream, from_stderr), name=f"{self.part.name}-log", daemon=True)
             for stream, from_stderr in ((self._process.stdout, False), (self._process.stderr, True))
         ]
         for listener in self._listeners:

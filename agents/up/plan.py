@@ -178,9 +178,7 @@ class Watched:
         if exit_code == exit_codes.STOP:
             return replace(self, phase=Phase.ENDED)
         quick_ends = 1 if now_s - self.started_s >= STEADY_AFTER_S else self.quick_ends + 1
-        return replace(
-            self, phase=Phase.RESTING, quick_ends=quick_ends, rest_until_s=now_s + pause_s(quick_ends)
-        )
+        return replace(self, phase=Phase.RESTING, quick_ends=quick_ends, rest_until_s=now_s + pause_s(quick_ends))
 
 
 def pause_s(quick_ends: int) -> float:

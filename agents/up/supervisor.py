@@ -127,9 +127,7 @@ class Supervisor:
         if problems:
             raise Stop("\n".join(problems))
         for part in parts:
-            self._children[part.name] = Child(
-                part, logs, functools.partial(self._report, UpEvent.LINE, part.name)
-            )
+            self._children[part.name] = Child(part, logs, functools.partial(self._report, UpEvent.LINE, part.name))
         self._began_s = time.monotonic()
         self._thread.start()
 
@@ -188,9 +186,7 @@ class Supervisor:
         except OSError as error:  # no memory or no process left for now
             watched = watched.found_ended(exit_codes.FAILED, time.monotonic())
             pause = pause_s(watched.quick_ends)
-            self._report(
-                UpEvent.DIED, part.name, f"did not start ({error.strerror}), tries again in {pause:g} s"
-            )
+            self._report(UpEvent.DIED, part.name, f"did not start ({error.strerror}), tries again in {pause:g} s")
         else:
             self._report(UpEvent.STARTING, part.name)
         return watched

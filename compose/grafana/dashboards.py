@@ -129,9 +129,7 @@ REFUSED: Final = Panel(
     "short",
     12,
     (
-        series(
-            "pulse", "refused", by("reason", "role", "instance"), "increase()", EACH_WINDOW.format("last")
-        ),
+        series("pulse", "refused", by("reason", "role", "instance"), "increase()", EACH_WINDOW.format("last")),
         series("pulse", "withheld", by("role", "instance"), "increase()", EACH_WINDOW.format("last")),
     ),
     "Bad input by its reason, and records that the privacy gate kept.",
@@ -231,11 +229,7 @@ SITE: Final = (
         "timeseries",
         "short",
         ROW,
-        (
-            series(
-                "reading", "value", SITE_CHOSEN, by("device", "stream", "unit"), EACH_WINDOW.format("mean")
-            ),
-        ),
+        (series("reading", "value", SITE_CHOSEN, by("device", "stream", "unit"), EACH_WINDOW.format("mean")),),
         "Reports by exception: a sensor that does not change reports seldom.",
     ),
     Panel(

@@ -123,9 +123,7 @@ RULES: tuple[CascadeRule, ...] = (
         False,
         "a person was in the stream's frame within `device.person_hold_s`",
         lambda s: s.person_ago_s is not None,
-        lambda s: (
-            f"a person was in the frame {s.person_ago_s:.1f} s ago: pixels and feature stay on the device"
-        ),
+        lambda s: f"a person was in the frame {s.person_ago_s:.1f} s ago: pixels and feature stay on the device",
     ),
     CascadeRule(
         "wants-no-deeper",
@@ -156,9 +154,7 @@ RULES: tuple[CascadeRule, ...] = (
         (Tier.EDGE,),
         False,
         f"a family is wanted and leads by {RISK_MARGIN} or more",
-        lambda s: (
-            s.wants is Rank.FAMILY and s.margin >= RISK_MARGIN and (len(s.path) > 1 or s.path in LEAVES)
-        ),
+        lambda s: s.wants is Rank.FAMILY and s.margin >= RISK_MARGIN and (len(s.path) > 1 or s.path in LEAVES),
         lambda s: f"margin {s.margin:.2f} >= {RISK_MARGIN}: {_label(s)} stands",
     ),
     CascadeRule(
@@ -282,7 +278,5 @@ def rank_of(path: Sequence[str]) -> Rank:
 def table() -> str:
     """Return the rules as a Markdown table, in the order in which they are tried."""
     rows = ["| rule | tier | goes on | when |", "| --- | --- | --- | --- |"]
-    rows += [
-        f"| `{r.name}` | {', '.join(r.tiers)} | {'yes' if r.forward else 'no'} | {r.when} |" for r in RULES
-    ]
+    rows += [f"| `{r.name}` | {', '.join(r.tiers)} | {'yes' if r.forward else 'no'} | {r.when} |" for r in RULES]
     return "\n".join(rows)

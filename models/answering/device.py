@@ -54,9 +54,7 @@ class FrameAnswer:
     prediction: FramePrediction = field(compare=False)
     visit: Visit
     memory: StreamMemory
-    glance: Glance = field(
-        compare=False
-    )  # arrays have no single truth value, and `memory` holds them already
+    glance: Glance = field(compare=False)  # arrays have no single truth value, and `memory` holds them already
 
     def flagged(self, flags: tuple[str, ...]) -> FrameAnswer:
         """Return the answer with the flags of the camera's faults."""
@@ -127,15 +125,11 @@ class Frames:
         )
         edge_prediction = self._vector(frame, data, prediction)
         if edge_prediction is not None and edge_prediction.person_raised:
-            memory, prediction = with_person(
-                memory, prediction, edge_prediction.person, event=event, at_s=received_s
-            )
+            memory, prediction = with_person(memory, prediction, edge_prediction.person, event=event, at_s=received_s)
         person_ago_s = memory.person_ago_s(received_s, device.person_hold_s)
         # Rules about hours hold for a frame whose hour is not known.
         hour_of_s = time_s if readings.TIME_IMPLAUSIBLE not in flags else math.nan
-        verdict = self._policy.levels(
-            source, hour_of_s, path=prediction.path, person=person_ago_s is not None
-        )
+        verdict = self._policy.levels(source, hour_of_s, path=prediction.path, person=person_ago_s is not None)
         situation = replace(self._situation(source, prediction, verdict.levels), person_ago_s=person_ago_s)
         decision = cascade.decide(situation)
         visit = join(
@@ -177,9 +171,7 @@ class Frames:
             levels=verdict.levels,
             person=round(prediction.person, 4),
             body=self._body(frame, data, prediction.box, edge_prediction) if decision.forward else None,
-            sealed=self._sealed(result, frame, verdict.levels, situation.wants)
-            if prediction.stands is None
-            else (),
+            sealed=self._sealed(result, frame, verdict.levels, situation.wants) if prediction.stands is None else (),
         )
         return FrameAnswer(result, onward, situation, prediction, visit, memory, glance(frame))
 
@@ -201,15 +193,9 @@ class Frames:
             person_miss_rate_accepted=self._settings.device.person_miss_rate,
         )
 
-    def _vector(
-        self, frame: images.Picture, data: bytes, prediction: FramePrediction
-    ) -> EdgePrediction | None:
+    def _vector(self, frame: images.Picture, data: bytes, prediction: FramePrediction) -> EdgePrediction | None:
         """Return the edge model's prediction if the edge gets no pixels, and so cannot look for a person itself."""
-        if (
-            self._settings.device.send != "vector"
-            or prediction.person_raised
-            or prediction.stands is not None
-        ):
+        if self._settings.device.send != "vector" or prediction.person_raised or prediction.stands is not None:
             return None
         return self._vector_model().predict(part_to_send(frame, data, prediction.box), prediction.box)
 
@@ -255,9 +241,7 @@ def crop_to_send(frame: images.Picture, data: bytes, box: Box) -> Crop:
     return Crop(jpeg=images.encode_jpeg(part_to_send(frame, data, box)), box=box.as_tuple())
 
 
-def frame_time(
-    event: str, data: bytes, zone: dt.tzinfo, received_s: float
-) -> tuple[float, str, tuple[str, ...]]:
+def frame_time(event: str, data: bytes, zone: dt.tzinfo, received_s: float) -> tuple[float, str, tuple[str, ...]]:
     """Return when a frame was captured (UTC seconds), where that comes from, and a flag if it is implausible.
 
     The EXIF time of the picture counts, else the time in the frame's id: that of the file, or of receipt.

@@ -127,9 +127,7 @@ class Families:
         self._keyring = keyring
         self._sealed = sealed
 
-    def answer(
-        self, event: Event, *, revision: int, asked: str | None, now: Callable[[], float]
-    ) -> FamilyAnswer:
+    def answer(self, event: Event, *, revision: int, asked: str | None, now: Callable[[], float]) -> FamilyAnswer:
         """Answer one event that came with a body.
 
         Parameters
@@ -146,9 +144,7 @@ class Families:
         """
         before = event.result
         model, seen = self._predict(event)
-        situation = situation_of(
-            seen, wants=event.wants, before=before.path, before_probability=before.probability
-        )
+        situation = situation_of(seen, wants=event.wants, before=before.path, before_probability=before.probability)
         path, levels = situation.path, event.levels
         if seen.person_raised or self._policy.knows(before.source):
             asked_again = self._policy.levels(
@@ -160,9 +156,7 @@ class Families:
         rule, reason = decision.rule, decision.reason
         if seen.person_raised:
             rule = WITHDRAWN
-            reason = (
-                f"the edge sees a person ({seen.person:.2f}): crop and feature are deleted, nothing goes on"
-            )
+            reason = f"the edge sees a person ({seen.person:.2f}): crop and feature are deleted, nothing goes on"
         result = msgspec.structs.replace(
             before,
             tier=Tier.EDGE,

@@ -82,9 +82,7 @@ class FrameSequence:
     @property
     def labels(self) -> tuple[str, ...]:
         """The labels in the order of their first frames."""
-        return tuple(
-            dict.fromkeys(frame.label for event in self.events for frame in event.frames if frame.label)
-        )
+        return tuple(dict.fromkeys(frame.label for event in self.events for frame in event.frames if frame.label))
 
 
 def read_sequence(
@@ -114,16 +112,12 @@ def read_sequence(
     tree, found = _labelled(load_taxonomy(), rows, complaints)
     times = _times(files, rows, time_of, complaints)
     if complaints and not skip_bad:
-        raise Stop(
-            f"{labels} cannot be used as it is:\n{listing(complaints)}\n--skip-bad leaves out these rows"
-        )
+        raise Stop(f"{labels} cannot be used as it is:\n{listing(complaints)}\n--skip-bad leaves out these rows")
     timed = all(time_s is not None for time_s in times.values())
     order = sorted(files, key=lambda name: (times[name] or 0.0, name)) if timed else sorted(files)
     frames = [Frame(name, files[name], found.get(name)) for name in order]
     named = {name: row["event"] for name, row in rows.items() if row["event"]}
-    return FrameSequence(
-        _events(frames, named, times if timed else {}, gap_s), tree, timed, tuple(complaints)
-    )
+    return FrameSequence(_events(frames, named, times if timed else {}, gap_s), tree, timed, tuple(complaints))
 
 
 def _files(folder: Path) -> dict[str, Path]:
@@ -207,9 +201,7 @@ def with_label(tree: Taxonomy, name: str) -> tuple[Taxonomy, str]:
         return build((*tree.rows, row)), species
 
 
-def _times(
-    files: Mapping[str, Path], rows: Rows, time_of: TimeOf, complaints: list[str]
-) -> dict[str, float | None]:
+def _times(files: Mapping[str, Path], rows: Rows, time_of: TimeOf, complaints: list[str]) -> dict[str, float | None]:
     """Return the seconds of each frame, or None for all where a single frame has no time."""
     times: dict[str, float | None] = {}
     for name, row in rows.items():

@@ -187,9 +187,7 @@ def _lines(figures: ReplaySummary) -> Iterator[str]:
         yield from ("", f"| likeliest label right | {' | '.join(WAYS)} |", "| --- | ---: | ---: | ---: |")
         for rank in RANKS:
             cells = [
-                f"{percent(way.right)} (ECE {way.calibration_error:.2f})"
-                for way in figures.ways
-                if way.rank == rank
+                f"{percent(way.right)} (ECE {way.calibration_error:.2f})" for way in figures.ways if way.rank == rank
             ]
             if cells:
                 yield f"| {rank} | {' | '.join(cells)} |"

@@ -149,9 +149,7 @@ def measure(
         photos=len(outcomes),
         models=done.models,
         ranks=tuple(
-            _at_rank(tree, outcomes, tier, rank)
-            for depth, tier in enumerate(TIERS, 1)
-            for rank in RANKS[:depth]
+            _at_rank(tree, outcomes, tier, rank) for depth, tier in enumerate(TIERS, 1) for rank in RANKS[:depth]
         ),
         kingdoms=tuple(
             _recall(tree, kingdom, of_kingdom, "device", 0)
@@ -168,9 +166,7 @@ def measure(
                 key=lambda recall: (recall.likeliest.share, recall.label),
             )
         ),
-        group=_recall(
-            tree, ", ".join(group), [photo for photos in named.values() for photo in photos], "cloud", 2
-        )
+        group=_recall(tree, ", ".join(group), [photo for photos in named.values() for photo in photos], "cloud", 2)
         if group
         else None,
         families=_families(outcomes),
@@ -266,9 +262,7 @@ def _of_group(
     wanted = {tree.path(tree.find(label)) for label in group}
     found: dict[str, list[PhotoOutcome]] = defaultdict(list)
     for each in outcomes:
-        if len(each.truth) == len(RANKS) and (
-            not wanted or any(each.truth[: len(path)] == path for path in wanted)
-        ):
+        if len(each.truth) == len(RANKS) and (not wanted or any(each.truth[: len(path)] == path for path in wanted)):
             found[each.truth[-1]].append(each)
     return found
 

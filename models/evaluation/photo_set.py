@@ -28,9 +28,7 @@ MAP_FILE = "labels.csv"
 LEAVE_OUT = "-"
 # A person reads this list; the photos of one unknown label are one line.
 COMPLAINTS_SHOWN = 40
-HOW_TO_LABEL = (
-    "give a folder with a subfolder a label (tiger/1.jpg), or a CSV with the columns path and label"
-)
+HOW_TO_LABEL = "give a folder with a subfolder a label (tiger/1.jpg), or a CSV with the columns path and label"
 HOW_TO_MAP = (
     f"map names that are no labels: a {MAP_FILE} beside the folders, or --labels-map FILE, with the columns name and "
     f"label (`{LEAVE_OUT}` leaves a folder out); `tierwise labels tree` lists the tree's"

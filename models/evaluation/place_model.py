@@ -64,9 +64,7 @@ class PlaceModel:
     def open(cls, zoo: Zoo) -> PlaceModel:
         """Open the shipped models. Raises `Stop` where one is damaged."""
         manifest = zoo.manifest(BACKBONE)
-        return cls(
-            zoo.device_model(), zoo.backbone(), projection(manifest), frame_head(manifest), zoo.cloud_model()
-        )
+        return cls(zoo.device_model(), zoo.backbone(), projection(manifest), frame_head(manifest), zoo.cloud_model())
 
     def predict(self, frame: Picture, moving: Sequence[Box], night: bool) -> FrameView:
         """Predict from a frame, BGR uint8 (height, width, 3), and the regions that moved, the largest first."""

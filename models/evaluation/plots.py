@@ -36,9 +36,7 @@ def require_matplotlib() -> None:
     try:
         import matplotlib as found
     except ModuleNotFoundError as error:
-        raise Stop(
-            "drawing needs matplotlib, which is not installed: pip install 'tierwise[pictures]'"
-        ) from error
+        raise Stop("drawing needs matplotlib, which is not installed: pip install 'tierwise[pictures]'") from error
     found.use("svg")
     # Text stays text, and a second run gives the same bytes.
     found.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "tierwise", "font.size": 9})

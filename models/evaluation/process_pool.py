@@ -34,9 +34,7 @@ def process_count(workers: int | None, items: int, turns: int) -> int:
     return min(workers or worth, turns)
 
 
-def work_through(
-    turns: Sequence[T], opener: Callable[[], Callable[[T], R]], count: int
-) -> Generator[R, None, None]:
+def work_through(turns: Sequence[T], opener: Callable[[], Callable[[T], R]], count: int) -> Generator[R, None, None]:
     """Yield each turn's outcome, in order. `opener` opens the worker, in each process anew; it has to be picklable.
 
     Raises

@@ -136,9 +136,7 @@ def replay(
     )
 
 
-def _dealt(
-    events: Sequence[CameraVisit], train_share: float
-) -> tuple[list[CameraVisit], list[CameraVisit], bool]:
+def _dealt(events: Sequence[CameraVisit], train_share: float) -> tuple[list[CameraVisit], list[CameraVisit], bool]:
     """Return the visits to learn from, the visits to answer, and whether the labels of the latter are known."""
     measured = all(frame.label for event in events for frame in event.frames)
     if measured:
@@ -150,9 +148,7 @@ def _dealt(
     labels = {frame.label for event in taught for frame in event.frames if frame.label}
     if len(labels) < LABELS_LEAST:
         has = f"are all {min(labels)}" if labels else "have no label"
-        raise Stop(
-            f"a head needs visits of at least two labels; the {len(taught):,} visits to learn from {has}"
-        )
+        raise Stop(f"a head needs visits of at least two labels; the {len(taught):,} visits to learn from {has}")
     if not asked:
         raise Stop(
             f"all {len(events):,} visits are to be learned from and none is left to be answered; lower --train-share"
@@ -189,9 +185,7 @@ class _Answering:
         """Answer each frame without a label: `other` if it shows nothing, otherwise by all frames of its visit."""
         frames = [frame for frame in event.frames if frame.name in views]
         shown = [views[frame.name] for frame in frames if not _nothing(views[frame.name])]
-        together = (
-            self._head.consensus(np.stack([v.vector for v in shown]), generals(shown)) if shown else None
-        )
+        together = self._head.consensus(np.stack([v.vector for v in shown]), generals(shown)) if shown else None
         for frame in frames:
             if frame.label and not everything:
                 continue

@@ -104,9 +104,7 @@ def _ranks(report: EvaluationReport) -> list[str]:
 
 
 def _recalls(first: str, recalls: Iterable[Recall]) -> list[str]:
-    rows = [
-        (each.label, f"{each.photos:,}", percent(each.answered), interval(each.likeliest)) for each in recalls
-    ]
+    rows = [(each.label, f"{each.photos:,}", percent(each.answered), interval(each.likeliest)) for each in recalls]
     return _table((first, "photos", "answered rightly", "likeliest right (95%)"), rows)
 
 

@@ -57,9 +57,7 @@ class HeadBase:
     def grown(self, release: HeadRelease | None = None) -> Grown:
         """Add a release. Raises `Rejected` if it has another base, or learned a label that its tree lacks."""
         if release is None:
-            return Grown(
-                self.manifest.title, self.tree, discriminants(self.sums), self.calibration, self.thresholds
-            )
+            return Grown(self.manifest.title, self.tree, discriminants(self.sums), self.calibration, self.thresholds)
         release.check_base(self.manifest)
         tree = release.tree(self.tree)
         return Grown(

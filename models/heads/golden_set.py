@@ -89,6 +89,4 @@ class GoldenSet:
             return cls(space, labels, vectors, species)
         # numpy and zipfile raise many kinds of errors for other bytes.
         except Exception as error:
-            raise Rejected(
-                "golden-mismatch", f"these {len(data)} bytes are no golden set: {error}"
-            ) from error
+            raise Rejected("golden-mismatch", f"these {len(data)} bytes are no golden set: {error}") from error

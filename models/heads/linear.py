@@ -60,9 +60,7 @@ class ImageNetEvidence:
         logits = x @ self.weights + self.bias
         groups = np.eye(GROUPS, dtype=np.float32)[self.group]
         logs = [np.log(softmax(logits / soft) @ groups + LEAST_PROBABILITY) for soft in SOFTENED]
-        return np.concatenate([INPUT_WEIGHT * x, *(EVIDENCE_WEIGHT * log for log in logs)], axis=-1).astype(
-            np.float32
-        )
+        return np.concatenate([INPUT_WEIGHT * x, *(EVIDENCE_WEIGHT * log for log in logs)], axis=-1).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -169,7 +167,5 @@ class Projection:
 def components(vector: NDArray[np.uint8], length: int) -> Floats:
     """Return a vector as the heads' input, float32 (length,). Raises `Rejected` for another length or type."""
     if vector.dtype != np.uint8 or vector.shape != (length,):
-        raise Rejected(
-            "space-mismatch", f"a vector of {vector.dtype} {vector.shape}; this space has uint8 ({length},)"
-        )
+        raise Rejected("space-mismatch", f"a vector of {vector.dtype} {vector.shape}; this space has uint8 ({length},)")
     return (vector.astype(np.float32) - ZERO_LEVEL) / np.float32(LEVELS_PER_SIGMA)

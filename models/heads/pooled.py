@@ -90,9 +90,7 @@ class PooledHeads:
     def species(self, x: Floats, vector: NDArray[np.uint8]) -> Floats:
         """Return species (s,) from the tuned head's input and the vector (d,) of the same picture."""
         logits = self.solved.logits(vector)
-        return pooled_species(
-            self.tree, self.tuned.species(x), logits, self.temperatures, self.share, self.novelty
-        )
+        return pooled_species(self.tree, self.tuned.species(x), logits, self.temperatures, self.share, self.novelty)
 
 
 def pooled_species(
@@ -122,21 +120,15 @@ def new_share(solved_logits: Floats, both: NDArray[np.floating], novelty: Novelt
     return new_probability(*signs_of_new(solved_logits, both), novelty)
 
 
-def signs_of_new(
-    solved_logits: Floats, both: NDArray[np.floating]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def signs_of_new(solved_logits: Floats, both: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the solved head's log-odds of all new species, and log(1 - p) of the likeliest known one, each (...,)."""
     halves = np.split(solved_logits.astype(np.float64), [both.shape[-1]], -1)
     tops = [half.max(-1, keepdims=True) for half in halves]
-    old, new = (
-        np.log(np.exp(half - top).sum(-1)) + top[..., 0] for half, top in zip(halves, tops, strict=True)
-    )
+    old, new = (np.log(np.exp(half - top).sum(-1)) + top[..., 0] for half, top in zip(halves, tops, strict=True))
     return new - old, np.log(np.maximum(1 - both.max(-1), LEAST_PROBABILITY))
 
 
-def new_probability(
-    odds: NDArray[np.float64], unsure: NDArray[np.float64], novelty: Novelty
-) -> NDArray[np.float64]:
+def new_probability(odds: NDArray[np.float64], unsure: NDArray[np.float64], novelty: Novelty) -> NDArray[np.float64]:
     """Apply `Novelty`'s formula."""
     at = np.clip(novelty.slope * odds + novelty.doubt * unsure + novelty.offset, -50, 50)
     return np.asarray(1 / (1 + np.exp(-at)), np.float64)
@@ -148,13 +140,9 @@ def pooled(tree: Taxonomy, tuned: Floats, solved: Floats, share: float = SOLVED_
     `s` may be smaller than the number of the tree's species.
     """
     kingdom_of = tree.kingdom_of[tree.family_of][: tuned.shape[-1]]
-    tuned_log, solved_log = (
-        np.log(np.asarray(each, np.float64) + LEAST_PROBABILITY) for each in (tuned, solved)
-    )
+    tuned_log, solved_log = (np.log(np.asarray(each, np.float64) + LEAST_PROBABILITY) for each in (tuned, solved))
     both = np.asarray(softmax(tuned_log + share * solved_log), np.float64)
-    wanted, found = (
-        sums_over(np.asarray(each, np.float64), kingdom_of, len(KINGDOMS)) for each in (tuned, both)
-    )
+    wanted, found = (sums_over(np.asarray(each, np.float64), kingdom_of, len(KINGDOMS)) for each in (tuned, both))
     return np.asarray(both * (wanted / (found + 1e-12))[..., kingdom_of], np.float32)
 
 

@@ -206,9 +206,7 @@ class HeadRelease:
         if self.sums is None:
             return Sums.empty(self.space, self.dimension, tree.species)
         if unknown := [label for label in self.sums.labels if label not in tree.paths and label != FEW]:
-            raise Rejected(
-                "labels-mismatch", f"{self.title} learned {unknown[:5]}, which its label tree lacks"
-            )
+            raise Rejected("labels-mismatch", f"{self.title} learned {unknown[:5]}, which its label tree lacks")
         return self.sums.with_labels(columns(tree, self.sums))
 
     def files(self) -> Mapping[str, bytes]:
@@ -246,13 +244,9 @@ class HeadRelease:
                 "bad-release",
                 f"format {stated.format}, version {stated.version}, dimension {stated.dimension} cannot be read",
             )
-        changed = [
-            name for name in FILES if name != MANIFEST and stated.files.get(name) != digest(files[name])
-        ]
+        changed = [name for name in FILES if name != MANIFEST and stated.files.get(name) != digest(files[name])]
         if changed:
-            raise Rejected(
-                "bad-release", f"{', '.join(changed)}: not the bytes whose digest {MANIFEST} states"
-            )
+            raise Rejected("bad-release", f"{', '.join(changed)}: not the bytes whose digest {MANIFEST} states")
         sums = unpack(files[SUMS], stated.dimension)
         if sums.space != stated.space:
             raise Rejected("bad-release", f"sums of {sums.space} in a release of {stated.space}")

@@ -73,9 +73,7 @@ def solve(sums: Sums, rank: str = "family", ridge: float = RIDGE) -> LinearHead:
     return ridge_head(sums.space, rank, sums.labels, gram, cross, ridge)
 
 
-def discriminants(
-    sums: Sums, rank: str = "species", shrink: float = SHRINK, prior: float = PRIOR
-) -> LinearHead:
+def discriminants(sums: Sums, rank: str = "species", shrink: float = SHRINK, prior: float = PRIOR) -> LinearHead:
     """Solve linear discriminants from the same sums.
 
     One-hot least squares gives a class with n of N events outputs of about n/N, so that ten events of a new species

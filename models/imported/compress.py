@@ -86,9 +86,7 @@ def load(file: Path) -> Any:
     return model
 
 
-def calibration(
-    file: Path, folder: Path, preparation: Preparation, count: int = CALIBRATION_PHOTOS
-) -> Iterator[Batch]:
+def calibration(file: Path, folder: Path, preparation: Preparation, count: int = CALIBRATION_PHOTOS) -> Iterator[Batch]:
     """Yield photos, spread evenly over a folder, as network inputs. Raises `Stop` if there are none."""
     entry = load(file).graph.input[0]
     height, width = _input_size(file, entry, preparation.size_px)
@@ -105,9 +103,7 @@ def calibration(
         tensor = small[:, :, ::-1].transpose(2, 0, 1)[None].astype(np.float32)
         yield {entry.name: (tensor - np.float32(preparation.subtract)) / np.float32(preparation.divide)}
     if not read:
-        raise Stop(
-            f"{folder}: no photo there can be read; calibration needs some ({CALIBRATION_PHOTOS} are enough)"
-        )
+        raise Stop(f"{folder}: no photo there can be read; calibration needs some ({CALIBRATION_PHOTOS} are enough)")
 
 
 def _input_size(file: Path, entry: Any, size_px: int | None) -> tuple[int, int]:
@@ -169,9 +165,7 @@ def eat_bytes(model: Any) -> Any:
     constants = {constant.name: numpy_helper.to_array(constant) for constant in graph.initializer}
     scale, zero_point = float(constants[entry.input[1]]), int(constants[entry.input[2]])
     if zero_point != INPUT_ZERO_POINT or abs(scale / INPUT_SCALE - 1) > 1e-3:
-        raise Stop(
-            f"calibration measured scale {scale}, zero point {zero_point}: too few photos to span 0 to 255"
-        )
+        raise Stop(f"calibration measured scale {scale}, zero point {zero_point}: too few photos to span 0 to 255")
     for node in graph.node:
         node.input[:] = [name if each == entry.output[0] else each for each in node.input]
     graph.node.remove(entry)

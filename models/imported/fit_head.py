@@ -161,9 +161,7 @@ def _figures(head: LinearHead, probabilities: Floats, truths: NDArray[np.intp], 
     sums = TreeSums(tree, head.labels)
     family_of = [sums.up(row)[0].best[0] for row in np.eye(len(head.labels), dtype=np.float32)]
     best = [sums.up(each)[0].best for each in probabilities]
-    stands = [
-        (label, truth) for (label, p), truth in zip(best, truths.tolist(), strict=True) if p >= THRESHOLD
-    ]
+    stands = [(label, truth) for (label, p), truth in zip(best, truths.tolist(), strict=True) if p >= THRESHOLD]
     correct = probabilities.argmax(1) == truths
     return FitFigures(
         photos=len(truths),

@@ -112,9 +112,7 @@ class ImportedNetwork:
         """Stretch a BGR uint8 picture to the network's input, a batch of one."""
         high, wide = self.spec.size
         shrinks = high * wide < picture.shape[0] * picture.shape[1]
-        resized = cv2.resize(
-            picture, (wide, high), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-        )
+        resized = cv2.resize(picture, (wide, high), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
         ordered = resized[:, :, ::-1] if self.spec.intake.order == "rgb" else resized
         x = ordered if self.spec.dtype == "uint8" else (ordered.astype(np.float32) - self._mean) / self._std
         laid = x.transpose(2, 0, 1) if self.spec.layout == "nchw" else x
@@ -164,9 +162,7 @@ class ImportedModel:
         except Exception as error:  # onnxruntime's own errors share no base class
             raise self._bad(f"fails on this picture: {error}") from error
         if len(output) != self._network.spec.length:
-            raise self._bad(
-                f"gives {len(output):,} numbers for this picture, not {self._network.spec.length:,}"
-            )
+            raise self._bad(f"gives {len(output):,} numbers for this picture, not {self._network.spec.length:,}")
         if not np.isfinite(output).all():
             raise self._bad("gives numbers that are not finite (NaN or infinity) for this picture")
         return output
@@ -211,9 +207,7 @@ def read_spec(entry: ModelEntry) -> Spec:
     try:
         return msgspec.json.decode(entry.read(SPEC), type=Spec)
     except msgspec.MsgspecError as error:
-        raise Stop(
-            f"{entry.title}: {SPEC} is of another version ({error}); import the model again"
-        ) from error
+        raise Stop(f"{entry.title}: {SPEC} is of another version ({error}); import the model again") from error
 
 
 def open_network(entry: ModelEntry) -> ImportedNetwork:

@@ -122,9 +122,7 @@ def _read(file: Path) -> bytes:
     try:
         size = file.stat().st_size
         if size > MAX_BYTES:
-            raise Stop(
-                f"{file} has {size >> 20:,} MiB, the limit is {MAX_BYTES >> 20}; import a smaller model"
-            )
+            raise Stop(f"{file} has {size >> 20:,} MiB, the limit is {MAX_BYTES >> 20}; import a smaller model")
         return file.read_bytes()
     except OSError as error:
         raise Stop(f"{file} cannot be read: {error.strerror}") from error
@@ -146,9 +144,7 @@ def _check_file(file: Path, data: bytes) -> int:
             f"{file} has opset {opset}; Tierwise runs {OPSETS[0]} to {OPSETS[-1]}: export it again, "
             "as with torch.onnx.export(..., opset_version=17)"
         )
-    strange = sorted(
-        f"{domain}:{name}" for domain, name in facts.operators - facts.functions if domain not in DOMAINS
-    )
+    strange = sorted(f"{domain}:{name}" for domain, name in facts.operators - facts.functions if domain not in DOMAINS)
     if strange:
         raise Stop(
             f"{file} needs operators that ONNX Runtime does not have: {', '.join(strange[:COMPLAINTS_SHOWN])}; "
@@ -173,9 +169,7 @@ def _spec(wanted: Wanted, network: Network, tree: Taxonomy, sha256: str) -> Spec
     for kind, found in ports.items():
         if len(found) != 1:
             names = ", ".join(port.name for port in found) or "none"
-            raise Stop(
-                f"{file} has {len(found)} {kind}s ({names}); it needs exactly one: export only that one"
-            )
+            raise Stop(f"{file} has {len(found)} {kind}s ({names}); it needs exactly one: export only that one")
     (given,), (out,) = ports["input"], ports["output"]
     if given.type not in TYPES:
         raise Stop(f"{file}: its input {given.name} is a {given.type}; it has to be float32 or uint8")
@@ -185,25 +179,19 @@ def _spec(wanted: Wanted, network: Network, tree: Taxonomy, sha256: str) -> Spec
     labels = _labels(wanted, tree)
     dtype: Literal["float32", "uint8"] = "uint8" if TYPES[given.type] == "uint8" else "float32"
     if dtype == "uint8" and wanted.intake not in (PRESETS["raw"], PRESETS["imagenet"]):
-        raise Stop(
-            f"{file} takes uint8 pictures, so it scales them itself: leave --mean, --std and --preprocess out"
-        )
+        raise Stop(f"{file} takes uint8 pictures, so it scales them itself: leave --mean, --std and --preprocess out")
     intake = PRESETS["raw"] if dtype == "uint8" else wanted.intake
     return Spec(wanted.kind, layout, size, dtype, intake, "feature", 0, labels, file.name, sha256)
 
 
-def _picture_shape(
-    file: Path, port: Port, size_px: int | None
-) -> tuple[Literal["nchw", "nhwc"], tuple[int, int]]:
+def _picture_shape(file: Path, port: Port, size_px: int | None) -> tuple[Literal["nchw", "nhwc"], tuple[int, int]]:
     shape = "x".join("?" if side is None else str(side) for side in port.shape)
     if len(port.shape) != 4 or 3 not in (port.shape[1], port.shape[3]):
         raise Stop(
             f"{file}: its input {port.name} is {shape or 'a single number'}; a picture is 1x3xHxW or 1xHxWx3 (three channels)"
         )
     if port.shape[0] not in (None, 1):
-        raise Stop(
-            f"{file}: its input {port.name} is {shape}, a batch of {port.shape[0]}; it has to take one picture"
-        )
+        raise Stop(f"{file}: its input {port.name} is {shape}, a batch of {port.shape[0]}; it has to take one picture")
     first = port.shape[1] == 3
     sides = port.shape[2:] if first else port.shape[1:3]
     for side in sides:
@@ -213,9 +201,7 @@ def _picture_shape(
             )
     high, wide = ((size_px or FREE_SIDE_PX) if side is None else side for side in sides)
     if high not in SIDES_PX or wide not in SIDES_PX:
-        raise Stop(
-            f"{file}: pictures of {wide}x{high}; each side may have {SIDES_PX[0]} to {SIDES_PX[-1]} pixels"
-        )
+        raise Stop(f"{file}: pictures of {wide}x{high}; each side may have {SIDES_PX[0]} to {SIDES_PX[-1]} pixels")
     return ("nchw" if first else "nhwc"), (high, wide)
 
 
@@ -291,11 +277,7 @@ def _card(
     """Return a function from the title to the model's card."""
     high, wide = spec.size
     intake = spec.intake
-    labels = (
-        f"{len(spec.labels):,}, {len(set(spec.labels)):,} of them different in the tree"
-        if spec.labels
-        else "none"
-    )
+    labels = f"{len(spec.labels):,}, {len(set(spec.labels)):,} of them different in the tree" if spec.labels else "none"
     rows = {
         "kind": spec.kind,
         "source": f"`{spec.source}`, {size:,} bytes, SHA-256 `{spec.sha256}`",

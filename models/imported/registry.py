@@ -90,9 +90,7 @@ class ModelEntry:
         try:
             data = path.read_bytes()
         except OSError as error:
-            raise Stop(
-                f"model {self.title}: {path} cannot be read ({error.strerror}); import it again"
-            ) from error
+            raise Stop(f"model {self.title}: {path} cannot be read ({error.strerror}); import it again") from error
         if digest(data) != self.manifest.files[file]:
             raise Stop(
                 f"model {self.title}: {path} is damaged or was changed (its SHA-256 differs from the manifest); "
@@ -136,9 +134,7 @@ class Registry:
     def add(self, name: str, draft: Draft) -> ModelEntry:
         """Add an entry as the next version of a name. Raises `Stop` if it cannot be written; then nothing changed."""
         if not topics.is_name(name):
-            raise Stop(
-                f"{name!r} is no name for a model; use a-z, 0-9, - and _, at most 63, first a letter or digit"
-            )
+            raise Stop(f"{name!r} is no name for a model; use a-z, 0-9, - and _, at most 63, first a letter or digit")
         home = self.folder / name
         try:
             private_files.make_folder(self.folder)

@@ -83,9 +83,7 @@ def try_out(own: ImportedNetwork, pictures: Iterable[Picture], file: Path) -> np
             )
         outputs.append(first)
     if len({output.shape for output in outputs}) != 1:
-        raise Stop(
-            f"{file} gives outputs of different lengths for different pictures; it has to give one flat vector"
-        )
+        raise Stop(f"{file} gives outputs of different lengths for different pictures; it has to give one flat vector")
     if all(np.array_equal(outputs[0], output) for output in outputs):
         raise Stop(
             f"{file} gives the same output for every picture: it ignores its input, or its input is scaled wrongly"
@@ -98,9 +96,7 @@ def _run(own: ImportedNetwork, picture: Picture, file: Path) -> np.ndarray:
         raw = own.raw(picture)
     except Exception as error:  # onnxruntime's own errors share no base class
         high, wide = own.spec.size
-        raise Stop(
-            f"{file} does not run on a picture of {wide}x{high}: {error}; give another --input-size?"
-        ) from error
+        raise Stop(f"{file} does not run on a picture of {wide}x{high}: {error}; give another --input-size?") from error
     if raw.ndim < 2 or raw.shape[0] != 1 or sum(side > 1 for side in raw.shape) > 1:
         shape = "x".join(map(str, raw.shape))
         raise Stop(
@@ -109,9 +105,7 @@ def _run(own: ImportedNetwork, picture: Picture, file: Path) -> np.ndarray:
     return raw.reshape(-1)
 
 
-def benchmark(
-    own: Callable[[Picture], object], lite0: Callable[[Picture], object], pictures: int
-) -> ImportFigures:
+def benchmark(own: Callable[[Picture], object], lite0: Callable[[Picture], object], pictures: int) -> ImportFigures:
     """Time both networks in turn on the same picture, so that other work of the machine slows both alike."""
     picture = np.random.default_rng(1).integers(0, 256, (240, 320, 3), np.uint8)
     took: tuple[list[float], list[float]] = ([], [])

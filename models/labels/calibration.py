@@ -42,9 +42,7 @@ class Answer:
     margin: float
 
 
-def answer(
-    tree: Taxonomy, scores: Sequence[Scores], thresholds: Mapping[str, float] = DEFAULT_THRESHOLDS
-) -> Answer:
+def answer(tree: Taxonomy, scores: Sequence[Scores], thresholds: Mapping[str, float] = DEFAULT_THRESHOLDS) -> Answer:
     """Answer with the deepest rank whose best label reaches its threshold. `scores` may be in any order."""
     deep_first = sorted(scores, key=lambda ranked: -RANKS.index(ranked.rank))
     for ranked in deep_first:
@@ -82,15 +80,10 @@ def _minimise(loss: Callable[[float], float], low: float, high: float) -> float:
     return (low + high) / 2
 
 
-def expected_calibration_error(
-    confidence: NDArray[np.floating], correct: NDArray[np.bool_], bins: int = 15
-) -> float:
+def expected_calibration_error(confidence: NDArray[np.floating], correct: NDArray[np.bool_], bins: int = 15) -> float:
     """Return the mean gap between confidence and accuracy over equal-width bins, weighted by events (0 is honest)."""
     at = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [
-        abs(float(correct[at == b].mean()) - float(confidence[at == b].mean())) * (at == b).mean()
-        for b in set(at)
-    ]
+    gaps = [abs(float(correct[at == b].mean()) - float(confidence[at == b].mean())) * (at == b).mean() for b in set(at)]
     return float(sum(gaps))
 
 

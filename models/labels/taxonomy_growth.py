@@ -43,9 +43,7 @@ def row_under(tree: Taxonomy, label: str, under: str, english: str = "") -> Spec
     if kingdom not in KINGDOMS or kingdom in LEAVES:
         raise Rejected("bad-label", f"{kingdom!r} takes no family: new families belong under animal or plant")
     if family in tree.paths and (family not in tree.families or tree.path(family)[0] != kingdom):
-        raise Rejected(
-            "bad-label", f"{family!r} is {'/'.join(tree.path(family))} in the label tree, not {under}"
-        )
+        raise Rejected("bad-label", f"{family!r} is {'/'.join(tree.path(family))} in the label tree, not {under}")
     return Species(kingdom, family, label, english or label, (), ())
 
 
@@ -75,18 +73,11 @@ def rows_of_tsv(data: bytes) -> tuple[Species, ...]:
     cells = [tuple(line.split("\t")) for line in lines]
     if tuple(head.split("\t")) != COLUMNS or any(len(row) != len(COLUMNS) for row in cells):
         raise Rejected("bad-release", f"the release's tree is no table of {', '.join(COLUMNS)}")
-    return tuple(
-        Species(kingdom, family, label, english, (), ()) for kingdom, family, label, english in cells
-    )
+    return tuple(Species(kingdom, family, label, english, (), ()) for kingdom, family, label, english in cells)
 
 
 def _check_name(name: str) -> None:
-    if (
-        not 0 < len(name) <= LONGEST_NAME
-        or not name.isprintable()
-        or name.strip() != name
-        or set(name) & set("/\t+#")
-    ):
+    if not 0 < len(name) <= LONGEST_NAME or not name.isprintable() or name.strip() != name or set(name) & set("/\t+#"):
         raise Rejected(
             "bad-label",
             f"{name[:LONGEST_NAME]!r} cannot name a label: 1 to {LONGEST_NAME} printable characters, no '/', '+', '#' or tab",

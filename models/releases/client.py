@@ -53,9 +53,7 @@ Received = Callable[[str], bytes | None]
 class Trust:
     """The trusted metadata of one tier. Not thread-safe: one thread drives a tier's updates."""
 
-    def __init__(
-        self, folder: Path, root: Path | Callable[[], Path], received: Received, clock: Clock
-    ) -> None:
+    def __init__(self, folder: Path, root: Path | Callable[[], Path], received: Received, clock: Clock) -> None:
         """Take the path where the operator puts the root, or a function that returns it; the file may come later."""
         self._folder = folder / "trusted"
         self._root_at = root if callable(root) else lambda: root
@@ -151,15 +149,11 @@ class Trust:
         except tuf_errors.ExpiredMetadataError as error:
             self._name_expired(str(error))
         except tuf_errors.LengthOrHashMismatchError as error:
-            raise Rejected(
-                "mix-and-match", f"metadata that do not belong together: {error}{STANDS}"
-            ) from None
+            raise Rejected("mix-and-match", f"metadata that do not belong together: {error}{STANDS}") from None
         except tuf_errors.BadVersionNumberError as error:
             self._name_version(error)
         except DeserializationError as error:
-            raise Rejected(
-                "malformed-metadata", f"the received file is no signed metadata: {error}{STANDS}"
-            ) from None
+            raise Rejected("malformed-metadata", f"the received file is no signed metadata: {error}{STANDS}") from None
         except tuf_errors.RepositoryError as error:
             raise Rejected("bad-metadata", f"{error}{STANDS}") from None
         except (tuf_errors.DownloadError, OSError) as error:

@@ -80,9 +80,7 @@ def _scaled(unit: str, value: float) -> float:
     return ((math.log1p(max(0.0, value)) if unit == "lx" else value) - centre) / scale
 
 
-def _held_mean(
-    times: NDArray[np.float64], values: NDArray[np.float64], start_s: float, end_s: float
-) -> float:
+def _held_mean(times: NDArray[np.float64], values: NDArray[np.float64], start_s: float, end_s: float) -> float:
     """Return the time-weighted mean of a step function, which has its first value before its first reading."""
     edges = np.clip(np.append(times, end_s), start_s, end_s)
     edges[0] = start_s

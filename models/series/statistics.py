@@ -92,9 +92,7 @@ class StateVerdict:
 def observe(track: Track | None, value: float, time_s: float) -> tuple[Track, StateVerdict]:
     """Judge a reading (finite, any unit) by its stream's past, then learn from it."""
     if track is None:
-        return Track(1, value, time_s, 0.0, 0.0, value, 0.0, 0.0, (value,)), StateVerdict(
-            "normal", 0.0, False
-        )
+        return Track(1, value, time_s, 0.0, 0.0, value, 0.0, 0.0, (value,)), StateVerdict("normal", 0.0, False)
     change, gap_s = abs(value - track.last_value), max(0.0, time_s - track.last_time_s)
     step = min(track.step, change) if track.step and change else track.step or change
     interval_s = gap_s if track.count == 1 else track.interval_s + LEVEL_RATE * (gap_s - track.interval_s)
@@ -106,9 +104,7 @@ def observe(track: Track | None, value: float, time_s: float) -> tuple[Track, St
         warm_up = seen if track.count + 1 < WARM_UP else ()
         # A drifting stream has its newest level, not that of the middle of the warm-up.
         level = level if warm_up else statistics.median(seen[-3:])
-        after = Track(
-            track.count + 1, value, time_s, step, interval_s, level, scale, UNUSUAL_SCORE * scale, warm_up
-        )
+        after = Track(track.count + 1, value, time_s, step, interval_s, level, scale, UNUSUAL_SCORE * scale, warm_up)
         return after, StateVerdict("normal", 0.0, False)
     ease = min(LARGEST_EASE, max(1.0, math.sqrt(gap_s / track.interval_s) if track.interval_s else 1.0))
     scale = max(track.scale, _least_scale(step, track.level))
@@ -239,9 +235,7 @@ class PatternVerdict:
     @property
     def scores(self) -> Scores:
         """Scores over `usual` and `unusual`; even while nothing is known yet."""
-        unusual = (
-            0.5 if self.pattern == "unknown" else 1 / (1 + math.exp(min(50.0, UNUSUAL_HOUR - self.score)))
-        )
+        unusual = 0.5 if self.pattern == "unknown" else 1 / (1 + math.exp(min(50.0, UNUSUAL_HOUR - self.score)))
         return Scores("pattern", ("usual", "unusual"), np.array([1 - unusual, unusual], np.float32))
 
 
@@ -305,18 +299,12 @@ def judge_hour(profile: Profile, hour_start_s: int, mean: float, utc_offset_s: i
     return PatternVerdict(pattern, score, centre, centre - edge, centre + edge, profile.weight[slot])
 
 
-def forecast(
-    profile: Profile, next_hour_start_s: int, hours: int = 24, utc_offset_s: int = 0
-) -> HourlyForecast:
+def forecast(profile: Profile, next_hour_start_s: int, hours: int = 24, utc_offset_s: int = 0) -> HourlyForecast:
     """Forecast hourly means with a 90% band. Raises `Rejected` (reason `too-few-hours`) before the first day."""
     if sum(profile.weight) < HOURS_OF_DAY:
-        raise Rejected(
-            "too-few-hours", f"{sum(profile.weight):.0f} hours seen; a forecast needs a day of them"
-        )
+        raise Rejected("too-few-hours", f"{sum(profile.weight):.0f} hours seen; a forecast needs a day of them")
     expected = _expected(profile)
-    persistence = (
-        min(max(profile.product / profile.square, 0.0), LARGEST_PERSISTENCE) if profile.square else 0.0
-    )
+    persistence = min(max(profile.product / profile.square, 0.0), LARGEST_PERSISTENCE) if profile.square else 0.0
     values, low, high = [], [], []
     for ahead in range(hours):
         start_s = next_hour_start_s + ahead * HOUR_S
@@ -325,9 +313,7 @@ def forecast(
         carried = persistence**lag
         value = float(expected.mean[slot]) + carried * profile.deviation
         # The variance of an AR(1) error grows to that of the slot while the last deviation is forgotten.
-        width = (
-            BAND * max(float(expected.spread[slot]), math.sqrt(profile.square)) * math.sqrt(1 - carried**2)
-        )
+        width = BAND * max(float(expected.spread[slot]), math.sqrt(profile.square)) * math.sqrt(1 - carried**2)
         values.append(value)
         low.append(value - width)
         high.append(value + width)

@@ -81,9 +81,7 @@ def decide(pace: Pace, score: float, *, at: Moment, budget: int) -> tuple[Pace, 
     bar = _bar(pace, at, budget)
     asks = score >= bar and pace.asked < min(budget, 1 + budget * at.share)
     scores = (*pace.scores, score)[-REMEMBERED:]
-    return msgspec.structs.replace(
-        pace, sightings=pace.sightings + 1, asked=pace.asked + asks, scores=scores
-    ), asks
+    return msgspec.structs.replace(pace, sightings=pace.sightings + 1, asked=pace.asked + asks, scores=scores), asks
 
 
 def left(pace: Pace, *, at: Moment, budget: int) -> int:

@@ -202,9 +202,7 @@ class Learning:
             refused = replace(event, rule=verdict.rule)
             return self._having({event.event: refused}), Step(verdict, (refused,))
         written = tuple(replace(member, rule=verdict.rule) for member in members)
-        return replace(self, local=local)._having({member.event: member for member in written}), Step(
-            verdict, written
-        )
+        return replace(self, local=local)._having({member.event: member for member in written}), Step(verdict, written)
 
     # --- a start, a release -------------------------------------------------------------------------------------
 
@@ -220,12 +218,8 @@ class Learning:
             learning = learning._with_label(event.path, event.english)
             if event.rule != "refused":
                 lessons.setdefault(event.lesson, []).append(event)
-        judged = [
-            (learning._lesson(tuple(members)), members[0].rule or "taken") for members in lessons.values()
-        ]
-        local = learning.local.restored(
-            judged, taken=standing.taken, best=standing.best, weighing=standing.weighing
-        )
+        judged = [(learning._lesson(tuple(members)), members[0].rule or "taken") for members in lessons.values()]
+        local = learning.local.restored(judged, taken=standing.taken, best=standing.best, weighing=standing.weighing)
         return replace(learning, local=local, weighed_at=standing.weighed_at)
 
     def transferred(self, general: General, *, taken: int | None = None) -> tuple[Learning, Step]:
@@ -249,9 +243,7 @@ class Learning:
     # --- parts --------------------------------------------------------------------------------------------------
 
     def _of(self, lesson: str) -> tuple[Taught, ...]:
-        return tuple(
-            event for event in self.events.values() if event.lesson == lesson and event.rule != "refused"
-        )
+        return tuple(event for event in self.events.values() if event.lesson == lesson and event.rule != "refused")
 
     def _lesson(self, members: tuple[Taught, ...]) -> Lesson:
         vectors = np.stack([member.vector for member in members])

@@ -156,9 +156,7 @@ class SiteHead:
         weighed = (site + self.weighing.share * known_groups) / self.weighing.temperature
         shares = softmax(weighed).astype(np.float64)
         by_group = within @ self._membership()
-        species: Floats = (within * (shares / np.maximum(by_group, 1e-12))[:, self.group_of]).astype(
-            np.float32
-        )
+        species: Floats = (within * (shares / np.maximum(by_group, 1e-12))[:, self.group_of]).astype(np.float32)
         return species
 
     def log_shares(self, visits: Visits) -> tuple[Floats64, Floats64]:
@@ -167,9 +165,7 @@ class SiteHead:
         Both are over the labels and `unseen`, which comes last: (visits, labels + 1).
         """
         assert self.solved is not None
-        shares_by_site = softmax(self.solved.logits(visits.vectors) / self.solved.temperature).astype(
-            np.float64
-        )
+        shares_by_site = softmax(self.solved.logits(visits.vectors) / self.solved.temperature).astype(np.float64)
         site = np.empty((len(shares_by_site), len(self.labels) + 1))
         site[:, -1] = self.unseen
         if len(self.solved.labels) > len(self.labels):

@@ -211,9 +211,7 @@ class SiteModel:
             judged=None,
         )
         # The head that is left may be worse than the best before: later heads are measured against this one.
-        return replace(
-            without, best=without.judge(without._head_of_learned()) if held else HeadScore(0, math.inf)
-        )
+        return replace(without, best=without.judge(without._head_of_learned()) if held else HeadScore(0, math.inf))
 
     def grown(self, tree: Taxonomy) -> SiteModel:
         """Return the model over a tree that has more species at its end."""
@@ -225,9 +223,7 @@ class SiteModel:
             return NOTHING_JUDGED
         species = head.answers(self.exam)
         sure = truths(self.tree, species, [lesson.label for lesson in self.held])
-        return HeadScore(
-            sum(best for _, best in sure), float(-np.mean(np.log([p + FAINTEST for p, _ in sure])))
-        )
+        return HeadScore(sum(best for _, best in sure), float(-np.mean(np.log([p + FAINTEST for p, _ in sure]))))
 
     def head(self) -> SiteHead:
         """Return the head to serve, of all accepted visits."""

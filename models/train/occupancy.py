@@ -100,8 +100,7 @@ def train(x: Floats, y: NDArray[np.intp]) -> Layers:
     rng = np.random.default_rng(0)
     sizes = (x.shape[1], HIDDEN, len(LABELS))
     layers = [
-        (rng.normal(0, np.sqrt(2 / a), (a, b)).astype(np.float32), np.zeros(b, np.float32))
-        for a, b in pairwise(sizes)
+        (rng.normal(0, np.sqrt(2 / a), (a, b)).astype(np.float32), np.zeros(b, np.float32)) for a, b in pairwise(sizes)
     ]
     parts = [part for layer in layers for part in layer]
     moments = [(np.zeros_like(part), np.zeros_like(part)) for part in parts]
@@ -162,9 +161,7 @@ def report(layers: Layers, temperature: float, x: Floats, y: NDArray[np.intp]) -
         for present in combinations(UNITS, count):
             if not set(present) & set(TELLING):
                 continue
-            p = softmax(
-                forward(layers, without(x, [unit for unit in UNITS if unit not in present]))[-1] / temperature
-            )
+            p = softmax(forward(layers, without(x, [unit for unit in UNITS if unit not in present]))[-1] / temperature)
             right = p.argmax(1) == y
             balanced = np.mean([right[y == label].mean() for label in range(len(LABELS))])
             error = expected_calibration_error(p.max(1), right)
@@ -176,10 +173,7 @@ def report(layers: Layers, temperature: float, x: Floats, y: NDArray[np.intp]) -
 def main() -> None:
     """Run this recipe."""
     times, values, y = read_rows()
-    days = [
-        dt.datetime.fromisoformat(day).replace(tzinfo=dt.UTC).timestamp()
-        for day in (CALIBRATE_FROM, TEST_FROM)
-    ]
+    days = [dt.datetime.fromisoformat(day).replace(tzinfo=dt.UTC).timestamp() for day in (CALIBRATE_FROM, TEST_FROM)]
     raw = windows(
         times,
         {unit: list(zip(times.tolist(), column.tolist(), strict=True)) for unit, column in values.items()},

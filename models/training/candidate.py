@@ -63,9 +63,7 @@ class Held:
     def chosen(self, kept: Sequence[bool]) -> Held:
         """Return the events that a mask keeps."""
         mask = np.array(kept, bool).reshape(len(self.events))
-        return Held(
-            tuple(event for event, keep in zip(self.events, mask, strict=True) if keep), self.vectors[mask]
-        )
+        return Held(tuple(event for event, keep in zip(self.events, mask, strict=True) if keep), self.vectors[mask])
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -75,9 +73,7 @@ class Held:
     def sums(self, space: str, dimension: int, labels: Sequence[str]) -> Sums:
         """Return their sums, as of events that teach."""
         empty = Sums.empty(space, dimension, labels)
-        return (
-            empty.add(self.vectors, [labels.index(label) for label in self.labels]) if self.events else empty
-        )
+        return empty.add(self.vectors, [labels.index(label) for label in self.labels]) if self.events else empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +142,7 @@ class Training:
         others = [other for other in kept if other != site]
         photos = (self.held_of(others), self.golden[0])
         with_it, without = (
-            [self.right_alone(photo_set, self.merged(names)) for photo_set in photos]
-            for names in (kept, others)
+            [self.right_alone(photo_set, self.merged(names)) for photo_set in photos] for names in (kept, others)
         )
         for what, least, photo_set, before, after in zip(
             ("of the others' held-out events", "golden photos"),
@@ -264,9 +259,7 @@ class Training:
         """Return golden photos at equal distances, and the mean of each new label."""
         golden = self.golden[1].vectors
         few = golden[np.linspace(0, len(golden) - 1, SMOKE_INPUTS).astype(int)]
-        new = [learned.labels.index(row.label) for row in tree.rows[len(self.base.tree.rows) :]][
-            :SMOKE_INPUTS
-        ]
+        new = [learned.labels.index(row.label) for row in tree.rows[len(self.base.tree.rows) :]][:SMOKE_INPUTS]
         means = np.rint(learned.cross[:-1, new] / learned.counts[new]).astype(np.uint8).T
         return np.vstack([few, means])
 
@@ -289,9 +282,7 @@ class Training:
             figures=report.flat,
         )
 
-    def report(
-        self, best: Candidate, spoilers: Mapping[str, str], title: str, about: About
-    ) -> TrainingReport:
+    def report(self, best: Candidate, spoilers: Mapping[str, str], title: str, about: About) -> TrainingReport:
         """Return the report about the best candidate."""
         learned = self.merged(best.sites)
         held, calibration = self.held_of(best.sites), best.calibration

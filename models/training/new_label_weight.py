@@ -90,9 +90,7 @@ def _novelties(base: HeadBase, tree: Taxonomy, held: LabelledVectors) -> Iterato
     if len(tree.species) == len(base.tree.species):
         yield Novelty()
     elif any(label not in base.tree.paths for label in held.labels):
-        yield from (
-            Novelty(slope, offset, doubt) for slope in SLOPES for doubt in DOUBTS for offset in OFFSETS
-        )
+        yield from (Novelty(slope, offset, doubt) for slope in SLOPES for doubt in DOUBTS for offset in OFFSETS)
     else:
         # Without held-out events of new labels, the sums alone weigh these.
         yield Novelty()
@@ -155,11 +153,7 @@ class _Asked:
 
     def new_of(self, novelty: Novelty) -> Floats64:
         """Return the probability that each photo shows a new label (n,)."""
-        return (
-            np.zeros(len(self.unsure))
-            if self.odds is None
-            else new_probability(self.odds, self.unsure, novelty)
-        )
+        return np.zeros(len(self.unsure)) if self.odds is None else new_probability(self.odds, self.unsure, novelty)
 
     def is_right(self, new: Floats64) -> NDArray[np.bool_]:
         """Return which photos are named right, at the rank of their labels."""

@@ -136,18 +136,12 @@ def figures(
         if rank != "kingdom":
             for truth, right in pairs:
                 by_class.setdefault(truth, []).append(right)
-    persons = [
-        answer == PERSON for label, answer in zip(labels, named["kingdom"], strict=True) if label == PERSON
-    ]
+    persons = [answer == PERSON for label, answer in zip(labels, named["kingdom"], strict=True) if label == PERSON]
     classes = {
-        name: Accuracy(sum(rights), len(rights))
-        for name, rights in sorted(by_class.items())
-        if name not in KINGDOMS
+        name: Accuracy(sum(rights), len(rights)) for name, rights in sorted(by_class.items()) if name not in KINGDOMS
     }
     at_label = [named[deepest_rank(known, label)][at] == label for at, label in enumerate(labels)]
-    return TrainingFigures(
-        ranks, classes, Accuracy(sum(persons), len(persons)), Accuracy(sum(at_label), len(at_label))
-    )
+    return TrainingFigures(ranks, classes, Accuracy(sum(persons), len(persons)), Accuracy(sum(at_label), len(at_label)))
 
 
 def complaints(where: str, before: TrainingFigures, after: TrainingFigures, limits: Limits) -> Iterator[str]:

@@ -89,9 +89,7 @@ def retrain(
     third = [at % JUDGING_OF == JUDGING_OF - 1 for at in range(len(names))]
     choosing, judging = photos.chosen([not judges for judges in third]), photos.chosen(third)
     asked = LabelledVectors.of(base.tuned, held.vectors, held.labels)
-    training = Training(
-        base, (choosing, judging), golden.digest, tree, tuple(rows), taught, held, asked, serving
-    )
+    training = Training(base, (choosing, judging), golden.digest, tree, tuple(rows), taught, held, asked, serving)
     origin, (best, spoilers) = about or About(), training.best(limits)
     report = training.report(best, spoilers, f"{base.manifest.name}@{version}", origin)
     return TrainingOutcome(None if best.refused else training.release(best, version, origin, report), report)

@@ -75,9 +75,7 @@ def exif_tags(photo: IO[bytes]) -> ExifTags:
         with Image.open(photo, formats=("JPEG",)) as opened:
             first = opened.getexif()
             exif = first.get_ifd(_EXIF_DIRECTORY)
-    except (
-        Exception
-    ):  # Pillow lists no errors that hostile bytes may cause; without tags, the photo is still good
+    except Exception:  # Pillow lists no errors that hostile bytes may cause; without tags, the photo is still good
         return ExifTags()
     if date := _text(exif.get(_ORIGINAL[0])):
         return ExifTags(date, *(_text(exif.get(tag)) for tag in _ORIGINAL[1:]))

@@ -37,9 +37,9 @@ def shrink(picture: Picture) -> Picture:
     """BGR of any shape -> RGB (64, 64, 3), squeezed: the whole frame counts, not its shape."""
     while min(picture.shape[:2]) >= HALVED_FROM_PX:
         high, wide = (side // 2 for side in picture.shape[:2])
-        picture = cv2.resize(
-            picture[: 2 * high, : 2 * wide], (wide, high), interpolation=cv2.INTER_AREA
-        ).astype(np.uint8, copy=False)
+        picture = cv2.resize(picture[: 2 * high, : 2 * wide], (wide, high), interpolation=cv2.INTER_AREA).astype(
+            np.uint8, copy=False
+        )
     by = cv2.INTER_AREA if min(picture.shape[:2]) > INPUT_PX else cv2.INTER_LINEAR
     return cv2.resize(picture, (INPUT_PX, INPUT_PX), interpolation=by)[:, :, ::-1].astype(np.uint8)
 

@@ -118,9 +118,7 @@ def _jpeg_header(data: bytes) -> ImageHeader:
     at = 2
     while at + 4 <= len(data):
         if data[at] != 0xFF:
-            raise ImageRefused(
-                "image-damaged", f"the JPEG has no marker at byte {at}; it was damaged on its way"
-            )
+            raise ImageRefused("image-damaged", f"the JPEG has no marker at byte {at}; it was damaged on its way")
         marker = data[at + 1]
         if marker == 0xFF:  # fill byte
             at += 1
@@ -150,16 +148,12 @@ def _jpeg_header(data: bytes) -> ImageHeader:
 
 def _png_header(data: bytes) -> ImageHeader:
     if len(data) < 33 or data[12:16] != b"IHDR":
-        raise ImageRefused(
-            "image-truncated", f"the PNG ends after {len(data)} bytes, within its header; send it again"
-        )
+        raise ImageRefused("image-truncated", f"the PNG ends after {len(data)} bytes, within its header; send it again")
     width, height, _, colour = struct.unpack_from(">IIBB", data, 16)
     if colour not in _PNG_CHANNELS:
         raise ImageRefused("image-damaged", f"the PNG names colour type {colour}, which does not exist")
     if data.rfind(_PNG_END) < 0:
-        raise ImageRefused(
-            "image-truncated", f"the PNG ends after {len(data):,} bytes, before its end; send it again"
-        )
+        raise ImageRefused("image-truncated", f"the PNG ends after {len(data):,} bytes, before its end; send it again")
     return ImageHeader("png", width, height, _PNG_CHANNELS[colour])
 
 
@@ -175,9 +169,7 @@ def decode(data: bytes, at_least_px: int | None = None) -> Picture:
     try:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
     except cv2.error as error:
-        raise ImageRefused(
-            "image-damaged", f"the {header.format.upper()} does not decode: {error.err}"
-        ) from error
+        raise ImageRefused("image-damaged", f"the {header.format.upper()} does not decode: {error.err}") from error
     if picture is None:
         raise ImageRefused(
             "image-damaged",

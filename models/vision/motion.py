@@ -76,9 +76,7 @@ def grey(frame: NDArray[np.uint8]) -> NDArray[np.float32]:
     return cv2.GaussianBlur(shades, (3, 3), 0).astype(np.float32)
 
 
-def look(
-    background: BackgroundModel | None, frame: NDArray[np.uint8]
-) -> tuple[BackgroundModel, DetectedMotion]:
+def look(background: BackgroundModel | None, frame: NDArray[np.uint8]) -> tuple[BackgroundModel, DetectedMotion]:
     """Compare a frame (BGR, any size) with its stream's background; return the new background and what moved."""
     now = grey(frame)
     if background is None or background.mean.shape != now.shape:

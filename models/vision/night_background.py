@@ -59,9 +59,7 @@ def grey_frame(frame: Picture) -> GreyFrame:
     return GreyFrame(grey, (low, middle, high), bool((small.max(2) - small.min(2)).mean() < NIGHT_BELOW))
 
 
-def background(
-    glimpses: Sequence[GreyFrame], events: Sequence[str], at: int
-) -> motion.BackgroundModel | None:
+def background(glimpses: Sequence[GreyFrame], events: Sequence[str], at: int) -> motion.BackgroundModel | None:
     """Return the place without the visit of frame `at`, in that frame's light, or None without other frames."""
     now = glimpses[at]
     alike = [

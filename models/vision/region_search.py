@@ -162,12 +162,7 @@ def windows_of(cells: Floats) -> tuple[Floats, tuple[Box, ...]]:
     down, across = min(WINDOW_CELLS, high), min(WINDOW_CELLS, wide)
     # Sums over windows as differences of running sums (an integral image); float64, or the differences lose digits.
     sums = np.pad(cells.astype(np.float64).cumsum(1).cumsum(2), ((0, 0), (1, 0), (1, 0)))
-    totals = (
-        sums[:, down:, across:]
-        - sums[:, :-down, across:]
-        - sums[:, down:, :-across]
-        + sums[:, :-down, :-across]
-    )
+    totals = sums[:, down:, across:] - sums[:, :-down, across:] - sums[:, down:, :-across] + sums[:, :-down, :-across]
     places = tuple(
         Box(left / wide, top / high, (left + across) / wide, (top + down) / high)
         for top in range(high - down + 1)
@@ -283,9 +278,7 @@ def _found(
         person_in(evidence, head, frame_threshold),
         min(1.0, crop / CROP_PERSON * head.person_threshold),
     )
-    doubtful = person < head.person_threshold and (
-        crop >= CROP_DOUBT or head.person(evidence) >= head.person_doubt
-    )
+    doubtful = person < head.person_threshold and (crop >= CROP_DOUBT or head.person(evidence) >= head.person_doubt)
     return Found(kingdoms, person, box, doubtful)
 
 

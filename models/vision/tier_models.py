@@ -126,9 +126,7 @@ class DeviceModel:
     pixels leave the device. It is None for the backbone, whose person check always permits it.
     """
 
-    def __init__(
-        self, name: str, look: Look, person_threshold: float, person_miss_rate: float | None = None
-    ) -> None:
+    def __init__(self, name: str, look: Look, person_threshold: float, person_miss_rate: float | None = None) -> None:
         self.name = name
         self.person_threshold = person_threshold
         self.person_miss_rate = person_miss_rate
@@ -243,8 +241,6 @@ class CloudModel:
     def predict(self, vector: NDArray[np.uint8]) -> CloudPrediction:
         """Predict from uint8 (k,) of this model's space. Raises `Rejected` for another length."""
         start = time.perf_counter()
-        species, family, kingdom = rolled(
-            self.tree, self.head.species(components(vector, self.head.dimension), vector)
-        )
+        species, family, kingdom = rolled(self.tree, self.head.species(components(vector, self.head.dimension), vector))
         ms = (time.perf_counter() - start) * 1e3
         return CloudPrediction(species, family, kingdom, ms, self.name, self._thresholds, self.tree)

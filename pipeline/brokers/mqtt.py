@@ -120,16 +120,12 @@ def start(port: int, folder: Path) -> None:
             time.sleep(0.02)
         else:
             return
-    raise Stop(
-        f"the embedded MQTT broker did not answer on port {port} within {READY_TIMEOUT_S:.0f} s; start it again"
-    )
+    raise Stop(f"the embedded MQTT broker did not answer on port {port} within {READY_TIMEOUT_S:.0f} s; start it again")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the broker until a signal arrives. Return the exit code: 2 if the broker cannot start."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.brokers.mqtt", description="embedded MQTT broker"
-    )
+    parser = argparse.ArgumentParser(prog="python -m pipeline.brokers.mqtt", description="embedded MQTT broker")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--dir", type=Path, required=True, help="folder for the broker's configuration")
     parser.add_argument("--parent-pid", type=int, help="end when this process, the parent, ends")

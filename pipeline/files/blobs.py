@@ -123,9 +123,7 @@ class Blobs:
             The disk cannot be written.
         """
         if offset != self.held(file) or offset + len(data) > file.length:
-            raise Rejected(
-                "out-of-place", f"{file.digest[:12]}…: these bytes do not follow those that are here"
-            )
+            raise Rejected("out-of-place", f"{file.digest[:12]}…: these bytes do not follow those that are here")
         part = self._part(file.digest)
         with self._writing():
             with part.open("ab") as opened:

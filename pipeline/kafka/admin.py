@@ -74,9 +74,7 @@ def wait_for_topics(
                     missing = wanted - _usable(admin.describe_topics(sorted(wanted)))
                     if not missing:
                         return True
-                    trouble = (
-                        f"no topic {', '.join(sorted(missing))}: start `tierwise stream`, which creates them"
-                    )
+                    trouble = f"no topic {', '.join(sorted(missing))}: start `tierwise stream`, which creates them"
                     if deadline is not None and time.monotonic() > deadline:
                         break
                     stop.wait(TOPIC_POLL_S)

@@ -24,9 +24,7 @@ from pipeline.settings.settings import KafkaSettings
 class AssignedReader:
     """Reads all partitions of its topics. For one thread."""
 
-    def __init__(
-        self, settings: KafkaSettings, topics: Sequence[str], name: str, group: str | None = None
-    ) -> None:
+    def __init__(self, settings: KafkaSettings, topics: Sequence[str], name: str, group: str | None = None) -> None:
         """Note what to read; `poll` connects. `group` is where offsets are committed, for people to see."""
         self._settings = settings
         self._topics = tuple(topics)
@@ -83,9 +81,7 @@ class AssignedReader:
             for topic in self._topics:
                 numbers = client.partitions_for_topic(topic)
                 if not numbers:
-                    raise Retry(
-                        f"Kafka at {address(self._settings)} has no topic {topic} that this login can see"
-                    )
+                    raise Retry(f"Kafka at {address(self._settings)} has no topic {topic} that this login can see")
                 partitions += [TopicPartition(topic, number) for number in sorted(numbers)]
             client.assign(partitions)
             self._seek(client, partitions)

@@ -113,9 +113,7 @@ class Consumer:
         missing = [name for name in self._topics if not client.partitions_for_topic(name)]
         if missing:
             close_client(client)
-            raise Retry(
-                f"Kafka at {address(self._settings)} has no topic {', '.join(missing)} that this login can see"
-            )
+            raise Retry(f"Kafka at {address(self._settings)} has no topic {', '.join(missing)} that this login can see")
         return client
 
     def lag(self) -> int:
@@ -123,12 +121,9 @@ class Consumer:
         if self._client is None:
             return 0
         ends = (
-            (self._client.highwater(tp), self._client.position(tp, timeout_ms=0))
-            for tp in self._client.assignment()
+            (self._client.highwater(tp), self._client.position(tp, timeout_ms=0)) for tp in self._client.assignment()
         )
-        return sum(
-            max(0, end - position) for end, position in ends if end is not None and position is not None
-        )
+        return sum(max(0, end - position) for end, position in ends if end is not None and position is not None)
 
     def close(self, timeout_s: float = 2.0) -> None:
         """Leave the group."""
@@ -150,9 +145,7 @@ class Progress:
     def __init__(self, settings: KafkaSettings, names: Sequence[str], group: str) -> None:
         self._settings = settings
         self._group = group
-        self._partitions = [
-            TopicPartition(name, number) for name in names for number in range(topics.PARTITIONS)
-        ]
+        self._partitions = [TopicPartition(name, number) for name in names for number in range(topics.PARTITIONS)]
         self._client: Any = None
 
     def measure(self) -> dict[tuple[str, int], GroupPosition]:
@@ -176,9 +169,7 @@ class Progress:
             positions = {}
             for partition in self._partitions:
                 committed = self._client.committed(partition, timeout_ms=REQUEST_TIMEOUT_MS)
-                positions[tuple(partition)] = GroupPosition(
-                    max(committed or 0, starts[partition]), ends[partition]
-                )
+                positions[tuple(partition)] = GroupPosition(max(committed or 0, starts[partition]), ends[partition])
             return positions
 
     def close(self) -> None:

@@ -119,10 +119,7 @@ class Producer:
                 future.get(timeout=0)
             except tuple(_REFUSED) as error:
                 refused[index] = error
-        return [
-            RefusedRecord(index, _REFUSED[type(refused[index])], str(refused[index]))
-            for index in sorted(refused)
-        ]
+        return [RefusedRecord(index, _REFUSED[type(refused[index])], str(refused[index])) for index in sorted(refused)]
 
     def _disconnect(self, timeout_s: float) -> None:
         client, self._client = self._client, None

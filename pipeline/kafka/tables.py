@@ -42,9 +42,7 @@ def read_all(settings: KafkaSettings, topic: str, timeout_s: float = 10.0) -> di
         client.seek_to_beginning()
         while any(client.position(partition) < end for partition, end in ends.items()):
             if time.monotonic() > deadline:
-                raise Retry(
-                    f"Kafka at {address(settings)}: {topic} was not read to its end within {timeout_s:g} s"
-                )
+                raise Retry(f"Kafka at {address(settings)}: {topic} was not read to its end within {timeout_s:g} s")
             for fetched in flat(client.poll(timeout_ms=200)):
                 if fetched.key is None:
                     continue

@@ -65,7 +65,9 @@ def explain(error: Exception, endpoint: Endpoint) -> str:
         case ssl.SSLError():
             return f"no TLS on this port ({error.reason}): use mqtts:// only where the broker offers it"
         case ConnectionResetError() if endpoint.tls:
-            return "it closed the connection before TLS began: use mqtts:// and this port only where the broker offers TLS"
+            return (
+                "it closed the connection before TLS began: use mqtts:// and this port only where the broker offers TLS"
+            )
         case socket.gaierror():
             return f"the name {endpoint.host} is not known: check `address`"
         case ConnectionRefusedError():

@@ -330,7 +330,5 @@ class Session:
     ) -> None:
         self._window.acknowledged(packet_id)
 
-    def _on_disconnect(
-        self, _mqtt: paho.Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any
-    ) -> None:
+    def _on_disconnect(self, _mqtt: paho.Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
         self._lost = self._lost or f"the connection was lost ({reason})"

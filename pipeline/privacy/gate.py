@@ -210,7 +210,7 @@ def _sighting(report: SightingReport) -> Iterator[Content]:
 
 
 def _label(label: Label) -> Iterator[Content]:
-    # Who gives a label does not know its event's level: a label stays at the site until its edge has looked it up.
+    # The person who labels does not know the event's level: the label stays at the site until the edge finds the level.
     yield Content(label.event, Kind.LABEL, Privacy.EDGE_PRIVATE)
 
 
@@ -234,9 +234,7 @@ def _event(event: Event) -> Iterator[Content]:
         yield Content(name, kind, levels.of(kind))
     for envelope in event.sealed:
         if not envelope.sealed_by:
-            raise Withheld(
-                f"event {name}: its {envelope.kind} is among the sealed records, but is not sealed"
-            )
+            raise Withheld(f"event {name}: its {envelope.kind} is among the sealed records, but is not sealed")
         yield from _envelope(envelope)
 
 
@@ -319,15 +317,11 @@ def _judge(message: msgspec.Struct, to: Tier) -> None:
 def _check_sealed(envelope: Envelope) -> None:
     """Check from outside that the payload can be sealed, and that a user-private header reveals nothing."""
     if len(envelope.payload) < OVERHEAD_BYTES:
-        raise Withheld(
-            f"event {envelope.event}: its {envelope.kind} is marked as sealed, but is too short for that"
-        )
+        raise Withheld(f"event {envelope.event}: its {envelope.kind} is marked as sealed, but is too short for that")
     if envelope.privacy is not Privacy.USER_PRIVATE:
         return
     if envelope.source or envelope.time or envelope.space or envelope.revision != 1:
-        raise Withheld(
-            f"event {envelope.event}: a user-private header must not name source, time, space or revision"
-        )
+        raise Withheld(f"event {envelope.event}: a user-private header must not name source, time, space or revision")
     if ROUTING_KEY.fullmatch(envelope.key) is None or _reveals_time(envelope.event):
         raise Withheld(
             f"event {envelope.event}: the key and id of a user-private header must reveal nothing; make it with "
@@ -360,9 +354,7 @@ def _answer_level(envelope: Envelope) -> Privacy:
     try:
         return records.answer(envelope.payload).privacy
     except Rejected:
-        raise Withheld(
-            f"event {envelope.event}: its result is in the clear, but is not an answer of ours"
-        ) from None
+        raise Withheld(f"event {envelope.event}: its result is in the clear, but is not an answer of ours") from None
 
 
 # --- passing ---------------------------------------------------------------------------------------------------

@@ -91,9 +91,7 @@ class Policy:
         self._zone = settings.zone
         self.rules = RULES + tuple(_from_settings(rule) for rule in settings.rules)
 
-    def levels(
-        self, source: str, time_s: float, *, path: tuple[str, ...] = (), person: bool = False
-    ) -> Verdict:
+    def levels(self, source: str, time_s: float, *, path: tuple[str, ...] = (), person: bool = False) -> Verdict:
         """Return the levels of an event.
 
         Parameters

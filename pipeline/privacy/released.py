@@ -63,7 +63,5 @@ def check_key(key: str, value: bytes | None) -> None:
     part = part_of(key)
     if part is None:
         check_file(key, value)
-    elif value is not None and (
-        len(value) > PART_BYTES or (part.total == 1 and sha256(value) != part.digest)
-    ):
+    elif value is not None and (len(value) > PART_BYTES or (part.total == 1 and sha256(value) != part.digest)):
         raise Withheld(f"{key[:80]}: these {len(value)} bytes are not a part of that file")

@@ -127,9 +127,7 @@ def unseal(envelope: Envelope, keyring: Keyring) -> bytes:
             raise InvalidTag
         return _cipher(key).decrypt(nonce, ciphertext, header(envelope))
     except InvalidTag:
-        raise Rejected(
-            "seal", f"{envelope.id}: does not open: header or payload were changed after sealing"
-        ) from None
+        raise Rejected("seal", f"{envelope.id}: does not open: header or payload were changed after sealing") from None
 
 
 def header(envelope: Envelope) -> bytes:

@@ -154,8 +154,6 @@ def open_writer(influx: InfluxSettings, path: Path, keep_days: int) -> Writer:
 def _sound(point: Point) -> Point | None:
     """Return the point without the fields that no store takes (NaN and infinities), or None if no field is left."""
     fields = {
-        name: value
-        for name, value in point.fields.items()
-        if not isinstance(value, float) or math.isfinite(value)
+        name: value for name, value in point.fields.items() if not isinstance(value, float) or math.isfinite(value)
     }
     return point._replace(fields=fields) if fields else None

@@ -51,9 +51,7 @@ def read(file: Path, *, must_exist: bool) -> dict[str, Any]:
     except FileNotFoundError:
         if not must_exist:
             return {}
-        raise Stop(
-            f"{file}: no such settings file; `tierwise settings starter > {file}` writes one"
-        ) from None
+        raise Stop(f"{file}: no such settings file; `tierwise settings starter > {file}` writes one") from None
     except (OSError, UnicodeDecodeError) as error:
         raise Stop(f"{file}: cannot be read: {error}") from None
     except tomllib.TOMLDecodeError as error:
@@ -85,9 +83,7 @@ def _place_camera(raw: dict[str, Any], file: str) -> None:
         if stream.get("task", Task.WILDLIFE) == Task.WILDLIFE:
             stream["source"] = camera
             return
-    raise Stop(
-        f'{file}: device.camera: there is no camera stream for it; add [streams."cam1/garden"] with its levels'
-    )
+    raise Stop(f'{file}: device.camera: there is no camera stream for it; add [streams."cam1/garden"] with its levels')
 
 
 def _locate_paths(raw: dict[str, Any], folder: Path) -> None:

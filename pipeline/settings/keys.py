@@ -420,9 +420,7 @@ class Keys(Section, frozen=True, kw_only=True):
         uplink = self.uplink
         if not uplink.address:
             return self.mqtt
-        return MqttSettings(
-            address=uplink.address, username=uplink.username, password=uplink.password, ca=uplink.ca
-        )
+        return MqttSettings(address=uplink.address, username=uplink.username, password=uplink.password, ca=uplink.ca)
 
     def stream(self, source: str) -> StreamSettings | None:
         """Return the settings of ``site/device/stream``, or None if the file does not name the stream."""

@@ -45,9 +45,7 @@ def check(value: object, kind: Any, file: str, where: str = "") -> None:
         for key, inner in table.items():
             if key not in fields:
                 place = f"{where} has" if where else "there is"
-                raise Stop(
-                    f'{file}: {place} no key "{key}"; the nearest known one is "{nearest(key, fields)}"'
-                )
+                raise Stop(f'{file}: {place} no key "{key}"; the nearest known one is "{nearest(key, fields)}"')
             check(inner, fields[key].type, file, _join(where, key))
         for key, field in fields.items():
             if field.required and key not in table:
@@ -80,9 +78,7 @@ def overridden(raw: Mapping[str, Any], kind: Any, environ: Mapping[str, str]) ->
     top = _fields(kind)
     for variable in sorted(environ):
         section, nested, key = variable.removeprefix(VARIABLE).lower().partition(NESTING)
-        if not variable.startswith(VARIABLE) or (
-            not nested and (section not in top or _is_table(top[section].type))
-        ):
+        if not variable.startswith(VARIABLE) or (not nested and (section not in top or _is_table(top[section].type))):
             continue
         if not nested:
             merged[section] = _from_text(environ[variable], top[section].type, variable)
@@ -94,9 +90,7 @@ def overridden(raw: Mapping[str, Any], kind: Any, environ: Mapping[str, str]) ->
             )
         fields = _fields(top[section].type)
         if key not in fields:
-            raise Stop(
-                f'{variable}: {section} has no key "{key}"; the nearest known one is "{nearest(key, fields)}"'
-            )
+            raise Stop(f'{variable}: {section} has no key "{key}"; the nearest known one is "{nearest(key, fields)}"')
         merged.setdefault(section, {})[key] = _from_text(environ[variable], fields[key].type, variable)
     return merged
 

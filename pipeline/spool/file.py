@@ -65,9 +65,7 @@ _TRY_AGAIN = frozenset(
         sqlite3.SQLITE_NOMEM,
     }
 )
-_UNUSABLE = frozenset(
-    {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
-)
+_UNUSABLE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN})
 
 
 class InUse(Stop):
@@ -126,9 +124,7 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def migrate(
-    connection: sqlite3.Connection, path: Path, scripts: Sequence[str], if_moved: str = _UNSENT_STAYS
-) -> None:
+def migrate(connection: sqlite3.Connection, path: Path, scripts: Sequence[str], if_moved: str = _UNSENT_STAYS) -> None:
     """Run the scripts that this file lacks; `if_moved` describes the effect of moving the file away.
 
     Raises

@@ -389,9 +389,7 @@ class Spool:
     def _tidy(self) -> None:
         """Forget old ids and free pages. An error here does not undo the commit; a later round tries again."""
         try:
-            self._writer.execute(
-                "DELETE FROM seen WHERE row <= (SELECT max(row) FROM seen) - ?", (SEEN_KEEP,)
-            )
+            self._writer.execute("DELETE FROM seen WHERE row <= (SELECT max(row) FROM seen) - ?", (SEEN_KEEP,))
             self._writer.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
             with self._read_lock:
                 file.empty_log(self._writer)

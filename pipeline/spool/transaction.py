@@ -160,14 +160,10 @@ class Transaction:
 
     def _remember(self, own_id: str, topic: str, digest: bytes) -> Fingerprint | None:
         """Remember a publisher's id. Return the message that it named before, or None if it is new."""
-        self.db.execute(
-            "INSERT OR IGNORE INTO seen(id, topic, sha256) VALUES (?, ?, ?)", (own_id, topic, digest)
-        )
+        self.db.execute("INSERT OR IGNORE INTO seen(id, topic, sha256) VALUES (?, ?, ?)", (own_id, topic, digest))
         if self.db.rowcount:
             return None
-        known: Fingerprint = self.db.execute(
-            "SELECT topic, sha256 FROM seen WHERE id = ?", (own_id,)
-        ).fetchone()
+        known: Fingerprint = self.db.execute("SELECT topic, sha256 FROM seen WHERE id = ?", (own_id,)).fetchone()
         return known if known[0] else (topic, digest)  # an earlier schema kept only the id
 
     def _delete_outgoing(self, where: str, parameters: Sequence[object]) -> int:

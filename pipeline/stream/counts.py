@@ -168,9 +168,7 @@ def evidence_of(answered: Result | SightingReport) -> Evidence | None:
         sighting, last = answered.sighting or answered.event, answered.time
     else:
         sighting, last = answered.sighting, answered.until
-    state = SightingState(
-        clock.seconds(answered.time), clock.seconds(last), depth, answered.probability, answered.path
-    )
+    state = SightingState(clock.seconds(answered.time), clock.seconds(last), depth, answered.probability, answered.path)
     return Evidence(f"{answered.site}/{answered.device}", sighting, state)
 
 

@@ -147,9 +147,7 @@ class Delivery:
                 else:
                     detail = f"{type(outcome).__name__} by topic {topic}"
                     value = batch_records[0].value or b""
-                    refusal = refusal_record(
-                        "kafka-refused", detail, f"{topic}/{partition}", value, self._now()
-                    )
+                    refusal = refusal_record("kafka-refused", detail, f"{topic}/{partition}", value, self._now())
                     await self(topics.REJECTED, partition, [refusal])
             waiting = list(self._batches(again))
             if waiting:
@@ -198,8 +196,6 @@ def may_pass(error: BaseException) -> bool:
 
 def _appended(batch: Any, record: ProducerRecord) -> bool:
     return (
-        batch.append(
-            key=record.key, value=record.value, timestamp=record.timestamp_ms, headers=list(record.headers)
-        )
+        batch.append(key=record.key, value=record.value, timestamp=record.timestamp_ms, headers=list(record.headers))
         is not None
     )

@@ -103,9 +103,7 @@ class JoinedEvent(msgspec.Struct, frozen=True, array_like=True):
             return self
         votes[revised.vote.by] = revised
         if len(votes) > VOTES_MAX:
-            raise Rejected(
-                "too-many-votes", f"more than {VOTES_MAX} people labelled one event; this label is not kept"
-            )
+            raise Rejected("too-many-votes", f"more than {VOTES_MAX} people labelled one event; this label is not kept")
         return msgspec.structs.replace(self, votes=tuple(votes[by] for by in sorted(votes)))
 
     @property
@@ -160,9 +158,7 @@ def read(record: ConsumedRecord) -> tuple[Facts, StoredFeature | RevisedVote]:
         raise Rejected("kind-not-taken", f"a record on {record.topic} is a {facts.kind}, not a {wanted}")
     try:
         if wanted is Kind.LABEL:
-            return facts, RevisedVote(
-                facts.revision, _checked(decode(Vote, record.value or b""), facts.source)
-            )
+            return facts, RevisedVote(facts.revision, _checked(decode(Vote, record.value or b""), facts.source))
         feature = decode(Feature, record.value or b"")
     except Malformed:
         # The decoder's own error may quote the content, so the reason says no more.

@@ -37,9 +37,7 @@ def read(record: ConsumedRecord) -> Answer:
     facts = read_headers(record.headers)
     answered = answer(record.value or b"")
     if facts.privacy is not Privacy.PUBLIC or answered.privacy is not Privacy.PUBLIC:
-        raise Rejected(
-            "not-public", f"a record on {topics.RESULTS} is {facts.privacy}, its answer {answered.privacy}"
-        )
+        raise Rejected("not-public", f"a record on {topics.RESULTS} is {facts.privacy}, its answer {answered.privacy}")
     if answered.source != facts.source:
         raise Rejected("source-mismatch", f"headers name {facts.source}, the answer {answered.source}")
     try:
@@ -47,9 +45,7 @@ def read(record: ConsumedRecord) -> Answer:
         if isinstance(answered, SightingReport):
             clock.seconds(answered.until)
     except (ValueError, OverflowError):
-        raise Rejected(
-            "time-invalid", f"an answer about {facts.source} has a time that is not RFC 3339"
-        ) from None
+        raise Rejected("time-invalid", f"an answer about {facts.source} has a time that is not RFC 3339") from None
     return answered
 
 

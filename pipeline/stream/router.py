@@ -58,9 +58,7 @@ class Route(NamedTuple):
 
 
 _TAKEN: Final = {
-    (row.privacy.value.encode(), kind.value.encode()): Route(row.topic)
-    for row in ROUTES
-    for kind in row.kinds
+    (row.privacy.value.encode(), kind.value.encode()): Route(row.topic) for row in ROUTES for kind in row.kinds
 }
 """`ROUTES` by the bytes of the headers: hashing bytes is cheaper than hashing members of an enum."""
 

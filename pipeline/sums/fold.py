@@ -120,13 +120,9 @@ class Fold:
     def _label(self, labelled: Labelled, delta: _Delta) -> None:
         names = labelled.source.split("/")
         if len(names) != 3 or not labelled.event:
-            raise Rejected(
-                "malformed", "a labelled feature names its event, and its source as site/device/stream"
-            )
+            raise Rejected("malformed", "a labelled feature names its event, and its source as site/device/stream")
         site, device, _ = names
-        if self._file.is_forgotten(
-            (("event", labelled.event), ("device", f"{site}/{device}"), ("site", site))
-        ):
+        if self._file.is_forgotten((("event", labelled.event), ("device", f"{site}/{device}"), ("site", site))):
             raise Rejected("forgotten", f"{labelled.source}, event {labelled.event}: was taken out for good")
         if labelled.space != self.space or len(labelled.data) != self.dimension:
             raise SpaceMismatch(
@@ -186,9 +182,7 @@ class Fold:
             raise SpaceMismatch(f"{where}: states {increment.space}, but its sums are of {sums.space}")
         counted = {label: int(count) for label, count in zip(sums.labels, sums.counts, strict=True) if count}
         if len(dict(increment.counts)) != len(increment.counts) or dict(increment.counts) != counted:
-            raise Rejected(
-                "counts-mismatch", f"{where}: states {dict(increment.counts)}, but its sums hold {counted}"
-            )
+            raise Rejected("counts-mismatch", f"{where}: states {dict(increment.counts)}, but its sums hold {counted}")
         under = self._places_of({label for label in counted if not self._place.knows(label)}, increment)
         total = _joined(self.space, self.dimension, [self._file.sums(site, SHARED), sums])
         self._file.set_sums(site, SHARED, total)
@@ -224,9 +218,7 @@ class Fold:
             raise Rejected("nothing-named", "name the event, the device (site/device) or the site to forget")
         if kind == "device" and device.count("/") != 1:
             raise Rejected("malformed", f'"{device}" is not a device; write site/device, as "home/cam1"')
-        where = (
-            dict(zip(("site", "device"), name.split("/"), strict=True)) if kind == "device" else {kind: name}
-        )
+        where = dict(zip(("site", "device"), name.split("/"), strict=True)) if kind == "device" else {kind: name}
         with self._file.transaction():
             before = self._all_events()
             self._file.forget(kind, name)
@@ -252,9 +244,7 @@ class Fold:
         with self._file.transaction():
             counts = self._file.counts()
             sites = {
-                site: _joined(
-                    self.space, self.dimension, [self._file.sums(site, part) for part in (TAUGHT, SHARED)]
-                )
+                site: _joined(self.space, self.dimension, [self._file.sums(site, part) for part in (TAUGHT, SHARED)])
                 for site in sorted({site for site, part, _, _ in counts if part != JUDGES})
             }
             judges = [row for row in self._file.events(state=STANDS) if row.part == JUDGES]
@@ -286,9 +276,7 @@ class Fold:
     def since(self, changes: int) -> list[tuple[str, tuple[str, ...]]]:
         """Return label and earlier answer (a path) of events that changed after this number of changes."""
         with self._file.transaction():
-            return [
-                (label, tuple(path.split("/")) if path else ()) for label, path in self._file.since(changes)
-            ]
+            return [(label, tuple(path.split("/")) if path else ()) for label, path in self._file.since(changes)]
 
     def undecided(self) -> dict[str, list[EventRow]]:
         """Return the events that do not count, by state: ``disputed`` and ``unplaced``."""

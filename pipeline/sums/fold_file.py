@@ -164,9 +164,7 @@ class FoldFile:
 
     def ranges(self) -> tuple[Range, ...]:
         """Return the offsets read so far."""
-        return tuple(
-            Range(*row) for row in self._db.execute("SELECT * FROM place ORDER BY source, partition")
-        )
+        return tuple(Range(*row) for row in self._db.execute("SELECT * FROM place ORDER BY source, partition"))
 
     def next(self, source: str, partition: int) -> int:
         """Return the offset to read next."""
@@ -216,9 +214,7 @@ class FoldFile:
 
     def sums(self, site: str, part: str) -> Sums | None:
         """Return the sums of a site's part, or None."""
-        found = self._db.execute(
-            "SELECT snapshot FROM sums WHERE site = ? AND part = ?", (site, part)
-        ).fetchone()
+        found = self._db.execute("SELECT snapshot FROM sums WHERE site = ? AND part = ?", (site, part)).fetchone()
         return Sums.restore(found[0]) if found else None
 
     def set_sums(self, site: str, part: str, sums: Sums) -> None:
@@ -293,8 +289,7 @@ class FoldFile:
     def is_forgotten(self, names: Iterable[tuple[str, str]]) -> bool:
         """Return whether one of these (kind and name) is out for good."""
         return any(
-            self._db.execute("SELECT 1 FROM forgotten WHERE kind = ? AND name = ?", name).fetchone()
-            for name in names
+            self._db.execute("SELECT 1 FROM forgotten WHERE kind = ? AND name = ?", name).fetchone() for name in names
         )
 
     def forgotten(self) -> list[tuple[str, str]]:

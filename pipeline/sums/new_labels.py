@@ -82,9 +82,7 @@ def find_places(claims: Iterable[Claim], place: Place) -> Places:
         for claim in open_:
             if claim.label not in found:
                 with contextlib.suppress(Rejected):  # `_complaint` reports it in the end
-                    found[claim.label] = place(
-                        claim.label, claim.under, claim.english, _others(claim.label, found)
-                    )
+                    found[claim.label] = place(claim.label, claim.under, claim.english, _others(claim.label, found))
         if len(found) == before:
             break
     complaints = {

@@ -48,9 +48,7 @@ def pack(sums: Sums) -> bytes:
     cells = np.concatenate([sums.counts, cross.ravel(), gram[np.triu_indices(len(gram))]])
     zigzag = ((cells << 1) ^ (cells >> 63)).astype("<u8")
     planes = zigzag.view(np.uint8).reshape(-1, 8).T.tobytes()
-    return zlib.compress(
-        msgspec.msgpack.encode(_Packed(LAYOUT, sums.space, sums.dimension, sums.labels, planes)), 9
-    )
+    return zlib.compress(msgspec.msgpack.encode(_Packed(LAYOUT, sums.space, sums.dimension, sums.labels, planes)), 9)
 
 
 def unpack(data: bytes, dimension: int) -> Sums:
@@ -104,9 +102,7 @@ def complaint_about(sums: Sums) -> str:
     return ""
 
 
-def _moved(
-    gram: Integers, cross: Integers, counts: Integers, events: int, level: int
-) -> tuple[Integers, Integers]:
+def _moved(gram: Integers, cross: Integers, counts: Integers, events: int, level: int) -> tuple[Integers, Integers]:
     """Return gram and cross for x - level instead of x; the appended 1 stays 1. Exact."""
     size = len(gram) - 1
     sums = gram[-1, :-1]

@@ -198,9 +198,7 @@ class Sums(msgspec.Struct, frozen=True, eq=False):
                 np.frombuffer(found.cross, "<i8").reshape(width, classes).astype(np.int64),
             )
         except (msgspec.MsgspecError, ValueError) as error:
-            raise Rejected(
-                "bad-snapshot", f"these {len(data)} bytes are not a snapshot of sums: {error}"
-            ) from error
+            raise Rejected("bad-snapshot", f"these {len(data)} bytes are not a snapshot of sums: {error}") from error
 
 
 def _of_events(like: Sums, features: NDArray[np.uint8], classes: NDArray[np.int64]) -> Sums:
@@ -226,9 +224,7 @@ def _of_events(like: Sums, features: NDArray[np.uint8], classes: NDArray[np.int6
 
 def _check_same(left: Sums, right: Sums) -> None:
     if left.space != right.space or left.dimension != right.dimension:
-        raise SpaceMismatch(
-            f"sums of {left.space} ({left.dimension}) and {right.space} ({right.dimension}) do not mix"
-        )
+        raise SpaceMismatch(f"sums of {left.space} ({left.dimension}) and {right.space} ({right.dimension}) do not mix")
     if left.labels != right.labels:
         raise LabelsMismatch("these sums have different labels; give both the same with with_labels()")
 

@@ -53,9 +53,7 @@ def test_every_knob_does_something_and_every_variable_is_explained() -> None:
 def test_no_file_holds_a_password() -> None:
     for file in [*FILES, COMPOSE / ".env"]:
         for line in (text.partition("#")[0] for text in file.read_text().splitlines()):
-            assert not re.search(r"(password|secret)\s*[:=]\s*[\"']?[A-Za-z0-9]{6,}", line, re.IGNORECASE), (
-                line
-            )
+            assert not re.search(r"(password|secret)\s*[:=]\s*[\"']?[A-Za-z0-9]{6,}", line, re.IGNORECASE), line
 
 
 @pytest.mark.parametrize("folder", ["compose", "kubernetes/base"])
@@ -104,10 +102,7 @@ def test_a_service_mounts_no_room_but_its_own() -> None:
 def docker() -> str:
     """The command line with compose; no engine is needed."""
     found = shutil.which("docker")
-    if (
-        found is None
-        or subprocess.run([found, "compose", "version"], capture_output=True, check=False).returncode
-    ):
+    if found is None or subprocess.run([found, "compose", "version"], capture_output=True, check=False).returncode:
         pytest.skip("needs docker compose (no engine)")
     return found
 

@@ -116,9 +116,7 @@ def written() -> list[Point]:
     metrics.refused("reason")
     made += self_metrics.points(metrics, "edge", "home", "host", 0.0)
     # What `stream` counts beside, as its own counters say: see `pulse.FIELDS`.
-    made.append(
-        Point("pulse", {"role": "stream", "instance": "i", "topic": "t"}, {"records": 1.0, "bytes": 1.0}, 0.0)
-    )
+    made.append(Point("pulse", {"role": "stream", "instance": "i", "topic": "t"}, {"records": 1.0, "bytes": 1.0}, 0.0))
     return made
 
 
@@ -126,9 +124,7 @@ def test_the_files_are_what_the_code_says(code: ModuleType) -> None:
     assert files() == json.loads(json.dumps(code.FILES))
 
 
-@pytest.mark.parametrize(
-    ("where", "flux"), list(queries()), ids=lambda value: value if ":" in value[:40] else ""
-)
+@pytest.mark.parametrize(("where", "flux"), list(queries()), ids=lambda value: value if ":" in value[:40] else "")
 def test_a_query_asks_for_what_is_written(where: str, flux: str) -> None:
     asked = re.search(r'r\._measurement == "(\w+)" and r\._field == "(\w+)"', flux)
     if asked is None:
@@ -139,9 +135,7 @@ def test_a_query_asks_for_what_is_written(where: str, flux: str) -> None:
     assert points, f"nobody writes {measurement}.{field}"
     tags = {name for point in written() if point.measurement == measurement for name in point.tags}
     named = set(re.findall(r"\br\.([a-z]\w*)", flux)) | {
-        name
-        for columns in re.findall(r"columns: \[([^\]]*)\]", flux)
-        for name in re.findall(r'"(\w+)"', columns)
+        name for columns in re.findall(r"columns: \[([^\]]*)\]", flux) for name in re.findall(r'"(\w+)"', columns)
     }
     assert named <= tags | ALWAYS | OURS
 

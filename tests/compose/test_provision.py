@@ -130,9 +130,7 @@ def test_each_gets_a_token_for_one_thing_and_running_it_again_changes_none(
     (bucket,) = kept.buckets.values()
     assert bucket["retentionRules"] == [{"type": "expire", "everySeconds": 90 * DAY_S}]
     may = {
-        a["description"]: [
-            (p["action"], p["resource"]["type"], p["resource"]["id"]) for p in a["permissions"]
-        ]
+        a["description"]: [(p["action"], p["resource"]["type"], p["resource"]["id"]) for p in a["permissions"]]
         for a in kept.authorizations.values()
     }
     assert may == {

@@ -48,9 +48,7 @@ class QuestDb:
 
     @property
     def settings(self) -> InfluxSettings:
-        return InfluxSettings(
-            url=f"http://127.0.0.1:{self.port}", token="any", org="tierwise", bucket="tierwise"
-        )
+        return InfluxSettings(url=f"http://127.0.0.1:{self.port}", token="any", org="tierwise", bucket="tierwise")
 
     def start(self) -> None:
         with (self.folder / "out").open("ab") as out:
@@ -90,9 +88,7 @@ def test_points_are_stored_with_their_tags_fields_and_milliseconds(questdb: Ques
     store = InfluxStore(questdb.settings)
     store.write([reading_point("home/room 1,a=b/co2", 640.5, "ppm", NOW_S + 0.125)])
     store.close()
-    found = eventually(
-        lambda: questdb.query("select site, device, stream, unit, value, timestamp from reading")
-    )
+    found = eventually(lambda: questdb.query("select site, device, stream, unit, value, timestamp from reading"))
     assert found == [["home", "room 1,a=b", "co2", "ppm", 640.5, "2026-02-02T02:40:00.125000Z"]]
 
 
@@ -104,9 +100,7 @@ def test_a_line_that_is_refused_for_good_is_told_as_such_and_the_others_are_stor
     store.close()
     writer = Writer(InfluxStore(questdb.settings))
     writer.start()
-    points = [
-        Point("typed", {"a": "b"}, {"value": float(number)}, NOW_S + 10 + number) for number in range(20)
-    ]
+    points = [Point("typed", {"a": "b"}, {"value": float(number)}, NOW_S + 10 + number) for number in range(20)]
     points[7] = Point("typed", {"a": "b"}, {"value": "text"}, NOW_S + 17)
     writer.write(points)
     writer.close(20)

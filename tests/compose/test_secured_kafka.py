@@ -220,9 +220,7 @@ def test_the_stream_role_routes_with_its_own_rights_over_tls(cluster: SecuredKaf
         producer = Producer(cluster.login("gateway"), "test")
         producer.deliver([gate.clear_record(feature(number)) for number in range(20, 40)])
         producer.close()
-        consumer = Consumer(
-            cluster.login("cloud"), [topics.ROUTED[Privacy.PUBLIC]], topics.Group.CLOUD, "test"
-        )
+        consumer = Consumer(cluster.login("cloud"), [topics.ROUTED[Privacy.PUBLIC]], topics.Group.CLOUD, "test")
         routed: set[str] = set()
 
         def all_there() -> bool:

@@ -71,9 +71,7 @@ class Person:
     def __init__(self, endpoint: Endpoint, *subscriptions: str) -> None:
         self.heard: list[Message] = []
         name = f"test-{endpoint.username}-{os.urandom(3).hex()}"
-        self.connection = Connection(
-            endpoint, name, subscriptions=subscriptions, handler=self, persistent=False
-        )
+        self.connection = Connection(endpoint, name, subscriptions=subscriptions, handler=self, persistent=False)
         self.connection.start()
 
     def connected(self, session_present: bool) -> int:
@@ -120,17 +118,13 @@ def login(vault: Path, broker: Broker, name: str, secret: str, *, tls: bool = Fa
     password = Vault(vault).known(secret) or ""
     ca = vault / "vault" / "ca.pem"
     port = broker.tls_port if tls else broker.port
-    return Endpoint(
-        "localhost" if tls else "127.0.0.1", port, name, password, tls=tls, ca=ca if tls else None
-    )
+    return Endpoint("localhost" if tls else "127.0.0.1", port, name, password, tls=tls, ca=ca if tls else None)
 
 
 FRAME = topics.frame("home", "cam1", "garden")
 
 
-def test_a_frame_reaches_the_devices_agent_and_no_viewer_with_tls_and_without(
-    vault: Path, site: Broker
-) -> None:
+def test_a_frame_reaches_the_devices_agent_and_no_viewer_with_tls_and_without(vault: Path, site: Broker) -> None:
     agent = Person(login(vault, site, ".device", "mqtt.device", tls=True), topics.frame("home", "+", "+"))
     viewer = Person(login(vault, site, "viewer", "mqtt.viewer"), topics.frame("home", "+", "+"), "#")
     assert agent.connection.wait_connected(10)
@@ -188,9 +182,7 @@ def test_a_site_speaks_and_hears_for_itself_alone(vault: Path, uplink: Broker) -
         ("", "", "check `username`"),
     ],
 )
-def test_a_login_that_is_none_is_told_so(
-    vault: Path, site: Broker, name: str, secret: str, said: str
-) -> None:
+def test_a_login_that_is_none_is_told_so(vault: Path, site: Broker, name: str, secret: str, said: str) -> None:
     person = Person(login(vault, site, name, secret or "none"))
     eventually(lambda: said in person.connection.problem)
     person.connection.stop()

@@ -92,9 +92,7 @@ def test_an_invitation_carries_the_authority_that_its_receiver_has_to_trust(tmp_
     cloud.make(Request(site="home", other_sites=("barn",), tls=True), NOW)
     lines = dict(line.split("=", 1) for line in invitation(cloud, "barn", "cloud:8884"))
     assert lines["UPLINK_ADDRESS"] == "mqtts://cloud:8884"
-    site.make(
-        Request(site="barn", uplink_password=lines["UPLINK_PASSWORD"], uplink_ca=lines["UPLINK_CA"]), NOW
-    )
+    site.make(Request(site="barn", uplink_password=lines["UPLINK_PASSWORD"], uplink_ca=lines["UPLINK_CA"]), NOW)
     assert (tmp_path / "site" / "edge" / "uplink-ca.pem").read_bytes() == cloud.authority()
     assert (tmp_path / "site" / "edge" / "uplink-password").read_text() == lines["UPLINK_PASSWORD"]
 

@@ -111,8 +111,7 @@ def cats(count: int) -> list[bytes]:
     across, down = whole.shape[1] - width, whole.shape[0] - height
     steps = [(i * 37 % across, i * 7 % down) for i in range(count)]
     return [
-        jpeg(np.ascontiguousarray(whole[y : y + height, x : x + width]), 85 + i % 10)
-        for i, (x, y) in enumerate(steps)
+        jpeg(np.ascontiguousarray(whole[y : y + height, x : x + width]), 85 + i % 10) for i, (x, y) in enumerate(steps)
     ]
 
 
@@ -170,9 +169,7 @@ class Listener:
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> MQTTMessageInfo:
         return self._client.publish(topic, payload, qos=1, retain=retain)
 
-    def wait(
-        self, check: Callable[[], T | Literal[False] | None], what: str, timeout_s: float = PATIENCE_S
-    ) -> T:
+    def wait(self, check: Callable[[], T | Literal[False] | None], what: str, timeout_s: float = PATIENCE_S) -> T:
         """The first true value of `check`, which is asked anew with each message."""
         with self._news:
             found = self._news.wait_for(check, timeout_s)
@@ -385,9 +382,7 @@ class Stack:
         """All records of a Kafka topic: kafka-python's, with key, value and headers."""
         consumer = KafkaConsumer(bootstrap_servers=self.settings.kafka.servers, enable_auto_commit=False)
         with closing(consumer):
-            partitions = [
-                TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()
-            ]
+            partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
             consumer.assign(partitions)
             consumer.seek_to_beginning()
             ends = consumer.end_offsets(partitions)
@@ -399,9 +394,7 @@ class Stack:
                     found += records
         return found
 
-    def produce(
-        self, topic: str, records: Iterable[tuple[bytes | None, bytes, Sequence[tuple[str, bytes]]]]
-    ) -> None:
+    def produce(self, topic: str, records: Iterable[tuple[bytes | None, bytes, Sequence[tuple[str, bytes]]]]) -> None:
         """Put records (key, value, headers) straight into Kafka."""
         with closing(KafkaProducer(bootstrap_servers=self.settings.kafka.servers)) as producer:
             for key, value, headers in records:

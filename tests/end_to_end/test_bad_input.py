@@ -55,12 +55,7 @@ def png_header(width: int, height: int) -> bytes:
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(b""))
-        + chunk(b"IEND", b"")
-    )
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
 def filled_up(picture: bytes, size: int) -> bytes:
@@ -80,9 +75,7 @@ REFUSED_FRAMES = {
 
 
 @pytest.mark.parametrize("reason", REFUSED_FRAMES)
-def test_a_bad_frame_is_refused_with_its_reason_and_counted(
-    reason: str, shared: Stack, listener: Listener
-) -> None:
+def test_a_bad_frame_is_refused_with_its_reason_and_counted(reason: str, shared: Stack, listener: Listener) -> None:
     counted = shared.metric("device", "tierwise_refused_total", reason=reason)
     frame = REFUSED_FRAMES[reason]()
     listener.publish(GARDEN, frame)
@@ -273,9 +266,7 @@ BAD_BATCHES = {
     "withheld": lambda: encode(
         UplinkBatch(
             site=SITE,
-            envelopes=(
-                msgspec.structs.replace(envelope(f"{SITE}/cam1/garden"), privacy=Privacy.EDGE_PRIVATE),
-            ),
+            envelopes=(msgspec.structs.replace(envelope(f"{SITE}/cam1/garden"), privacy=Privacy.EDGE_PRIVATE),),
         )
     ),
 }
@@ -333,8 +324,7 @@ def test_kafka_records_with_bad_headers_are_rejected_with_their_reason(shared: S
 
     def all_counted() -> bool:
         return all(
-            shared.metric("stream", "tierwise_refused_total", reason=reason) == counted[reason] + 1
-            for reason in bad
+            shared.metric("stream", "tierwise_refused_total", reason=reason) == counted[reason] + 1 for reason in bad
         )
 
     eventually(all_counted, PATIENCE_S)

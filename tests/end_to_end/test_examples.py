@@ -90,9 +90,7 @@ def test_a_camera_publishes_its_frames_until_each_is_acknowledged(shared: Stack,
 
 def test_a_custom_rule_raises_only_the_events_that_it_names() -> None:
     """custom_rule.py"""
-    done = subprocess.run(
-        [sys.executable, EXAMPLES / "custom_rule.py"], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, EXAMPLES / "custom_rule.py"], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [
         "2026-05-01T10:00:00Z animal: feature public, result public, by ()",
         "2026-05-01T18:30:00Z animal: feature user-private, result public, by ('our-evenings',)",

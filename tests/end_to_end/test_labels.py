@@ -63,9 +63,7 @@ def command(stack: Stack, *words: str, said: str = "") -> subprocess.CompletedPr
     )
 
 
-def test_a_label_corrects_the_answer_and_goes_to_kafka_under_a_pseudonym(
-    shared: Stack, listener: Listener
-) -> None:
+def test_a_label_corrects_the_answer_and_goes_to_kafka_under_a_pseudonym(shared: Stack, listener: Listener) -> None:
     event = listener.capture(GARDEN, cat())
     last = listener.last_word(event, Tier.CLOUD)
     digest = say(listener, event, "red fox")
@@ -111,17 +109,13 @@ def test_a_label_of_a_persons_event_stays_at_the_site(shared: Stack, listener: L
         (b'{"event": "00000000-0000-7000-8000-000000000000", "label": "Felis catus"}', "unknown-event"),
     ],
 )
-def test_bad_labels_are_refused_over_mqtt_and_the_edge_goes_on(
-    listener: Listener, payload: bytes, reason: str
-) -> None:
+def test_bad_labels_are_refused_over_mqtt_and_the_edge_goes_on(listener: Listener, payload: bytes, reason: str) -> None:
     listener.publish(TOPIC, payload)
     topic, refusal = listener.refused(payload)
     assert (topic, refusal.reason) == (topics.rejected(SITE, "cam1"), reason)
 
 
-def test_the_command_labels_the_last_event_and_says_what_became_of_it(
-    shared: Stack, listener: Listener
-) -> None:
+def test_the_command_labels_the_last_event_and_says_what_became_of_it(shared: Stack, listener: Listener) -> None:
     event = listener.capture(GARDEN, cats(2)[1])
     listener.last_word(event, Tier.CLOUD)
     done = command(shared, "label", "last", "panthera TIGRIS", "--by", "ben")

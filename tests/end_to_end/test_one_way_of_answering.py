@@ -17,9 +17,7 @@ def comparable(result: Result) -> tuple[object, ...]:
     assert result.sighting == result.event
     fields = {name: getattr(result, name) for name in result.__struct_fields__}
     return tuple(
-        (name, value)
-        for name, value in fields.items()
-        if name not in ("event", "time", "sighting", "latency_ms")
+        (name, value) for name, value in fields.items() if name not in ("event", "time", "sighting", "latency_ms")
     )
 
 

@@ -76,9 +76,7 @@ def uplinked(heard: list[Heard]) -> list[messages.Envelope]:
     return [envelope for batch in batches for envelope in batch.envelopes]
 
 
-def test_of_a_persons_picture_nothing_leaves_the_device_in_the_clear(
-    shared: Stack, listener: Listener
-) -> None:
+def test_of_a_persons_picture_nothing_leaves_the_device_in_the_clear(shared: Stack, listener: Listener) -> None:
     picture = with_comment(jpeg(photo("astronaut.png")), CANARY)
     event = listener.capture(HALL, picture)
     answer = listener.wait(lambda: listener.answers(event), "the device's answer")[0]
@@ -119,9 +117,7 @@ def test_of_a_persons_picture_nothing_leaves_the_device_in_the_clear(
     assert [headers[Header.PRIVACY], headers[Header.KIND]] == [b"user-private", b"feature"]
 
 
-def test_a_sealed_record_opens_only_with_the_users_own_key(
-    shared: Stack, listener: Listener, tmp_path: Path
-) -> None:
+def test_a_sealed_record_opens_only_with_the_users_own_key(shared: Stack, listener: Listener, tmp_path: Path) -> None:
     event = listener.capture(HALL, jpeg(photo("astronaut.png"), quality=80))
     topic = topics.ROUTED[Privacy.USER_PRIVATE]
     mine = Keyring.open(shared.data / "keys", create=False)
@@ -157,9 +153,7 @@ def test_pixels_and_features_of_a_stream_that_nobody_named_stay_and_its_answer_s
     assert not any("cam9" in e.source or "cam9" in e.key for e in uplinked(listener.heard))
 
 
-def test_the_site_names_no_private_stream_to_the_cloud_in_the_clear(
-    shared: Stack, listener: Listener
-) -> None:
+def test_the_site_names_no_private_stream_to_the_cloud_in_the_clear(shared: Stack, listener: Listener) -> None:
     """An edge-private reading, and the answer about it, are nobody's business in the cloud."""
     event = listener.capture(topics.reading(SITE, "meter", "power"), b"777.125")
     listener.wait(lambda: listener.answers(event), "the device's answer")

@@ -80,9 +80,7 @@ BROKERS = [
 
 
 @pytest.fixture(scope="module", params=BROKERS)
-def world(
-    request: pytest.FixtureRequest, kafka: Any, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[World]:
+def world(request: pytest.FixtureRequest, kafka: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("releases")
     broker: MqttBroker = request.param(tmp_path_factory.mktemp("mqtt"))
     broker.start()

@@ -81,10 +81,7 @@ def test_every_acknowledged_event_is_answered_once_whatever_is_killed(stage: Sta
     eventually(lambda: acknowledged <= answers_kept(stack).keys(), PATIENCE_S)
 
     def unanswered() -> set[str]:
-        asked = {
-            event
-            for (event,) in stack.rows("edge", "SELECT asked FROM edge_sightings WHERE asked IS NOT NULL")
-        }
+        asked = {event for (event,) in stack.rows("edge", "SELECT asked FROM edge_sightings WHERE asked IS NOT NULL")}
         kept = answers_kept(stack)
         return {event for event in asked if kept[event].tier is not Tier.CLOUD or kept[event].pending}
 
@@ -100,9 +97,7 @@ def test_every_acknowledged_event_is_answered_once_whatever_is_killed(stage: Sta
     for record in stack.records(topics.RESULTS):
         if "tier" in (fields := json.loads(record.value)) and fields["stream"] == "garden":
             from_cloud.setdefault(fields["event"], set()).add(tuple(fields["path"]))
-    asked = {
-        event for (event,) in stack.rows("edge", "SELECT asked FROM edge_sightings WHERE asked IS NOT NULL")
-    }
+    asked = {event for (event,) in stack.rows("edge", "SELECT asked FROM edge_sightings WHERE asked IS NOT NULL")}
     assert from_cloud.keys() >= asked
     assert all(len(paths) == 1 for paths in from_cloud.values())
 
@@ -129,9 +124,7 @@ def test_every_acknowledged_event_is_answered_once_whatever_is_killed(stage: Sta
     hours: dict[float, list[int]] = {}
     for capture in readings:
         fields = json.loads(capture.payload)
-        hours.setdefault(math.floor(clock.seconds(fields["time"]) / HOUR_S) * HOUR_S, []).append(
-            fields["value"]
-        )
+        hours.setdefault(math.floor(clock.seconds(fields["time"]) / HOUR_S) * HOUR_S, []).append(fields["value"])
 
     def summed() -> bool:
         told = [decode(HourlySummary, value) for value in stack.table(topics.SUMMARIES).values()]
@@ -157,9 +150,7 @@ RETAINED = topics.frame(SITE, "cam1", "retained")
 @pytest.fixture(scope="module")
 def loose(stage: Stage) -> Iterator[tuple[Stack, dict[str, subprocess.Popen[bytes]]]]:
     """The roles without a supervisor, beside brokers that `tierwise up` keeps; deadlines of one second."""
-    stack = stage.fresh(
-        TIERWISE_DEVICE__EDGE_DEADLINE_S="1", TIERWISE_EDGE__CLOUD_DEADLINE_S="1", **EACH_FRAME_COUNTS
-    )
+    stack = stage.fresh(TIERWISE_DEVICE__EDGE_DEADLINE_S="1", TIERWISE_EDGE__CLOUD_DEADLINE_S="1", **EACH_FRAME_COUNTS)
     stack.start("mqtt", "kafka")
     with stack.listen() as listener:
         listener.publish(RETAINED, cats(9)[8], retain=True).wait_for_publish(PATIENCE_S)

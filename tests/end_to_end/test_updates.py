@@ -112,9 +112,7 @@ def test_edge_and_cloud_take_a_release_and_a_rollback_with_nothing_restarted_and
         command(stack, "rollback", "--why", "it fails at night")
         all_serve(stack, SHIPPED)
         last = listener.wait(
-            lambda: next(
-                (s for s in edge_statuses(listener) if s.update and s.update.rule == "older-is-named"), None
-            ),
+            lambda: next((s for s in edge_statuses(listener) if s.update and s.update.rule == "older-is-named"), None),
             "the rollback's status",
         )
         assert last.update is not None

@@ -23,4 +23,4 @@ def test_a_weak_device_answers_and_keeps_its_pixels(stage: Stage) -> None:
     told = running(stack.data, "device")
     assert told is not None and told.port is not None
     _, parts = ask_health(told.port)
-    assert parts["eye"] == f'{answer.model}: device.backbone = "off"'
+    assert parts["model"] == f'{answer.model}: device.backbone = "off"'

@@ -21,9 +21,7 @@ pytestmark = pytest.mark.e2e
 MINUTE_S, HOUR_S = 60.0, 3600.0
 
 
-def test_a_cat_is_answered_by_three_tiers_under_one_event_and_counted(
-    shared: Stack, listener: Listener
-) -> None:
+def test_a_cat_is_answered_by_three_tiers_under_one_event_and_counted(shared: Stack, listener: Listener) -> None:
     event = listener.capture(GARDEN, cat())
     listener.last_word(event, Tier.CLOUD)
     answers = listener.answers(event)
@@ -44,9 +42,7 @@ def test_a_cat_is_answered_by_three_tiers_under_one_event_and_counted(
     assert (closed.path, closed.frames, closed.agree) == (cloud.path, 1, 1)
 
     def counted() -> bool:
-        published = [
-            total for total in totals(shared.table(topics.COUNTS).values()) if total.label == cloud.label
-        ]
+        published = [total for total in totals(shared.table(topics.COUNTS).values()) if total.label == cloud.label]
         return any(total.site == SITE and total.devices == ("cam1",) for total in published)
 
     eventually(counted, PATIENCE_S)
@@ -73,9 +69,7 @@ def room(start_s: float) -> Iterator[tuple[str, float, float]]:
         yield "co2", time_s, (1000.0 if busy else 440.0) + 30 * sign
 
 
-def test_readings_of_a_room_lead_to_state_activity_summaries_and_pattern(
-    shared: Stack, listener: Listener
-) -> None:
+def test_readings_of_a_room_lead_to_state_activity_summaries_and_pattern(shared: Stack, listener: Listener) -> None:
     start_s = math.floor(time.time() / HOUR_S - 4) * HOUR_S
     values = list(room(start_s))
     captures = [reading(stream, time_s, value) for stream, time_s, value in values]
@@ -84,11 +78,7 @@ def test_readings_of_a_room_lead_to_state_activity_summaries_and_pattern(
 
     states = listener.wait(
         lambda: (
-            len(
-                found := [
-                    r for r in listener.results if r.rank is Rank.STATE and r.event in set(acknowledged)
-                ]
-            )
+            len(found := [r for r in listener.results if r.rank is Rank.STATE and r.event in set(acknowledged)])
             == len(captures)
             and found
         ),
@@ -100,8 +90,7 @@ def test_readings_of_a_room_lead_to_state_activity_summaries_and_pattern(
     window_ends = [clock.rfc3339(start_s + at_s) for at_s in (HOUR_S, 2 * HOUR_S)]
     activities = listener.wait(
         lambda: (
-            len(found := [r for r in listener.results if r.rank is Rank.ACTIVITY and r.time in window_ends])
-            == 2
+            len(found := [r for r in listener.results if r.rank is Rank.ACTIVITY and r.time in window_ends]) == 2
             and sorted(found, key=lambda result: result.time)
         ),
         "the activity of both hours",
@@ -110,10 +99,7 @@ def test_readings_of_a_room_lead_to_state_activity_summaries_and_pattern(
     assert {(activity.room, activity.tier) for activity in activities} == {("office", Tier.EDGE)}
 
     patterns = listener.wait(
-        lambda: (
-            len(found := {(r.stream, r.time) for r in listener.results if r.rank is Rank.PATTERN}) >= 8
-            and found
-        ),
+        lambda: len(found := {(r.stream, r.time) for r in listener.results if r.rank is Rank.PATTERN}) >= 8 and found,
         "a pattern for both hours of all four streams",
     )
     assert {stream for stream, _ in patterns} == {"temperature", "humidity", "light", "co2"}
@@ -127,9 +113,7 @@ def test_readings_of_a_room_lead_to_state_activity_summaries_and_pattern(
     for stream in ("temperature", "humidity", "light", "co2"):
         for hour_s in (start_s, start_s + HOUR_S):
             key = (f"{SITE}/room1/{stream}", hour_s)
-            hour = [
-                value for name, time_s, value in values if name == stream and 0 <= time_s - hour_s < HOUR_S
-            ]
+            hour = [value for name, time_s, value in values if name == stream and 0 <= time_s - hour_s < HOUR_S]
             summary = eventually(lambda key=key: (last := summaries()[key]).count >= 60 and last, PATIENCE_S)
             assert (summary.count, summary.low, summary.high) == (60, min(hour), max(hour))
             assert summary.total == pytest.approx(sum(hour))

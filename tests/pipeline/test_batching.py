@@ -29,9 +29,9 @@ def record(number: int, size_bytes: int = 10, topic: str = "t") -> Outgoing:
     return Outgoing(id=str(number), hop="up", topic=topic, payload=b"x" * size_bytes, created_at=0.0)
 
 
-queues = st.lists(
-    st.tuples(st.integers(0, 2 * LIMIT_BYTES), st.sampled_from("ab")), min_size=1, max_size=30
-).map(lambda sizes: [record(number, size, topic) for number, (size, topic) in enumerate(sizes)])
+queues = st.lists(st.tuples(st.integers(0, 2 * LIMIT_BYTES), st.sampled_from("ab")), min_size=1, max_size=30).map(
+    lambda sizes: [record(number, size, topic) for number, (size, topic) in enumerate(sizes)]
+)
 
 
 @given(queues)
@@ -118,9 +118,7 @@ def test_a_batch_is_repeated_until_it_is_settled_and_what_may_not_leave_is_told_
         reported.append((out.id, error.reason))
         done.set()
 
-    connection = Connection(
-        broker.endpoint, "batch-test", subscriptions=[topic], handler=heard, persistent=False
-    )
+    connection = Connection(broker.endpoint, "batch-test", subscriptions=[topic], handler=heard, persistent=False)
     sender = BatchSender(spool, connection, "up", wrap, refused=refused, clock=SystemClock())
     with spool.transaction() as tx:
         tx.send(*(record(number) for number in range(5)))
@@ -211,9 +209,7 @@ def test_of_a_batch_that_the_broker_refuses_only_the_record_to_blame_is_given_up
     assert reported == ["1: broker-refuses"]
 
 
-def test_an_acknowledgement_that_comes_at_once_leaves_nothing_behind(
-    spool: Spool, senders: list[BatchSender]
-) -> None:
+def test_an_acknowledgement_that_comes_at_once_leaves_nothing_behind(spool: Spool, senders: list[BatchSender]) -> None:
     def publish(cleared: gate.Cleared, delivered: Callable[[], None], refused: Callable[..., None]) -> None:
         spool.settle("up", ids(cleared))
 
@@ -243,9 +239,7 @@ def test_a_store_that_is_busy_for_a_while_ends_no_sender(
     eventually(lambda: spool.backlog("up") == 0)
 
 
-def test_a_sender_that_is_stopped_after_its_store_ends_in_order(
-    tmp_path: Path, senders: list[BatchSender]
-) -> None:
+def test_a_sender_that_is_stopped_after_its_store_ends_in_order(tmp_path: Path, senders: list[BatchSender]) -> None:
     closed = Spool.open(tmp_path / "closed.db", limit_bytes=1)
     closed.close()
     sender = started(senders, closed, lambda *_: None, [])

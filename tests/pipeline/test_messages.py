@@ -44,8 +44,7 @@ MESSAGES = sorted(
     {
         kind
         for kind in offspring(msgspec.Struct)
-        if kind.__module__ in (messages.__name__, records.__name__)
-        and kind not in (JsonMessage, MsgpackMessage)
+        if kind.__module__ in (messages.__name__, records.__name__) and kind not in (JsonMessage, MsgpackMessage)
     },
     key=lambda kind: kind.__name__,
 )
@@ -85,9 +84,7 @@ def values(annotation: Any) -> st.SearchStrategy[Any]:
 @functools.cache
 def instances(kind: type[msgspec.Struct]) -> st.SearchStrategy[Any]:
     hints = typing.get_type_hints(kind)
-    fields = {
-        name: st.just(VERSION) if name == "v" else values(hints[name]) for name in kind.__struct_fields__
-    }
+    fields = {name: st.just(VERSION) if name == "v" else values(hints[name]) for name in kind.__struct_fields__}
     return st.builds(kind, **fields)
 
 
@@ -127,9 +124,7 @@ def test_what_agents_say_to_each_other_carries_a_version() -> None:
 @pytest.mark.parametrize("kind", MESSAGES, ids=lambda kind: kind.__name__)
 @settings(max_examples=20)
 @given(payload=st.binary(max_size=64))
-def test_bytes_that_are_no_message_are_malformed_and_never_crash(
-    kind: type[msgspec.Struct], payload: bytes
-) -> None:
+def test_bytes_that_are_no_message_are_malformed_and_never_crash(kind: type[msgspec.Struct], payload: bytes) -> None:
     try:
         decode(kind, payload)
     except Malformed as error:
@@ -213,9 +208,7 @@ def test_an_answer_of_the_cloud_is_named_by_event_and_revision() -> None:
 
 
 def test_an_event_is_a_few_hundred_bytes_without_its_body() -> None:
-    event = Event(
-        result=RESULT, boot=1, sequence=1, received_s=0.0, wants=Rank.SPECIES, levels=Levels(), body=None
-    )
+    event = Event(result=RESULT, boot=1, sequence=1, received_s=0.0, wants=Rank.SPECIES, levels=Levels(), body=None)
     assert len(encode(event)) < 600
 
 

@@ -39,9 +39,7 @@ def test_a_number_as_text_is_a_reading_at_its_receipt(payload: str, value: float
 
 
 def test_an_object_tells_value_unit_time_and_id() -> None:
-    [reading] = read(
-        f'{{"value": 21.5, "unit": "C", "time": "2026-05-28T20:26:00Z", "id": "{AN_ID}", "battery": 80}}'
-    )
+    [reading] = read(f'{{"value": 21.5, "unit": "C", "time": "2026-05-28T20:26:00Z", "id": "{AN_ID}", "battery": 80}}')
     assert reading == Reading(21.5, "C", 1779999960.0, AN_ID)
 
 

@@ -45,11 +45,7 @@ def test_a_user_private_record_tells_no_source_and_no_time(envelope: Envelope) -
         assert record.timestamp_ms is None
 
 
-@given(
-    st.lists(
-        st.tuples(st.sampled_from([*dict(records.to_record(PUBLIC).headers), "x"]), st.binary(max_size=40))
-    )
-)
+@given(st.lists(st.tuples(st.sampled_from([*dict(records.to_record(PUBLIC).headers), "x"]), st.binary(max_size=40))))
 def test_headers_are_read_or_rejected_and_nothing_else(noise: list[tuple[str, bytes]]) -> None:
     try:
         records.read_headers(noise)
@@ -92,18 +88,14 @@ def test_headers_are_read_or_rejected_and_nothing_else(noise: list[tuple[str, by
         ("header-forbidden", headers(privacy=b"user-private", sealed_by=b"user-key")),
     ],
 )
-def test_headers_that_are_not_whole_are_rejected_with_the_reason(
-    reason: str, damaged: list[tuple[str, bytes]]
-) -> None:
+def test_headers_that_are_not_whole_are_rejected_with_the_reason(reason: str, damaged: list[tuple[str, bytes]]) -> None:
     with pytest.raises(Rejected) as caught:
         records.read_headers(damaged)
     assert caught.value.reason == reason
 
 
 def test_a_user_private_record_with_a_header_of_unknown_meaning_is_rejected() -> None:
-    sealed = Envelope(
-        event="1", kind=Kind.PIXELS, privacy=Privacy.USER_PRIVATE, key="ab", payload=b"", sealed_by="k"
-    )
+    sealed = Envelope(event="1", kind=Kind.PIXELS, privacy=Privacy.USER_PRIVATE, key="ab", payload=b"", sealed_by="k")
     record = records.to_record(sealed)
     with pytest.raises(Rejected) as caught:
         records.read_headers([*record.headers, ("traceparent", b"00-cam1")])

@@ -43,9 +43,7 @@ def test_a_devices_topic_parses_into_its_parts(channel: str, site: str, device: 
 
 @pytest.mark.slow
 @given(site=names, device=names, tier=st.sampled_from(list(Tier)), privacy=st.sampled_from(list(Privacy)))
-def test_private_answers_have_a_branch_of_their_own(
-    site: str, device: str, tier: Tier, privacy: Privacy
-) -> None:
+def test_private_answers_have_a_branch_of_their_own(site: str, device: str, tier: Tier, privacy: Privacy) -> None:
     topic = topics.result(site, device, tier, privacy)
     branch = "private" if privacy is Privacy.USER_PRIVATE else "result"
     assert topics.parse(topic) == Parsed(site, device, branch, tier)

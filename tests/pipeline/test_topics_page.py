@@ -29,9 +29,7 @@ def kind(name: str) -> type[msgspec.Struct]:
 
 
 @pytest.mark.parametrize(("name", "value"), EXAMPLES)
-def test_each_example_is_a_message_with_no_field_too_many_and_survives_its_wire_form(
-    name: str, value: Any
-) -> None:
+def test_each_example_is_a_message_with_no_field_too_many_and_survives_its_wire_form(name: str, value: Any) -> None:
     message = msgspec.json.decode(json.dumps(value), type=kind(name))
     if isinstance(value, dict):
         assert set(value) <= {field.name for field in msgspec.structs.fields(kind(name))}

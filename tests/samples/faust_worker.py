@@ -28,9 +28,7 @@ def build(address: str, name: str, source: str, sink: str, directory: str, sessi
         broker_commit_interval=1.0,
     )
     counts = app.Table("counts", default=int, partitions=2)
-    incoming = app.topic(
-        source, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
-    )
+    incoming = app.topic(source, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
     outgoing = app.topic(sink, key_type=bytes, key_serializer="raw", value_serializer="json")
 
     @app.agent(incoming)

@@ -44,11 +44,7 @@ def _place(label: str, under: str, english: str, rows: Sequence[NewLabel]) -> Ne
     families = {family: kingdom for kingdom, family in TREE.values()}
     families |= {row.family: row.kingdom for row in rows}
     kingdom, _, family = under.rpartition("/")
-    if (
-        not family
-        or families.get(family, kingdom) == ""
-        or (kingdom and families.get(family, kingdom) != kingdom)
-    ):
+    if not family or families.get(family, kingdom) == "" or (kingdom and families.get(family, kingdom) != kingdom):
         raise Rejected("unknown-label", f"the label tree has no {label!r}; say under which family it belongs")
     return NewLabel(label, families.get(family, kingdom), family, english or label)
 
@@ -73,9 +69,7 @@ def vector(event: str) -> bytes:
     return np.random.default_rng([*event.encode()]).integers(0, 256, DIMENSION, np.uint8).tobytes()
 
 
-def entry(
-    message: Labelled | SumIncrement | None, offset: int = 0, partition: int = 0, site: str = ""
-) -> FoldRecord:
+def entry(message: Labelled | SumIncrement | None, offset: int = 0, partition: int = 0, site: str = "") -> FoldRecord:
     return FoldRecord("labelled" if site == "" else "sums", partition, offset, message, site)
 
 
@@ -87,9 +81,7 @@ def sums_of(pairs: Iterable[tuple[bytes, str]]) -> Sums:
     return Sums.empty(SPACE, DIMENSION, labels).add(data, [labels.index(label) for _, label in pairs])
 
 
-def increment(
-    number: int, pairs: Sequence[tuple[bytes, str]], under: tuple[tuple[str, str], ...] = ()
-) -> SumIncrement:
+def increment(number: int, pairs: Sequence[tuple[bytes, str]], under: tuple[tuple[str, str], ...] = ()) -> SumIncrement:
     sums = sums_of(pairs)
     counts = tuple(zip(sums.labels, map(int, sums.counts), strict=True))
     return SumIncrement(space=SPACE, number=number, counts=counts, sums=pack(sums), under=under)

@@ -82,9 +82,7 @@ class SampleEdge:
         """Events of devices, and the answers to them."""
         self.deliver_raw(
             *(
-                Message(
-                    topics.event(e.result.site, e.result.device, e.result.stream), messages.encode(e), False
-                )
+                Message(topics.event(e.result.site, e.result.device, e.result.stream), messages.encode(e), False)
                 for e in events
             )
         )

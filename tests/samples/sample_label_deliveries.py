@@ -12,9 +12,7 @@ TOPIC = topics.label("home", "cam1")
 
 
 def given(number: int = 1, text: str | None = "Felis catus") -> LabelDelivery:
-    return LabelDelivery.of(
-        Label(event=event_id(number), label=text, by="ann"), "home", "cam1", f"event {number}"
-    )
+    return LabelDelivery.of(Label(event=event_id(number), label=text, by="ann"), "home", "cam1", f"event {number}")
 
 
 def ack(of: LabelDelivery) -> tuple[str, bytes]:
@@ -23,9 +21,7 @@ def ack(of: LabelDelivery) -> tuple[str, bytes]:
 
 
 def refusal(of: LabelDelivery) -> tuple[str, bytes]:
-    told = Refusal(
-        reason="unknown-label", detail="no such", topic=of.topic, size_bytes=9, sha256=of.sha256, time=""
-    )
+    told = Refusal(reason="unknown-label", detail="no such", topic=of.topic, size_bytes=9, sha256=of.sha256, time="")
     return topics.rejected("home", "cam1"), messages.encode(told)
 
 

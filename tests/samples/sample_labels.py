@@ -51,9 +51,7 @@ def still(number: int = 1) -> Event:
     return event(result(event_id(number), sighting=event_id(number), pending=None, rule="nothing-moved"))
 
 
-def label(
-    text: str | None, by: str = "ann", number: int = 1, at_s: float | None = None, **more: str
-) -> Label:
+def label(text: str | None, by: str = "ann", number: int = 1, at_s: float | None = None, **more: str) -> Label:
     time = clock.rfc3339(at_s) if at_s is not None else ""
     return Label(event=event_id(number), label=text, by=by, time=time, **more)
 

@@ -62,9 +62,7 @@ def vector(at: int, seed: int, dimension: int = DIMENSION) -> NDArray[np.uint8]:
     return np.clip(centre + noise, 0, 255).astype(np.uint8)
 
 
-def feature(
-    event: str, data: bytes, levels: Levels = PRIVATE, sighting: str = "", space: str = SPACE
-) -> KeptFeature:
+def feature(event: str, data: bytes, levels: Levels = PRIVATE, sighting: str = "", space: str = SPACE) -> KeptFeature:
     payload = messages.encode(Feature(data, "", Rank.SPECIES, 1, ("animal",), 0.5, 1.0))
     return KeptFeature(
         event,

@@ -33,9 +33,7 @@ def vector(label: str, seed: int) -> NDArray[np.uint8]:
     return np.clip(centre + noise, 0, 255).astype(np.uint8)
 
 
-def taught(
-    number: int, path: tuple[str, ...], *, visit: int | None = None, looks_like: str | None = None
-) -> Taught:
+def taught(number: int, path: tuple[str, ...], *, visit: int | None = None, looks_like: str | None = None) -> Taught:
     """Event `number` of a visit, its own unless said, which looks like its label unless said."""
     of = number if visit is None else visit
     return Taught(f"event-{number}", f"visit-{of}", path, "", vector(looks_like or path[-1], number))

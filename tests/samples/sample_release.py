@@ -28,9 +28,7 @@ def sample_release(
     row = row_under(BASE.tree, label, f"animal/{family}")
     sums = Sums.empty(BASE.sums.space, BASE.sums.dimension, (label,))
     sums = sums.add(vectors_of_new(events), np.zeros(events, np.int64))
-    nothing = Smoke(
-        np.zeros((0, sums.dimension), np.uint8), np.zeros((0, len(BASE.tree.species) + 1), np.float32)
-    )
+    nothing = Smoke(np.zeros((0, sums.dimension), np.uint8), np.zeros((0, len(BASE.tree.species) + 1), np.float32))
     release = HeadRelease(
         version=version,
         base=BASE.manifest.title,

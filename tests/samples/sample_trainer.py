@@ -48,9 +48,7 @@ def main(settings: str, version: str, canary_s: str) -> None:
 
     number = int(version)
     release = sample_release(number, events=30 + number)
-    target = Current(
-        version=number, canary_share=1.0, canary_s=float(canary_s), why=f"release {number}", by="trainer"
-    )
+    target = Current(version=number, canary_share=1.0, canary_s=float(canary_s), why=f"release {number}", by="trainer")
     print("ready", flush=True)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the test reads only the first line
     SampleTrainer(Settings.load(Path(settings))).release(release, target)

@@ -70,9 +70,7 @@ class ConsumedRecord(NamedTuple):
 
 def taken(envelope: Envelope, topic: str = "t", offset: int = 0) -> ConsumedRecord:
     record = records.to_record(envelope, topic)
-    return ConsumedRecord(
-        topic, 3, offset, record.timestamp_ms or 0, record.key, record.value, record.headers
-    )
+    return ConsumedRecord(topic, 3, offset, record.timestamp_ms or 0, record.key, record.value, record.headers)
 
 
 def envelope(kind: Kind, payload: bytes, source: str = "home/cam1/garden", **more: object) -> Envelope:
@@ -164,9 +162,7 @@ def summarised(
         **{"count": 2, "total": 1000.0, "low": 400.0, "high": 600.0, **more},
         revision=revision,
     )
-    return taken(
-        envelope(Kind.SUMMARY, encode(summary), source, revision=revision), "tierwise.summaries.ingest"
-    )
+    return taken(envelope(Kind.SUMMARY, encode(summary), source, revision=revision), "tierwise.summaries.ingest")
 
 
 # --- what handlers are driven with ---------------------------------------------------------------------------

@@ -15,9 +15,7 @@ from tools.reference.channels import KAFKA, OUTSIDE, SITE, UPLINK, Channel
 from tools.reference.examples import examples
 from tools.reference.struct_docs import field_docs, meaning, summary
 
-HEAD: Final = (
-    "# Generated from the code by `make reference`. It describes the same channels as docs/topics.md.\n"
-)
+HEAD: Final = "# Generated from the code by `make reference`. It describes the same channels as docs/topics.md.\n"
 
 PARAMETERS: Final[Mapping[str, str]] = {
     "site": "Name of the site.",
@@ -86,12 +84,8 @@ def _id(channel: Channel) -> str:
 
 
 def _channel(channel: Channel, server: str) -> dict[str, Any]:
-    parameters = {
-        name: {"$ref": f"#/components/parameters/{name}"} for name in _PARAMETER.findall(channel.topic)
-    }
-    named = {
-        struct.__name__: {"$ref": f"#/components/messages/{struct.__name__}"} for struct in channel.messages
-    }
+    parameters = {name: {"$ref": f"#/components/parameters/{name}"} for name in _PARAMETER.findall(channel.topic)}
+    named = {struct.__name__: {"$ref": f"#/components/messages/{struct.__name__}"} for struct in channel.messages}
     raw = {"payload": {"contentType": channel.content, "description": channel.payload}}
     return {
         "address": channel.topic,

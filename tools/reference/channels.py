@@ -78,14 +78,10 @@ SITE: Final = (
     ),
     Channel(topics.ack(_S, _D), "JSON", "device, edge", "publisher", (Ack,)),
     Channel(topics.rejected(_S, _D), "JSON", "device, edge", "publisher", (Refusal,)),
-    Channel(
-        _answers(Privacy.PUBLIC), "JSON; public and edge-private answers", "device, edge", "users", (Result,)
-    ),
+    Channel(_answers(Privacy.PUBLIC), "JSON; public and edge-private answers", "device, edge", "users", (Result,)),
     Channel(_answers(Privacy.USER_PRIVATE), "JSON; user-private answers", "device", "users", (Result,)),
     Channel(topics.sighting(*_PLACE), "JSON", "edge", "users", (SightingReport,)),
-    Channel(
-        topics.status(_S, "{role}"), "JSON; retained, with a last will", "every role", "users", (Status,)
-    ),
+    Channel(topics.status(_S, "{role}"), "JSON; retained, with a last will", "every role", "users", (Status,)),
     Channel(topics.label(_S, _D), "JSON, at most 4 KiB", "people", "edge", (Label,)),
     Channel(topics.ask(_S, _D), "JSON", "edge", "people", (Ask,)),
     Channel(topics.drift(_S, _D), "JSON", "edge; device, of its cameras", "people", (Drift,)),
@@ -103,9 +99,7 @@ SITE: Final = (
 
 UPLINK: Final = (
     Channel(topics.uplink(_S), "msgpack, at most 128 KiB", "edge", "gateway", (UplinkBatch,), MSGPACK),
-    Channel(
-        topics.uplink_ack(_S), "msgpack; after Kafka acknowledged", "gateway", "edge", (UplinkAck,), MSGPACK
-    ),
+    Channel(topics.uplink_ack(_S), "msgpack; after Kafka acknowledged", "gateway", "edge", (UplinkAck,), MSGPACK),
     Channel(
         topics.downlink(_S),
         "msgpack; the edge publishes the answers",
@@ -115,9 +109,7 @@ UPLINK: Final = (
         MSGPACK,
     ),
     Channel(topics.downlink_ack(_S), "msgpack", "edge", "gateway", (DownlinkAck,), MSGPACK),
-    Channel(
-        topics.release_metadata("{file}"), "signed metadata of releases, JSON; retained", "gateway", "edge"
-    ),
+    Channel(topics.release_metadata("{file}"), "signed metadata of releases, JSON; retained", "gateway", "edge"),
     Channel(topics.release_want(_S), "msgpack", "edge", "gateway", (ChunkWanted,), MSGPACK),
     Channel(topics.release_chunk(_S), "msgpack", "gateway", "edge", (Chunk,), MSGPACK),
 )
@@ -125,9 +117,7 @@ UPLINK: Final = (
 
 _ROUTED = topics.ROUTED
 KAFKA: Final = (
-    Channel(
-        topics.INGEST, "every feature envelope as it came", "gateway", "stream (router)", (Feature,), MSGPACK
-    ),
+    Channel(topics.INGEST, "every feature envelope as it came", "gateway", "stream (router)", (Feature,), MSGPACK),
     Channel(
         _ROUTED[Privacy.PUBLIC],
         "public features",
@@ -152,9 +142,7 @@ KAFKA: Final = (
         (),
         "application/octet-stream",
     ),
-    Channel(
-        topics.REJECTED, "the reason, never the record", "stream (router), gateway", "people", (Refusal,)
-    ),
+    Channel(topics.REJECTED, "the reason, never the record", "stream (router), gateway", "people", (Refusal,)),
     Channel(
         topics.RESULTS,
         "public answers and sightings",
@@ -172,9 +160,7 @@ KAFKA: Final = (
     ),
     Channel(topics.SUMMARIES, "each public hour once", "stream", "cloud", (HourlySummary,)),
     Channel(topics.COUNTS, "what was seen where", "stream", "people: `tierwise sightings list`", (Count,)),
-    Channel(
-        topics.LABELS, "public labels as they come", "stream (router)", "stream (join)", (Vote,), MSGPACK
-    ),
+    Channel(topics.LABELS, "public labels as they come", "stream (router)", "stream (join)", (Vote,), MSGPACK),
     Channel(
         topics.LABELLED,
         "a feature and its labels; key: the event",

@@ -24,8 +24,7 @@ def examples() -> dict[str, list[Example]]:
     """Return all examples by the name of their message."""
     found = json.loads(FILE.read_text("utf-8"))
     return {
-        name: [Example(each.get("about", ""), each["example"]) for each in several]
-        for name, several in found.items()
+        name: [Example(each.get("about", ""), each["example"]) for each in several] for name, several in found.items()
     }
 
 

@@ -23,9 +23,7 @@ LOADED: Final = {
     "audio": "src",
     "source": "src",
 }
-LINKED: Final = frozenset(
-    {"stylesheet", "preconnect", "preload", "prefetch", "dns-prefetch", "icon", "manifest"}
-)
+LINKED: Final = frozenset({"stylesheet", "preconnect", "preload", "prefetch", "dns-prefetch", "icon", "manifest"})
 """What a browser loads for a `link` element without being asked."""
 STYLE: Final = re.compile(r"""(?:url\(\s*["']?|@import\s+["'])((?:https?:)?//[^"')\s]+)""")
 

@@ -29,9 +29,7 @@ def init(
     tls: Annotated[str, typer.Option(envvar="TLS", help="`on`: certificates, and ports with TLS.")] = "",
     names: Annotated[
         str,
-        typer.Option(
-            envvar="PUBLIC_NAMES", help="Host names and addresses for certificates, with commas between."
-        ),
+        typer.Option(envvar="PUBLIC_NAMES", help="Host names and addresses for certificates, with commas between."),
     ] = "",
     certificates: Annotated[
         Path | None,
@@ -40,18 +38,14 @@ def init(
     uplink_password: Annotated[
         str, typer.Option(envvar="UPLINK_PASSWORD", help="From an invitation to another uplink.")
     ] = "",
-    uplink_ca: Annotated[
-        str, typer.Option(envvar="UPLINK_CA", help="Its authority: a PEM file in Base64.")
-    ] = "",
+    uplink_ca: Annotated[str, typer.Option(envvar="UPLINK_CA", help="Its authority: a PEM file in Base64.")] = "",
     releases_root: Annotated[
         str, typer.Option(envvar="RELEASES_ROOT", help="The output of `tierwise releases root --line`.")
     ] = "",
     site_influx_token: Annotated[
         str, typer.Option(envvar="SITE_INFLUX_TOKEN", help="Of your own InfluxDB, for this site.")
     ] = "",
-    influx_token: Annotated[
-        str, typer.Option(envvar="INFLUX_TOKEN", help="Of your own InfluxDB, for the cloud.")
-    ] = "",
+    influx_token: Annotated[str, typer.Option(envvar="INFLUX_TOKEN", help="Of your own InfluxDB, for the cloud.")] = "",
 ) -> None:
     """Make logins, certificates and broker configuration; existing ones stay as they are."""
     request = Request(

@@ -52,9 +52,7 @@ class Token(NamedTuple):
         name, _, rest = text.partition("=")
         action, _, file = rest.partition(":")
         if action not in ("read", "write") or not name or not file:
-            raise typer.BadParameter(
-                f'"{text}": write NAME=read:FILE or NAME=write:FILE', param_hint="--token"
-            )
+            raise typer.BadParameter(f'"{text}": write NAME=read:FILE or NAME=write:FILE', param_hint="--token")
         return cls(name, cast('Literal["read", "write"]', action), Path(file))
 
 
@@ -79,9 +77,7 @@ def influx(
             _write(wanted.file, secret)
         if wanted.name == "grafana" and grafana_file is not None:
             _write(grafana_file, data_source(url, org, bucket, _read(wanted.file)))
-    typer.echo(
-        f"bucket {bucket} keeps {keep_days} days; tokens for {', '.join(each.name for each in wanted_tokens)}"
-    )
+    typer.echo(f"bucket {bucket} keeps {keep_days} days; tokens for {', '.join(each.name for each in wanted_tokens)}")
 
 
 def data_source(url: str, org: str, bucket: str, token: str) -> str:

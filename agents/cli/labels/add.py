@@ -29,16 +29,12 @@ def label(
     event: Annotated[str, typer.Argument(metavar="EVENT", help=EVENT_HELP)],
     text: Annotated[
         str,
-        typer.Argument(
-            metavar="LABEL", help="Of any rank, scientific or English; `tierwise labels tree` lists them."
-        ),
+        typer.Argument(metavar="LABEL", help="Of any rank, scientific or English; `tierwise labels tree` lists them."),
     ] = "",
     by: By = None,
     under: Annotated[
         str,
-        typer.Option(
-            metavar="FAMILY", help="For a species that the tree lacks: Felidae, or animal/Eupleridae."
-        ),
+        typer.Option(metavar="FAMILY", help="For a species that the tree lacks: Felidae, or animal/Eupleridae."),
     ] = "",
     english: Annotated[str, typer.Option(metavar="NAME", help="Its common name.")] = "",
     withdraw: Annotated[bool, typer.Option("--withdraw", help="Withdraw your label of this event.")] = False,
@@ -48,9 +44,7 @@ def label(
 ) -> None:
     """Label an event; the edge corrects its answer and learns from it. Waits for the edge."""
     if bool(text) == withdraw:
-        raise Stop(
-            "give an event and a label, or an event and --withdraw; `tierwise labels import` reads a CSV"
-        )
+        raise Stop("give an event and a label, or an event and --withdraw; `tierwise labels import` reads a CSV")
     loaded = Settings.load(settings)
     with edge_reader.opened(loaded.data_dir) as reader:
         found, site, of = find(reader, loaded, event, device)

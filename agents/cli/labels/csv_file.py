@@ -62,17 +62,13 @@ def import_csv(
     """Send the labels of a CSV file to the edge; report each row that cannot be used, and send the others."""
     loaded = Settings.load(settings)
     with edge_reader.opened(loaded.data_dir) as reader:
-        labels, bad = read_labels(
-            file, lambda event, named: find(reader, loaded, event, named or device), person(by)
-        )
+        labels, bad = read_labels(file, lambda event, named: find(reader, loaded, event, named or device), person(by))
     errors = text_console(stderr=True)
     for complaint in bad:
         errors.print(f"[red]{escape(complaint)}[/]")
     send(loaded, labels, as_json=as_json)
     refused = sum(each.state is DeliveryState.REFUSED for each in labels)
-    errors.print(
-        f"{len(labels) - refused} labels accepted, {refused} refused by the edge, {len(bad)} rows not sent"
-    )
+    errors.print(f"{len(labels) - refused} labels accepted, {refused} refused by the edge, {len(bad)} rows not sent")
     if refused or bad:
         raise typer.Exit(exit_codes.STOP)
 

@@ -39,9 +39,7 @@ def list_labels(
     loaded = Settings.load(settings)
     with edge_reader.opened(loaded.data_dir) as reader:
         if reader is None:
-            raise Stop(
-                f"no edge ran on this machine ({loaded.data_dir / 'edge'}): run this where the edge runs"
-            )
+            raise Stop(f"no edge ran on this machine ({loaded.data_dir / 'edge'}): run this where the edge runs")
         found = reader.labels(limit)
     if as_json:
         for each in found:

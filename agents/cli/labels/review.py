@@ -72,9 +72,7 @@ def review(
     console = text_console()
     with edge_reader.opened(loaded.data_dir) as reader:
         if reader is None:
-            raise Stop(
-                f"no edge ran on this machine ({loaded.data_dir / 'edge'}): run this where the edge runs"
-            )
+            raise Stop(f"no edge ran on this machine ({loaded.data_dir / 'edge'}): run this where the edge runs")
         pages = list(_pages(reader, loaded, limit))
         tree = reader.tree()
     if not pages:

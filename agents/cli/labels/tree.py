@@ -10,9 +10,7 @@ from models.labels.taxonomy import load_taxonomy
 
 
 def tree(
-    word: Annotated[
-        str, typer.Argument(metavar="[WORD]", help="Only labels with this in one of their names.")
-    ] = "",
+    word: Annotated[str, typer.Argument(metavar="[WORD]", help="Only labels with this in one of their names.")] = "",
 ) -> None:
     """List the label tree: the names that labels, folders of photos and models of your own may use."""
     taxonomy = load_taxonomy()

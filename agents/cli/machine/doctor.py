@@ -152,16 +152,12 @@ def _disk(settings: Settings) -> Iterator[Check]:
     folder = settings.data_dir
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     if not os.access(existing, os.W_OK | os.X_OK):
-        yield fail(
-            "disk", f"{existing}: not writable for this user: change `data`, or the rights of the folder"
-        )
+        yield fail("disk", f"{existing}: not writable for this user: change `data`, or the rights of the folder")
         return
     free = shutil.disk_usage(existing).free
     wanted = (settings.device.spool_mib + settings.edge.spool_mib + settings.device.pictures_mib) * MIB
     if free < DISK_LEAST_BYTES:
-        yield fail(
-            "disk", f"{free / MIB:.0f} MiB free for {folder}: make room, or move `data` to another disk"
-        )
+        yield fail("disk", f"{free / MIB:.0f} MiB free for {folder}: make room, or move `data` to another disk")
     elif free < wanted:
         yield warn(
             "disk",

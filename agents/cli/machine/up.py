@@ -25,9 +25,7 @@ from pipeline.settings.settings import FILE, FILE_VARIABLE, STARTER, Settings
 
 def up(
     settings: SettingsFile = None,
-    only: Annotated[
-        str, typer.Option(help="Start only these, as device,edge, and the brokers that they need.")
-    ] = "",
+    only: Annotated[str, typer.Option(help="Start only these, as device,edge, and the brokers that they need.")] = "",
 ) -> None:
     """Start the embedded brokers and all roles on this machine; restart a part that ends.
 
@@ -45,9 +43,7 @@ def up(
     parts = plan(loaded, file, names)
     endings = Endings()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(
-            number, lambda n, _frame: endings.report(Ending(exit_codes.ASKED, signal.Signals(n).name))
-        )
+        signal.signal(number, lambda n, _frame: endings.report(Ending(exit_codes.ASKED, signal.Signals(n).name)))
 
     picture = StartPicture([part.name for part in parts])
     live = Live(picture, console=console, refresh_per_second=10)

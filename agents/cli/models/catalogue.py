@@ -32,9 +32,7 @@ from models.shipped import BACKBONE, load_zoo
 from pipeline.errors import Stop
 from pipeline.settings.settings import Settings
 
-Title = Annotated[
-    str, typer.Argument(metavar="NAME[@VERSION]", help="A model; without a version, its newest.")
-]
+Title = Annotated[str, typer.Argument(metavar="NAME[@VERSION]", help="A model; without a version, its newest.")]
 
 COLUMNS: Final = (
     Column("model"),
@@ -81,9 +79,7 @@ def table(settings: Settings, width: int) -> Table:
         release = here.release
         roles = [role for role in here.where if _serves(settings, role) == release.version]
         origin = f"release ({', '.join(here.where)})"
-        rows.append(
-            (release.title, origin, ", ".join(roles), "wildlife", release.space, f"heads on {release.base}")
-        )
+        rows.append((release.title, origin, ", ".join(roles), "wildlife", release.space, f"heads on {release.base}"))
     return draw(COLUMNS, rows, width)
 
 

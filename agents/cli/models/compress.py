@@ -24,9 +24,7 @@ Photos = Annotated[
 ]
 Out = Annotated[Path | None, typer.Option(help="File to write; default: beside the network.")]
 SizePx = Annotated[int | None, typer.Option("--size", help="Side in pixels, if the network takes any size.")]
-Subtract = Annotated[
-    float, typer.Option(help="Number that the network expects to be subtracted from each byte ...")
-]
+Subtract = Annotated[float, typer.Option(help="Number that the network expects to be subtracted from each byte ...")]
 Divide = Annotated[float, typer.Option(help="... and number by which the difference is divided.")]
 
 

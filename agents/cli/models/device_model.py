@@ -19,7 +19,5 @@ class DeviceModelName(StrEnum):
 
 SeesWith = Annotated[
     DeviceModelName,
-    typer.Option(
-        "--device-model", help="The model of the device: the backbone, or the network for weak devices."
-    ),
+    typer.Option("--device-model", help="The model of the device: the backbone, or the network for weak devices."),
 ]

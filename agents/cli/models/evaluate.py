@@ -41,12 +41,8 @@ DATA_HELP: Final = "Photos in a folder a label, or a CSV of path,label."
 
 def evaluate(
     given: Annotated[Path | None, typer.Argument(metavar="[DIR|CSV]", help=DATA_HELP)] = None,
-    data: Annotated[
-        Path | None, typer.Option("--data", metavar="DIR|CSV", help="The same as the argument.")
-    ] = None,
-    pack: Annotated[
-        Pack | None, typer.Option(help="Use our own test photos instead; needs the training data.")
-    ] = None,
+    data: Annotated[Path | None, typer.Option("--data", metavar="DIR|CSV", help="The same as the argument.")] = None,
+    pack: Annotated[Pack | None, typer.Option(help="Use our own test photos instead; needs the training data.")] = None,
     labels_map: Annotated[
         Path | None, typer.Option(help="CSV of name,label for folders whose names are no labels.")
     ] = None,
@@ -112,9 +108,7 @@ class OpenChain:
 
     def __call__(self) -> TierChain:
         """Raise `Stop` where a model is damaged or unknown."""
-        device = msgspec.structs.replace(
-            SETTINGS.device, person_miss_rate=self.settings.device.person_miss_rate
-        )
+        device = msgspec.structs.replace(SETTINGS.device, person_miss_rate=self.settings.device.person_miss_rate)
         return TierChain.open(
             msgspec.structs.replace(SETTINGS, device=device),
             device_model=self.device_model,
@@ -123,9 +117,7 @@ class OpenChain:
         )
 
 
-def _photos(
-    source: Path | None, pack: Pack | None, labels_map: Path | None, skip_bad: bool
-) -> LabelledPhotos:
+def _photos(source: Path | None, pack: Pack | None, labels_map: Path | None, skip_bad: bool) -> LabelledPhotos:
     if source is not None and pack is None:
         return read_photos(source, labels_map=labels_map, skip_bad=skip_bad)
     if source is not None:

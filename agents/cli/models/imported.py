@@ -40,9 +40,7 @@ def import_model(
     file: Annotated[Path, typer.Argument(metavar="FILE.onnx", help="A classifier, or a backbone.")],
     labels: Annotated[
         Path | None,
-        typer.Option(
-            help="A classifier's labels, a line an output: `label`, or `name<TAB>label of the tree`."
-        ),
+        typer.Option(help="A classifier's labels, a line an output: `label`, or `name<TAB>label of the tree`."),
     ] = None,
     kind: Annotated[
         Kind | None, typer.Option(help="Default: a classifier if there are labels, else a backbone.")
@@ -51,9 +49,7 @@ def import_model(
     input_size: Annotated[
         int | None, typer.Option(help="Side of the input if the model leaves it free; default: 224.")
     ] = None,
-    preprocess: Annotated[
-        Preset, typer.Option(help="How pictures were prepared when it was trained.")
-    ] = "imagenet",
+    preprocess: Annotated[Preset, typer.Option(help="How pictures were prepared when it was trained.")] = "imagenet",
     mean: Annotated[
         str,
         typer.Option(
@@ -62,9 +58,7 @@ def import_model(
     ] = "",
     std: Annotated[str, typer.Option(help="The standard deviation of each channel.")] = "",
     terms: Annotated[str, typer.Option("--license", help="Its licence, for card and list.")] = "not stated",
-    smoke: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Pictures of your own to try it on.")
-    ] = None,
+    smoke: Annotated[Path | None, typer.Option(metavar="DIR", help="Pictures of your own to try it on.")] = None,
     settings: SettingsFile = None,
 ) -> None:
     """Check, try and measure a model of your own; if it passes, add it to the registry."""
@@ -72,9 +66,7 @@ def import_model(
     title = name or re.sub(r"[^a-z0-9_-]+", "-", file.stem.lower()).strip("-_")
     # Results must not mistake it for a released model.
     if title in {manifest.name for manifest in zoo.manifests} or not topics.is_name(title):
-        raise Stop(
-            f"{title!r} cannot be the name of a model here: give another with --name (a-z, 0-9, - and _)"
-        )
+        raise Stop(f"{title!r} cannot be the name of a model here: give another with --name (a-z, 0-9, - and _)")
     wanted = Wanted(
         file=file,
         kind=kind or ("classifier" if labels else "backbone"),
@@ -126,9 +118,7 @@ def fit(
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("reading photos", total=len(labelled.photos))
-        done = fitted_to(
-            entry.manifest.name, network, labelled.photos, tree, lambda count: bar.advance(task, count)
-        )
+        done = fitted_to(entry.manifest.name, network, labelled.photos, tree, lambda count: bar.advance(task, count))
     made = registry.add(entry.manifest.name, next_version(entry, done, **signature()))
     figures = done.figures
     typer.echo(

@@ -29,9 +29,7 @@ def root(
     folder = Settings.load(settings).releases_dir
     data = Shelf(folder).newest_root()
     if data is None:
-        raise Stop(
-            f"{folder}: no releases are signed here: run this on the machine where `tierwise trainer` runs"
-        )
+        raise Stop(f"{folder}: no releases are signed here: run this on the machine where `tierwise trainer` runs")
     typer.echo(f"RELEASES_ROOT={base64.b64encode(data).decode()}" if line else data.decode())
 
 

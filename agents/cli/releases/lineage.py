@@ -102,9 +102,7 @@ def _release(settings: Settings, title: str) -> HeadRelease | None:
 
 
 def _show_delta(console: Console, before: str, after: str, delta: Delta) -> None:
-    console.print(
-        f"[bold]{before} -> {after}[/]: {delta.bytes_before:,} -> {delta.bytes_after:,} bytes of files"
-    )
+    console.print(f"[bold]{before} -> {after}[/]: {delta.bytes_before:,} -> {delta.bytes_after:,} bytes of files")
     for change, labels in (("labels gained", delta.gained), ("labels lost", delta.lost)):
         if labels:
             console.print(f"  {change}: {escape(', '.join(labels))}")

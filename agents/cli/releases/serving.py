@@ -25,16 +25,12 @@ def promote(
     title: Title,
     why: Annotated[str, typer.Option(help=WHY_HELP)] = "",
     share: Annotated[float, typer.Option(help="Share of the streams that it answers first.")] = CANARY_SHARE,
-    seconds: Annotated[
-        float, typer.Option(help="How long it answers that share, before it answers all.")
-    ] = CANARY_S,
+    seconds: Annotated[float, typer.Option(help="How long it answers that share, before it answers all.")] = CANARY_S,
     settings: SettingsFile = None,
 ) -> None:
     """Sign that a release is to serve: each tier verifies it, tries it, and serves it if it does well."""
     if not 0 < share <= 1 or seconds < 0:
-        raise Stop(
-            f"--share {share:g} --seconds {seconds:g}: a share lies above 0 and up to 1, and seconds from 0 on"
-        )
+        raise Stop(f"--share {share:g} --seconds {seconds:g}: a share lies above 0 and up to 1, and seconds from 0 on")
     loaded = Settings.load(settings)
     _serve(
         loaded,
@@ -81,9 +77,7 @@ def _serve(
             [f"{base_title(settings)} (shipped)", *(f"{MODEL}@{each}" for each in repository.versions)]
         )
         raise Stop(f"{title} was not released here; available: {available}")
-    repository.serve(
-        Current(version=version, canary_share=canary_share, canary_s=canary_s, why=why, by=_who())
-    )
+    repository.serve(Current(version=version, canary_share=canary_share, canary_s=canary_s, why=why, by=_who()))
     typer.echo(f"signed: {title} is to serve")
     try:
         _send(settings)

@@ -106,9 +106,7 @@ def _at_sites(settings: Settings) -> list[TierStatus]:
                 parsed = topics.parse(message.topic)
                 if parsed is not None and status.update is not None:
                     heads = next((each for each in status.models if each.startswith(f"{MODEL}@")), "")
-                    found[message.topic] = TierStatus(
-                        status.role, parsed.site, status.state, heads, status.update
-                    )
+                    found[message.topic] = TierStatus(status.role, parsed.site, status.state, heads, status.update)
     return [found[topic] for topic in sorted(found)]
 
 
@@ -119,11 +117,7 @@ def _lines(tiers: list[TierStatus]) -> Table:
         update = tier.update
         state = "" if tier.state == "online" else f" ({tier.state})"
         serves = f"{tier.serves or '?'} serves"
-        tries = (
-            f", {update.stage} of {update.candidate}"
-            if update.candidate
-            else f", {update.stage or 'unknown'}"
-        )
+        tries = f", {update.stage} of {update.candidate}" if update.candidate else f", {update.stage or 'unknown'}"
         table.add_row(escape(f"{tier.role}{state}, {tier.where}: {serves}{tries}"))
         why = ": ".join(part for part in (update.rule, update.reason) if part)
         for name, text in (("why", why), ("refused last", update.refused), ("trouble", update.trouble)):

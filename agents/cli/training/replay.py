@@ -29,7 +29,11 @@ from pipeline.errors import Stop
 def replay(
     frames: Annotated[
         Path,
-        typer.Option("--frames", metavar="DIR", help="The frames of one fixed camera, in folders or not."),
+        typer.Option(
+            "--frames",
+            metavar="DIR",
+            help="A folder with the frames of one fixed camera; subfolders count too.",
+        ),
     ],
     labels: Annotated[
         Path,
@@ -66,9 +70,7 @@ def replay(
 ) -> None:
     """Learn a fixed camera's place from the labels of some visits; answer the others, and sum up."""
     if not topics.is_name(stream):
-        raise Stop(
-            f"--stream {stream!r}: use a-z, 0-9, - and _, at most 63 characters, first a letter or digit"
-        )
+        raise Stop(f"--stream {stream!r}: use a-z, 0-9, - and _, at most 63 characters, first a letter or digit")
     sequence = read_sequence(frames, labels, gap_s=gap_s, time_of=_taken_s, skip_bad=skip_bad)
     with _progress() as bar:
         task = bar.add_task("reading frames", total=sum(len(event.frames) for event in sequence.events))

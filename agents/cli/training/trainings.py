@@ -43,9 +43,7 @@ COLUMNS: Final = (
 
 def train(
     reason: Annotated[str, typer.Option(help="For the report.")] = "by hand",
-    wait: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Wait so long for the report, and print it.")
-    ] = 0.0,
+    wait: Annotated[float, typer.Option(metavar="SECONDS", help="Wait so long for the report, and print it.")] = 0.0,
     as_json: AsJson = False,
     settings: SettingsFile = None,
 ) -> None:
@@ -60,9 +58,7 @@ def train(
     deadline = time.monotonic() + wait
     while (last := reports.last) is None or last.wish != request.id:
         if time.monotonic() > deadline:
-            raise Retry(
-                f"no report within {wait:g} s: does the trainer run? See `tierwise health`. The request stays"
-            )
+            raise Retry(f"no report within {wait:g} s: does the trainer run? See `tierwise health`. The request stays")
         time.sleep(LOOK_EVERY_S)
     _show(last, as_json)
     if last.outcome != "released":

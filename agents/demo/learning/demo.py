@@ -209,12 +209,8 @@ class LearningDemo:
                 if result is not None:
                     by_tier[id(capture)][result.tier] = result
             if time.monotonic() > until_s:
-                left = sum(
-                    capture.state in (DeliveryState.WAITING, DeliveryState.ACCEPTED) for capture in captures
-                )
-                raise Stop(
-                    f"{left} of {len(photos)} photos have no last answer: see {self.settings.data_dir / 'logs'}"
-                )
+                left = sum(capture.state in (DeliveryState.WAITING, DeliveryState.ACCEPTED) for capture in captures)
+                raise Stop(f"{left} of {len(photos)} photos have no last answer: see {self.settings.data_dir / 'logs'}")
         return [AnsweredPhoto(capture, by_tier[id(capture)]) for capture in captures]
 
     # --- labels ------------------------------------------------------------------------------------------------
@@ -229,9 +225,7 @@ class LearningDemo:
         for species in self.photos.new_species:
             found = by_species.get(species, [])[: self._wanted.amounts.labels]
             if len(found) < self._wanted.amounts.labels:
-                raise Stop(
-                    f"only {len(found)} photos of {species} got as far as the edge: ask for fewer --labels"
-                )
+                raise Stop(f"only {len(found)} photos of {species} got as far as the edge: ask for fewer --labels")
             for photo, capture in found:
                 label = Label(event=capture.event, label=species, by=PERSON, under=photo.under)
                 labels.append(LabelDelivery.of(label, self.settings.site, DEVICE))
@@ -240,9 +234,7 @@ class LearningDemo:
         for _ in site.deliver(labelling):
             if time.monotonic() > until_s:
                 left = len(labels) - labelling.accepted
-                raise Stop(
-                    f"the edge did not acknowledge {left} labels: see {self.settings.data_dir / 'logs'}"
-                )
+                raise Stop(f"the edge did not acknowledge {left} labels: see {self.settings.data_dir / 'logs'}")
         return {each.label.event: str(each.label.label) for each in labels}
 
     # --- learning ----------------------------------------------------------------------------------------------
@@ -279,9 +271,7 @@ class LearningDemo:
         def shares(tier: str, kept: Callable[[LessonPhoto], bool]) -> tuple[Score, Score]:
             rows = [at for at, photo in enumerate(photos) if kept(photo)]
             of = [photos[at] for at in rows]
-            return score(of, [tests[at].by(tier) for at in rows]), score(
-                of, [again[at].by(tier) for at in rows]
-            )
+            return score(of, [tests[at].by(tier) for at in rows]), score(of, [again[at].by(tier) for at in rows])
 
         tiers = (Tier.EDGE.value, Tier.CLOUD.value, LAST)
         self._stage("comparing with the nearest class mean")
@@ -291,16 +281,12 @@ class LearningDemo:
             new={tier: shares(tier, lambda photo: photo.new) for tier in tiers},
             known=shares(LAST, lambda photo: not photo.new),
             nearest_mean=nearest,
-            by_species={
-                species: shares(LAST, partial(_shows, species)) for species in self.photos.new_species
-            },
+            by_species={species: shares(LAST, partial(_shows, species)) for species in self.photos.new_species},
             learned_s=round(learned_s, 1),
             models=(self._zoo.manifest(MODEL).title, served),
         )
 
-    def _by_nearest_mean(
-        self, labels: dict[str, str], lessons: Sequence[AnsweredPhoto]
-    ) -> tuple[float, float]:
+    def _by_nearest_mean(self, labels: dict[str, str], lessons: Sequence[AnsweredPhoto]) -> tuple[float, float]:
         """Return the per cent of new and of known species' photos that the nearest class mean names.
 
         Vectors are of whole photos. The means of known species come from the sums of the first model, those of new ones

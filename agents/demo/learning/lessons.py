@@ -89,9 +89,7 @@ def chosen(pack: Pack, before: Taxonomy, amounts: Amounts) -> LessonPhotos:
     new = sorted(species for species in by_species if species not in before.species)
     new = new[: amounts.species]
     if not new:
-        raise Stop(
-            f"{pack.name} holds no species that the first model does not know: there is nothing to learn"
-        )
+        raise Stop(f"{pack.name} holds no species that the first model does not know: there is nothing to learn")
     to_label: list[int] = []
     tests: list[int] = []
     for species in new:
@@ -100,17 +98,10 @@ def chosen(pack: Pack, before: Taxonomy, amounts: Amounts) -> LessonPhotos:
         rest = list(rng.permutation([*rows.get("train", []), *rows.get("val", [])]))
         spare = round(amounts.labels * SPARE)
         if len(rest) < amounts.labels or not held:
-            raise Stop(
-                f"{pack.name}: {len(rest)} photos of {species} to label and {len(held)} tests are too few"
-            )
+            raise Stop(f"{pack.name}: {len(rest)} photos of {species} to label and {len(held)} tests are too few")
         to_label += rest[:spare]
         tests += held[: amounts.tests]
-    known = [
-        row
-        for species in by_species
-        if species in before.species
-        for row in by_species[species].get("test", [])
-    ]
+    known = [row for species in by_species if species in before.species for row in by_species[species].get("test", [])]
     tests += list(rng.permutation(known))[: amounts.known]
     return LessonPhotos(tuple(_photos(pack, tree, to_label, new)), tuple(_photos(pack, tree, tests, new)))
 

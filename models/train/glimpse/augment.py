@@ -73,9 +73,7 @@ def _blurred(x: Any, generator: Any) -> Any:
     some = _some(len(x), BLURRED, generator)
     line = torch.tensor([1.0, 2.0, 1.0]) / 4
     kernel = (line[:, None] * line[None, :]).expand(3, 1, 3, 3)
-    soft = nn.functional.conv2d(
-        nn.functional.pad(x, (1, 1, 1, 1), mode="reflect"), kernel.contiguous(), groups=3
-    )
+    soft = nn.functional.conv2d(nn.functional.pad(x, (1, 1, 1, 1), mode="reflect"), kernel.contiguous(), groups=3)
     return x * (1 - some) + soft * some
 
 

@@ -64,10 +64,7 @@ def collect(split: str, head: FrameHead, workers: ProcessPoolExecutor) -> dict[s
             continue
         pack = opened(views.pack)
         items = [
-            (row, copy)
-            for each_split in views.splits
-            for row in pack.rows(each_split)
-            for copy in range(views.copies)
+            (row, copy) for each_split in views.splits for row in pack.rows(each_split) for copy in range(views.copies)
         ]
         with np.load(extract(views, workers)) as file:
             feature = file["feature"]

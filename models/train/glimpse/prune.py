@@ -60,10 +60,7 @@ def pruned(model: Any, share: float) -> Any:
     """Return the network with about that share of each layer's channels, their weights as they were. Raises `Stop`."""
     if not 0 < share <= 1:
         raise Stop(f"the share of channels to keep is {share}; it has to be above 0 and at most 1")
-    blocks = [
-        (conv, norm)
-        for conv, norm, _ in zip(model.body[::3], model.body[1::3], model.body[2::3], strict=True)
-    ]
+    blocks = [(conv, norm) for conv, norm, _ in zip(model.body[::3], model.body[1::3], model.body[2::3], strict=True)]
     stay = [kept_channels(norm.weight.detach(), share) for _, norm in blocks]
     layers = [(len(kept), stride) for kept, (_, stride) in zip(stay, model.layers, strict=True)]
     small = GlimpseNet(layers)
@@ -88,12 +85,8 @@ def trained(folder: Path) -> Any:
     if not checkpoint.exists():
         raise Stop(f"{checkpoint} is not there; train glimpse first: python -m models.train.glimpse.train")
     state = torch.load(checkpoint)["mean"]
-    widths = [
-        weights.shape[0] for name, weights in state.items() if name.startswith("body.") and weights.ndim == 4
-    ]
-    model = GlimpseNet(
-        [(width, stride) for width, (_, stride) in zip(widths, GlimpseNet().layers, strict=True)]
-    )
+    widths = [weights.shape[0] for name, weights in state.items() if name.startswith("body.") and weights.ndim == 4]
+    model = GlimpseNet([(width, stride) for width, (_, stride) in zip(widths, GlimpseNet().layers, strict=True)])
     model.load_state_dict(state)
     return model
 
@@ -157,12 +150,8 @@ def render(sizes: Sequence[Size]) -> str:
 
 def main() -> None:
     """Run this recipe."""
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    options.add_argument(
-        "--keep", type=float, action="append", help="share of the channels (default 0.75, 0.5)"
-    )
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--keep", type=float, action="append", help="share of the channels (default 0.75, 0.5)")
     options.add_argument("--epochs", type=int, default=3)
     given = options.parse_args()
     sizes = prune(given.keep or (0.75, 0.5), Recipe(given.epochs, rate=REPAIR_RATE))

@@ -91,9 +91,7 @@ def centred(pixels: NDArray[np.uint8]) -> Floats:
 def outputs_of(network: Network, pixels: NDArray[np.uint8], *, takes_bytes: bool) -> Floats:
     """Return the network's outputs (n, 5)."""
     prepare = served if takes_bytes else centred
-    return np.concatenate(
-        [network.run(prepare(pixels[at : at + BATCH])) for at in range(0, len(pixels), BATCH)]
-    )
+    return np.concatenate([network.run(prepare(pixels[at : at + BATCH])) for at in range(0, len(pixels), BATCH)])
 
 
 def shown(pixels: NDArray[np.uint8]) -> Iterator[Batch]:
@@ -190,9 +188,7 @@ def main() -> None:
     network, before = Network(ZOO / MODEL), Network(BUILD / "float.onnx")
     sys.stdout.write(f"int8, at {threshold:.4f}\n{report(network, held, test, takes_bytes=True)}\n\n")
     sys.stdout.write(f"float, not calibrated\n{report(before, held, test, takes_bytes=False)}\n\n")
-    (stated,) = figures(
-        outputs_of(network, test.of(STATED).pixels, takes_bytes=True), test.of(STATED), threshold
-    )
+    (stated,) = figures(outputs_of(network, test.of(STATED).pixels, takes_bytes=True), test.of(STATED), threshold)
     write_manifest(
         Manifest(
             folder=ZOO,

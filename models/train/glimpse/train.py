@@ -39,7 +39,9 @@ from models.train.glimpse.augment import augment
 from models.train.glimpse.net import KINGDOMS, GlimpseNet, centred, export
 
 BUILD = Path(__file__).parents[3] / "build" / "train" / "glimpse"
-PERSON = 2  # in `models.labels.taxonomy.KINGDOMS`, which this file, run where only PyTorch is installed, does not import
+PERSON = (
+    2  # in `models.labels.taxonomy.KINGDOMS`, which this file, run where only PyTorch is installed, does not import
+)
 SEED = 0
 BATCH, EPOCH_PICTURES = 192, 24_576
 RATE, DECAY, WARM_UP_STEPS, COOLED_SHARE = 3e-3, 2e-2, 200, 0.35
@@ -206,9 +208,7 @@ def train(recipe: Recipe, data_folder: Path = BUILD, folder: Path = BUILD, start
 
 def main() -> None:
     """Run this recipe."""
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--epochs", type=int, default=24)
     options.add_argument("--steps", type=int, help="end each epoch after so many steps")
     options.add_argument("--folder", type=Path, default=BUILD, help="where data, checkpoint and log are")

@@ -60,9 +60,7 @@ def fitted(tree: Taxonomy, packs: dict[str, Pack], imagenet: Linear, served: str
         load(tree, packs, "wild256-whole", "train", SHARES["wild256-whole"], served),
         load(tree, packs, "wild256-augmented", "train", 1.0, served).first_views(VIEWS_KEPT),
     ]
-    held = [
-        load(tree, packs, kind, "val", 1.0, served) for kind in ("wild256-whole", "wild256-augmented-held")
-    ]
+    held = [load(tree, packs, kind, "val", 1.0, served) for kind in ("wild256-whole", "wild256-augmented-held")]
     data, val = together(parts), together(held)
     return FittedChoice(data, val, make_tree_heads(tree, imagenet, data, val, ROUNDS))
 
@@ -85,10 +83,7 @@ def row(name: str, accuracy: RankAccuracy, *more: str) -> str:
         accuracy.species_of_animals,
         accuracy.species_of_plants,
     )
-    return (
-        " | ".join(["| " + name, *(f"{share:.1%}" for share in shares), f"{accuracy.loss:.3f}", *more])
-        + " |\n"
-    )
+    return " | ".join(["| " + name, *(f"{share:.1%}" for share in shares), f"{accuracy.loss:.3f}", *more]) + " |\n"
 
 
 def head_of(*more: str) -> str:
@@ -121,9 +116,7 @@ def main() -> None:
             )
         )
     say(head_of())
-    say(
-        row("1280 numbers", right(tree, chosen.heads.species(tree, chosen.held.feature), chosen.held.species))
-    )
+    say(row("1280 numbers", right(tree, chosen.heads.species(tree, chosen.held.feature), chosen.held.species)))
     for count in VECTOR_BYTES:
         projection = make_projection(
             chosen.data.feature,

@@ -181,9 +181,7 @@ def extract(wanted: FeatureSet, workers: ProcessPoolExecutor) -> Path:
     if file.exists():
         return file
     pack = opened(wanted.pack)
-    items = [
-        (row, copy) for split in wanted.splits for row in pack.rows(split) for copy in range(wanted.copies)
-    ]
+    items = [(row, copy) for split in wanted.splits for row in pack.rows(split) for copy in range(wanted.copies)]
     batches = [(wanted, items[at : at + 256]) for at in range(0, len(items), 256)]
     done = []
     for number, batch in enumerate(workers.map(_one_batch, batches), 1):
@@ -199,12 +197,8 @@ def extract(wanted: FeatureSet, workers: ProcessPoolExecutor) -> Path:
 
 def main() -> None:
     """Run this recipe."""
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    options.add_argument(
-        "--choices", action="store_true", help="also what models.train.lite0.choices compares"
-    )
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--choices", action="store_true", help="also what models.train.lite0.choices compares")
     given = options.parse_args()
     FEATURES.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(os.cpu_count()) as workers:

@@ -176,9 +176,7 @@ def fit(held: SearchedFrames) -> region_search.PartsHead:
     weights, bias = people.weights[:, 1] - people.weights[:, 0], float(people.bias[1] - people.bias[0])
     nobody = (is_person == 0) & (np.array(kinds) == "photos")
     scores = _sigmoid(held.person[nobody] @ weights + bias)
-    threshold, doubt = (
-        float(np.quantile(scores, 1 - share)) for share in (PERSON_FALSE_ALARMS, PERSON_DOUBTS)
-    )
+    threshold, doubt = (float(np.quantile(scores, 1 - share)) for share in (PERSON_FALSE_ALARMS, PERSON_DOUBTS))
     return region_search.PartsHead(kingdom.weights, kingdom.bias, weights, bias, threshold, doubt)
 
 

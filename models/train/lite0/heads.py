@@ -58,9 +58,7 @@ ZOO = Path(__file__).parents[2] / "zoo" / "lite0"
 
 VERSION = 2
 FILES = ("backbone.onnx", "frame.npz", "tree.npz", "projection.npz", "vector.npz", "sums.gz")
-TERMS = (
-    "Apache-2.0; backbone weights by the EfficientNet-Lite authors, heads learned from the packs (CARD.md)"
-)
+TERMS = "Apache-2.0; backbone weights by the EfficientNet-Lite authors, heads learned from the packs (CARD.md)"
 # The share of each set in training: natural photos lead, the small ones add breadth.
 SHARES = {"wild256-whole": 3.0, "wild256-augmented": 1.0, "wild256-in-scene": 1.0, "wild64": 0.5}
 # A frame head sees small animals and people; a tree head gets crops.
@@ -95,9 +93,7 @@ class LabelledFeatures:
     def first_views(self, count: int) -> LabelledFeatures:
         """Return the first `count` views of each photo. The views of a photo stand together in a set."""
         starts = np.flatnonzero(np.diff(self.row, prepend=-1))
-        return self.chosen(
-            np.arange(len(self.row)) - np.repeat(starts, np.diff([*starts, len(self.row)])) < count
-        )
+        return self.chosen(np.arange(len(self.row)) - np.repeat(starts, np.diff([*starts, len(self.row)])) < count)
 
     def chosen(self, kept: NDArray[np.bool_]) -> LabelledFeatures:
         """Return the views that a mask (n,) keeps."""
@@ -117,9 +113,7 @@ def load(
         feature, row = file["feature"], file["row"]
     pack = packs[kind.split("-")[0]]
     chosen = np.array([pack.split[at] == split for at in row.tolist()])
-    species = np.array(
-        [tree.species.index(tree.find(pack.species[at])) for at in row[chosen].tolist()], np.intp
-    )
+    species = np.array([tree.species.index(tree.find(pack.species[at])) for at in row[chosen].tolist()], np.intp)
     return LabelledFeatures(
         feature[chosen].astype(np.float32), species, np.full(len(species), weight, np.float32), row[chosen]
     )
@@ -157,9 +151,7 @@ def imagenet_evidence(tree: Taxonomy, start: Linear) -> ImageNetEvidence:
 def restored(tuned: Linear, start: Linear, seen: NDArray[np.intp]) -> Linear:
     """Return the tuned head with the original classes of species that had no picture."""
     mine = np.isin(tuned.to, seen)
-    return Linear(
-        np.where(mine, tuned.weights, start.weights), np.where(mine, tuned.bias, start.bias), tuned.to
-    )
+    return Linear(np.where(mine, tuned.weights, start.weights), np.where(mine, tuned.bias, start.bias), tuned.to)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -241,9 +233,7 @@ def make_tree_heads(
     evidence = imagenet_evidence(tree, start)
     beside, held_beside = evidence.beside(data.feature), evidence.beside(held.feature)
     none = flat(beside.shape[1], len(KINGDOMS))
-    kingdom = tune(
-        none, beside, kingdom_of[data.species], data.weight, hold=1e-4, rate=3e-3, epochs=6 * rounds
-    )
+    kingdom = tune(none, beside, kingdom_of[data.species], data.weight, hold=1e-4, rate=3e-3, epochs=6 * rounds)
     tuned = tune(start, data.feature, data.species, data.weight, hold=1e-3, rate=3e-3, epochs=4 * rounds)
     species = restored(tuned, start, np.unique(data.species))
     animals = kingdom_of[held.species] == KINGDOMS.index("animal")
@@ -333,9 +323,7 @@ class Judges:
         )
 
 
-def measured_thresholds(
-    judges: Judges, frame: FittedFrameHead, held: LabelledFeatures
-) -> dict[str, Threshold]:
+def measured_thresholds(judges: Judges, frame: FittedFrameHead, held: LabelledFeatures) -> dict[str, Threshold]:
     """Measure each rank's threshold on the tier that answers it."""
     tree = judges.tree
     edge, cloud = judges.species(held.feature)
@@ -407,9 +395,7 @@ def make(
     held = together([load(tree, packs, kind, "val") for kind in ("wild256-whole", "wild256-augmented-held")])
 
     full = make_tree_heads(tree, imagenet, everything, held)
-    projection = make_projection(
-        everything.feature, everything.weight, [imagenet, full.tree, own_kingdom(full)]
-    )
+    projection = make_projection(everything.feature, everything.weight, [imagenet, full.tree, own_kingdom(full)])
     matrix = stored(projection.matrix)
     space = save_projection(projection.mean, matrix, folder)
     # The heads and the sums must belong to the bytes of the stored projection.
@@ -418,9 +404,7 @@ def make(
     sums = shipped_sums(tree, packs, space, projection, imagenet)
     # Photos from elsewhere are harder than the packs': the temperatures also see crops of camera traps.
     harder = together([held, load(tree, packs, "wild256-in-trap-held", "val")])
-    judges = Judges(
-        tree, projection, full, vector, discriminants(sums), UNCALIBRATED, UNCALIBRATED
-    ).calibrated(harder)
+    judges = Judges(tree, projection, full, vector, discriminants(sums), UNCALIBRATED, UNCALIBRATED).calibrated(harder)
     frame = make_frame_head(tree, packs, full.evidence)
     for split in ("val", "test"):
         for kind in ("wild256-whole", "wild256-augmented-held", "wild256-in-trap-held", "wild64"):
@@ -456,9 +440,7 @@ def save(made: Made, folder: Path) -> None:
         person_threshold=np.float32(frame.threshold),
     )
     np.savez(folder / "tree.npz", **_heads(judges.feature, judges.edge))
-    np.savez(
-        folder / "vector.npz", **_heads(judges.vector, judges.cloud), **_evidence(judges.vector.evidence)
-    )
+    np.savez(folder / "vector.npz", **_heads(judges.vector, judges.cloud), **_evidence(judges.vector.evidence))
     # Without a time in the file, equal sums make equal files.
     (folder / "sums.gz").write_bytes(gzip.compress(made.sums.snapshot(), mtime=0))
 
@@ -480,9 +462,7 @@ def _heads(heads: TreeHeads, temperatures: Temperatures) -> dict[str, Any]:
         "tree_bias": heads.tree.bias,
         "tree_to": heads.tree.to.astype(np.int16),
         "tree_temperature": np.float32(heads.tree_temperature),
-        "rank_temperatures": np.array(
-            [temperatures.kingdom, temperatures.family, temperatures.species], np.float32
-        ),
+        "rank_temperatures": np.array([temperatures.kingdom, temperatures.family, temperatures.species], np.float32),
     }
 
 

@@ -108,9 +108,7 @@ class FittedProjection:
 
     def seen_through(self, head: Linear) -> Linear:
         """Rewrite a head on the feature for the components."""
-        return Linear(
-            self.back @ head.weights, (self.mean @ head.weights + head.bias).astype(np.float32), head.to
-        )
+        return Linear(self.back @ head.weights, (self.mean @ head.weights + head.bias).astype(np.float32), head.to)
 
 
 def make_projection(

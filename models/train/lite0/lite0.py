@@ -145,9 +145,7 @@ class _Graph:
         )
         if not relu6:
             return f"{name}.y"
-        self.nodes.append(
-            helper.make_node("Clip", [f"{name}.y", "zero", "six"], [f"{name}.r"], name=f"{name}.relu6")
-        )
+        self.nodes.append(helper.make_node("Clip", [f"{name}.y", "zero", "six"], [f"{name}.r"], name=f"{name}.relu6"))
         return f"{name}.r"
 
     def block(self, x: str, number: int, stride: int) -> str:

@@ -95,9 +95,7 @@ def threshold(rank: str, scores: Floats, truths: NDArray[np.intp], leaves: NDArr
     the answers about animals and plants risk.
     """
     best, sure = scores.argmax(1), scores.max(1)
-    counts = (
-        np.ones(len(best), bool) if rank == "kingdom" else ~(np.isin(best, leaves) & np.isin(truths, leaves))
-    )
+    counts = np.ones(len(best), bool) if rank == "kingdom" else ~(np.isin(best, leaves) & np.isin(truths, leaves))
     sure, is_right = sure[counts], (best == truths)[counts]
     at = KINGDOM_THRESHOLD if rank == "kingdom" else threshold_for_risk(sure, is_right, RISKS[rank])
     # Written with three digits: rounded up, so that it answers no more than was measured.
@@ -126,15 +124,9 @@ def threshold_for_risk(
     wrong = np.cumsum(~correct[order])
     best = 1.0
     for answered in range(1, len(order) + 1):
-        last_of_equals = (
-            answered == len(order) or confidence[order[answered]] < confidence[order[answered - 1]]
-        )
+        last_of_equals = answered == len(order) or confidence[order[answered]] < confidence[order[answered - 1]]
         errors = int(wrong[answered - 1])
         # The upper limit lies below the risk exactly if so few errors would be that unlikely at the risk itself.
-        if (
-            last_of_equals
-            and errors < risk * answered
-            and binomial_tail(errors, answered, risk) <= 1 - certainty
-        ):
+        if last_of_equals and errors < risk * answered and binomial_tail(errors, answered, risk) <= 1 - certainty:
             best = float(confidence[order[answered - 1]])
     return best

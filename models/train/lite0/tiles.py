@@ -69,6 +69,4 @@ def tiles(width: int, height: int) -> tuple[Box, ...]:
         size = 1 / (count - (count - 1) * TILE_OVERLAP)
         return [(at * (1 - size) / (count - 1), at * (1 - size) / (count - 1) + size) for at in range(count)]
 
-    return tuple(
-        Box(left, top, right, bottom) for top, bottom in spans(down) for left, right in spans(across)
-    )
+    return tuple(Box(left, top, right, bottom) for top, bottom in spans(down) for left, right in spans(across))

@@ -87,9 +87,7 @@ def _backdrop(rng: np.random.Generator, pack: Pack, scenes: Sequence[int]) -> Pi
     large = cv2.resize(
         wall[top : top + high, left : left + wide], (WIDTH_PX, HEIGHT_PX), interpolation=cv2.INTER_CUBIC
     ).astype(np.float32)
-    grain = cv2.resize(
-        rng.normal(0, 1, (HEIGHT_PX // 2, WIDTH_PX // 2)).astype(np.float32), (WIDTH_PX, HEIGHT_PX)
-    )
+    grain = cv2.resize(rng.normal(0, 1, (HEIGHT_PX // 2, WIDTH_PX // 2)).astype(np.float32), (WIDTH_PX, HEIGHT_PX))
     return np.clip(large + rng.uniform(3, 14) * grain[:, :, None], 0, 255).astype(np.uint8)
 
 
@@ -114,9 +112,7 @@ def _with_subject(rng: np.random.Generator, frame: Picture, subject: Picture) ->
 
 def main() -> None:
     """Run this recipe."""
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("folder", type=Path)
     folder: Path = options.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)

@@ -38,9 +38,7 @@ def resize(picture: Picture, short_px: int) -> Picture:
     height, width = picture.shape[:2]
     scale = short_px / min(height, width)
     size = (max(16, round(width * scale)), max(16, round(height * scale)))
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR).astype(
-        np.uint8
-    )
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR).astype(np.uint8)
 
 
 def night(rng: np.random.Generator, picture: Picture) -> Picture:
@@ -68,9 +66,7 @@ def weather(rng: np.random.Generator, picture: Picture) -> Picture:
         out = cv2.GaussianBlur(out, (0, 0), rng.uniform(0.5, 1.6)).astype(np.uint8)
     if rng.random() < 0.5:
         quality = int(rng.integers(35, 92))
-        out = cv2.imdecode(
-            cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR
-        )  # type: ignore[assignment]
+        out = cv2.imdecode(cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)  # type: ignore[assignment]
     return out
 
 
@@ -83,16 +79,12 @@ def random_view(rng: np.random.Generator, picture: Picture, least_share: float =
     return weather(rng, resize(np.ascontiguousarray(out), short_px))
 
 
-def compose(
-    rng: np.random.Generator, subject: Picture, scene: Picture, share: tuple[float, float]
-) -> Picture:
+def compose(rng: np.random.Generator, subject: Picture, scene: Picture, share: tuple[float, float]) -> Picture:
     """Blend a subject into a scene at a random place, covering a share of its area."""
     return weather(rng, _laid(rng, subject, scene, share)[0])
 
 
-def trapped(
-    rng: np.random.Generator, subject: Picture, scene: Picture, share: tuple[float, float]
-) -> Picture:
+def trapped(rng: np.random.Generator, subject: Picture, scene: Picture, share: tuple[float, float]) -> Picture:
     """Imitate a camera trap's crop: a subject in a scene, cropped to what moved, half of them by night."""
     out, (top, left, high, wide) = _laid(rng, subject, scene, share)
     # Motion boxes are never tight: they include surroundings of a fifth to twice the subject's size.
@@ -110,9 +102,7 @@ def _laid(
 
     The subject fades out towards an ellipse: there are no masks, and a network would learn a hard rectangle.
     """
-    backdrop = cv2.resize(
-        random_crop(rng, scene, 0.4), (SCENE_SIZE_PX, SCENE_SIZE_PX), interpolation=cv2.INTER_LINEAR
-    )
+    backdrop = cv2.resize(random_crop(rng, scene, 0.4), (SCENE_SIZE_PX, SCENE_SIZE_PX), interpolation=cv2.INTER_LINEAR)
     aspect = np.clip(subject.shape[1] / subject.shape[0], 0.4, 2.5)
     area = rng.uniform(*share) * SCENE_SIZE_PX**2
     wide = int(np.clip(np.sqrt(area * aspect), 20, SCENE_SIZE_PX))

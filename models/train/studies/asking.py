@@ -53,9 +53,7 @@ class Picture:
     family: int
 
 
-def pictures(
-    photos: PredictedPhotos, tree: Taxonomy, model: CloudModel, unknown: set[int]
-) -> dict[int, list[Picture]]:
+def pictures(photos: PredictedPhotos, tree: Taxonomy, model: CloudModel, unknown: set[int]) -> dict[int, list[Picture]]:
     """Return pictures by family, predicted by a head that lacks the `unknown` families."""
     known = np.array([family not in unknown for family in tree.family_of.tolist()])
     found: dict[int, list[Picture]] = {}
@@ -123,9 +121,7 @@ def main() -> int:
         off = figures[name] - figures["chance"]
         cells = [
             f"{mean:.1%} ({gain:+.1%} ± {error:.1%})"
-            for mean, gain, error in zip(
-                figures[name].mean(0), off.mean(0), off.std(0) / SEEDS**0.5, strict=True
-            )
+            for mean, gain, error in zip(figures[name].mean(0), off.mean(0), off.std(0) / SEEDS**0.5, strict=True)
         ]
         print(f"| {name} | {np.mean(labels):.0f} | {' | '.join(cells)} |", flush=True)
     return 0

@@ -110,27 +110,19 @@ def main() -> int:
     pack = open_pack("wild256")
     for lamp in (True, False):
         rules = Counter(
-            finding.rule
-            for place in places(pack, lamp=lamp)
-            for _, finding in findings(place, WELL_DAYS * 86_400.0)
+            finding.rule for place in places(pack, lamp=lamp) for _, finding in findings(place, WELL_DAYS * 86_400.0)
         )
-        print(
-            f"| well for {WELL_DAYS} days, {'a lamp' if lamp else 'black'} at night | {dict(rules) or 'nothing'} | |"
-        )
+        print(f"| well for {WELL_DAYS} days, {'a lamp' if lamp else 'black'} at night | {dict(rules) or 'nothing'} | |")
     kinds: tuple[Broken, ...] = ("covered", "frozen", "turned", "nudged", "defocused", "slightly defocused")
     for broken in kinds:
         first, minutes = Counter[str](), []
         for number, place in enumerate(places(pack)):
             from_s = BREAKS_AFTER_S + number * 86_400.0 / CAMERAS
-            found = [
-                each for each in findings(place, from_s + WATCHED_S, broken, from_s) if each[0] >= from_s
-            ]
+            found = [each for each in findings(place, from_s + WATCHED_S, broken, from_s) if each[0] >= from_s]
             first[found[0][1].rule if found else "nothing"] += 1
             minutes += [(found[0][0] - from_s) / 60] if found else []
         middle = f"{np.median(minutes):.0f} ({max(minutes):.0f})" if minutes else ""
-        print(
-            f"| {broken} | {', '.join(f'`{rule}` {count}' for rule, count in first.most_common())} | {middle} |"
-        )
+        print(f"| {broken} | {', '.join(f'`{rule}` {count}' for rule, count in first.most_common())} | {middle} |")
     return 0
 
 

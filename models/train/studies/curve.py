@@ -147,7 +147,9 @@ def report(tree: Taxonomy, zoo: Zoo, events: Events) -> tuple[Mapping[str, Curve
     forwarded = by_the_rule(tree, zoo.thresholds(), events)
     point = float(forwarded.mean()), float(np.where(forwarded, far, near).mean())
     shares = (0.0, 0.1, 0.25, 0.5, 1.0)
-    text = f"| forwarded by | {' | '.join(f'{share:.0%}' for share in shares)} | within {WITHIN:.1%} of the cloud at |\n"
+    text = (
+        f"| forwarded by | {' | '.join(f'{share:.0%}' for share in shares)} | within {WITHIN:.1%} of the cloud at |\n"
+    )
     text += "| --- |" + " ---: |" * (len(shares) + 1) + "\n"
     for name, line in lines.items():
         at = [line.accuracy[round(share * len(near))] for share in shares]
@@ -159,12 +161,8 @@ def report(tree: Taxonomy, zoo: Zoo, events: Events) -> tuple[Mapping[str, Curve
 
 def main() -> None:
     """Run this study."""
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    options.add_argument(
-        "--split", choices=("val", "test"), default="test", help="val to choose by, test to report"
-    )
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--split", choices=("val", "test"), default="test", help="val to choose by, test to report")
     given = options.parse_args()
     tree, zoo = load_taxonomy(), load_zoo()
     packs = {name: open_pack(name) for name in ("wild256", "wild64")}
@@ -176,9 +174,7 @@ def main() -> None:
         behind = replace(released, edge=before.species(photos.feature))
         for title, events in ((f"{name}: as released", released), (f"{name}: an older edge", behind)):
             lines, point, text = report(tree, zoo, events)
-            sys.stdout.write(
-                f"\n**{title}** ({len(events.truths)} events of the {given.split} split)\n\n{text}"
-            )
+            sys.stdout.write(f"\n**{title}** ({len(events.truths)} events of the {given.split} split)\n\n{text}")
             panels[title] = lines, point
     if given.split == "test":
         draw(panels, PICTURE)

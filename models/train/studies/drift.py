@@ -74,9 +74,7 @@ class Shown:
 class PredictedPhotos:
     """The released edge's predictions for held-out pictures of some species, in each view."""
 
-    def __init__(
-        self, pack: Pack, tree: Taxonomy, model: EdgeModel, views: Sequence[str] = tuple(VIEWS)
-    ) -> None:
+    def __init__(self, pack: Pack, tree: Taxonomy, model: EdgeModel, views: Sequence[str] = tuple(VIEWS)) -> None:
         rng = np.random.default_rng(0)
         rows: dict[int, list[int]] = {}
         for row in pack.rows("test"):
@@ -189,8 +187,7 @@ def main() -> int:
         rules = Counter[str]()
         for seed in range(STREAMS):
             rules.update(
-                alarm.rule
-                for _, alarm in alarms(VisitedCamera(photos, 100 + seed, nights=nights), ((STILL, "none"),))
+                alarm.rule for _, alarm in alarms(VisitedCamera(photos, 100 + seed, nights=nights), ((STILL, "none"),))
             )
         alarmed = sum(rules.values())
         print(

@@ -126,27 +126,20 @@ def taught(
             [photos[lesson.pack].vectors[photos[lesson.pack].row == lesson.row][0] for lesson in lessons]
         )
         held = [
-            sum(other.label == lesson.label for other in lessons[:at]) % 5 == 2
-            for at, lesson in enumerate(lessons)
+            sum(other.label == lesson.label for other in lessons[:at]) % 5 == 2 for at, lesson in enumerate(lessons)
         ]
         labels = tuple(dict.fromkeys(lesson.label for lesson in lessons))
         teach = [at for at, judges in enumerate(held) if not judges]
         empty = Sums.empty(base.sums.space, base.sums.dimension, labels)
         sites[site] = empty.add(vectors[teach], [labels.index(lessons[at].label) for at in teach])
-        events += [
-            HeldEvent(lessons[at].event, site, lessons[at].label) for at, judges in enumerate(held) if judges
-        ]
+        events += [HeldEvent(lessons[at].event, site, lessons[at].label) for at, judges in enumerate(held) if judges]
         judging.append(vectors[np.array(held)])
     rows = rows_of(base.tree, [lesson for lessons in of_sites.values() for lesson in lessons])
     golden = load_zoo(BEFORE).golden()
-    return retrain(
-        base, golden, sites, Held(tuple(events), np.concatenate(judging)), None, rows=rows, version=2
-    )
+    return retrain(base, golden, sites, Held(tuple(events), np.concatenate(judging)), None, rows=rows, version=2)
 
 
-def answered(
-    base: HeadBase, release: HeadRelease | None, photos: Photographed, tier: str
-) -> tuple[Taxonomy, Floats]:
+def answered(base: HeadBase, release: HeadRelease | None, photos: Photographed, tier: str) -> tuple[Taxonomy, Floats]:
     """Return the tree and the species (n, s) that a tier answers, without thresholds."""
     of = base.grown(release)
     calibration = of.calibration
@@ -157,9 +150,7 @@ def answered(
         head = feature_head(base.manifest, base.tree, frame_head(base.manifest).evidence)
         tuned, temperatures = head.species(photos.feature), calibration.edge
     logits = of.solved.logits(photos.vectors)
-    return of.tree, pooled_species(
-        of.tree, tuned, logits, temperatures, calibration.solved_share, calibration.novelty
-    )
+    return of.tree, pooled_species(of.tree, tuned, logits, temperatures, calibration.solved_share, calibration.novelty)
 
 
 class NearestMean:
@@ -199,8 +190,7 @@ def measure() -> Iterator[str]:
             for which, kept in (("new", is_new), ("old", ~is_new)):
                 some = test.chosen(kept)
                 before, after = (
-                    figures(*answered(base, of, some, tier), some.labels.tolist(), full)
-                    for of in (None, release)
+                    figures(*answered(base, of, some, tier), some.labels.tolist(), full) for of in (None, release)
                 )
                 near = _of_means(tree, means[kept], some.labels.tolist(), full)
                 for rank in ("species", "family", "kingdom"):
@@ -278,9 +268,7 @@ def poisoned() -> Iterator[str]:
         yield f"| {name} | {spoilt} | {', '.join(rates)} |"
 
 
-def _of_means(
-    tree: Taxonomy, species: NDArray[np.intp], labels: list[str], full: Taxonomy
-) -> TrainingFigures:
+def _of_means(tree: Taxonomy, species: NDArray[np.intp], labels: list[str], full: Taxonomy) -> TrainingFigures:
     return figures(tree, np.eye(len(tree.species), dtype=np.float32)[species], labels, full)
 
 

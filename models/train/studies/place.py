@@ -78,9 +78,7 @@ def place(split: str, *, seed: int, events: int, residents: bool) -> Iterator[Pl
     # Every class is equally frequent, also among the labelled events.
     labelled = round(LABELLED_SHARE * events)
     order = [
-        str(label)
-        for many in (labelled, events - labelled)
-        for label in rng.permutation(np.resize(CLASSES, many))
+        str(label) for many in (labelled, events - labelled) for label in rng.permutation(np.resize(CLASSES, many))
     ]
     for at, label in enumerate(order):
         rows = photos[label][0 if at < labelled or residents else 1] if label in photos else ()

@@ -113,9 +113,7 @@ def main() -> None:
     )
     add_golden(tree, packs, folder)
     size_bytes = sum(file.stat().st_size for file in BEFORE.rglob("*") if file.is_file())
-    sys.stdout.write(
-        f"{BEFORE}: {size_bytes:,} bytes, {digest((folder / 'manifest.json').read_bytes())[:12]}\n"
-    )
+    sys.stdout.write(f"{BEFORE}: {size_bytes:,} bytes, {digest((folder / 'manifest.json').read_bytes())[:12]}\n")
 
 
 if __name__ == "__main__":

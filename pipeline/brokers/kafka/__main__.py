@@ -36,9 +36,7 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=9092, help="0 takes a free one (default %(default)s)")
     parser.add_argument("--parent-pid", type=int, help="end when this process, the parent, ends")
     arguments = parser.parse_args()
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s kafka %(levelname)s %(message)s"
-    )
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s kafka %(levelname)s %(message)s")
     _allow_open_files()
     try:
         with private_files.disk_errors_mapped():
@@ -62,9 +60,7 @@ async def _run(arguments: argparse.Namespace) -> None:
         parent.watch(arguments.parent_pid, ended)
 
     def ready(host: str, port: int) -> None:
-        logging.warning(
-            "embedded Kafka for this one machine: no replicas, no access control; not for production"
-        )
+        logging.info("embedded Kafka for this one machine: no replicas, no access control; not for production")
         line = {"ready": f"{host}:{port}", "pid": os.getpid(), "directory": str(arguments.dir)}
         print(json.dumps(line), flush=True)
 

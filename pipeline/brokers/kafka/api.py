@@ -89,9 +89,7 @@ def _append(log: PartitionLog, records: bytes) -> int:
     header = verify_produced(records, log.limits.max_message_bytes)
     if log.limits.compact:
         if header.compressed:
-            raise BrokerError(
-                Code.UNSUPPORTED_COMPRESSION_TYPE, "a compacted topic takes uncompressed batches only"
-            )
+            raise BrokerError(Code.UNSUPPORTED_COMPRESSION_TYPE, "a compacted topic takes uncompressed batches only")
         if any(record.key is None for record in records_of(records, 0, header)):
             raise BrokerError(Code.INVALID_RECORD, "a record of a compacted topic needs a key")
     return log.append(bytearray(records), header)
@@ -222,9 +220,7 @@ async def describe(broker: Broker, request: Any) -> Any:
                 ],
             )
         )
-    node = metadata.MetadataResponse.MetadataResponseBroker(
-        node_id=NODE, host=broker.host, port=broker.port, rack=None
-    )
+    node = metadata.MetadataResponse.MetadataResponseBroker(node_id=NODE, host=broker.host, port=broker.port, rack=None)
     return metadata.MetadataResponse(
         throttle_time_ms=0,
         brokers=[node],
@@ -349,9 +345,7 @@ def versions_response(code: Code, apis: Mapping[int, Api]) -> Any:
     return metadata.ApiVersionsResponse(
         error_code=code,
         throttle_time_ms=0,
-        api_keys=[
-            row(api_key=key, min_version=api.oldest, max_version=api.newest) for key, api in apis.items()
-        ],
+        api_keys=[row(api_key=key, min_version=api.oldest, max_version=api.newest) for key, api in apis.items()],
     )
 
 

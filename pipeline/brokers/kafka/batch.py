@@ -130,9 +130,7 @@ def verify_produced(data: Buffer, max_message_bytes: int) -> BatchHeader:
     if header.record_count < 1 or header.last_offset_delta != header.record_count - 1:
         raise BrokerError(Code.INVALID_RECORD, "the record count does not fit the offsets")
     if header.attributes & REFUSED_BITS:
-        raise BrokerError(
-            Code.INVALID_RECORD, "transactional, control and log-append-time batches are refused"
-        )
+        raise BrokerError(Code.INVALID_RECORD, "transactional, control and log-append-time batches are refused")
     return header
 
 
@@ -168,9 +166,7 @@ def records_of(buffer: Buffer, position: int, header: BatchHeader) -> Iterator[S
             )
             at = end
     except (IndexError, ValueError):
-        raise BrokerError(
-            Code.INVALID_RECORD, f"the batch at byte {position} holds no whole records"
-        ) from None
+        raise BrokerError(Code.INVALID_RECORD, f"the batch at byte {position} holds no whole records") from None
 
 
 def place(batch: bytearray, offset: int) -> None:

@@ -64,9 +64,7 @@ class Coordinator:
                 group.promise(member, request.session_timeout_ms, now_ms())
                 if request.API_VERSION >= JOIN_WITH_ID_VERSION:
                     raise BrokerError(Code.MEMBER_ID_REQUIRED, "join with this id")
-            rebalance_ms = (
-                request.rebalance_timeout_ms if request.API_VERSION >= 1 else request.session_timeout_ms
-            )
+            rebalance_ms = request.rebalance_timeout_ms if request.API_VERSION >= 1 else request.session_timeout_ms
             join = Join(
                 member,
                 request.protocol_type,

@@ -254,9 +254,7 @@ class ConsumerGroup:
 
     def _joined(self, member: str) -> Joined:
         everybody = tuple((name, m.join.protocols[self.protocol]) for name, m in self.members.items())
-        return Joined(
-            member, self.generation, self.protocol, self.leader, everybody if member == self.leader else ()
-        )
+        return Joined(member, self.generation, self.protocol, self.leader, everybody if member == self.leader else ())
 
     def _removed(self, members: list[str], now_ms: int) -> list[Answer]:
         if not members:

@@ -226,9 +226,7 @@ class PartitionLog:
             return b""
         for segment in self._segments_from(offset):
             with self._opened(segment) as file:
-                for position, header in self._headers(
-                    segment, file, segment.indexed().position_before(offset)
-                ):
+                for position, header in self._headers(segment, file, segment.indexed().position_before(offset)):
                     if header.next_offset > offset:
                         last = segment is self.segments[-1]
                         left = (self._durable_bytes if last else segment.size_bytes) - position
@@ -310,9 +308,7 @@ class PartitionLog:
 
     def _segment_for(self, batch_bytes: int) -> Segment:
         last = self.segments[-1] if self.segments else None
-        if last is not None and (
-            last.size_bytes == 0 or last.size_bytes + batch_bytes <= self.limits.segment_bytes
-        ):
+        if last is not None and (last.size_bytes == 0 or last.size_bytes + batch_bytes <= self.limits.segment_bytes):
             return last
         if last is not None:
             # The closed segment must be on disk before the next one starts: only the last may have a torn tail.
@@ -356,12 +352,8 @@ class PartitionLog:
             head = os.pread(file, HEADER.size, position)
             header = BatchHeader(*HEADER.unpack(head)) if len(head) == HEADER.size else None
             if header is None or header.magic != 2 or not HEADER.size <= header.size_bytes <= end - position:
-                logger.error(
-                    "%s is damaged at byte %d: restore it, or delete the topic", segment.path, position
-                )
-                raise BrokerError(
-                    Code.KAFKA_STORAGE_ERROR, f"{segment.path.name} is damaged at byte {position}"
-                )
+                logger.error("%s is damaged at byte %d: restore it, or delete the topic", segment.path, position)
+                raise BrokerError(Code.KAFKA_STORAGE_ERROR, f"{segment.path.name} is damaged at byte {position}")
             yield position, header
             position += header.size_bytes
 

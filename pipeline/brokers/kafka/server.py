@@ -43,9 +43,7 @@ class Unanswerable(TierwiseError):
     """These bytes are not a request that can be answered: the connection ends, as in Kafka."""
 
 
-async def serve(
-    directory: Path, host: str, port: int, stop: asyncio.Event, ready: Callable[[str, int], None]
-) -> None:
+async def serve(directory: Path, host: str, port: int, stop: asyncio.Event, ready: Callable[[str, int], None]) -> None:
     """Run the broker until `stop` is set. `ready` is called with the address once the broker answers.
 
     Raises

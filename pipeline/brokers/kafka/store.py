@@ -110,9 +110,7 @@ class BrokerStore:
             try:
                 self.catalog = msgspec.json.decode(path.read_bytes(), type=Catalog)
             except msgspec.DecodeError as problem:
-                raise Stop(
-                    f"{path} cannot be read ({problem}): restore it, or move {self.directory} away"
-                ) from problem
+                raise Stop(f"{path} cannot be read ({problem}): restore it, or move {self.directory} away") from problem
         elif data.exists() and any(data.iterdir()):
             raise Stop(f"{path} is missing, but there are topics: restore it, or move {self.directory} away")
         else:
@@ -120,9 +118,7 @@ class BrokerStore:
             self._save(Catalog(secrets.token_urlsafe(16), {}))
         for name, topic in self.catalog.topics.items():
             self._open(name, topic)
-        for orphan in {entry.name for entry in data.iterdir()} - {
-            t.directory for t in self.catalog.topics.values()
-        }:
+        for orphan in {entry.name for entry in data.iterdir()} - {t.directory for t in self.catalog.topics.values()}:
             logger.info("removing the rest of a deleted topic: %s", orphan)
             shutil.rmtree(data / orphan)
         self._offsets = PartitionLog.recovered(self.directory / "offsets", OFFSETS_LIMITS)
@@ -147,9 +143,7 @@ class BrokerStore:
         """Return a partition. Raises `BrokerError` (UNKNOWN_TOPIC_OR_PARTITION) if it does not exist."""
         log = self.find(topic, partition)
         if log is None:
-            raise BrokerError(
-                Code.UNKNOWN_TOPIC_OR_PARTITION, f"no partition {partition} of a topic {topic!r}"
-            )
+            raise BrokerError(Code.UNKNOWN_TOPIC_OR_PARTITION, f"no partition {partition} of a topic {topic!r}")
         return log
 
     def find(self, topic: str, partition: int) -> PartitionLog | None:
@@ -185,9 +179,7 @@ class BrokerStore:
         self.log(name, 0)
         async with self._maintaining:
             topic = self.catalog.topics[name]
-            self._save(
-                Catalog(self.catalog.cluster_id, {n: t for n, t in self.catalog.topics.items() if n != name})
-            )
+            self._save(Catalog(self.catalog.cluster_id, {n: t for n, t in self.catalog.topics.items() if n != name}))
             logs = [self._logs.pop((name, partition)) for partition in range(topic.partitions)]
             for log in logs:
                 log.close()

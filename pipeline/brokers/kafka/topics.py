@@ -103,16 +103,10 @@ def check_new(name: str, partitions: int, replicas: int, existing: Mapping[str, 
         With the problem.
     """
     if not NAME.fullmatch(name):
-        raise BrokerError(
-            Code.INVALID_TOPIC_EXCEPTION, f"topic name {name!r}: use 1 to 240 of a-z A-Z 0-9 . _ -"
-        )
+        raise BrokerError(Code.INVALID_TOPIC_EXCEPTION, f"topic name {name!r}: use 1 to 240 of a-z A-Z 0-9 . _ -")
     if name in existing:
         raise BrokerError(Code.TOPIC_ALREADY_EXISTS, f"topic {name} exists")
     if partitions < 1 or partitions + sum(t.partitions for t in existing.values()) > MOST_PARTITIONS:
-        raise BrokerError(
-            Code.INVALID_PARTITIONS, f"{partitions} partitions: all topics may have {MOST_PARTITIONS}"
-        )
+        raise BrokerError(Code.INVALID_PARTITIONS, f"{partitions} partitions: all topics may have {MOST_PARTITIONS}")
     if replicas not in (-1, 1):
-        raise BrokerError(
-            Code.INVALID_REPLICATION_FACTOR, f"{replicas} replicas: there is only one broker, use 1"
-        )
+        raise BrokerError(Code.INVALID_REPLICATION_FACTOR, f"{replicas} replicas: there is only one broker, use 1")

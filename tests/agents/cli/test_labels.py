@@ -45,9 +45,7 @@ def test_a_csv_names_events_labels_persons_and_times(tmp_path: Path) -> None:
     labels, bad = read(tmp_path, rows + more)
     assert bad == []
     first, second = labels
-    assert first.label == Label(
-        event=event_id(1), label="Felis catus", by="ann", time=clock.rfc3339(1_700_000_000)
-    )
+    assert first.label == Label(event=event_id(1), label="Felis catus", by="ann", time=clock.rfc3339(1_700_000_000))
     assert second.label == Label(
         event=event_id(2),
         label="fossa sp.",
@@ -66,9 +64,7 @@ def test_each_bad_row_is_told_with_its_line_and_the_others_are_kept(tmp_path: Pa
         f"6,{'y' * 9999},\n7,Felidae,1e300\n",
     )
     assert [each.label.event for each in labels] == [event_id(1), event_id(5)]
-    assert [complaint.split(":")[0] for complaint in bad] == [
-        f"line {number}" for number in (4, 5, 6, 7, 8, 10, 11)
-    ]
+    assert [complaint.split(":")[0] for complaint in bad] == [f"line {number}" for number in (4, 5, 6, 7, 8, 10, 11)]
 
 
 def test_rows_without_a_time_are_in_the_order_of_the_file(tmp_path: Path) -> None:

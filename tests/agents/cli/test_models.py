@@ -74,9 +74,7 @@ def test_a_released_model_shows_its_card_and_cannot_be_removed(capsys: pytest.Ca
 
 
 @pytest.mark.slow
-def test_an_imported_model_is_listed_shown_and_removed(
-    classifier: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_imported_model_is_listed_shown_and_removed(classifier: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert bring(classifier) == 0
     assert "mine-v2@1: " in capsys.readouterr().out
     assert run("models", "list") == 0
@@ -105,9 +103,7 @@ def test_a_damaged_entry_is_told_and_hides_no_other(
 
 
 @pytest.mark.slow
-def test_the_model_that_serves_is_not_removed(
-    home: Path, classifier: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_model_that_serves_is_not_removed(home: Path, classifier: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bring(classifier)
     (home / "tierwise.toml").write_text('[edge]\nmodel = "mine-v2@1"\n')
     assert run("models", "remove", "mine-v2@1") == 2
@@ -241,9 +237,7 @@ def test_a_model_that_is_not_there_is_told_before_the_work_begins(
 
 
 @pytest.mark.slow
-def test_labelled_photos_are_evaluated_by_rank_and_tier(
-    cats: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_labelled_photos_are_evaluated_by_rank_and_tier(cats: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("models", "evaluate", str(cats), "--json") == 0
     report = json.loads(capsys.readouterr().out)
     assert report["photos"] == 1

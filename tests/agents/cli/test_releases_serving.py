@@ -189,14 +189,10 @@ def test_only_the_machine_with_the_keys_signs(
     words: tuple[str, ...], edges: PromotedStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("releases", *words) == 2
-    assert "this machine signs no releases; run the command where `tierwise trainer` runs" in (
-        capsys.readouterr().err
-    )
+    assert "this machine signs no releases; run the command where `tierwise trainer` runs" in (capsys.readouterr().err)
 
 
-def test_the_shipped_model_is_nothing_to_go_back_from(
-    loaded: Settings, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_shipped_model_is_nothing_to_go_back_from(loaded: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     Repository.of(loaded, SystemClock())
     assert run("releases", "rollback", "--why", "x") == 2
     assert "there is no older one" in capsys.readouterr().err

@@ -61,9 +61,7 @@ def test_who_waits_and_no_trainer_runs_is_told(
     assert reports.open_request() is not None
 
 
-def test_reports_are_listed_and_shown(
-    settings: str, reports: Reports, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_reports_are_listed_and_shown(settings: str, reports: Reports, capsys: pytest.CaptureFixture[str]) -> None:
     for number in (1, 2):
         reports.add(kept(number))
     assert run("list", "--settings", settings) == 0

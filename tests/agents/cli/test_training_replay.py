@@ -97,12 +97,7 @@ def test_frames_without_a_label_are_answered_and_damaged_ones_left_out_with_a_wo
     folder = shutil.copytree(frames, tmp_path / "frames")
     (folder / "09-1.jpg").write_bytes(b"\xff\xd8 nothing more")
     file = labels(tmp_path, 7)
-    assert (
-        run(
-            "training", "replay", "--frames", str(folder), "--labels", str(file), "--stream", "trap", "--json"
-        )
-        == 0
-    )
+    assert run("training", "replay", "--frames", str(folder), "--labels", str(file), "--stream", "trap", "--json") == 0
     out, err = capsys.readouterr()
     answers, summary = told(out)
     assert [its["file"] for its in answers] == ["07-0.jpg", "07-1.jpg", "08-0.jpg", "08-1.jpg", "09-0.jpg"]
@@ -163,11 +158,7 @@ def test_what_cannot_be_learned_from_is_told(
     assert said in capsys.readouterr().err
 
 
-def test_nothing_left_to_answer_is_told(
-    frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_nothing_left_to_answer_is_told(frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = labels(tmp_path, len(VISITS))
-    assert (
-        run("training", "replay", "--frames", str(frames), "--labels", str(file), "--train-share", "1") == 2
-    )
+    assert run("training", "replay", "--frames", str(frames), "--labels", str(file), "--train-share", "1") == 2
     assert "lower --train-share" in capsys.readouterr().err

@@ -60,9 +60,7 @@ def test_an_event_is_found_by_its_id_a_part_of_it_or_as_the_last(edge: SampleEdg
         ("zz'; --", "event-invalid"),
     ],
 )
-def test_what_names_no_event_or_several_is_refused(
-    edge: SampleEdge, tmp_path: Path, text: str, reason: str
-) -> None:
+def test_what_names_no_event_or_several_is_refused(edge: SampleEdge, tmp_path: Path, text: str, reason: str) -> None:
     frame(edge, 1)
     frame(edge, 2)
     with edge_reader.opened(tmp_path) as reader, pytest.raises(Rejected) as refused:

@@ -87,9 +87,7 @@ def test_a_reading_is_recognised_by_its_own_id_and_not_by_another_sensors_ack() 
 def test_a_refusal_ends_only_the_item_that_it_is_about() -> None:
     publishing = Publishing(photos(b"bad", b"good"))
     bad, good = published(publishing)
-    refusal = Refusal(
-        reason="image-truncated", detail="", topic=TOPIC, size_bytes=3, sha256=bad.sha256, time=""
-    )
+    refusal = Refusal(reason="image-truncated", detail="", topic=TOPIC, size_bytes=3, sha256=bad.sha256, time="")
     assert publishing.receive(topics.rejected("home", "cam1"), encode(refusal)) == [(bad, None)]
     assert (bad.state, good.state) == (DeliveryState.REFUSED, DeliveryState.WAITING)
 

@@ -27,9 +27,7 @@ def site(device: SmallDevice, tmp_path: Path) -> Iterator[SiteClient]:
         yield client
 
 
-def test_a_script_publishes_a_photo_and_labels_its_event(
-    site: SiteClient, device: SmallDevice, tmp_path: Path
-) -> None:
+def test_a_script_publishes_a_photo_and_labels_its_event(site: SiteClient, device: SmallDevice, tmp_path: Path) -> None:
     photo = tmp_path / "cat.jpg"
     photo.write_bytes(b"jpeg")
     answer = site.publish_photo(photo, "cam1/garden")

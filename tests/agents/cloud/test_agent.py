@@ -137,10 +137,7 @@ def test_features_and_summaries_of_a_batch_are_answered_in_order(cloud: Cloud) -
     first, second = told_by(cloud, fetched(feature()), summary(200.0))
     assert (first.rank, second.rank) == (Rank.SPECIES, Rank.PATTERN)
     assert second.source == "home/meter/power"
-    assert (
-        cloud.metrics.value("tierwise_events_received_total", stream="home/cam1/garden", channel="feature")
-        == 1
-    )
+    assert cloud.metrics.value("tierwise_events_received_total", stream="home/cam1/garden", channel="feature") == 1
 
 
 def test_a_bad_record_is_counted_and_holds_up_nothing(cloud: Cloud) -> None:
@@ -157,9 +154,7 @@ def test_a_bad_record_is_counted_and_holds_up_nothing(cloud: Cloud) -> None:
     ]
     assert len(told_by(cloud, *broken, good)) == 1
     counted = {"privacy-missing": 1, "malformed": 5, "value-missing": 1, "other-space": 1}
-    assert {
-        reason: cloud.metrics.value("tierwise_refused_total", reason=reason) for reason in counted
-    } == counted
+    assert {reason: cloud.metrics.value("tierwise_refused_total", reason=reason) for reason in counted} == counted
 
 
 def test_the_same_record_again_is_the_same_answer(cloud: Cloud) -> None:

@@ -127,10 +127,7 @@ def test_the_days_last_hour_brings_the_forecast_of_the_next_day() -> None:
     assert forecast is not None
     assert forecast.start == clock.rfc3339(MONDAY_S + 8 * DAY_S)
     assert len(forecast.mean) == len(forecast.low) == len(forecast.high) == 24
-    assert all(
-        low <= mean <= high
-        for low, mean, high in zip(forecast.low, forecast.mean, forecast.high, strict=True)
-    )
+    assert all(low <= mean <= high for low, mean, high in zip(forecast.low, forecast.mean, forecast.high, strict=True))
     assert forecast.mean[10] > forecast.mean[2] + 50
 
 

@@ -128,9 +128,7 @@ def test_a_simulated_week_is_the_same_for_the_same_seed_and_in_the_order_of_time
 def test_simulated_readings_are_taken_as_readings() -> None:
     now_s = time.time()
     for sample in itertools.islice(sensors.past(now_s), 50):
-        (reading,) = parse(
-            msgspec.json.encode({"value": sample.value, "unit": sample.unit}), received_s=now_s
-        )
+        (reading,) = parse(msgspec.json.encode({"value": sample.value, "unit": sample.unit}), received_s=now_s)
         assert reading.value == pytest.approx(sample.value)
 
 

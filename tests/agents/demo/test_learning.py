@@ -46,9 +46,7 @@ def said(*path: str) -> Result:
 
 
 def test_photos_to_label_and_photos_to_ask_about_are_of_different_splits() -> None:
-    photos = chosen(
-        pack((*NEW, "Vulpes vulpes")), load_zoo(BEFORE).tree, Amounts(labels=20, tests=5, known=7)
-    )
+    photos = chosen(pack((*NEW, "Vulpes vulpes")), load_zoo(BEFORE).tree, Amounts(labels=20, tests=5, known=7))
     assert set(photos.new_species) == set(NEW)
     assert not {its.jpeg for its in photos.to_label} & {its.jpeg for its in photos.tests if its.new}
     assert sum(its.new for its in photos.tests) == 2 * 5

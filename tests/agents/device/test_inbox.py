@@ -55,9 +55,7 @@ class Inbox(NamedTuple):
 
 @pytest.fixture
 def inbox(tmp_path: Path) -> Iterator[Inbox]:
-    temperature = StreamSettings(
-        task=Task.OCCUPANCY, wants=Rank.PATTERN, reading=Privacy.EDGE_PRIVATE, unit="Cel"
-    )
+    temperature = StreamSettings(task=Task.OCCUPANCY, wants=Rank.PATTERN, reading=Privacy.EDGE_PRIVATE, unit="Cel")
     configured = settings(streams={"home/room1/temperature": temperature}, device=DeviceSettings(spool_mib=1))
     spool = Spool.open(tmp_path / "spool.db", limit_bytes=1 << 20)
     clock = HandClock(NOW_S)
@@ -73,9 +71,7 @@ def test_a_frame_is_stored_and_acknowledged_by_its_digest(inbox: Inbox) -> None:
     (item,) = inbox.spool.waiting(10)
     assert (item.topic, item.payload, item.received_at) == (FRAME, JPEG, NOW_S)
     assert inbox.acks() == [Ack(ids=(item.id,), topic=FRAME, sha256=hashlib.sha256(JPEG).hexdigest())]
-    assert (
-        inbox.metrics.value("tierwise_events_received_total", stream="home/cam1/garden", channel="frame") == 1
-    )
+    assert inbox.metrics.value("tierwise_events_received_total", stream="home/cam1/garden", channel="frame") == 1
 
 
 def test_a_reading_keeps_the_id_that_its_publisher_gave_it_and_comes_once(inbox: Inbox) -> None:
@@ -181,9 +177,7 @@ def test_an_answer_of_the_edge_ends_the_wait_for_it(inbox: Inbox, privacy: Priva
 @pytest.mark.parametrize(
     "topic", [topics.event_ack("home", "cam1"), topics.result("home", "cam1", Tier.EDGE, Privacy.PUBLIC)]
 )
-def test_an_agents_message_that_is_not_understood_is_counted_and_told_to_nobody(
-    inbox: Inbox, topic: str
-) -> None:
+def test_an_agents_message_that_is_not_understood_is_counted_and_told_to_nobody(inbox: Inbox, topic: str) -> None:
     inbox.receive(Message(topic, b"\xff\xff", False))
     assert inbox.sent() == []
     assert inbox.metrics.value("tierwise_refused_total", reason="malformed") == 1

@@ -66,9 +66,7 @@ def test_the_eye_is_told_with_the_reason_for_it(said: str, title: str) -> None:
 
 def animal(pictures: Any) -> tuple[np.ndarray, np.ndarray]:
     """Judges everything to be an animal and nobody to be there."""
-    logits = np.tile(
-        np.where(np.array(KINGDOMS) == "animal", 9.0, 0.0).astype(np.float32), (len(pictures), 1)
-    )
+    logits = np.tile(np.where(np.array(KINGDOMS) == "animal", 9.0, 0.0).astype(np.float32), (len(pictures), 1))
     return logits, np.full(len(pictures), 0.01, np.float32)
 
 

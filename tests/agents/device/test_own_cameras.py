@@ -111,9 +111,7 @@ def test_a_photo_that_was_copied_by_half_is_taken_once_it_is_whole(spool: Spool,
 
 
 @pytest.mark.parametrize("there", ["nothing", "an empty folder", "only a video"])
-def test_a_folder_that_is_not_there_yet_is_waited_for_and_reported(
-    spool: Spool, tmp_path: Path, there: str
-) -> None:
+def test_a_folder_that_is_not_there_yet_is_waited_for_and_reported(spool: Spool, tmp_path: Path, there: str) -> None:
     late = tmp_path / "late"
     if there != "nothing":
         late.mkdir()

@@ -72,9 +72,7 @@ def test_pictures_older_than_the_ring_keeps_go_with_the_next_one(tmp_path: Path)
 
 def test_a_restart_counts_what_is_there(tmp_path: Path) -> None:
     for number in range(3):
-        Pictures(tmp_path, max_bytes=25, max_days=7).keep(
-            event_id(number, NOW_S + number), b"x" * 10, NOW_S + number
-        )
+        Pictures(tmp_path, max_bytes=25, max_days=7).keep(event_id(number, NOW_S + number), b"x" * 10, NOW_S + number)
     assert len(list(tmp_path.iterdir())) == 2
 
 

@@ -105,9 +105,7 @@ def test_a_report_carries_what_was_read_since_the_last_one() -> None:
     sensor = Sensor()
     for value, after_s in ((21.0, 0), (21.25, 1), (20.75, 2), (22.0, 3)):
         sensor.read(value, NOW_S + after_s)
-    assert report(sensor.events[-1]) == Report(
-        value=22.0, unit="Cel", count=3, total=64.0, low=20.75, high=22.0
-    )
+    assert report(sensor.events[-1]) == Report(value=22.0, unit="Cel", count=3, total=64.0, low=20.75, high=22.0)
 
 
 steps = st.lists(
@@ -179,19 +177,15 @@ def test_a_private_reading_is_no_part_of_an_answer_that_travels_further() -> Non
     answer = Sensor().read(21.5, NOW_S).result
     assert answer.value == 21.5  # both edge-private
     open_results = Settings(
-        streams={
-            "home/room1/temperature": StreamSettings(reading=Privacy.EDGE_PRIVATE, result=Privacy.PUBLIC)
-        }
+        streams={"home/room1/temperature": StreamSettings(reading=Privacy.EDGE_PRIVATE, result=Privacy.PUBLIC)}
     )
     assert Sensor(open_results).read(21.5, NOW_S).result.value is None
 
 
 def test_a_meter_without_a_unit_counts_in_one() -> None:
-    assert Sensor(
-        Settings(streams={"home/room1/temperature": StreamSettings(reading=Privacy.EDGE_PRIVATE)})
-    ).read(3.0, NOW_S, None).events[0].body == Report(
-        value=3.0, unit="1", count=1, total=3.0, low=3.0, high=3.0
-    )
+    assert Sensor(Settings(streams={"home/room1/temperature": StreamSettings(reading=Privacy.EDGE_PRIVATE)})).read(
+        3.0, NOW_S, None
+    ).events[0].body == Report(value=3.0, unit="1", count=1, total=3.0, low=3.0, high=3.0)
 
 
 def test_a_report_never_mixes_levels_the_private_hour_stays_private() -> None:

@@ -146,9 +146,7 @@ def test_a_person_found_later_is_asked_about_no_more(edge: SampleEdge) -> None:
 
 
 def test_a_stream_whose_features_stay_on_the_device_is_not_asked_about(tmp_path: Path) -> None:
-    private = StreamSettings(
-        pixels=Privacy.EDGE_PRIVATE, feature=Privacy.USER_PRIVATE, result=Privacy.EDGE_PRIVATE
-    )
+    private = StreamSettings(pixels=Privacy.EDGE_PRIVATE, feature=Privacy.USER_PRIVATE, result=Privacy.EDGE_PRIVATE)
     with sample_edge(tmp_path, settings(tmp_path, streams={"home/cam1/garden": private})) as edge:
         levels = msgspec.structs.replace(OPEN, feature=Privacy.USER_PRIVATE)
         sighted(edge, *(msgspec.structs.replace(seen(edge, number), levels=levels) for number in range(1, 9)))
@@ -189,9 +187,7 @@ def test_a_stream_that_changed_is_told_once_and_its_share_of_the_asks_rises(edge
     edge.deliver(*(seen(edge, number) for number in range(1, settled)))
     edge.take()
 
-    edge.deliver(
-        *(seen(edge, number, data=vector(number, shift=12)) for number in range(settled, settled + 60))
-    )
+    edge.deliver(*(seen(edge, number, data=vector(number, shift=12)) for number in range(settled, settled + 60)))
     sent = [each for each in edge.take() if isinstance(each, Drift)]
 
     assert "feature-moved" in {drift.rule for drift in sent}

@@ -79,8 +79,7 @@ def starter(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 def test_the_starters_devices_become_these_entities(starter: Settings) -> None:
     announced = {
-        topic.removeprefix("homeassistant/").removesuffix("/config")
-        for topic, _ in announcements(starter, "1")
+        topic.removeprefix("homeassistant/").removesuffix("/config") for topic, _ in announcements(starter, "1")
     }
     assert {
         "binary_sensor/tierwise_home_device/online",
@@ -162,9 +161,7 @@ def test_home_assistants_branch_belongs_to_the_site() -> None:
     assert gate.reach(topics.discovery("sensor", "a", "b")) is Tier.EDGE
 
 
-def test_templates_give_a_state_for_their_own_stream_and_keep_it_for_others(
-    starter: Settings, tmp_path: Path
-) -> None:
+def test_templates_give_a_state_for_their_own_stream_and_keep_it_for_others(starter: Settings, tmp_path: Path) -> None:
     """With the engine that Home Assistant uses, where it is installed."""
     jinja2 = pytest.importorskip("jinja2")
     by_id = {entity.unique_id: entity for _, entity in announcements(starter, "1")}

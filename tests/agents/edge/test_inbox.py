@@ -57,9 +57,7 @@ def test_an_event_is_acknowledged_by_its_name_and_revision_also_when_it_is_repea
 def test_events_of_several_devices_are_acknowledged_to_each(edge: SampleEdge) -> None:
     other = msgspec.structs.replace(STILL, event=event_id(2), device="cam2", sighting=None)
     edge.deliver(event(STILL), event(other))
-    topics_of_acks = [
-        out.topic for out in edge.spool.outgoing("site", 10, edge.clock.now()) if out.kind == "EventAck"
-    ]
+    topics_of_acks = [out.topic for out in edge.spool.outgoing("site", 10, edge.clock.now()) if out.kind == "EventAck"]
     assert topics_of_acks == [topics.event_ack("home", "cam1"), topics.event_ack("home", "cam2")]
 
 
@@ -182,9 +180,7 @@ def test_a_report_of_impossible_numbers_is_malformed(edge: SampleEdge, changes: 
 
 
 @pytest.mark.parametrize("time", BAD_TIMES)
-def test_an_answer_of_the_cloud_with_a_bad_time_is_malformed_and_acknowledged(
-    edge: SampleEdge, time: str
-) -> None:
+def test_an_answer_of_the_cloud_with_a_bad_time_is_malformed_and_acknowledged(edge: SampleEdge, time: str) -> None:
     edge.deliver_answers(cloud_says(event_id(1), time=time))
     assert edge.take() == []
     assert edge.metrics.value("tierwise_refused_total", reason="malformed") == 1

@@ -38,14 +38,10 @@ def label(text: str | None, under: str = "", english: str = "") -> Label:
 
 
 def word(path: tuple[str, ...], by: str = "ann", at_s: float = NOW_S, under: str = "") -> PersonVote:
-    return PersonVote(
-        event_id(), by, path[-1] if path else None, path, under, path[-1] if under else "", at_s, 1
-    )
+    return PersonVote(event_id(), by, path[-1] if path else None, path, under, path[-1] if under else "", at_s, 1)
 
 
-BROUGHT = word(("animal", "Eupleridae", "Cryptoprocta ferox"), under="animal/Eupleridae")._replace(
-    english="fossa"
-)
+BROUGHT = word(("animal", "Eupleridae", "Cryptoprocta ferox"), under="animal/Eupleridae")._replace(english="fossa")
 
 
 # --- what a label means ----------------------------------------------------------------------------------------
@@ -113,9 +109,7 @@ def test_a_label_that_the_tree_lacks_is_refused_with_the_nearest_and_with_what_t
         ),
     ],
 )
-def test_a_species_that_the_tree_lacks_is_taken_under_a_family_or_a_new_one(
-    given: Label, meant: ResolvedLabel
-) -> None:
+def test_a_species_that_the_tree_lacks_is_taken_under_a_family_or_a_new_one(given: Label, meant: ResolvedLabel) -> None:
     assert resolve(given, TREE) == meant
 
 
@@ -205,9 +199,7 @@ def test_a_labels_time_is_its_own_unless_it_lies_ahead() -> None:
         ([CAT, ("other",), ("other",)], ("other",)),
     ],
 )
-def test_persons_agree_as_deep_as_most_of_them_go(
-    paths: list[tuple[str, ...]], path: tuple[str, ...]
-) -> None:
+def test_persons_agree_as_deep_as_most_of_them_go(paths: list[tuple[str, ...]], path: tuple[str, ...]) -> None:
     assert agreed(paths) == path
 
 

@@ -232,9 +232,7 @@ def test_a_frame_that_comes_after_its_notice_and_its_label_is_still_seen(edge: S
         (messages.encode(label("Felis catus", number=2)), "unknown-event"),
     ],
 )
-def test_a_label_that_cannot_be_taken_is_refused_with_its_reason(
-    edge: SampleEdge, payload: bytes, reason: str
-) -> None:
+def test_a_label_that_cannot_be_taken_is_refused_with_its_reason(edge: SampleEdge, payload: bytes, reason: str) -> None:
     seen(edge)
     edge.clock.turn(EARLY_S + 1)
     edge.deliver_raw(Message(TOPIC, payload, False))
@@ -266,9 +264,7 @@ def test_a_label_under_another_device_is_refused(edge: SampleEdge) -> None:
 
 
 def test_what_is_no_frame_has_no_label(edge: SampleEdge) -> None:
-    hour = result(
-        event_id(1), sighting=None, task=Task.METER, tier=Tier.CLOUD, rank=Rank.PATTERN, path=("usual",)
-    )
+    hour = result(event_id(1), sighting=None, task=Task.METER, tier=Tier.CLOUD, rank=Rank.PATTERN, path=("usual",))
     edge.deliver_answers(hour)
     edge.take()
     edge.label(label("Felis catus"))

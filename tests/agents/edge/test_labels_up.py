@@ -151,9 +151,7 @@ def test_a_label_is_as_private_as_result_and_feature_together(edge: SampleEdge, 
     assert edge.take_up() == []
 
 
-def test_a_feature_that_stays_on_its_device_does_not_rest_at_the_edge(
-    edge: SampleEdge, tmp_path: Path
-) -> None:
+def test_a_feature_that_stays_on_its_device_does_not_rest_at_the_edge(edge: SampleEdge, tmp_path: Path) -> None:
     edge.deliver(cat(1, levels=msgspec.structs.replace(OPEN, feature=Privacy.USER_PRIVATE)))
     assert edge.store.labels.feature(event_id(1)) is None
     edge.deliver(cat(2))
@@ -163,9 +161,7 @@ def test_a_feature_that_stays_on_its_device_does_not_rest_at_the_edge(
     assert (kept.levels.feature, kept.levels.result) == (OPEN.feature, OPEN.result)
 
 
-def test_a_person_who_was_missed_raises_the_levels_and_nothing_more_goes_up(
-    edge: SampleEdge, tmp_path: Path
-) -> None:
+def test_a_person_who_was_missed_raises_the_levels_and_nothing_more_goes_up(edge: SampleEdge, tmp_path: Path) -> None:
     edge.deliver(cat())
     edge.label(label("Felis catus", by="ben"))
     edge.label(label("person"))

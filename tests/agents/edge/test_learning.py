@@ -185,21 +185,19 @@ def test_only_what_the_edge_may_see_teaches_it(tmp_path: Path, level: Privacy) -
         edge.learning.work()
         learned = edge.model != edge_model().name
         assert learned == (level is not Privacy.USER_PRIVATE)
-        kept = edge.spool.query(
-            "SELECT count(*) FROM edge_lessons WHERE vector = ?", (view("chelsea.png", 1),)
-        )
+        kept = edge.spool.query("SELECT count(*) FROM edge_lessons WHERE vector = ?", (view("chelsea.png", 1),))
         assert kept == [(int(learned),)]
 
 
 @pytest.mark.slow
 def test_a_release_is_transferred_and_answers_wait_for_nothing(edge: SampleEdge) -> None:
     taught(edge)
-    eye = edge_model()
-    edge.learning.on_model(renamed(General.of(eye), name="lite0@3"))
+    model = edge_model()
+    edge.learning.on_model(renamed(General.of(model), name="lite0@3"))
     edge.learning.work()
     assert edge.learning.state.startswith("lite0@3+home.21: 20 visits")
-    # The general eye here is the old one still: it answers, and no head of another model speaks for it.
-    assert answer(edge, frame(2, "chelsea.png", 50)).model == eye.name
+    # The general model here is still the old version: it answers, without the head of another model.
+    assert answer(edge, frame(2, "chelsea.png", 50)).model == model.name
 
 
 def renamed(general: General, *, name: str) -> General:
@@ -219,9 +217,7 @@ def test_wrong_labels_are_refused_and_that_is_said(tmp_path: Path) -> None:
     rules = [lesson.rule for lesson in sample.store.learning.lessons("space")]
     assert rules.count("refused") > 25
     assert sample.learning.state.endswith(f"{rules.count('refused')} labels refused")
-    counted = sample.metrics.registry.get_sample_value(
-        "tierwise_refused_total", {"reason": "label-not-learned"}
-    )
+    counted = sample.metrics.registry.get_sample_value("tierwise_refused_total", {"reason": "label-not-learned"})
     assert counted == rules.count("refused")
     sample.spool.close()
 
@@ -264,9 +260,7 @@ def test_a_lesson_of_a_space_that_serves_no_more_is_forgotten_with_its_persons(t
 
 
 @pytest.mark.parametrize("restarted", [False, True])
-def test_a_lesson_whose_answer_alone_became_user_private_is_forgotten(
-    tmp_path: Path, restarted: bool
-) -> None:
+def test_a_lesson_whose_answer_alone_became_user_private_is_forgotten(tmp_path: Path, restarted: bool) -> None:
     sample = SampleLearning(tmp_path)
     sample.learning.open()
     sample.label(feature("e1", vector(0, 1).tobytes()), PATHS[0])

@@ -80,9 +80,7 @@ def cat(number: int = 1, **changes: object) -> Event:
 
 def gave_up(sent: Event) -> Event:
     """The device's notice that the edge did not answer in time."""
-    answer = msgspec.structs.replace(
-        sent.result, revision=2, pending=None, rule="deadline", reason="edge out of reach"
-    )
+    answer = msgspec.structs.replace(sent.result, revision=2, pending=None, rule="deadline", reason="edge out of reach")
     return msgspec.structs.replace(sent, result=answer, body=None)
 
 
@@ -407,9 +405,7 @@ def test_a_feature_of_the_site_leaves_sealed_and_only_where_the_settings_ask(tmp
         assert feature.path == ("animal", "Felidae")
 
 
-def test_a_users_own_sealed_record_passes_only_where_the_settings_ask(
-    edge: SampleEdge, tmp_path: Path
-) -> None:
+def test_a_users_own_sealed_record_passes_only_where_the_settings_ask(edge: SampleEdge, tmp_path: Path) -> None:
     assert edge.keyring.user is not None
     envelope = build_private(
         edge.keyring.user, event=event_id(1), kind=Kind.FEATURE, source=SOURCE, time="", payload=b"x"

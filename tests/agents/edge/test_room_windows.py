@@ -18,9 +18,7 @@ WINDOW_S = 300.0
 STREAMS = frozenset({"co2", "light", "temperature"})
 
 histories = st.lists(
-    st.tuples(
-        st.sampled_from(sorted(STREAMS)), st.one_of(st.floats(0, 400), st.just(0.0), st.just(WINDOW_S))
-    ),
+    st.tuples(st.sampled_from(sorted(STREAMS)), st.one_of(st.floats(0, 400), st.just(0.0), st.just(WINDOW_S))),
     min_size=1,
     max_size=30,
 )
@@ -52,9 +50,7 @@ class Driver:
 
 @pytest.mark.slow
 @given(histories, st.booleans())
-def test_each_report_falls_in_exactly_one_told_window(
-    history: list[tuple[str, float]], at_once: bool
-) -> None:
+def test_each_report_falls_in_exactly_one_told_window(history: list[tuple[str, float]], at_once: bool) -> None:
     """Live, or as a week of history that comes in one burst."""
     driver = Driver(0.0)
     time_s = 0.0
@@ -113,9 +109,7 @@ def test_a_moment_lies_before_its_windows_end_and_at_most_a_window_before(time_s
 
 
 def test_a_late_report_does_not_turn_back_the_stream() -> None:
-    room = room_windows.saw(
-        room_windows.saw(Room(600.0), "co2", 610.0, received_s=1.0), "co2", 10.0, received_s=2.0
-    )
+    room = room_windows.saw(room_windows.saw(Room(600.0), "co2", 610.0, received_s=1.0), "co2", 10.0, received_s=2.0)
     assert room.newest_s == {"co2": 610.0}
 
 
@@ -138,9 +132,7 @@ def report(values: list[float]) -> Report:
 
 @pytest.mark.slow
 @given(readings, st.data())
-def test_an_hour_adds_up_whatever_the_partition_into_reports(
-    values: list[float], data: st.DataObject
-) -> None:
+def test_an_hour_adds_up_whatever_the_partition_into_reports(values: list[float], data: st.DataObject) -> None:
     left, reports = list(values), []
     while left:
         size = data.draw(st.integers(1, len(left)))
@@ -171,9 +163,7 @@ def test_a_late_report_raises_the_revision_of_an_hour_that_was_told() -> None:
 
 
 def _after_telling(hour: Hour) -> Hour:
-    return Hour(
-        hour.start_s, hour.unit, hour.count, hour.total, hour.low, hour.high, published=hour.published + 1
-    )
+    return Hour(hour.start_s, hour.unit, hour.count, hour.total, hour.low, hour.high, published=hour.published + 1)
 
 
 def told(hour: Hour) -> Summary:

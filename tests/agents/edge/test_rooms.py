@@ -259,9 +259,7 @@ def test_an_hours_envelope_is_the_same_event_whatever_its_revision(edge: SampleE
 
 
 @pytest.mark.parametrize("sealed", [(), (Privacy.EDGE_PRIVATE,)])
-def test_a_private_hour_stays_or_leaves_sealed_as_the_settings_ask(
-    tmp_path: Path, sealed: tuple[Privacy, ...]
-) -> None:
+def test_a_private_hour_stays_or_leaves_sealed_as_the_settings_ask(tmp_path: Path, sealed: tuple[Privacy, ...]) -> None:
     private = msgspec.structs.replace(LEVELS, summary=Privacy.EDGE_PRIVATE)
     with sample_edge(tmp_path, told(tmp_path, uplink=UplinkSettings(sealed=sealed))) as edge:
         for at in (0.0, HOUR_S):

@@ -164,11 +164,7 @@ LEVELS = {"public": PUBLIC, "edge": PRIVATE, "secret": SECRET}
 
 @pytest.mark.slow
 @settings(max_examples=10, deadline=None)
-@given(
-    st.lists(
-        st.tuples(st.sampled_from(sorted(LEVELS)), st.sampled_from([0, 0, 0, 1])), min_size=20, max_size=60
-    )
-)
+@given(st.lists(st.tuples(st.sampled_from(sorted(LEVELS)), st.sampled_from([0, 0, 0, 1])), min_size=20, max_size=60))
 def test_whatever_is_planted_only_sums_of_many_edge_private_events_leave(
     tmp_path_factory: pytest.TempPathFactory, planted: list[tuple[str, int]]
 ) -> None:

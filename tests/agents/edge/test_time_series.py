@@ -32,9 +32,7 @@ class Memory:
 
 
 def power(reading: Privacy) -> tuple[Event, Report]:
-    answer = result(
-        event_id(1), device="meter", stream="power", sighting=None, task=Task.METER, rank=Rank.STATE
-    )
+    answer = result(event_id(1), device="meter", stream="power", sighting=None, task=Task.METER, rank=Rank.STATE)
     report = Report(value=210.0, unit="W", count=1, total=210.0, low=210.0, high=210.0)
     levels = msgspec.structs.replace(OPEN, reading=reading)
     return event(msgspec.structs.replace(answer, value=210.0, unit="W"), body=report, levels=levels), report

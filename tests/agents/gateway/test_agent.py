@@ -91,19 +91,13 @@ class Site:
         self.connection.publish(gate.clear(batch, topics.uplink(self.name), to=Tier.CLOUD))
 
     def acks(self) -> list[UplinkAck]:
-        return [
-            messages.decode(UplinkAck, m.payload)
-            for m in self.heard
-            if m.topic == topics.uplink_ack(self.name)
-        ]
+        return [messages.decode(UplinkAck, m.payload) for m in self.heard if m.topic == topics.uplink_ack(self.name)]
 
     def refusals(self) -> list[Refusal]:
         return [messages.decode(Refusal, m.payload) for m in self.heard if topics.parse(m.topic) is not None]
 
     def answers(self) -> list[str]:
-        downs = [
-            messages.decode(Downlink, m.payload) for m in self.heard if m.topic == topics.downlink(self.name)
-        ]
+        downs = [messages.decode(Downlink, m.payload) for m in self.heard if m.topic == topics.downlink(self.name)]
         return [downlink_id(told) for down in downs for told in down.results]
 
 
@@ -294,9 +288,7 @@ def fetched(number: int) -> Sequence[Fetched]:
     return [Fetched(topics.RESULTS, 0, number, 0, record.key, record.value, record.headers)]
 
 
-def test_a_busy_outbox_or_a_lost_commit_loses_no_answer(
-    reader: Gateway, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_busy_outbox_or_a_lost_commit_loses_no_answer(reader: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = Answers(reader, lambda: fetched(1), lambda: fetched(2))
     monkeypatch.setattr(gateway, "Consumer", lambda *_: answers)
     queue, busy = reader._queue, iter([True])

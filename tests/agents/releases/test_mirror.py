@@ -56,17 +56,13 @@ def test_metadata_are_offered_once_all_that_they_lead_to_is_there(mirror: Mirror
     assert mirror.offered() == metadata
 
 
-@pytest.mark.parametrize(
-    "junk", [b"", b"[]", b"{}", b'{"signed":{"meta":{"snapshot.json":{"version":"x"}}}}']
-)
+@pytest.mark.parametrize("junk", [b"", b"[]", b"{}", b'{"signed":{"meta":{"snapshot.json":{"version":"x"}}}}'])
 def test_a_timestamp_that_is_none_offers_nothing(mirror: Mirror, junk: bytes) -> None:
     mirror.apply("timestamp.json", junk)
     assert mirror.offered() == {}
 
 
-def test_while_the_topic_is_read_from_its_beginning_no_older_metadata_are_shown(
-    cloud: Cloud, tmp_path: Path
-) -> None:
+def test_while_the_topic_is_read_from_its_beginning_no_older_metadata_are_shown(cloud: Cloud, tmp_path: Path) -> None:
     starting = Mirror(tmp_path / "starting")
     feed(starting, list(record_changes(*cloud.repository.published(), {})))
     assert (starting.offered(), starting.read("timestamp.json")) == ({}, None)

@@ -61,9 +61,7 @@ def names(topic: Topic) -> set[str]:
     return {key.decode() for key in topic.table if key.endswith(b".json")}
 
 
-def test_what_another_process_released_is_sent_too(
-    cloud: Cloud, feed: ReleasePublisher, topic: Topic
-) -> None:
+def test_what_another_process_released_is_sent_too(cloud: Cloud, feed: ReleasePublisher, topic: Topic) -> None:
     assert feed.keep_up() == 4
     cloud.opened().release(1, FILES, current(1))
     assert feed.keep_up() > 0
@@ -75,9 +73,7 @@ def test_while_nothing_changes_kafka_is_not_even_asked(feed: ReleasePublisher, t
     assert (feed.keep_up(), topic.reads) == (0, 1)
 
 
-def test_metadata_are_signed_anew_in_time_and_sent(
-    cloud: Cloud, feed: ReleasePublisher, topic: Topic
-) -> None:
+def test_metadata_are_signed_anew_in_time_and_sent(cloud: Cloud, feed: ReleasePublisher, topic: Topic) -> None:
     feed.keep_up()
     before = topic.table[b"timestamp.json"]
     cloud.hand.turn(LIFE_S["timestamp"] / 2 + 1)

@@ -102,9 +102,7 @@ def _get(url: str) -> bytes:
         ("bug-in-thread", 1, "RuntimeError: no such luck"),
     ],
 )
-def test_a_failure_in_any_thread_ends_the_role_with_its_code(
-    tmp_path: Path, way: str, code: int, told: str
-) -> None:
+def test_a_failure_in_any_thread_ends_the_role_with_its_code(tmp_path: Path, way: str, code: int, told: str) -> None:
     with sample(way, tmp_path) as process:
         _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == code

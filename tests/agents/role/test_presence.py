@@ -12,9 +12,7 @@ TRIED = Update(stage="canary", candidate="lite0@3", rule="seen-enough", reason="
 
 def test_the_status_is_made_anew_each_time_and_the_will_promises_nothing() -> None:
     serving = ["lite0@2"]
-    birth, will = presence(
-        "home", "edge", HandClock(), models=lambda: serving, backlog=lambda: 3, update=lambda: TRIED
-    )
+    birth, will = presence("home", "edge", HandClock(), models=lambda: serving, backlog=lambda: 3, update=lambda: TRIED)
     serving.append("occupancy@1")
     online, offline = decode(Status, birth().payload), decode(Status, will.payload)
     assert (online.state, online.models, online.backlog, online.update) == (

@@ -37,9 +37,7 @@ def test_a_refusal_holds_nothing_of_the_payload(payload: bytes) -> None:
 
 
 def test_it_is_told_under_the_device_that_it_came_from() -> None:
-    letter = refusal(
-        ERROR, topics.frame("home", "cam1", "garden"), b"x", site="home", hop="site", now_s=NOW_S
-    )
+    letter = refusal(ERROR, topics.frame("home", "cam1", "garden"), b"x", site="home", hop="site", now_s=NOW_S)
     assert letter.topic == topics.rejected("home", "cam1")
     assert isinstance(outbox.opened(letter), Refusal)
 

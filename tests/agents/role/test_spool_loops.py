@@ -85,9 +85,7 @@ def test_a_busy_store_delays_a_tick_and_the_tidying_and_ends_neither(sample: Sam
     assert ticks[:2] == [NOW_S, NOW_S]
 
 
-@pytest.mark.parametrize(
-    ("error", "withheld"), [(Withheld("private"), 1.0), (Rejected("outdated", "old"), 0.0)]
-)
+@pytest.mark.parametrize(("error", "withheld"), [(Withheld("private"), 1.0), (Rejected("outdated", "old"), 0.0)])
 def test_a_record_that_may_not_leave_is_counted(sample: Sample, error: Rejected, withheld: float) -> None:
     sample.loops._refused(Outgoing(id="id", hop="site", topic="topic", payload=b"", created_at=NOW_S), error)
     assert sample.metrics.value("tierwise_withheld_total") == withheld

@@ -171,9 +171,7 @@ def test_an_older_version_that_is_not_warm_is_read_and_verified_first(tier: Tier
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "other-base", "smoke", "other-version"])
-def test_a_release_that_does_not_pass_is_refused_and_not_tried_again_at_the_next_start(
-    tier: Tier, damage: str
-) -> None:
+def test_a_release_that_does_not_pass_is_refused_and_not_tried_again_at_the_next_start(tier: Tier, damage: str) -> None:
     bad = RELEASE
     if damage == "other-base":
         bad = replace(bad, base="lite0@1")

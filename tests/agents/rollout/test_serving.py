@@ -115,9 +115,7 @@ def test_a_candidate_that_fails_in_the_shadow_is_counted(old: SampleModel, new: 
 
 
 @pytest.mark.parametrize("answers", [True, False])
-def test_an_event_that_both_refuse_is_the_events_fault(
-    answers: bool, old: SampleModel, new: SampleModel
-) -> None:
+def test_an_event_that_both_refuse_is_the_events_fault(answers: bool, old: SampleModel, new: SampleModel) -> None:
     old.error = new.error = Rejected("image-broken", "no picture")
     holder = serving(old)
     holder.try_out(tried := trial(new, answers=answers))
@@ -188,9 +186,7 @@ def test_the_shadow_runs_on_a_thread_of_its_own_and_ends_on_stop(old: SampleMode
     seen = threading.Event()
     holder.try_out(trial(new, answers=False))
     holder.start()
-    holder.look(
-        STREAM, lambda model: seen.set() or model.predict("1") if model is new else model.predict("1")
-    )
+    holder.look(STREAM, lambda model: seen.set() or model.predict("1") if model is new else model.predict("1"))
     assert seen.wait(10)
     holder.stop()
     assert holder._thread is not None
@@ -214,9 +210,7 @@ def test_an_answer_with_a_newly_learned_label_is_no_disagreement() -> None:
 def test_persons_unknowns_probabilities_and_times_are_counted() -> None:
     tally = TrialTally()
     tally.add(AnswerSummary(("person",), 0.8, 1.0, person=True), AnswerSummary((), 0.4, 3.0))
-    tally.add(
-        AnswerSummary(("person",), 0.8, 2.0, person=True), AnswerSummary(("person",), 0.8, 4.0, person=True)
-    )
+    tally.add(AnswerSummary(("person",), 0.8, 2.0, person=True), AnswerSummary(("person",), 0.8, 4.0, person=True))
     figures = tally.figures()
     assert (figures.persons, figures.persons_missed) == (2, 1)
     assert (figures.unknown_old, figures.unknown_new) == (0, 1)

@@ -220,9 +220,7 @@ def test_every_rule_has_a_name_of_its_own_and_leads_on_from_a_stage_that_works()
 
 def test_the_page_about_taking_effect_shows_the_rules_that_are_in_force() -> None:
     shown = SHOWN.search(PAGE.read_text("utf-8"))
-    assert shown is not None, (
-        "docs/explanation/taking-effect.md has no <!-- update rules --> ... <!-- end -->"
-    )
+    assert shown is not None, "docs/explanation/taking-effect.md has no <!-- update rules --> ... <!-- end -->"
     assert shown[1].strip() == table()
 
 
@@ -308,9 +306,7 @@ class Updates(RuleBasedStateMachine):
         """To any older version, in two steps, from wherever it is."""
         for older in range(self.state.serving):
             back = named(self.state, target(older, why="back"), self.now_s)
-            back = advance(
-                advance(back, StageResult(passed=True), self.now_s), StageResult(passed=True), self.now_s
-            )
+            back = advance(advance(back, StageResult(passed=True), self.now_s), StageResult(passed=True), self.now_s)
             assert (back.serving, back.stage, back.previous) == (
                 older,
                 RolloutStage.PROMOTED,

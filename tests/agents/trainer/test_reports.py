@@ -41,10 +41,7 @@ def test_reports_are_kept_in_order_for_programs_and_for_people(tmp_path: Path) -
     folder = tmp_path / FOLDER / "reports"
     assert sorted(path.name for path in folder.iterdir()) == ["0001.json", "0001.md", "0002.json", "0002.md"]
     assert "too-few-events" in (folder / "0001.md").read_text()
-    assert (
-        "failed (new-labels: 60 labels): too-few-events: none"
-        in record(1, why=("too-few-events: none",)).line
-    )
+    assert "failed (new-labels: 60 labels): too-few-events: none" in record(1, why=("too-few-events: none",)).line
 
 
 def test_a_request_stays_until_its_own_record_is_written(tmp_path: Path) -> None:

@@ -31,9 +31,7 @@ BY_HAND = Trigger("by-hand", "to see")
 def pipeline(tmp_path: Path) -> TrainingPipeline:
     zoo = load_zoo()
     repository = Repository.open(tmp_path / "releases", tmp_path / "keys", SystemClock())
-    return TrainingPipeline(
-        zoo.base(), zoo.golden(), repository, Reports(tmp_path), TrainerSettings(), SystemClock()
-    )
+    return TrainingPipeline(zoo.base(), zoo.golden(), repository, Reports(tmp_path), TrainerSettings(), SystemClock())
 
 
 @pytest.fixture
@@ -44,9 +42,7 @@ def fold(pipeline: TrainingPipeline, tmp_path: Path) -> Iterator[Fold]:
     fold.close()
 
 
-def test_nothing_to_learn_from_is_a_failed_training_with_its_report(
-    pipeline: TrainingPipeline, fold: Fold
-) -> None:
+def test_nothing_to_learn_from_is_a_failed_training_with_its_report(pipeline: TrainingPipeline, fold: Fold) -> None:
     record = pipeline.train(fold.snapshot(), BY_HAND, request_id="w1")
     assert (record.outcome, record.title, record.wish) == ("failed", "lite0@3", "w1")
     assert record.why[0].startswith("too-few-events: ")

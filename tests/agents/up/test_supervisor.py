@@ -52,9 +52,7 @@ def test_everything_starts_by_default_brokers_first() -> None:
 
 
 def test_an_address_in_the_settings_replaces_an_embedded_broker() -> None:
-    settings = Settings(
-        mqtt=MqttSettings(address="broker.lan:1883"), kafka=KafkaSettings(address="kafka.lan:9092")
-    )
+    settings = Settings(mqtt=MqttSettings(address="broker.lan:1883"), kafka=KafkaSettings(address="kafka.lan:9092"))
     assert [part.name for part in plan(settings, FILE)] == list(ROLE_NAMES)
 
 
@@ -221,14 +219,10 @@ def supervise(tmp_path: Path, free_port: int, monkeypatch: pytest.MonkeyPatch) -
         settings = Settings(data=str(tmp_path / "data"), http=HttpSettings(device=0))
         marks = str(tmp_path / "marks")
         parts = [
-            ManagedProcess(
-                "mqtt", ("sample_broker", broker, str(free_port), marks), BROKERS, free_port, "mqtt.port"
-            )
+            ManagedProcess("mqtt", ("sample_broker", broker, str(free_port), marks), BROKERS, free_port, "mqtt.port")
         ]
         if role is not None:
-            parts.append(
-                ManagedProcess("device", ("sample_role", role, settings.data), ROLES, 0, "http.device")
-            )
+            parts.append(ManagedProcess("device", ("sample_role", role, settings.data), ROLES, 0, "http.device"))
         newsroom = Newsroom()
         supervisor = Supervisor(settings, FILE, parts, newsroom)
         made.append(supervisor)
@@ -248,9 +242,7 @@ def test_parts_start_in_order_become_ready_and_end_without_a_trace(supervise: Ma
     assert said.text.startswith("warning: still there")
     pids = [child.pid for child in supervisor._children.values()]
     supervisor.stop()
-    order = [
-        (n.event, n.part) for n in news.all if n.event in (UpEvent.STARTING, UpEvent.READY, UpEvent.ALL_READY)
-    ]
+    order = [(n.event, n.part) for n in news.all if n.event in (UpEvent.STARTING, UpEvent.READY, UpEvent.ALL_READY)]
     assert order == [
         (UpEvent.STARTING, "mqtt"),
         (UpEvent.READY, "mqtt"),
@@ -351,15 +343,11 @@ def test_a_data_folder_that_cannot_be_written_is_told_in_a_sentence(
         supervisor.start()
 
 
-def test_a_port_in_use_is_told_before_anything_starts(
-    supervise: Make, free_port: int, tmp_path: Path
-) -> None:
+def test_a_port_in_use_is_told_before_anything_starts(supervise: Make, free_port: int, tmp_path: Path) -> None:
     supervisor, news = supervise(role=None)
     with (
         socket.create_server(("127.0.0.1", free_port)),
-        pytest.raises(
-            Stop, match=rf"(?s)port {free_port}, which mqtt needs, is in use by .*\[mqtt\]\n    port = "
-        ),
+        pytest.raises(Stop, match=rf"(?s)port {free_port}, which mqtt needs, is in use by .*\[mqtt\]\n    port = "),
     ):
         supervisor.start()
     assert news.all == []
@@ -386,9 +374,7 @@ print(*[child.pid for child in supervisor._children.values()], flush=True)
 time.sleep(60)
 """
     environment = os.environ | {"PYTHONPATH": str(SAMPLES)}
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment
-    ) as process:
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         pids = [int(word) for word in process.stdout.readline().split()]
         assert len(pids) == 2

@@ -53,9 +53,7 @@ visits = st.builds(Visit, id=st.just("a"), label=kingdoms, last_s=st.floats(0, 1
 
 
 @given(visits, kingdoms, st.floats(-100, 100))
-def test_a_frame_joins_iff_it_is_near_in_time_and_of_the_same_kingdom(
-    visit: Visit, label: str, later_s: float
-) -> None:
+def test_a_frame_joins_iff_it_is_near_in_time_and_of_the_same_kingdom(visit: Visit, label: str, later_s: float) -> None:
     time_s = visit.last_s + later_s
     joined = join(visit, event="b", time_s=time_s, label=label, gap_s=GAP_S)
     same = abs(time_s - visit.last_s) <= GAP_S and label == visit.label
@@ -65,9 +63,7 @@ def test_a_frame_joins_iff_it_is_near_in_time_and_of_the_same_kingdom(
 
 
 @given(visits, st.floats(0, GAP_S))
-def test_a_frame_of_unknown_kingdom_joins_what_is_running_and_keeps_its_kingdom(
-    visit: Visit, later_s: float
-) -> None:
+def test_a_frame_of_unknown_kingdom_joins_what_is_running_and_keeps_its_kingdom(visit: Visit, later_s: float) -> None:
     joined = join(visit, event="b", time_s=visit.last_s + later_s, label=UNKNOWN, gap_s=GAP_S + 1)
     assert (joined.id, joined.label) == ("a", visit.label)
 

@@ -89,9 +89,7 @@ def test_nothing_left_is_refused_with_its_reasons(tmp_path: Path) -> None:
 def test_folders_whose_names_are_no_labels_are_mapped(folder: Path, tmp_path: Path, beside: bool) -> None:
     (folder / "tigre").mkdir()
     (folder / "tigre" / "1.jpg").write_bytes(photo(9))
-    file = write(
-        folder / "labels.csv" if beside else tmp_path / "map.csv", "name,label\ntigre,tiger\nFelidae,-\n"
-    )
+    file = write(folder / "labels.csv" if beside else tmp_path / "map.csv", "name,label\ntigre,tiger\nFelidae,-\n")
     photos = read_photos(folder, labels_map=None if beside else file).photos
     truths = [its.truth[-1] for its in photos]
     assert truths.count("Panthera tigris") == 2

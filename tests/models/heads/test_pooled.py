@@ -41,9 +41,7 @@ def families(species: np.ndarray) -> np.ndarray:
 
 @given(logits, temperature, temperature, temperature)
 @settings(deadline=None, max_examples=30)
-def test_tempered_probabilities_sum_to_one_and_keep_the_order_of_siblings(
-    values, kingdom, family, species
-) -> None:
+def test_tempered_probabilities_sum_to_one_and_keep_the_order_of_siblings(values, kingdom, family, species) -> None:
     before = probabilities(values)
     after = tempered(TREE, before, Temperatures(kingdom, family, species))
     assert after.sum() == pytest.approx(1, abs=1e-4)
@@ -68,9 +66,7 @@ def test_a_rank_is_tempered_by_itself() -> None:
 
 
 def test_several_pictures_are_answered_as_each_alone() -> None:
-    both = np.stack(
-        [probabilities(np.random.default_rng(at).normal(size=len(TREE.species))) for at in (0, 1)]
-    )
+    both = np.stack([probabilities(np.random.default_rng(at).normal(size=len(TREE.species))) for at in (0, 1)])
     temperatures = Temperatures(0.8, 0.9, 1.2)
     np.testing.assert_allclose(
         tempered(TREE, both, temperatures), [tempered(TREE, one, temperatures) for one in both], atol=1e-7
@@ -122,16 +118,13 @@ def test_what_is_learned_later_merges_with_what_was_shipped_and_is_heard() -> No
     sums, head = load_zoo().sums(), shipped()
     rare = TREE.species.index(TREE.find("koala"))
     vectors = np.clip(
-        np.random.default_rng(0).normal(128, 32, (1, 256))
-        + np.random.default_rng(1).normal(0, 12, (60, 256)),
+        np.random.default_rng(0).normal(128, 32, (1, 256)) + np.random.default_rng(1).normal(0, 12, (60, 256)),
         0,
         255,
     ).astype(np.uint8)
     learned = Sums.empty(sums.space, 256, sums.labels).add(vectors[:30], np.full(30, rare))
     before, after = head.solved, discriminants(sums.merge(learned))
-    likelier = [
-        after.scores(one).probabilities[rare] - before.scores(one).probabilities[rare] for one in vectors[30:]
-    ]
+    likelier = [after.scores(one).probabilities[rare] - before.scores(one).probabilities[rare] for one in vectors[30:]]
     assert min(likelier) > 0
     restored = discriminants(sums.merge(learned).subtract(learned))
     np.testing.assert_array_equal(restored.weights, before.weights)
@@ -148,14 +141,11 @@ def test_a_species_beyond_the_tuned_heads_takes_the_share_that_it_is_heard_with(
     tuned = probabilities(rng.normal(size=len(TREE.species)))
     solved = np.append(rng.normal(size=len(TREE.species)), 9.0).astype(np.float32)
     loud, silent = (
-        pooled_species(tree, tuned, solved, Temperatures(), novelty=Novelty(1.0, offset))
-        for offset in (6.0, -60.0)
+        pooled_species(tree, tuned, solved, Temperatures(), novelty=Novelty(1.0, offset)) for offset in (6.0, -60.0)
     )
     assert loud.sum() == pytest.approx(1, abs=1e-4)
     assert tree.species[int(loud.argmax())] == "Solenodon paradoxus"
-    np.testing.assert_allclose(
-        silent[:-1], pooled_species(TREE, tuned, solved[:-1], Temperatures()), atol=1e-6
-    )
+    np.testing.assert_allclose(silent[:-1], pooled_species(TREE, tuned, solved[:-1], Temperatures()), atol=1e-6)
 
 
 def test_who_is_sure_of_an_old_species_hears_less_of_new_ones() -> None:

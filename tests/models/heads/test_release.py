@@ -47,9 +47,7 @@ def test_a_release_before_the_first_label_holds_no_sums() -> None:
     vector = vectors_of_new(1)[0]
     answered = ZOO.cloud_model(again).predict(vector)
     assert answered.model == "lite0@3"
-    np.testing.assert_allclose(
-        answered.species.probabilities, ZOO.cloud_model().predict(vector).species.probabilities
-    )
+    np.testing.assert_allclose(answered.species.probabilities, ZOO.cloud_model().predict(vector).species.probabilities)
 
 
 def test_every_tier_answers_what_was_learned() -> None:

@@ -49,9 +49,7 @@ def test_forgetting_an_event_gives_the_head_that_never_saw_it() -> None:
     x, y = clusters(100, 1)
     everything = Sums.empty("s", D, LABELS).add(x, y)
     without = everything.subtract(Sums.empty("s", D, LABELS).add(x[:1], y[:1]))
-    np.testing.assert_array_equal(
-        solve(without).weights, solve(Sums.empty("s", D, LABELS).add(x[1:], y[1:])).weights
-    )
+    np.testing.assert_array_equal(solve(without).weights, solve(Sums.empty("s", D, LABELS).add(x[1:], y[1:])).weights)
 
 
 def test_one_event_gives_a_head_that_says_so_everywhere() -> None:
@@ -90,9 +88,7 @@ SOLVERS: dict[str, Callable[[Sums], LinearHead]] = {
     "discriminants": discriminants,
 }
 events = st.integers(1, 25).flatmap(
-    lambda n: st.tuples(
-        arrays(np.uint8, (n, D)), arrays(np.int64, n, elements=st.integers(0, len(LABELS) - 1))
-    )
+    lambda n: st.tuples(arrays(np.uint8, (n, D)), arrays(np.int64, n, elements=st.integers(0, len(LABELS) - 1)))
 )
 
 

@@ -84,20 +84,14 @@ def test_its_sums_are_kept_and_give_the_same_head_again(
     assert np.array_equal(solve(sums, rank="species").weights, fitted.head.weights)
 
 
-def test_neither_order_nor_names_nor_copies_of_the_photos_change_the_head(
-    backbone: ModelEntry, fitted: Fitted
-) -> None:
-    shuffled = [
-        Photo(f"x{at}", its.truth, "y", its.source) for at, its in enumerate(reversed(photos(10) + photos(4)))
-    ]
+def test_neither_order_nor_names_nor_copies_of_the_photos_change_the_head(backbone: ModelEntry, fitted: Fitted) -> None:
+    shuffled = [Photo(f"x{at}", its.truth, "y", its.source) for at, its in enumerate(reversed(photos(10) + photos(4)))]
     again = fit("mine", backbone_of(backbone), shuffled, TREE)
     assert again.sums.snapshot() == fitted.sums.snapshot()
     assert np.array_equal(again.head.weights, fitted.head.weights)
 
 
-def test_a_second_fit_is_told_alone_on_its_card(
-    registry: Registry, backbone: ModelEntry, fitted: Fitted
-) -> None:
+def test_a_second_fit_is_told_alone_on_its_card(registry: Registry, backbone: ModelEntry, fitted: Fitted) -> None:
     second = registry.add("mine", next_version(backbone, fitted, who="ada", when="today"))
     third = registry.add("mine", next_version(second, fitted, who="bob", when="tomorrow"))
     assert third.card.startswith("# mine, version 3\n")

@@ -48,9 +48,7 @@ def test_nothing_is_lost_or_gained_on_the_way_up(pairs: list[tuple[str, int]]) -
 
 
 def test_a_kingdom_among_the_labels_is_never_taken_for_a_family() -> None:
-    family, _ = TreeSums(TREE, ("animal", "Panthera tigris", "Panthera leo")).up(
-        np.array([0.5, 0.3, 0.2], np.float32)
-    )
+    family, _ = TreeSums(TREE, ("animal", "Panthera tigris", "Panthera leo")).up(np.array([0.5, 0.3, 0.2], np.float32))
     assert family.labels == ("animal", "Felidae")
     assert family["Felidae"] == pytest.approx(0.5)
 
@@ -64,12 +62,8 @@ def test_any_text_is_a_list_of_labels_or_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("shape", [(8, 8, 3), (500, 20, 3), (33, 700, 3)])
 @pytest.mark.parametrize(("layout", "served"), [("nchw", (1, 3, 32, 48)), ("nhwc", (1, 32, 48, 3))])
-def test_pictures_of_any_shape_are_served(
-    shape: tuple[int, ...], layout: Any, served: tuple[int, ...]
-) -> None:
-    spec = Spec(
-        "classifier", layout, (32, 48), "float32", PRESETS["imagenet"], "logits", 3, (), "mine.onnx", ""
-    )
+def test_pictures_of_any_shape_are_served(shape: tuple[int, ...], layout: Any, served: tuple[int, ...]) -> None:
+    spec = Spec("classifier", layout, (32, 48), "float32", PRESETS["imagenet"], "logits", 3, (), "mine.onnx", "")
     network = Network(colours(shape=served).SerializeToString())
     own = ImportedNetwork(spec, network)
     x = own.serve(np.full(shape, 255, np.uint8))
@@ -127,9 +121,7 @@ def longer_when_bright() -> onnx.ModelProto:
         (longer_when_bright, r"the model mine@1 gives 6 numbers for this picture, not 3"),
     ],
 )
-def test_a_model_that_fails_on_a_picture_is_blamed_by_name(
-    make: Callable[[], onnx.ModelProto], complaint: str
-) -> None:
+def test_a_model_that_fails_on_a_picture_is_blamed_by_name(make: Callable[[], onnx.ModelProto], complaint: str) -> None:
     with pytest.raises(Rejected, match=complaint) as refused:
         own_model(make()).predict(coloured(RED))
     assert refused.value.reason == "bad-output"

@@ -164,15 +164,11 @@ def test_a_person_that_the_own_model_sees_raises_the_level(tmp_path: Path) -> No
 def test_without_a_title_or_with_the_released_backbones_the_released_eye_answers(tmp_path: Path) -> None:
     zoo = load_zoo()
     for title in ("", zoo.manifest("lite0").title):
-        assert not isinstance(
-            edge_model_opener(zoo, Registry(tmp_path / "models"), title)(None), ImportedFamilyModel
-        )
+        assert not isinstance(edge_model_opener(zoo, Registry(tmp_path / "models"), title)(None), ImportedFamilyModel)
 
 
 @pytest.mark.parametrize("name", ["glimpse", "occupancy"])
-def test_a_released_model_that_names_no_families_never_passes_for_the_edges(
-    name: str, tmp_path: Path
-) -> None:
+def test_a_released_model_that_names_no_families_never_passes_for_the_edges(name: str, tmp_path: Path) -> None:
     zoo = load_zoo()
     with pytest.raises(Stop, match=rf"{name}@1 answers no families: name lite0@"):
         edge_model_opener(zoo, Registry(tmp_path / "models"), zoo.manifest(name).title)(None)

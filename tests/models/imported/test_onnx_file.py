@@ -38,9 +38,7 @@ def test_it_says_of_the_zoos_models_what_onnx_says(file: str) -> None:
 )
 def test_it_says_of_any_graph_what_onnx_says(opset: int, nodes: list[tuple[str, str]]) -> None:
     model = helper.make_model(
-        helper.make_graph(
-            [helper.make_node(name, ["x"], ["y"], domain=domain) for domain, name in nodes], "g", [], []
-        ),
+        helper.make_graph([helper.make_node(name, ["x"], ["y"], domain=domain) for domain, name in nodes], "g", [], []),
         opset_imports=[helper.make_opsetid("", opset), helper.make_opsetid("mine", 1)],
     )
     facts = inspect_onnx(model.SerializeToString())

@@ -127,9 +127,7 @@ def test_an_entry_that_was_moved_by_hand_is_not_taken_for_another(registry: Regi
 
 
 @pytest.mark.parametrize("at", ["write", "fsync", "rename", "card"])
-def test_a_failure_leaves_the_registry_as_it_was(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch, at: str
-) -> None:
+def test_a_failure_leaves_the_registry_as_it_was(registry: Registry, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
     registry.add("mine", draft())
     before = contents(registry)
 
@@ -166,9 +164,7 @@ def test_what_a_killed_import_left_is_no_entry_and_goes_in_time(registry: Regist
     assert not left.exists()
 
 
-def test_two_imports_at_the_same_time_get_two_versions(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_imports_at_the_same_time_get_two_versions(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     renamed = Path.rename
 
     def slower(self: Path, target: Path) -> Path:

@@ -18,9 +18,7 @@ def test_every_species_has_exactly_one_row() -> None:
 
 
 def test_every_family_has_one_kingdom_and_every_kingdom_some_species() -> None:
-    kingdoms = {
-        family: {row.kingdom for row in TREE.rows if row.family == family} for family in TREE.families
-    }
+    kingdoms = {family: {row.kingdom for row in TREE.rows if row.family == family} for family in TREE.families}
     assert [family for family, its in kingdoms.items() if len(its) != 1] == []
     assert {row.kingdom for row in TREE.rows} == set(KINGDOMS)
 

@@ -107,9 +107,7 @@ def test_freeze_what_is_kept_from_a_tier_is_noticed_when_it_expires_and_serving_
     assert "lite0/2/sums.bin" in tier.trust.targets
 
 
-def test_a_tier_that_hears_nothing_goes_on_with_what_it_trusts_until_that_expires(
-    cloud: Cloud, tier: Tier
-) -> None:
+def test_a_tier_that_hears_nothing_goes_on_with_what_it_trusts_until_that_expires(cloud: Cloud, tier: Tier) -> None:
     tier.received = {}
     tier.trust.refresh()
     cloud.hand.turn(LIFE_S["timestamp"] + 1)
@@ -117,9 +115,7 @@ def test_a_tier_that_hears_nothing_goes_on_with_what_it_trusts_until_that_expire
 
 
 @pytest.mark.parametrize("swapped", ["snapshot", "targets"])
-def test_mix_and_match_metadata_of_different_times_are_refused(
-    cloud: Cloud, tier: Tier, swapped: str
-) -> None:
+def test_mix_and_match_metadata_of_different_times_are_refused(cloud: Cloud, tier: Tier, swapped: str) -> None:
     old = {name.partition(".")[2]: data for name, data in cloud.received.items() if name[0].isdigit()}
     cloud.release(2)
     newest = max(name for name in cloud.received if name.endswith(f".{swapped}.json"))
@@ -135,9 +131,7 @@ def test_endless_data_metadata_that_are_too_long_are_refused(cloud: Cloud, tier:
     assert refused(tier) == "too-long"
 
 
-@pytest.mark.parametrize(
-    "junk", [b"", b"{}", b"[]", b"\xff\xfe", b'{"signed":{},"signatures":[]}', b"[" * 9000]
-)
+@pytest.mark.parametrize("junk", [b"", b"{}", b"[]", b"\xff\xfe", b'{"signed":{},"signatures":[]}', b"[" * 9000])
 def test_what_is_no_metadata_at_all_is_refused(cloud: Cloud, tier: Tier, junk: bytes) -> None:
     tier.received = cloud.received | {"timestamp.json": junk}
     assert refused(tier) == "malformed-metadata"
@@ -161,9 +155,7 @@ def test_what_leads_to_metadata_that_have_not_come_is_waited_for(cloud: Cloud, t
     assert tier.serving() != before
 
 
-def test_a_stolen_timestamp_key_that_ran_up_versions_is_recovered_from_by_new_keys(
-    cloud: Cloud, tier: Tier
-) -> None:
+def test_a_stolen_timestamp_key_that_ran_up_versions_is_recovered_from_by_new_keys(cloud: Cloud, tier: Tier) -> None:
     stolen = cloud.repository._shelf.opened()
     stolen.timestamp.signed.version = stolen.timestamp.signed.snapshot_meta.version = 10_000
     stolen.snapshot.signed.version = stolen.snapshot.signed.meta["targets.json"].version = 10_000
@@ -214,9 +206,7 @@ def test_what_an_old_key_signs_counts_no_more(cloud: Cloud, tier: Tier) -> None:
 
 def test_without_a_root_updates_are_off_and_the_words_say_what_to_do(cloud: Cloud, tier: Tier) -> None:
     tier.root.unlink()
-    with pytest.raises(
-        Rejected, match=r"no trusted root at .*copy it from the cloud.*serving goes on"
-    ) as caught:
+    with pytest.raises(Rejected, match=r"no trusted root at .*copy it from the cloud.*serving goes on") as caught:
         tier.trust.refresh()
     assert caught.value.reason == "no-root"
 

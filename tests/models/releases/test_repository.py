@@ -144,9 +144,7 @@ def test_old_keys_are_gone_after_a_rotation(cloud: Cloud) -> None:
 
 
 def test_a_threshold_of_root_keys_is_needed_to_replace_keys(tmp_path: Path) -> None:
-    repository = Repository.open(
-        tmp_path / "releases", tmp_path / "keys", HandClock(), root_keys=3, root_threshold=2
-    )
+    repository = Repository.open(tmp_path / "releases", tmp_path / "keys", HandClock(), root_keys=3, root_threshold=2)
     keyids = repository._shelf.root().signed.roles["root"].keyids
     (tmp_path / "keys" / f"{keyids[0]}.pem").unlink()
     repository.rotate("timestamp")
@@ -259,9 +257,7 @@ def test_a_crash_at_any_change_of_a_rotation_is_mended_when_it_is_opened_again(
 
 
 @pytest.mark.slow
-def test_a_crash_at_any_change_of_the_first_start_is_mended_by_the_next(
-    killer: Killer, tmp_path: Path
-) -> None:
+def test_a_crash_at_any_change_of_the_first_start_is_mended_by_the_next(killer: Killer, tmp_path: Path) -> None:
     for number, _ in enumerate(deaths(killer, lambda: Cloud(tmp_path / f"cloud-{killer.left}"))):
         for folder in tmp_path.glob("cloud-*"):
             cloud = Cloud(folder)

@@ -17,9 +17,7 @@ MODEL = load_zoo().occupancy()
 def steady(**values: float) -> dict[str, list[tuple[float, float]]]:
     """Half an hour of equal readings, one in five minutes."""
     names = {"cel": "Cel", "rh": "%RH", "lx": "lx", "ppm": "ppm"}
-    return {
-        names[name]: [(NOW_S - 60 * ago, value) for ago in range(0, 35, 5)] for name, value in values.items()
-    }
+    return {names[name]: [(NOW_S - 60 * ago, value) for ago in range(0, 35, 5)] for name, value in values.items()}
 
 
 def test_a_lit_room_with_used_air_is_occupied_and_a_dark_one_vacant() -> None:

@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 from models.site_learning.active_learning import LEAST_SCORE, Moment, Pace, decide, left, novelty, score
 
 
-def asked(
-    scores: list[float], *, budget: int, days: int = 1, pace: Pace | None = None
-) -> list[tuple[float, float]]:
+def asked(scores: list[float], *, budget: int, days: int = 1, pace: Pace | None = None) -> list[tuple[float, float]]:
     """Which of these are asked about, as (share of the day, score); they come evenly through the days."""
     pace, found = pace or Pace(), []
     for number, its in enumerate(scores):

@@ -178,9 +178,7 @@ def test_what_was_stored_goes_on_as_if_nothing_had_happened(settled: Watch) -> N
 
 
 def test_a_flood_of_classes_does_not_grow_the_memory() -> None:
-    flood = [
-        Observation("lite0@3", str(number), 0, ("animal", f"Family{number}"), 0.9) for number in range(500)
-    ]
+    flood = [Observation("lite0@3", str(number), 0, ("animal", f"Family{number}"), 0.9) for number in range(500)]
 
     assert len(told(start("lite0@3"), flood)[0].classes) == drift.CLASSES_MAX + 1
 

@@ -113,9 +113,7 @@ def test_a_changed_label_is_taken_out_of_the_old_and_into_the_new() -> None:
     learning, step = learning.taught(taught(2, PATHS[0]))
     assert step.verdict is not None
     assert learning.events["event-2"].path == PATHS[0]
-    assert sums_of(learning) == fresh_sums(
-        [taught(n, PATHS[0] if n == 2 else PATHS[n % 3]) for n in range(6)]
-    )
+    assert sums_of(learning) == fresh_sums([taught(n, PATHS[0] if n == 2 else PATHS[n % 3]) for n in range(6)])
 
 
 @pytest.mark.slow
@@ -143,9 +141,7 @@ def test_a_species_that_the_tree_lacks_is_learned_under_its_family() -> None:
 
 
 def test_a_family_that_the_tree_lacks_is_learned_under_its_kingdom() -> None:
-    learning, _ = start().taught(
-        Taught("e", "v", ("animal", "Nova", "Nova prima"), "first nova", vector("other", 1))
-    )
+    learning, _ = start().taught(Taught("e", "v", ("animal", "Nova", "Nova prima"), "first nova", vector("other", 1)))
     assert learning.local.tree.path("Nova prima") == ("animal", "Nova", "Nova prima")
     assert learning.local.head().group_of[-1] == 0
 

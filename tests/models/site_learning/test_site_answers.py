@@ -53,9 +53,7 @@ class One:
     def __init__(self, eye: FlatModel) -> None:
         self.eye = eye
 
-    def look(
-        self, source: str, ask: Callable[[FlatModel], EdgePrediction]
-    ) -> tuple[FlatModel, EdgePrediction]:
+    def look(self, source: str, ask: Callable[[FlatModel], EdgePrediction]) -> tuple[FlatModel, EdgePrediction]:
         return self.eye, ask(self.eye)
 
 
@@ -152,6 +150,4 @@ def test_the_vector_stays_and_persons_are_never_hidden(site: ServedHead) -> None
     assert after.vector is before.vector
     assert (after.person, after.person_raised) == (before.person, False)
     people = served((("person",), ("other",)), 12)
-    assert refined(FlatModel().predict_vector(vector("person", 99)), people).person_raised, (
-        "but raised they may be"
-    )
+    assert refined(FlatModel().predict_vector(vector("person", 99)), people).person_raised, "but raised they may be"

@@ -56,9 +56,7 @@ def test_a_few_steps_learn_something_and_write_down_what(data: Path) -> None:
     assert set(lines[0]["val"]) == {"wild256-whole", "wild256-whole persons"}  # type: ignore[call-overload]
 
 
-def test_the_command_trains_for_a_few_steps_and_writes_the_network(
-    data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_trains_for_a_few_steps_and_writes_the_network(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["glimpse", "--epochs", "1", "--steps", "1", "--folder", str(data)]
     monkeypatch.setattr(sys, "argv", words)
     glimpse.main()
@@ -118,9 +116,7 @@ def test_the_rate_rises_stays_and_falls_to_nothing() -> None:
 
 
 def test_each_picture_is_changed_by_itself_and_by_the_seed_alone() -> None:
-    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)).repeat(
-        8, 1, 1, 1
-    )
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)).repeat(8, 1, 1, 1)
     first, again = (augment(pixels, torch.Generator().manual_seed(3)) for _ in range(2))
     assert torch.equal(first, again)
     assert first.shape == (8, 3, 64, 64)

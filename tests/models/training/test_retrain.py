@@ -37,9 +37,7 @@ def sums_of(**events: np.ndarray) -> Sums:
 
 def held_of(*parts: tuple[str, str, np.ndarray]) -> Held:
     """Site, label and vectors of held-out events."""
-    events = [
-        HeldEvent(f"{site}-{label}-{at}", site, label) for site, label, its in parts for at in range(len(its))
-    ]
+    events = [HeldEvent(f"{site}-{label}-{at}", site, label) for site, label, its in parts for at in range(len(its))]
     return Held(tuple(events), np.concatenate([its for *_, its in parts]))
 
 
@@ -108,9 +106,7 @@ def test_a_label_waits_until_it_has_twenty_events() -> None:
 @pytest.mark.slow
 def test_a_label_of_another_rank_is_never_answered_and_judges_at_its_rank() -> None:
     lions = np.repeat(golden_of("Panthera leo"), 5, axis=0)
-    outcome = made(
-        {"home": sums_of(new=vectors_of_new(24), felids=lions)}, held_of(("home", "Felidae", lions[:5]))
-    )
+    outcome = made({"home": sums_of(new=vectors_of_new(24), felids=lions)}, held_of(("home", "Felidae", lions[:5])))
     assert outcome.release is not None
     assert outcome.report.held_after.classes["Felidae"].of == 5
     assert "Felidae" not in ZOO.cloud_model(outcome.release).predict(lions[0]).species.labels
@@ -121,9 +117,9 @@ OTHER = "Solenodon cubanus"
 
 def vectors_of_other(count: int, seed: int) -> np.ndarray:
     """Of a second new species, beside the first."""
-    return np.clip(
-        vectors_of_new(count, seed).astype(int) + np.where(np.arange(D) < 40, 24, 0), 0, 255
-    ).astype(np.uint8)
+    return np.clip(vectors_of_new(count, seed).astype(int) + np.where(np.arange(D) < 40, 24, 0), 0, 255).astype(
+        np.uint8
+    )
 
 
 def both(new: np.ndarray, other: np.ndarray) -> Sums:
@@ -178,9 +174,7 @@ def test_leaving_a_site_out_is_exact() -> None:
 @pytest.mark.slow
 def test_what_loses_too_much_is_refused_with_figures() -> None:
     persons = np.repeat(golden_of("person"), 40, axis=0)
-    outcome = made(
-        {"home": sums_of(other=persons, new=vectors_of_new(24))}, limits=Limits(rank=-1.0, person=-1.0)
-    )
+    outcome = made({"home": sums_of(other=persons, new=vectors_of_new(24))}, limits=Limits(rank=-1.0, person=-1.0))
     assert outcome.release is None
     assert any("golden set, persons" in line and "points lost" in line for line in outcome.report.refused)
     assert "(refused)" in render(outcome.report)
@@ -230,9 +224,7 @@ def test_a_golden_set_that_does_not_match_is_refused() -> None:
         ({"home": sums_of(new=vectors_of_new(24))}, Held((), np.empty((1, D), np.uint8)), "space-mismatch"),
     ],
 )
-def test_sums_of_another_version_or_shape_are_refused(
-    sites: dict[str, Sums], held: Held, reason: str
-) -> None:
+def test_sums_of_another_version_or_shape_are_refused(sites: dict[str, Sums], held: Held, reason: str) -> None:
     with pytest.raises(Rejected) as refused:
         made(sites, held, rows=TWO)
     assert refused.value.reason == reason

@@ -179,9 +179,7 @@ def test_the_nights_of_an_infrared_lamp_are_a_light_of_their_own(place: Place) -
 def test_a_camera_that_has_never_seen_light_is_told_after_a_day(place: Place) -> None:
     until_s = ALWAYS_DARK_S + 2 * HOUR_S
 
-    assert rules(watched(Camera(), lambda _: place.frame(light=0.01), 0.0, until_s, 6 * MINUTE_S)[1]) == [
-        "camera-dark"
-    ]
+    assert rules(watched(Camera(), lambda _: place.frame(light=0.01), 0.0, until_s, 6 * MINUTE_S)[1]) == ["camera-dark"]
 
 
 @pytest.mark.slow

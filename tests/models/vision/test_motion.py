@@ -28,9 +28,7 @@ def watched(frames: int = 15) -> BackgroundModel:
 
 def with_animal(left: int, top: int, size: int = 40) -> np.ndarray:
     frame = SCENE.copy()
-    cv2.ellipse(
-        frame, (left + size // 2, top + size // 2), (size // 2, size // 3), 0, 0, 360, (10, 20, 30), -1
-    )
+    cv2.ellipse(frame, (left + size // 2, top + size // 2), (size // 2, size // 3), 0, 0, 360, (10, 20, 30), -1)
     return frame
 
 

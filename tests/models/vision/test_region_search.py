@@ -42,9 +42,7 @@ class ColourHead:
 def frame_with(colour: tuple[int, int, int], box: Box, shape: tuple[int, int] = (448, 448)) -> np.ndarray:
     frame = np.zeros((*shape, 3), np.uint8)
     high, wide = shape
-    frame[
-        round(box.top * high) : round(box.bottom * high), round(box.left * wide) : round(box.right * wide)
-    ] = colour
+    frame[round(box.top * high) : round(box.bottom * high), round(box.left * wide) : round(box.right * wide)] = colour
     return frame
 
 
@@ -60,12 +58,8 @@ def test_each_window_is_the_mean_of_its_cells(high: int, wide: int, seed: int) -
     for window, place in zip(windows, places, strict=True):
         top, bottom = round(place.top * high), round(place.bottom * high)
         left, right = round(place.left * wide), round(place.right * wide)
-        assert (
-            0 < bottom - top <= region_search.WINDOW_CELLS and 0 < right - left <= region_search.WINDOW_CELLS
-        )
-        np.testing.assert_allclose(
-            window, cells[:, top:bottom, left:right].mean((1, 2)), rtol=1e-4, atol=1e-6
-        )
+        assert 0 < bottom - top <= region_search.WINDOW_CELLS and 0 < right - left <= region_search.WINDOW_CELLS
+        np.testing.assert_allclose(window, cells[:, top:bottom, left:right].mean((1, 2)), rtol=1e-4, atol=1e-6)
 
 
 def test_peaks_are_apart_and_the_clearest_comes_first() -> None:
@@ -151,9 +145,7 @@ def test_who_fills_the_frame_counts_also_where_the_map_shows_no_place() -> None:
         ([0.1, 0.1, 0.7, 0.1], [0.05, 0.05, 0.1, 0.8], region_search.OTHER),
     ],
 )
-def test_the_whole_frame_is_overruled_by_what_is_sure(
-    whole: list[float], weighed: list[float], answer: int
-) -> None:
+def test_the_whole_frame_is_overruled_by_what_is_sure(whole: list[float], weighed: list[float], answer: int) -> None:
     kingdoms = region_search.overruled(np.array(whole, np.float32), np.array(weighed, np.float32))
     assert int(kingdoms.argmax()) == answer
 

@@ -89,9 +89,7 @@ def test_a_whole_frame_raises_at_a_lower_person_score_than_a_crop() -> None:
     assert not eye.predict(PICTURE, Box(0.2, 0.2, 0.6, 0.6)).person_raised
 
 
-@pytest.mark.parametrize(
-    "vector", [np.zeros(255, np.uint8), np.zeros((1, 256), np.uint8), np.zeros(256, np.float32)]
-)
+@pytest.mark.parametrize("vector", [np.zeros(255, np.uint8), np.zeros((1, 256), np.uint8), np.zeros(256, np.float32)])
 def test_a_vector_of_another_space_is_refused(vector: np.ndarray) -> None:
     with pytest.raises(Rejected, match="this space has uint8") as refused:
         CLOUD.predict(vector)

@@ -27,9 +27,7 @@ A, B = File("aa" * 32, 150_000), File("bb" * 32, 10)
 
 def answered(wanted: ChunkWanted | None, length: int | None = None) -> Chunk:
     assert wanted is not None
-    return Chunk(
-        digest=wanted.digest, offset=wanted.offset, data=bytes(wanted.length if length is None else length)
-    )
+    return Chunk(digest=wanted.digest, offset=wanted.offset, data=bytes(wanted.length if length is None else length))
 
 
 @pytest.fixture

@@ -73,9 +73,7 @@ def test_what_is_delivered_is_consumed_as_it_was_in_order(
     assert records.from_record(found[0].headers, found[0].key, found[0].value).event == "e0"
 
 
-def test_records_of_one_key_share_a_partition(
-    settings: KafkaSettings, topic: str, producer: Producer
-) -> None:
+def test_records_of_one_key_share_a_partition(settings: KafkaSettings, topic: str, producer: Producer) -> None:
     producer.deliver([cleared(topic, number, device=f"cam{number % 5}") for number in range(20)])
     consumer = Consumer(settings, [topic], unique("group"), "test")
     found = poll_all(consumer, 20)
@@ -110,12 +108,8 @@ def test_a_record_that_is_too_large_is_refused_alone(topic: str, producer: Produ
     assert (refused.index, refused.reason) == (1, "record-too-large")
 
 
-def test_a_table_is_read_as_the_last_value_of_each_key(
-    settings: KafkaSettings, topic: str, producer: Producer
-) -> None:
-    producer.deliver(
-        [cleared(topic, number, b"%d" % number, device=f"cam{number % 3}") for number in range(30)]
-    )
+def test_a_table_is_read_as_the_last_value_of_each_key(settings: KafkaSettings, topic: str, producer: Producer) -> None:
+    producer.deliver([cleared(topic, number, b"%d" % number, device=f"cam{number % 3}") for number in range(30)])
     table = client.read_all(settings, topic)
     assert table == {b"home/cam0": b"27", b"home/cam1": b"28", b"home/cam2": b"29"}
 
@@ -144,9 +138,7 @@ def test_waiting_ends_when_asked_to_or_when_patience_does(settings: KafkaSetting
         client.wait_for_topics(settings, ["never"], threading.Event(), timeout_s=0.1)
 
 
-def test_the_place_of_a_group_is_seen_from_outside(
-    settings: KafkaSettings, topic: str, producer: Producer
-) -> None:
+def test_the_place_of_a_group_is_seen_from_outside(settings: KafkaSettings, topic: str, producer: Producer) -> None:
     group = unique("group")
     producer.deliver([cleared(topic, number) for number in range(5)])
     progress = Progress(settings, [topic], group)
@@ -183,9 +175,7 @@ def test_a_second_member_takes_over_what_the_first_did_not_commit(
 
     eventually(joined)
     first.close()
-    eventually(
-        lambda: found.extend(second.poll(timeout_s=0.1)) or len({each.headers for each in found}) == 40
-    )
+    eventually(lambda: found.extend(second.poll(timeout_s=0.1)) or len({each.headers for each in found}) == 40)
     assert second.commit()
     second.close()
 

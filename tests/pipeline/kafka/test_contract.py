@@ -118,9 +118,7 @@ def produce_bytes(kafka: Any, topic: str, partition: int, records: bytes) -> Any
         transactional_id=None,
         acks=-1,
         timeout_ms=10_000,
-        topic_data=[
-            rows(name=topic, partition_data=[rows.PartitionProduceData(index=partition, records=records)])
-        ],
+        topic_data=[rows(name=topic, partition_data=[rows.PartitionProduceData(index=partition, records=records)])],
     )
     response = ask(kafka, request, producer.ProduceResponse, 8)
     return response.responses[0].partition_responses[0]
@@ -220,9 +218,7 @@ def test_records_come_back_with_key_headers_and_time_by_aiokafka(kafka: Any) -> 
         await producer.start()
         await consumer.start()
         try:
-            await producer.send_and_wait(
-                topic, b"value", key=b"key", headers=headers, timestamp_ms=1_700_000_000_123
-            )
+            await producer.send_and_wait(topic, b"value", key=b"key", headers=headers, timestamp_ms=1_700_000_000_123)
             return await asyncio.wait_for(consumer.getone(), 20)
         finally:
             await producer.stop()
@@ -476,9 +472,7 @@ while True:
 
 
 @pytest.mark.slow
-def test_acknowledged_records_survive_kill_9_under_load_each_once_and_in_order(
-    kafka: Any, tmp_path: Path
-) -> None:
+def test_acknowledged_records_survive_kill_9_under_load_each_once_and_in_order(kafka: Any, tmp_path: Path) -> None:
     topic = new_topic(kafka, partitions=3)
     log = tmp_path / "acknowledged"
 

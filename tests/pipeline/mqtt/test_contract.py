@@ -239,9 +239,7 @@ def test_a_large_frame_passes(clients: Clients) -> None:
 
 
 @pytest.mark.slow
-def test_after_a_restart_of_the_broker_all_goes_on_by_itself(
-    clients: Clients, mqtt_broker: MqttBroker
-) -> None:
+def test_after_a_restart_of_the_broker_all_goes_on_by_itself(clients: Clients, mqtt_broker: MqttBroker) -> None:
     got, seen = Collector(), Collector()
     clients("sub", subscriptions=[READINGS], handler=got, birth=lambda: status("online"))
     pub = clients("pub", persistent=False)
@@ -268,9 +266,7 @@ def test_what_is_too_large_for_any_broker_is_refused_before_it_is_sent(clients: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("topic", ["tierwise/v1/+/ack", "tierwise/v1/#", "", "x" * 70_000])
-def test_a_topic_that_nobody_can_publish_under_is_refused_and_ends_nothing(
-    clients: Clients, topic: str
-) -> None:
+def test_a_topic_that_nobody_can_publish_under_is_refused_and_ends_nothing(clients: Clients, topic: str) -> None:
     pub = clients("pub", persistent=False)
     refusals: list[Rejected] = []
     pub.publish(clear(EventAck(ids=("1",)), topic, to=Tier.EDGE), refused=refusals.append)
@@ -439,9 +435,7 @@ def test_a_killed_ingest_has_every_message_exactly_once(
 
 
 def outgoing(name: str, hop: str = "site") -> Outgoing:
-    return Outgoing(
-        id=name, hop=hop, topic=topics.event_ack("home", "cam1"), payload=name.encode(), created_at=0.0
-    )
+    return Outgoing(id=name, hop=hop, topic=topics.event_ack("home", "cam1"), payload=name.encode(), created_at=0.0)
 
 
 def clear_ids(record: Outgoing) -> Cleared:
@@ -452,9 +446,7 @@ def clear_ids(record: Outgoing) -> Cleared:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("settled_by", ["broker", "hop"])
-def test_what_is_in_the_outbox_is_sent_until_it_is_settled(
-    clients: Clients, spool: Spool, settled_by: str
-) -> None:
+def test_what_is_in_the_outbox_is_sent_until_it_is_settled(clients: Clients, spool: Spool, settled_by: str) -> None:
     got = Collector()
     sub = clients("sub", subscriptions=[topics.event_ack("home", "cam1")], handler=got, persistent=False)
     refused: list[str] = []
@@ -524,12 +516,8 @@ def test_the_embedded_broker_ends_when_it_is_told_to(tmp_path: Path) -> None:
 
 def test_the_embedded_broker_ends_with_its_parent(tmp_path: Path) -> None:
     broker = Iotcore(tmp_path)
-    parent = (
-        "import os, subprocess, sys; subprocess.Popen(sys.argv[1:] + [str(os.getpid())]); sys.stdin.read()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", parent, *broker.command()[:-1]], stdin=subprocess.PIPE
-    ) as process:
+    parent = "import os, subprocess, sys; subprocess.Popen(sys.argv[1:] + [str(os.getpid())]); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", parent, *broker.command()[:-1]], stdin=subprocess.PIPE) as process:
         wait_until(lambda: probe("127.0.0.1", broker.port) == "mqtt")
         process.kill()
     wait_until(lambda: probe("127.0.0.1", broker.port) == "free")

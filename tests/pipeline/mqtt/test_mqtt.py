@@ -63,9 +63,7 @@ def problem_of(endpoint: Endpoint) -> str:
 
 @pytest.mark.parametrize("server", [b"\x20\x02\x00\x05"], indirect=True)
 def test_a_refused_login_says_what_to_check(server: OneAnswer) -> None:
-    assert "check `username`, `password` and the broker's ACL" in problem_of(
-        Endpoint("127.0.0.1", server.port)
-    )
+    assert "check `username`, `password` and the broker's ACL" in problem_of(Endpoint("127.0.0.1", server.port))
 
 
 @pytest.mark.slow

@@ -132,9 +132,7 @@ def an_event(
 
 def an_envelope(privacy: Privacy, *, sealed: bool, kind: Kind = Kind.FEATURE) -> Envelope:
     if sealed and privacy is Privacy.USER_PRIVATE:
-        return build_private(
-            USER_KEY, event=EVENT, kind=kind, source="home/cam1/garden", time="t", payload=b"f"
-        )
+        return build_private(USER_KEY, event=EVENT, kind=kind, source="home/cam1/garden", time="t", payload=b"f")
     envelope = Envelope(
         event=EVENT,
         kind=kind,
@@ -229,9 +227,7 @@ def test_an_envelope_passes_where_its_level_lets_it_or_sealed(
 
 
 @given(levels, st.booleans(), where, tiers)
-def test_what_an_event_carries_as_sealed_must_be_sealed(
-    level: Privacy, sealed: bool, topic: str, to: Tier
-) -> None:
+def test_what_an_event_carries_as_sealed_must_be_sealed(level: Privacy, sealed: bool, topic: str, to: Tier) -> None:
     kinds = Levels(*(Privacy.PUBLIC for _ in LEVELLED))
     assert passes(an_event(kinds, sealed=(an_envelope(level, sealed=sealed),)), topic, to) == sealed
 
@@ -239,9 +235,7 @@ def test_what_an_event_carries_as_sealed_must_be_sealed(
 @given(levels, levels)
 def test_an_answer_in_an_envelope_counts_with_its_own_level_too(outer: Privacy, inner: Privacy) -> None:
     for answer in (a_result(inner), a_sighting(inner)):
-        envelope = msgspec.structs.replace(
-            an_envelope(outer, sealed=False, kind=Kind.RESULT), payload=encode(answer)
-        )
+        envelope = msgspec.structs.replace(an_envelope(outer, sealed=False, kind=Kind.RESULT), payload=encode(answer))
         assert passes(envelope, topics.uplink("home"), Tier.CLOUD) == (outer.join(inner) is Privacy.PUBLIC)
 
 
@@ -252,9 +246,7 @@ def test_a_result_in_the_clear_that_is_no_answer_is_withheld() -> None:
 
 def test_a_label_leaves_its_site_under_a_pseudonym_and_under_no_name() -> None:
     envelope = an_envelope(Privacy.PUBLIC, sealed=False, kind=Kind.LABEL)
-    stated = msgspec.structs.replace(
-        envelope, payload=encode(Vote(label="Felis catus", by=pseudonym(SITE_KEY, "ann")))
-    )
+    stated = msgspec.structs.replace(envelope, payload=encode(Vote(label="Felis catus", by=pseudonym(SITE_KEY, "ann"))))
     assert clear_record(stated).value == stated.payload
     for payload in (b"no vote", encode(Vote(label="Felis catus", by="ann")), encode(Vote(label=None, by=""))):
         with pytest.raises(Withheld, match=r"its label|a label leaves"):
@@ -281,9 +273,7 @@ def test_what_holds_no_content_passes_anywhere(message: msgspec.Struct, topic: s
 def test_only_status_is_retained() -> None:
     status = Status(state="online", role="edge", version="1", time="")
     assert clear(status, topics.status("home", "cam1"), to=Tier.EDGE).retain
-    assert not clear(
-        a_result(), topics.result("home", "cam1", Tier.DEVICE, Privacy.PUBLIC), to=Tier.EDGE
-    ).retain
+    assert not clear(a_result(), topics.result("home", "cam1", Tier.DEVICE, Privacy.PUBLIC), to=Tier.EDGE).retain
 
 
 # --- what the gate does not know -------------------------------------------------------------------------------

@@ -191,9 +191,7 @@ def test_each_minute_lies_in_a_span_or_in_the_rest_of_the_day(
         assert holds(Hours(start_min, end_min), (), moment) != holds(rest, (), moment)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "22:00", "24:00-06:00", "22:60-23:00", "08:00-08:00", "8:00-9:00", "00:00-24:01"]
-)
+@pytest.mark.parametrize("text", ["", "22:00", "24:00-06:00", "22:60-23:00", "08:00-08:00", "8:00-9:00", "00:00-24:01"])
 def test_hours_that_cannot_be_meant_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r'"'):
         Hours.parse(text)
@@ -225,9 +223,7 @@ def test_the_pages_table_of_levels_is_what_is_decided(tmp_path: Path) -> None:
         RULES[0].levels,
     ]
     expected = {kind.value: tuple(levels.of(kind).value for levels in columns) for kind in Kind}
-    rows = re.findall(
-        r"^\| `(\w+)` \| [^|]+" + 4 * r"\| `([a-z-]+)` " + r"\|$", PAGE.read_text(), re.MULTILINE
-    )
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+" + 4 * r"\| `([a-z-]+)` " + r"\|$", PAGE.read_text(), re.MULTILINE)
     assert {kind: tuple(levels) for kind, *levels in rows} == expected
 
 

@@ -78,9 +78,7 @@ def test_what_was_sealed_opens_and_its_header_is_as_it_was(envelope: Envelope) -
     assert msgspec.structs.replace(sealed, payload=envelope.payload, sealed_by="") == envelope
 
 
-@given(
-    envelopes, st.sampled_from([name for name in Envelope.__struct_fields__ if name != "payload"]), st.data()
-)
+@given(envelopes, st.sampled_from([name for name in Envelope.__struct_fields__ if name != "payload"]), st.data())
 def test_a_relabelled_header_does_not_open(envelope: Envelope, field: str, data: st.DataObject) -> None:
     sealed = seal(envelope, SITE)
     values = {

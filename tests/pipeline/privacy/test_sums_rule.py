@@ -62,15 +62,9 @@ def passes(row: Envelope) -> bool:
 
 @pytest.mark.slow
 @settings(max_examples=40)
-@given(
-    st.dictionaries(
-        st.sampled_from(["Felidae", "Canidae", "other", "Lynx lynx"]), st.integers(0, 45), max_size=4
-    )
-)
+@given(st.dictionaries(st.sampled_from(["Felidae", "Canidae", "other", "Lynx lynx"]), st.integers(0, 45), max_size=4))
 def test_an_increment_passes_if_every_label_in_it_holds_enough_events(counts: dict[str, int]) -> None:
-    assert passes(envelope(sums(counts))) == (
-        bool(counts) and all(count >= LEAST_EVENTS for count in counts.values())
-    )
+    assert passes(envelope(sums(counts))) == (bool(counts) and all(count >= LEAST_EVENTS for count in counts.values()))
 
 
 @pytest.mark.slow
@@ -123,9 +117,7 @@ def test_sums_that_were_written_as_of_more_events_than_they_are_of_stay(few: int
             "cannot be read",
         ),
         (
-            envelope(
-                msgspec.structs.replace(increment_of(sums({"Felidae": 20}), 1), sums=bytes(LARGEST_BYTES + 1))
-            ),
+            envelope(msgspec.structs.replace(increment_of(sums({"Felidae": 20}), 1), sums=bytes(LARGEST_BYTES + 1))),
             "more than",
         ),
         (

@@ -156,17 +156,13 @@ def local(tmp_path: Path) -> Iterator[LocalStore]:
 
 
 def test_written_again_a_point_replaces_its_fields_and_keeps_the_others(local: LocalStore) -> None:
-    local.write(
-        [point(value=1.0), Point("reading", {"stream": "co2"}, {"other": "x"}, NOON_S), point(value=2.0)]
-    )
+    local.write([point(value=1.0), Point("reading", {"stream": "co2"}, {"other": "x"}, NOON_S), point(value=2.0)])
     (found,) = local.query("reading")
     assert found == Point("reading", {"stream": "co2"}, {"value": 2.0, "other": "x"}, NOON_S)
 
 
 def test_points_are_found_by_tags_and_time_newest_first(local: LocalStore) -> None:
-    local.write(
-        [point(number, float(number), room=room) for number in range(5) for room in ("office", "hall")]
-    )
+    local.write([point(number, float(number), room=room) for number in range(5) for room in ("office", "hall")])
     found = local.query("reading", tags={"room": "hall"}, since_s=NOON_S + 1, until_s=NOON_S + 3)
     assert [each.fields["value"] for each in found] == [3.0, 2.0, 1.0]
     assert len(local.query("reading", limit=4)) == 4
@@ -179,10 +175,7 @@ def test_points_are_found_by_tags_and_time_newest_first(local: LocalStore) -> No
     st.dictionaries(st.text(max_size=5), st.text(st.characters(codec="utf-8"), max_size=5)),
     st.dictionaries(
         st.text(st.characters(codec="utf-8"), max_size=5),
-        st.text(st.characters(codec="utf-8"))
-        | st.booleans()
-        | st.integers(-(2**53), 2**53)
-        | st.floats(-1e9, 1e9),
+        st.text(st.characters(codec="utf-8")) | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(-1e9, 1e9),
         min_size=1,
     ),
 )
@@ -333,9 +326,7 @@ def test_a_server_that_is_away_is_retried(influx: Influx) -> None:
     store.close()
 
 
-def test_a_writer_with_influx_survives_an_outage_and_drops_only_the_bad_point(
-    influx: Influx, tmp_path: Path
-) -> None:
+def test_a_writer_with_influx_survives_an_outage_and_drops_only_the_bad_point(influx: Influx, tmp_path: Path) -> None:
     influx.answers = [503, 503]
     writer = open_writer(settings(influx), tmp_path / "unused.db", keep_days=30)
     writer.start()
@@ -348,9 +339,7 @@ def test_a_writer_with_influx_survives_an_outage_and_drops_only_the_bad_point(
 
 # --- what is written -------------------------------------------------------------------------------------------
 
-SUMMARY = Summary(
-    hour="2026-05-01T12:00:00Z", task=Task.METER, unit="W", count=2, total=3.0, low=1.0, high=2.0
-)
+SUMMARY = Summary(hour="2026-05-01T12:00:00Z", task=Task.METER, unit="W", count=2, total=3.0, low=1.0, high=2.0)
 
 
 @pytest.mark.parametrize(

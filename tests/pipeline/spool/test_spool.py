@@ -39,9 +39,7 @@ def arrival(topic: str = "a", payload: bytes = b"21.5", own_id: str | None = Non
     return Arrival(topic, payload, NOW, own_id)
 
 
-def outgoing(
-    name: str, payload: bytes = b"x", *, hop: str = "edge", event: str = "", kind: str = ""
-) -> Outgoing:
+def outgoing(name: str, payload: bytes = b"x", *, hop: str = "edge", event: str = "", kind: str = "") -> Outgoing:
     return Outgoing(id=name, hop=hop, topic="t", payload=payload, created_at=NOW, event=event, kind=kind)
 
 
@@ -161,9 +159,7 @@ def test_a_flood_of_one_stream_leaves_the_others_their_turn(spool: Spool) -> Non
     spool.receive([arrival("calm", b"1"), arrival("calm", b"2")])
     topics = [item.topic for item in spool.waiting(4)]
     assert topics.count("calm") == 2
-    assert [item.payload for item in spool.waiting(200) if item.topic == "flood"] == [
-        b"%d" % n for n in range(2, 100)
-    ]
+    assert [item.payload for item in spool.waiting(200) if item.topic == "flood"] == [b"%d" % n for n in range(2, 100)]
 
 
 def test_what_is_claimed_is_handed_out_once_until_it_is_released(spool: Spool) -> None:
@@ -177,9 +173,7 @@ def test_what_is_claimed_is_handed_out_once_until_it_is_released(spool: Spool) -
     assert spool.waiting_count == 0
 
 
-def test_one_call_hands_out_no_more_bytes_than_fit_in_memory(
-    spool: Spool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_call_hands_out_no_more_bytes_than_fit_in_memory(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "HANDOUT_MAX_BYTES", 100)
     spool.receive([arrival(payload=bytes(60)) for _ in range(4)])
     assert [len(spool.waiting(9)) for _ in range(3)] == [2, 2, 0]
@@ -330,9 +324,7 @@ def test_a_full_spool_stores_nothing_new_recognises_repeats_and_takes_new_input_
     spool.close()
 
 
-def test_an_agents_own_records_have_room_beside_the_limit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_agents_own_records_have_room_beside_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "OWN_RESERVED_BYTES", 20)
     spool = Spool.open(tmp_path / "s.db", limit_bytes=10, own_hops=("site",))
     send(spool, outgoing("1", bytes(20), hop="site"))
@@ -482,9 +474,7 @@ def test_a_file_of_the_first_schema_keeps_its_ids_and_loses_what_its_cameras_lef
     db.close()
     spool = Spool.open(path, limit_bytes=1 << 20)
     assert spool.query("SELECT id, link FROM inbox") == [("kept", "site"), ("shot", "")]
-    again = spool.receive(
-        [arrival("a", b"1", "kept"), arrival("a", b"2", "kept"), arrival("b", b"3", "forgotten")]
-    )
+    again = spool.receive([arrival("a", b"1", "kept"), arrival("a", b"2", "kept"), arrival("b", b"3", "forgotten")])
     assert [(r.repeat, r.conflict) for r in again] == [(True, False), (False, True), (True, False)]
     spool.close()
 
@@ -679,9 +669,7 @@ def test_a_killed_process_keeps_every_id_that_it_told(tmp_path: Path) -> None:
     spool.close()
     sent: list[str] = []
     for _ in range(2):
-        with subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(path)], stdout=subprocess.PIPE, text=True
-        ) as child:
+        with subprocess.Popen([sys.executable, "-c", CHILD, str(path)], stdout=subprocess.PIPE, text=True) as child:
             assert child.stdout is not None
             sent += [child.stdout.readline().strip() for _ in range(200)]
             os.kill(child.pid, signal.SIGKILL)

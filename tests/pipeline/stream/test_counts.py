@@ -31,9 +31,7 @@ from pipeline.stream.counts import (
 UTC = ZoneInfo("UTC")
 PATHS = (("animal",), ("animal", "Felidae"), ("animal", "Felidae", "Felis catus"), ("person",))
 SEEN = st.builds(
-    lambda first, length, path, probability: SightingState(
-        first, first + length, len(path) - 1, probability, path
-    ),
+    lambda first, length, path, probability: SightingState(first, first + length, len(path) - 1, probability, path),
     st.sampled_from([NOON_S, NOON_S + 5, NOON_S + DAY_S]),
     st.sampled_from([0.0, 60.0]),
     st.sampled_from(PATHS),
@@ -101,9 +99,7 @@ def test_a_worse_answer_that_comes_late_changes_nothing() -> None:
         UTC,
         [Evidence("home/cam1", "s1", SightingState(0.0, 0.0, 2, 0.5, ("animal", "Felidae", "Felis catus")))],
     )
-    assert (
-        tally.add(Evidence("home/cam1", "s1", SightingState(0.0, 0.0, 1, 0.99, ("animal", "Felidae")))) == []
-    )
+    assert tally.add(Evidence("home/cam1", "s1", SightingState(0.0, 0.0, 1, 0.99, ("animal", "Felidae")))) == []
 
 
 def test_a_day_is_the_local_one() -> None:
@@ -121,9 +117,7 @@ def test_equal_sighting_ids_of_two_devices_are_two_sightings() -> None:
 
 @pytest.mark.parametrize("path", [(), (UNKNOWN,), ("other",)])
 def test_an_answer_that_names_nothing_is_not_counted(path: tuple[str, ...]) -> None:
-    published = msgspec.structs.replace(
-        report(), path=path, label=path[-1] if path else UNKNOWN, rank=Rank.KINGDOM
-    )
+    published = msgspec.structs.replace(report(), path=path, label=path[-1] if path else UNKNOWN, rank=Rank.KINGDOM)
     assert evidence_of(published) is None
 
 

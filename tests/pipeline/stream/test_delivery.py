@@ -40,9 +40,7 @@ class Batch:
 class Producer:
     """Stores batches of at most four records, unless `fault` names an error for them."""
 
-    def __init__(
-        self, fault: Callable[[str, list[bytes]], Exception | None] = lambda topic, values: None
-    ) -> None:
+    def __init__(self, fault: Callable[[str, list[bytes]], Exception | None] = lambda topic, values: None) -> None:
         self.fault = fault
         self.stored: list[tuple[str, int, bytes]] = []
 

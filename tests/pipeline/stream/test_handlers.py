@@ -177,9 +177,7 @@ def test_hours_of_long_ago_are_forgotten_as_new_ones_come() -> None:
     handler = summarising(kafka, table, [])
     for day in ("2026-03-22T13", "2026-03-22T12", "2026-03-21T14", "2026-05-01T12"):
         asyncio.run(handler(3, [summarised(hour=f"{day}:00:00Z")]))
-    assert sorted(table.data) == [
-        f"home/room1/co2|{day}:00:00.000Z" for day in ("2026-03-22T13", "2026-05-01T12")
-    ]
+    assert sorted(table.data) == [f"home/room1/co2|{day}:00:00.000Z" for day in ("2026-03-22T13", "2026-05-01T12")]
     assert (3, "home/room1/co2|2026-03-22T12:00:00.000Z", None) in table.log
 
 
@@ -200,9 +198,7 @@ def test_hours_of_long_ago_are_forgotten_as_new_ones_come() -> None:
         ("kind-missing", summarised()._replace(headers=[("privacy", b"public")])),
     ],
 )
-def test_a_summary_that_cannot_be_is_rejected_and_the_rest_is_told(
-    reason: str, record: ConsumedRecord
-) -> None:
+def test_a_summary_that_cannot_be_is_rejected_and_the_rest_is_told(reason: str, record: ConsumedRecord) -> None:
     kafka, published = Kafka(), []
     asyncio.run(summarising(kafka, Table(), published)(3, [record, summarised()]))
     assert [refusal.reason for refusal in kafka.values(topics.REJECTED, Refusal)] == [reason]
@@ -210,9 +206,7 @@ def test_a_summary_that_cannot_be_is_rejected_and_the_rest_is_told(
 
 
 def test_an_hour_whose_sum_was_rounded_is_told() -> None:
-    total = functools.reduce(
-        operator.add, [0.1] * 10
-    )  # `sum` compensates from Python 3.12 on; other senders do not
+    total = functools.reduce(operator.add, [0.1] * 10)  # `sum` compensates from Python 3.12 on; other senders do not
     assert total != 1.0
     assert summaries.read(summarised(count=10, total=total, low=0.1, high=0.1)).total == total
 

@@ -29,16 +29,12 @@ CAM = "home/cam1/garden"
 DAY_S = 86_400.0
 
 
-def feature(
-    event: str = "e1", data: bytes = b"\1\2\3", source: str = CAM, space: str = "s1"
-) -> ConsumedRecord:
+def feature(event: str = "e1", data: bytes = b"\1\2\3", source: str = CAM, space: str = "s1") -> ConsumedRecord:
     payload = encode(Feature(data, "", Rank.SPECIES, 2, ("animal", "Felidae"), 0.9, 41.0))
     return taken(envelope(Kind.FEATURE, payload, source, event=event, space=space), FEATURES_TOPIC)
 
 
-def label(
-    name: str | None, by: str = "ann", revision: int = 1, event: str = "e1", source: str = CAM
-) -> ConsumedRecord:
+def label(name: str | None, by: str = "ann", revision: int = 1, event: str = "e1", source: str = CAM) -> ConsumedRecord:
     vote = Vote(name, by, time=NOON)
     return taken(envelope(Kind.LABEL, encode(vote), source, event=event, revision=revision), topics.LABELS)
 
@@ -220,14 +216,10 @@ def test_a_batch_that_died_half_way_tells_the_same_when_it_comes_again(where: st
     assert {each.revision for each in site.published} == {1}
 
 
-HISTORY = st.lists(
-    st.tuples(st.sampled_from(["ann", "bob", "eve"]), st.sampled_from(["cat", "fox", None])), max_size=8
-)
+HISTORY = st.lists(st.tuples(st.sampled_from(["ann", "bob", "eve"]), st.sampled_from(["cat", "fox", None])), max_size=8)
 
 
-STEPS = st.lists(
-    st.tuples(st.integers(1, 5), st.sampled_from(["", "kafka", "table", "commit", "view"])), max_size=8
-)
+STEPS = st.lists(st.tuples(st.integers(1, 5), st.sampled_from(["", "kafka", "table", "commit", "view"])), max_size=8)
 
 
 @pytest.mark.slow

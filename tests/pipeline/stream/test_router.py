@@ -57,9 +57,7 @@ def test_a_damaged_user_private_record_stays_user_private_or_is_rejected(headers
 
 
 @pytest.mark.slow
-@given(
-    st.lists(st.tuples(st.sampled_from([Header.KIND, Header.PRIVACY, Header.TYPE, "x"]), VALUES), max_size=8)
-)
+@given(st.lists(st.tuples(st.sampled_from([Header.KIND, Header.PRIVACY, Header.TYPE, "x"]), VALUES), max_size=8))
 def test_headers_made_of_noise_are_rejected(headers: Headers) -> None:
     assert route(headers).topic == topics.REJECTED
 

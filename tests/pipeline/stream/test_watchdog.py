@@ -10,9 +10,7 @@ PATIENCE_S = 30.0
 
 def barks(*looks: tuple[float, int, int]) -> list[bool]:
     dog = Watchdog(PATIENCE_S)
-    return [
-        bool(dog.stuck(now_s, {("t", 0): GroupPosition(committed, end)})) for now_s, committed, end in looks
-    ]
+    return [bool(dog.stuck(now_s, {("t", 0): GroupPosition(committed, end)})) for now_s, committed, end in looks]
 
 
 def test_records_that_wait_longer_than_patience_are_told() -> None:

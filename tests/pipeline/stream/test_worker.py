@@ -192,9 +192,7 @@ def test_each_record_goes_where_its_level_says(
     source = f"{site}/cam1/garden"
     nameless = str(uuid.UUID(int=uuid.uuid4().int & ~(0xF << 76) | 0x8 << 76))
     sealed = b"nonce, ciphertext and tag are this long"
-    edge = envelope(
-        Kind.PIXELS, sealed, source, event=f"{site}-edge", privacy=Privacy.EDGE_PRIVATE, sealed_by="k"
-    )
+    edge = envelope(Kind.PIXELS, sealed, source, event=f"{site}-edge", privacy=Privacy.EDGE_PRIVATE, sealed_by="k")
     user = Envelope(
         event=nameless,
         kind=Kind.PIXELS,
@@ -218,20 +216,14 @@ def test_a_record_with_damaged_headers_is_told_on_the_rejected_topic_without_con
     kafka: Any, running: Worker, producer: Producer, reader: Callable[..., Reader], site: str
 ) -> None:
     whole = to_record(feature(site, 0))
-    without = Record(
-        whole.topic, whole.key, b"planted", tuple(item for item in whole.headers if item[0] != "privacy")
-    )
+    without = Record(whole.topic, whole.key, b"planted", tuple(item for item in whole.headers if item[0] != "privacy"))
     assert producer.deliver([without]) == ()  # type: ignore[list-item]  # what no gate would clear
     rejected = reader(site, topics.REJECTED)
 
     def refusals() -> list[dict[str, Any]]:
         rejected.found += rejected.consumer.poll(timeout_s=0.1)
         found = [json.loads(item.value or b"") for item in rejected.found]
-        return [
-            item
-            for item in found
-            if item["reason"] == "privacy-missing" and item["size_bytes"] == len(b"planted")
-        ]
+        return [item for item in found if item["reason"] == "privacy-missing" and item["size_bytes"] == len(b"planted")]
 
     assert eventually(refusals)
     assert all(item.key is None and b"planted" not in (item.value or b"") for item in rejected.found)

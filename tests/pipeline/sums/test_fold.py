@@ -169,9 +169,7 @@ def test_forgetting_names_one_thing_and_a_device_with_its_site(fold: Fold) -> No
         ("source-mismatch", {"source": "barn/cam1/garden", "revision": 2}),
     ],
 )
-def test_what_does_not_fit_is_refused_and_the_rest_counts(
-    fold: Fold, reason: str, change: dict[str, object]
-) -> None:
+def test_what_does_not_fit_is_refused_and_the_rest_counts(fold: Fold, reason: str, change: dict[str, object]) -> None:
     each, two = names(2)
     wrong = replace(labelled(each, FOX, revision=2), **change)
     assert take(fold, labelled(each, CAT), wrong, labelled(two, CAT)) == [reason]

@@ -72,9 +72,7 @@ class FoldMachine(RuleBasedStateMachine):
         self.last[event] = labelled(event, *words, revision=self.revisions[event], source=source)
         log.append(entry(self.last[event], len(log), at % PARTITIONS))
 
-    @rule(
-        again=st.lists(st.tuples(st.integers(0, PARTITIONS - 1), st.integers(0, 20)), min_size=1, max_size=6)
-    )
+    @rule(again=st.lists(st.tuples(st.integers(0, PARTITIONS - 1), st.integers(0, 20)), min_size=1, max_size=6))
     def older_words_come_again_behind_newer_ones(self, again: Sequence[tuple[int, int]]) -> None:
         for partition, at in again:
             log = self.logs[partition]
@@ -129,12 +127,7 @@ class FoldMachine(RuleBasedStateMachine):
             return
         if any(self.fold.next("labelled", n) < len(log) for n, log in enumerate(self.logs)):
             return
-        shared = [
-            each
-            for site, some in self.shared.items()
-            if ("site", site) not in self.forgotten
-            for each in some
-        ]
+        shared = [each for site, some in self.shared.items() if ("site", site) not in self.forgotten for each in some]
         expected = twin((each for each in self.last.values() if self._counts(each)), shared)
         assert self.fold.snapshot().learned.snapshot() == expected.snapshot()
 

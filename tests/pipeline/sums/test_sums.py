@@ -30,9 +30,7 @@ def empty() -> Sums:
 @pytest.mark.slow
 @given(events(), st.lists(st.integers(0, 6), min_size=30, max_size=30), st.randoms(use_true_random=False))
 @settings(deadline=None)
-def test_sums_of_sites_merged_in_any_order_equal_the_central_sums_bit_for_bit(
-    given_events, sites, random
-) -> None:
+def test_sums_of_sites_merged_in_any_order_equal_the_central_sums_bit_for_bit(given_events, sites, random) -> None:
     x, y = given_events
     at = np.array(sites[: len(x)], int)
     parts = [empty().add(x[at == site], y[at == site]) for site in range(7)]
@@ -81,8 +79,7 @@ def any_sums(draw: st.DrawFn, least: int = np.iinfo(np.int64).min) -> Sums:
 def exact(*sums: Sums) -> list[np.ndarray]:
     """Cell by cell in Python's integers, which never overflow."""
     return [
-        np.sum([getattr(row, field).astype(object) for row in sums], axis=0)
-        for field in ("counts", "gram", "cross")
+        np.sum([getattr(row, field).astype(object) for row in sums], axis=0) for field in ("counts", "gram", "cross")
     ]
 
 
@@ -109,9 +106,7 @@ def test_a_merge_is_exact_or_refused_and_a_refused_one_leaves_both_as_they_were(
 @pytest.mark.slow
 @given(st.lists(any_sums(least=0), min_size=2, max_size=4), st.randoms(use_true_random=False))
 @settings(deadline=None)
-def test_where_the_total_overflows_every_order_is_refused_and_else_every_order_is_equal(
-    parts, random
-) -> None:
+def test_where_the_total_overflows_every_order_is_refused_and_else_every_order_is_equal(parts, random) -> None:
     shuffled = random.sample(parts, len(parts))
     if fits(exact(*parts)):
         assert reduce(Sums.merge, shuffled).snapshot() == reduce(Sums.merge, parts).snapshot()

@@ -24,11 +24,7 @@ def test_equally_many_votes_are_a_dispute_and_none_are_none() -> None:
     assert majority([Vote(None, "ann")]) == majority([]) == Majority(None)
 
 
-@given(
-    votes=st.permutations(
-        [Vote("cat", "a"), Vote("cat", "b", "Felidae"), Vote("fox", "c"), Vote("cat", "d", "X")]
-    )
-)
+@given(votes=st.permutations([Vote("cat", "a"), Vote("cat", "b", "Felidae"), Vote("fox", "c"), Vote("cat", "d", "X")]))
 def test_the_order_of_the_votes_does_not_matter(votes: list[Vote]) -> None:
     assert majority(votes) == Majority("cat", "Felidae", "")
 

@@ -22,9 +22,7 @@ def test_a_tuned_head_tells_clusters_apart_and_is_the_same_every_time() -> None:
 
 def test_a_label_owns_the_sum_of_its_classes() -> None:
     head = Linear(np.zeros((2, 3), np.float32), np.zeros(3, np.float32), np.array([0, 1, 0]))
-    np.testing.assert_allclose(
-        np.exp(head.label_logits(np.zeros((1, 2), np.float32))), [[2 / 3, 1 / 3]], rtol=1e-5
-    )
+    np.testing.assert_allclose(np.exp(head.label_logits(np.zeros((1, 2), np.float32))), [[2 / 3, 1 / 3]], rtol=1e-5)
 
 
 def test_a_strong_hold_keeps_a_head_where_it_started() -> None:

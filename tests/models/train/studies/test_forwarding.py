@@ -24,9 +24,7 @@ from models.train.studies.forwarding import (
 
 PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.4, 0.35, 0.25], [1.0, 0.0, 0.0]])
 verdicts = st.integers(1, 40).flatmap(
-    lambda n: st.tuples(
-        arrays(np.float64, n, elements=st.floats(0, 1)), arrays(np.bool_, n), arrays(np.bool_, n)
-    )
+    lambda n: st.tuples(arrays(np.float64, n, elements=st.floats(0, 1)), arrays(np.bool_, n), arrays(np.bool_, n))
 )
 
 

@@ -71,9 +71,7 @@ def test_lessons_say_where_each_new_label_belongs() -> None:
         ("Passiflora", "plant/Passifloraceae"),
         ("Anthurium", "plant/Araceae"),
     }
-    assert LabelledPhoto("wild64", 0, "Caracal caracal", "Felidae", "caracal").event in {
-        its.event for its in found
-    }
+    assert LabelledPhoto("wild64", 0, "Caracal caracal", "Felidae", "caracal").event in {its.event for its in found}
     assert [row.label for row in rows_of(ZOO.tree, found)] == ["Caracal caracal", "Anthurium", "Passiflora"]
 
 

@@ -131,9 +131,7 @@ def test_a_damaged_catalog_is_refused_and_left_alone(broker: EmbeddedKafka) -> N
     assert "topics.json is missing" in refused_start("--dir", str(broker.directory), "--port", "0")
     catalog.write_text(whole)
     broker.start()
-    with closing(
-        KafkaConsumer(topic, bootstrap_servers=broker.address, auto_offset_reset="earliest")
-    ) as client:
+    with closing(KafkaConsumer(topic, bootstrap_servers=broker.address, auto_offset_reset="earliest")) as client:
         assert next(client).value == b"kept"
 
 
@@ -171,9 +169,7 @@ def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
         "time.sleep(60)\n"
     )
     command = [*COMMAND, "--dir", str(tmp_path), "--port", "0"]
-    with subprocess.Popen(
-        [sys.executable, "-c", parent, *command], stdout=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen([sys.executable, "-c", parent, *command], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         port = int(json.loads(process.stdout.readline())["ready"].rpartition(":")[2])
         process.kill()
@@ -190,9 +186,7 @@ def test_topics_and_records_survive_a_stop(broker: EmbeddedKafka) -> None:
         client.send(topic, b"kept").get(10)
     broker.stop()
     broker.start()
-    with closing(
-        KafkaConsumer(topic, bootstrap_servers=broker.address, auto_offset_reset="earliest")
-    ) as client:
+    with closing(KafkaConsumer(topic, bootstrap_servers=broker.address, auto_offset_reset="earliest")) as client:
         assert next(client).value == b"kept"
 
 
@@ -225,9 +219,7 @@ def test_memory_does_not_grow_with_the_log(broker: EmbeddedKafka) -> None:
             client.send(topic, value)
         client.flush(60)
     count = 0
-    with closing(
-        KafkaConsumer(topic, bootstrap_servers=broker.address, auto_offset_reset="earliest")
-    ) as client:
+    with closing(KafkaConsumer(topic, bootstrap_servers=broker.address, auto_offset_reset="earliest")) as client:
         while count < 2_000:
             count += sum(map(len, client.poll(timeout_ms=1000).values()))
     assert resident_bytes(broker) < 80 * 10**6

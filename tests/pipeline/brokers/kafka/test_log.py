@@ -62,9 +62,7 @@ def contents(log: PartitionLog) -> list[tuple[int, bytes | None, bytes | None]]:
             except BrokerError:
                 break  # the last batch may be cut short
             verify(data, position, header)
-            found += [
-                (r.offset, r.key, r.value) for r in records_of(data, position, header) if r.offset >= offset
-            ]
+            found += [(r.offset, r.key, r.value) for r in records_of(data, position, header) if r.offset >= offset]
             position += header.size_bytes
             following = header.next_offset
         offset = following

@@ -88,9 +88,7 @@ def test_committed_offsets_and_topics_are_there_again(tmp_path: Path) -> None:
     async def write(store: BrokerStore) -> None:
         store.create("a", 3, 1, {"cleanup.policy": "compact"})
         for offset in range(50):
-            await store.commit_offsets(
-                {("g", "a", 0): Committed(offset, "note"), ("h", "a", 1): Committed(1, "")}
-            )
+            await store.commit_offsets({("g", "a", 0): Committed(offset, "note"), ("h", "a", 1): Committed(1, "")})
         await store.commit_offsets({("h", "a", 1): None})
 
     async def check(store: BrokerStore) -> None:
@@ -152,9 +150,7 @@ def test_all_topics_together_have_a_limit_of_partitions(tmp_path: Path) -> None:
 
 
 def test_settings_of_a_topic_become_its_limits() -> None:
-    limits = limits_of(
-        {"cleanup.policy": "compact,delete", "retention.ms": "60000", "segment.bytes": "1048576"}
-    )
+    limits = limits_of({"cleanup.policy": "compact,delete", "retention.ms": "60000", "segment.bytes": "1048576"})
     assert limits == LogLimits(compact=True, delete=True, retention_ms=60_000, segment_bytes=2**20)
 
 
