@@ -192,9 +192,7 @@ def damage_every_partition(broker: EmbeddedKafka, topic: str) -> None:
     encode = default_records.lz4_encode
     default_records.lz4_encode = lambda data: b"no lz4"
     try:
-        with closing(
-            KafkaProducer(bootstrap_servers=broker.address, compression_type="lz4", linger_ms=50)
-        ) as producer:
+        with closing(KafkaProducer(bootstrap_servers=broker.address, compression_type="lz4", linger_ms=50)) as producer:
             for partition in producer.partitions_for(topic):
                 for _ in range(3):
                     producer.send(topic, bytes(1000), partition=partition)

@@ -105,8 +105,6 @@ def install() -> None:
 
 
 def _lz4(data: bytes) -> bytes:
-    compressor = cramjam.lz4.Compressor(
-        content_checksum=False, block_linked=False
-    )  # Kafka takes no linked blocks
+    compressor = cramjam.lz4.Compressor(content_checksum=False, block_linked=False)  # Kafka takes no linked blocks
     compressor.compress(data)
     return bytes(compressor.finish())

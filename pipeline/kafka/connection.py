@@ -28,15 +28,15 @@ REQUEST_TIMEOUT_MS: Final = 5_000
 METADATA_MAX_AGE_MS: Final = 30_000
 """A client that missed a change of leader finds the new one within this time; the default is five minutes."""
 
-_LOGIN: Final = "Check security, mechanism, username and password under [kafka], and the rights of that user: docs/deploy.md"
+_LOGIN: Final = (
+    "Check security, mechanism, username and password under [kafka], and the rights of that user: docs/deploy.md"
+)
 _TOPICS: Final = "Let its administrator create Tierwise's topics, 12 partitions each: docs/deploy.md"
 _REMEDIES: Final[dict[int | str | None, str]] = {
     23: "Another program uses this consumer group: end it",
     26: "Set kafka.session_timeout_s between the broker's group.min.session.timeout.ms and group.max.session.timeout.ms",
     **dict.fromkeys((40, 44), _TOPICS),
-    **dict.fromkeys(
-        (29, 30, 31, 33, 34, 53, 58, 65, "KafkaConfigurationError", "AuthenticationFailedError"), _LOGIN
-    ),
+    **dict.fromkeys((29, 30, 31, 33, 34, 53, 58, 65, "KafkaConfigurationError", "AuthenticationFailedError"), _LOGIN),
 }
 """By Kafka's error code, or by the class of a client's error without a code: a person has to change something."""
 _FENCED: Final = (

@@ -260,9 +260,10 @@ class Stack:
         self.folder = folder
         self.file = folder / "tierwise.toml"
         self.file.write_text(STARTER + MORE_CAMERAS, encoding="utf-8")
-        ports_free = {"TIERWISE_MQTT__PORT": free_port(), "TIERWISE_KAFKA__PORT": free_port()}
+        defaults = {"TIERWISE_MQTT__PORT": free_port(), "TIERWISE_KAFKA__PORT": free_port()}
+        defaults["TIERWISE_KAFKA__SESSION_TIMEOUT_S"] = 3  # the embedded broker takes it, and kills are noticed sooner
         http = {f"TIERWISE_HTTP__{role.upper()}": 0 for role in ROLE_NAMES}
-        self.environ = {name: str(value) for name, value in (ports_free | http).items()} | environ
+        self.environ = {name: str(value) for name, value in (defaults | http).items()} | environ
         self.settings = Settings.load(self.file, self.environ)
         self._up: subprocess.Popen[bytes] | None = None
 

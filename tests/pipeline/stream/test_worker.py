@@ -421,9 +421,7 @@ def test_a_broker_with_default_properties_is_enough_and_too_short_a_session_is_n
         with closing(Producer(KafkaSettings(address=broker.address), "test")) as producer:
             deliver(producer, [feature(site, 1)])
         public = topics.ROUTED[Privacy.PUBLIC]
-        with closing(
-            Consumer(KafkaSettings(address=broker.address), [public], unique("group"), "test")
-        ) as reader:
+        with closing(Consumer(KafkaSettings(address=broker.address), [public], unique("group"), "test")) as reader:
             eventually(reader.poll, interval_s=0)
         short.start()
         assert short.process and short.process.wait(timeout=30) == 2
