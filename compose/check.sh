@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-.venv/bin/python}
 WORK=$(mktemp -d)
-IMAGE_MAX_MB=500
+IMAGE_MAX_MB=520
 
 say() { printf '\n== %s (%s s)\n' "$1" "$SECONDS"; }
 row() { printf '%-44s %s\n' "$1" "$2" | tee -a "$WORK/table"; }
