@@ -72,7 +72,8 @@ result = "edge-private"
 reason = "shows a stream that stays at its site"
 """
 
-SEALED: Final = "sealed = []                   # what may not be seen by the cloud does not go there, not even sealed"
+SEALED: Final = re.compile(r"^sealed = \[\].*$", re.MULTILINE)
+"""The starter's line that keeps private records at the site."""
 SEALED_IN_DEMO: Final = (
     'sealed = ["edge-private", "user-private"]   # the demo shows them: in Kafka, and unreadable there'
 )
@@ -115,7 +116,7 @@ def settings_for(wanted: DemoRequest) -> Path:
     if wanted.folder.exists():
         shutil.rmtree(wanted.folder)
     wanted.folder.mkdir(parents=True)
-    text = STARTER.replace(SEALED, SEALED_IN_DEMO)
+    text = SEALED.sub(SEALED_IN_DEMO, STARTER)
     free = free_ports()
     for section in ("mqtt", "kafka"):
         text = text.replace(

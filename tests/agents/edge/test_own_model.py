@@ -78,7 +78,7 @@ def test_a_release_reaches_the_vectors_beside_an_own_model_and_not_its_families(
 def test_an_edge_whose_model_is_missing_or_damaged_ends_with_one_clear_line(own: Settings, what: str) -> None:
     if what == "missing":
         own = msgspec.structs.replace(own, edge=EdgeSettings(model="mine@2"))
-        complaint = r"^edge\.model: there is no model mine@2 in .* \(there: mine@1\)"
+        complaint = r"^edge\.model: there is no model mine@2 in .* \(models there: mine@1\)"
     else:
         (Registry(registry_of(own).folder).entry("mine@1").manifest.folder / "model.onnx").write_bytes(b"x")
         complaint = r"^edge\.model: model mine@1: .*model\.onnx is damaged or was changed"
