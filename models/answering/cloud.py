@@ -36,7 +36,6 @@ def species_answer(
     Rejected
         The envelope holds no feature, or one of a space that this release's head was not made for.
     """
-    feature = messages.decode(Feature, envelope.payload)
 
     def predict(model: CloudModel) -> CloudPrediction:
         if envelope.space != model.space:
@@ -44,9 +43,11 @@ def species_answer(
                 "other-space",
                 f"{envelope.id}: a feature of space {envelope.space}; this cloud answers {model.space}",
             )
+        feature = messages.decode(Feature, envelope.payload)  # after the check: another space may lay it out otherwise
         return model.predict(np.frombuffer(feature.data, np.uint8))
 
     model, prediction = models.look(envelope.source, predict)
+    feature = messages.decode(Feature, envelope.payload)
     found = deepest(prediction)
     path = cascade.deeper(feature.path, found.path)
     probability = found.probability if path == found.path else feature.probability

@@ -160,3 +160,9 @@ def test_a_bad_record_is_counted_and_holds_up_nothing(cloud: Cloud) -> None:
 def test_the_same_record_again_is_the_same_answer(cloud: Cloud) -> None:
     first, second = told_by(cloud, fetched(feature()), fetched(feature()))
     assert first == second
+
+
+def test_another_space_is_named_before_the_payload_is_read() -> None:
+    with pytest.raises(Rejected) as caught:
+        answer(feature(space="old", payload=b"laid out otherwise"))
+    assert caught.value.reason == "other-space"
