@@ -422,7 +422,7 @@ def test_a_killed_ingest_has_every_message_exactly_once(
     publisher.join()
     end(child)
     # What the broker still has comes to us, as the next to hold the file.
-    spool = Spool.open(path, limit_bytes=1)
+    spool = Spool.open(path, limit_bytes=1 << 30)
     last = clients("ingest", subscriptions=[READINGS], handler=Ingest(spool, "site", admit))
     wait_until(lambda: spool.waiting_count >= 3000)
     last.stop()
