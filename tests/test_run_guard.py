@@ -37,6 +37,8 @@ def test_an_interrupted_run_leaves_no_process_behind(how: signal.Signals, tmp_pa
         env=os.environ | {"PYTHONPATH": str(Path(run_guard.__file__).parent)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        # A shell starts background jobs with SIGINT ignored, and children would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as run:
         child = int(eventually(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text()))
         mark = mark_of(child)
