@@ -33,16 +33,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore:(read|open)_text is deprecated:DeprecationWarning")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    for item in items:
-        if "end_to_end" in item.path.parts:
-            item.add_marker(pytest.mark.e2e)
-        # For pytest-xdist: the tests of a file share its fixtures, those that start the real processes share one stack.
-        group = "real processes" if item.get_closest_marker("e2e") else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
-        if item.get_closest_marker("real") and not config.getoption("--real"):
-            item.add_marker(pytest.mark.skip(reason="needs the real brokers: make test-real"))
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if "end_to_end" in item.path.parts:
+        item.add_marker(pytest.mark.e2e)
+    # For pytest-xdist: the tests of a file share its fixtures, those that start the real processes share one stack.
+    group = "real processes" if item.get_closest_marker("e2e") else item.nodeid.partition("::")[0]
+    item.add_marker(pytest.mark.xdist_group(group))
+    if item.get_closest_marker("real") and not item.config.getoption("--real"):
+        item.add_marker(pytest.mark.skip(reason="needs the real brokers: make test-real"))
 
 
 @pytest.fixture(scope="session")

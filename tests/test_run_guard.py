@@ -26,19 +26,24 @@ def test_that_is_interrupted():
 """
 
 
+PYTEST = """
+import signal, sys, pytest
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs with SIGINT ignored
+sys.exit(pytest.main(sys.argv[1:]))
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not run_guard.PROCESSES.joinpath("self/environ").exists(), reason="needs /proc")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_run_leaves_no_process_behind(how: signal.Signals, tmp_path: Path) -> None:
     (tmp_path / "test_sleeps.py").write_text(RUN, "utf-8")
     with subprocess.Popen(
-        [sys.executable, "-m", "pytest", "-q", "-p", "run_guard", "-p", "no:cacheprovider", "test_sleeps.py"],
+        [sys.executable, "-c", PYTEST, "-q", "-p", "run_guard", "-p", "no:cacheprovider", "test_sleeps.py"],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(Path(run_guard.__file__).parent)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        # A shell starts background jobs with SIGINT ignored, and children would inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as run:
         child = int(eventually(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text()))
         mark = mark_of(child)
