@@ -541,7 +541,7 @@ def test_a_faust_worker_counts_and_recovers_its_table_after_a_kill(kafka: Any, t
         # Its offsets are committed once a second: the restart shall recover the table, not count anew.
         with consumer_of(kafka, group_id=app) as observer:
             partitions = [TopicPartition(source, 0), TopicPartition(source, 1)]
-            eventually(lambda: sum(observer.committed(p) or 0 for p in partitions) == 4)
+            eventually(lambda: sum(observer.committed(p) or 0 for p in partitions) == 4, 90)
         process.send_signal(signal.SIGKILL)
         process.wait()
     with worker():
