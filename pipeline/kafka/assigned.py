@@ -10,6 +10,7 @@ partitions by name (Kafka's `assign`), so no other reader takes one away::
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ from pipeline.kafka.consumer import FETCH_MAX_BYTES, Fetched, flat
 from pipeline.settings.settings import KafkaSettings
 
 
-class AssignedReader:
+class AssignedReader(abc.ABC):
     """Reads all partitions of its topics. For one thread."""
 
     def __init__(self, settings: KafkaSettings, topics: Sequence[str], name: str, group: str | None = None) -> None:
@@ -58,11 +59,11 @@ class AssignedReader:
         client, self._client = self._client, None
         close_client(client)
 
+    @abc.abstractmethod
     def _seek(self, client: Any, partitions: Sequence[TopicPartition]) -> None:
         """Set the offset at which each partition is read next."""
-        raise NotImplementedError
 
-    def _polled(self, client: Any) -> None:
+    def _polled(self, client: Any) -> None:  # noqa: B027 - a follower has nothing to note
         """Note the positions after a poll."""
 
     def _assigned(self) -> Any:
