@@ -73,7 +73,7 @@ class Cloud:
     def start(self) -> None:
         """Load the heads; connect in the background."""
         self._updates = cloud_updates(self._settings, load_zoo(self._settings.zoo_dir), self.metrics, self._clock)
-        self._eyes: ModelSource[CloudModel, CloudPrediction] = self._updates.serving
+        self._models: ModelSource[CloudModel, CloudPrediction] = self._updates.serving
         self._release_follower, source = cloud_source(self._settings, self._clock)
         self._updates.follow(source)
         self._producer = Producer(self._settings.kafka, "tierwise-cloud")
@@ -154,7 +154,7 @@ class Cloud:
             if record.topic == FEATURES:
                 envelope = records.from_record(record.headers, record.key, record.value)
                 self.metrics.received(envelope.source, "feature")
-                result = species_answer(self._eyes, envelope, started_s, self._clock.now).result
+                result = species_answer(self._models, envelope, started_s, self._clock.now).result
             else:
                 summary = _hourly(record.value or b"")
                 self.metrics.received(summary.source, "summary")

@@ -28,7 +28,7 @@ from pipeline.topics import Parsed
 log = structlog.get_logger("device")
 
 FULL_STORE: Final = ("the edge", "device.spool_mib")
-"""What the records in a full spool wait for, and the setting that makes more room."""
+"""The next hop, which a full spool waits for, and the setting that gives the spool more room."""
 
 
 class Admission:

@@ -34,7 +34,7 @@ from pipeline.spool import Arrival, Receipt, Transaction
 log = structlog.get_logger("edge")
 
 FULL_STORE: Final = ("the cloud", "edge.spool_mib")
-"""What the records in a full spool wait for, and the setting that makes more room."""
+"""The next hop, which a full spool waits for, and the setting that gives the spool more room."""
 
 
 class SiteAdmission:

@@ -101,7 +101,7 @@ class Producer:
 def cloud(monkeypatch: pytest.MonkeyPatch) -> Cloud:
     """Its answers without its connections; the summaries of the past are empty."""
     role = build(Settings(), HandClock(NOW_S))
-    role._eyes = FixedModel(cloud_model())
+    role._models = FixedModel(cloud_model())
     role._producer = Producer()  # type: ignore[assignment]
     monkeypatch.setattr("agents.cloud.agent.read_all", lambda _kafka, _topic: {})
     return role
