@@ -148,7 +148,7 @@ class Device:
         has_room = partial(self._pool.wait_below, BATCHES_AHEAD, TICK_S)
         loops.start("answer", partial(loops.answer, self._answer_batch, has_room))
         loops.start("deadlines", partial(loops.tick, self._tick, self._tidy))
-        for source, stream in settings.streams.items():
+        for source, stream in settings.named_streams.items():
             if stream.source and self._is_mine(source.split("/")[1]):
                 loops.start(f"camera {source}", partial(self._own_cameras.run, source, stream.source))
 
