@@ -12,7 +12,7 @@ import logging
 import sqlite3
 import threading
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -60,8 +60,9 @@ class Spool:
         self.path = path
         self.limit_bytes = limit_bytes
         self._own_hops = own_hops
-        self.arrived = threading.Event()
-        """Set after each commit that stored a message: wait on it when `waiting` returned nothing."""
+        self.arrivals = 0
+        """Grows with each commit that stored a message: see `wait_arrival`."""
+        self._arrived = threading.Condition()
         self._writer = writer
         self._reader = reader
         self._lock_file = lock
@@ -214,8 +215,19 @@ class Spool:
         """The mark of the last row stored so far, for `broker_acknowledged`."""
         return self._next_row - 1
 
-    def waiting(self, limit: int) -> list[Item]:
-        """Claim up to this many messages, fairly over the topics and in order within each.
+    def wait_arrival(self, arrivals: int, timeout_s: float) -> None:
+        """Wait until `arrivals` differs from this number, which the caller read before `waiting` returned nothing."""
+        with self._arrived:
+            self._arrived.wait_for(lambda: self.arrivals != arrivals, timeout_s)
+
+    def wake(self) -> None:
+        """End every `wait_arrival`."""
+        with self._arrived:
+            self.arrivals += 1
+            self._arrived.notify_all()
+
+    def waiting(self, limit: int, wanted: Callable[[str], bool] = lambda _: True) -> list[Item]:
+        """Claim up to this many messages of wanted topics, fairly over the topics and in order within each.
 
         A claimed message is handed out again only after `release`, or after the file is opened anew. A closed spool
         returns no messages, so that waiting workers can stop.
@@ -225,9 +237,11 @@ class Spool:
         with self._read_lock:
             if self._closed:
                 return items
-            share = max(1, limit // max(1, len(self._turn)))
-            while self._turn and len(items) < limit and size_bytes < HANDOUT_MAX_BYTES:
-                topic, last = self._turn.popitem(last=False)
+            turn = deque(filter(wanted, self._turn))
+            share = max(1, limit // max(1, len(turn)))
+            while turn and len(items) < limit and size_bytes < HANDOUT_MAX_BYTES:
+                topic = turn.popleft()
+                last = self._turn.pop(topic)
                 taken = 0
                 for item in map(Item._make, self._of_topic(topic, last)):
                     if item.row not in self._claimed:
@@ -238,6 +252,7 @@ class Spool:
                     last = item.row
                     if taken == share or len(items) == limit or size_bytes >= HANDOUT_MAX_BYTES:
                         self._turn[topic] = last
+                        turn.append(topic)
                         break
         return items
 
@@ -247,7 +262,7 @@ class Spool:
             for item in items:
                 self._claimed.discard(item.row)
                 self._turn[item.topic] = min(self._turn.get(item.topic, item.row), item.row - 1)
-        self.arrived.set()
+        self.wake()
 
     # --- outbox ------------------------------------------------------------------------------------------------
 
@@ -315,6 +330,22 @@ class Spool:
         """The number of messages that no worker has finished."""
         return int(self.query("SELECT count(*) FROM inbox WHERE done = 0")[0][0])
 
+    def waiting_of(self, topic: str) -> int:
+        """Return the number of a topic's messages that no worker has finished."""
+        return int(self.query("SELECT count(*) FROM inbox WHERE topic = ? AND done = 0", (topic,))[0][0])
+
+    def oldest_waiting(self, wanted: Callable[[str], bool]) -> tuple[float, str] | None:
+        """Return receipt and topic of the oldest message of these topics that no worker has finished."""
+        received = [
+            (row[0], topic)
+            for (topic,) in self.query(file.each_topic("inbox", "done = 0"))
+            if wanted(topic)
+            for row in self.query(
+                "SELECT received_at FROM inbox WHERE topic = ? AND done = 0 ORDER BY row LIMIT 1", (topic,)
+            )
+        ]
+        return min(received, default=None)
+
     @property
     def size_bytes(self) -> int:
         """The size of all stored payloads."""
@@ -369,7 +400,7 @@ class Spool:
             for hop, name in tx.touched:
                 self._attempts.forget(hop, name)
         if tx.stored:
-            self.arrived.set()
+            self.wake()
         for hop in {hop for hop, _ in tx.touched}:
             self._queued[hop].set()
 
