@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from pipeline.errors import Retry, Stop
-from pipeline.spool import Arrival, Item, Outgoing, Spool, file, store
+from pipeline.spool import Arrival, Item, Outgoing, Spool, file, handout, store
 
 NOW = 1_700_000_000.0
 OWN_ID = "018bcfe5-6800-7000-8000-000000000001"
@@ -191,7 +191,7 @@ def test_the_oldest_message_of_wanted_topics_is_the_oldest_that_is_not_finished(
 
 
 def test_one_call_hands_out_no_more_bytes_than_fit_in_memory(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "HANDOUT_MAX_BYTES", 100)
+    monkeypatch.setattr(handout, "HANDOUT_MAX_BYTES", 100)
     spool.receive([arrival(payload=bytes(60)) for _ in range(4)])
     assert [len(spool.waiting(9)) for _ in range(3)] == [2, 2, 0]
 
