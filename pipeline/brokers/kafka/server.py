@@ -98,7 +98,7 @@ def is_loopback(host: str) -> bool:
 
 
 @dataclass(slots=True, eq=False)
-class Connection:
+class ClientConnection:
     """A client's connection, and when it sent its last request."""
 
     reader: asyncio.StreamReader
@@ -113,7 +113,7 @@ class Connections:
 
     def __init__(self) -> None:
         self.broker: Broker | None = None
-        self._open: dict[asyncio.Task[None], Connection] = {}
+        self._open: dict[asyncio.Task[None], ClientConnection] = {}
         self._large = asyncio.Semaphore(1)
         self._warned_s = -WARN_EVERY_S
 
@@ -123,7 +123,7 @@ class Connections:
         assert task is not None
         if len(self._open) >= MAX_CONNECTIONS:
             self._evict()
-        connection = self._open[task] = Connection(reader, writer, time.monotonic())
+        connection = self._open[task] = ClientConnection(reader, writer, time.monotonic())
         try:
             await self._serve(connection)
         except (asyncio.IncompleteReadError, ConnectionError, TimeoutError):
@@ -156,7 +156,7 @@ class Connections:
             silent_s = now_s - connection.since_s
             logger.warning("%d connections: closed one that was silent for %.0f s", MAX_CONNECTIONS, silent_s)
 
-    async def _serve(self, connection: Connection) -> None:
+    async def _serve(self, connection: ClientConnection) -> None:
         reader, writer = connection.reader, connection.writer
         while True:
             async with asyncio.timeout(IDLE_S):
@@ -173,7 +173,7 @@ class Connections:
                 del answer
                 await writer.drain()
 
-    async def _answer(self, connection: Connection, size_bytes: int) -> bytes | None:
+    async def _answer(self, connection: ClientConnection, size_bytes: int) -> bytes | None:
         async with asyncio.timeout(REQUEST_S):
             frame = await connection.reader.readexactly(size_bytes)
         assert self.broker is not None
