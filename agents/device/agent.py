@@ -183,7 +183,7 @@ class Device:
         self._stop.set()
         if not self._ready:
             return
-        self._spool.wake()
+        self._spool.arrivals.ring()
         self._loops.stop_senders()
         self._mqtt.stop(deadline_s / 3, farewell=presence(self._settings.site, self.name, self._clock)[1])
         self._loops.join(deadline_s / 3)

@@ -76,10 +76,10 @@ class SpoolLoops:
         while not self._stop.is_set():
             if not has_room():
                 continue
-            arrivals = self._spool.arrivals
+            arrivals = self._spool.arrivals.count
             items = self._spool.waiting(batch, wanted)
             if not items:
-                self._spool.wait_arrival(arrivals, TICK_S)
+                self._spool.arrivals.wait(arrivals, TICK_S)
             answer(items)
 
     def tick(self, tick: Callable[[float], None], tidy: Callable[[float], None]) -> None:

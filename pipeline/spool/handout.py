@@ -1,10 +1,11 @@
 """Which messages of the inbox are handed out next: by turns over their topics, and each once.
 
-This is in memory only: after a restart every message is handed out again. The caller holds the spool's read lock.
+`HandOut` is in memory only: after a restart every message is handed out again. The caller holds the spool's read lock.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -60,3 +61,22 @@ class HandOut:
     def finished(self, rows: Iterable[int]) -> None:
         """Forget the claims of these rows."""
         self._claimed.difference_update(rows)
+
+
+class Arrivals:
+    """Counts commits that stored a message, for several threads that wait for the next one."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._changed = threading.Condition()
+
+    def wait(self, count: int, timeout_s: float) -> None:
+        """Wait until the count differs from this one, which the caller read before it found nothing to do."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.count != count, timeout_s)
+
+    def ring(self) -> None:
+        """Count one more, and end every `wait`."""
+        with self._changed:
+            self.count += 1
+            self._changed.notify_all()

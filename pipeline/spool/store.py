@@ -21,7 +21,7 @@ from pipeline.errors import Retry
 from pipeline.messages import Privacy
 from pipeline.spool import file
 from pipeline.spool.attempts import Attempts
-from pipeline.spool.handout import HandOut
+from pipeline.spool.handout import Arrivals, HandOut
 from pipeline.spool.records import Arrival, Item, Outgoing, Receipt
 from pipeline.spool.transaction import Expected, Fingerprint, Transaction
 
@@ -58,9 +58,8 @@ class Spool:
         self.path = path
         self.limit_bytes = limit_bytes
         self._own_hops = own_hops
-        self.arrivals = 0
-        """Grows with each commit that stored a message: see `wait_arrival`."""
-        self._arrived = threading.Condition()
+        self.arrivals = Arrivals()
+        """Rings at each commit that stored a message."""
         self._writer = writer
         self._reader = reader
         self._lock_file = lock
@@ -211,17 +210,6 @@ class Spool:
         """The mark of the last row stored so far, for `broker_acknowledged`."""
         return self._next_row - 1
 
-    def wait_arrival(self, arrivals: int, timeout_s: float) -> None:
-        """Wait until `arrivals` differs from this number, which the caller read before `waiting` returned nothing."""
-        with self._arrived:
-            self._arrived.wait_for(lambda: self.arrivals != arrivals, timeout_s)
-
-    def wake(self) -> None:
-        """End every `wait_arrival`."""
-        with self._arrived:
-            self.arrivals += 1
-            self._arrived.notify_all()
-
     def waiting(self, limit: int, wanted: Callable[[str], bool] = lambda _: True) -> list[Item]:
         """Claim up to this many messages of wanted topics, fairly over the topics and in order within each.
 
@@ -235,7 +223,7 @@ class Spool:
         """Give claimed messages back, to be handed out again."""
         with self._read_lock:
             self._handout.release(items)
-        self.wake()
+        self.arrivals.ring()
 
     # --- outbox ------------------------------------------------------------------------------------------------
 
@@ -373,7 +361,7 @@ class Spool:
             for hop, name in tx.touched:
                 self._attempts.forget(hop, name)
         if tx.stored:
-            self.wake()
+            self.arrivals.ring()
         for hop in {hop for hop, _ in tx.touched}:
             self._queued[hop].set()
 

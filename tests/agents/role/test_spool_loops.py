@@ -35,7 +35,7 @@ def sample(tmp_path: Path) -> Iterator[Sample]:
     sample = Sample(tmp_path)
     yield sample
     sample.stop.set()
-    sample.spool.wake()
+    sample.spool.arrivals.ring()
     sample.loops.join(PATIENCE_S)
     sample.spool.close()
 
