@@ -192,7 +192,7 @@ class Edge:
         self._stop.set()
         if not self._ready:
             return
-        self._spool.arrived.set()
+        self._spool.arrivals.ring()
         self._updates.stop(deadline_s / 6)
         self._download.stop(0.2)
         self._parts.learning.stop(deadline_s / 8)

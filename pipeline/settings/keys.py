@@ -203,6 +203,12 @@ class DeviceSettings(Section, frozen=True, kw_only=True):
     nothing."""
     workers: Positive = 2
     """Frames that are processed in parallel."""
+    busy_at: Positive = 500
+    """Frames of one stream that may wait for their answers. Further frames over MQTT are refused as `busy`, before
+    they are stored: the camera can send them again later."""
+    busy_after_s: PositiveSeconds = 60
+    """Seconds that the oldest frame of a stream may have waited before further ones are refused as `busy`. `/health`
+    is not ready while a frame waits for longer than this."""
     still_s: PositiveSeconds = 30
     """Seconds after which a frame is looked at even though nothing moved."""
     person_hold_s: Annotated[float, msgspec.Meta(ge=0)] = 10
