@@ -26,6 +26,7 @@ from pipeline.readings import FUTURE_MAX_S
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 _EXIF_DIRECTORY = 0x8769
+_ORIENTATION = 0x0112
 # Tags of date, offset and part of a second: DateTimeOriginal in the EXIF directory, else DateTime in the first one.
 _ORIGINAL, _CHANGED = (0x9003, 0x9011, 0x9291), (0x0132, 0x9010, 0x9290)
 
@@ -90,6 +91,15 @@ def with_exif_time(jpeg: bytes, tags: ExifTags) -> bytes:
     own.update({tag: text for tag, text in zip(_ORIGINAL, tags, strict=True) if text})
     body = exif.tobytes()
     return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + jpeg[2:]
+
+
+def orientation(photo: IO[bytes]) -> int:
+    """Return a JPEG's EXIF orientation, 1 to 8; 1 (upright) if it has none. Never raises."""
+    try:
+        with Image.open(photo, formats=("JPEG",)) as opened:
+            return int(opened.getexif().get(_ORIENTATION, 1))
+    except Exception:  # as above
+        return 1
 
 
 def capture_time(tags: ExifTags, zone: dt.tzinfo, received_s: float) -> CaptureTime:
