@@ -14,6 +14,12 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
+from typing import Final
+
+_COMMENT: Final = b"\xff\xfe\x00\x32tierwise-id="
+"""A JPEG's comment segment of 50 bytes, which ends with the 36 characters of an id."""
+
+_COMMENT_WITHIN_BYTES: Final = 1 << 16
 
 
 def event_id(now_s: float) -> str:
@@ -32,6 +38,18 @@ def of_content(time_s: float | None, source: str, digest: bytes) -> str:
         return derived(time_s, source, digest.hex())
     random = hashlib.sha256(source.encode() + b"\0" + digest).digest()
     return _uuid(8, int.from_bytes(random[:6], "big"), random[6:16])
+
+
+def in_jpeg(jpeg: bytes, event: str) -> bytes:
+    """Return a JPEG that brings this id in a comment: for a publisher that sends equal pictures as several events."""
+    return jpeg[:2] + _COMMENT + event.encode() + jpeg[2:]
+
+
+def of_jpeg(data: bytes) -> str | None:
+    """Return the id that a frame brings, or None."""
+    at = data.find(_COMMENT, 2, _COMMENT_WITHIN_BYTES) if data.startswith(b"\xff\xd8") else -1
+    text = data[at + len(_COMMENT) :][:36].decode("ascii", "replace") if at >= 0 else ""
+    return text if is_event_id(text) else None
 
 
 def is_event_id(text: str) -> bool:

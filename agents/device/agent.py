@@ -312,6 +312,7 @@ class Device:
         now_s = self._clock.now()
         with self._spool.transaction() as tx:
             tx.send(refusal(error, item.topic, item.payload, site=self._settings.site, hop=SITE, now_s=now_s))
+            tx.disown(item)
             tx.finish(item)
         self.metrics.refused(error.reason)
 

@@ -37,7 +37,7 @@ def open_source(
     *,
     stop: threading.Event,
     clock: Clock,
-    found: Callable[[], None] = lambda: None,
+    found: Callable[[], object] = lambda: None,
 ) -> Iterator[Shot]:
     """Yield the shots of a source: a folder, a photo, a video file, a webcam's number, or a URL that OpenCV can open.
 

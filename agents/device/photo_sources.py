@@ -73,7 +73,7 @@ class PhotoSource:
         """Marks of the files of this run."""
         self._growing = False
 
-    def shots(self, found: Callable[[], None]) -> Iterator[Shot]:
+    def shots(self, found: Callable[[], object]) -> Iterator[Shot]:
         """Yield new contents, search after search. A file that cannot be read is a shot with a `problem`.
 
         `found` is called at each search that finds files, which may all be known. Raises `Retry` without any file.

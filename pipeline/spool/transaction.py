@@ -185,6 +185,10 @@ class Transaction:
         """Remove this hop's records that were added before this time (seconds since the epoch). Return how many."""
         return self._delete_outgoing("hop = ? AND created_at < ?", (hop, before))
 
+    def disown(self, item: Item) -> None:
+        """Let an equal message be another event, since this one was refused: its sender gets the reason again."""
+        self.db.execute("DELETE FROM recent WHERE id = ?", (item.id,))
+
     def has_seen(self, own_id: str, topic: str, digest: bytes) -> bool:
         """Return whether a message with this id and content was stored: known for the last `SEEN_KEEP` ids."""
         row = self.db.execute("SELECT topic, sha256 FROM seen WHERE id = ?", (own_id,)).fetchone()
