@@ -100,6 +100,7 @@ class Edge:
             folder / "spool.db", limit_bytes=settings.edge.spool_mib << 20, own_hops=(SITE, UPLINK_ACKS)
         )
         self._series = open_writer(settings.influx, folder / "series.db", settings.edge.keep_days)
+        self.metrics.series(self._series.counts)
         self._resources = open_resources(settings, self._clock, self.metrics, self._spool, self._series)
 
     def _open_parts(self) -> None:
@@ -183,8 +184,8 @@ class Edge:
             **update_parts(self._updates.title, self._updates.update),
             "learning": self._parts.learning.state,
         }
-        if self._series.trouble:
-            parts["series"] = self._series.trouble
+        if state := self._series.state():
+            parts["series"] = state
         return Health(self._mqtt.connected, parts)
 
     def stop(self, deadline_s: float) -> None:
@@ -199,8 +200,8 @@ class Edge:
         self._loops.stop_senders()
         self._mqtt.stop(deadline_s / 4, farewell=presence(self._settings.site, self.name, self._clock)[1])
         self._uplink.stop(deadline_s / 4)
-        self._series.close(deadline_s / 4)
         self._loops.join(deadline_s / 8)
+        self._series.close(deadline_s / 4)
         self._spool.close()
 
     def _backlog(self) -> int:
