@@ -109,7 +109,7 @@ def test_equal_bytes_are_one_event_whatever_the_file_is_called_and_dated(device:
     assert other.id != taken.id, "another stream has its own event"
 
 
-@pytest.mark.parametrize("data", [GREY, photo(5, "2026:05:06 20:30:00")])
+@pytest.mark.parametrize("data", [GREY, photo(5, "2026:05:06 20:30:00")], ids=["no time", "EXIF"])
 def test_the_id_depends_on_stream_and_bytes_alone(tmp_path: Path, card: Path, data: bytes) -> None:
     found = set()
     for number in range(2):
