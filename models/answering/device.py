@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from models.answering import cascade, frame_gate
-from models.answering.frame_gate import DECODE_PX, FramePrediction, StreamMemory, part_to_send, with_person
+from models.answering.frame_gate import DECODE_PX, FramePrediction, Moment, StreamMemory, part_to_send, with_person
 from models.answering.kept_feature import encode_feature
 from models.answering.sightings import Visit, join
 from models.labels.taxonomy import Taxonomy
@@ -108,6 +108,7 @@ class Frames:
             JPEG or PNG.
         received_s, now
             The time when the device agent received it, and the clock for the latency (UTC seconds).
+            The holds run on it, unless the frame's EXIF time can be believed (see `frame_gate.Moment`).
         order
             The device's (boot, sequence).
 
@@ -117,16 +118,17 @@ class Frames:
             The bytes are no picture (see `models.vision.images`).
         """
         time_s, time_source, flags = frame_time(event, data, self._settings.zone, received_s)
+        at = Moment(received_s, time_s if time_source and not flags else None)
         source = f"{origin.site}/{origin.device}/{origin.name}"
         frame = images.decode(data, at_least_px=DECODE_PX)
         device = self._settings.device
         memory, prediction = frame_gate.predict(
-            memory, frame, self._model, self._taxonomy, event=event, at_s=received_s, still_s=device.still_s
+            memory, frame, self._model, self._taxonomy, event=event, at=at, still_s=device.still_s
         )
         edge_prediction = self._vector(frame, data, prediction)
         if edge_prediction is not None and edge_prediction.person_raised:
-            memory, prediction = with_person(memory, prediction, edge_prediction.person, event=event, at_s=received_s)
-        person_ago_s = memory.person_ago_s(received_s, device.person_hold_s)
+            memory, prediction = with_person(memory, prediction, edge_prediction.person, event=event, at=at)
+        person_ago_s = memory.person_ago_s(at, device.person_hold_s)
         # Rules about hours hold for a frame whose hour is not known.
         hour_of_s = time_s if readings.TIME_IMPLAUSIBLE not in flags else math.nan
         verdict = self._policy.levels(source, hour_of_s, path=prediction.path, person=person_ago_s is not None)
