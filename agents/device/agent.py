@@ -237,7 +237,7 @@ class Device:
             memory=self._scenes.get(source, StreamMemory()),
         )
         taken_s = seconds(answer.result.time)
-        check = self._cameras.check(parsed, answer.glance, item.received_at, taken_s=taken_s)
+        check = self._cameras.check(parsed, answer.glance, item.received_at, taken_s)
         answer = answer.flagged(check.flags)
         try:
             self._pictures.keep(item.id, item.payload, self._clock.now())

@@ -38,12 +38,18 @@ PERSONS_KEPT: Final = 64
 """Pictures with a person that are remembered: pictures of a card may arrive out of the order of their capture."""
 
 
+FILE_LATE_S: Final = 3600.0
+"""Without EXIF data, a picture has its file's time. Copying a card or sending its photos takes less."""
+
+
 class Moment(NamedTuple):
     """When the device received a picture, and when it was taken (UTC seconds)."""
 
     received_s: float
     taken_s: float | None = None
     """None where no time of capture is known that can be believed."""
+    slack_s: float = 0.0
+    """The picture may have been taken so much earlier: a file's time may be that of its copy."""
 
     @property
     def is_old(self) -> bool:
@@ -65,8 +71,9 @@ class Moment(NamedTuple):
         if self.taken_s is None or earlier.taken_s is None:
             return received_s
         taken_s = self.taken_s - earlier.taken_s
-        if taken_s >= 0 and self.is_old and earlier.is_old:
-            return float(taken_s)
+        surely_s = taken_s - max(self.slack_s, earlier.slack_s)
+        if surely_s >= 0 and self.is_old and earlier.is_old:
+            return float(surely_s)
         return min(received_s, abs(taken_s))
 
 

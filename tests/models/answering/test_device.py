@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -90,6 +91,40 @@ def test_a_persons_picture_stays_and_even_its_answer_goes_no_further_than_the_si
     assert told.event.levels.pixels is told.event.levels.feature is Privacy.USER_PRIVATE
     assert told.result.privacy is Privacy.EDGE_PRIVATE
     assert told.event.person > device_model().person_threshold - 1e-3
+
+
+def half_missing(jpeg: bytes) -> bytes:
+    """The photo that a camera leaves whose battery died: the end marker is there, half of the data is not."""
+    return jpeg[: len(jpeg) // 2] + b"\xff\xd9"
+
+
+def test_a_damaged_frame_lowers_no_level_since_a_person_may_be_in_the_missing_part() -> None:
+    seen = look(camera(), half_missing(CAT))
+    assert (seen.result.rule, seen.result.pending, seen.result.flags) == ("image-damaged", None, ("image-damaged",))
+    assert re.search(r"\d\d% of the picture is missing", seen.result.reason)
+    assert seen.event.body is None
+    assert seen.event.levels.pixels is seen.event.levels.feature is Privacy.USER_PRIVATE
+    assert seen.result.privacy is Privacy.EDGE_PRIVATE
+
+
+@pytest.mark.parametrize("send", ["crop", "vector"])
+def test_no_answer_stands_because_of_a_damaged_frame(send: Literal["crop", "vector"]) -> None:
+    frames = camera(settings(device=DeviceSettings(send=send)))
+    cat = look(frames, CAT)
+    damaged = look(frames, half_missing(CAT), 2, after_s=1, before=cat)
+    assert damaged.result.rule == "image-damaged"
+    again = look(frames, CAT, 3, after_s=2, before=damaged)
+    assert again.result.rule == "nothing-moved"
+    assert cat.result.event in again.result.reason
+    alone = look(frames, half_missing(CAT))
+    assert look(frames, CAT, 2, after_s=1, before=alone).event.body is not None
+
+
+def test_a_person_in_the_part_that_is_left_is_remembered() -> None:
+    frames = camera()
+    damaged = look(frames, PERSON[: len(PERSON) * 4 // 5] + b"\xff\xd9")
+    assert (damaged.result.rule, damaged.result.flags) == ("person-in-frame", ("image-damaged",))
+    assert look(frames, CAT, 2, after_s=3, before=damaged).result.rule == "person-a-moment-ago"
 
 
 def test_a_stream_that_is_not_named_is_answered_and_says_how_to_name_it() -> None:
@@ -209,6 +244,20 @@ def test_a_card_read_at_once_holds_back_what_was_taken_beside_a_person(person: s
     second = look(frames, taken(cat), 2, after_s=0.1, before=first)
     assert (second.result.rule == "person-a-moment-ago") is held, second.result.reason
     assert (second.event.body is None) is held
+
+
+@pytest.mark.parametrize(("apart_s", "held"), [(5 * 86_400, False), (600, True)])
+def test_without_exif_data_only_times_of_files_that_are_far_apart_end_a_hold(apart_s: float, held: bool) -> None:
+    """A file's time may be that of its copy: then neighbours of a person are minutes apart."""
+    frames, then_s = camera(), NOW_S - 30 * 86_400
+
+    def read(data: bytes, taken_s: float, memory: StreamMemory) -> FrameAnswer:
+        named = {"received_s": NOW_S, "now": lambda: NOW_S, "order": (1, 1), "visit": None, "memory": memory}
+        return frames.answer(event_id(1, taken_s), GARDEN, data, **named)  # type: ignore[arg-type]
+
+    person = read(PERSON, then_s, StreamMemory())
+    cat = read(CAT, then_s + apart_s, person.memory)
+    assert (cat.result.rule == "person-a-moment-ago") is held
 
 
 def test_an_earlier_person_of_a_card_holds_back_its_neighbours_that_arrive_later() -> None:
