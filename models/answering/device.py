@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from models.answering import cascade, frame_gate
-from models.answering.frame_gate import DECODE_PX, FramePrediction, Moment, StreamMemory, part_to_send, with_person
+from models.answering.frame_gate import DECODE_PX, FramePrediction, FrameTime, StreamMemory, part_to_send, with_person
 from models.answering.kept_feature import encode_feature
 from models.answering.sightings import Visit, join
 from models.labels.taxonomy import Taxonomy
@@ -114,7 +114,7 @@ class Frames:
             JPEG or PNG.
         received_s, now
             The time when the device agent received it, and the clock for the latency (UTC seconds).
-            The holds run on it, unless the time of capture can be believed (see `frame_gate.Moment`).
+            The holds run on it, unless the time of capture can be believed (see `frame_gate.FrameTime`).
         order
             The device's (boot, sequence).
 
@@ -127,11 +127,11 @@ class Frames:
         source = f"{origin.site}/{origin.device}/{origin.name}"
         decoded = images.examine(data, at_least_px=DECODE_PX)
         frame = decoded.picture
-        at = Moment(received_s)
+        at = FrameTime(received_s)
         if decoded.damaged:
             flags = (*flags, IMAGE_DAMAGED)
         elif readings.TIME_IMPLAUSIBLE not in flags:
-            at = Moment(received_s, time_s, slack_s=0.0 if time_source else frame_gate.FILE_LATE_S)
+            at = FrameTime(received_s, time_s, slack_s=0.0 if time_source else frame_gate.FILE_LATE_S)
         device = self._settings.device
         before = memory
         memory, prediction = frame_gate.predict(

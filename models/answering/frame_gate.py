@@ -6,12 +6,12 @@ It stands at the device between decode and policy, and is pure but for the model
 
 Example::
 
-    memory, prediction = predict(StreamMemory(), frame, model, tree, event="0193…", at=Moment(0.0), still_s=30)
-    memory, prediction = predict(memory, frame, model, tree, event="0194…", at=Moment(1.0), still_s=30)
+    memory, prediction = predict(StreamMemory(), frame, model, tree, event="0193…", at=FrameTime(0.0), still_s=30)
+    memory, prediction = predict(memory, frame, model, tree, event="0194…", at=FrameTime(1.0), still_s=30)
     prediction.stands                                   # "0193…": nothing moved
 
 A standing answer and the hold after a person end with time. Of live pictures that is the time of receipt; pictures of
-an earlier day, read from a card at once, have only their times of capture. See `Moment.apart_s`.
+an earlier day, read from a card at once, have only their times of capture. See `FrameTime.apart_s`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ FILE_LATE_S: Final = 3600.0
 """Without EXIF data, a picture has its file's time. Copying a card or sending its photos takes less."""
 
 
-class Moment(NamedTuple):
+class FrameTime(NamedTuple):
     """When the device received a picture, and when it was taken (UTC seconds)."""
 
     received_s: float
@@ -56,15 +56,15 @@ class Moment(NamedTuple):
         """Return whether the picture was surely not taken just now, however wrong the camera's clock is by."""
         return self.taken_s is not None and self.received_s - self.taken_s > FUTURE_MAX_S
 
-    def apart_s(self, earlier: Moment) -> float:
+    def apart_s(self, earlier: FrameTime) -> float:
         """Return the seconds that surely passed since a picture that was received earlier.
 
         Times of capture count alone only between two old pictures, the later one received last. In any other case a
         wrong or turned clock could hide that they were taken together: then the shorter time counts.
 
-        >>> Moment(1e9 + 1, taken_s=432_000).apart_s(Moment(1e9, taken_s=0))  # a card: five days apart
+        >>> FrameTime(1e9 + 1, taken_s=432_000).apart_s(FrameTime(1e9, taken_s=0))  # a card: five days apart
         432000.0
-        >>> Moment(1e9 + 1).apart_s(Moment(1e9, taken_s=0))  # the second one's time is unknown
+        >>> FrameTime(1e9 + 1).apart_s(FrameTime(1e9, taken_s=0))  # the second one's time is unknown
         1.0
         """
         received_s = self.received_s - earlier.received_s
@@ -99,7 +99,7 @@ class LastPrediction:
 
     event: str
     prediction: FramePrediction
-    at: Moment
+    at: FrameTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +108,10 @@ class StreamMemory:
 
     background: motion.BackgroundModel | None = None
     last: LastPrediction | None = None
-    persons: tuple[Moment, ...] = ()
+    persons: tuple[FrameTime, ...] = ()
     """Pictures with a person, in the order of receipt."""
 
-    def person_ago_s(self, at: Moment, hold_s: float) -> float | None:
+    def person_ago_s(self, at: FrameTime, hold_s: float) -> float | None:
         """Return the seconds since this stream saw a person (0: in this frame), or None after `hold_s`.
 
         A hold looks ahead only: pictures received before the person's are answered already.
@@ -119,7 +119,7 @@ class StreamMemory:
         ago_s = min((at.apart_s(person) for person in self.persons), default=None)
         return None if ago_s is None or ago_s > hold_s else max(0.0, ago_s)
 
-    def with_person(self, at: Moment) -> StreamMemory:
+    def with_person(self, at: FrameTime) -> StreamMemory:
         """Remember that a person was seen."""
         return replace(self, persons=(*self.persons[1 - PERSONS_KEPT :], at))
 
@@ -139,7 +139,7 @@ def predict(
     tree: Taxonomy,
     *,
     event: str,
-    at: Moment,
+    at: FrameTime,
     still_s: float,
 ) -> tuple[StreamMemory, FramePrediction]:
     """Ask the model where something moved, or where the last prediction is older than `still_s`."""
@@ -169,7 +169,7 @@ def _named(prediction: DevicePrediction, tree: Taxonomy) -> FramePrediction:
 
 
 def with_person(
-    memory: StreamMemory, prediction: FramePrediction, person: float, *, event: str, at: Moment
+    memory: StreamMemory, prediction: FramePrediction, person: float, *, event: str, at: FrameTime
 ) -> tuple[StreamMemory, FramePrediction]:
     """Count the frame as one with a person, since a second model found one with that score in the part to be sent."""
     raised = replace(prediction, person=max(prediction.person, person), person_raised=True)

@@ -25,7 +25,7 @@ from sample_messages import (
 )
 
 from models.answering.device import FrameAnswer, Frames, event_time
-from models.answering.frame_gate import Moment, StreamMemory
+from models.answering.frame_gate import FrameTime, StreamMemory
 from models.answering.sightings import Visit
 from models.labels.taxonomy import KINGDOMS, load_taxonomy
 from models.vision import images
@@ -215,7 +215,7 @@ def test_what_is_answered_person_counts_as_one_however_low_its_score() -> None:
     answer = look(frames, CAT)
     assert answer.result.label == "person"
     assert answer.event.body is None
-    assert answer.memory.person_ago_s(Moment(NOW_S + 1), hold_s=10) == 1
+    assert answer.memory.person_ago_s(FrameTime(NOW_S + 1), hold_s=10) == 1
 
 
 def taken(at: str, photo: bytes = CAT) -> bytes:
