@@ -16,19 +16,23 @@ from agents.role.dead_letters import refusal
 from agents.role.full_store import store_full
 from agents.role.telemetry import Metrics
 from models.vision import images
-from pipeline import messages, readings, topics
+from pipeline import ids, messages, readings, topics
 from pipeline.clock import Clock
 from pipeline.errors import Rejected
 from pipeline.messages import Ack, EventAck, Malformed, Result, Task
 from pipeline.mqtt import Message
 from pipeline.settings.settings import Settings
-from pipeline.spool import Arrival, Receipt, Spool, Transaction
+from pipeline.spool import Arrival, Backlog, Receipt, Spool, Transaction
 from pipeline.topics import Parsed
 
 log = structlog.get_logger("device")
 
 FULL_STORE: Final = ("the edge", "device.spool_mib")
 """The next hop, which a full spool waits for, and the setting that gives the spool more room."""
+
+
+REPEATED_WITHIN_S: Final = 600.0
+"""An equal frame on a topic within this time is sent again for want of an acknowledgement: the same event."""
 
 
 class Admission:
@@ -40,6 +44,7 @@ class Admission:
         self._store = store
         self._metrics = metrics
         self._clock = clock
+        self._limit = Backlog(settings.device.busy_at, settings.device.busy_after_s, clock.now())
 
     def admit(self, message: Message, tx: Transaction) -> Arrival | None:
         """Store a message, settle the records that it acknowledges, or refuse it."""
@@ -72,13 +77,23 @@ class Admission:
             if receipt.full:
                 error = store_full(self._spool, *FULL_STORE)
                 self._refuse(error, receipt.topic, receipt.payload, tx)
+            elif receipt.busy:
+                self._refuse(self._busy(), receipt.topic, receipt.payload, tx)
             elif receipt.conflict:
                 error = Rejected("id-reused", "its id already names another event: give each event its own id")
                 self._refuse(error, receipt.topic, receipt.payload, tx)
             elif parsed is not None:
-                ack = Ack(ids=(receipt.id,), topic=receipt.topic, sha256=receipt.sha256)
+                ack = Ack(ids=(receipt.id,), topic=receipt.topic, sha256=receipt.sha256, repeat=receipt.repeat)
                 topic = topics.ack(parsed.site, parsed.device)
                 tx.send(outbox.outgoing(ack, hop=SITE, topic=topic, id=f"ack/{receipt.id}", now_s=now_s))
+
+    def _busy(self) -> Rejected:
+        return Rejected(
+            "busy",
+            f"{self._limit.messages} frames of this stream wait already, or one has waited for "
+            f"{self._limit.age_s:g} s. Send it again later, send fewer frames, or raise device.busy_at and "
+            "device.busy_after_s",
+        )
 
     def _refuse(self, error: Rejected, topic: str, payload: bytes, tx: Transaction) -> None:
         now_s = self._clock.now()
@@ -117,5 +132,6 @@ class Admission:
         now_s = self._clock.now()
         if parsed.channel == "frame":
             images.inspect(message.payload)
-            return Arrival(message.topic, message.payload, now_s, None)
+            own_id = ids.of_jpeg(message.payload)
+            return Arrival(message.topic, message.payload, now_s, own_id, self._limit, same_within_s=REPEATED_WITHIN_S)
         return Arrival(message.topic, message.payload, now_s, self.readings_of(parsed, message.payload, now_s)[0].id)

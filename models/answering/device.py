@@ -39,8 +39,14 @@ from pipeline.privacy.seal import Keyring, build_private
 from pipeline.settings.settings import Settings
 from pipeline.topics import Parsed
 
-PERSON_RULE = "person-in-frame"
-"""A rule of the policy that the cascade's reason names already."""
+IMAGE_DAMAGED = "image-damaged"
+"""Flag of a frame of which a part is missing; also the rule that raises its levels."""
+
+SMALLEST_NAMED = 0.01
+"""A smaller missing share is called a part."""
+
+NAMED_BY_CASCADE = (NAMED, UNNAMED, "person-in-frame", IMAGE_DAMAGED)
+"""Rules of the policy that the cascade's reason names already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +99,7 @@ class Frames:
         data: bytes,
         *,
         received_s: float,
+        captured_s: float | None = None,
         now: Callable[[], float],
         order: tuple[int, int],
         visit: Visit | None,
@@ -108,6 +115,8 @@ class Frames:
             JPEG or PNG.
         received_s, now
             The time when the device agent received it, and the clock for the latency (UTC seconds).
+        captured_s
+            The time of the capture, if neither `event` nor `data` hold it (UTC seconds).
         order
             The device's (boot, sequence).
 
@@ -116,21 +125,37 @@ class Frames:
         Rejected
             The bytes are no picture (see `models.vision.images`).
         """
-        time_s, time_source, flags = frame_time(event, data, self._settings.zone, received_s)
+        time_s, time_source, flags = frame_time(event, data, self._settings.zone, received_s, captured_s)
         source = f"{origin.site}/{origin.device}/{origin.name}"
-        frame = images.decode(data, at_least_px=DECODE_PX)
+        decoded = images.examine(data, at_least_px=DECODE_PX)
+        frame = decoded.picture
+        if decoded.damaged:
+            flags = (*flags, IMAGE_DAMAGED)
         device = self._settings.device
+        before = memory
         memory, prediction = frame_gate.predict(
-            memory, frame, self._model, self._taxonomy, event=event, at_s=received_s, still_s=device.still_s
+            StreamMemory(person_s=before.person_s) if decoded.damaged else before,
+            frame,
+            self._model,
+            self._taxonomy,
+            event=event,
+            at_s=received_s,
+            still_s=device.still_s,
         )
-        edge_prediction = self._vector(frame, data, prediction)
+        edge_prediction = None if decoded.damaged else self._vector(frame, data, prediction)
         if edge_prediction is not None and edge_prediction.person_raised:
             memory, prediction = with_person(memory, prediction, edge_prediction.person, event=event, at_s=received_s)
+        if decoded.damaged:  # no later frame is compared with it
+            memory = replace(before, person_s=memory.person_s)
         person_ago_s = memory.person_ago_s(received_s, device.person_hold_s)
         # Rules about hours hold for a frame whose hour is not known.
         hour_of_s = time_s if readings.TIME_IMPLAUSIBLE not in flags else math.nan
-        verdict = self._policy.levels(source, hour_of_s, path=prediction.path, person=person_ago_s is not None)
-        situation = replace(self._situation(source, prediction, verdict.levels), person_ago_s=person_ago_s)
+        verdict = self._policy.levels(
+            source, hour_of_s, path=prediction.path, person=person_ago_s is not None, damaged=decoded.damaged
+        )
+        situation = replace(
+            self._situation(source, prediction, verdict.levels), person_ago_s=person_ago_s, damage=_damage(decoded)
+        )
         decision = cascade.decide(situation)
         visit = join(
             visit,
@@ -241,25 +266,27 @@ def crop_to_send(frame: images.Picture, data: bytes, box: Box) -> Crop:
     return Crop(jpeg=images.encode_jpeg(part_to_send(frame, data, box)), box=box.as_tuple())
 
 
-def frame_time(event: str, data: bytes, zone: dt.tzinfo, received_s: float) -> tuple[float, str, tuple[str, ...]]:
+def frame_time(
+    event: str, data: bytes, zone: dt.tzinfo, received_s: float, captured_s: float | None = None
+) -> tuple[float, str, tuple[str, ...]]:
     """Return when a frame was captured (UTC seconds), where that comes from, and a flag if it is implausible.
 
-    The EXIF time of the picture counts, else the time in the frame's id: that of the file, or of receipt.
+    The EXIF time of the picture counts, else `captured_s`, which is that of its file, else the time in the frame's id.
     """
     taken = capture_time(exif_tags(io.BytesIO(data)), zone, received_s)
     if taken.source == "received":
-        time_s, flags = event_time(event, received_s)
+        time_s, flags = event_time(event, received_s, captured_s)
         return time_s, "", flags if taken.trusted else (readings.TIME_IMPLAUSIBLE,)
     return taken.time_s, taken.source, () if taken.trusted else (readings.TIME_IMPLAUSIBLE,)
 
 
-def event_time(event: str, received_s: float) -> tuple[float, tuple[str, ...]]:
-    """Return the time in a frame's id (UTC seconds), and a flag where that is implausible.
+def event_time(event: str, received_s: float, captured_s: float | None = None) -> tuple[float, tuple[str, ...]]:
+    """Return the time of a frame's file, or else in its id (UTC seconds), and a flag where that is implausible.
 
     A time in the future, or of a clock that was never set, is replaced by the time of receipt and flagged; old photos
     are as good as new ones.
     """
-    time_s = ids.time_s(event)
+    time_s = ids.time_s(event) if captured_s is None else captured_s
     if time_s is None:
         return received_s, ()
     if not EARLIEST_S <= time_s <= received_s + readings.FUTURE_MAX_S:
@@ -267,7 +294,15 @@ def event_time(event: str, received_s: float) -> tuple[float, tuple[str, ...]]:
     return time_s, ()
 
 
+def _damage(decoded: images.Decoded) -> str:
+    """Return what is missing of a damaged picture, in words; empty for a whole one."""
+    if not decoded.damaged:
+        return ""
+    share = decoded.missing or 0.0
+    return f"{f'{share:.0%}' if share >= SMALLEST_NAMED else 'a part'} of the picture is missing"
+
+
 def _explained(reason: str, verdict: Verdict) -> str:
     """Return the cascade's reason, with the rules of the settings that raised a level."""
-    raising = [rule for rule in verdict.rules if rule not in (NAMED, UNNAMED, PERSON_RULE)]
+    raising = [rule for rule in verdict.rules if rule not in NAMED_BY_CASCADE]
     return f"{reason} (raised by: {', '.join(raising)})" if raising else reason

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import struct
 import warnings
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
@@ -25,6 +26,7 @@ from pipeline.readings import FUTURE_MAX_S
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 _EXIF_DIRECTORY = 0x8769
+_ORIENTATION = 0x0112
 # Tags of date, offset and part of a second: DateTimeOriginal in the EXIF directory, else DateTime in the first one.
 _ORIGINAL, _CHANGED = (0x9003, 0x9011, 0x9291), (0x0132, 0x9010, 0x9290)
 
@@ -80,6 +82,24 @@ def exif_tags(photo: IO[bytes]) -> ExifTags:
     if date := _text(exif.get(_ORIGINAL[0])):
         return ExifTags(date, *(_text(exif.get(tag)) for tag in _ORIGINAL[1:]))
     return ExifTags(_text(first.get(_CHANGED[0])), *(_text(exif.get(tag)) for tag in _CHANGED[1:]))
+
+
+def with_exif_time(jpeg: bytes, tags: ExifTags) -> bytes:
+    """Return a JPEG without EXIF data with these tags as its time."""
+    exif = Image.Exif()
+    own = exif.get_ifd(_EXIF_DIRECTORY)
+    own.update({tag: text for tag, text in zip(_ORIGINAL, tags, strict=True) if text})
+    body = exif.tobytes()
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + jpeg[2:]
+
+
+def orientation(photo: IO[bytes]) -> int:
+    """Return a JPEG's EXIF orientation, 1 to 8; 1 (upright) if it has none. Never raises."""
+    try:
+        with Image.open(photo, formats=("JPEG",)) as opened:
+            return int(opened.getexif().get(_ORIENTATION, 1))
+    except Exception:  # as above
+        return 1
 
 
 def capture_time(tags: ExifTags, zone: dt.tzinfo, received_s: float) -> CaptureTime:

@@ -15,6 +15,16 @@ import msgspec
 from pipeline.messages import Privacy
 
 
+class Backlog(NamedTuple):
+    """The most that may wait of one topic before new messages are refused."""
+
+    messages: int
+    age_s: float
+    """Seconds for which the oldest of them has waited."""
+    since_s: float = 0.0
+    """Waiting counts from this time at most: the start of the agent, since nobody could be answered before."""
+
+
 class Arrival(NamedTuple):
     """A message to store."""
 
@@ -24,10 +34,16 @@ class Arrival(NamedTuple):
     """Seconds since the epoch, UTC."""
     id: str | None = None
     """The publisher's own id; without it the spool makes a new UUIDv7."""
+    limit: Backlog | None = None
+    """Refuse this message as `busy` if so much of its topic waits already."""
+    captured_at: float | None = None
+    """When it was captured, if neither id nor payload hold the time: that of a file. Seconds since the epoch, UTC."""
+    same_within_s: float = 0.0
+    """Without an id, an equal message on the topic that was stored so recently makes this one a repeat."""
 
 
 class Receipt(NamedTuple):
-    """An arrival that is on disk, unless it is a `conflict` or `full`: then it was not stored."""
+    """An arrival that is on disk, unless it is a `conflict`, `full` or `busy`: then it was not stored."""
 
     id: str
     topic: str
@@ -40,6 +56,8 @@ class Receipt(NamedTuple):
     """The id already names a message with another topic or content: refuse this message."""
     full: bool = False
     """The spool has no room: refuse this message for now, and do not acknowledge it."""
+    busy: bool = False
+    """Too much of its topic waits already: the same."""
 
 
 class Item(NamedTuple):
@@ -50,6 +68,7 @@ class Item(NamedTuple):
     topic: str
     payload: bytes
     received_at: float
+    captured_at: float | None = None
 
 
 class Outgoing(msgspec.Struct, frozen=True, kw_only=True):

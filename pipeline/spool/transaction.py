@@ -16,7 +16,7 @@ from collections import defaultdict, deque
 from collections.abc import Collection, Iterable, Sequence
 
 from pipeline.ids import event_id
-from pipeline.spool.records import Arrival, Item, Outgoing, Receipt
+from pipeline.spool.records import Arrival, Backlog, Item, Outgoing, Receipt
 
 Fingerprint = tuple[str, bytes]
 """Topic and SHA-256, by which a redelivery is recognised."""
@@ -51,6 +51,8 @@ class Transaction:
         self._room_bytes = room_bytes
         self._own_hops = own_hops
         self._matched: list[tuple[str, Fingerprint, str]] = []
+        self._waiting: dict[str, tuple[int, float]] = {}
+        """Waiting messages of a topic with a limit, those of this transaction included, and the first one's receipt."""
 
     def forget(self) -> None:
         """Undo the changes in memory after a rollback: the recognised redeliveries are expected again."""
@@ -61,15 +63,17 @@ class Transaction:
         """Store these messages in order; `link` names the connection that delivered them.
 
         The empty link is for messages that no broker redelivers, such as frames of the agent's own camera. If the spool
-        is full, a repeat is still recognised; a new message is not stored, and its receipt is `full`.
+        is full, a repeat is still recognised; a new message is not stored, and its receipt is `full`. The same holds
+        for a message beyond its limit, whose receipt is `busy`.
         """
         expected = self._expected[link]
         receipts: list[Receipt] = []
-        rows: list[tuple[int, str, str, bytes, float, str, bytes]] = []
+        rows: list[tuple[int, str, str, bytes, float, str, bytes, float | None]] = []
         row = self.next_row
-        for topic, payload, received_at, own_id in arrivals:
+        for arrival in arrivals:
+            topic, payload, received_at, own_id, limit = arrival[:5]
             digest = hashlib.sha256(payload).digest()
-            repeat = conflict = full = False
+            repeat = conflict = full = busy = False
             if own_id is not None:
                 name = own_id
                 known = self._remember(own_id, topic, digest)
@@ -79,24 +83,47 @@ class Transaction:
                 name = ids.popleft()
                 self._matched.append((link, (topic, digest), name))
                 repeat = True
+            elif recent := self._recent(arrival, digest):
+                name = recent
+                repeat = True
             else:
                 name = event_id(received_at)
-            if not (repeat or conflict) and self._room_bytes <= 0:
-                full = True
+            if not (repeat or conflict):
+                full = self._room_bytes <= 0
+                busy = not full and limit is not None and self._is_beyond(limit, topic, received_at)
+            if full or busy:
                 self.db.execute("DELETE FROM seen WHERE id = ?", (name,))
             elif not (repeat or conflict):
-                rows.append((row, name, topic, payload, received_at, link, digest))
+                rows.append((row, name, topic, payload, received_at, link, digest, arrival.captured_at))
+                if own_id is None and arrival.same_within_s:
+                    self.db.execute(
+                        "INSERT OR REPLACE INTO recent VALUES (?, ?, ?, ?)", (topic, digest, name, received_at)
+                    )
                 self.stored.append((topic, row))
                 self.grown_bytes += len(payload)
                 self._room_bytes -= len(payload)
                 row += 1
-            receipts.append(Receipt(name, topic, payload, digest.hex(), repeat, conflict, full))
+            receipts.append(Receipt(name, topic, payload, digest.hex(), repeat, conflict, full, busy))
         self.next_row = row
         self.db.executemany(
-            "INSERT INTO inbox(row, id, topic, payload, received_at, link, sha256) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO inbox(row, id, topic, payload, received_at, link, sha256, captured_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             rows,
         )
         return receipts
+
+    def _is_beyond(self, limit: Backlog, topic: str, now_s: float) -> bool:
+        """Return whether a message would exceed its topic's limit; if not, count it among the waiting ones."""
+        if topic not in self._waiting:
+            where = "FROM inbox WHERE topic = ? AND done = 0"
+            ((count,),) = self.db.execute(f"SELECT count(*) {where}", (topic,))
+            oldest = self.db.execute(f"SELECT received_at {where} ORDER BY row LIMIT 1", (topic,)).fetchone()
+            self._waiting[topic] = (count, oldest[0] if oldest else now_s)
+        count, oldest_s = self._waiting[topic]
+        if count >= limit.messages or now_s - max(oldest_s, limit.since_s) > limit.age_s:
+            return True
+        self._waiting[topic] = (count + 1, oldest_s)
+        return False
 
     def finish(self, *items: Item) -> None:
         """Mark these messages as done and delete their payloads.
@@ -157,6 +184,26 @@ class Transaction:
     def expire(self, hop: str, before: float) -> int:
         """Remove this hop's records that were added before this time (seconds since the epoch). Return how many."""
         return self._delete_outgoing("hop = ? AND created_at < ?", (hop, before))
+
+    def disown(self, item: Item) -> None:
+        """Let an equal message be another event, since this one was refused: its sender gets the reason again."""
+        self.db.execute("DELETE FROM recent WHERE id = ?", (item.id,))
+
+    def has_seen(self, own_id: str, topic: str, digest: bytes) -> bool:
+        """Return whether a message with this id and content was stored: known for the last `SEEN_KEEP` ids."""
+        row = self.db.execute("SELECT topic, sha256 FROM seen WHERE id = ?", (own_id,)).fetchone()
+        return row is not None and row in ((topic, digest), ("", b""))  # an earlier schema kept only the id
+
+    def _recent(self, arrival: Arrival, digest: bytes) -> str:
+        """Return the id of an equal message that was stored recently; empty if there is none."""
+        if not arrival.same_within_s:
+            return ""
+        early_s, late_s = arrival.received_at - arrival.same_within_s, arrival.received_at + arrival.same_within_s
+        self.db.execute("DELETE FROM recent WHERE at < ? OR at > ?", (early_s, late_s))
+        found = self.db.execute(
+            "SELECT id FROM recent WHERE topic = ? AND sha256 = ?", (arrival.topic, digest)
+        ).fetchone()
+        return found[0] if found else ""
 
     def _remember(self, own_id: str, topic: str, digest: bytes) -> Fingerprint | None:
         """Remember a publisher's id. Return the message that it named before, or None if it is new."""

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from sample_messages import NOW_S, event, event_id, result, settings
 
-from agents.device.inbox import Admission
+from agents.device.inbox import REPEATED_WITHIN_S, Admission
 from agents.device.readings import Meter
 from agents.device.store import EDGE, SITE, DeviceStore
 from agents.role import outbox
 from agents.role.telemetry import Metrics
 from models.answering.sightings import Visit
 from models.vision import images
-from pipeline import messages, topics
+from pipeline import ids, messages, topics
 from pipeline.clock import HandClock
 from pipeline.delivery import Ingest
 from pipeline.messages import Ack, EventAck, Privacy, Rank, Refusal, Task, Tier
@@ -39,6 +39,7 @@ class Inbox(NamedTuple):
     store: DeviceStore
     metrics: Metrics
     ingest: Ingest
+    clock: HandClock
 
     def receive(self, *received: Message) -> None:
         self.ingest.received(received)
@@ -56,13 +57,15 @@ class Inbox(NamedTuple):
 @pytest.fixture
 def inbox(tmp_path: Path) -> Iterator[Inbox]:
     temperature = StreamSettings(task=Task.OCCUPANCY, wants=Rank.PATTERN, reading=Privacy.EDGE_PRIVATE, unit="Cel")
-    configured = settings(streams={"home/room1/temperature": temperature}, device=DeviceSettings(spool_mib=1))
+    configured = settings(
+        streams={"home/room1/temperature": temperature}, device=DeviceSettings(spool_mib=1, busy_at=3, busy_after_s=60)
+    )
     spool = Spool.open(tmp_path / "spool.db", limit_bytes=1 << 20)
     clock = HandClock(NOW_S)
     store, metrics = DeviceStore(spool, clock), Metrics()
     store.open()
     admission = Admission(configured, spool, store, metrics, clock)
-    yield Inbox(spool, store, metrics, Ingest(spool, SITE, admission.admit, admission.committed))
+    yield Inbox(spool, store, metrics, Ingest(spool, SITE, admission.admit, admission.committed), clock)
     spool.close()
 
 
@@ -94,6 +97,43 @@ def test_an_id_that_names_another_event_is_refused_and_not_acknowledged(inbox: I
     assert [item.payload for item in inbox.spool.waiting(9)] == [reading % 21]
     assert {ack.topic for ack in inbox.acks()} == {READING}
     assert inbox.metrics.value("tierwise_refused_total", reason="id-reused") == 2
+
+
+def test_an_equal_frame_within_ten_minutes_is_acknowledged_again_and_is_no_other_event(inbox: Inbox) -> None:
+    """Its publisher saw no acknowledgement, or published the photo again."""
+    for _ in range(3):
+        inbox.receive(Message(FRAME, JPEG, False), Message(FRAME, JPEG, False))
+        items = inbox.spool.waiting(10)
+        with inbox.spool.transaction() as tx:
+            tx.finish(*items)
+        inbox.clock.turn(REPEATED_WITHIN_S / 2)
+        if not items:
+            (ack,) = inbox.acks()
+            assert ack.repeat
+    assert inbox.metrics.value("tierwise_events_received_total", stream="home/cam1/garden", channel="frame") == 6
+    (ack,) = inbox.acks()
+    inbox.receive(Message(FRAME, JPEG, False))
+    (later,) = inbox.spool.waiting(10)
+    assert later.id != ack.ids[0]
+    assert len(inbox.acks()) == 2
+
+
+@pytest.mark.parametrize("topic, data", [(topics.frame("home", "cam1", "door"), JPEG), (FRAME, JPEG + b"padding")])
+def test_another_topic_or_other_bytes_are_another_event(inbox: Inbox, topic: str, data: bytes) -> None:
+    inbox.receive(Message(FRAME, JPEG, False), Message(topic, data, False))
+    assert len({item.id for item in inbox.spool.waiting(10)}) == 2
+
+
+def test_a_frame_may_bring_its_own_id(inbox: Inbox) -> None:
+    named = [ids.in_jpeg(JPEG, event_id(number)) for number in (1, 2)]
+    inbox.receive(*(Message(FRAME, data, False) for data in named))
+    inbox.clock.turn(10 * REPEATED_WITHIN_S)
+    inbox.receive(Message(FRAME, named[0], False))
+    assert [item.id for item in inbox.spool.waiting(10)] == [event_id(1), event_id(2)]
+    assert images.decode(named[0]).shape == images.decode(JPEG).shape
+    other = images.encode_jpeg(np.full((32, 32, 3), 9, np.uint8))
+    inbox.receive(Message(FRAME, ids.in_jpeg(other, event_id(1)), False))
+    assert [each.reason for each in inbox.refusals()] == ["id-reused"]
 
 
 def test_two_equal_readings_without_ids_are_two_events(inbox: Inbox) -> None:
@@ -232,3 +272,39 @@ def test_streams_that_said_nothing_for_long_are_forgotten(inbox: Inbox) -> None:
         inbox.store.remember(stream, 5, Meter(), NOW_S, tx)
     inbox.store.forget(NOW_S + 1)
     assert inbox.store.recall(stream, Meter) == (0, None)
+
+
+def jpeg(shade: int) -> bytes:
+    return images.encode_jpeg(np.full((32, 32, 3), shade, np.uint8))
+
+
+def test_frames_beyond_a_streams_backlog_are_refused_as_busy_before_they_are_stored(inbox: Inbox) -> None:
+    inbox.receive(*(Message(FRAME, jpeg(shade), False) for shade in (10, 60, 110, 160, 210)))
+    assert [item.payload for item in inbox.spool.waiting(9)] == [jpeg(10), jpeg(60), jpeg(110)]
+    assert [(each.reason, each.sha256) for each in inbox.refusals()] == [
+        ("busy", hashlib.sha256(jpeg(shade)).hexdigest()) for shade in (160, 210)
+    ]
+    assert len(inbox.acks()) == 3
+
+
+def test_a_busy_stream_takes_frames_again_once_one_is_answered(inbox: Inbox) -> None:
+    inbox.receive(*(Message(FRAME, jpeg(shade), False) for shade in (10, 60, 110)))
+    with inbox.spool.transaction() as tx:
+        tx.finish(*inbox.spool.waiting(1))
+    inbox.receive(Message(FRAME, jpeg(160), False), Message(FRAME, jpeg(210), False))
+    assert [each.reason for each in inbox.refusals()] == ["busy"]
+    assert [item.payload for item in inbox.spool.waiting(9)] == [jpeg(60), jpeg(110), jpeg(160)]
+
+
+def test_a_stream_is_busy_while_its_oldest_frame_waits_for_too_long(inbox: Inbox) -> None:
+    inbox.receive(Message(FRAME, jpeg(10), False))
+    inbox.clock.turn(61)
+    inbox.receive(Message(FRAME, jpeg(60), False))
+    assert [each.reason for each in inbox.refusals()] == ["busy"]
+
+
+def test_a_busy_camera_refuses_no_frame_of_another_and_no_reading(inbox: Inbox) -> None:
+    inbox.receive(*(Message(FRAME, jpeg(shade), False) for shade in (10, 60, 110, 160)))
+    inbox.receive(Message(topics.frame("home", "cam2", "gate"), jpeg(10), False), Message(READING, b"21", False))
+    assert [each.topic for each in inbox.refusals()] == [FRAME]
+    assert len(inbox.acks()) == 5
