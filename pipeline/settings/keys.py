@@ -298,8 +298,8 @@ class StreamSettings(Section, frozen=True, kw_only=True):
     doubt, `"species"` asks it once a sighting. occupancy: `"state"`, `"activity"`, `"pattern"`. meter: `"state"`,
     `"pattern"`."""
     source: str = ""
-    """Source that the device agent opens by itself: `"rtsp://…"`, a webcam's number, a video file, a folder of
-    photos. Empty: frames come over MQTT."""
+    """Source that the device agent opens by itself: `"rtsp://…"`, a webcam's number, a folder of photos and videos,
+    or one of these files. Empty: frames come over MQTT."""
     mail: str = ""
     """Mails of this camera: a pattern for an address of the sender or a recipient, or for the subject, as
     `"*+cam1@example.org"`. `*` is any text, `?` any letter. See [`[intake.mail]`](#intakemail-pictures-by-e-mail)."""

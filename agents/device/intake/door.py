@@ -48,7 +48,9 @@ class IntakeDoor:
         self._metrics = metrics
         self._clock = clock
 
-    def deliver(self, source: str, name: str, data: bytes, size: int | None = None) -> Rejected | None:
+    def deliver(
+        self, source: str, name: str, data: bytes, size: int | None = None, *, sent_s: float | None = None
+    ) -> Rejected | None:
         """Store a file that a camera delivered; it is on disk when this returns. Return why it is refused, or None.
 
         Parameters
@@ -59,6 +61,8 @@ class IntakeDoor:
             The file with its folders, as the camera names it.
         size
             The file's size, where `data` are not all of it because it is too large.
+        sent_s
+            When the camera sent it, if that is known (UTC seconds): its time, unless the file or its name has one.
 
         Raises
         ------
@@ -68,7 +72,7 @@ class IntakeDoor:
         try:
             if size is not None and size > images.MAX_BYTES:
                 raise images.too_large(size)
-            arrivals = self._arrivals(source, name, data)
+            arrivals = self._arrivals(source, name, data, sent_s)
         except Rejected as error:
             return self.refuse(error, topics.frame(*source.split("/")), name, data)
         except (Retry, Stop, MemoryError):
@@ -93,32 +97,35 @@ class IntakeDoor:
         self._metrics.refused(error.reason)
         return named
 
-    def _arrivals(self, source: str, name: str, data: bytes) -> list[Arrival]:
+    def _arrivals(self, source: str, name: str, data: bytes, sent_s: float | None) -> list[Arrival]:
         """Return what a file becomes. Raises `Rejected`."""
         if data.startswith(_PICTURES) or not data:
             images.decode(data, at_least_px=images.MIN_SIDE_PX)
-            return [self._picture(source, name, data)]
+            return [self._picture(source, name, data, sent_s)]
         text = _text(data)
         if text is None:
             images.inspect(data)  # says what it is not
-        readings = self._readings(source, text or "", data)
+        readings = self._readings(source, text or "", data, sent_s)
         if not readings:
             raise Rejected("report-unreadable", "neither a picture nor a report with a battery, temperature or signal")
         return readings
 
-    def _picture(self, source: str, name: str, data: bytes) -> Arrival:
+    def _picture(self, source: str, name: str, data: bytes, sent_s: float | None) -> Arrival:
         event = ids.of_content(wall_time_s(exif_tags(io.BytesIO(data))), source, hashlib.sha256(data).digest())
-        captured_s = name_time(name, self._settings.zone)
+        stated_s = name_time(name, self._settings.zone)
+        captured_s = sent_s if stated_s is None else stated_s
         return Arrival(topics.frame(*source.split("/")), data, self._clock.now(), event, captured_at=captured_s)
 
-    def _readings(self, source: str, text: str, data: bytes) -> list[Arrival]:
+    def _readings(self, source: str, text: str, data: bytes, sent_s: float | None) -> list[Arrival]:
         site, device, _ = source.split("/")
         now_s, digest = self._clock.now(), hashlib.sha256(data).digest()
-        stated_s = time_of(text, self._settings.zone)
+        time_s = sent_s if (stated_s := time_of(text, self._settings.zone)) is None else stated_s
+        # The same words an hour later are another report, unless the report states its time.
+        hour_s = now_s // 3600 * 3600 if time_s is None else time_s
         arrivals = []
         for stream, value, unit in values_of(text):
-            reading = {"value": value, "unit": unit} | ({} if stated_s is None else {"time": stated_s})
-            event = ids.of_content(stated_s, f"{site}/{device}/{stream}", digest)
+            reading = {"value": value, "unit": unit} | ({} if time_s is None else {"time": time_s})
+            event = ids.of_content(hour_s, f"{site}/{device}/{stream}", digest)
             topic = topics.reading(site, device, stream)
             arrivals.append(Arrival(topic, json.dumps(reading).encode(), now_s, event))
         return arrivals

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from email import policy
 from email.message import EmailMessage
-from email.utils import getaddresses
+from email.utils import getaddresses, parsedate_to_datetime
 from fnmatch import fnmatchcase
 from typing import Final, NamedTuple
 
@@ -40,6 +40,8 @@ class OpenedMail(NamedTuple):
     files: tuple[MailFile, ...]
     report: str
     """Its text, if that is a report; else empty."""
+    sent_s: float | None
+    """Its date, in seconds since the epoch."""
 
 
 def opened(data: bytes) -> OpenedMail:
@@ -60,6 +62,7 @@ def opened(data: bytes) -> OpenedMail:
         addresses=tuple(dict.fromkeys(_addresses(message))),
         files=tuple(files),
         report=text if values_of(text) else "",
+        sent_s=_sent_s(message),
     )
 
 
@@ -84,6 +87,13 @@ def _header(message: EmailMessage, name: str) -> str:
         return str(message.get(name, ""))
     except Exception:  # headers of hostile or odd mails: the library lists no errors
         return ""
+
+
+def _sent_s(message: EmailMessage) -> float | None:
+    try:
+        return parsedate_to_datetime(_header(message, "date")).timestamp()
+    except (ValueError, OverflowError, TypeError):
+        return None
 
 
 def _addresses(message: EmailMessage) -> Iterator[str]:

@@ -165,9 +165,9 @@ class Mailbox:
             self._door.refuse(error, topics.frame(*source.split("/")), name, data)
             return
         for file in mail.files:
-            self._door.deliver(source, f"{name}/{file.name}", file.data)
+            self._door.deliver(source, f"{name}/{file.name}", file.data, sent_s=mail.sent_s)
         if mail.report:
-            self._door.deliver(source, f"{name}/text", mail.report.encode())
+            self._door.deliver(source, f"{name}/text", mail.report.encode(), sent_s=mail.sent_s)
 
 
 def _ok(answer: tuple[str, list[Any]]) -> list[Any]:
