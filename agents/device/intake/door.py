@@ -2,7 +2,7 @@
 
 ::
 
-    file ──> a picture? ──decodes──> frame of the camera's stream ──┐
+    file ──> a picture, a video? ──decodes──> frame of the stream ──┐
               │ no                                                   ├──> inbox, one transaction
               └──> a report? ──> readings of the camera's device ───┘
                      └──no──> refused by its name on the rejected topic
@@ -15,6 +15,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import tempfile
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -26,6 +28,8 @@ from agents.role.dead_letters import INTERNAL_ERROR, refusal
 from agents.role.telemetry import Metrics
 from models.vision import images
 from models.vision.capture_time import exif_tags, wall_time_s
+from models.vision.clip_files import best_frame
+from models.vision.photo_files import CLIP_SUFFIXES
 from pipeline import ids, topics
 from pipeline.clock import Clock
 from pipeline.errors import Rejected, Retry, Stop
@@ -99,6 +103,11 @@ class IntakeDoor:
 
     def _arrivals(self, source: str, name: str, data: bytes, sent_s: float | None) -> list[Arrival]:
         """Return what a file becomes. Raises `Rejected`."""
+        if Path(name).suffix.lower() in CLIP_SUFFIXES and data:
+            with tempfile.NamedTemporaryFile(suffix=Path(name).suffix.lower()) as clip:
+                clip.write(data)
+                clip.flush()
+                return [self._picture(source, name, data, sent_s, best_frame(Path(clip.name)))]
         if data.startswith(_PICTURES) or not data:
             images.decode(data, at_least_px=images.MIN_SIDE_PX)
             return [self._picture(source, name, data, sent_s)]
@@ -110,11 +119,15 @@ class IntakeDoor:
             raise Rejected("report-unreadable", "neither a picture nor a report with a battery, temperature or signal")
         return readings
 
-    def _picture(self, source: str, name: str, data: bytes, sent_s: float | None) -> Arrival:
-        event = ids.of_content(wall_time_s(exif_tags(io.BytesIO(data))), source, hashlib.sha256(data).digest())
+    def _picture(
+        self, source: str, name: str, data: bytes, sent_s: float | None, frame: bytes | None = None
+    ) -> Arrival:
+        """Return the event of a picture; `frame` is the picture of a video's `data`."""
+        picture = data if frame is None else frame
+        event = ids.of_content(wall_time_s(exif_tags(io.BytesIO(picture))), source, hashlib.sha256(data).digest())
         stated_s = name_time(name, self._settings.zone)
         captured_s = sent_s if stated_s is None else stated_s
-        return Arrival(topics.frame(*source.split("/")), data, self._clock.now(), event, captured_at=captured_s)
+        return Arrival(topics.frame(*source.split("/")), picture, self._clock.now(), event, captured_at=captured_s)
 
     def _readings(self, source: str, text: str, data: bytes, sent_s: float | None) -> list[Arrival]:
         site, device, _ = source.split("/")
