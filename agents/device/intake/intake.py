@@ -64,6 +64,8 @@ class Intake:
                 self._states[way] = f"away: {error.strerror or error}"
                 log.warning("the intake cannot start", way=way, why=str(error), again_in_s=pause_s)
             except Exception as error:  # a bug here ends no other stream
+                if self._stop.is_set():  # the store is closed already
+                    return
                 self._states[way] = f"failed ({type(error).__name__})"
                 log.exception("the intake failed", way=way)
             self._stop.wait(pause_s)
