@@ -23,7 +23,7 @@ import structlog
 
 from agents.device.camera_faults import CameraFaults
 from agents.device.inbox import FULL_STORE, Admission
-from agents.device.intake.intake import Intake
+from agents.device.intake.intake import CameraIntake
 from agents.device.model_choice import open_device_model
 from agents.device.ordered_pool import OrderedPool
 from agents.device.own_cameras import OwnCameras
@@ -101,7 +101,7 @@ class Device:
         self._cameras = CameraFaults(settings, self._policy, self._spool, self.metrics)
         self._cameras.open()
         self._own_cameras = OwnCameras(self._spool, self.metrics, self._clock, self._stop)
-        self._intake = Intake(settings, self._spool, self.metrics, self._clock, self._stop)
+        self._intake = CameraIntake(settings, self._spool, self.metrics, self._clock, self._stop)
         self._pictures = Pictures(
             folder / "pictures",
             max_bytes=settings.device.pictures_mib << 20,

@@ -28,7 +28,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 LOCAL_NAMES: Final = ("localhost", "127.0.0.1")
 
 
-class Intake:
+class CameraIntake:
     """What cameras deliver by themselves. Nothing runs that the settings do not ask for."""
 
     def __init__(self, settings: Settings, spool: Spool, metrics: Metrics, clock: Clock, stop: threading.Event) -> None:
