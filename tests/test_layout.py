@@ -36,6 +36,7 @@ CONFINED = {
     "torch": (TRAINING,),
     "PIL": ("models/vision/capture_time.py",),
     "matplotlib": ("models/evaluation/plots.py", TRAINING),
+    "jmespath": ("pipeline/foreign/formats.py",),
     "iotcore": ("pipeline/brokers/mqtt.py",),
     "quixstreams": BENCH_PEERS,
     "tuf": ("models/releases/",),

@@ -196,7 +196,7 @@ class Device:
 
     def _subscriptions(self) -> list[str]:
         site = self._settings.site
-        return [
+        ours = [
             topic
             for device in self._settings.device.names or ("+",)
             for topic in (
@@ -206,6 +206,7 @@ class Device:
                 *topics.answers_of(site, device, Tier.EDGE),
             )
         ]
+        return ours + self._admission.subscriptions()
 
     # --- answering -------------------------------------------------------------------------------------------
 
