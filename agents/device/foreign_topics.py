@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Final, NamedTuple
 
-from pipeline import topics
 from pipeline.errors import Rejected
 from pipeline.foreign import filters, formats
 from pipeline.foreign.formats import Content, Scalar, Value
@@ -85,7 +84,8 @@ class ForeignTopics:
         try:
             content = formats.read(stream.format, topic, payload, _path(stream), stream.time)
         except Rejected as error:
-            yield from _feed(_named(key, levels, topic, "reading") or _unnamed(key), error)
+            named = _named(key, levels, topic, "reading", by_message=bool(stream.format and not stream.value))
+            yield from _feed(named, error)
             return
         if content.single:
             found = content.values[0] if content.values else None
@@ -156,12 +156,6 @@ def _source(origin: Parsed) -> str:
 def _feed(origin: Parsed | None, found: bytes | Rejected | None) -> Iterator[Feed]:
     if origin is not None:
         yield Feed(origin, found)
-
-
-def _unnamed(key: str) -> Parsed:
-    """Return the origin of a message that cannot be read, if the message alone would name its stream."""
-    site, device, name = (part if not is_pattern(part) else topics.NO_DEVICE for part in key.split("/"))
-    return Parsed(site, device, "reading", name)
 
 
 def _named(key: str, levels: tuple[str, ...], topic: str, channel: str, *, by_message: bool = False) -> Parsed | None:

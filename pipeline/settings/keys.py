@@ -317,8 +317,8 @@ class StreamSettings(Section, frozen=True, kw_only=True):
     doubt, `"species"` asks it once a sighting. occupancy: `"state"`, `"activity"`, `"pattern"`. meter: `"state"`,
     `"pattern"`."""
     source: str = ""
-    """Source that the device agent opens by itself: `"rtsp://…"`, a webcam's number, a video file, a folder of
-    photos. Empty: frames come over MQTT."""
+    """Source that the device agent opens by itself: `"rtsp://…"`, a webcam's number, a folder of photos and videos,
+    or one of these files. Empty: frames come over MQTT."""
     topic: str = ""
     """Topic of the site's broker on which the sensor or camera publishes by itself, as `"zigbee2mqtt/porch"`. `+` and
     `#` stand for levels, which then name device and stream. See [sensors](sensors.md)."""
