@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-import msgspec
 import structlog
 
 from agents.device.foreign_topics import ForeignTopics
@@ -111,21 +110,20 @@ class Admission:
         now_s = self._clock.now()
         for receipt in receipts:
             parsed = topics.parse(receipt.topic)
+            topic, payload = (receipt.topic, receipt.payload) if sent is None else (sent.topic, sent.payload)
+            device = parsed.device if parsed else ""
             if receipt.full:
-                error = store_full(self._spool, *FULL_STORE)
-                self._refuse(error, receipt.topic, receipt.payload, tx)
+                self._refuse(store_full(self._spool, *FULL_STORE), topic, payload, tx, device=device)
             elif receipt.busy:
-                self._refuse(self._busy(), receipt.topic, receipt.payload, tx)
+                self._refuse(self._busy(), topic, payload, tx, device=device)
             elif receipt.conflict:
                 error = Rejected("id-reused", "its id already names another event: give each event its own id")
-                self._refuse(error, receipt.topic, receipt.payload, tx)
+                self._refuse(error, topic, payload, tx, device=device)
             elif parsed is not None:
-                ack = Ack(ids=(receipt.id,), topic=receipt.topic, sha256=receipt.sha256, repeat=receipt.repeat)
-                if sent is not None:
-                    digest = hashlib.sha256(sent.payload).hexdigest()
-                    ack = msgspec.structs.replace(ack, topic=sent.topic, sha256=digest)
-                topic = topics.ack(parsed.site, parsed.device)
-                tx.send(outbox.outgoing(ack, hop=SITE, topic=topic, id=f"ack/{receipt.id}", now_s=now_s))
+                digest = receipt.sha256 if sent is None else hashlib.sha256(payload).hexdigest()
+                ack = Ack(ids=(receipt.id,), topic=topic, sha256=digest, repeat=receipt.repeat)
+                name = f"ack/{receipt.id}"
+                tx.send(outbox.outgoing(ack, hop=SITE, topic=topics.ack(parsed.site, device), id=name, now_s=now_s))
 
     def _busy(self) -> Rejected:
         return Rejected(
