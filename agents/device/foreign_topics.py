@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 
 from pipeline.errors import Rejected
 from pipeline.foreign import filters, formats
-from pipeline.foreign.formats import Content, Scalar, Value
+from pipeline.foreign.formats import SensorMessage, Scalar, Value
 from pipeline.messages import Task
 from pipeline.settings.patterns import is_pattern
 from pipeline.settings.settings import Settings, StreamSettings
@@ -105,7 +105,7 @@ class ForeignTopics:
         if not matched and not is_pattern(pattern):
             yield Feed(device._replace(name=pattern), None)
 
-    def _payload(self, stream: StreamSettings, found: Value | None, content: Content) -> bytes | None:
+    def _payload(self, stream: StreamSettings, found: Value | None, content: SensorMessage) -> bytes | None:
         """Return the reading as a sensor of ours would send it, or None for no value."""
         if found is None or found.value is None:
             return None

@@ -49,7 +49,7 @@ class Value(NamedTuple):
     unit: str | None
 
 
-class Content(NamedTuple):
+class SensorMessage(NamedTuple):
     """The values of a message, and the time as the message states it."""
 
     values: tuple[Value, ...]
@@ -167,7 +167,7 @@ def compiled(path: str) -> Any:
         raise ValueError(str(error).splitlines()[0]) from None
 
 
-def read(format: str, topic: str, payload: bytes, path: str = "", time_path: str = "") -> Content:
+def read(format: str, topic: str, payload: bytes, path: str = "", time_path: str = "") -> SensorMessage:
     """Return the values of a message, or of the one value that `path` names.
 
     Parameters
@@ -185,21 +185,21 @@ def read(format: str, topic: str, payload: bytes, path: str = "", time_path: str
     preset = FORMATS.get(format, Format("", ""))
     levels = topic.split("/")
     if levels[-1] in preset.not_values or not preset.not_levels.isdisjoint(levels):
-        return Content(())
+        return SensorMessage(())
     if format == "homie" and any(level.startswith("$") for level in levels):
-        return Content(())
+        return SensorMessage(())
     message = _message(payload)
     if not isinstance(message, dict | list):
         word = levels[-2] if levels[-1] == "state" and len(levels) > 1 else levels[-1]
         value = Value("", "", _scalar(message), _unit(preset, word.casefold(), {}))
-        return Content((value,) if path in ("", VALUE) else (), single=True)
+        return SensorMessage((value,) if path in ("", VALUE) else (), single=True)
     time = _time(message, (time_path,) if time_path else preset.time)
     found = _named(list(_leaves(preset, message)), preset, message) if format else []
     if not path:
-        return Content(tuple(found), time)
+        return SensorMessage(tuple(found), time)
     dotted = path.removeprefix("$.").replace('"', "")
     known = next((value for value in found if value.path == dotted), None)
-    return Content((known or Value(path, "", _scalar(_search(path, message)), None),), time, single=True)
+    return SensorMessage((known or Value(path, "", _scalar(_search(path, message)), None),), time, single=True)
 
 
 def _message(payload: bytes) -> Any:
