@@ -41,7 +41,7 @@ from models.answering.sightings import Visit
 from models.labels.taxonomy import load_taxonomy
 from models.shipped import load_zoo
 from pipeline import ids, topics
-from pipeline.clock import Clock, SystemClock
+from pipeline.clock import Clock, SystemClock, seconds
 from pipeline.delivery import Ingest
 from pipeline.errors import Rejected
 from pipeline.messages import Event, Tier
@@ -259,7 +259,8 @@ class Device:
             visit=visit,
             memory=self._scenes.get(source, StreamMemory()),
         )
-        check = self._cameras.check(parsed, answer.glance, item.received_at)
+        taken_s = seconds(answer.result.time)
+        check = self._cameras.check(parsed, answer.glance, item.received_at, taken_s)
         answer = answer.flagged(check.flags)
         try:
             self._pictures.keep(item.id, item.payload, self._clock.now())
@@ -320,7 +321,7 @@ class Device:
     # --- deadlines -------------------------------------------------------------------------------------------
 
     def _tick(self, now_s: float) -> None:
-        for event in self._store.overdue(now_s):
+        for event in self._store.overdue(now_s, self._settings.device.edge_deadline_s):
             self._expire(event)
 
     def _tidy(self, now_s: float) -> None:
