@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 
 from pipeline.errors import Rejected
 from pipeline.foreign import filters, formats
-from pipeline.foreign.formats import SensorMessage, Scalar, Value
+from pipeline.foreign.formats import Scalar, SensorMessage, Value
 from pipeline.messages import Task
 from pipeline.settings.patterns import is_pattern
 from pipeline.settings.settings import Settings, StreamSettings
