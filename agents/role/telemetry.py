@@ -149,6 +149,7 @@ class Metrics:
             registry=self.registry,
         )
         self._series: list[Callable[[], Mapping[str, int]]] = []
+        self.registry.register(_SeriesPoints(self._series))
         self._model = Info("tierwise_model", "The model whose heads serve.", registry=self.registry)
 
     def received(self, stream: str, channel: str, count: int = 1) -> None:
@@ -206,8 +207,6 @@ class Metrics:
 
     def series(self, counts: Callable[[], Mapping[str, int]]) -> None:
         """Let every scrape count the points that a writer of time series stored, and those that it lost."""
-        if not self._series:
-            self.registry.register(_SeriesPoints(self._series))
         self._series.append(counts)
 
     def value(self, name: str, **labels: str) -> float:
@@ -232,7 +231,7 @@ class _SeriesPoints(Collector):
             "Points for the time series: stored; refused by the store for good; dropped, since it was away for long.",
             labels=["outcome"],
         )
-        totals: collections.Counter[str] = collections.Counter()
+        totals = collections.Counter(stored=0, refused=0, dropped=0)
         for counts in self._sources:
             totals.update(counts())
         for outcome, count in totals.items():
