@@ -88,6 +88,12 @@ class Metrics:
             ["stream", "channel"],
             registry=self.registry,
         )
+        self._without_value = Counter(
+            "tierwise_without_value_total",
+            "Messages of other programs' topics that had no value for a stream, by stream.",
+            ["stream"],
+            registry=self.registry,
+        )
         self._answered = Counter(
             "tierwise_answered_total",
             "Answers published, by the rule that stopped or forwarded the event.",
@@ -149,6 +155,10 @@ class Metrics:
     def received(self, stream: str, channel: str, count: int = 1) -> None:
         """Count committed events of a stream (`home/cam1/garden`) on a channel (`frame`, `reading`)."""
         self._received.labels(self._streams(stream), self._words(channel)).inc(count)
+
+    def without_value(self, stream: str) -> None:
+        """Count a message on another program's topic that has no value for a stream."""
+        self._without_value.labels(self._streams(stream)).inc()
 
     def answered(self, result: Result) -> None:
         """Count one published result and its latency."""
