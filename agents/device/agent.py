@@ -26,9 +26,10 @@ from agents.device.inbox import FULL_STORE, Admission
 from agents.device.model_choice import open_device_model
 from agents.device.ordered_pool import OrderedPool
 from agents.device.own_cameras import OwnCameras
+from agents.device.packs import slices
 from agents.device.picture_ring import Pictures
 from agents.device.readings import Meter, ReadingAnswer, Readings
-from agents.device.store import EDGE, FORGET_S, SITE, DeviceStore
+from agents.device.store import ACKS, EDGE, FORGET_S, SITE, DeviceStore
 from agents.role.dead_letters import answer_or_refuse, refusal
 from agents.role.full_store import store_parts
 from agents.role.lifecycle import Health
@@ -89,7 +90,9 @@ class Device:
 
     def _open_stores(self) -> None:
         settings, folder = self._settings, self._settings.data_dir / "device"
-        self._spool = Spool.open(folder / "spool.db", limit_bytes=settings.device.spool_mib << 20, own_hops=(SITE,))
+        self._spool = Spool.open(
+            folder / "spool.db", limit_bytes=settings.device.spool_mib << 20, own_hops=(SITE, ACKS)
+        )
         self._store = DeviceStore(self._spool, self._clock)
         self._boot = self._store.open()
         self._cameras = CameraFaults(settings, self._policy, self._spool, self.metrics)
@@ -135,7 +138,7 @@ class Device:
             birth=birth,
             will=will,
         )
-        for hop in (SITE, EDGE):
+        for hop in (SITE, EDGE, ACKS):
             self.metrics.backlog(hop, partial(self._spool.backlog, hop))
         self._mqtt.start()
 
@@ -144,6 +147,7 @@ class Device:
         self._pool = OrderedPool[Item](settings.device.workers, self._answer_stream)
         self._loops = loops = SpoolLoops(self._spool, self._clock, self.metrics, self._stop)
         loops.send(self._mqtt, SITE, settled_by="broker", measured_as="device-site")
+        loops.send(self._mqtt, ACKS, settled_by="broker", measured_as="device-site")
         loops.send(self._mqtt, EDGE, settled_by="hop", measured_as="device-edge")
         has_room = partial(self._pool.wait_below, BATCHES_AHEAD, TICK_S)
         loops.start("answer", partial(loops.answer, self._answer_batch, has_room))
@@ -207,8 +211,9 @@ class Device:
         if parsed is None:
             raise ValueError(f"{topic} is in the inbox, but it is not a topic that devices take")
         if parsed.channel == "reading":
-            answer = partial(self._answer_readings, parsed, items)
-            answer_or_refuse(answer, partial(self._answer_each_reading, parsed, items), self._stop)
+            for part in slices(items):
+                answer = partial(self._answer_readings, parsed, part)
+                answer_or_refuse(answer, partial(self._answer_each_reading, parsed, part), self._stop)
             return
         for item in items:
             answer = partial(self._answer_frame, parsed, item)
@@ -289,7 +294,7 @@ class Device:
     def _refuse(self, item: Item, error: Rejected) -> None:
         now_s = self._clock.now()
         with self._spool.transaction() as tx:
-            tx.send(refusal(error, item.topic, item.payload, site=self._settings.site, hop=SITE, now_s=now_s))
+            tx.send(refusal(error, item.topic, item.payload, site=self._settings.site, hop=ACKS, now_s=now_s))
             tx.finish(item)
         self.metrics.refused(error.reason)
 

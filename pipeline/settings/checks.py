@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from zoneinfo import ZoneInfoNotFoundError
 
-from pipeline import topics
+from pipeline import states, topics
 from pipeline.messages import LEVELLED, RANKS, Privacy, Task
 from pipeline.settings.addresses import EMBEDDED, MQTT_PORT, TLS_SCHEME, host_port
 from pipeline.settings.hours import Hours
-from pipeline.settings.keys import Keys
+from pipeline.settings.keys import Keys, StreamSettings
 
 
 def problems(settings: Keys) -> Iterator[str]:
@@ -102,8 +102,23 @@ def _streams(settings: Keys) -> Iterator[str]:
             yield f'{where}.wants: a {stream.task} stream has no "{stream.wants}"; it has {ranks}'
         if stream.source and stream.task is not Task.WILDLIFE:
             yield f"{where}.source: only cameras have one; readings are published over MQTT"
+        yield from _states(where, stream)
         if stream.room is not None and topics.NAME.fullmatch(stream.room) is None:
             yield f'{where}.room: "{stream.room}" is no name; use a-z, 0-9, - and _'
+
+
+def _states(where: str, stream: StreamSettings) -> Iterator[str]:
+    if not stream.states:
+        return
+    words = [word.strip().casefold() for word in stream.states]
+    if stream.task is Task.WILDLIFE:
+        yield f'{where}.states: only sensors have states; write task = "meter"'
+    if stream.unit is not None:
+        yield f"{where}.states: a stream has a unit or states; leave one of them out"
+    if len(words) < 2 or len(words) != len(set(words)):
+        yield f'{where}.states: write at least two different words, as ["closed", "open"]'
+    if not all(0 < len(word) <= states.MAX_CHARS and word.isprintable() for word in words):
+        yield f"{where}.states: a state is a text of 1 to {states.MAX_CHARS} characters"
 
 
 def _rules(settings: Keys) -> Iterator[str]:

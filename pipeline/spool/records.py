@@ -15,6 +15,13 @@ import msgspec
 from pipeline.messages import Privacy
 
 
+class Part(NamedTuple):
+    """A part of a message that is stored and handed out by itself."""
+
+    topic: str
+    payload: bytes
+
+
 class Arrival(NamedTuple):
     """A message to store."""
 
@@ -24,6 +31,8 @@ class Arrival(NamedTuple):
     """Seconds since the epoch, UTC."""
     id: str | None = None
     """The publisher's own id; without it the spool makes a new UUIDv7."""
+    parts: tuple[Part, ...] = ()
+    """What to store in place of the payload. The first part has the message's id, the others ids made of it."""
 
 
 class Receipt(NamedTuple):

@@ -15,8 +15,8 @@ import sqlite3
 from collections import defaultdict, deque
 from collections.abc import Collection, Iterable, Sequence
 
-from pipeline.ids import event_id
-from pipeline.spool.records import Arrival, Item, Outgoing, Receipt
+from pipeline.ids import derived, event_id
+from pipeline.spool.records import Arrival, Item, Outgoing, Part, Receipt
 
 Fingerprint = tuple[str, bytes]
 """Topic and SHA-256, by which a redelivery is recognised."""
@@ -65,9 +65,9 @@ class Transaction:
         """
         expected = self._expected[link]
         receipts: list[Receipt] = []
-        rows: list[tuple[int, str, str, bytes, float, str, bytes]] = []
+        rows: list[tuple[int, str, str, bytes | None, float, str, bytes, int]] = []
         row = self.next_row
-        for topic, payload, received_at, own_id in arrivals:
+        for topic, payload, received_at, own_id, parts in arrivals:
             digest = hashlib.sha256(payload).digest()
             repeat = conflict = full = False
             if own_id is not None:
@@ -85,15 +85,21 @@ class Transaction:
                 full = True
                 self.db.execute("DELETE FROM seen WHERE id = ?", (name,))
             elif not (repeat or conflict):
-                rows.append((row, name, topic, payload, received_at, link, digest))
-                self.stored.append((topic, row))
-                self.grown_bytes += len(payload)
-                self._room_bytes -= len(payload)
-                row += 1
+                if parts:  # the message's own row only recognises a redelivery
+                    rows.append((row, name, topic, None, received_at, link, digest, 1))
+                    row += 1
+                for number, part in enumerate(parts or (Part(topic, payload),)):
+                    part_id = name if number == 0 else derived(received_at, name, str(number))
+                    origin = ("", b"") if parts else (link, digest)
+                    rows.append((row, part_id, *part, received_at, *origin, 0))
+                    self.stored.append((part.topic, row))
+                    self.grown_bytes += len(part.payload)
+                    self._room_bytes -= len(part.payload)
+                    row += 1
             receipts.append(Receipt(name, topic, payload, digest.hex(), repeat, conflict, full))
         self.next_row = row
         self.db.executemany(
-            "INSERT INTO inbox(row, id, topic, payload, received_at, link, sha256) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO inbox(row, id, topic, payload, received_at, link, sha256, done) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             rows,
         )
         return receipts
