@@ -32,7 +32,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 import msgspec
 
-from pipeline import clock, ids, states
+from pipeline import clock, ids, states, units
 from pipeline.errors import Rejected
 from pipeline.messages import READING_MAX_BYTES
 
@@ -78,7 +78,7 @@ class Reading:
     """Text or boolean as sent (`ON`, `true`); `check` makes it a state of the stream, and `value` its number."""
 
 
-class Record(NamedTuple):
+class PackRecord(NamedTuple):
     """One record of a payload: its bytes as JSON, and the reading in it, or why there is none."""
 
     sent: bytes
@@ -102,14 +102,14 @@ def parse(payload: bytes, *, received_s: float) -> list[Reading]:
     return [each for each in found if isinstance(each, Reading)]
 
 
-def records(payload: bytes, *, received_s: float) -> list[Record]:
+def records(payload: bytes, *, received_s: float) -> list[PackRecord]:
     """Return the records of one payload, at least one. Raises `Rejected` if the payload as a whole cannot be read."""
     text = _text(payload)
     if text[0] not in "{[":
-        return [Record(payload, _plain(text, received_s))]
+        return [PackRecord(payload, _plain(text, received_s))]
     content = _json(text)
     if isinstance(content, dict):
-        return [Record(payload, _object(content, received_s))]
+        return [PackRecord(payload, _object(content, received_s))]
     found = list(_senml(content, received_s))
     if not found:
         raise Rejected("senml-empty", "the pack has no record with a value (v, vb or vs)")
@@ -225,7 +225,7 @@ def _time(time: object, received_s: float) -> float:
 # --- SenML -----------------------------------------------------------------------------------------------------
 
 
-def _senml(pack: list[Any], received_s: float) -> Iterator[Record]:
+def _senml(pack: list[Any], received_s: float) -> Iterator[PackRecord]:
     """Resolve a pack (RFC 8428, 4.6): base fields apply to their own record and to all records after it."""
     _check_senml_fields(pack)
     base: dict[str, Any] = {}
@@ -242,7 +242,7 @@ def _senml(pack: list[Any], received_s: float) -> Iterator[Record]:
             found: Reading | Rejected = _senml_reading(record, base, name, received_s)
         except Rejected as error:
             found = error
-        yield Record(json.dumps(record).encode(), found, name)
+        yield PackRecord(json.dumps(record).encode(), found, name)
 
 
 def _senml_reading(record: Mapping[str, Any], base: Mapping[str, Any], name: str | None, received_s: float) -> Reading:
@@ -333,31 +333,6 @@ def _plausible(time_s: float, received_s: float) -> tuple[float, tuple[str, ...]
 # --- units -----------------------------------------------------------------------------------------------------
 
 
-class Unit(NamedTuple):
-    """A unit: ``value * scale + offset`` is the value in its base unit (SenML's, RFC 8428 and 8798)."""
-
-    base: str
-    scale: float = 1.0
-    offset: float = 0.0
-
-
-UNITS: Final[Mapping[str, Unit]] = {
-    **dict.fromkeys(("Cel", "C", "°C", "℃", "degC", "celsius"), Unit("Cel")),
-    **dict.fromkeys(("F", "°F", "℉", "degF", "fahrenheit"), Unit("Cel", 5 / 9, -160 / 9)),
-    **dict.fromkeys(("K", "kelvin"), Unit("Cel", 1.0, -273.15)),
-    **dict.fromkeys(("%RH", "%", "RH", "%rh", "rh"), Unit("%RH")),
-    **dict.fromkeys(("lx", "lux", "Lux"), Unit("lx")),
-    **dict.fromkeys(("ppm", "PPM"), Unit("ppm")),
-    **dict.fromkeys(("W", "watt"), Unit("W")),
-    "mW": Unit("W", 1e-3),
-    "kW": Unit("W", 1e3),
-    "Wh": Unit("Wh"),
-    "kWh": Unit("Wh", 1e3),
-    "J": Unit("Wh", 1 / 3600),
-}
-"""The known spellings of units. A unit with another spelling is only equal to itself."""
-
-
 def check(reading: Reading, unit: str | None, named: Sequence[str] = ()) -> Reading:
     """Return a reading as its stream has it: in its unit, or as one of its states, `named` by the settings.
 
@@ -391,14 +366,14 @@ def check_unit(reading: Reading, expected: str | None) -> Reading:
     Rejected
         ``wrong-unit``: the reading measures another quantity. ``out-of-range``: the converted value is too large.
     """
-    if reading.unit is None or reading.unit == expected:
-        return replace(reading, unit=expected)
-    sent = UNITS.get(reading.unit, Unit(reading.unit))
-    wanted = sent if expected is None else UNITS.get(expected, Unit(expected))
-    if sent.base != wanted.base:
-        unit = f'"{reading.unit}"' if reading.unit in UNITS else "an unknown unit"
-        raise Rejected("wrong-unit", f'the reading is in {unit}; the settings give this stream "{expected}"')
-    if expected is None:
-        wanted, expected = Unit(sent.base), sent.base
-    value = (reading.value * sent.scale + sent.offset - wanted.offset) / wanted.scale
-    return replace(reading, value=_finite(round(value, 9)), unit=expected)
+    wanted = expected and (units.canonical(expected) or expected)
+    if reading.unit is None:
+        return replace(reading, unit=wanted)
+    known = units.find(reading.unit)
+    if wanted is None:
+        wanted = reading.unit if known is None else known.base if known.converts else known.name
+    value = units.convert(reading.value, reading.unit, wanted)
+    if value is None:
+        sent = f'"{reading.unit}"' if known else "an unknown unit"
+        raise Rejected("wrong-unit", f'the reading is in {sent}; the settings give this stream "{wanted}"')
+    return replace(reading, value=_finite(value), unit=wanted)

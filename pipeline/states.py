@@ -5,9 +5,9 @@ the usual words are known, as smart homes spell them. Any other word is refused,
 a misspelled one would become a state, and a text may hold anything.
 
     >>> place("OPEN")
-    Place(name='open', number=1)
+    KnownState(name='open', number=1)
     >>> place("true", ("closed", "open")), place("Eco", ("off", "eco", "boost")), place("eco")
-    (Place(name='open', number=1), Place(name='eco', number=1), None)
+    (KnownState(name='open', number=1), KnownState(name='eco', number=1), None)
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ PAIRS: Final = (
 """The resting state and the other one."""
 
 SPELLINGS: Final = {
-    **dict.fromkeys(("false", "no", "0", "inactive"), "off"),
-    **dict.fromkeys(("true", "yes", "1"), "on"),
+    **dict.fromkeys(("false", "no", "inactive"), "off"),
+    **dict.fromkeys(("true", "yes"), "on"),
     **dict.fromkeys(("close", "shut"), "closed"),
     **dict.fromkeys(("opened",), "open"),
     **dict.fromkeys(("away",), "not_home"),
@@ -49,14 +49,14 @@ SPELLINGS: Final = {
 _USUAL: Final = {word: (pair, number) for pair in PAIRS for number, word in enumerate(pair)}
 
 
-class Place(NamedTuple):
+class KnownState(NamedTuple):
     """A state and its number."""
 
     name: str
     number: int
 
 
-def place(text: str, named: Sequence[str] = ()) -> Place | None:
+def place(text: str, named: Sequence[str] = ()) -> KnownState | None:
     """Return the state that a text means, of those that the settings name, else of the usual ones; None if of none.
 
     A stream with two states takes the usual words and 0 and 1 for them, too; with more states, a number is a state's.
@@ -65,14 +65,14 @@ def place(text: str, named: Sequence[str] = ()) -> Place | None:
     usual = SPELLINGS.get(word, word)
     for number, name in enumerate(named):
         if _folded(name) in (word, usual):
-            return Place(name, number)
+            return KnownState(name, number)
     pair, number = _USUAL.get(usual, ((), -1))
     if pair and not named:
-        return Place(pair[number], number)
+        return KnownState(pair[number], number)
     if pair and len(named) == 2:
-        return Place(named[number], number)
+        return KnownState(named[number], number)
     if word.isascii() and word.isdecimal() and len(word) < 4 and int(word) < len(named):
-        return Place(named[int(word)], int(word))
+        return KnownState(named[int(word)], int(word))
     return None
 
 

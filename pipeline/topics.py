@@ -138,6 +138,12 @@ def parse(topic: str) -> Parsed | None:
     return Parsed(parts[2], parts[3], parts[4], parts[5] if len(parts) == 6 else "")
 
 
+def is_frame(topic: str) -> bool:
+    """Return whether this is the topic of a camera's frames."""
+    parsed = parse(topic)
+    return parsed is not None and parsed.channel == "frame"
+
+
 # --- MQTT, uplink ----------------------------------------------------------------------------------------------
 
 

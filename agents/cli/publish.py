@@ -30,6 +30,7 @@ from pipeline import topics
 from pipeline.errors import Rejected, Retry, Stop
 from pipeline.messages import FRAME_MAX_BYTES, Result, Task
 from pipeline.settings.settings import Settings
+from pipeline.units import convert
 
 NOTE_AFTER_S: Final = 10.0
 """After so long without an acknowledgement, print a hint."""
@@ -115,8 +116,9 @@ def _stream(stream: str, settings: Settings, *, takes_readings: bool, unit: str)
         stream = next(
             (
                 source
-                for source, asked in settings.streams.items()
-                if (asked.task is not Task.WILDLIFE) == takes_readings and (not unit or asked.unit == unit)
+                for source, asked in settings.named_streams.items()
+                if (asked.task is not Task.WILDLIFE) == takes_readings
+                and (not unit or (asked.unit and convert(0.0, unit, asked.unit) is not None))
             ),
             "",
         )

@@ -16,6 +16,9 @@ from pipeline.privacy.gate import Cleared, clear_capture
 WINDOW: Final = 8
 """Photos under way at once: enough to keep a device busy, few enough not to fill a broker."""
 
+BUSY: Final = "busy"
+"""The reason of a refusal for now: the agent asks for the photo again, later."""
+
 EARLY_MAX: Final = 1000
 """Events whose answers are kept although no Ack has named them yet."""
 
@@ -53,7 +56,7 @@ class Publishing(DeliveryWindow[Capture]):
 
     def _refuse(self, refusal: Refusal) -> list[tuple[Capture, Result | None]]:
         found = self._find(refusal.sha256, ())
-        if found is None:
+        if found is None or refusal.reason == BUSY:  # it is published again, as if nobody had answered
             return []
         found.state, found.refusal = DeliveryState.REFUSED, refusal
         return [(found, None)]

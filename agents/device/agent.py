@@ -55,8 +55,12 @@ from pipeline.topics import Parsed
 
 log = structlog.get_logger("device")
 
-BATCHES_AHEAD = 8
-"""Batches in work before more are taken, each of one stream: enough to keep the workers busy."""
+READING_WORKERS = 2
+READINGS_AHEAD = 4
+"""Batches of readings in work before more are taken, each of one stream: enough to keep the workers busy."""
+
+LATE_S = 10.0
+"""`/health` reports a frame that waits for longer than this; beyond `device.busy_after_s` it is not ready."""
 
 SCENES_MAX = 256
 """Streams whose background is remembered, newest first. Each takes some 60 KB, and anyone may invent stream names."""
@@ -76,6 +80,7 @@ class Device:
         self._model_choice = "being chosen"
         self._scenes: OrderedDict[str, StreamMemory] = OrderedDict()
         self._boot = 0
+        self._started_s = clock.now()
         self._ready = False
 
     # --- life ----------------------------------------------------------------------------------------------
@@ -144,15 +149,20 @@ class Device:
 
     def _start_loops(self) -> None:
         settings = self._settings
-        self._pool = OrderedPool[Item](settings.device.workers, self._answer_stream)
+        frame_workers = settings.device.workers
+        self._frame_pool = OrderedPool[Item](frame_workers, self._answer_frames)
+        self._reading_pool = OrderedPool[Item](READING_WORKERS, self._answer_reading_stream)
         self._loops = loops = SpoolLoops(self._spool, self._clock, self.metrics, self._stop)
         loops.send(self._mqtt, SITE, settled_by="broker", measured_as="device-site")
         loops.send(self._mqtt, ACKS, settled_by="broker", measured_as="device-site")
         loops.send(self._mqtt, EDGE, settled_by="hop", measured_as="device-edge")
-        has_room = partial(self._pool.wait_below, BATCHES_AHEAD, TICK_S)
-        loops.start("answer", partial(loops.answer, self._answer_batch, has_room))
+        # One frame at a time, by turns over the streams; readings have a queue of their own.
+        has_room = partial(self._frame_pool.wait_below, frame_workers + 1, TICK_S)
+        loops.start("answer frames", partial(loops.answer, self._queue_frame, has_room, topics.is_frame, 1))
+        has_room = partial(self._reading_pool.wait_below, READINGS_AHEAD, TICK_S)
+        loops.start("answer readings", partial(loops.answer, self._queue_readings, has_room, _is_reading))
         loops.start("deadlines", partial(loops.tick, self._tick, self._tidy))
-        for source, stream in settings.streams.items():
+        for source, stream in settings.named_streams.items():
             if stream.source and self._is_mine(source.split("/")[1]):
                 loops.start(f"camera {source}", partial(self._own_cameras.run, source, stream.source))
 
@@ -160,26 +170,29 @@ class Device:
         """See `Role`."""
         if not self._ready:
             return Health(False, {"device": "starting"})
+        age_s, topic = self._oldest_frame()
         parts = {
             **broker_parts(self._mqtt),
             "waiting": str(self._spool.waiting_count),
+            **({"late": f"a frame of {topic} has waited for {age_s:.0f} s"} if age_s > LATE_S else {}),
             **store_parts(self._spool, *FULL_STORE),
             "model": self._model_choice,
         }
         if troubles := ", ".join(filter(None, (self._own_cameras.away(), self._cameras.faults()))):
             parts["cameras"] = troubles
-        return Health(self._mqtt.connected, parts)
+        return Health(self._mqtt.connected and age_s <= self._settings.device.busy_after_s, parts)
 
     def stop(self, deadline_s: float) -> None:
         """See `Role`."""
         self._stop.set()
         if not self._ready:
             return
-        self._spool.arrived.set()
+        self._spool.arrivals.ring()
         self._loops.stop_senders()
         self._mqtt.stop(deadline_s / 3, farewell=presence(self._settings.site, self.name, self._clock)[1])
         self._loops.join(deadline_s / 3)
-        self._pool.close()
+        self._frame_pool.close()
+        self._reading_pool.close()
         self._spool.close()
 
     def _is_mine(self, device: str) -> bool:
@@ -200,24 +213,32 @@ class Device:
 
     # --- answering -------------------------------------------------------------------------------------------
 
-    def _answer_batch(self, items: Sequence[Item]) -> None:
+    def _oldest_frame(self) -> tuple[float, str]:
+        """Return how long the oldest waiting frame has waited since the start, in seconds, and its topic."""
+        oldest = self._spool.oldest_waiting(topics.is_frame)
+        return (self._clock.now() - max(oldest[0], self._started_s), oldest[1]) if oldest else (0.0, "")
+
+    def _queue_frame(self, items: Sequence[Item]) -> None:
+        for item in items:
+            self._frame_pool.put(item.topic, [item])
+
+    def _queue_readings(self, items: Sequence[Item]) -> None:
         by_topic = sorted(items, key=lambda item: item.topic)
         for topic, group in groupby(by_topic, key=lambda item: item.topic):
-            self._pool.put(topic, list(group))
+            self._reading_pool.put(topic, list(group))
 
-    def _answer_stream(self, topic: str, items: Sequence[Item]) -> None:
-        """Answer records of one stream in their order."""
-        parsed = topics.parse(topic)
-        if parsed is None:
-            raise ValueError(f"{topic} is in the inbox, but it is not a topic that devices take")
-        if parsed.channel == "reading":
-            for part in slices(items):
-                answer = partial(self._answer_readings, parsed, part)
-                answer_or_refuse(answer, partial(self._answer_each_reading, parsed, part), self._stop)
-            return
+    def _answer_frames(self, topic: str, items: Sequence[Item]) -> None:
+        """Answer frames of one stream in their order."""
         for item in items:
-            answer = partial(self._answer_frame, parsed, item)
+            answer = partial(self._answer_frame, _parsed(topic), item)
             answer_or_refuse(answer, partial(self._refuse, item), self._stop)
+
+    def _answer_reading_stream(self, topic: str, items: Sequence[Item]) -> None:
+        """Answer readings of one stream in their order."""
+        parsed = _parsed(topic)
+        for part in slices(items):
+            answer = partial(self._answer_readings, parsed, part)
+            answer_or_refuse(answer, partial(self._answer_each_reading, parsed, part), self._stop)
 
     def _answer_each_reading(self, parsed: Parsed, items: Sequence[Item], error: Rejected) -> None:
         """Answer readings one by one, because one of them cannot be answered: refuse that one alone."""
@@ -320,6 +341,17 @@ class Device:
             self._store.send_result(result, tx)
             self._store.send_event(msgspec.structs.replace(event, result=result), tx)
         self.metrics.answered(result)
+
+
+def _is_reading(topic: str) -> bool:
+    return not topics.is_frame(topic)
+
+
+def _parsed(topic: str) -> Parsed:
+    parsed = topics.parse(topic)
+    if parsed is None:
+        raise ValueError(f"{topic} is in the inbox, but it is not a topic that devices take")
+    return parsed
 
 
 def build(settings: Settings, clock: Clock | None = None) -> Device:

@@ -1,8 +1,7 @@
 """Cameras that the device agent opens itself: a webcam, an RTSP stream, a video file, a folder of photos.
 
 A source yields `Shot`s: a JPEG and the time when it was taken. A video yields only frames in which something moved,
-since a frame that shows nothing new is not an event. A folder yields every photo once, in the order of their times, and
-is searched for new photos until the agent stops::
+since a frame that shows nothing new is not an event; `agents.device.photo_sources` yields what lies in folders::
 
     for shot in open_source("rtsp://10.0.0.7/live", stop=stop, clock=clock): ...
     for shot in open_source("~/photos", stop=stop, clock=clock): ...
@@ -12,43 +11,23 @@ A source that is away raises `Retry`: `agents.device.own_cameras` opens it again
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
-import structlog
 
+from agents.device.photo_sources import Shot, photos
 from models.vision import images, motion
-from models.vision.capture_time import exif_tags_of, wall_time_s
-from models.vision.photo_files import PHOTO_SUFFIXES, photos_of, read_photo
+from models.vision.photo_files import PHOTO_SUFFIXES
 from pipeline.clock import Clock
 from pipeline.errors import Rejected, Retry
-
-log = structlog.get_logger("camera")
 
 FRAMES_PER_S = 2.0
 """Frames a second of a video that are checked for motion, at most: an animal stays for seconds."""
 
-SEARCH_AGAIN_S = 30.0
-"""Pause between two searches of a folder for new photos."""
-
 JPEG_QUALITY = 90
-
-
-class Shot(NamedTuple):
-    """One encoded picture, and the time that its id is made of (see `photo_time_s`; UTC seconds since the epoch)."""
-
-    data: bytes
-    time_s: float
-    name: str
-    own: bool = False
-    """This process encoded it, so it can be decoded."""
-    problem: str = ""
-    """Why there are no data."""
 
 
 def open_source(source: str, *, stop: threading.Event, clock: Clock) -> Iterator[Shot]:
@@ -65,56 +44,11 @@ def open_source(source: str, *, stop: threading.Event, clock: Clock) -> Iterator
     """
     path = Path(source).expanduser()
     if path.is_dir() or path.suffix.lower() in PHOTO_SUFFIXES:
-        return _photos(path, stop)
+        return photos(path, stop)
     if "://" not in source and not source.isdigit() and not path.exists():
         raise Retry(f"{source}: no such file or folder yet")
     live = "://" in source or source.isdigit()
     return _video(int(source) if source.isdigit() else source, live, stop, clock)
-
-
-# --- photos ----------------------------------------------------------------------------------------------------
-
-
-def _photos(path: Path, stop: threading.Event) -> Iterator[Shot]:
-    """Yield new and changed photos, search after search. A photo that cannot be read is a shot with a `problem`."""
-    taken: set[int] = set()
-    while not stop.is_set():
-        files = photos_of(path, lambda error: log.warning("a folder cannot be listed", error=str(error)))
-        if not files:
-            raise Retry(f"{path}: no photos there yet (searched for {', '.join(sorted(PHOTO_SUFFIXES))})")
-        new = {file: mark for file in files if (mark := _fingerprint(file)) not in taken}
-        for time_s, file in sorted((photo_time_s(file), file) for file in new):
-            if stop.is_set():
-                return
-            taken.add(new[file])
-            try:
-                yield Shot(read_photo(file), time_s, file.name)
-            except OSError as error:
-                yield Shot(b"", time_s, file.name, problem=f"it cannot be read: {error.strerror}")
-        if files == [path]:
-            return
-        stop.wait(SEARCH_AGAIN_S)
-
-
-def photo_time_s(file: Path) -> float:
-    """Return the time that orders photos and names their events: the camera's own, as if it were UTC, else the file's.
-
-    It does not depend on the settings, so that a photo keeps its id when the time zone is set.
-    """
-    if (time_s := wall_time_s(exif_tags_of(file))) is not None:
-        return time_s
-    with contextlib.suppress(OSError):
-        return file.stat().st_mtime
-    return 0.0
-
-
-def _fingerprint(file: Path) -> int:
-    """Return a number that changes with the file. A number for each photo, since a folder may hold very many."""
-    try:
-        status = file.stat()
-    except OSError:
-        return hash(file)
-    return hash((file, status.st_mtime_ns, status.st_size))
 
 
 # --- moving sources --------------------------------------------------------------------------------------------

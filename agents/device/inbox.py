@@ -23,7 +23,7 @@ from pipeline.errors import Rejected
 from pipeline.messages import Ack, EventAck, Malformed, Result, Task
 from pipeline.mqtt import Message
 from pipeline.settings.settings import Settings
-from pipeline.spool import Arrival, Receipt, Spool, Transaction
+from pipeline.spool import Arrival, Backlog, Receipt, Spool, Transaction
 from pipeline.topics import Parsed
 
 log = structlog.get_logger("device")
@@ -41,6 +41,7 @@ class Admission:
         self._store = store
         self._metrics = metrics
         self._clock = clock
+        self._limit = Backlog(settings.device.busy_at, settings.device.busy_after_s, clock.now())
 
     def admit(self, message: Message, tx: Transaction) -> Arrival | None:
         """Store a message, settle the records that it acknowledges, or refuse it."""
@@ -73,6 +74,8 @@ class Admission:
             if receipt.full:
                 error = store_full(self._spool, *FULL_STORE)
                 self._refuse(error, receipt.topic, receipt.payload, tx)
+            elif receipt.busy:
+                self._refuse(self._busy(), receipt.topic, receipt.payload, tx)
             elif receipt.conflict:
                 error = Rejected("id-reused", "its id already names another event: give each event its own id")
                 self._refuse(error, receipt.topic, receipt.payload, tx)
@@ -80,6 +83,14 @@ class Admission:
                 ack = Ack(ids=(receipt.id,), topic=receipt.topic, sha256=receipt.sha256)
                 topic = topics.ack(parsed.site, parsed.device)
                 tx.send(outbox.outgoing(ack, hop=ACKS, topic=topic, id=f"ack/{receipt.id}", now_s=now_s))
+
+    def _busy(self) -> Rejected:
+        return Rejected(
+            "busy",
+            f"{self._limit.messages} frames of this stream wait already, or one has waited for "
+            f"{self._limit.age_s:g} s. Send it again later, send fewer frames, or raise device.busy_at and "
+            "device.busy_after_s",
+        )
 
     def _refuse(self, error: Rejected, topic: str, payload: bytes, tx: Transaction) -> None:
         now_s = self._clock.now()
@@ -118,7 +129,7 @@ class Admission:
         whole = not refused and list(fitted) == [parsed.name] and len(records) <= packs.SLICE
         parts = () if whole else packs.parts(parsed, fitted)
         own_id = fitted[streams[0]][0].id if whole else None
-        return Arrival(message.topic, message.payload, now_s, own_id, parts)
+        return Arrival(message.topic, message.payload, now_s, own_id, parts=parts)
 
     def _check_task(self, parsed: Parsed) -> None:
         """Check that a camera gets frames and a sensor gets readings. Raises `Rejected`."""
@@ -151,4 +162,4 @@ class Admission:
         if parsed.channel == "reading":
             return self._reading(parsed, message, tx)
         images.inspect(message.payload)
-        return Arrival(message.topic, message.payload, self._clock.now(), None)
+        return Arrival(message.topic, message.payload, self._clock.now(), None, self._limit)

@@ -16,7 +16,8 @@ from functools import partial
 
 import structlog
 
-from agents.device.camera_sources import Shot, open_source
+from agents.device.camera_sources import open_source
+from agents.device.photo_sources import Shot
 from agents.device.store import SITE
 from agents.role.dead_letters import answer_or_refuse, refusal
 from agents.role.telemetry import Metrics

@@ -16,8 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from pipeline import readings, topics
-from pipeline.readings import Reading, Record
-from pipeline.spool import Item, Part
+from pipeline.readings import Reading, PackRecord
+from pipeline.spool import Item, MessagePart
 from pipeline.topics import Parsed
 
 SLICE: Final = 100
@@ -27,7 +27,7 @@ SLICE_BYTES: Final = 8192
 """The same for payloads whose readings were not counted."""
 
 
-def streams_of(records: Sequence[Record], topics_stream: str) -> list[str]:
+def streams_of(records: Sequence[PackRecord], topics_stream: str) -> list[str]:
     """Return the stream of each record. A record without a name is the topic's."""
     names = [record.name for record in records]
     distinct = dict.fromkeys(name for name in names if name is not None)
@@ -39,7 +39,7 @@ def streams_of(records: Sequence[Record], topics_stream: str) -> list[str]:
     return [topics_stream if name is None else streams[name] or topics_stream for name in names]
 
 
-def parts(pack: Parsed, fitted: Mapping[str, Sequence[Reading]]) -> tuple[Part, ...]:
+def parts(pack: Parsed, fitted: Mapping[str, Sequence[Reading]]) -> tuple[MessagePart, ...]:
     """Return the rows of a pack: each stream's readings, in slices, the streams in turn."""
     queues = {
         topics.reading(pack.site, pack.device, name): [found[i : i + SLICE] for i in range(0, len(found), SLICE)]
@@ -47,7 +47,10 @@ def parts(pack: Parsed, fitted: Mapping[str, Sequence[Reading]]) -> tuple[Part, 
     }
     turns = range(max(map(len, queues.values())))
     return tuple(
-        Part(topic, readings.packed(of[turn])) for turn in turns for topic, of in queues.items() if turn < len(of)
+        MessagePart(topic, readings.packed(of[turn]))
+        for turn in turns
+        for topic, of in queues.items()
+        if turn < len(of)
     )
 
 

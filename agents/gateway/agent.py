@@ -12,13 +12,15 @@ gateways share the sites: the uplink is a shared subscription, and the results a
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import structlog
 
 from agents.gateway import outbox_claim
+from agents.gateway.uplink import SiteUplink, acknowledgements, check_site
 from agents.releases.server import ReleaseServer
 from agents.role import outbox
 from agents.role.dead_letters import INTERNAL_ERROR, refusal_of
@@ -34,13 +36,9 @@ from pipeline.kafka import Consumer, Fetched, Producer, RefusedRecord
 from pipeline.messages import (
     Downlink,
     DownlinkAck,
-    Envelope,
-    Kind,
     Malformed,
     Result,
-    SightingReport,
     Tier,
-    UplinkAck,
     UplinkBatch,
 )
 from pipeline.mqtt import Connection, Message
@@ -152,51 +150,63 @@ class Gateway:
     def received(self, batch: Sequence[Message]) -> int:
         """Deliver uplink batches to Kafka, then acknowledge them. Remove results that edges acknowledged.
 
+        All uplinks of the batch are one delivery, and a site gets one acknowledgement for them: each delivery waits for
+        Kafka, and meanwhile no acknowledgement of the broker is read.
+
         Raises
         ------
         Retry
             Kafka did not take them. Nothing is acknowledged; the edges send the batches again.
         """
+        uplinks: list[SiteUplink] = []
+        settled: list[str] = []
         for message in batch:
-            try:
+            with self._refusing(message):
                 if topics.is_uplink(message.topic):
-                    self._deliver_batch(message)
+                    uplinks.append(self._checked(message))
                 elif site := topics.wanting_site(message.topic):
                     self._send_release_chunk(message, site)
                 elif file := topics.metadata_file(message.topic):
                     self._releases.on_retained(file, message.payload)
                 else:
-                    self._settle(message)
-            except (Retry, Stop, MemoryError):
-                raise
-            except Exception as error:  # otherwise the edge would repeat it, and end this gateway again
-                log.exception("a message caused an internal error", topic=message.topic)
-                why = Rejected(
-                    INTERNAL_ERROR, f"internal error ({type(error).__name__}); please report it with the log"
-                )
-                self._refuse(why, message, topics.site_of(message.topic) or topics.NO_DEVICE)
+                    settled += self._settled(message)
+        if settled:
+            self._spool.settle(DOWN, settled)
+        try:
+            self._deliver_uplinks(uplinks)
+        except (Retry, Stop, MemoryError):
+            raise
+        except Exception:  # find the message that causes it
+            for uplink in uplinks:
+                with self._refusing(uplink.message):
+                    self._deliver_uplinks([uplink])
         return 0
 
-    def _deliver_batch(self, message: Message) -> None:
-        site = topics.site_of(message.topic) or topics.NO_DEVICE
-        self.metrics.hop("edge-cloud", len(message.payload))
+    @contextlib.contextmanager
+    def _refusing(self, message: Message) -> Iterator[None]:
+        """Refuse a message that causes an internal error: else the edge would repeat it, and end this gateway again."""
         try:
-            batch = messages.decode(UplinkBatch, message.payload)
-        except Malformed as error:
-            self._refuse(Rejected(error.reason, str(error)), message, site)
-            return
-        accepted, refused = self._checked(batch, site)
-        failed = self._deliver([cleared for _, cleared in accepted])
-        for record in failed:
-            refused[accepted[record.index][0].id] = Rejected(record.reason, record.message)
-        for reason in {why.reason: why for why in refused.values()}.values():
-            self._refuse(reason, message, site)
-        ids = tuple(envelope.id for envelope, _ in accepted if envelope.id not in refused)
-        ack = UplinkAck(ids=ids, refused=tuple(refused))
-        try:
-            self._mqtt.publish(gate.clear(ack, topics.uplink_ack(site), to=Tier.CLOUD))
-        except Retry as error:
-            log.info("an acknowledgement did not leave; the edge will repeat", site=site, error=str(error))
+            yield
+        except (Retry, Stop, MemoryError):
+            raise
+        except Exception as error:
+            log.exception("a message caused an internal error", topic=message.topic)
+            why = Rejected(INTERNAL_ERROR, f"internal error ({type(error).__name__}); please report it with the log")
+            self._refuse(why, message, topics.site_of(message.topic) or topics.NO_DEVICE)
+
+    def _deliver_uplinks(self, uplinks: Sequence[SiteUplink]) -> None:
+        owners = [(uplink, envelope.id) for uplink in uplinks for envelope, _ in uplink.accepted]
+        for failed in self._deliver([cleared for uplink in uplinks for _, cleared in uplink.accepted]):
+            uplink, name = owners[failed.index]
+            uplink.refused[name] = Rejected(failed.reason, failed.message)
+        for uplink in uplinks:
+            for reason in {why.reason: why for why in uplink.refused.values()}.values():
+                self._refuse(reason, uplink.message, uplink.site)
+        for site, ack in acknowledgements(uplinks):
+            try:
+                self._mqtt.publish(gate.clear(ack, topics.uplink_ack(site), to=Tier.CLOUD))
+            except Retry as error:
+                log.info("an acknowledgement did not leave; the edge will repeat", site=site, error=str(error))
 
     def _deliver(self, cleared: list[gate.ClearedRecord]) -> Sequence[RefusedRecord]:
         if not cleared:
@@ -207,19 +217,22 @@ class Gateway:
             self._kafka = str(error)
             raise
 
-    def _checked(
-        self, batch: UplinkBatch, site: str
-    ) -> tuple[list[tuple[Envelope, gate.ClearedRecord]], dict[str, Rejected]]:
-        """Return the cleared envelopes of a batch, and the reasons for the refused ones by envelope id."""
-        accepted: list[tuple[Envelope, gate.ClearedRecord]] = []
-        refused: dict[str, Rejected] = {}
+    def _checked(self, message: Message) -> SiteUplink:
+        """Read an uplink batch, and check each of its envelopes. A message that is no batch is refused as a whole."""
+        uplink = SiteUplink(message, topics.site_of(message.topic) or topics.NO_DEVICE, [], {})
+        self.metrics.hop("edge-cloud", len(message.payload))
+        try:
+            batch = messages.decode(UplinkBatch, message.payload)
+        except Malformed as error:
+            self._refuse(Rejected(error.reason, str(error)), message, uplink.site)
+            return uplink
         for envelope in batch.envelopes:
             try:
-                check_site(envelope, batch.site, site)
-                accepted.append((envelope, gate.clear_record(envelope)))
+                check_site(envelope, batch.site, uplink.site)
+                uplink.accepted.append((envelope, gate.clear_record(envelope)))
             except Rejected as error:
-                refused[envelope.id] = error
-        return accepted, refused
+                uplink.refused[envelope.id] = error
+        return uplink
 
     def _refuse(self, error: Rejected, message: Message, site: str) -> None:
         """Publish a refusal, without content, to the site on MQTT and to the operator on Kafka's rejected topic."""
@@ -304,14 +317,14 @@ class Gateway:
         self.metrics.hop("cloud-edge", len(cleared.payload))
         return cleared
 
-    def _settle(self, message: Message) -> None:
-        """Remove the results that an edge acknowledged. An edge can acknowledge only its own site's results."""
+    def _settled(self, message: Message) -> list[str]:
+        """Return the results that an edge acknowledged. An edge can acknowledge only its own site's results."""
         site = topics.site_of(message.topic)
         try:
-            ids = messages.decode(DownlinkAck, message.payload).ids
-            self._spool.settle(DOWN, [f"{site}/{name}" for name in ids])
+            return [f"{site}/{name}" for name in messages.decode(DownlinkAck, message.payload).ids]
         except Malformed as error:
             self.metrics.refused(error.reason)
+            return []
 
     def _send_release_chunk(self, message: Message, site: str) -> None:
         """Send a chunk of a release file to the site that requested it. The site repeats a request that failed."""
@@ -328,38 +341,6 @@ class Gateway:
     def _undelivered(self, outgoing: Outgoing, error: Rejected) -> None:
         self.metrics.refused(error.reason)
         log.error("a result was not sent", of=outgoing.event, reason=error.reason, error=str(error))
-
-
-def check_site(envelope: Envelope, batch_site: str, topic_site: str) -> None:
-    """Check that an envelope speaks only for the site whose uplink topic carried it.
-
-    Raises
-    ------
-    Rejected
-        ``other-site``: the batch, the envelope or its result names another site; ``odd-name``: the source has invalid
-        names; ``wrong-key``: the key does not belong to the source; ``not-a-sighting``: an edge may send sightings
-        only, not results of other tiers.
-    """
-    if batch_site != topic_site:
-        raise Rejected("other-site", f"the uplink of site {topic_site} carried a batch of another site")
-    if not envelope.source:
-        return
-    names = envelope.source.split("/")
-    if len(names) != 3 or not all(map(topics.is_name, names)):
-        raise Rejected("odd-name", f"{envelope.event}: the source must be site/device/stream, each a valid name")
-    if names[0] != topic_site:
-        raise Rejected("other-site", f"the uplink of site {topic_site} carried {envelope.event} of another site")
-    if envelope.key != "/".join(names[:2]):
-        raise Rejected("wrong-key", f"{envelope.event}: the key must be site/device of the source")
-    if envelope.kind is Kind.RESULT and not envelope.sealed_by:
-        sighting = records.answer(envelope.payload)
-        if not isinstance(sighting, SightingReport):
-            raise Rejected(
-                "not-a-sighting",
-                f"{envelope.event}: an edge may send the consensus of its sightings, and no other result",
-            )
-        if sighting.source != envelope.source:
-            raise Rejected("other-site", f"{envelope.event}: the sighting belongs to another source")
 
 
 def build(settings: Settings, clock: Clock | None = None) -> Gateway:

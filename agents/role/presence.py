@@ -71,7 +71,7 @@ def broker_parts(connection: Connection, name: str = "mqtt") -> dict[str, str]:
 
 def update_parts(serves: str, update: Update) -> dict[str, str]:
     """Return the model that serves and the candidate that may follow, as parts for `/health`."""
-    words = [update.stage, update.candidate, update.rule, update.reason]
+    words = [update.stage, update.candidate, ": ".join(word for word in (update.rule, update.reason) if word)]
     parts = {"model": serves, "update": " ".join(word for word in words if word)}
     if update.refused:
         parts["refused"] = update.refused

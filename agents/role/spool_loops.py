@@ -65,15 +65,21 @@ class SpoolLoops:
         self._threads.append(thread)
         thread.start()
 
-    def answer(self, answer: Callable[[Sequence[Item]], None], has_room: Callable[[], bool] = lambda: True) -> None:
-        """Pass records of the inbox to `answer`, batch by batch. `has_room` waits for a while until more may come."""
+    def answer(
+        self,
+        answer: Callable[[Sequence[Item]], None],
+        has_room: Callable[[], bool] = lambda: True,
+        wanted: Callable[[str], bool] = lambda _: True,
+        batch: int = BATCH,
+    ) -> None:
+        """Pass records of the wanted topics to `answer`, batch by batch. `has_room` waits until more may come."""
         while not self._stop.is_set():
             if not has_room():
                 continue
-            items = self._spool.waiting(BATCH)
+            arrivals = self._spool.arrivals.count
+            items = self._spool.waiting(batch, wanted)
             if not items:
-                self._spool.arrived.wait(TICK_S)
-                self._spool.arrived.clear()
+                self._spool.arrivals.wait(arrivals, TICK_S)
             answer(items)
 
     def tick(self, tick: Callable[[float], None], tidy: Callable[[float], None]) -> None:

@@ -317,7 +317,7 @@ RULES: Final[tuple[RolloutRule, ...]] = (
         f"the canary lasted `canary_s` with fewer than {JUDGED_AT_END_FROM} events: too few to judge, "
         "and a quiet site does not wait longer",
         lambda c: c.expired,
-        lambda c: f"a quiet time: {c.figures}",
+        lambda c: f"too few events to judge: {c.figures}",
     ),
 )
 

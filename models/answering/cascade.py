@@ -60,6 +60,8 @@ class Situation:
     """The share of persons that the device's model is known to miss; 0 for a model whose check pixels may leave by."""
     person_miss_rate_accepted: float = 0.0
     """The highest such share that the settings accept."""
+    damage: str = ""
+    """The part of the picture that is missing, in words; empty for a whole one."""
     known_here: tuple[str, ...] = ()
     """The path that the site's own labels make sure, from the kingdom down."""
     asked: str | None = None
@@ -124,6 +126,14 @@ RULES: tuple[CascadeRule, ...] = (
         "a person was in the stream's frame within `device.person_hold_s`",
         lambda s: s.person_ago_s is not None,
         lambda s: f"a person was in the frame {s.person_ago_s:.1f} s ago: pixels and feature stay on the device",
+    ),
+    CascadeRule(
+        "image-damaged",
+        (Tier.DEVICE,),
+        False,
+        "a part of the picture is missing",
+        lambda s: bool(s.damage),
+        lambda s: f"{s.damage}, and a person may be in that part: pixels and feature stay on the device",
     ),
     CascadeRule(
         "wants-no-deeper",

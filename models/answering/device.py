@@ -39,8 +39,14 @@ from pipeline.privacy.seal import Keyring, build_private
 from pipeline.settings.settings import Settings
 from pipeline.topics import Parsed
 
-PERSON_RULE = "person-in-frame"
-"""A rule of the policy that the cascade's reason names already."""
+IMAGE_DAMAGED = "image-damaged"
+"""Flag of a frame of which a part is missing; also the rule that raises its levels."""
+
+SMALLEST_NAMED = 0.01
+"""A smaller missing share is called a part."""
+
+NAMED_BY_CASCADE = (NAMED, UNNAMED, "person-in-frame", IMAGE_DAMAGED)
+"""Rules of the policy that the cascade's reason names already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,19 +124,35 @@ class Frames:
         """
         time_s, time_source, flags = frame_time(event, data, self._settings.zone, received_s)
         source = f"{origin.site}/{origin.device}/{origin.name}"
-        frame = images.decode(data, at_least_px=DECODE_PX)
+        decoded = images.examine(data, at_least_px=DECODE_PX)
+        frame = decoded.picture
+        if decoded.damaged:
+            flags = (*flags, IMAGE_DAMAGED)
         device = self._settings.device
+        before = memory
         memory, prediction = frame_gate.predict(
-            memory, frame, self._model, self._taxonomy, event=event, at_s=received_s, still_s=device.still_s
+            StreamMemory(person_s=before.person_s) if decoded.damaged else before,
+            frame,
+            self._model,
+            self._taxonomy,
+            event=event,
+            at_s=received_s,
+            still_s=device.still_s,
         )
-        edge_prediction = self._vector(frame, data, prediction)
+        edge_prediction = None if decoded.damaged else self._vector(frame, data, prediction)
         if edge_prediction is not None and edge_prediction.person_raised:
             memory, prediction = with_person(memory, prediction, edge_prediction.person, event=event, at_s=received_s)
+        if decoded.damaged:  # no later frame is compared with it
+            memory = replace(before, person_s=memory.person_s)
         person_ago_s = memory.person_ago_s(received_s, device.person_hold_s)
         # Rules about hours hold for a frame whose hour is not known.
         hour_of_s = time_s if readings.TIME_IMPLAUSIBLE not in flags else math.nan
-        verdict = self._policy.levels(source, hour_of_s, path=prediction.path, person=person_ago_s is not None)
-        situation = replace(self._situation(source, prediction, verdict.levels), person_ago_s=person_ago_s)
+        verdict = self._policy.levels(
+            source, hour_of_s, path=prediction.path, person=person_ago_s is not None, damaged=decoded.damaged
+        )
+        situation = replace(
+            self._situation(source, prediction, verdict.levels), person_ago_s=person_ago_s, damage=_damage(decoded)
+        )
         decision = cascade.decide(situation)
         visit = join(
             visit,
@@ -267,7 +289,15 @@ def event_time(event: str, received_s: float) -> tuple[float, tuple[str, ...]]:
     return time_s, ()
 
 
+def _damage(decoded: images.Decoded) -> str:
+    """Return what is missing of a damaged picture, in words; empty for a whole one."""
+    if not decoded.damaged:
+        return ""
+    share = decoded.missing or 0.0
+    return f"{f'{share:.0%}' if share >= SMALLEST_NAMED else 'a part'} of the picture is missing"
+
+
 def _explained(reason: str, verdict: Verdict) -> str:
     """Return the cascade's reason, with the rules of the settings that raised a level."""
-    raising = [rule for rule in verdict.rules if rule not in (NAMED, UNNAMED, PERSON_RULE)]
+    raising = [rule for rule in verdict.rules if rule not in NAMED_BY_CASCADE]
     return f"{reason} (raised by: {', '.join(raising)})" if raising else reason

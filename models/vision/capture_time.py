@@ -25,6 +25,7 @@ from pipeline.readings import FUTURE_MAX_S
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 _EXIF_DIRECTORY = 0x8769
+_ORIENTATION = 0x0112
 # Tags of date, offset and part of a second: DateTimeOriginal in the EXIF directory, else DateTime in the first one.
 _ORIGINAL, _CHANGED = (0x9003, 0x9011, 0x9291), (0x0132, 0x9010, 0x9290)
 
@@ -80,6 +81,15 @@ def exif_tags(photo: IO[bytes]) -> ExifTags:
     if date := _text(exif.get(_ORIGINAL[0])):
         return ExifTags(date, *(_text(exif.get(tag)) for tag in _ORIGINAL[1:]))
     return ExifTags(_text(first.get(_CHANGED[0])), *(_text(exif.get(tag)) for tag in _CHANGED[1:]))
+
+
+def orientation(photo: IO[bytes]) -> int:
+    """Return a JPEG's EXIF orientation, 1 to 8; 1 (upright) if it has none. Never raises."""
+    try:
+        with Image.open(photo, formats=("JPEG",)) as opened:
+            return int(opened.getexif().get(_ORIENTATION, 1))
+    except Exception:  # as above
+        return 1
 
 
 def capture_time(tags: ExifTags, zone: dt.tzinfo, received_s: float) -> CaptureTime:

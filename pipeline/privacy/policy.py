@@ -47,6 +47,8 @@ class RuleInput:
     """Time at the site. None for an impossible time: then rules with hours hold."""
     path: tuple[str, ...]
     person: bool
+    damaged: bool = False
+    """A part of the picture is missing, so nobody can say that no person is in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +68,23 @@ class Verdict(NamedTuple):
     rules: tuple[str, ...]
 
 
+OF_PERSONS: Final = msgspec.structs.replace(
+    LOWEST, pixels=Privacy.USER_PRIVATE, feature=Privacy.USER_PRIVATE, result=Privacy.EDGE_PRIVATE
+)
+"""The lowest levels of a picture that shows a person, or may show one."""
+
 RULES: Final = (
     Rule(
         "person-in-frame",
         lambda given: given.person or PERSON in given.path,
-        msgspec.structs.replace(
-            LOWEST, pixels=Privacy.USER_PRIVATE, feature=Privacy.USER_PRIVATE, result=Privacy.EDGE_PRIVATE
-        ),
+        OF_PERSONS,
         "a picture of a person, and a feature that could identify persons, stay on their device",
+    ),
+    Rule(
+        "image-damaged",
+        lambda given: given.damaged,
+        OF_PERSONS,
+        "a part of the picture is missing, and a person may be in that part",
     ),
 )
 """The built-in rules; the settings file can add rules, but cannot remove these."""
@@ -94,7 +105,9 @@ class Policy:
         self._zone = settings.zone
         self.rules = RULES + tuple(_from_settings(rule) for rule in settings.rules)
 
-    def levels(self, source: str, time_s: float, *, path: tuple[str, ...] = (), person: bool = False) -> Verdict:
+    def levels(
+        self, source: str, time_s: float, *, path: tuple[str, ...] = (), person: bool = False, damaged: bool = False
+    ) -> Verdict:
         """Return the levels of an event.
 
         Parameters
@@ -107,10 +120,12 @@ class Policy:
             The answer so far, from its kingdom on.
         person
             Whether a person may be in the frame, at the threshold for this question.
+        damaged
+            Whether a part of the picture is missing.
         """
         stream = self._settings.stream(source)
         levels = (stream or StreamSettings()).levels
-        given = RuleInput(source, _local(time_s, self._zone), path, person)
+        given = RuleInput(source, _local(time_s, self._zone), path, person, damaged)
         holding = [rule for rule in self.rules if rule.holds(given)]
         for rule in holding:
             levels = levels.join(rule.levels)

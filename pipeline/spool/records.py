@@ -15,11 +15,21 @@ import msgspec
 from pipeline.messages import Privacy
 
 
-class Part(NamedTuple):
+class MessagePart(NamedTuple):
     """A part of a message that is stored and handed out by itself."""
 
     topic: str
     payload: bytes
+
+
+class Backlog(NamedTuple):
+    """The most that may wait of one topic before new messages are refused."""
+
+    messages: int
+    age_s: float
+    """Seconds for which the oldest of them has waited."""
+    since_s: float = 0.0
+    """Waiting counts from this time at most: the start of the agent, since nobody could be answered before."""
 
 
 class Arrival(NamedTuple):
@@ -31,12 +41,14 @@ class Arrival(NamedTuple):
     """Seconds since the epoch, UTC."""
     id: str | None = None
     """The publisher's own id; without it the spool makes a new UUIDv7."""
-    parts: tuple[Part, ...] = ()
+    limit: Backlog | None = None
+    """Refuse this message as `busy` if so much of its topic waits already."""
+    parts: tuple[MessagePart, ...] = ()
     """What to store in place of the payload. The first part has the message's id, the others ids made of it."""
 
 
 class Receipt(NamedTuple):
-    """An arrival that is on disk, unless it is a `conflict` or `full`: then it was not stored."""
+    """An arrival that is on disk, unless it is a `conflict`, `full` or `busy`: then it was not stored."""
 
     id: str
     topic: str
@@ -49,6 +61,8 @@ class Receipt(NamedTuple):
     """The id already names a message with another topic or content: refuse this message."""
     full: bool = False
     """The spool has no room: refuse this message for now, and do not acknowledge it."""
+    busy: bool = False
+    """Too much of its topic waits already: the same."""
 
 
 class Item(NamedTuple):

@@ -3,7 +3,7 @@
 Memory holds only state that a restart may forget: which topic is next, which messages are claimed, which records were
 sent when. The write lock guards the writer's connection and the state of a commit: `_expected`, `_next_row`,
 `_size_bytes`, `_own_bytes`, `_commits`. The read lock guards the reader's connection and the state of the hand-out:
-`_turn`, `_claimed`, `_attempts`. Code that needs both takes the write lock first.
+`_handout`, `_attempts`. Code that needs both takes the write lock first.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-from collections import OrderedDict, defaultdict, deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -21,6 +21,7 @@ from pipeline.errors import Retry
 from pipeline.messages import Privacy
 from pipeline.spool import file
 from pipeline.spool.attempts import Attempts
+from pipeline.spool.handout import Arrivals, HandOut
 from pipeline.spool.records import Arrival, Item, Outgoing, Receipt
 from pipeline.spool.transaction import Expected, Fingerprint, Transaction
 
@@ -37,9 +38,6 @@ VACUUM_PAGES = 2000
 
 INFLIGHT_MAX = 500
 """Sent and unsettled records of each hop's topic: bounds memory, and the broker's queue for a peer that is away."""
-
-HANDOUT_MAX_BYTES = 32 << 20
-"""Payloads of one `waiting` call: two of the largest frames."""
 
 OWN_RESERVED_BYTES = 4 << 20
 """Room for an agent's own records (results, acknowledgements, refusals) beside the limit for new input."""
@@ -60,8 +58,8 @@ class Spool:
         self.path = path
         self.limit_bytes = limit_bytes
         self._own_hops = own_hops
-        self.arrived = threading.Event()
-        """Set after each commit that stored a message: wait on it when `waiting` returned nothing."""
+        self.arrivals = Arrivals()
+        """Rings at each commit that stored a message."""
         self._writer = writer
         self._reader = reader
         self._lock_file = lock
@@ -72,9 +70,7 @@ class Spool:
         self._commits = 0
         self._closed = False
         self._expected: Expected = defaultdict(dict)
-        self._turn: OrderedDict[str, int] = OrderedDict()
-        """Topics with rows to hand out, in turn, and the last row that each has handed out."""
-        self._claimed: set[int] = set()
+        self._handout = HandOut()
         self._attempts = Attempts()
         self._queued: defaultdict[str, threading.Event] = defaultdict(threading.Event)
 
@@ -214,40 +210,20 @@ class Spool:
         """The mark of the last row stored so far, for `broker_acknowledged`."""
         return self._next_row - 1
 
-    def waiting(self, limit: int) -> list[Item]:
-        """Claim up to this many messages, fairly over the topics and in order within each.
+    def waiting(self, limit: int, wanted: Callable[[str], bool] = lambda _: True) -> list[Item]:
+        """Claim up to this many messages of wanted topics, fairly over the topics and in order within each.
 
         A claimed message is handed out again only after `release`, or after the file is opened anew. A closed spool
         returns no messages, so that waiting workers can stop.
         """
-        items: list[Item] = []
-        size_bytes = 0
         with self._read_lock:
-            if self._closed:
-                return items
-            share = max(1, limit // max(1, len(self._turn)))
-            while self._turn and len(items) < limit and size_bytes < HANDOUT_MAX_BYTES:
-                topic, last = self._turn.popitem(last=False)
-                taken = 0
-                for item in map(Item._make, self._of_topic(topic, last)):
-                    if item.row not in self._claimed:
-                        self._claimed.add(item.row)
-                        items.append(item)
-                        size_bytes += len(item.payload)
-                        taken += 1
-                    last = item.row
-                    if taken == share or len(items) == limit or size_bytes >= HANDOUT_MAX_BYTES:
-                        self._turn[topic] = last
-                        break
-        return items
+            return [] if self._closed else self._handout.take(limit, wanted, self._of_topic)
 
     def release(self, items: Iterable[Item]) -> None:
         """Give claimed messages back, to be handed out again."""
         with self._read_lock:
-            for item in items:
-                self._claimed.discard(item.row)
-                self._turn[item.topic] = min(self._turn.get(item.topic, item.row), item.row - 1)
-        self.arrived.set()
+            self._handout.release(items)
+        self.arrivals.ring()
 
     # --- outbox ------------------------------------------------------------------------------------------------
 
@@ -315,6 +291,22 @@ class Spool:
         """The number of messages that no worker has finished."""
         return int(self.query("SELECT count(*) FROM inbox WHERE done = 0")[0][0])
 
+    def waiting_of(self, topic: str) -> int:
+        """Return the number of a topic's messages that no worker has finished."""
+        return int(self.query("SELECT count(*) FROM inbox WHERE topic = ? AND done = 0", (topic,))[0][0])
+
+    def oldest_waiting(self, wanted: Callable[[str], bool]) -> tuple[float, str] | None:
+        """Return receipt and topic of the oldest message of these topics that no worker has finished."""
+        received = [
+            (row[0], topic)
+            for (topic,) in self.query(file.each_topic("inbox", "done = 0"))
+            if wanted(topic)
+            for row in self.query(
+                "SELECT received_at FROM inbox WHERE topic = ? AND done = 0 ORDER BY row LIMIT 1", (topic,)
+            )
+        ]
+        return min(received, default=None)
+
     @property
     def size_bytes(self) -> int:
         """The size of all stored payloads."""
@@ -364,12 +356,12 @@ class Spool:
         self._own_bytes += tx.own_grown_bytes
         with self._read_lock:
             for topic, row in tx.stored:
-                self._turn.setdefault(topic, row - 1)
-            self._claimed.difference_update(tx.finished)
+                self._handout.add(topic, row - 1)
+            self._handout.finished(tx.finished)
             for hop, name in tx.touched:
                 self._attempts.forget(hop, name)
         if tx.stored:
-            self.arrived.set()
+            self.arrivals.ring()
         for hop in {hop for hop, _ in tx.touched}:
             self._queued[hop].set()
 
@@ -384,7 +376,8 @@ class Spool:
         self._size_bytes = inbox_bytes + sum(sizes.values())
         self._own_bytes = sum(sizes.get(hop, 0) for hop in self._own_hops)
         topics = self._fetch(file.each_topic("inbox", "done = 0"), ())
-        self._turn.update((topic, 0) for (topic,) in topics)
+        for (topic,) in topics:
+            self._handout.add(topic, 0)
 
     def _tidy(self) -> None:
         """Forget old ids and free pages. An error here does not undo the commit; a later round tries again."""

@@ -16,7 +16,7 @@ from collections import defaultdict, deque
 from collections.abc import Collection, Iterable, Sequence
 
 from pipeline.ids import derived, event_id
-from pipeline.spool.records import Arrival, Item, Outgoing, Part, Receipt
+from pipeline.spool.records import Arrival, Backlog, Item, Outgoing, MessagePart, Receipt
 
 Fingerprint = tuple[str, bytes]
 """Topic and SHA-256, by which a redelivery is recognised."""
@@ -51,6 +51,8 @@ class Transaction:
         self._room_bytes = room_bytes
         self._own_hops = own_hops
         self._matched: list[tuple[str, Fingerprint, str]] = []
+        self._waiting: dict[str, tuple[int, float]] = {}
+        """Waiting messages of a topic with a limit, those of this transaction included, and the first one's receipt."""
 
     def forget(self) -> None:
         """Undo the changes in memory after a rollback: the recognised redeliveries are expected again."""
@@ -61,15 +63,16 @@ class Transaction:
         """Store these messages in order; `link` names the connection that delivered them.
 
         The empty link is for messages that no broker redelivers, such as frames of the agent's own camera. If the spool
-        is full, a repeat is still recognised; a new message is not stored, and its receipt is `full`.
+        is full, a repeat is still recognised; a new message is not stored, and its receipt is `full`. The same holds
+        for a message beyond its limit, whose receipt is `busy`.
         """
         expected = self._expected[link]
         receipts: list[Receipt] = []
         rows: list[tuple[int, str, str, bytes | None, float, str, bytes, int]] = []
         row = self.next_row
-        for topic, payload, received_at, own_id, parts in arrivals:
+        for topic, payload, received_at, own_id, limit, parts in arrivals:
             digest = hashlib.sha256(payload).digest()
-            repeat = conflict = full = False
+            repeat = conflict = full = busy = False
             if own_id is not None:
                 name = own_id
                 known = self._remember(own_id, topic, digest)
@@ -81,14 +84,16 @@ class Transaction:
                 repeat = True
             else:
                 name = event_id(received_at)
-            if not (repeat or conflict) and self._room_bytes <= 0:
-                full = True
+            if not (repeat or conflict):
+                full = self._room_bytes <= 0
+                busy = not full and limit is not None and self._is_beyond(limit, topic, received_at)
+            if full or busy:
                 self.db.execute("DELETE FROM seen WHERE id = ?", (name,))
             elif not (repeat or conflict):
                 if parts:  # the message's own row only recognises a redelivery
                     rows.append((row, name, topic, None, received_at, link, digest, 1))
                     row += 1
-                for number, part in enumerate(parts or (Part(topic, payload),)):
+                for number, part in enumerate(parts or (MessagePart(topic, payload),)):
                     part_id = name if number == 0 else derived(received_at, name, str(number))
                     origin = ("", b"") if parts else (link, digest)
                     rows.append((row, part_id, *part, received_at, *origin, 0))
@@ -96,13 +101,26 @@ class Transaction:
                     self.grown_bytes += len(part.payload)
                     self._room_bytes -= len(part.payload)
                     row += 1
-            receipts.append(Receipt(name, topic, payload, digest.hex(), repeat, conflict, full))
+            receipts.append(Receipt(name, topic, payload, digest.hex(), repeat, conflict, full, busy))
         self.next_row = row
         self.db.executemany(
             "INSERT INTO inbox(row, id, topic, payload, received_at, link, sha256, done) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             rows,
         )
         return receipts
+
+    def _is_beyond(self, limit: Backlog, topic: str, now_s: float) -> bool:
+        """Return whether a message would exceed its topic's limit; if not, count it among the waiting ones."""
+        if topic not in self._waiting:
+            where = "FROM inbox WHERE topic = ? AND done = 0"
+            ((count,),) = self.db.execute(f"SELECT count(*) {where}", (topic,))
+            oldest = self.db.execute(f"SELECT received_at {where} ORDER BY row LIMIT 1", (topic,)).fetchone()
+            self._waiting[topic] = (count, oldest[0] if oldest else now_s)
+        count, oldest_s = self._waiting[topic]
+        if count >= limit.messages or now_s - max(oldest_s, limit.since_s) > limit.age_s:
+            return True
+        self._waiting[topic] = (count + 1, oldest_s)
+        return False
 
     def finish(self, *items: Item) -> None:
         """Mark these messages as done and delete their payloads.

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Final, NamedTuple
 
 import typer
@@ -59,7 +58,7 @@ TITLES: Final = {
 
 
 def credentials(
-    vault: VaultFolder = Path("/secrets"),
+    vault: VaultFolder,
     site: Annotated[str, typer.Option(help="Print what this other site needs to use our uplink.")] = "",
     addresses: Annotated[
         str,

@@ -21,7 +21,7 @@ VaultFolder = Annotated[
 
 
 def init(
-    vault: VaultFolder = Path("/secrets"),
+    vault: VaultFolder,
     site: Annotated[str, typer.Option(envvar="SITE", help="This site's name.")] = "home",
     sites: Annotated[
         str, typer.Option(envvar="SITES", help="Other sites that may use this uplink, with commas between.")

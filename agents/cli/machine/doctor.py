@@ -44,6 +44,8 @@ DISK_LEAST_BYTES: Final = 200 * MIB
 
 PYTHON_LEAST: Final = (3, 11)
 
+FINE: Final = "fine"
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -244,7 +246,8 @@ def _roles(settings: Settings) -> Iterator[Check]:
             continue
         ready, parts = ask_health(process.port)
         text = ", ".join(f"{part}: {how}" for part, how in parts.items())
-        if ready and "store" in parts:
+        losing = "store" in parts or "self metrics" in parts or parts.get("series", FINE) != FINE
+        if ready and losing:
             yield warn(row.name, text)
         elif ready:
             yield ok(row.name, text)

@@ -14,7 +14,9 @@ import asyncio
 import ipaddress
 import logging
 import struct
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,10 @@ from pipeline.errors import Stop, TierwiseError
 
 logger = logging.getLogger(__name__)
 
+# A new client takes the place of the connection that was silent longest, as in Kafka.
 MAX_CONNECTIONS = 200
+# A warning about full connections is repeated after this time at the earliest.
+WARN_EVERY_S = 60.0
 # A quiet connection is closed after this time, as in Kafka; the clients open it again.
 IDLE_S = 600.0
 # Larger requests are read one at a time, so that many of them cannot fill the memory together.
@@ -92,43 +97,67 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+@dataclass(slots=True, eq=False)
+class ClientConnection:
+    """A client's connection, and when it sent its last request."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    since_s: float
+    busy: bool = False
+    """Whether a request is being answered."""
+
+
 class Connections:
     """The connections of all clients."""
 
     def __init__(self) -> None:
         self.broker: Broker | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._open: dict[asyncio.Task[None], ClientConnection] = {}
         self._large = asyncio.Semaphore(1)
+        self._warned_s = -WARN_EVERY_S
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve a client until it disconnects."""
         task = asyncio.current_task()
         assert task is not None
+        if len(self._open) >= MAX_CONNECTIONS:
+            self._evict()
+        connection = self._open[task] = ClientConnection(reader, writer, time.monotonic())
         try:
-            if len(self._tasks) >= MAX_CONNECTIONS:
-                logger.warning("refused a connection: there are %d already", MAX_CONNECTIONS)
-                return
-            self._tasks.add(task)
-            await self._serve(reader, writer)
+            await self._serve(connection)
         except (asyncio.IncompleteReadError, ConnectionError, TimeoutError):
             pass
         except Unanswerable as problem:
             logger.warning("closed the connection of %s: %s", writer.get_extra_info("peername"), problem)
         except asyncio.CancelledError:
-            # The broker stops; asyncio's own callback would log the cancellation as an error.
+            # Evicted, or the broker stops; asyncio's own callback would log the cancellation as an error.
             pass
         finally:
-            self._tasks.discard(task)
+            self._open.pop(task, None)
             writer.close()
 
     async def close(self) -> None:
         """Close all connections."""
-        for task in self._tasks:
+        for task in self._open:
             task.cancel()
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        while self._open:
+            await asyncio.wait(self._open)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _evict(self) -> None:
+        """Close the connection that was silent longest; one whose request is being answered only if all are."""
+        task, connection = min(self._open.items(), key=lambda row: (row[1].busy, row[1].since_s))
+        del self._open[task]
+        task.cancel()
+        connection.writer.transport.abort()  # its client may not read, so an orderly end could take for ever
+        now_s = time.monotonic()
+        if now_s - self._warned_s >= WARN_EVERY_S:
+            self._warned_s = now_s
+            silent_s = now_s - connection.since_s
+            logger.warning("%d connections: closed one that was silent for %.0f s", MAX_CONNECTIONS, silent_s)
+
+    async def _serve(self, connection: ClientConnection) -> None:
+        reader, writer = connection.reader, connection.writer
         while True:
             async with asyncio.timeout(IDLE_S):
                 size_bytes = int.from_bytes(await reader.readexactly(4), "big", signed=True)
@@ -136,19 +165,23 @@ class Connections:
                 raise Unanswerable(f"a request of {size_bytes} bytes; the limit is {MAX_REQUEST_BYTES}")
             if size_bytes > LARGE_REQUEST_BYTES:
                 async with self._large:
-                    answer = await self._answer(reader, size_bytes)
+                    answer = await self._answer(connection, size_bytes)
             else:
-                answer = await self._answer(reader, size_bytes)
+                answer = await self._answer(connection, size_bytes)
             if answer is not None:
                 writer.write(answer)
                 del answer
                 await writer.drain()
 
-    async def _answer(self, reader: asyncio.StreamReader, size_bytes: int) -> bytes | None:
+    async def _answer(self, connection: ClientConnection, size_bytes: int) -> bytes | None:
         async with asyncio.timeout(REQUEST_S):
-            frame = await reader.readexactly(size_bytes)
+            frame = await connection.reader.readexactly(size_bytes)
         assert self.broker is not None
-        return await respond(self.broker, frame)
+        connection.busy = True
+        try:
+            return await respond(self.broker, frame)
+        finally:
+            connection.busy, connection.since_s = False, time.monotonic()
 
 
 async def respond(broker: Broker, frame: bytes) -> bytes | None:

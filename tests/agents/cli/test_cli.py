@@ -341,3 +341,50 @@ def test_publish_says_that_no_broker_answers(
     code, _, err = run("publish", "cat.jpg", "--stream", "cam1/garden")
     assert code == exit_codes.FAILED
     assert "127.0.0.1:9" in err and "`tierwise up`" in err
+
+
+# --- settings explain ------------------------------------------------------------------------------------------
+
+EXPLAINED = """
+[streams."*/*"]
+task = "meter"
+[streams."*/temperature"]
+task = "meter"
+unit = "°C"
+reading = "edge-private"
+[streams."cam1/garden"]
+source = "rtsp://admin:hunter2@10.0.0.9/1?password=hunter2"
+[[rules]]
+name = "evenings"
+stream = "cam1/*"
+hours = "18:00-23:00"
+raise = { pixels = "user-private" }
+reason = "we sit there"
+"""
+
+
+def test_explain_shows_the_entry_in_force_and_each_keys_origin(run: Callable[..., tuple[int, str, str]]) -> None:
+    Path("tierwise.toml").write_text(EXPLAINED)
+    code, out, _ = run("settings", "explain", "barn/temperature")
+    assert code == 0
+    assert 'in force: [streams."*/temperature"]' in out
+    assert 'less specific, not used: [streams."*/*"]' in out
+    assert re.search(r'unit +Cel +streams."\*/temperature"', out)
+    assert re.search(r"summary +user-private +default", out)
+    assert "pixels" not in out
+
+
+def test_explain_names_the_rules_and_shows_no_password(run: Callable[..., tuple[int, str, str]]) -> None:
+    Path("tierwise.toml").write_text(EXPLAINED)
+    _, out, _ = run("settings", "explain", "home/cam1/garden")
+    assert "evenings may raise pixels to user-private" in out
+    assert "person-in-frame" in out
+    assert "hunter2" not in out
+    assert "rtsp://***@10.0.0.9/1?password=***" in out
+
+
+def test_explain_of_a_stream_without_an_entry_shows_what_to_add(run: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, _ = run("settings", "explain", "cam9/street")
+    assert code == 0
+    assert '[streams."cam9/street"]' in out
+    assert run("settings", "explain", "../x")[0] == exit_codes.STOP

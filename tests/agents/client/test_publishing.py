@@ -92,6 +92,15 @@ def test_a_refusal_ends_only_the_item_that_it_is_about() -> None:
     assert (bad.state, good.state) == (DeliveryState.REFUSED, DeliveryState.WAITING)
 
 
+def test_what_a_busy_agent_refuses_is_published_again() -> None:
+    publishing = Publishing(photos(b"later"))
+    (later,) = published(publishing)
+    refusal = Refusal(reason="busy", detail="", topic=TOPIC, size_bytes=5, sha256=later.sha256, time="")
+    assert publishing.receive(topics.rejected("home", "cam1"), encode(refusal)) == []
+    assert later.state is DeliveryState.WAITING
+    assert publishing.due(REPEAT_AFTER_S) == [later]
+
+
 def test_a_folder_is_published_a_window_at_a_time() -> None:
     publishing = Publishing(photos(*(bytes([n]) for n in range(3 * WINDOW))))
     for _ in range(3):

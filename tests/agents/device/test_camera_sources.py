@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from exif_samples import DATE_TIME, GREY, ORIGINAL, with_exif
 
-from agents.device.camera_sources import FRAMES_PER_S, open_source, photo_time_s
+from agents.device.camera_sources import FRAMES_PER_S, open_source
+from agents.device.photo_sources import photo_time_s
 from models.vision import images
 from models.vision.photo_files import PHOTO_SUFFIXES, photos_of
 from pipeline.clock import HandClock

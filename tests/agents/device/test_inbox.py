@@ -40,6 +40,7 @@ class Inbox(NamedTuple):
     store: DeviceStore
     metrics: Metrics
     ingest: Ingest
+    clock: HandClock
 
     def receive(self, *received: Message) -> None:
         self.ingest.received(received)
@@ -59,14 +60,15 @@ def inbox(tmp_path: Path) -> Iterator[Inbox]:
     temperature = StreamSettings(task=Task.OCCUPANCY, wants=Rank.PATTERN, reading=Privacy.EDGE_PRIVATE, unit="Cel")
     window = StreamSettings(task=Task.METER, wants=Rank.PATTERN, states=("closed", "open"))
     configured = settings(
-        streams={"home/room1/temperature": temperature, "home/room1/window": window}, device=DeviceSettings(spool_mib=1)
+        streams={"home/room1/temperature": temperature, "home/room1/window": window},
+        device=DeviceSettings(spool_mib=1, busy_at=3, busy_after_s=60),
     )
     spool = Spool.open(tmp_path / "spool.db", limit_bytes=1 << 20)
     clock = HandClock(NOW_S)
     store, metrics = DeviceStore(spool, clock), Metrics()
     store.open()
     admission = Admission(configured, spool, store, metrics, clock)
-    yield Inbox(spool, store, metrics, Ingest(spool, SITE, admission.admit, admission.committed))
+    yield Inbox(spool, store, metrics, Ingest(spool, SITE, admission.admit, admission.committed), clock)
     spool.close()
 
 
@@ -325,3 +327,39 @@ def test_streams_that_said_nothing_for_long_are_forgotten(inbox: Inbox) -> None:
         inbox.store.remember(stream, 5, Meter(), NOW_S, tx)
     inbox.store.forget(NOW_S + 1)
     assert inbox.store.recall(stream, Meter) == (0, None)
+
+
+def jpeg(shade: int) -> bytes:
+    return images.encode_jpeg(np.full((32, 32, 3), shade, np.uint8))
+
+
+def test_frames_beyond_a_streams_backlog_are_refused_as_busy_before_they_are_stored(inbox: Inbox) -> None:
+    inbox.receive(*(Message(FRAME, jpeg(shade), False) for shade in (10, 60, 110, 160, 210)))
+    assert [item.payload for item in inbox.spool.waiting(9)] == [jpeg(10), jpeg(60), jpeg(110)]
+    assert [(each.reason, each.sha256) for each in inbox.refusals()] == [
+        ("busy", hashlib.sha256(jpeg(shade)).hexdigest()) for shade in (160, 210)
+    ]
+    assert len(inbox.acks()) == 3
+
+
+def test_a_busy_stream_takes_frames_again_once_one_is_answered(inbox: Inbox) -> None:
+    inbox.receive(*(Message(FRAME, jpeg(shade), False) for shade in (10, 60, 110)))
+    with inbox.spool.transaction() as tx:
+        tx.finish(*inbox.spool.waiting(1))
+    inbox.receive(Message(FRAME, jpeg(160), False), Message(FRAME, jpeg(210), False))
+    assert [each.reason for each in inbox.refusals()] == ["busy"]
+    assert [item.payload for item in inbox.spool.waiting(9)] == [jpeg(60), jpeg(110), jpeg(160)]
+
+
+def test_a_stream_is_busy_while_its_oldest_frame_waits_for_too_long(inbox: Inbox) -> None:
+    inbox.receive(Message(FRAME, jpeg(10), False))
+    inbox.clock.turn(61)
+    inbox.receive(Message(FRAME, jpeg(60), False))
+    assert [each.reason for each in inbox.refusals()] == ["busy"]
+
+
+def test_a_busy_camera_refuses_no_frame_of_another_and_no_reading(inbox: Inbox) -> None:
+    inbox.receive(*(Message(FRAME, jpeg(shade), False) for shade in (10, 60, 110, 160)))
+    inbox.receive(Message(topics.frame("home", "cam2", "gate"), jpeg(10), False), Message(READING, b"21", False))
+    assert [each.topic for each in inbox.refusals()] == [FRAME]
+    assert len(inbox.acks()) == 5

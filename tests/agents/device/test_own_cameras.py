@@ -12,7 +12,7 @@ import pytest
 from exif_samples import GREY, looped
 from sample_messages import settings
 
-from agents.device import camera_sources, own_cameras
+from agents.device import own_cameras, photo_sources
 from agents.device.agent import build
 from agents.device.own_cameras import OwnCameras
 from agents.device.store import SITE
@@ -60,7 +60,7 @@ class Running:
 def no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(own_cameras, "FIRST_PAUSE_S", 0.02)
     monkeypatch.setattr(own_cameras, "LONGEST_PAUSE_S", 0.05)
-    monkeypatch.setattr(camera_sources, "SEARCH_AGAIN_S", 0.05)
+    monkeypatch.setattr(photo_sources, "SEARCH_AGAIN_S", 0.05)
 
 
 def wait_for(fulfilled: Callable[[], bool], within_s: float = 5.0) -> None:

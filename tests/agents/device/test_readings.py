@@ -208,11 +208,11 @@ def test_an_answer_below_its_reading_says_no_more_than_normal_or_unusual(levels:
         return [messages.encode(answer) for answer in plain] + events, [answer.label for answer in answers]
 
     usual = [20.0 + number % 3 for number in range(40)]
-    quiet, quiet_labels = seen([*usual, 29.0, 21.0])
-    loud, loud_labels = seen([*(300 + 7 * value for value in usual), 900.0, 447.0])
+    quiet, quiet_labels = seen([*usual, 60.0, 21.0])
+    loud, loud_labels = seen([*(300 + 7 * value for value in usual), 1500.0, 447.0])
     assert quiet_labels == loud_labels and set(quiet_labels) == {"normal", "unusual"}
     assert quiet == loud
-    opened, labels = seen([number % 2 for number in range(6)], ["closed", "open"] * 3)
+    opened, labels = seen([0.0, 1.0] * 3, ["closed", "open"] * 3)
     shut, _ = seen([0.0] * 6, ["closed"] * 6)
     assert set(labels) == {"normal"} and opened == shut
 

@@ -14,7 +14,8 @@ from mqtt_brokers import Iotcore
 from sample_messages import NOW_S, event_id, result
 
 from agents.gateway import agent as gateway
-from agents.gateway.agent import Gateway, check_site
+from agents.gateway.agent import Gateway
+from agents.gateway.uplink import check_site
 from agents.role import outbox
 from pipeline import clock, kafka, messages, records, topics
 from pipeline.clock import HandClock
@@ -39,6 +40,7 @@ from pipeline.mqtt import Connection, Endpoint, Message
 from pipeline.privacy import gate
 from pipeline.settings.settings import KafkaSettings, MqttSettings, Settings
 from pipeline.spool import Spool
+from pipeline.topics import Header
 
 
 def envelope(number: int, site: str = "home", **changes: object) -> Envelope:
@@ -160,9 +162,39 @@ def test_a_batch_is_acknowledged_once_kafka_has_every_record_of_it(between: Betw
 
 
 def test_a_repeated_batch_is_acknowledged_again(between: Between) -> None:
-    for _ in range(2):
+    for count in (1, 2):
         between.site.send(envelope(10))
-    eventually(lambda: sum(envelope(10).id in ack.ids for ack in between.site.acks()) == 2)
+        eventually(lambda count=count: sum(envelope(10).id in ack.ids for ack in between.site.acks()) == count)
+
+
+def test_batches_that_wait_together_are_one_delivery_and_one_acknowledgement(
+    between: Between, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliver, deliveries = between.gateway._producer.deliver, []
+    monkeypatch.setattr(between.gateway._producer, "deliver", lambda sent: deliveries.append(sent) or deliver(sent))
+    batches = [UplinkBatch(site="home", envelopes=(envelope(number),)) for number in range(70, 73)]
+    between.gateway.received([Message(topics.uplink("home"), messages.encode(batch), False) for batch in batches])
+    expected = UplinkAck(ids=tuple(envelope(number).id for number in range(70, 73)))
+    eventually(lambda: expected in between.site.acks())
+    assert len(deliveries) == 1
+
+
+def test_a_message_that_breaks_the_delivery_is_refused_and_those_beside_it_are_delivered(
+    between: Between, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliver = between.gateway._producer.deliver
+    bad, good = envelope(80), envelope(81)
+
+    def broken(sent: Sequence[gate.ClearedRecord]) -> Sequence[kafka.RefusedRecord]:
+        if any((Header.ID, bad.event.encode()) in record.headers for record in sent):
+            raise TypeError("a bug")
+        return deliver(sent)
+
+    monkeypatch.setattr(between.gateway._producer, "deliver", broken)
+    batches = [UplinkBatch(site="home", envelopes=(each,)) for each in (bad, good)]
+    between.gateway.received([Message(topics.uplink("home"), messages.encode(batch), False) for batch in batches])
+    eventually(lambda: UplinkAck(ids=(good.id,)) in between.site.acks())
+    eventually(lambda: any(refusal.reason == "internal-error" for refusal in between.site.refusals()))
 
 
 def test_a_message_that_is_no_batch_is_refused_without_its_content_and_the_next_one_is_taken(

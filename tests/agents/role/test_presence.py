@@ -34,7 +34,7 @@ def test_the_heads_that_serve_take_the_place_of_the_shipped_ones() -> None:
 def test_health_says_what_serves_what_is_tried_and_what_is_wrong() -> None:
     assert update_parts("lite0@2", TRIED) == {
         "model": "lite0@2",
-        "update": "canary lite0@3 seen-enough 50 events compared",
+        "update": "canary lite0@3 seen-enough: 50 events compared",
     }
     told = update_parts("lite0@2", Update(stage="idle", refused="lite0@3: fails", trouble="no-root: none"))
     assert (told["refused"], told["releases"]) == ("lite0@3: fails", "no-root: none")

@@ -35,7 +35,7 @@ def sample(tmp_path: Path) -> Iterator[Sample]:
     sample = Sample(tmp_path)
     yield sample
     sample.stop.set()
-    sample.spool.arrived.set()
+    sample.spool.arrivals.ring()
     sample.loops.join(PATIENCE_S)
     sample.spool.close()
 
@@ -56,6 +56,20 @@ def test_records_are_answered_whenever_they_arrive(sample: Sample) -> None:
         sample.spool.receive([Arrival("topic", payload, NOW_S)], link="")
         assert done.wait(PATIENCE_S)
     assert answered == [b"first", b"second"]
+
+
+def test_a_loop_that_is_busy_holds_up_no_loop_over_other_topics(sample: Sample) -> None:
+    answered, held = threading.Event(), threading.Event()
+    slow = partial(sample.loops.answer, lambda items: held.wait() if items else None, wanted=lambda topic: topic == "a")
+    fast = partial(
+        sample.loops.answer, lambda items: answered.set() if items else None, wanted=lambda topic: topic == "b"
+    )
+    for name, loop in (("slow", slow), ("fast", fast)):
+        sample.loops.start(name, loop)
+    sample.spool.receive([Arrival("a", b"%d" % n, NOW_S) for n in range(50)], link="")
+    sample.spool.receive([Arrival("b", b"", NOW_S)], link="")
+    assert answered.wait(PATIENCE_S)
+    held.set()
 
 
 def test_nothing_is_taken_while_there_is_no_room(sample: Sample) -> None:

@@ -79,7 +79,7 @@ def test_at_a_quiet_site_the_shadow_and_the_canary_end_by_time_and_the_reason_sa
     assert (state.stage, state.rule) == (RolloutStage.CANARY, "shadow-over")
     state = advance(state, StageResult(figures=TrialFigures(events=2, unknown_new=2)), 150)
     assert (state.stage, state.rule) == (RolloutStage.PROMOTED, "quiet")
-    assert state.reason == "a quiet time: 2 events compared"
+    assert state.reason == "too few events to judge: 2 events compared"
 
 
 def test_a_long_canary_has_a_short_shadow() -> None:

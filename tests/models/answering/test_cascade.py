@@ -154,6 +154,7 @@ def test_each_rule_decides_some_situation() -> None:
                 person_ago_s=ago,
                 person_miss_rate=missed,
                 known_here=path if knows else (),
+                damage=damage,
             )
         ).rule
         for tier in Tier
@@ -167,6 +168,7 @@ def test_each_rule_decides_some_situation() -> None:
         for ago in (None, 3.0)
         for missed in (0.0, 0.1)
         for knows in (False, True)
+        for damage in ("", "48% of the picture is missing")
     }
     assert decided == set(RULE)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -89,6 +90,40 @@ def test_a_persons_picture_stays_and_even_its_answer_goes_no_further_than_the_si
     assert told.event.levels.pixels is told.event.levels.feature is Privacy.USER_PRIVATE
     assert told.result.privacy is Privacy.EDGE_PRIVATE
     assert told.event.person > device_model().person_threshold - 1e-3
+
+
+def half_missing(jpeg: bytes) -> bytes:
+    """The photo that a camera leaves whose battery died: the end marker is there, half of the data is not."""
+    return jpeg[: len(jpeg) // 2] + b"\xff\xd9"
+
+
+def test_a_damaged_frame_lowers_no_level_since_a_person_may_be_in_the_missing_part() -> None:
+    seen = look(camera(), half_missing(CAT))
+    assert (seen.result.rule, seen.result.pending, seen.result.flags) == ("image-damaged", None, ("image-damaged",))
+    assert re.search(r"\d\d% of the picture is missing", seen.result.reason)
+    assert seen.event.body is None
+    assert seen.event.levels.pixels is seen.event.levels.feature is Privacy.USER_PRIVATE
+    assert seen.result.privacy is Privacy.EDGE_PRIVATE
+
+
+@pytest.mark.parametrize("send", ["crop", "vector"])
+def test_no_answer_stands_because_of_a_damaged_frame(send: Literal["crop", "vector"]) -> None:
+    frames = camera(settings(device=DeviceSettings(send=send)))
+    cat = look(frames, CAT)
+    damaged = look(frames, half_missing(CAT), 2, after_s=1, before=cat)
+    assert damaged.result.rule == "image-damaged"
+    again = look(frames, CAT, 3, after_s=2, before=damaged)
+    assert again.result.rule == "nothing-moved"
+    assert cat.result.event in again.result.reason
+    alone = look(frames, half_missing(CAT))
+    assert look(frames, CAT, 2, after_s=1, before=alone).event.body is not None
+
+
+def test_a_person_in_the_part_that_is_left_is_remembered() -> None:
+    frames = camera()
+    damaged = look(frames, PERSON[: len(PERSON) * 4 // 5] + b"\xff\xd9")
+    assert (damaged.result.rule, damaged.result.flags) == ("person-in-frame", ("image-damaged",))
+    assert look(frames, CAT, 2, after_s=3, before=damaged).result.rule == "person-a-moment-ago"
 
 
 def test_a_stream_that_is_not_named_is_answered_and_says_how_to_name_it() -> None:

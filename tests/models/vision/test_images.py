@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import struct
 import zlib
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -134,6 +135,86 @@ def test_an_orientation_that_makes_no_sense_is_upright(orientation: int) -> None
 )
 def test_the_smallest_decode_with_enough_pixels_is_taken(at_least_px: int | None, height: int) -> None:
     assert decode(encode_jpeg(photo(1200, 1600)), at_least_px).shape[0] == height
+
+
+NOISY = cv2.resize(np.random.default_rng(1).integers(0, 256, (150, 200, 3), np.uint8), (600, 450))
+"""As many data in every part, so that a share of the data is a share of the picture."""
+
+
+def noisy_jpeg(*options: int) -> bytes:
+    return bytes(cv2.imencode(".jpg", NOISY, [cv2.IMWRITE_JPEG_QUALITY, 90, *options])[1])
+
+
+def zeroed(jpeg: bytes, size: int) -> bytes:
+    start = len(jpeg) // 3 // 512 * 512
+    return jpeg[:start] + bytes(size) + jpeg[start + size :]
+
+
+def with_size(jpeg: bytes, width: int, height: int) -> bytes:
+    at = jpeg.index(b"\xff\xc0") + 5
+    return jpeg[:at] + struct.pack(">HH", height, width) + jpeg[at + 4 :]
+
+
+@pytest.mark.parametrize("options", [(), (cv2.IMWRITE_JPEG_OPTIMIZE, 1), (cv2.IMWRITE_JPEG_RST_INTERVAL, 4)])
+@pytest.mark.parametrize(
+    ("damage", "least", "most"),
+    [
+        (lambda jpeg: jpeg[: len(jpeg) // 2] + b"\xff\xd9", 0.4, 0.6),
+        (lambda jpeg: zeroed(jpeg, 512), 0.001, 0.4),
+        (lambda jpeg: zeroed(jpeg, 8192), 0.01, 0.4),
+        (lambda jpeg: with_size(jpeg, 4000, 3000), 0.9, 0.999),
+        (lambda jpeg: with_size(jpeg, 608, 300), 0.1, 0.9),
+    ],
+    ids=["half missing", "a sector of zeros", "16 sectors of zeros", "header too large", "header too small"],
+)
+def test_a_damaged_jpeg_with_its_end_marker_says_how_much_is_missing(
+    damage: Callable[[bytes], bytes], least: float, most: float, options: tuple[int, ...]
+) -> None:
+    whole = noisy_jpeg(*options)
+    assert not images.examine(whole).damaged
+    seen = images.examine(damage(whole), 100)
+    assert seen.damaged
+    if least != 0.1 or options != (cv2.IMWRITE_JPEG_RST_INTERVAL, 4):  # then the decoder counts no unread data
+        assert seen.missing is not None and least < seen.missing < most
+
+
+def test_a_sector_of_another_file_is_damage() -> None:
+    jpeg, half = noisy_jpeg(), len(noisy_jpeg()) // 2
+    assert images.examine(jpeg[:half] + noisy_jpeg()[:512] + jpeg[half + 512 :]).damaged
+    assert images.examine(jpeg[:half] + jpeg[half + 512 :]).damaged
+
+
+def test_padding_grey_pictures_and_black_nights_are_no_damage() -> None:
+    jpeg = noisy_jpeg()
+    for whole in (
+        jpeg[:-2] + b"\0\0" + jpeg[-2:],
+        jpeg[:-2] + b"\xff" * 40 + jpeg[-2:],
+        encode_jpeg(np.full((300, 400, 3), 128, np.uint8)),
+        bytes(cv2.imencode(".jpg", np.zeros((600, 800, 3), np.uint8), [cv2.IMWRITE_JPEG_OPTIMIZE, 1])[1]),
+    ):
+        assert not images.examine(whole).damaged
+
+
+@pytest.mark.parametrize("damage", [lambda d: d[: len(d) // 2] + d[-12:], lambda d: zeroed(d, 2000)])
+def test_a_damaged_png_is_refused(damage: Callable[[bytes], bytes]) -> None:
+    with pytest.raises(ImageRefused, match="does not decode"):
+        decode(damage(png(NOISY)))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_turned_as_opencv_turns_it(orientation: int) -> None:
+    data = with_orientation(noisy_jpeg(), orientation)
+    np.testing.assert_array_equal(decode(data), cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR))
+
+
+@pytest.mark.parametrize("size", [(301, 403), (17, 1000), (64, 64)])
+@pytest.mark.parametrize("at_least_px", [None, 16, 70, 140])
+def test_reduced_pictures_are_those_of_opencv(size: tuple[int, int], at_least_px: int | None) -> None:
+    data = encode_jpeg(cv2.resize(NOISY, size[::-1]))
+    shape = decode(data, at_least_px).shape
+    flags = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
+    flag = flags.get(round(size[0] / shape[0]), cv2.IMREAD_REDUCED_COLOR_8)
+    np.testing.assert_array_equal(decode(data, at_least_px), cv2.imdecode(np.frombuffer(data, np.uint8), flag))
 
 
 def test_a_crop_is_never_empty() -> None:

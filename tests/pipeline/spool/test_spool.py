@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from pipeline.errors import Retry, Stop
-from pipeline.spool import Arrival, Item, Outgoing, Spool, file, store
+from pipeline.spool import Arrival, Item, Outgoing, Spool, file, handout, store
 
 NOW = 1_700_000_000.0
 OWN_ID = "018bcfe5-6800-7000-8000-000000000001"
@@ -173,8 +173,25 @@ def test_what_is_claimed_is_handed_out_once_until_it_is_released(spool: Spool) -
     assert spool.waiting_count == 0
 
 
+def test_one_message_at_a_time_goes_by_turns_over_the_topics_that_are_wanted(spool: Spool) -> None:
+    spool.receive([arrival("busy", b"%d" % n) for n in range(5)] + [arrival("other"), arrival("quiet")])
+    spool.receive([arrival("late")])
+    turns = [item.topic for _ in range(6) for item in spool.waiting(1, lambda topic: topic != "other")]
+    assert turns == ["busy", "quiet", "late", "busy", "busy", "busy"]
+    assert [item.topic for item in spool.waiting(9)] == ["other", "busy"]
+
+
+def test_the_oldest_message_of_wanted_topics_is_the_oldest_that_is_not_finished(spool: Spool) -> None:
+    spool.receive([Arrival(topic, b"", NOW + n) for n, topic in enumerate("abc")])
+    (first, *_) = spool.waiting(9)
+    assert spool.oldest_waiting(lambda topic: topic != "b") == (NOW, "a")
+    finish(spool, [first])
+    assert spool.oldest_waiting(lambda topic: topic != "b") == (NOW + 2, "c")
+    assert spool.oldest_waiting(lambda topic: topic == "a") is None
+
+
 def test_one_call_hands_out_no_more_bytes_than_fit_in_memory(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "HANDOUT_MAX_BYTES", 100)
+    monkeypatch.setattr(handout, "HANDOUT_MAX_BYTES", 100)
     spool.receive([arrival(payload=bytes(60)) for _ in range(4)])
     assert [len(spool.waiting(9)) for _ in range(3)] == [2, 2, 0]
 

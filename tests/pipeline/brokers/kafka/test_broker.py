@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -23,7 +24,7 @@ from kafka.protocol import admin, consumer, metadata, producer
 from kafka_brokers import EmbeddedKafka, eventually, unique
 
 from pipeline.brokers.kafka.api import API_BY_KEY
-from pipeline.brokers.kafka.server import is_loopback
+from pipeline.brokers.kafka.server import MAX_CONNECTIONS, is_loopback
 
 COMMAND = [sys.executable, "-m", "pipeline.brokers.kafka"]
 
@@ -339,3 +340,33 @@ def test_a_transactional_producer_is_told_so_at_once(lasting: EmbeddedKafka) -> 
             client.init_transactions()
     finally:
         client.close(timeout=1)
+
+
+def _is_closed(client: socket.socket) -> bool:
+    """Whether the broker has closed this connection, which waits for nothing."""
+    try:
+        return client.recv(1, socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+
+
+@pytest.mark.slow
+def test_a_new_client_takes_the_place_of_the_one_that_was_silent_longest(lasting: EmbeddedKafka) -> None:
+    topic = create(lasting)
+    with contextlib.ExitStack() as closing_all:
+        read_from = KafkaConsumer(bootstrap_servers=lasting.address, fetch_max_wait_ms=20_000)
+        closing_all.callback(read_from.close)
+        read_from.assign([TopicPartition(topic, 0)])
+        read_from.poll(timeout_ms=500)  # from now on, the broker has a fetch of this client to answer
+        silent = [
+            closing_all.enter_context(socket.create_connection(("127.0.0.1", lasting.port)))
+            for _ in range(MAX_CONNECTIONS + 5)
+        ]
+        with closing(KafkaProducer(bootstrap_servers=lasting.address)) as client:
+            client.send(topic, b"written").get(10)
+        eventually(lambda: _is_closed(silent[0]))
+        assert not _is_closed(silent[-1])
+        found = eventually(lambda: read_from.poll(timeout_ms=1000))
+        assert [record.value for record in found[TopicPartition(topic, 0)]] == [b"written"]
