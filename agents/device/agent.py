@@ -257,6 +257,7 @@ class Device:
             parsed,
             item.payload,
             received_s=item.received_at,
+            captured_s=item.captured_at,
             now=self._clock.now,
             order=(self._boot, sequence + 1),
             visit=visit,
@@ -316,6 +317,7 @@ class Device:
         now_s = self._clock.now()
         with self._spool.transaction() as tx:
             tx.send(refusal(error, item.topic, item.payload, site=self._settings.site, hop=ACKS, now_s=now_s))
+            tx.disown(item)
             tx.finish(item)
         self.metrics.refused(error.reason)
 
@@ -328,6 +330,7 @@ class Device:
     def _tidy(self, now_s: float) -> None:
         self._store.forget(now_s - FORGET_S)
         self._cameras.forget(now_s - FORGET_S)
+        self._own_cameras.tidy()
 
     def _expire(self, event: Event) -> None:
         """Publish that the edge did not answer in time, and send the edge the revision of this result.

@@ -17,6 +17,7 @@ from functools import partial
 import structlog
 
 from agents.device.camera_sources import open_source
+from agents.device.known_files import KnownFiles, SourceFile
 from agents.device.photo_sources import Shot
 from agents.device.store import SITE
 from agents.role.dead_letters import answer_or_refuse, refusal
@@ -25,7 +26,7 @@ from models.vision import images
 from pipeline import ids, topics
 from pipeline.clock import Clock
 from pipeline.errors import Rejected, Retry, Stop
-from pipeline.spool import Arrival, Spool
+from pipeline.spool import Arrival, Spool, Transaction
 
 log = structlog.get_logger("camera")
 
@@ -41,7 +42,10 @@ class OwnCameras:
         self._metrics = metrics
         self._clock = clock
         self._stop = stop
+        self._known = KnownFiles(spool)
         self._away: dict[str, str] = {}
+        self._refused: dict[str, str] = {}
+        """Why the last shot of a source was refused."""
 
     def run(self, source: str, address: str) -> None:
         """Commit the shots of one source until it ends or the agent stops. Raises `Stop` if the store is broken."""
@@ -49,18 +53,21 @@ class OwnCameras:
         pause_s = FIRST_PAUSE_S
         while not self._stop.is_set():
             try:
-                for shot in open_source(address, stop=self._stop, clock=self._clock):
-                    self._away.pop(source, None)
+                found = partial(self._away.pop, source, None)
+                for shot in open_source(address, source, self._known, stop=self._stop, clock=self._clock, found=found):
+                    found()
+                    self._refused.pop(source, None)
                     pause_s = FIRST_PAUSE_S
                     commit = partial(self._commit, source, topic, shot)
-                    answer_or_refuse(commit, partial(self._refuse, topic, shot), self._stop)
-                self._away.pop(source, None)
+                    answer_or_refuse(commit, partial(self._refuse, source, topic, shot), self._stop)
+                if refused := self._refused.get(source):  # only a single file ends
+                    self._away[source] = refused
                 return
             except (Stop, MemoryError):
                 raise
             except Rejected as error:
                 self._away[source] = str(error)
-                refuse = partial(self._refuse, topic, None)
+                refuse = partial(self._refuse, source, topic, None)
                 answer_or_refuse(partial(refuse, error), refuse, self._stop)
                 return
             except Retry as error:
@@ -76,23 +83,44 @@ class OwnCameras:
         """Return the sources that are away for `/health`; empty if there are none."""
         return ", ".join(f"{source}: {why}" for source, why in sorted(self._away.copy().items()))
 
+    def tidy(self) -> None:
+        """Keep the memory of known files within its bound."""
+        self._known.tidy()
+
     def _commit(self, source: str, topic: str, shot: Shot) -> None:
-        """Put a shot into the inbox. A photo that was committed before is not taken again."""
+        """Put a shot into the inbox, and remember its file in the same transaction."""
         if shot.problem:
             raise Rejected("unreadable", shot.problem)
         if not shot.own:
             images.decode(shot.data, at_least_px=images.MIN_SIDE_PX)
-        event = ids.derived(shot.time_s, source, shot.name, str(shot.time_s))
-        arrival = Arrival(topic, shot.data, self._clock.now(), event)
-        if self._spool.full or self._spool.receive([arrival], link="")[0].full:
-            raise Retry(f"{source} waits for room in the store")
-        self._metrics.received(source, "camera")
+        file, now_s = shot.file, self._clock.now()
+        if file is None:
+            arrival = Arrival(topic, shot.data, now_s, ids.event_id(shot.time_s))
+        else:
+            event = ids.of_content(file.bytes_s, source, file.digest)
+            arrival = Arrival(topic, shot.data, now_s, event, captured_at=file.file_s)
+        with self._spool.transaction() as tx:
+            if file is not None:
+                self._known.remember(source, file, tx)
+            taken = file is None or not self._was_taken(source, topic, file, tx)
+            if taken and (self._spool.full or tx.receive([arrival], link="")[0].full):
+                raise Retry(f"{source} waits for room in the store")
+        if taken:
+            self._metrics.received(source, "camera")
 
-    def _refuse(self, topic: str, shot: Shot | None, error: Rejected) -> None:
-        """Refuse a file by its name."""
+    def _was_taken(self, source: str, topic: str, file: SourceFile, tx: Transaction) -> bool:
+        """Return whether a release up to 0.1 took this file, under an id of its name and time."""
+        old = ids.derived(file.time_s, source, file.path.name, str(file.time_s))
+        return tx.has_seen(old, topic, file.digest)
+
+    def _refuse(self, source: str, topic: str, shot: Shot | None, error: Rejected) -> None:
+        """Refuse a file by its name, once."""
         named = Rejected(error.reason, f"{shot.name}: {error}") if shot else error
+        self._refused[source] = str(named)
         log.warning("a file is refused", topic=topic, reason=error.reason, error=str(named))
         data, site, now_s = shot.data if shot else b"", topic.split("/")[2], self._clock.now()
         with self._spool.transaction() as tx:
+            if shot and shot.file:
+                self._known.remember(source, shot.file, tx)
             tx.send(refusal(named, topic, data, site=site, hop=SITE, now_s=now_s))
         self._metrics.refused(error.reason)

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from pipeline import readings, topics
-from pipeline.readings import Reading, PackRecord
+from pipeline.readings import PackRecord, Reading
 from pipeline.spool import Item, MessagePart
 from pipeline.topics import Parsed
 

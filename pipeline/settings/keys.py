@@ -313,8 +313,8 @@ class StreamSettings(Section, frozen=True, kw_only=True):
     doubt, `"species"` asks it once a sighting. occupancy: `"state"`, `"activity"`, `"pattern"`. meter: `"state"`,
     `"pattern"`."""
     source: str = ""
-    """Source that the device agent opens by itself: `"rtsp://…"`, a webcam's number, a video file, a folder of
-    photos. Empty: frames come over MQTT."""
+    """Source that the device agent opens by itself: `"rtsp://…"`, a webcam's number, a folder of photos and videos,
+    or one of these files. Empty: frames come over MQTT."""
     room: str | None = None
     """Room of a sensor. Streams of one room are evaluated together."""
     unit: str | None = None

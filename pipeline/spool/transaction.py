@@ -16,7 +16,7 @@ from collections import defaultdict, deque
 from collections.abc import Collection, Iterable, Sequence
 
 from pipeline.ids import derived, event_id
-from pipeline.spool.records import Arrival, Backlog, Item, Outgoing, MessagePart, Receipt
+from pipeline.spool.records import Arrival, Backlog, Item, MessagePart, Outgoing, Receipt
 
 Fingerprint = tuple[str, bytes]
 """Topic and SHA-256, by which a redelivery is recognised."""
@@ -68,9 +68,10 @@ class Transaction:
         """
         expected = self._expected[link]
         receipts: list[Receipt] = []
-        rows: list[tuple[int, str, str, bytes | None, float, str, bytes, int]] = []
+        rows: list[tuple[int, str, str, bytes | None, float, str, bytes, float | None, int]] = []
         row = self.next_row
-        for topic, payload, received_at, own_id, limit, parts in arrivals:
+        for arrival in arrivals:
+            topic, payload, received_at, own_id, limit = arrival[:5]
             digest = hashlib.sha256(payload).digest()
             repeat = conflict = full = busy = False
             if own_id is not None:
@@ -82,6 +83,9 @@ class Transaction:
                 name = ids.popleft()
                 self._matched.append((link, (topic, digest), name))
                 repeat = True
+            elif recent := self._recent(arrival, digest):
+                name = recent
+                repeat = True
             else:
                 name = event_id(received_at)
             if not (repeat or conflict):
@@ -90,21 +94,26 @@ class Transaction:
             if full or busy:
                 self.db.execute("DELETE FROM seen WHERE id = ?", (name,))
             elif not (repeat or conflict):
-                if parts:  # the message's own row only recognises a redelivery
-                    rows.append((row, name, topic, None, received_at, link, digest, 1))
+                if arrival.parts:  # the message's own row only recognises a redelivery
+                    rows.append((row, name, topic, None, received_at, link, digest, None, 1))
                     row += 1
-                for number, part in enumerate(parts or (MessagePart(topic, payload),)):
+                for number, part in enumerate(arrival.parts or (MessagePart(topic, payload),)):
                     part_id = name if number == 0 else derived(received_at, name, str(number))
-                    origin = ("", b"") if parts else (link, digest)
-                    rows.append((row, part_id, *part, received_at, *origin, 0))
+                    origin = ("", b"") if arrival.parts else (link, digest)
+                    rows.append((row, part_id, *part, received_at, *origin, arrival.captured_at, 0))
                     self.stored.append((part.topic, row))
                     self.grown_bytes += len(part.payload)
                     self._room_bytes -= len(part.payload)
                     row += 1
+                if own_id is None and arrival.same_within_s:
+                    self.db.execute(
+                        "INSERT OR REPLACE INTO recent VALUES (?, ?, ?, ?)", (topic, digest, name, received_at)
+                    )
             receipts.append(Receipt(name, topic, payload, digest.hex(), repeat, conflict, full, busy))
         self.next_row = row
         self.db.executemany(
-            "INSERT INTO inbox(row, id, topic, payload, received_at, link, sha256, done) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO inbox(row, id, topic, payload, received_at, link, sha256, captured_at, done)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             rows,
         )
         return receipts
@@ -181,6 +190,26 @@ class Transaction:
     def expire(self, hop: str, before: float) -> int:
         """Remove this hop's records that were added before this time (seconds since the epoch). Return how many."""
         return self._delete_outgoing("hop = ? AND created_at < ?", (hop, before))
+
+    def disown(self, item: Item) -> None:
+        """Let an equal message be another event, since this one was refused: its sender gets the reason again."""
+        self.db.execute("DELETE FROM recent WHERE id = ?", (item.id,))
+
+    def has_seen(self, own_id: str, topic: str, digest: bytes) -> bool:
+        """Return whether a message with this id and content was stored: known for the last `SEEN_KEEP` ids."""
+        row = self.db.execute("SELECT topic, sha256 FROM seen WHERE id = ?", (own_id,)).fetchone()
+        return row is not None and row in ((topic, digest), ("", b""))  # an earlier schema kept only the id
+
+    def _recent(self, arrival: Arrival, digest: bytes) -> str:
+        """Return the id of an equal message that was stored recently; empty if there is none."""
+        if not arrival.same_within_s:
+            return ""
+        early_s, late_s = arrival.received_at - arrival.same_within_s, arrival.received_at + arrival.same_within_s
+        self.db.execute("DELETE FROM recent WHERE at < ? OR at > ?", (early_s, late_s))
+        found = self.db.execute(
+            "SELECT id FROM recent WHERE topic = ? AND sha256 = ?", (arrival.topic, digest)
+        ).fetchone()
+        return found[0] if found else ""
 
     def _remember(self, own_id: str, topic: str, digest: bytes) -> Fingerprint | None:
         """Remember a publisher's id. Return the message that it named before, or None if it is new."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from clip_samples import walk
 from exif_samples import looped
 from sample_device import SmallDevice, small_device
 
@@ -304,11 +305,12 @@ def test_of_a_folder_a_photo_that_cannot_be_published_is_named_and_the_others_ar
     (card / "cat.jpg").write_bytes(b"jpeg")
     (card / "eio.jpg").symlink_to("/proc/self/mem")  # reading its first byte fails with EIO
     (card / "huge.jpg").write_bytes(bytes((16 << 20) + 1))
+    (card / "clip.mov").write_bytes(b"no video")
     code, out, _ = run("publish", "card", "--json")
     records = [json.loads(text) for text in out.splitlines()]
     reasons = {each["file"]: each["refused"]["reason"] for each in records if "refused" in each}
     assert code == exit_codes.STOP
-    assert reasons == {"eio.jpg": "unreadable", "huge.jpg": "image-too-large"}
+    assert reasons == {"eio.jpg": "unreadable", "huge.jpg": "image-too-large", "clip.mov": "unreadable"}
     assert [each["result"]["revision"] for each in records if "result" in each] == [1, 2]
     (card / "cat.jpg").unlink()
     assert run("publish", "card")[0] == exit_codes.STOP
@@ -324,12 +326,17 @@ def test_classify_names_what_it_cannot_answer_and_answers_the_rest(
     (card / "circle.jpg").write_bytes(looped())
     (card / "eio.jpg").symlink_to("/proc/self/mem")
     (videos / "clip.mp4").write_bytes(b"video")
-    code, out, err = run("classify", "card", "videos", "nowhere", "--json")
+    (videos / "notes").mkdir()
+    walk(card / "walk.avi")
+    code, out, err = run("classify", "card", "videos", "videos/notes", "nowhere", "--json")
     records = [json.loads(text) for text in out.splitlines()]
     assert code == 0
-    assert [Path(each["file"]).name for each in records if "answers" in each] == ["circle.jpg"]
-    assert [each["refused"]["reason"] for each in records if "refused" in each] == ["unreadable"]
-    assert "videos: no photos in it" in err and "nowhere: no such file or folder" in err
+    assert [Path(each["file"]).name for each in records if "answers" in each] == ["circle.jpg", "walk.avi"]
+    assert [(Path(each["file"]).name, each["refused"]["reason"]) for each in records if "refused" in each] == [
+        ("eio.jpg", "unreadable"),
+        ("clip.mp4", "unreadable"),
+    ]
+    assert "videos/notes: no photos in it" in err and "nowhere: no such file or folder" in err
 
 
 def test_publish_says_that_no_broker_answers(
