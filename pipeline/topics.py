@@ -32,16 +32,6 @@ def is_name(word: str) -> bool:
     return NAME.fullmatch(word) is not None and word not in RESERVED
 
 
-def name_from(text: str) -> str | None:
-    """Return the name for a name from outside, as `Living Room` or `0x00158D`; None if nothing of it can be a name.
-
-    >>> name_from("Living Room"), name_from("0x00158D"), name_from("_°_")
-    ('living_room', '0x00158d', None)
-    """
-    name = re.sub(r"[^a-z0-9_-]+", "_", text.lower()).strip("_-")[:63].rstrip("_-")
-    return name if is_name(name) else None
-
-
 # --- MQTT, one site --------------------------------------------------------------------------------------------
 
 

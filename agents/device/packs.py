@@ -4,7 +4,7 @@ The names in a pack name the streams of its device, by their last part. A pack w
 its topic, unless two names stand in it::
 
     reading/env  [{"bn": "dev1:", "n": "temperature", "v": 21}, {"n": "Rel.Humidity", "v": 40}]
-                 > device/temperature, device/rel_humidity
+                 > device/temperature, device/rel-humidity
 
 The parts are stored as rows of the inbox, in the transaction that commits the pack.
 """
@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from pipeline import readings, topics
+from pipeline.foreign import filters
 from pipeline.readings import PackRecord, Reading
 from pipeline.spool import Item, MessagePart
 from pipeline.topics import Parsed
@@ -33,10 +34,10 @@ def streams_of(records: Sequence[PackRecord], topics_stream: str) -> list[str]:
     distinct = dict.fromkeys(name for name in names if name is not None)
     if len(distinct) < 2:
         return [topics_stream] * len(records)
-    streams = {name: topics.name_from(re.split(r"[/:]", name.rstrip("/:"))[-1]) for name in distinct}
+    streams = {name: filters.as_name(re.split(r"[/:]", name.rstrip("/:"))[-1]) for name in distinct}
     if len(set(streams.values())) < len(streams):  # two devices behind one: their names differ before the last part
-        streams = {name: topics.name_from(name) for name in distinct}
-    return [topics_stream if name is None else streams[name] or topics_stream for name in names]
+        streams = {name: filters.as_name(name) for name in distinct}
+    return [topics_stream if name is None else streams[name] for name in names]
 
 
 def parts(pack: Parsed, fitted: Mapping[str, Sequence[Reading]]) -> tuple[MessagePart, ...]:

@@ -196,7 +196,7 @@ def test_the_names_in_a_pack_are_streams_of_its_device(inbox: Inbox) -> None:
         {"n": "temperature", "u": "F", "v": 68},
     )
     inbox.receive(Message(READING, pack, False))
-    assert stored(inbox) == {"temperature": [21.5, 20.0], "rel_humidity": [40.0], "window": [1.0]}
+    assert stored(inbox) == {"temperature": [21.5, 20.0], "rel-humidity": [40.0], "window": [1.0]}
     (ack,) = inbox.acks()
     assert ack.sha256 == hashlib.sha256(pack).hexdigest()
 
@@ -208,7 +208,7 @@ def test_a_pack_with_one_name_is_the_topics_stream(inbox: Inbox) -> None:
 
 def test_two_devices_in_a_pack_stay_apart(inbox: Inbox) -> None:
     inbox.receive(Message(READING, pack_of({"n": "a/t", "v": 1}, {"n": "b/t", "v": 2}), False))
-    assert stored(inbox) == {"a_t": [1.0], "b_t": [2.0]}
+    assert stored(inbox) == {"a-t": [1.0], "b-t": [2.0]}
 
 
 @pytest.mark.parametrize(
@@ -300,10 +300,10 @@ def test_an_acknowledgement_of_the_edge_settles_what_waited_for_it(inbox: Inbox)
 def test_an_answer_of_the_edge_ends_the_wait_for_it(inbox: Inbox, privacy: Privacy) -> None:
     with inbox.spool.transaction() as tx:
         inbox.store.await_answer(event(result(event_id())), NOW_S + 10, tx)
-    assert [late.result.event for late in inbox.store.overdue(NOW_S + 10)] == [event_id()]
+    assert [late.result.event for late in inbox.store.overdue(NOW_S + 10, 5)] == [event_id()]
     answer = result(event_id(), tier=Tier.EDGE, revision=2, privacy=privacy)
     inbox.receive(Message(topics.result("home", "cam1", Tier.EDGE, privacy), messages.encode(answer), False))
-    assert inbox.store.overdue(NOW_S + 10) == []
+    assert inbox.store.overdue(NOW_S + 10, 5) == []
 
 
 @pytest.mark.parametrize(
