@@ -23,7 +23,7 @@ from homeassistant.helpers import area_registry, device_registry, entity_registr
 from homeassistant.setup import async_setup_component
 from homeassistant.util.unit_system import US_CUSTOMARY_SYSTEM
 
-WAIT_S = 60
+WAIT_S = 280
 ENTRY = {
     "created_at": "2026-01-01T00:00:00+00:00", "modified_at": "2026-01-01T00:00:00+00:00", "data": {}, "options": {},
     "disabled_by": None, "discovery_keys": {}, "domain": "mqtt", "entry_id": "1", "minor_version": 2,
