@@ -117,10 +117,7 @@ def inspect(data: bytes) -> ImageHeader:
     if not data:
         raise ImageRefused("image-empty", "the frame has 0 bytes; the camera sent nothing")
     if len(data) > MAX_BYTES:
-        raise ImageRefused(
-            "image-too-large",
-            f"the frame has {len(data):,} bytes, the limit is {MAX_BYTES:,}; lower the camera's resolution or quality",
-        )
+        raise too_large(len(data))
     if data.startswith(_JPEG_START):
         header = _jpeg_header(data)
     elif data.startswith(_PNG_START):
@@ -141,6 +138,14 @@ def inspect(data: bytes) -> ImageHeader:
             f"the picture is {header.width}x{header.height}; each side needs at least {MIN_SIDE_PX} pixels",
         )
     return header
+
+
+def too_large(size: int) -> ImageRefused:
+    """Return the refusal of a picture of so many bytes."""
+    return ImageRefused(
+        "image-too-large",
+        f"the frame has {size:,} bytes, the limit is {MAX_BYTES:,}; lower the camera's resolution or quality",
+    )
 
 
 def _jpeg_header(data: bytes) -> ImageHeader:
