@@ -39,6 +39,7 @@ CONFINED = {
     "OpenSSL": ("agents/device/intake/ftp_server.py",),
     "pyftpdlib": ("agents/device/intake/ftp_server.py",),
     "matplotlib": ("models/evaluation/plots.py", TRAINING),
+    "jmespath": ("pipeline/foreign/formats.py",),
     "iotcore": ("pipeline/brokers/mqtt.py",),
     "quixstreams": BENCH_PEERS,
     "tuf": ("models/releases/",),

@@ -202,7 +202,7 @@ class Device:
 
     def _subscriptions(self) -> list[str]:
         site = self._settings.site
-        return [
+        ours = [
             topic
             for device in self._settings.device.names or ("+",)
             for topic in (
@@ -212,6 +212,7 @@ class Device:
                 *topics.answers_of(site, device, Tier.EDGE),
             )
         ]
+        return ours + self._admission.subscriptions()
 
     # --- answering -------------------------------------------------------------------------------------------
 
