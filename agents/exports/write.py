@@ -25,7 +25,7 @@ from pipeline.messages import Privacy
 from pipeline.privacy.egress import Released, release
 
 
-class Writer(Protocol):
+class FormatWriter(Protocol):
     """One format. Made by its `open`, with a path where nothing is yet."""
 
     def add(self, row: Released[ExportRow]) -> str:
@@ -38,7 +38,7 @@ class Writer(Protocol):
         """Close the file, whether it is finished or not."""
 
 
-WRITERS: Final[Mapping[ExportFormat, Callable[[Path, ExportOptions], Writer]]] = {
+WRITERS: Final[Mapping[ExportFormat, Callable[[Path, ExportOptions], FormatWriter]]] = {
     ExportFormat.CSV: plain.CsvFile,
     ExportFormat.JSON: plain.JsonLines,
 }
