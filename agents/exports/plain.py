@@ -50,6 +50,7 @@ class CsvFile:
 
     def finish(self) -> None:
         """Write nothing: each row stands for itself."""
+        self._file.flush()
 
     def close(self) -> None:
         """Close the file."""
@@ -69,6 +70,7 @@ class JsonLines:
 
     def finish(self) -> None:
         """Write nothing: each row stands for itself."""
+        self._file.flush()
 
     def close(self) -> None:
         """Close the file."""

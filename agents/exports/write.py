@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -17,7 +18,8 @@ from typing import Final, Protocol
 
 import msgspec
 
-from agents.exports import plain
+from agents.exports import plain, recognition
+from agents.exports.camtrap_dp import CamtrapPackage
 from agents.exports.rows import ExportFormat, ExportOptions, ExportRow, ExportSummary
 from pipeline.errors import Stop, Withheld
 from pipeline.files import fsync
@@ -41,7 +43,14 @@ class FormatWriter(Protocol):
 WRITERS: Final[Mapping[ExportFormat, Callable[[Path, ExportOptions], FormatWriter]]] = {
     ExportFormat.CSV: plain.CsvFile,
     ExportFormat.JSON: plain.JsonLines,
+    ExportFormat.CAMTRAP_DP: CamtrapPackage,
+    ExportFormat.MEGADETECTOR: recognition.MegaDetectorJson,
+    ExportFormat.TIMELAPSE: recognition.TimelapseCsv,
 }
+
+
+PACKAGE_MARK: Final = "datapackage.json"
+"""A folder that holds this is an earlier package, which a new one replaces. Any other folder is left alone."""
 
 
 def write(
@@ -74,6 +83,27 @@ def write(
     return ExportSummary(target, written, dict(withheld), dict(skipped))
 
 
+def _replace(draft: Path, target: Path, before: Path) -> None:
+    """Rename the draft to the target. No call replaces a folder of files, so an earlier package first moves away."""
+    replaces = draft.is_dir() and (target / PACKAGE_MARK).is_file()
+    if replaces:
+        target.rename(before)
+    try:
+        draft.replace(target)
+    except OSError:
+        if replaces:
+            before.rename(target)
+        raise
+
+
+def _packed(package: Path, target: Path) -> Path:
+    """Return the zip of a folder of files."""
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(package.iterdir()):
+            archive.write(file, file.name)
+    return target
+
+
 def _as_text(row: ExportRow) -> ExportRow:
     """Return the row with a path that is text: a file's name may hold bytes that are none."""
     if row.path.isascii() or not any("\udc80" <= sign <= "\udcff" for sign in row.path):
@@ -91,9 +121,12 @@ def _appearing(target: Path) -> Iterator[Path]:
     try:
         draft = folder / "draft"
         yield draft
-        with draft.open("rb") as file:
-            fsync.to_disk(file.fileno())
-        draft.replace(target)
+        if draft.is_dir() and target.suffix.lower() == ".zip":
+            draft = _packed(draft, folder / "package")
+        for path in draft.iterdir() if draft.is_dir() else (draft,):
+            with path.open("rb") as file:
+                fsync.to_disk(file.fileno())
+        _replace(draft, target, folder / "before")
         fsync.directory_to_disk(target.parent)
     except OSError as error:
         raise Stop(

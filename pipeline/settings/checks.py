@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfoNotFoundError
 from pipeline import states, topics, units
 from pipeline.foreign import filters, formats
 from pipeline.messages import LEVELLED, RANKS, Privacy, Task
+from pipeline.settings import deployment_keys
 from pipeline.settings.addresses import EMBEDDED, MQTT_PORT, TLS_SCHEME, host_port
 from pipeline.settings.hours import Hours
 from pipeline.settings.keys import Keys, StreamSettings
@@ -35,6 +36,7 @@ def problems(settings: Keys) -> Iterator[str]:
     yield from _streams(settings)
     yield from _topics(settings)
     yield from _rules(settings)
+    yield from deployment_keys.problems(settings.deployments, settings.zone)
 
 
 def _names(settings: Keys) -> Iterator[str]:

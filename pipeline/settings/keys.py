@@ -27,6 +27,7 @@ from pipeline.settings.addresses import (
     TLS_SCHEME,
     host_port,
 )
+from pipeline.settings.deployment_keys import DeploymentSettings
 from pipeline.settings.file import DEFAULT_DATA, DEFAULT_SITE
 from pipeline.settings.hours import Weekday
 from pipeline.settings.intake_keys import IntakeSettings
@@ -403,6 +404,7 @@ class Keys(Section, frozen=True, kw_only=True, dict=True):
     streams: dict[str, StreamSettings] = {}  # noqa: RUF012  (msgspec copies it)
     """Streams by source, ``site/device/stream``, and patterns over them. A file may leave the site out."""
     rules: tuple[RuleSettings, ...] = ()
+    deployments: tuple[DeploymentSettings, ...] = ()
 
     @property
     def data_dir(self) -> Path:
