@@ -1,7 +1,8 @@
 """Cameras that the device agent opens itself: a webcam, an RTSP stream, a video file, a folder of photos.
 
 A source yields `Shot`s: a JPEG and the time when it was taken. A video yields only frames in which something moved,
-since a frame that shows nothing new is not an event; `agents.device.photo_sources` yields what lies in folders::
+since a frame that shows nothing new is not an event; `agents.device.live_source` reads cameras, and
+`agents.device.photo_sources` yields what lies in folders::
 
     for shot in open_source("rtsp://10.0.0.7/live", stop=stop, clock=clock): ...
     for shot in open_source("~/photos", stop=stop, clock=clock): ...
@@ -18,19 +19,22 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from agents.device.live_source import FRAMES_PER_S, JPEG_QUALITY, Watch, live
 from agents.device.photo_sources import Shot, photos
 from models.vision import images, motion
 from models.vision.photo_files import PHOTO_SUFFIXES
 from pipeline.clock import Clock
 from pipeline.errors import Rejected, Retry
 
-FRAMES_PER_S = 2.0
-"""Frames a second of a video that are checked for motion, at most: an animal stays for seconds."""
-
-JPEG_QUALITY = 90
+ANYTHING = Watch()
 
 
-def open_source(source: str, *, stop: threading.Event, clock: Clock) -> Iterator[Shot]:
+def is_live(source: str) -> bool:
+    """Return whether a source is a camera, not a file or folder."""
+    return "://" in source or source.isdigit()
+
+
+def open_source(source: str, *, stop: threading.Event, clock: Clock, watch: Watch = ANYTHING) -> Iterator[Shot]:
     """Yield the shots of a source: a folder, a photo, a webcam's number, a video file, or a URL that OpenCV can open.
 
     A file ends; a folder ends with `stop`.
@@ -42,43 +46,38 @@ def open_source(source: str, *, stop: threading.Event, clock: Clock) -> Iterator
     Rejected
         The file is not a video.
     """
+    if is_live(source):
+        return live(int(source) if source.isdigit() else source, stop, clock, watch)
     path = Path(source).expanduser()
     if path.is_dir() or path.suffix.lower() in PHOTO_SUFFIXES:
         return photos(path, stop)
-    if "://" not in source and not source.isdigit() and not path.exists():
+    if not path.exists():
         raise Retry(f"{source}: no such file or folder yet")
-    live = "://" in source or source.isdigit()
-    return _video(int(source) if source.isdigit() else source, live, stop, clock)
+    return _video(source, stop, clock)
 
 
 # --- moving sources --------------------------------------------------------------------------------------------
 
 
-def _video(source: str | int, live: bool, stop: threading.Event, clock: Clock) -> Iterator[Shot]:
+def _video(source: str, stop: threading.Event, clock: Clock) -> Iterator[Shot]:
     capture = cv2.VideoCapture(source)
     try:
-        if not live and not capture.isOpened():
-            raise Rejected("unreadable", f"{Path(str(source)).name}: it opens neither as a photo nor as a video")
-        yield from _moving_frames(capture, live, stop, clock)
+        if not capture.isOpened():
+            raise Rejected("unreadable", f"{Path(source).name}: it opens neither as a photo nor as a video")
+        yield from _moving_frames(capture, stop, clock)
     finally:
         capture.release()
-    if live and not stop.is_set():
-        raise Retry("the camera does not answer")
 
 
-def _moving_frames(capture: cv2.VideoCapture, live: bool, stop: threading.Event, clock: Clock) -> Iterator[Shot]:
-    """Yield frames in which something moved.
-
-    A live source is read as fast as it sends, so that the checked frame is always the newest. A file is stepped
-    through at its own frame rate.
-    """
+def _moving_frames(capture: cv2.VideoCapture, stop: threading.Event, clock: Clock) -> Iterator[Shot]:
+    """Yield frames in which something moved: the file is stepped through at its own frame rate."""
     started_s = clock.now()
     rate = capture.get(cv2.CAP_PROP_FPS) or 25.0
     background: motion.BackgroundModel | None = None
     next_s = 0.0
     index = 0
     while not stop.is_set() and capture.grab():
-        at_s = clock.now() - started_s if live else index / rate
+        at_s = index / rate
         index += 1
         if at_s < next_s:
             continue

@@ -6,6 +6,7 @@ settles the records that it names, and bad input is refused; all of it is commit
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -34,12 +35,21 @@ FULL_STORE: Final = ("the edge", "device.spool_mib")
 class Admission:
     """Provides `admit` and `committed` for `pipeline.delivery.Ingest`."""
 
-    def __init__(self, settings: Settings, spool: Spool, store: DeviceStore, metrics: Metrics, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        spool: Spool,
+        store: DeviceStore,
+        metrics: Metrics,
+        clock: Clock,
+        seen: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._settings = settings
         self._spool = spool
         self._store = store
         self._metrics = metrics
         self._clock = clock
+        self._seen = seen
         self._limit = Backlog(settings.device.busy_at, settings.device.busy_after_s, clock.now())
 
     def admit(self, message: Message, tx: Transaction) -> Arrival | None:
@@ -95,6 +105,8 @@ class Admission:
         now_s = self._clock.now()
         tx.send(refusal(error, topic, payload, site=self._settings.site, hop=SITE, now_s=now_s))
         self._metrics.refused(error.reason)
+        if topics.is_frame(topic):
+            self._metrics.frame_refused(topics.stream_of(topic))
 
     def readings_of(self, parsed: Parsed, payload: bytes, received_s: float) -> list[readings.Reading]:
         """Return the readings in a payload, in the stream's unit. Raises `Rejected`."""
@@ -128,5 +140,6 @@ class Admission:
         now_s = self._clock.now()
         if parsed.channel == "frame":
             images.inspect(message.payload)
+            self._seen(f"{parsed.site}/{parsed.device}/{parsed.name}")
             return Arrival(message.topic, message.payload, now_s, None, self._limit)
         return Arrival(message.topic, message.payload, now_s, self.readings_of(parsed, message.payload, now_s)[0].id)

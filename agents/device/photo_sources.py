@@ -28,6 +28,8 @@ class Shot(NamedTuple):
     name: str
     own: bool = False
     """This process encoded it, so it can be decoded."""
+    live: bool = False
+    """It was taken at `time_s` by this machine's clock."""
     problem: str = ""
     """Why there are no data."""
 

@@ -318,6 +318,9 @@ class StreamSettings(Section, frozen=True, kw_only=True):
     deadband: Annotated[float, msgspec.Meta(ge=0)] | None = None
     """Smallest change worth reporting, in the stream's unit. If not set, it is derived from the
     readings' noise."""
+    off_delay_s: PositiveSeconds = 300
+    """Seconds without a frame after which a camera that publishes by itself counts as away. A trail camera that reports
+    once a day wants 90000."""
     pixels: Privacy = Privacy.USER_PRIVATE
     """Level of its pictures."""
     feature: Privacy = Privacy.USER_PRIVATE

@@ -1,0 +1,161 @@
+"""Live cameras: read on a thread of their own as fast as they send, so that an answer is about now.
+
+Of the frames in which something moved, the newest one waits; older ones are dropped and counted. The first frame after
+motion starts is never dropped for a newer one, so each visitor has a picture, however busy the machine is::
+
+    camera ──grab──> 2 a second: did something move? ──first of a motion──> taken at once
+                                                     └──another────> waits; replaced by the next, unless the stream
+                                                                     has no other frame waiting for its answer
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from agents.device.photo_sources import Shot
+from models.vision import images, motion
+from pipeline.clock import Clock
+from pipeline.errors import Retry
+
+FRAMES_PER_S = 2.0
+"""Frames a second that are checked for motion, at most: an animal stays for seconds."""
+
+JPEG_QUALITY = 90
+
+QUIET_S = 2.0
+"""Motion after at least so long without any is a new motion."""
+
+STARTS_MAX = 60
+"""First frames that wait while the store takes none; the oldest of more are dropped, too."""
+
+TIMEOUT_S = 10.0
+"""A camera that sends nothing for this long is away. Network cameras send several frames a second."""
+
+LOOK_AGAIN_S, WAIT_S = 0.05, 0.5
+"""Pauses while the newest frame waits for its turn, and while there is none."""
+
+
+class Watch(NamedTuple):
+    """What a live source asks and reports."""
+
+    has_room: Callable[[], bool] = lambda: True
+    """Return whether no frame of the stream waits for its answer."""
+    seen: Callable[[], None] = lambda: None
+    """The camera sent a frame, whether something moved in it or not."""
+    dropped: Callable[[], None] = lambda: None
+    """A frame was dropped for a newer one."""
+
+
+class NewestFrames:
+    """The frames of one camera that wait to be taken: first frames of motions, and the newest other one."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._starts: deque[Shot] = deque()
+        self._newest: Shot | None = None
+        self._ended = False
+        self._changed = threading.Condition()
+
+    def put(self, shot: Shot, *, starts: bool) -> None:
+        """Add a frame; `starts` marks the first one of a motion."""
+        with self._changed:
+            if self._newest is not None or (starts and len(self._starts) >= STARTS_MAX):
+                self._watch.dropped()
+            self._newest = None if starts else shot
+            if starts:
+                self._starts = deque([*self._starts, shot], STARTS_MAX)
+            self._changed.notify_all()
+
+    def end(self) -> None:
+        """Note that the camera sends no more."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def take(self) -> Shot | None:
+        """Return the next frame, or None if there is none for now.
+
+        Raises
+        ------
+        Retry
+            The camera has ended, and every first frame was taken.
+        """
+        with self._changed:
+            if not self._starts and self._newest is None and not self._ended:
+                self._changed.wait(WAIT_S)
+            if self._starts:
+                return self._starts.popleft()
+            if self._newest is not None and self._watch.has_room():
+                shot, self._newest = self._newest, None
+                return shot
+            if self._ended:
+                raise Retry("the camera does not answer")
+            if self._newest is not None:
+                self._changed.wait(LOOK_AGAIN_S)
+            return None
+
+
+def live(source: str | int, stop: threading.Event, clock: Clock, watch: Watch) -> Iterator[Shot]:
+    """Yield frames of a webcam (its number) or a URL until `stop`. Raises `Retry` when the camera is away."""
+    frames, done = NewestFrames(watch), threading.Event()
+    failures: list[Exception] = []
+
+    def read() -> None:
+        try:
+            _read(source, lambda: stop.is_set() or done.is_set(), clock, watch, frames)
+        except Exception as error:  # raised on the source's own thread, below
+            failures.append(error)
+        frames.end()
+
+    # A daemon that nobody joins: a read of a dead camera ends after its timeout, and a stop does not wait for it.
+    threading.Thread(target=read, name="live camera", daemon=True).start()
+    try:
+        while not stop.is_set():
+            if failures:
+                raise failures[0]
+            if (shot := frames.take()) is not None:
+                yield shot
+    finally:
+        done.set()
+
+
+def _read(source: str | int, stopped: Callable[[], bool], clock: Clock, watch: Watch, frames: NewestFrames) -> None:
+    """Grab every frame, so that the checked one is always the newest, and put those in which something moved."""
+    capture = _open(source)
+    background: motion.BackgroundModel | None = None
+    next_s, moved_s, index = 0.0, -QUIET_S, 0
+    started_s, began_s = clock.now(), clock.monotonic()
+    try:
+        while not stopped() and capture.grab():
+            at_s = clock.monotonic() - began_s
+            index += 1
+            if at_s < next_s:
+                continue
+            next_s = at_s + 1.0 / FRAMES_PER_S
+            ok, frame = capture.retrieve()
+            if not ok:
+                continue
+            watch.seen()
+            picture = np.asarray(frame, np.uint8)
+            background, moved = motion.look(background, picture)
+            if moved.moved:
+                data = images.encode_jpeg(picture, JPEG_QUALITY)
+                shot = Shot(data, started_s + at_s, f"frame {index}", own=True, live=True)
+                frames.put(shot, starts=at_s - moved_s >= QUIET_S)
+                moved_s = at_s
+    finally:
+        capture.release()
+
+
+def _open(source: str | int) -> cv2.VideoCapture:
+    if isinstance(source, int):
+        return cv2.VideoCapture(source)
+    timeout_ms = round(TIMEOUT_S * 1000)
+    limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout_ms]
+    return cv2.VideoCapture(source, cv2.CAP_FFMPEG, limits)  # RTSP over TCP, unless the environment says otherwise
