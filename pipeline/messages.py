@@ -295,6 +295,8 @@ class Ack(JsonMessage, frozen=True):
     """Topic of the acknowledged message."""
     sha256: str = ""
     """Digest of the payload: a publisher that sent no id recognises its message by it."""
+    repeat: bool = False
+    """The message was acknowledged before, and is not answered again."""
 
 
 class Refusal(JsonMessage, frozen=True):

@@ -24,9 +24,9 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NoReturn
 
-from pipeline import clock, ids
+from pipeline import clock, ids, units
 from pipeline.errors import Rejected
 from pipeline.messages import READING_MAX_BYTES
 
@@ -251,31 +251,6 @@ def _plausible(time_s: float, received_s: float) -> tuple[float, tuple[str, ...]
 # --- units -----------------------------------------------------------------------------------------------------
 
 
-class Unit(NamedTuple):
-    """A unit: ``value * scale + offset`` is the value in its base unit (SenML's, RFC 8428 and 8798)."""
-
-    base: str
-    scale: float = 1.0
-    offset: float = 0.0
-
-
-UNITS: Final[Mapping[str, Unit]] = {
-    **dict.fromkeys(("Cel", "C", "°C", "℃", "degC", "celsius"), Unit("Cel")),
-    **dict.fromkeys(("F", "°F", "℉", "degF", "fahrenheit"), Unit("Cel", 5 / 9, -160 / 9)),
-    **dict.fromkeys(("K", "kelvin"), Unit("Cel", 1.0, -273.15)),
-    **dict.fromkeys(("%RH", "%", "RH", "%rh", "rh"), Unit("%RH")),
-    **dict.fromkeys(("lx", "lux", "Lux"), Unit("lx")),
-    **dict.fromkeys(("ppm", "PPM"), Unit("ppm")),
-    **dict.fromkeys(("W", "watt"), Unit("W")),
-    "mW": Unit("W", 1e-3),
-    "kW": Unit("W", 1e3),
-    "Wh": Unit("Wh"),
-    "kWh": Unit("Wh", 1e3),
-    "J": Unit("Wh", 1 / 3600),
-}
-"""The known spellings of units. A unit with another spelling is only equal to itself."""
-
-
 def check_unit(reading: Reading, expected: str | None) -> Reading:
     """Convert a reading to the stream's unit, or to its own base unit if the settings name no unit.
 
@@ -286,14 +261,14 @@ def check_unit(reading: Reading, expected: str | None) -> Reading:
     Rejected
         ``wrong-unit``: the reading measures another quantity. ``out-of-range``: the converted value is too large.
     """
-    if reading.unit is None or reading.unit == expected:
-        return replace(reading, unit=expected)
-    sent = UNITS.get(reading.unit, Unit(reading.unit))
-    wanted = sent if expected is None else UNITS.get(expected, Unit(expected))
-    if sent.base != wanted.base:
-        unit = f'"{reading.unit}"' if reading.unit in UNITS else "an unknown unit"
-        raise Rejected("wrong-unit", f'the reading is in {unit}; the settings give this stream "{expected}"')
-    if expected is None:
-        wanted, expected = Unit(sent.base), sent.base
-    value = (reading.value * sent.scale + sent.offset - wanted.offset) / wanted.scale
-    return replace(reading, value=_finite(round(value, 9)), unit=expected)
+    wanted = expected and (units.canonical(expected) or expected)
+    if reading.unit is None:
+        return replace(reading, unit=wanted)
+    known = units.find(reading.unit)
+    if wanted is None:
+        wanted = reading.unit if known is None else known.base if known.converts else known.name
+    value = units.convert(reading.value, reading.unit, wanted)
+    if value is None:
+        sent = f'"{reading.unit}"' if known else "an unknown unit"
+        raise Rejected("wrong-unit", f'the reading is in {sent}; the settings give this stream "{wanted}"')
+    return replace(reading, value=_finite(value), unit=wanted)

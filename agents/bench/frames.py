@@ -32,7 +32,7 @@ from agents.bench.parts import Parts, measure_parts
 from agents.client.site_client import SiteClient, connect
 from agents.up.plan import plan
 from agents.up.supervisor import Supervisor
-from pipeline import messages, topics
+from pipeline import ids, messages, topics
 from pipeline.errors import Stop
 from pipeline.messages import Malformed, Result, Tier
 from pipeline.privacy.gate import clear_capture
@@ -153,7 +153,7 @@ def stream_of_frames() -> Iterator[tuple[str, bytes]]:
     ]
     while True:
         for topic, frames in cameras:
-            yield topic, next(frames)
+            yield topic, ids.in_jpeg(next(frames), ids.event_id(time.time()))
 
 
 class Traffic:

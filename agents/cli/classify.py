@@ -1,4 +1,4 @@
-"""`tierwise classify PHOTO|DIR...`: answer photos with all tiers in this process, without a broker.
+"""`tierwise classify PHOTO|DIR...`: answer photos and videos with all tiers in this process, without a broker.
 
 $ tierwise classify cat.jpg
 cat.jpg    animal > Felidae > Felis catus (cat)   0.91   public   device 31 ms, edge 9 ms, cloud 1 ms
@@ -24,7 +24,8 @@ from agents.rollout.imported_models import open_edge_model
 from models.answering.tier_chain import Classified, TierChain, classified
 from models.labels.taxonomy import UnknownLabel, load_taxonomy
 from models.shipped import load_zoo
-from models.vision.photo_files import PHOTO_SUFFIXES, photos_of, read_photo
+from models.vision.clip_files import read_picture
+from models.vision.photo_files import PICTURE_SUFFIXES, photos_of
 from pipeline.errors import Rejected, Stop
 from pipeline.settings.settings import Settings
 
@@ -36,13 +37,15 @@ FEW = 3
 
 
 def classify(
-    what: Annotated[list[Path], typer.Argument(metavar="PHOTO|DIR...", help="JPEG or PNG files, or folders of them.")],
+    what: Annotated[
+        list[Path], typer.Argument(metavar="PHOTO|DIR...", help="JPEG or PNG files, videos, or folders of them.")
+    ],
     device_model: SeesWith = DeviceModelName.lite0,
     as_json: AsJson = False,
     edge_model: EdgeModelTitle = "",
     settings: SettingsFile = None,
 ) -> None:
-    """Answer photos with all three tiers in this process, without a broker. Prints a line a photo."""
+    """Answer photos with all three tiers in this process, without a broker. Prints a line a photo or video."""
     files, missing = _photos(what)
     families = open_edge_model(load_zoo(), Settings.load(settings), edge_model)
     chain = TierChain.open(device_model=device_model.value, families=families)
@@ -54,7 +57,7 @@ def classify(
     quiet = as_json or len(files) <= FEW or not sys.stderr.isatty()
     for file in track(files, "classifying", console=errors, disable=quiet, transient=True):
         try:
-            answer = classified(str(file), chain.answer(read_photo(file)))
+            answer = classified(str(file), chain.answer(read_picture(file)))
         except (Rejected, OSError) as error:
             refused += 1
             reason = error.reason if isinstance(error, Rejected) else "unreadable"
@@ -97,10 +100,10 @@ def _photos(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
     files: list[Path] = []
     missing = []
     for path in paths:
-        found = photos_of(path)
+        found = photos_of(path, suffixes=PICTURE_SUFFIXES)
         files += found
         if not found and path.exists():
-            missing.append(f"{path}: no photos in it (looked for {', '.join(sorted(PHOTO_SUFFIXES))})")
+            missing.append(f"{path}: no photos in it (looked for {', '.join(sorted(PICTURE_SUFFIXES))})")
         elif not found:
             missing.append(f"{path}: no such file or folder")
     if not files:

@@ -120,6 +120,7 @@ COMMANDS: Final = (
         MACHINE,
         (
             Command("check", "Read the settings as every role does.", "machine.settings:check"),
+            Command("explain", "Show what is in force for a stream, and why.", "machine.settings:explain"),
             Command("starter", "Print starter settings.", "machine.settings:starter"),
         ),
     ),
@@ -164,7 +165,7 @@ def spellings(commands: Sequence[Command] = COMMANDS, before: tuple[str, ...] = 
     """Return every command as people type it, groups included.
 
     >>> [spelling for spelling in spellings() if spelling.startswith("settings")]
-    ['settings', 'settings check', 'settings starter']
+    ['settings', 'settings check', 'settings explain', 'settings starter']
     """
     found: list[str] = []
     for command in commands:

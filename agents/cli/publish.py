@@ -9,6 +9,7 @@ cat.jpg: committed as 0193f0b8-…
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -20,16 +21,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from agents.cli.options import AsJson, SettingsFile
 from agents.cli.tables import line_width, text_console
 from agents.client.answer_text import line, wording
+from agents.client.edge_reader import standing_answer
 from agents.client.publishing import Capture, Publishing
 from agents.client.site_client import ANSWERED_WITHIN_S, SiteClient, connect, reading
 from agents.client.window import DeliveryState, replies_to
 from agents.role import exit_codes
 from agents.role.dead_letters import refusal_of
-from models.vision.photo_files import PHOTO_SUFFIXES, read_photo
+from models.vision.clip_files import read_picture
+from models.vision.photo_files import PICTURE_SUFFIXES
 from pipeline import topics
 from pipeline.errors import Rejected, Retry, Stop
 from pipeline.messages import FRAME_MAX_BYTES, Result, Task
 from pipeline.settings.settings import Settings
+from pipeline.units import convert
 
 NOTE_AFTER_S: Final = 10.0
 """After so long without an acknowledgement, print a hint."""
@@ -43,7 +47,7 @@ ACKNOWLEDGED_WITHIN_S: Final = 60.0
 
 def publish(
     what: Annotated[
-        str, typer.Argument(metavar="PHOTO|DIR|VALUE", help="A JPEG or PNG, a folder of them, or a number.")
+        str, typer.Argument(metavar="PHOTO|DIR|VALUE", help="A JPEG or PNG, a video, a folder of them, or a number.")
     ],
     stream: Annotated[
         str, typer.Option(help="[SITE/]DEVICE/STREAM; otherwise the first fitting one of the settings.")
@@ -63,7 +67,7 @@ def publish(
                 printer.show(capture, None)
         if any(capture.state is DeliveryState.WAITING for capture in captures):
             with connect(loaded, "publish", replies_to(site_name, device)) as site:
-                _publish(site, Publishing(captures), printer)
+                _publish(site, Publishing(captures, partial(standing_answer, loaded.data_dir)), printer)
     if any(capture.state is DeliveryState.REFUSED for capture in captures):
         raise typer.Exit(exit_codes.STOP)
 
@@ -74,9 +78,9 @@ def publish(
 def _captures(what: str, stream: str, unit: str, settings: Settings) -> list[Capture]:
     path = Path(what)
     if path.is_dir():
-        photos = sorted(p for p in path.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES)
+        photos = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
         if not photos:
-            raise Stop(f"{path}: no photo in this folder; photos end in {', '.join(sorted(PHOTO_SUFFIXES))}")
+            raise Stop(f"{path}: no photo in this folder; photos end in {', '.join(sorted(PICTURE_SUFFIXES))}")
     elif path.exists():
         photos = [path]
     else:
@@ -90,12 +94,14 @@ def _photo(photo: Path, topic: str) -> Capture:
     """Return a photo to publish; one that cannot be published is refused by its name, and the others go on."""
     data = b""
     try:
-        data = read_photo(photo)
+        data = read_picture(photo)
         if len(data) <= FRAME_MAX_BYTES:
             return Capture(photo.name, topic, data)
         error = Rejected("image-too-large", f"a frame has at most {FRAME_MAX_BYTES} bytes: save it smaller")
     except OSError as problem:
         error = Rejected("unreadable", f"it cannot be read: {problem.strerror}")
+    except Rejected as problem:
+        error = problem
     refused = refusal_of(error, topic, data, time.time())
     return Capture(photo.name, topic, b"", state=DeliveryState.REFUSED, refusal=refused)
 
@@ -115,8 +121,9 @@ def _stream(stream: str, settings: Settings, *, takes_readings: bool, unit: str)
         stream = next(
             (
                 source
-                for source, asked in settings.streams.items()
-                if (asked.task is not Task.WILDLIFE) == takes_readings and (not unit or asked.unit == unit)
+                for source, asked in settings.named_streams.items()
+                if (asked.task is not Task.WILDLIFE) == takes_readings
+                and (not unit or (asked.unit and convert(0.0, unit, asked.unit) is not None))
             ),
             "",
         )
@@ -147,7 +154,10 @@ def _publish(site: SiteClient, publishing: Publishing, printer: _Printer) -> Non
             noted = True
             printer.note(site.problem or "no device agent acknowledges yet: is one running? See `tierwise health`")
         if publishing.accepted == count and waited_s > ANSWERED_WITHIN_S:
-            printer.note("an answer is still pending; `tierwise watch` shows it when it comes")
+            if all(capture.repeat for capture in publishing.deliveries if capture.answer is None):
+                printer.note("it was published before; the machine of the edge knows its answer")
+            else:
+                printer.note("an answer is still pending; `tierwise watch` shows it when it comes")
             return
         if publishing.accepted < count and waited_s > ACKNOWLEDGED_WITHIN_S:
             raise Retry(
@@ -192,7 +202,8 @@ class _Single(_Printer):
         elif capture.state is DeliveryState.REFUSED:
             self.refused(capture)
         else:
-            self.console.print(f"{escape(capture.name)}: committed as {capture.event}")
+            before = " before" if capture.repeat else ""
+            self.console.print(f"{escape(capture.name)}: committed{before} as {capture.event}")
 
 
 class _Folder(_Printer):
@@ -236,6 +247,8 @@ class _Json(_Printer):
             fields["refused"] = capture.refusal
         else:
             fields["event"] = capture.event
+            if capture.repeat:
+                fields["repeat"] = True
         print(msgspec.json.encode(fields).decode(), flush=True)
 
 

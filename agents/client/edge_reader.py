@@ -11,6 +11,7 @@ A command on another machine has no such store: it needs the whole id of an even
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -137,6 +138,13 @@ def opened(data_dir: Path) -> Iterator[EdgeReader | None]:
         raise Stop(_others(path)) from None
     with closing(store):
         yield EdgeReader(store)
+
+
+def standing_answer(data_dir: Path, event: str) -> Result | None:
+    """Return the answer that an event has at the edge on this machine; None if it has none, or no edge is here."""
+    with contextlib.suppress(Rejected, Stop), opened(data_dir) as reader:
+        return reader.event(event) if reader is not None else None
+    return None
 
 
 def _others(path: Path) -> str:

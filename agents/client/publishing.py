@@ -5,7 +5,7 @@ See `window` for the states: a photo is DONE when no tier may refine its answer 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -31,6 +31,8 @@ class Capture(MessageDelivery):
     """Id of the reading. If it is empty, the device makes an id."""
     event: str = ""
     """Id of the event for this photo or reading."""
+    repeat: bool = False
+    """The agent had committed it before."""
     revisions: set[int] = field(default_factory=set)
 
     def cleared(self) -> Cleared:
@@ -41,8 +43,12 @@ class Capture(MessageDelivery):
 class Publishing(DeliveryWindow[Capture]):
     """The photos and readings of a command."""
 
-    def __init__(self, publications: Sequence[Capture]) -> None:
+    def __init__(
+        self, publications: Sequence[Capture], standing: Callable[[str], Result | None] = lambda _: None
+    ) -> None:
+        """`standing` returns the answer that an event has; a photo that was published before is not answered again."""
         super().__init__(publications, WINDOW)
+        self._standing = standing
         self._early: dict[str, list[Result]] = {}
         """Answers that overtook their Ack, by event."""
 
@@ -50,9 +56,14 @@ class Publishing(DeliveryWindow[Capture]):
         found = self._find(ack.sha256, ack.ids)
         if found is None:
             return []
-        found.state, found.event = DeliveryState.ACCEPTED, ack.ids[0]
-        early = self._early.pop(found.event, [])
-        return [(found, None), *(news for result in early for news in self._answered(result))]
+        found.state, found.event, found.repeat = DeliveryState.ACCEPTED, ack.ids[0], ack.repeat
+        answers = self._early.pop(found.event, [])
+        if ack.repeat and (standing := self._standing(found.event) or self._answer_of(found.event)):
+            answers.append(standing)
+        return [(found, None), *(news for result in answers for news in self._answered(result))]
+
+    def _answer_of(self, event: str) -> Result | None:
+        return next((each.answer for each in self.deliveries if each.event == event and each.answer), None)
 
     def _refuse(self, refusal: Refusal) -> list[tuple[Capture, Result | None]]:
         found = self._find(refusal.sha256, ())
@@ -62,21 +73,24 @@ class Publishing(DeliveryWindow[Capture]):
         return [(found, None)]
 
     def _answered(self, result: Result) -> list[tuple[Capture, Result | None]]:
-        found = next((each for each in self.deliveries if each.event == result.event), None)
-        if found is None:
+        found = [each for each in self.deliveries if each.event == result.event]
+        if not found:
             if len(self._early) < EARLY_MAX:
                 self._early.setdefault(result.event, []).append(result)
             return []
-        if result.revision in found.revisions:
-            return []
-        found.revisions.add(result.revision)
-        if found.answer is None or found.answer.revision < result.revision:  # tiers may overtake each other
-            found.answer = result
-            found.state = DeliveryState.ACCEPTED if result.pending else DeliveryState.DONE
-        return [(found, result)]
+        news: list[tuple[Capture, Result | None]] = []
+        for each in found:  # equal photos are one event
+            if result.revision in each.revisions:
+                continue
+            each.revisions.add(result.revision)
+            if each.answer is None or each.answer.revision < result.revision:  # tiers may overtake each other
+                each.answer = result
+                each.state = DeliveryState.ACCEPTED if result.pending else DeliveryState.DONE
+            news.append((each, result))
+        return news
 
     def _find(self, sha256: str, ids: Iterable[str]) -> Capture | None:
-        """Return the first that still waits for this acknowledgement: equal files are several events."""
+        """Return the first that still waits for this acknowledgement: equal photos get one each."""
         return next(
             (
                 each

@@ -8,11 +8,13 @@ import os
 import queue
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
+from agents.client.edge_reader import standing_answer
 from agents.client.labelling import LabelDelivery, Labelling, now_text, person
 from agents.client.publishing import Capture, Publishing
 from agents.client.window import D, DeliveryState, DeliveryWindow, replies_to
@@ -171,7 +173,7 @@ class SiteClient:
 
     def _answer(self, publication: Capture) -> Result:
         until_s = time.monotonic() + ANSWERED_WITHIN_S
-        for _ in self.deliver(Publishing([publication])):
+        for _ in self.deliver(Publishing([publication], partial(standing_answer, self.settings.data_dir))):
             if time.monotonic() > until_s:
                 break
         if publication.refusal is not None:

@@ -20,6 +20,17 @@ from pipeline.errors import Retry, Stop
 
 TIMEOUT_S: Final = 10.0
 DAY_S: Final = 86_400
+LONGEST_SHARD_S: Final = 7 * DAY_S
+"""InfluxDB's shards of a bucket that keeps points for long. It refuses a retention shorter than a shard."""
+NOT_ALLOWED: Final = frozenset({401, 403, 404})
+
+
+class Refused(Stop):
+    """The server refused a call with this HTTP status."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Influx:
@@ -35,10 +46,16 @@ class Influx:
 
     def bucket(self, name: str, keep_days: int) -> str:
         """Return the id of the bucket with this name. Make it if it is missing; set its retention in any case."""
-        rules = [{"type": "expire", "everySeconds": keep_days * DAY_S}]
+        rule = {"type": "expire", "everySeconds": keep_days * DAY_S}
+        rules = [rule]
         found = self._call("GET", "/api/v2/buckets", {"name": name, "org": self._org}, absent={"buckets": []})
+        if keep_days * DAY_S < LONGEST_SHARD_S:
+            rule["shardGroupDurationSeconds"] = _shard_s(keep_days)
         if found["buckets"]:
             made = found["buckets"][0]
+            for kept in made.get("retentionRules", ()):
+                if 0 < kept.get("shardGroupDurationSeconds", 0) < _shard_s(keep_days):  # of a shorter retention
+                    rule["shardGroupDurationSeconds"] = _shard_s(keep_days)
             self._call("PATCH", f"/api/v2/buckets/{made['id']}", body={"retentionRules": rules})
         else:
             body = {"orgID": self._org_id(), "name": name, "retentionRules": rules}
@@ -54,6 +71,18 @@ class Influx:
         permission = {"action": action, "resource": {"type": "buckets", "id": bucket, "orgID": org}}
         body = {"orgID": org, "description": name, "permissions": [permission]}
         return str(self._call("POST", "/api/v2/authorizations", body=body)["token"])
+
+    def accepts(self, token: str, action: Literal["read", "write"], bucket: str) -> bool:
+        """Return whether the server allows a token this action on this bucket. Write nothing."""
+        user = Influx(self._url, token, self._org)
+        try:
+            if action == "read":
+                user._call("GET", f"/api/v2/buckets/{bucket}")
+            else:
+                user._call("POST", "/api/v2/write", {"org": self._org, "bucket": bucket})
+        except Refused as error:
+            return error.status not in NOT_ALLOWED
+        return True
 
     def _org_id(self) -> str:
         found = self._call("GET", "/api/v2/orgs", {"org": self._org})["orgs"]
@@ -87,8 +116,15 @@ class Influx:
                 problem = f"InfluxDB at {self._url}: {error.code} to {method} {path}: {error.read(300).decode(errors='replace')}"
             if error.code >= 500 or error.code == 429:
                 raise Retry(problem) from None
-            raise Stop(
-                f"{problem}. Check the admin token: a data volume older than the secrets has another token"
-            ) from None
+            if error.code in NOT_ALLOWED:
+                problem += ". Check the admin token: a data volume older than the secrets has another token"
+            raise Refused(problem, error.code) from None
         except (OSError, ValueError) as error:
             raise Retry(f"InfluxDB at {self._url}: {error}") from None
+
+
+def _shard_s(keep_days: int) -> int:
+    """Return the duration of a shard, as InfluxDB chooses it for a new bucket."""
+    if keep_days <= 2:
+        return 3_600
+    return DAY_S if keep_days <= 183 else LONGEST_SHARD_S

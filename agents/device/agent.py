@@ -163,7 +163,7 @@ class Device:
         has_room = partial(self._reading_pool.wait_below, READINGS_AHEAD, TICK_S)
         loops.start("answer readings", partial(loops.answer, self._queue_readings, has_room, _is_reading))
         loops.start("deadlines", partial(loops.tick, self._tick, self._tidy))
-        for source, stream in settings.streams.items():
+        for source, stream in settings.named_streams.items():
             if stream.source and self._is_mine(source.split("/")[1]):
                 loops.start(f"camera {source}", partial(self._own_cameras.run, source, stream.source))
 
@@ -266,6 +266,7 @@ class Device:
             parsed,
             item.payload,
             received_s=item.received_at,
+            captured_s=item.captured_at,
             now=self._clock.now,
             order=(self._boot, sequence + 1),
             visit=visit,
@@ -325,6 +326,7 @@ class Device:
         now_s = self._clock.now()
         with self._spool.transaction() as tx:
             tx.send(refusal(error, item.topic, item.payload, site=self._settings.site, hop=SITE, now_s=now_s))
+            tx.disown(item)
             tx.finish(item)
         self.metrics.refused(error.reason)
         if topics.is_frame(item.topic):
@@ -342,6 +344,7 @@ class Device:
     def _tidy(self, now_s: float) -> None:
         self._store.forget(now_s - FORGET_S)
         self._cameras.forget(now_s - FORGET_S)
+        self._own_cameras.tidy()
 
     def _expire(self, event: Event) -> None:
         """Publish that the edge did not answer in time, and send the edge the revision of this result.

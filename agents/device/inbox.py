@@ -17,7 +17,7 @@ from agents.role.dead_letters import refusal
 from agents.role.full_store import store_full
 from agents.role.telemetry import Metrics
 from models.vision import images
-from pipeline import messages, readings, topics
+from pipeline import ids, messages, readings, topics
 from pipeline.clock import Clock
 from pipeline.errors import Rejected
 from pipeline.messages import Ack, EventAck, Malformed, Result, Task
@@ -30,6 +30,10 @@ log = structlog.get_logger("device")
 
 FULL_STORE: Final = ("the edge", "device.spool_mib")
 """The next hop, which a full spool waits for, and the setting that gives the spool more room."""
+
+
+REPEATED_WITHIN_S: Final = 600.0
+"""An equal frame on a topic within this time is sent again for want of an acknowledgement: the same event."""
 
 
 class Admission:
@@ -89,7 +93,7 @@ class Admission:
                 error = Rejected("id-reused", "its id already names another event: give each event its own id")
                 self._refuse(error, receipt.topic, receipt.payload, tx)
             elif parsed is not None:
-                ack = Ack(ids=(receipt.id,), topic=receipt.topic, sha256=receipt.sha256)
+                ack = Ack(ids=(receipt.id,), topic=receipt.topic, sha256=receipt.sha256, repeat=receipt.repeat)
                 topic = topics.ack(parsed.site, parsed.device)
                 tx.send(outbox.outgoing(ack, hop=SITE, topic=topic, id=f"ack/{receipt.id}", now_s=now_s))
 
@@ -141,5 +145,6 @@ class Admission:
         if parsed.channel == "frame":
             images.inspect(message.payload)
             self._seen(f"{parsed.site}/{parsed.device}/{parsed.name}")
-            return Arrival(message.topic, message.payload, now_s, None, self._limit)
+            own_id = ids.of_jpeg(message.payload)
+            return Arrival(message.topic, message.payload, now_s, own_id, self._limit, same_within_s=REPEATED_WITHIN_S)
         return Arrival(message.topic, message.payload, now_s, self.readings_of(parsed, message.payload, now_s)[0].id)

@@ -146,7 +146,7 @@ def _read(source: str | int, stopped: Callable[[], bool], clock: Clock, watch: W
             background, moved = motion.look(background, picture)
             if moved.moved:
                 data = images.encode_jpeg(picture, JPEG_QUALITY)
-                shot = Shot(data, started_s + at_s, f"frame {index}", own=True, live=True)
+                shot = Shot(data, started_s + at_s, f"frame {index}", own=True)
                 frames.put(shot, starts=at_s - moved_s >= QUIET_S)
                 moved_s = at_s
     finally:

@@ -24,6 +24,10 @@ CREATE TABLE IF NOT EXISTS device_streams(
     stream TEXT PRIMARY KEY, sequence INTEGER NOT NULL, memory BLOB NOT NULL, at REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS device_awaiting(event TEXT PRIMARY KEY, deadline REAL NOT NULL, sent BLOB NOT NULL);
 """,
+    """
+CREATE TABLE device_contents(row INTEGER PRIMARY KEY, content BLOB NOT NULL UNIQUE);
+CREATE TABLE device_files(row INTEGER PRIMARY KEY, path BLOB NOT NULL UNIQUE, mark BLOB NOT NULL);
+""",
 )
 """One script a version of its tables; only ever append."""
 

@@ -56,6 +56,10 @@ from pipeline.spool import Item, Outgoing, Spool
 log = structlog.get_logger("edge")
 
 
+HEARD_MAX = 1000
+"""Streams that are announced though only a pattern names them: anyone may invent names."""
+
+
 class Edge:
     """The edge agent of one site."""
 
@@ -68,8 +72,10 @@ class Edge:
         self._stop = threading.Event()
         self._ready = False
         self._shared_s = 0.0
-        self._announced = 0
-        """The connection, by its number, at which Home Assistant's entities were announced."""
+        self._announced = (0, 0)
+        """The connection, by its number, at which Home Assistant's entities were announced, and of how many streams."""
+        self._heard: set[str] = set()
+        """Streams that only a pattern of the settings names, and that sent something."""
 
     # --- life ----------------------------------------------------------------------------------------------
 
@@ -94,6 +100,7 @@ class Edge:
             folder / "spool.db", limit_bytes=settings.edge.spool_mib << 20, own_hops=(SITE, UPLINK_ACKS)
         )
         self._series = open_writer(settings.influx, folder / "series.db", settings.edge.keep_days)
+        self.metrics.series(self._series.counts)
         self._resources = open_resources(settings, self._clock, self.metrics, self._spool, self._series)
 
     def _open_parts(self) -> None:
@@ -177,8 +184,8 @@ class Edge:
             **update_parts(self._updates.title, self._updates.update),
             "learning": self._parts.learning.state,
         }
-        if self._series.trouble:
-            parts["series"] = self._series.trouble
+        if state := self._series.state():
+            parts["series"] = state
         return Health(self._mqtt.connected, parts)
 
     def stop(self, deadline_s: float) -> None:
@@ -193,8 +200,8 @@ class Edge:
         self._loops.stop_senders()
         self._mqtt.stop(deadline_s / 4, farewell=presence(self._settings.site, self.name, self._clock)[1])
         self._uplink.stop(deadline_s / 4)
-        self._series.close(deadline_s / 4)
         self._loops.join(deadline_s / 8)
+        self._series.close(deadline_s / 4)
         self._spool.close()
 
     def _backlog(self) -> int:
@@ -213,6 +220,7 @@ class Edge:
 
     def _answer_batch(self, items: Sequence[Item]) -> None:
         for item in items:
+            self._hear(item.topic)
             answer, refuse = partial(self._parts.answer, item), partial(self._resources.refuse, item)
             answer_or_refuse(answer, refuse, self._stop)
 
@@ -222,17 +230,28 @@ class Edge:
             general = self._parts.learning.general
             self._sums.share(general.space, general.tree)
             self._shared_s = now_s
-        if self._settings.edge.home_assistant and self._announced != (connects := self._mqtt.connects):
+        announced = (self._mqtt.connects, len(self._heard))
+        if self._settings.edge.home_assistant and self._announced != announced:
             self._announce(now_s)
-            self._announced = connects
+            self._announced = announced
+
+    def _hear(self, topic: str) -> None:
+        """Note a stream that only a pattern names, so that it is announced."""
+        if (parsed := topics.parse(topic)) is None or len(self._heard) >= HEARD_MAX:
+            return
+        source = f"{parsed.site}/{parsed.device}/{parsed.name}"
+        if source not in self._settings.streams and self._settings.stream(source) is not None:
+            self._heard.add(source)
 
     def _tidy(self, now_s: float) -> None:
         self._resources.store.forget(now_s - self._settings.edge.keep_days * DAY_S)
 
     def _announce(self, now_s: float) -> None:
-        """Announce Home Assistant's entities at each connection, since a new broker retains nothing."""
+        """Announce Home Assistant's entities: at each connection, since a new broker retains nothing, and new ones."""
         with self._spool.transaction() as tx:
-            for topic, entity in home_assistant.announcements(self._settings, version("tierwise")):
+            for topic, entity in home_assistant.announcements(
+                self._settings, version("tierwise"), sorted(self._heard.copy())
+            ):
                 tx.send(outbox.outgoing(entity, hop=SITE, topic=topic, id=topic, now_s=now_s))
 
     def _wrap(self, batch: Sequence[Outgoing]) -> gate.Cleared:

@@ -20,7 +20,7 @@ user-private, it goes to the private branch, which the login of Home Assistant c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from pipeline import topics
@@ -61,17 +61,21 @@ MEASURES: Final = {
 Announcement = tuple[str, Discovery]
 
 
-def announcements(settings: Settings, version: str) -> list[Announcement]:
-    """Return all entities of this site with their topics. They are sent at each connection, retained."""
+def announcements(settings: Settings, version: str, heard: Iterable[str] = ()) -> list[Announcement]:
+    """Return all entities of this site with their topics. They are sent at each connection, retained.
+
+    `heard` are streams that sent something: a pattern of the settings names no stream by itself.
+    """
+    streams = settings.named_streams | {source: stream for source in heard if (stream := settings.stream(source))}
     return [
         *(_agent(settings.site, role, version) for role in AGENTS),
         *(
             announcement
-            for source, stream in settings.streams.items()
+            for source, stream in streams.items()
             if may_see(Tier.EDGE, stream.result)
             for announcement in _stream(source, stream, version)
         ),
-        *_rooms(settings, version),
+        *_rooms(streams, version),
     ]
 
 
@@ -146,10 +150,10 @@ def _stream(source: str, stream: StreamSettings, version: str) -> Iterator[Annou
         )
 
 
-def _rooms(settings: Settings, version: str) -> Iterator[Announcement]:
+def _rooms(streams: Mapping[str, StreamSettings], version: str) -> Iterator[Announcement]:
     """Yield the rooms. A room's window is published under its first stream's device, with its highest level."""
     rooms: dict[str, list[tuple[str, StreamSettings]]] = {}
-    for source, stream in settings.streams.items():
+    for source, stream in streams.items():
         if stream.room is not None and stream.task is Task.OCCUPANCY:
             rooms.setdefault(stream.room, []).append((source, stream))
     for room, members in rooms.items():

@@ -141,14 +141,16 @@ class Rooms:
         return result
 
     def _streams(self, name: str) -> frozenset[str]:
-        """Return the streams of a room: those that the settings name, else those that reported."""
-        units = self._model.units
+        """Return the streams of a room: those that the settings name, or a pattern; else all that reported."""
+        settings, units = self._settings, self._model.units
+        reported = self._rooms[name].newest_s
+        by_pattern = {source: stream for source in reported if (stream := settings.stream(source))}
         named = frozenset(
             source
-            for source, stream in self._settings.streams.items()
+            for source, stream in (settings.named_streams | by_pattern).items()
             if stream.room == name and stream.task is Task.OCCUPANCY and (stream.unit is None or stream.unit in units)
         )
-        return named or frozenset(self._rooms[name].newest_s)
+        return named or frozenset(reported)
 
     # --- hours -----------------------------------------------------------------------------------------------
 

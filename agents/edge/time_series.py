@@ -30,7 +30,7 @@ class SiteSeries:
         if not may_see(Tier.EDGE, event.levels.reading):
             return
         source, time_s = event.result.source, clock.seconds(event.result.time)
-        self._writer.write([reading_point(source, report.value, report.unit, time_s)])
+        self._writer.write([reading_point(source, report.value, report.unit, time_s, event.result.event)])
         self.results(event.result)
 
     def sighting(self, report: SightingReport) -> None:

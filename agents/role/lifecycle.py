@@ -38,7 +38,7 @@ from agents.role import exit_codes
 from agents.role.health_server import HealthServer
 from agents.role.logs import configure_logs
 from agents.role.run_file import Running, running_path
-from agents.role.self_metrics import self_metrics_of
+from agents.role.self_metrics import SelfMetrics, self_metrics_of
 from agents.role.telemetry import Metrics, version
 from pipeline.brokers import parent
 from pipeline.clock import SystemClock
@@ -150,10 +150,11 @@ def run_role(name: str, build: Build, settings: Settings, *, parent_pid: int | N
             _make_folders(settings.data_dir, name)
             role = build(settings)
             cleanup.callback(_stop, role)
+            reporter = self_metrics_of(role.metrics, name, settings, SystemClock())
             with private_files.disk_errors_mapped():
-                cleanup.enter_context(_served(role, settings))
+                cleanup.enter_context(_served(role, settings, reporter))
                 role.start()
-            if reporter := self_metrics_of(role.metrics, name, settings, SystemClock()):
+            if reporter:
                 cleanup.callback(reporter.stop)
                 reporter.start()
             log.info("started", version=version(), pid=os.getpid())
@@ -202,7 +203,7 @@ def _stop(role: Role) -> None:
 
 
 @contextlib.contextmanager
-def _served(role: Role, settings: Settings) -> Iterator[None]:
+def _served(role: Role, settings: Settings, reporter: SelfMetrics | None) -> Iterator[None]:
     def health() -> tuple[bool, dict[str, Any]]:
         try:
             current = role.health()
@@ -212,7 +213,7 @@ def _served(role: Role, settings: Settings) -> Iterator[None]:
             "role": role.name,
             "ready": current.ready,
             "version": version(),
-            "parts": dict(current.parts),
+            "parts": {**current.parts, **({"self metrics": lost} if reporter and (lost := reporter.state()) else {})},
         }
 
     wanted: int = getattr(settings.http, role.name)

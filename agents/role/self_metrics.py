@@ -14,13 +14,15 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from agents.role.telemetry import Metrics
 from pipeline.clock import Clock
+from pipeline.errors import Stop
 from pipeline.series.points import Point, Value
 from pipeline.series.writer import Writer, open_writer
 from pipeline.settings.settings import InfluxSettings, Settings
+from pipeline.spool import file
 
 BEAT_S: Final = 15.0
 
@@ -35,10 +37,17 @@ FIELDS: Final = {
     "tierwise_delivered_bytes_total": ("topic", "bytes"),
     "tierwise_refused_total": ("reason", "refused"),
     "tierwise_withheld_total": ("", "withheld"),
+    "tierwise_series_points_total": ("outcome", "points"),
     "process_resident_memory_bytes": ("", "memory_bytes"),
     "process_cpu_seconds_total": ("", "cpu_seconds"),
 }
 """Samples that become fields: by sample name, the label that becomes a tag, and the field's name."""
+
+
+COUNTERS: Final = frozenset(field for name, (_, field) in FIELDS.items() if name.endswith("_total"))
+"""Fields that begin at 0 with the process. Rates and increases of a counter need this 0 as its first point."""
+
+REPLICAS_MAX: Final = 64
 
 
 def points(metrics: Metrics, role: str, site: str, instance: str, now_s: float) -> Iterator[Point]:
@@ -56,6 +65,23 @@ def points(metrics: Metrics, role: str, site: str, instance: str, now_s: float) 
         yield Point("pulse", place | dict(tags), fields, now_s)
 
 
+def instance(folder: Path, host: str) -> tuple[str, IO[bytes] | None]:
+    """Return a name that no other replica on this data folder holds, and the lock on it.
+
+    Replicas of a container have one host name and share a volume: `gateway`, `gateway-2`. A replica that is started
+    anew takes a free name, so a dashboard and an alert see one agent before and after.
+    """
+    for number in range(1, REPLICAS_MAX):
+        try:
+            held = file.lock(folder / f"instance-{number}")
+        except file.InUse:
+            continue
+        except Stop:
+            break
+        return (host if number == 1 else f"{host}-{number}"), held
+    return host, None
+
+
 class SelfMetrics:
     """Write the metrics every 15 s, on a thread of its own."""
 
@@ -63,26 +89,48 @@ class SelfMetrics:
         self._metrics = metrics
         self._role = role
         self._site = settings.site
+        self._folder = settings.data_dir / role
         self._instance = socket.gethostname()
+        self._claim: IO[bytes] | None = None
         self._clock = clock
+        self._written_s = clock.now()
+        self._begun: set[tuple[object, ...]] = set()
         self._writer = writer
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="self-metrics", daemon=True)
 
     def start(self) -> None:
         """Start the writer and the thread."""
+        self._instance, self._claim = instance(self._folder, self._instance)
+        self._written_s = self._clock.now()
+        self._metrics.series(self._writer.counts)
         self._writer.start()
         self._thread.start()
 
+    def state(self) -> str:
+        """Return the writer's trouble and losses, empty if there are none."""
+        return self._writer.state()
+
     def stop(self) -> None:
-        """Stop, and wait half a second for the writer to flush."""
+        """Write once more, and wait half a second for the writer to flush."""
         self._stopping.set()
+        self.write()
         self._writer.close(0.5)
+        if self._claim is not None:
+            self._claim.close()
 
     def write(self) -> None:
-        """Write the metrics as they are now."""
+        """Write the metrics as they are now. Before a counter's first value, write its 0 at the last beat."""
         now_s = self._clock.now()
-        self._writer.write(list(points(self._metrics, self._role, self._site, self._instance, now_s)))
+        found = list(points(self._metrics, self._role, self._site, self._instance, now_s))
+        zeros = []
+        for point in found:
+            begins = {(*point.tags.items(), name) for name in point.fields if name in COUNTERS} - self._begun
+            if begins:
+                zeros.append(point._replace(fields={str(key[-1]): 0.0 for key in begins}, time_s=self._written_s))
+            self._begun |= begins
+        self._writer.write([*zeros, *found])
+        self._written_s = now_s
 
     def _run(self) -> None:
         while not self._stopping.wait(BEAT_S):

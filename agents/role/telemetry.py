@@ -10,10 +10,11 @@ Nothing here sees the content of a record. Each role counts into its own `Metric
 
 from __future__ import annotations
 
+import collections
 import functools
 import importlib.metadata
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import (
@@ -25,6 +26,8 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
     from pipeline.messages import Result
@@ -155,6 +158,7 @@ class Metrics:
             ["stage", "rule"],
             registry=self.registry,
         )
+        self._series: list[Callable[[], Mapping[str, int]]] = []
         self._model = Info("tierwise_model", "The model whose heads serve.", registry=self.registry)
 
     def received(self, stream: str, channel: str, count: int = 1) -> None:
@@ -222,6 +226,12 @@ class Metrics:
         """Let every scrape measure how much waits for a hop."""
         self._backlog.labels(hop).set_function(functools.partial(_measured, measure))
 
+    def series(self, counts: Callable[[], Mapping[str, int]]) -> None:
+        """Let every scrape count the points that a writer of time series stored, and those that it lost."""
+        if not self._series:
+            self.registry.register(_SeriesPoints(self._series))
+        self._series.append(counts)
+
     def value(self, name: str, **labels: str) -> float:
         """Return one sample, or 0.0 if there is none."""
         return self.registry.get_sample_value(name, labels) or 0.0
@@ -229,6 +239,27 @@ class Metrics:
     def exposition(self) -> bytes:
         """Return all samples in the Prometheus text format."""
         return generate_latest(self.registry)
+
+
+class _SeriesPoints(Collector):
+    """Sum the counts of a role's writers of time series."""
+
+    def __init__(self, sources: Sequence[Callable[[], Mapping[str, int]]]) -> None:
+        self._sources = sources
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """See `Collector`."""
+        family = CounterMetricFamily(
+            "tierwise_series_points",
+            "Points for the time series: stored; refused by the store for good; dropped, since it was away for long.",
+            labels=["outcome"],
+        )
+        totals: collections.Counter[str] = collections.Counter()
+        for counts in self._sources:
+            totals.update(counts())
+        for outcome, count in totals.items():
+            family.add_metric([outcome], count)
+        yield family
 
 
 def _measured(measure: Callable[[], float]) -> float:

@@ -8,7 +8,7 @@ the cloud's time series, and checks with a second connection that the group's of
 
     $ tierwise stream
     $ curl -s http://127.0.0.1:8704/health
-    {"role": "stream", "ready": true, "parts": {"kafka": "96 partitions", "behind": "0 records", "time series": "fine"}}
+    {"role": "stream", "ready": true, "parts": {"kafka": "96 partitions", "behind": "0 records", "series": "fine"}}
 
 A restart loses no state. On any failure the thread raises, and the role is started again.
 """
@@ -104,6 +104,7 @@ class StreamRole:
         folder = self._settings.data_dir
         (folder / "stream").mkdir(parents=True, exist_ok=True)  # Faust's datadir
         self._writer = open_writer(self._settings.cloud_influx, folder / SERIES_FILE, SERIES_KEEP_DAYS)
+        self.metrics.series(self._writer.counts)
         self._writer.start()
         self.metrics.backlog("stream", lambda: self._behind)
         for thread in self._threads:
@@ -117,7 +118,7 @@ class StreamRole:
             parts={
                 "kafka": trouble or f"{self._partitions} partitions",
                 "behind": f"{self._behind} records",
-                "time series": (writer.trouble or "fine") if writer else "not open",
+                "series": (writer.state() or "fine") if writer else "not open",
             },
         )
 

@@ -99,6 +99,7 @@ class Frames:
         data: bytes,
         *,
         received_s: float,
+        captured_s: float | None = None,
         now: Callable[[], float],
         order: tuple[int, int],
         visit: Visit | None,
@@ -114,6 +115,8 @@ class Frames:
             JPEG or PNG.
         received_s, now
             The time when the device agent received it, and the clock for the latency (UTC seconds).
+        captured_s
+            The time of the capture, if neither `event` nor `data` hold it (UTC seconds).
         order
             The device's (boot, sequence).
 
@@ -122,7 +125,7 @@ class Frames:
         Rejected
             The bytes are no picture (see `models.vision.images`).
         """
-        time_s, time_source, flags = frame_time(event, data, self._settings.zone, received_s)
+        time_s, time_source, flags = frame_time(event, data, self._settings.zone, received_s, captured_s)
         source = f"{origin.site}/{origin.device}/{origin.name}"
         decoded = images.examine(data, at_least_px=DECODE_PX)
         frame = decoded.picture
@@ -263,25 +266,27 @@ def crop_to_send(frame: images.Picture, data: bytes, box: Box) -> Crop:
     return Crop(jpeg=images.encode_jpeg(part_to_send(frame, data, box)), box=box.as_tuple())
 
 
-def frame_time(event: str, data: bytes, zone: dt.tzinfo, received_s: float) -> tuple[float, str, tuple[str, ...]]:
+def frame_time(
+    event: str, data: bytes, zone: dt.tzinfo, received_s: float, captured_s: float | None = None
+) -> tuple[float, str, tuple[str, ...]]:
     """Return when a frame was captured (UTC seconds), where that comes from, and a flag if it is implausible.
 
-    The EXIF time of the picture counts, else the time in the frame's id: that of the file, or of receipt.
+    The EXIF time of the picture counts, else `captured_s`, which is that of its file, else the time in the frame's id.
     """
     taken = capture_time(exif_tags(io.BytesIO(data)), zone, received_s)
     if taken.source == "received":
-        time_s, flags = event_time(event, received_s)
+        time_s, flags = event_time(event, received_s, captured_s)
         return time_s, "", flags if taken.trusted else (readings.TIME_IMPLAUSIBLE,)
     return taken.time_s, taken.source, () if taken.trusted else (readings.TIME_IMPLAUSIBLE,)
 
 
-def event_time(event: str, received_s: float) -> tuple[float, tuple[str, ...]]:
-    """Return the time in a frame's id (UTC seconds), and a flag where that is implausible.
+def event_time(event: str, received_s: float, captured_s: float | None = None) -> tuple[float, tuple[str, ...]]:
+    """Return the time of a frame's file, or else in its id (UTC seconds), and a flag where that is implausible.
 
     A time in the future, or of a clock that was never set, is replaced by the time of receipt and flagged; old photos
     are as good as new ones.
     """
-    time_s = ids.time_s(event)
+    time_s = ids.time_s(event) if captured_s is None else captured_s
     if time_s is None:
         return received_s, ()
     if not EARLIEST_S <= time_s <= received_s + readings.FUTURE_MAX_S:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import struct
 import warnings
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
@@ -81,6 +82,15 @@ def exif_tags(photo: IO[bytes]) -> ExifTags:
     if date := _text(exif.get(_ORIGINAL[0])):
         return ExifTags(date, *(_text(exif.get(tag)) for tag in _ORIGINAL[1:]))
     return ExifTags(_text(first.get(_CHANGED[0])), *(_text(exif.get(tag)) for tag in _CHANGED[1:]))
+
+
+def with_exif_time(jpeg: bytes, tags: ExifTags) -> bytes:
+    """Return a JPEG without EXIF data with these tags as its time."""
+    exif = Image.Exif()
+    own = exif.get_ifd(_EXIF_DIRECTORY)
+    own.update({tag: text for tag, text in zip(_ORIGINAL, tags, strict=True) if text})
+    body = exif.tobytes()
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + jpeg[2:]
 
 
 def orientation(photo: IO[bytes]) -> int:

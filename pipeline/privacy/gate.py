@@ -5,7 +5,7 @@ The gate stands between an agent's outbox and every transport. Transports take o
 it reads the levels from the message, and the tier that reads a topic from the topic's name.
 
     >>> clear(Ack(ids=("0193",), topic="t"), topics.ack("home", "cam1"), to=Tier.EDGE).payload
-    b'{"ids":["0193"],"topic":"t","sha256":""}'
+    b'{"ids":["0193"],"topic":"t","sha256":"","repeat":false}'
 
 `CONTENTS` lists for each type of message what it holds; a type without a row is withheld. Python cannot stop malicious
 code in the same process (``object.__new__``): the types prevent mistakes, and sealing protects against the rest.

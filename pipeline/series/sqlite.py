@@ -1,6 +1,6 @@
 """The embedded time-series store: one SQLite file, written by `writer.Writer` and read by our command line.
 
-It behaves like InfluxDB: measurement, tags and time in milliseconds name a point, and writing it again merges its
+It behaves like InfluxDB: measurement, tags and time in nanoseconds name a point, and writing it again merges its
 fields. Points older than `keep_days` are deleted::
 
     >>> import tempfile
@@ -26,7 +26,7 @@ from typing import Final
 import msgspec
 
 from pipeline.errors import Retry, Stop
-from pipeline.series.points import Point
+from pipeline.series.points import NS_PER_MS, Point, digits
 from pipeline.spool import file
 
 DAY_MS: Final = 86_400_000
@@ -50,12 +50,31 @@ CREATE TABLE IF NOT EXISTS points (
 CREATE INDEX IF NOT EXISTS points_by_time ON points (measurement, time_ms);
 CREATE INDEX IF NOT EXISTS points_by_age ON points (time_ms);
 """,
+    """
+CREATE TABLE points_ns (
+    measurement TEXT NOT NULL,
+    tags TEXT NOT NULL,  -- JSON object, keys sorted: equal tags are equal text
+    time_ns INTEGER NOT NULL,
+    fields TEXT NOT NULL,  -- JSON object
+    PRIMARY KEY (measurement, tags, time_ns)
+) WITHOUT ROWID;
+INSERT INTO points_ns SELECT measurement, tags,
+    time_ms * 1000000 + digits(coalesce(json_extract(fields, '$.event'), json_extract(fields, '$.sighting'), '')), fields
+    FROM points;
+CREATE TABLE in_milliseconds AS SELECT max(time_ms) * 1000000 AS until_ns FROM points;
+DROP TABLE points;
+ALTER TABLE points_ns RENAME TO points;
+CREATE INDEX points_by_time ON points (measurement, time_ns);
+CREATE INDEX points_by_age ON points (time_ns);
+""",
 )
 """One script for each schema version; `PRAGMA user_version` counts the scripts that were run. Only append scripts."""
 _UPSERT: Final = """
 INSERT INTO points VALUES (?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET fields = json_patch(points.fields, excluded.fields)
 """
+_DELETE_TWIN: Final = "DELETE FROM points WHERE measurement = ? AND tags = ? AND time_ns = ? AND fields = ?"
+"""An earlier release kept a reading without its event's id, at the whole millisecond: it must not stand there twice."""
 
 
 class LocalStore:
@@ -65,6 +84,7 @@ class LocalStore:
         self._path = path
         self._keep_days = keep_days
         self._writing: sqlite3.Connection | None = None
+        self._in_ms_until_ns = 0
         self._cleaned_s = float("-inf")
 
     def write(self, points: Sequence[Point]) -> None:
@@ -81,8 +101,17 @@ class LocalStore:
             if self._writing is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 self._writing = _open(self._path)
+                (until_ns,) = self._writing.execute("SELECT until_ns FROM in_milliseconds").fetchone()
+                self._in_ms_until_ns = until_ns or 0
+            rows = list(map(_row, points))
+            twins = [
+                (measurement, tags, time_ns - point.below_ms, fields)
+                for point, (measurement, tags, time_ns, fields) in zip(points, rows, strict=True)
+                if point.below_ms and time_ns - point.below_ms <= self._in_ms_until_ns
+            ]
             with self._writing as connection:
-                connection.executemany(_UPSERT, map(_row, points))
+                connection.executemany(_DELETE_TWIN, twins)
+                connection.executemany(_UPSERT, rows)
             if time.monotonic() - self._cleaned_s > CLEAN_EVERY_S:
                 self._clean(self._writing)
 
@@ -105,11 +134,11 @@ class LocalStore:
         wanted = tags or {}
         conditions = "".join(" AND json_extract(tags, ?) = ?" for _ in wanted)
         values = [text for name, value in wanted.items() for text in (f'$."{name}"', value)]
-        end_ms = round(until_s * 1000) if until_s is not None else 1 << 62
+        end_ns = round(until_s * 1000) * NS_PER_MS + NS_PER_MS - 1 if until_s is not None else (1 << 63) - 1
         return self._read(
-            f"SELECT * FROM points WHERE measurement = ? AND time_ms BETWEEN ? AND ?{conditions} "  # noqa: S608  # only placeholders
-            "ORDER BY time_ms DESC LIMIT ?",
-            (measurement, round(since_s * 1000), end_ms, *values, limit),
+            f"SELECT * FROM points WHERE measurement = ? AND time_ns BETWEEN ? AND ?{conditions} "  # noqa: S608  # only placeholders
+            "ORDER BY time_ns DESC LIMIT ?",
+            (measurement, round(since_s * 1000) * NS_PER_MS, end_ns, *values, limit),
         )
 
     def close(self) -> None:
@@ -127,15 +156,23 @@ class LocalStore:
                 sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
             ) as reading,
         ):
+            if reading.execute("PRAGMA user_version").fetchone()[0] < len(_MIGRATIONS):
+                raise Retry(f"{self._path}: an earlier release wrote it, and the edge upgrades it when it next starts")
             return [
-                Point(measurement, msgspec.json.decode(tags), msgspec.json.decode(fields), time_ms / 1000)
-                for measurement, tags, time_ms, fields in reading.execute(statement, values)
+                Point(
+                    measurement,
+                    msgspec.json.decode(tags),
+                    msgspec.json.decode(fields),
+                    time_ns // NS_PER_MS / 1000,
+                    time_ns % NS_PER_MS,
+                )
+                for measurement, tags, time_ns, fields in reading.execute(statement, values)
             ]
 
     def _clean(self, connection: sqlite3.Connection) -> None:
         oldest_ms = round(time.time() * 1000) - self._keep_days * DAY_MS
         with connection:
-            connection.execute("DELETE FROM points WHERE time_ms < ?", (oldest_ms,))
+            connection.execute("DELETE FROM points WHERE time_ns < ?", (oldest_ms * NS_PER_MS,))
         connection.execute("PRAGMA incremental_vacuum").fetchall()
         self._cleaned_s = time.monotonic()
 
@@ -145,6 +182,7 @@ def _open(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
     try:
         connection.executescript(_OPENING)
+        connection.create_function("digits", 1, digits, deterministic=True)
         file.migrate(connection, path, _MIGRATIONS, "only dashboards need its past")
     except BaseException:
         connection.close()
@@ -156,7 +194,7 @@ def _row(point: Point) -> tuple[str, str, int, str]:
     return (
         point.measurement,
         msgspec.json.encode(dict(point.tags), order="sorted").decode(),
-        round(point.time_s * 1000),
+        point.time_ns,
         msgspec.json.encode(dict(point.fields)).decode(),
     )
 

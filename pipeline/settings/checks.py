@@ -9,14 +9,16 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 from zoneinfo import ZoneInfoNotFoundError
 
-from pipeline import topics
+from pipeline import topics, units
 from pipeline.messages import LEVELLED, RANKS, Privacy, Task
 from pipeline.settings.addresses import EMBEDDED, MQTT_PORT, TLS_SCHEME, host_port
 from pipeline.settings.hours import Hours
 from pipeline.settings.keys import Keys
+from pipeline.settings.patterns import is_pattern
 
 
 def problems(settings: Keys) -> Iterator[str]:
@@ -102,6 +104,14 @@ def _streams(settings: Keys) -> Iterator[str]:
             yield f'{where}.wants: a {stream.task} stream has no "{stream.wants}"; it has {ranks}'
         if stream.source and stream.task is not Task.WILDLIFE:
             yield f"{where}.source: only cameras have one; readings are published over MQTT"
+        if stream.source and is_pattern(source):
+            yield f"{where}.source: a camera belongs to one stream; name it without * and ?"
+        if stream.unit is not None and units.find(stream.unit) is None:
+            near = difflib.get_close_matches(stream.unit, units.UNITS, n=1, cutoff=0.0)[0]
+            yield (
+                f'{where}.unit: "{stream.unit}" is no known unit; the nearest is "{near}"; '
+                "docs/sensors.md lists them all; without a unit, readings keep their own"
+            )
         if stream.room is not None and topics.NAME.fullmatch(stream.room) is None:
             yield f'{where}.room: "{stream.room}" is no name; use a-z, 0-9, - and _'
 

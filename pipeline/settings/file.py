@@ -13,9 +13,10 @@ import tomllib
 from pathlib import Path
 from typing import Any, Final
 
-from pipeline import topics
+from pipeline import topics, units
 from pipeline.errors import Stop
 from pipeline.messages import RANKS, Task
+from pipeline.settings import patterns
 
 SECRETS: Final = {
     "mqtt": "password",
@@ -79,8 +80,8 @@ def _place_camera(raw: dict[str, Any], file: str) -> None:
     camera = raw.get("device", {}).get("camera")
     if not camera:
         return
-    for stream in raw.get("streams", {}).values():
-        if stream.get("task", Task.WILDLIFE) == Task.WILDLIFE:
+    for key, stream in raw.get("streams", {}).items():
+        if stream.get("task", Task.WILDLIFE) == Task.WILDLIFE and not patterns.is_pattern(key):
             stream["source"] = camera
             return
     raise Stop(f'{file}: device.camera: there is no camera stream for it; add [streams."cam1/garden"] with its levels')
@@ -119,21 +120,30 @@ def _read_secrets(raw: dict[str, Any], file: str) -> None:
 
 
 def _name_streams(raw: dict[str, Any], file: str) -> None:
-    """Make each stream's full name its key, and its task's deepest rank the default of `wants`."""
+    """Make each stream's full name its key, and give it the defaults that follow from its other keys."""
     site = raw["site"]
     named: dict[str, Any] = {}
     for key, stream in raw.get("streams", {}).items():
         parts = key.split("/")
         source = key if len(parts) == 3 else f"{site}/{key}"
-        if len(parts) not in (2, 3) or not all(map(topics.is_name, parts)):
+        if len(parts) not in (2, 3) or not all(topics.is_name(part) or patterns.is_part(part) for part in parts):
             raise Stop(
                 f'{file}: streams."{key}": a stream\'s name is "device/stream"; each part consists of a-z, 0-9, - and _, '
-                "and starts with a letter or digit"
+                'and starts with a letter or digit; "*" and "?" stand for any text and any one character'
             )
         if source.partition("/")[0] != site:
             raise Stop(f'{file}: streams."{key}": belongs to another site; this site is "{site}"')
         if source in named:
             raise Stop(f'{file}: streams."{key}": named twice; keep only one')
-        stream.setdefault("wants", RANKS[Task(stream.get("task", Task.WILDLIFE))][-1].value)
+        _complete_stream(stream)
         named[source] = stream
     raw["streams"] = named
+
+
+def _complete_stream(stream: dict[str, Any]) -> None:
+    """Use one spelling of the unit; let a stream want its task's deepest rank."""
+    task = Task(stream.get("task", Task.WILDLIFE))
+    stream.setdefault("wants", RANKS[task][-1].value)
+    if (unit := stream.get("unit")) is not None:
+        name = units.canonical(unit) or unit
+        stream["unit"] = "%RH" if name == "%" and task is Task.OCCUPANCY else name

@@ -10,6 +10,7 @@ prints the docstring below each key, so write it for a person who edits the file
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Final, Literal
 from zoneinfo import ZoneInfo
@@ -28,8 +29,12 @@ from pipeline.settings.addresses import (
 )
 from pipeline.settings.file import DEFAULT_DATA, DEFAULT_SITE
 from pipeline.settings.hours import Weekday
+from pipeline.settings.patterns import is_pattern, ranked
 
 _SECRETS: Final = frozenset({"password", "token"})
+
+WINNERS_MAX: Final = 4096
+"""Streams whose entry is remembered: anyone may invent names."""
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 HttpPort = Annotated[int, msgspec.Meta(ge=-1, le=65535)]
@@ -308,13 +313,13 @@ class StreamSettings(Section, frozen=True, kw_only=True):
     doubt, `"species"` asks it once a sighting. occupancy: `"state"`, `"activity"`, `"pattern"`. meter: `"state"`,
     `"pattern"`."""
     source: str = ""
-    """Source that the device agent opens by itself: `"rtsp://…"`, a webcam's number, a video file, a folder of
-    photos. Empty: frames come over MQTT."""
+    """Source that the device agent opens by itself: `"rtsp://…"`, a webcam's number, a folder of photos and videos,
+    or one of these files. Empty: frames come over MQTT."""
     room: str | None = None
     """Room of a sensor. Streams of one room are evaluated together."""
     unit: str | None = None
-    """Unit of the readings, as `"Cel"`, `"%RH"`, `"lx"`, `"ppm"`, `"W"`. Related units are converted, others
-    refused."""
+    """Unit of the readings, as `"Cel"`, `"%RH"`, `"lx"`, `"ppm"`, `"W"`; usual spellings such as `"°C"` or `"mbar"`
+    are accepted. Related units are converted, others refused."""
     deadband: Annotated[float, msgspec.Meta(ge=0)] | None = None
     """Smallest change worth reporting, in the stream's unit. If not set, it is derived from the
     readings' noise."""
@@ -365,7 +370,7 @@ class RuleSettings(Section, frozen=True, kw_only=True):
         return fnmatchcase(source, self.stream) or fnmatchcase(source.partition("/")[2], self.stream)
 
 
-class Keys(Section, frozen=True, kw_only=True):
+class Keys(Section, frozen=True, kw_only=True, dict=True):
     """All keys of the file; the roles hold a `pipeline.settings.settings.Settings`."""
 
     site: str = DEFAULT_SITE
@@ -391,7 +396,7 @@ class Keys(Section, frozen=True, kw_only=True):
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
     streams: dict[str, StreamSettings] = {}
-    """Streams by source, ``site/device/stream``. A file may leave the site out."""
+    """Streams by source, ``site/device/stream``, and patterns over them. A file may leave the site out."""
     rules: tuple[RuleSettings, ...] = ()
 
     @property
@@ -431,6 +436,28 @@ class Keys(Section, frozen=True, kw_only=True):
             return self.mqtt
         return MqttSettings(address=uplink.address, username=uplink.username, password=uplink.password, ca=uplink.ca)
 
+    @cached_property
+    def named_streams(self) -> dict[str, StreamSettings]:
+        """The streams that the file names one by one: those without a wildcard."""
+        return {source: stream for source, stream in self.streams.items() if not is_pattern(source)}
+
+    @cached_property
+    def _winners(self) -> dict[str, str | None]:
+        return {}
+
+    def entry(self, source: str) -> str | None:
+        """Return the key of `streams` that is in force for ``site/device/stream``, or None if none matches."""
+        if source in self.streams:
+            return source
+        if len(self.named_streams) == len(self.streams):
+            return None
+        if source not in self._winners:
+            if len(self._winners) >= WINNERS_MAX:
+                self._winners.clear()
+            self._winners[source] = next(iter(ranked(self.streams, source)), None)
+        return self._winners[source]
+
     def stream(self, source: str) -> StreamSettings | None:
         """Return the settings of ``site/device/stream``, or None if the file does not name the stream."""
-        return self.streams.get(source)
+        entry = self.entry(source)
+        return self.streams[entry] if entry is not None else None

@@ -46,6 +46,12 @@ MIGRATIONS = (
     """
     CREATE TABLE tables(name TEXT PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE inbox ADD COLUMN captured_at REAL;
+    CREATE TABLE recent(topic TEXT NOT NULL, sha256 BLOB NOT NULL, id TEXT NOT NULL, at REAL NOT NULL,
+        PRIMARY KEY(topic, sha256)) WITHOUT ROWID;
+    CREATE INDEX recent_by_time ON recent(at);
+    """,
 )
 """One script a schema version; `PRAGMA user_version` counts how many were run. Only ever append."""
 

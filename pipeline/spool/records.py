@@ -36,6 +36,10 @@ class Arrival(NamedTuple):
     """The publisher's own id; without it the spool makes a new UUIDv7."""
     limit: Backlog | None = None
     """Refuse this message as `busy` if so much of its topic waits already."""
+    captured_at: float | None = None
+    """When it was captured, if neither id nor payload hold the time: that of a file. Seconds since the epoch, UTC."""
+    same_within_s: float = 0.0
+    """Without an id, an equal message on the topic that was stored so recently makes this one a repeat."""
 
 
 class Receipt(NamedTuple):
@@ -64,6 +68,7 @@ class Item(NamedTuple):
     topic: str
     payload: bytes
     received_at: float
+    captured_at: float | None = None
 
 
 class Outgoing(msgspec.Struct, frozen=True, kw_only=True):

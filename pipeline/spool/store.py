@@ -342,7 +342,7 @@ class Spool:
         """Yield the rows of a topic one at a time, since frames may be large."""
         try:
             yield from self._reader.execute(
-                "SELECT row, id, topic, payload, received_at FROM inbox"
+                "SELECT row, id, topic, payload, received_at, captured_at FROM inbox"
                 " WHERE topic = ? AND row > ? AND done = 0 ORDER BY row",
                 (topic, after),
             )

@@ -68,9 +68,10 @@ class Transaction:
         """
         expected = self._expected[link]
         receipts: list[Receipt] = []
-        rows: list[tuple[int, str, str, bytes, float, str, bytes]] = []
+        rows: list[tuple[int, str, str, bytes, float, str, bytes, float | None]] = []
         row = self.next_row
-        for topic, payload, received_at, own_id, limit in arrivals:
+        for arrival in arrivals:
+            topic, payload, received_at, own_id, limit = arrival[:5]
             digest = hashlib.sha256(payload).digest()
             repeat = conflict = full = busy = False
             if own_id is not None:
@@ -82,6 +83,9 @@ class Transaction:
                 name = ids.popleft()
                 self._matched.append((link, (topic, digest), name))
                 repeat = True
+            elif recent := self._recent(arrival, digest):
+                name = recent
+                repeat = True
             else:
                 name = event_id(received_at)
             if not (repeat or conflict):
@@ -90,7 +94,11 @@ class Transaction:
             if full or busy:
                 self.db.execute("DELETE FROM seen WHERE id = ?", (name,))
             elif not (repeat or conflict):
-                rows.append((row, name, topic, payload, received_at, link, digest))
+                rows.append((row, name, topic, payload, received_at, link, digest, arrival.captured_at))
+                if own_id is None and arrival.same_within_s:
+                    self.db.execute(
+                        "INSERT OR REPLACE INTO recent VALUES (?, ?, ?, ?)", (topic, digest, name, received_at)
+                    )
                 self.stored.append((topic, row))
                 self.grown_bytes += len(payload)
                 self._room_bytes -= len(payload)
@@ -98,7 +106,8 @@ class Transaction:
             receipts.append(Receipt(name, topic, payload, digest.hex(), repeat, conflict, full, busy))
         self.next_row = row
         self.db.executemany(
-            "INSERT INTO inbox(row, id, topic, payload, received_at, link, sha256) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO inbox(row, id, topic, payload, received_at, link, sha256, captured_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             rows,
         )
         return receipts
@@ -175,6 +184,26 @@ class Transaction:
     def expire(self, hop: str, before: float) -> int:
         """Remove this hop's records that were added before this time (seconds since the epoch). Return how many."""
         return self._delete_outgoing("hop = ? AND created_at < ?", (hop, before))
+
+    def disown(self, item: Item) -> None:
+        """Let an equal message be another event, since this one was refused: its sender gets the reason again."""
+        self.db.execute("DELETE FROM recent WHERE id = ?", (item.id,))
+
+    def has_seen(self, own_id: str, topic: str, digest: bytes) -> bool:
+        """Return whether a message with this id and content was stored: known for the last `SEEN_KEEP` ids."""
+        row = self.db.execute("SELECT topic, sha256 FROM seen WHERE id = ?", (own_id,)).fetchone()
+        return row is not None and row in ((topic, digest), ("", b""))  # an earlier schema kept only the id
+
+    def _recent(self, arrival: Arrival, digest: bytes) -> str:
+        """Return the id of an equal message that was stored recently; empty if there is none."""
+        if not arrival.same_within_s:
+            return ""
+        early_s, late_s = arrival.received_at - arrival.same_within_s, arrival.received_at + arrival.same_within_s
+        self.db.execute("DELETE FROM recent WHERE at < ? OR at > ?", (early_s, late_s))
+        found = self.db.execute(
+            "SELECT id FROM recent WHERE topic = ? AND sha256 = ?", (arrival.topic, digest)
+        ).fetchone()
+        return found[0] if found else ""
 
     def _remember(self, own_id: str, topic: str, digest: bytes) -> Fingerprint | None:
         """Remember a publisher's id. Return the message that it named before, or None if it is new."""

@@ -27,6 +27,8 @@ class Server:
         self.buckets: dict[str, dict[str, Any]] = {}
         self.authorizations: dict[str, dict[str, Any]] = {}
         self.made = 0
+        self.shard_s = 7 * DAY_S
+        """Of a bucket that was made to keep its points for ever, as the image of InfluxDB makes it."""
         self.busy = 0
         """So many calls are answered with 503 first."""
 
@@ -36,20 +38,42 @@ class Server:
         if self.busy:
             self.busy -= 1
             return 503, {"code": "unavailable"}
-        if token != "Token operator":
-            return 401, {"code": "unauthorized", "message": "unauthorized access"}
         kind, _, name = path.removeprefix("/api/v2/").partition("/")
+        if token != "Token operator":
+            may = [
+                permission["action"]
+                for each in self.authorizations.values()
+                if token == f"Token token-{each['id'][1:]}"
+                for permission in each["permissions"]
+                if permission["resource"]["id"] in (name, query.get("bucket"))
+            ]
+            match method, kind, may:
+                case "POST", "write", ["write"]:
+                    return 400, {"code": "invalid", "message": "writing requires points"}
+                case "GET", "buckets", ["read"]:
+                    return 200, self.buckets[name]
+            return 401, {"code": "unauthorized", "message": "unauthorized access"}
         match method, kind:
             case "GET", "orgs":
                 return 200, {"orgs": [{"id": "o1", "name": "tierwise"}] if query["org"] == "tierwise" else []}
             case "GET", "buckets":
-                found = [bucket for bucket in self.buckets.values() if bucket["name"] == query["name"]]
+                shard = {"shardGroupDurationSeconds": self.shard_s}
+                found = [
+                    {**bucket, "retentionRules": [{**rule, **shard} for rule in bucket["retentionRules"]]}
+                    for bucket in self.buckets.values()
+                    if bucket["name"] == query["name"]
+                ]
                 return (200, {"buckets": found}) if found else (404, {"code": "not found"})
             case "POST", "buckets":
                 self.made += 1
                 self.buckets[f"b{self.made}"] = {"id": f"b{self.made}", **body}
                 return 201, self.buckets[f"b{self.made}"]
             case "PATCH", "buckets":
+                (rule,) = body["retentionRules"]
+                shard_s = rule.get("shardGroupDurationSeconds", self.shard_s)
+                if rule["everySeconds"] < shard_s:
+                    return 422, {"code": "unprocessable entity", "message": "shard-group duration must be shorter"}
+                self.shard_s = shard_s
                 self.buckets[name] |= body
                 return 200, self.buckets[name]
             case "GET", "authorizations":
@@ -151,6 +175,42 @@ def test_a_token_whose_file_was_lost_is_made_anew_and_the_old_one_ends(
     provisioned(url, tmp_path)
     assert (tmp_path / "edge").read_text() != before
     assert len(kept.authorizations) == 2
+
+
+def test_a_token_that_the_server_refuses_is_made_anew(server: tuple[Server, str], tmp_path: Path) -> None:
+    kept, url = server
+    assert provisioned(url, tmp_path).exit_code == 0
+    before = {name: (tmp_path / name).read_text() for name in ("edge", "grafana", "source.yaml")}
+    kept.buckets.clear()
+    kept.authorizations.clear()  # the volume was removed, and the server began anew
+    assert provisioned(url, tmp_path).exit_code == 0
+    after = {name: (tmp_path / name).read_text() for name in before}
+    assert all(before[name] != after[name] for name in before)
+    assert len(kept.authorizations) == 2
+    assert provisioned(url, tmp_path).exit_code == 0
+    assert {name: (tmp_path / name).read_text() for name in before} == after
+
+
+@pytest.mark.parametrize(("days", "shard_s"), [(1, 3_600), (2, 3_600), (3, DAY_S), (6, DAY_S)])
+def test_a_bucket_that_keeps_less_than_a_week_has_shorter_shards(
+    server: tuple[Server, str], tmp_path: Path, days: int, shard_s: int
+) -> None:
+    kept, url = server
+    for_ever = {"type": "expire", "everySeconds": 0}
+    kept.buckets["b0"] = {"id": "b0", "name": "tierwise", "retentionRules": [for_ever]}
+    for each in (days, days, 365):
+        assert provisioned(url, tmp_path, days=each).exit_code == 0
+        assert kept.shard_s == (shard_s if each == days else 7 * DAY_S)
+
+
+def test_a_refusal_that_is_not_about_the_token_does_not_speak_of_it(server: tuple[Server, str]) -> None:
+    kept, url = server
+    influx = Influx(url, "operator", "tierwise")
+    influx.bucket("tierwise", 30)
+    kept.shard_s = 100 * DAY_S
+    with pytest.raises(Stop, match="422 to PATCH") as caught:
+        influx.bucket("tierwise", 30)
+    assert "token" not in str(caught.value)
 
 
 def test_what_influxdb_refuses_is_told_with_what_to_do(server: tuple[Server, str]) -> None:

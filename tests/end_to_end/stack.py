@@ -10,7 +10,6 @@ Nothing here sleeps for a while and hopes: everything waits for a condition, up 
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import importlib.util
 import os
@@ -43,7 +42,7 @@ from agents.role.run_file import ask_health, running
 from agents.up import ports
 from agents.up.plan import ROLE_NAMES
 from models.vision import images
-from pipeline import kafka, messages, topics
+from pipeline import ids, kafka, messages, topics
 from pipeline.messages import Ack, Refusal, Result, SightingReport, Tier
 from pipeline.settings.settings import STARTER, Settings
 
@@ -99,9 +98,9 @@ def jpeg(picture: images.Picture, quality: int = 90) -> bytes:
     return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
-@functools.cache
 def cat() -> bytes:
-    return jpeg(photo("chelsea.png"))
+    """A cat, each time as another event: the tests share a device."""
+    return ids.in_jpeg(jpeg(photo("chelsea.png")), ids.event_id(time.time()))
 
 
 def cats(count: int) -> list[bytes]:
@@ -110,9 +109,10 @@ def cats(count: int) -> list[bytes]:
     height, width = 280, 350
     across, down = whole.shape[1] - width, whole.shape[0] - height
     steps = [(i * 37 % across, i * 7 % down) for i in range(count)]
-    return [
+    views = (
         jpeg(np.ascontiguousarray(whole[y : y + height, x : x + width]), 85 + i % 10) for i, (x, y) in enumerate(steps)
-    ]
+    )
+    return [ids.in_jpeg(view, ids.event_id(time.time())) for view in views]
 
 
 # --- a plain MQTT client ---------------------------------------------------------------------------------------

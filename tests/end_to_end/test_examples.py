@@ -62,11 +62,11 @@ def run(stack: Stack, script: str, *arguments: str) -> str:
 def test_a_photo_is_published_and_its_answers_are_printed(shared: Stack, listener: Listener) -> None:
     """subscribe.py, publish.py, time_series.py"""
     picture = shared.folder / "cat.jpg"
-    picture.write_bytes(cat())
     with running(shared, "subscribe.py") as printed:
 
         def answered() -> bool:
-            run(shared, "publish.py", str(picture))  # again: the first may come before the subscription
+            picture.write_bytes(cat())
+            run(shared, "publish.py", str(picture))  # another: the first may come before the subscription
             return "cloud: Felis catus" in printed.read_text()
 
         eventually(answered, PATIENCE_S, interval_s=1)

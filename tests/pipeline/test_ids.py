@@ -61,3 +61,18 @@ def test_an_id_of_another_version_tells_no_time() -> None:
 )
 def test_only_the_canonical_spelling_is_an_id(text: str) -> None:
     assert not ids.is_event_id(text)
+
+
+@given(st.one_of(st.none(), moments), st.binary(min_size=32, max_size=32))
+def test_the_id_of_a_file_holds_a_time_only_if_its_bytes_do(time_s: float | None, digest: bytes) -> None:
+    made = ids.of_content(time_s, "home/cam1/garden", digest)
+    assert made == ids.of_content(time_s, "home/cam1/garden", digest) != ids.of_content(time_s, "home/cam2/a", digest)
+    assert ids.is_event_id(made)
+    assert ids.time_s(made) == (None if time_s is None else int(time_s * 1000) / 1000)
+
+
+def test_a_jpeg_may_bring_an_id() -> None:
+    jpeg, event = b"\xff\xd8\xff\xe0 and so on", ids.event_id(1.0)
+    assert ids.of_jpeg(ids.in_jpeg(jpeg, event)) == event
+    assert ids.of_jpeg(jpeg) is ids.of_jpeg(b"") is ids.of_jpeg(ids.in_jpeg(jpeg, "x" * 36)) is None
+    assert ids.of_jpeg(ids.in_jpeg(jpeg, event)[:40]) is None

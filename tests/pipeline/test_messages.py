@@ -170,7 +170,7 @@ def test_a_nest_of_ten_thousand_levels_is_malformed() -> None:
 
 
 def test_people_read_json_and_agents_msgpack() -> None:
-    assert encode(Ack(ids=("a",), topic="t")) == b'{"ids":["a"],"topic":"t","sha256":""}'
+    assert encode(Ack(ids=("a",), topic="t")) == b'{"ids":["a"],"topic":"t","sha256":"","repeat":false}'
     assert msgspec.msgpack.decode(encode(EventAck(ids=("a",)))) == {"ids": ["a"]}
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from pipeline import units
 from pipeline.settings.keys import Keys, RuleSettings, StreamSettings
 from tools.reference.struct_docs import fields, table
 
@@ -54,7 +55,18 @@ def section(prefix: str, struct: type[msgspec.Struct]) -> str:
     return table(("key", "default", "meaning"), *rows(prefix, struct))
 
 
+def known_units() -> str:
+    """Return the table of units: name, other spellings, the unit that related ones are converted through."""
+    rows = []
+    for name in dict.fromkeys(unit.name for unit in units.UNITS.values()):
+        unit = units.UNITS[name]
+        others = ", ".join(f"`{word}`" for word in units.spellings(name))
+        rows.append((f"`{name}`", others, f"`{unit.base}`"))
+    return table(("unit", "other spellings", "converts to and from"), *rows)
+
+
 BLOCKS: Final[Mapping[str, Callable[[], str]]] = {
+    "units": known_units,
     f"settings {_TOP}": functools.partial(section, "", Keys),
     **{f"settings {name}": functools.partial(section, prefix, struct) for name, prefix, struct in sections()},
 }

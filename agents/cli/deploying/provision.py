@@ -67,13 +67,14 @@ def influx(
         Path | None, typer.Option(help="Also write Grafana's data source here, with the token of `grafana`.")
     ] = None,
 ) -> None:
-    """Make InfluxDB's bucket and a token for each user; a token whose file exists stays."""
+    """Make InfluxDB's bucket and a token for each user; a token that the server still accepts stays."""
     wanted_tokens = [Token.parse(text) for text in token]
     server = Influx(url, _read(admin_token_file), org)
     bucket_id = patiently(lambda: server.bucket(bucket, keep_days))
     for wanted in wanted_tokens:
-        if not wanted.file.exists():
-            secret = patiently(lambda: server.renew_token(wanted.name, wanted.action, bucket_id))  # noqa: B023  # called at once
+        kept = _read(wanted.file) if wanted.file.exists() else ""
+        if not kept or not patiently(lambda: server.accepts(kept, wanted.action, bucket_id)):  # noqa: B023  # called at once
+            secret = patiently(lambda: server.renew_token(wanted.name, wanted.action, bucket_id))  # noqa: B023
             _write(wanted.file, secret)
         if wanted.name == "grafana" and grafana_file is not None:
             _write(grafana_file, data_source(url, org, bucket, _read(wanted.file)))

@@ -44,6 +44,8 @@ DISK_LEAST_BYTES: Final = 200 * MIB
 
 PYTHON_LEAST: Final = (3, 11)
 
+FINE: Final = "fine"
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -245,7 +247,8 @@ def _roles(settings: Settings) -> Iterator[Check]:
         ready, parts = ask_health(process.port)
         cameras = parts.pop("cameras", "")
         text = ", ".join(f"{part}: {how}" for part, how in parts.items())
-        if ready and ("store" in parts or "late" in parts):
+        losing = "store" in parts or "self metrics" in parts or parts.get("series", FINE) != FINE
+        if ready and (losing or "late" in parts):
             yield warn(row.name, text)
         elif ready:
             yield ok(row.name, text)

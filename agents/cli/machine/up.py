@@ -96,7 +96,7 @@ def write_starter(file: Path) -> None:
 
 def _all_ready(settings: Settings, seconds: float) -> str:
     broker = f"{settings.mqtt.host}:{settings.mqtt.port_number}"
-    camera = next((s for s, asked in settings.streams.items() if asked.task is Task.WILDLIFE), None)
+    camera = next((s for s, asked in settings.named_streams.items() if asked.task is Task.WILDLIFE), None)
     lines = [
         f"[bold]ready[/] after {seconds:.1f} s",
         "  publish a photo   tierwise publish cat.jpg",

@@ -37,7 +37,7 @@ from models.heads.release import HeadRelease
 from models.releases.targets import MODEL
 from models.shipped import load_zoo
 from models.vision import images
-from pipeline import topics
+from pipeline import ids, topics
 from pipeline.errors import Stop
 from pipeline.messages import Label, Result, Tier
 from pipeline.settings.settings import Settings
@@ -199,7 +199,7 @@ class LearningDemo:
         """Publish photos; return when each has its last answer."""
         streams = [topics.frame(self.settings.site, DEVICE, stream) for stream in STREAMS]
         captures = [
-            Capture(photo.species, topic, photo.jpeg)
+            Capture(photo.species, topic, ids.in_jpeg(photo.jpeg, event := ids.event_id(time.time())), id=event)
             for photo, topic in zip(photos, itertools.cycle(streams), strict=False)
         ]
         by_tier: dict[int, dict[str, Result]] = {id(capture): {} for capture in captures}

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from clip_samples import walk
 from exif_samples import looped
 from sample_device import SmallDevice, small_device
 
@@ -304,11 +305,12 @@ def test_of_a_folder_a_photo_that_cannot_be_published_is_named_and_the_others_ar
     (card / "cat.jpg").write_bytes(b"jpeg")
     (card / "eio.jpg").symlink_to("/proc/self/mem")  # reading its first byte fails with EIO
     (card / "huge.jpg").write_bytes(bytes((16 << 20) + 1))
+    (card / "clip.mov").write_bytes(b"no video")
     code, out, _ = run("publish", "card", "--json")
     records = [json.loads(text) for text in out.splitlines()]
     reasons = {each["file"]: each["refused"]["reason"] for each in records if "refused" in each}
     assert code == exit_codes.STOP
-    assert reasons == {"eio.jpg": "unreadable", "huge.jpg": "image-too-large"}
+    assert reasons == {"eio.jpg": "unreadable", "huge.jpg": "image-too-large", "clip.mov": "unreadable"}
     assert [each["result"]["revision"] for each in records if "result" in each] == [1, 2]
     (card / "cat.jpg").unlink()
     assert run("publish", "card")[0] == exit_codes.STOP
@@ -324,12 +326,17 @@ def test_classify_names_what_it_cannot_answer_and_answers_the_rest(
     (card / "circle.jpg").write_bytes(looped())
     (card / "eio.jpg").symlink_to("/proc/self/mem")
     (videos / "clip.mp4").write_bytes(b"video")
-    code, out, err = run("classify", "card", "videos", "nowhere", "--json")
+    (videos / "notes").mkdir()
+    walk(card / "walk.avi")
+    code, out, err = run("classify", "card", "videos", "videos/notes", "nowhere", "--json")
     records = [json.loads(text) for text in out.splitlines()]
     assert code == 0
-    assert [Path(each["file"]).name for each in records if "answers" in each] == ["circle.jpg"]
-    assert [each["refused"]["reason"] for each in records if "refused" in each] == ["unreadable"]
-    assert "videos: no photos in it" in err and "nowhere: no such file or folder" in err
+    assert [Path(each["file"]).name for each in records if "answers" in each] == ["circle.jpg", "walk.avi"]
+    assert [(Path(each["file"]).name, each["refused"]["reason"]) for each in records if "refused" in each] == [
+        ("eio.jpg", "unreadable"),
+        ("clip.mp4", "unreadable"),
+    ]
+    assert "videos/notes: no photos in it" in err and "nowhere: no such file or folder" in err
 
 
 def test_publish_says_that_no_broker_answers(
@@ -341,3 +348,50 @@ def test_publish_says_that_no_broker_answers(
     code, _, err = run("publish", "cat.jpg", "--stream", "cam1/garden")
     assert code == exit_codes.FAILED
     assert "127.0.0.1:9" in err and "`tierwise up`" in err
+
+
+# --- settings explain ------------------------------------------------------------------------------------------
+
+EXPLAINED = """
+[streams."*/*"]
+task = "meter"
+[streams."*/temperature"]
+task = "meter"
+unit = "°C"
+reading = "edge-private"
+[streams."cam1/garden"]
+source = "rtsp://admin:hunter2@10.0.0.9/1?password=hunter2"
+[[rules]]
+name = "evenings"
+stream = "cam1/*"
+hours = "18:00-23:00"
+raise = { pixels = "user-private" }
+reason = "we sit there"
+"""
+
+
+def test_explain_shows_the_entry_in_force_and_each_keys_origin(run: Callable[..., tuple[int, str, str]]) -> None:
+    Path("tierwise.toml").write_text(EXPLAINED)
+    code, out, _ = run("settings", "explain", "barn/temperature")
+    assert code == 0
+    assert 'in force: [streams."*/temperature"]' in out
+    assert 'less specific, not used: [streams."*/*"]' in out
+    assert re.search(r'unit +Cel +streams."\*/temperature"', out)
+    assert re.search(r"summary +user-private +default", out)
+    assert "pixels" not in out
+
+
+def test_explain_names_the_rules_and_shows_no_password(run: Callable[..., tuple[int, str, str]]) -> None:
+    Path("tierwise.toml").write_text(EXPLAINED)
+    _, out, _ = run("settings", "explain", "home/cam1/garden")
+    assert "evenings may raise pixels to user-private" in out
+    assert "person-in-frame" in out
+    assert "hunter2" not in out
+    assert "rtsp://***@10.0.0.9/1?password=***" in out
+
+
+def test_explain_of_a_stream_without_an_entry_shows_what_to_add(run: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, _ = run("settings", "explain", "cam9/street")
+    assert code == 0
+    assert '[streams."cam9/street"]' in out
+    assert run("settings", "explain", "../x")[0] == exit_codes.STOP

@@ -27,8 +27,10 @@ def published(publishing: Publishing, now_s: float = 0.0) -> list[Capture]:
     return items
 
 
-def ack(publishing: Publishing, event: str, item: Capture) -> list[tuple[Capture, Result | None]]:
-    message = Ack(ids=(event,), topic=TOPIC, sha256=item.sha256)
+def ack(
+    publishing: Publishing, event: str, item: Capture, *, repeat: bool = False
+) -> list[tuple[Capture, Result | None]]:
+    message = Ack(ids=(event,), topic=TOPIC, sha256=item.sha256, repeat=repeat)
     return publishing.receive(topics.ack("home", "cam1"), encode(message))
 
 
@@ -66,12 +68,28 @@ def test_an_answer_that_overtakes_its_acknowledgement_is_told_after_it() -> None
     assert publishing.is_done()
 
 
-def test_two_equal_photos_are_two_events() -> None:
-    publishing = Publishing(photos(b"same", b"same"))
-    first, second = published(publishing)
-    ack(publishing, "e1", first)
-    ack(publishing, "e2", second)
-    assert [item.event for item in publishing.deliveries] == ["e1", "e2"]
+def test_two_equal_photos_are_one_event_with_one_answer() -> None:
+    for overtaking in (True, False):
+        publishing = Publishing(photos(b"same", b"same"))
+        first, second = published(publishing)
+        ack(publishing, "e1", first)
+        if overtaking:
+            tell(publishing, answer("e1", 1))
+        ack(publishing, "e1", second, repeat=True)
+        if not overtaking:
+            tell(publishing, answer("e1", 1))
+        assert first.answer == second.answer is not None
+        assert publishing.is_done()
+
+
+def test_a_photo_that_was_published_before_shows_the_answer_that_stands() -> None:
+    standing = {"e1": answer("e1", 3)}
+    publishing = Publishing(photos(b"known", b"new", b"forgotten"), standing.get)
+    known, new, forgotten = published(publishing)
+    assert ack(publishing, "e1", known, repeat=True) == [(known, None), (known, standing["e1"])]
+    assert ack(publishing, "e2", new) == [(new, None)]
+    assert ack(publishing, "e3", forgotten, repeat=True) == [(forgotten, None)]
+    assert tell(publishing, answer("e3", 1)) == [(forgotten, answer("e3", 1))]
 
 
 def test_a_reading_is_recognised_by_its_own_id_and_not_by_another_sensors_ack() -> None:

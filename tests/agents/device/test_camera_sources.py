@@ -6,17 +6,29 @@ import os
 import threading
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 from exif_samples import DATE_TIME, GREY, ORIGINAL, with_exif
 
-from agents.device.camera_sources import FRAMES_PER_S, open_source
-from agents.device.photo_sources import photo_time_s
+from agents.device.camera_sources import open_source
+from agents.device.known_files import KnownFiles
+from agents.device.photo_sources import SETTLED_S, still_grows
 from models.vision import images
 from models.vision.photo_files import PHOTO_SUFFIXES, photos_of
 from pipeline.clock import HandClock
 from pipeline.errors import Retry
+
+
+class NothingKnown(KnownFiles):
+    """No file was taken before, and none is remembered."""
+
+    def __init__(self) -> None:
+        pass
+
+    def is_unchanged(self, source: str, file: Path, mark: bytes) -> bool:
+        return False
+
+    def has(self, source: str, digest: bytes) -> bool:
+        return False
 
 
 class OnePass(threading.Event):
@@ -28,7 +40,7 @@ class OnePass(threading.Event):
 
 
 def shots(source: str) -> list[tuple[str, float]]:
-    opened = open_source(source, stop=OnePass(), clock=HandClock(1000.0))
+    opened = open_source(source, "home/cam1/garden", NothingKnown(), stop=OnePass(), clock=HandClock(1000.0))
     return [(shot.name, shot.time_s) for shot in opened]
 
 
@@ -39,7 +51,7 @@ def shots(source: str) -> list[tuple[str, float]]:
 def test_a_photo_is_ordered_by_its_cameras_own_time(tmp_path: Path, tag: int) -> None:
     file = tmp_path / "a.jpg"
     file.write_bytes(with_exif({tag: "2020:02:03 04:05:06"}))
-    assert photo_time_s(file) == 1580702706.0
+    assert shots(str(file)) == [("a.jpg", 1580702706.0)]
     assert images.decode(file.read_bytes()).shape == (32, 32, 3)
 
 
@@ -48,7 +60,7 @@ def test_a_camera_that_does_not_know_its_time_falls_back_to_the_files(tmp_path: 
     file = tmp_path / "a.jpg"
     file.write_bytes(with_exif({ORIGINAL: text}))
     os.utime(file, (77.0, 77.0))
-    assert photo_time_s(file) == 77.0
+    assert shots(str(file)) == [("a.jpg", 77.0)]
 
 
 def test_a_folder_yields_each_photo_once_in_the_order_of_their_times(tmp_path: Path) -> None:
@@ -71,7 +83,7 @@ def test_a_source_that_is_told_to_stop_ends(tmp_path: Path) -> None:
     for name in ("a.jpg", "b.jpg"):
         (tmp_path / name).write_bytes(GREY)
     stop = threading.Event()
-    opened = open_source(str(tmp_path), stop=stop, clock=HandClock())
+    opened = open_source(str(tmp_path), "home/cam1/garden", NothingKnown(), stop=stop, clock=HandClock())
     next(opened)
     stop.set()
     assert list(opened) == []
@@ -88,31 +100,12 @@ def test_an_empty_folder_says_what_was_looked_for(tmp_path: Path) -> None:
         shots(str(tmp_path))
 
 
-# --- moving sources --------------------------------------------------------------------------------------------
-
-
-def film(path: Path, frames: list[images.Picture], rate: float = 10.0) -> None:
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), rate, (160, 120))  # type: ignore[attr-defined]
-    for frame in frames:
-        writer.write(frame)
-    writer.release()
-
-
-def test_of_a_video_only_what_moves_is_a_shot(tmp_path: Path) -> None:
-    """Ten still seconds, then a square walks through the picture."""
-    still = [np.full((120, 160, 3), 90, np.uint8) for _ in range(100)]
-    walking = [frame.copy() for frame in still[:30]]
-    for number, frame in enumerate(walking):
-        frame[40:80, 4 * number : 4 * number + 40] = 250
-    film(tmp_path / "film.avi", still + walking)
-    taken = shots(str(tmp_path / "film.avi"))
-    times = [time_s - 1000.0 for _, time_s in taken]
-    assert times[0] == 0.0
-    assert len(times) >= 4
-    assert all(10.0 <= time_s <= 13.0 for time_s in times[1:])
-
-
-def test_no_more_frames_a_second_are_looked_at_than_an_animal_needs(tmp_path: Path) -> None:
-    noise = np.random.default_rng(1).integers(0, 256, (60, 120, 160, 3), np.uint8)
-    film(tmp_path / "film.avi", list(noise), rate=30.0)
-    assert len(shots(str(tmp_path / "film.avi"))) <= 2 * FRAMES_PER_S + 1
+def test_only_a_file_without_its_end_that_was_just_written_is_waited_for() -> None:
+    assert [still_grows(ago_s, whole=False) for ago_s in (0.0, SETTLED_S / 2, SETTLED_S, 1e9)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert not still_grows(0.0, whole=True)
+    assert not still_grows(-3600.0, whole=False), "the clock of the card's writer is an hour ahead"

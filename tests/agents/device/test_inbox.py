@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from sample_messages import NOW_S, event, event_id, result, settings
 
-from agents.device.inbox import Admission
+from agents.device.inbox import REPEATED_WITHIN_S, Admission
 from agents.device.readings import Meter
 from agents.device.store import EDGE, SITE, DeviceStore
 from agents.role import outbox
 from agents.role.telemetry import Metrics
 from models.answering.sightings import Visit
 from models.vision import images
-from pipeline import messages, topics
+from pipeline import ids, messages, topics
 from pipeline.clock import HandClock
 from pipeline.delivery import Ingest
 from pipeline.messages import Ack, EventAck, Privacy, Rank, Refusal, Task, Tier
@@ -97,6 +97,43 @@ def test_an_id_that_names_another_event_is_refused_and_not_acknowledged(inbox: I
     assert [item.payload for item in inbox.spool.waiting(9)] == [reading % 21]
     assert {ack.topic for ack in inbox.acks()} == {READING}
     assert inbox.metrics.value("tierwise_refused_total", reason="id-reused") == 2
+
+
+def test_an_equal_frame_within_ten_minutes_is_acknowledged_again_and_is_no_other_event(inbox: Inbox) -> None:
+    """Its publisher saw no acknowledgement, or published the photo again."""
+    for _ in range(3):
+        inbox.receive(Message(FRAME, JPEG, False), Message(FRAME, JPEG, False))
+        items = inbox.spool.waiting(10)
+        with inbox.spool.transaction() as tx:
+            tx.finish(*items)
+        inbox.clock.turn(REPEATED_WITHIN_S / 2)
+        if not items:
+            (ack,) = inbox.acks()
+            assert ack.repeat
+    assert inbox.metrics.value("tierwise_events_received_total", stream="home/cam1/garden", channel="frame") == 6
+    (ack,) = inbox.acks()
+    inbox.receive(Message(FRAME, JPEG, False))
+    (later,) = inbox.spool.waiting(10)
+    assert later.id != ack.ids[0]
+    assert len(inbox.acks()) == 2
+
+
+@pytest.mark.parametrize("topic, data", [(topics.frame("home", "cam1", "door"), JPEG), (FRAME, JPEG + b"padding")])
+def test_another_topic_or_other_bytes_are_another_event(inbox: Inbox, topic: str, data: bytes) -> None:
+    inbox.receive(Message(FRAME, JPEG, False), Message(topic, data, False))
+    assert len({item.id for item in inbox.spool.waiting(10)}) == 2
+
+
+def test_a_frame_may_bring_its_own_id(inbox: Inbox) -> None:
+    named = [ids.in_jpeg(JPEG, event_id(number)) for number in (1, 2)]
+    inbox.receive(*(Message(FRAME, data, False) for data in named))
+    inbox.clock.turn(10 * REPEATED_WITHIN_S)
+    inbox.receive(Message(FRAME, named[0], False))
+    assert [item.id for item in inbox.spool.waiting(10)] == [event_id(1), event_id(2)]
+    assert images.decode(named[0]).shape == images.decode(JPEG).shape
+    other = images.encode_jpeg(np.full((32, 32, 3), 9, np.uint8))
+    inbox.receive(Message(FRAME, ids.in_jpeg(other, event_id(1)), False))
+    assert [each.reason for each in inbox.refusals()] == ["id-reused"]
 
 
 def test_two_equal_readings_without_ids_are_two_events(inbox: Inbox) -> None:

@@ -18,7 +18,7 @@ from pipeline.errors import Retry
 
 
 def shot(name: str) -> Shot:
-    return Shot(b"", 0.0, name, own=True, live=True)
+    return Shot(b"", 0.0, name, own=True)
 
 
 class Stream:

@@ -16,7 +16,7 @@ from agents.device import own_cameras, photo_sources
 from agents.device.agent import build
 from agents.device.camera_states import CameraStates
 from agents.device.own_cameras import OwnCameras
-from agents.device.store import SITE
+from agents.device.store import SITE, DeviceStore
 from agents.role import outbox
 from agents.role.telemetry import Metrics
 from pipeline.clock import SystemClock
@@ -30,6 +30,7 @@ GARDEN = "home/cam1/garden"
 @pytest.fixture
 def spool(tmp_path: Path) -> Iterator[Spool]:
     opened = Spool.open(tmp_path / "spool.db", limit_bytes=1 << 26)
+    DeviceStore(opened, SystemClock()).open()
     yield opened
     opened.close()
 
@@ -66,6 +67,8 @@ def no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(own_cameras, "FIRST_PAUSE_S", 0.02)
     monkeypatch.setattr(own_cameras, "LONGEST_PAUSE_S", 0.05)
     monkeypatch.setattr(photo_sources, "SEARCH_AGAIN_S", 0.05)
+    monkeypatch.setattr(photo_sources, "LOOK_AGAIN_S", 0.05)
+    monkeypatch.setattr(photo_sources, "SETTLED_S", 0.2)
 
 
 def wait_for(fulfilled: Callable[[], bool], within_s: float = 5.0) -> None:
@@ -115,13 +118,13 @@ def test_a_photo_that_was_copied_by_half_is_taken_once_it_is_whole(spool: Spool,
         wait_for(lambda: spool.waiting_count == 1)
 
 
-@pytest.mark.parametrize("there", ["nothing", "an empty folder", "only a video"])
+@pytest.mark.parametrize("there", ["nothing", "an empty folder", "only notes"])
 def test_a_folder_that_is_not_there_yet_is_waited_for_and_reported(spool: Spool, tmp_path: Path, there: str) -> None:
     late = tmp_path / "late"
     if there != "nothing":
         late.mkdir()
-    if there == "only a video":
-        (late / "clip.mp4").write_bytes(b"video")
+    if there == "only notes":
+        (late / "notes.txt").write_text("no photo")
     with Running(spool, garden=late, yard=folder_of(tmp_path / "card", a=GREY)) as running:
         wait_for(lambda: spool.waiting_count == 1 and running.away(GARDEN) != "")
         assert running.away("home/cam1/yard") == ""

@@ -181,3 +181,15 @@ def test_templates_give_a_state_for_their_own_stream_and_keep_it_for_others(star
     assert state("cam1_garden_online", stream="garden") == "on"
     assert state("cam1_garden_last_sighting", label="Felidae") == "Felidae"
     assert state("edge_online", state="offline") == "off"
+
+
+def test_a_stream_that_only_a_pattern_names_is_announced_once_it_was_heard() -> None:
+    meter = StreamSettings(task=Task.METER, unit="Cel", reading=Privacy.EDGE_PRIVATE)
+    settings = Settings(streams={"home/*/temperature": meter})
+    before = announcements(settings, "1")
+    after = announcements(settings, "1", ["home/barn/temperature", "home/barn/unknown"])
+    new = {topic for topic, _ in after} - {topic for topic, _ in before}
+    assert new == {
+        topics.discovery("sensor", "tierwise_home_barn", "temperature_value"),
+        topics.discovery("binary_sensor", "tierwise_home_barn", "temperature_unusual"),
+    }

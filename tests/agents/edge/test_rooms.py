@@ -154,6 +154,17 @@ def test_a_room_that_only_its_devices_know_of_is_answered_by_what_reported(tmp_p
     assert (answer.label, answer.device, answer.privacy) == ("occupied", "room1", Privacy.EDGE_PRIVATE)
 
 
+def test_a_room_of_patterns_is_answered_by_the_streams_that_reported(tmp_path: Path) -> None:
+    by_pattern = msgspec.structs.replace(
+        told(tmp_path), streams={f"home/*/{name}": stream(unit) for name, unit in ROOM.items()}
+    )
+    with sample_edge(tmp_path, by_pattern) as edge:
+        edge.deliver(*minute(START_S, busy=True))
+        edge.deliver(*minute(START_S + 301, busy=True))
+        (answer,) = windows(edge)
+    assert (answer.label, answer.device) == ("occupied", "room1")
+
+
 def test_a_sensor_outside_of_rooms_is_no_window(edge: SampleEdge) -> None:
     edge.deliver(report("light", START_S, 5.0, room=None), report("light", START_S + 9999, 5.0, room=None))
     edge.clock.turn(1000)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from sample_messages import NOW_S, event_id, result
 
-from agents.role.self_metrics import points, self_metrics_of
+from agents.role.self_metrics import SelfMetrics, instance, points, self_metrics_of
 from agents.role.telemetry import Metrics
 from pipeline.clock import HandClock
+from pipeline.series.points import Point
+from pipeline.series.writer import Writer
 from pipeline.settings.settings import InfluxSettings, Settings
 
 
@@ -45,6 +48,54 @@ def test_no_stream_and_no_answer_is_told() -> None:
 
 def test_a_role_of_the_cloud_names_no_site() -> None:
     assert all(name != "site" for tags in told("gateway") for name, _ in tags)
+
+
+class Kept:
+    """A store in memory."""
+
+    def __init__(self) -> None:
+        self.points: list[Point] = []
+
+    def write(self, points: Sequence[Point]) -> None:
+        self.points += points
+
+    def close(self) -> None:
+        pass
+
+
+def series(store: Kept, name: str, **tags: str) -> list[tuple[float, object]]:
+    return [
+        (point.time_s - NOW_S, point.fields[name])
+        for point in store.points
+        if name in point.fields and tags.items() <= point.tags.items()
+    ]
+
+
+def test_a_counter_begins_at_0_so_that_its_first_burst_is_seen(tmp_path: Path) -> None:
+    metrics, store, clock = Metrics(), Kept(), HandClock(NOW_S)
+    reporter = SelfMetrics(metrics, "edge", Settings(data=str(tmp_path)), clock, Writer(store))
+    reporter.start()
+    for refused in (0, 5, 2):
+        clock.turn(15)
+        metrics.refused("image-truncated", refused) if refused else None
+        reporter.write()
+    metrics.refused("image-too-large", 3)
+    clock.turn(5)
+    reporter.stop()
+    assert series(store, "refused", reason="image-truncated") == [(15, 0.0), (30, 5.0), (45, 7.0), (50, 7.0)]
+    assert series(store, "refused", reason="image-too-large") == [(45, 0.0), (50, 3.0)]
+    assert series(store, "memory_bytes")[0][0] == 15  # no counter: it has no 0
+    assert series(store, "points", outcome="dropped")[0] == (0, 0.0)
+
+
+def test_replicas_that_share_a_folder_have_names_that_survive_a_restart(tmp_path: Path) -> None:
+    names, locks = zip(*(instance(tmp_path, "stream") for _ in range(3)), strict=True)
+    assert names == ("stream", "stream-2", "stream-3")
+    locks[1].close()
+    again, lock = instance(tmp_path, "stream")
+    assert again == "stream-2"
+    for held in (locks[0], locks[2], lock):
+        held.close()
 
 
 def test_there_is_a_pulse_only_where_an_influxdb_is_named_for_the_tier(tmp_path: Path) -> None:

@@ -15,13 +15,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kafka_brokers import eventually
+from sample_messages import event_id
 from stream_samples import NOON_S, report, result
+from structlog.testing import capture_logs
 
 from pipeline.errors import Rejected, Retry, Stop
 from pipeline.messages import Summary, Task
+from pipeline.series import sqlite
 from pipeline.series import writer as timeseries
 from pipeline.series.influx import InfluxStore, line
-from pipeline.series.points import Point, Value, reading_point, result_point, sighting_point, summary_point
+from pipeline.series.points import (
+    PartlyStored,
+    Point,
+    ServerFault,
+    Value,
+    reading_point,
+    result_point,
+    sighting_point,
+    summary_point,
+)
 from pipeline.series.sqlite import DAY_MS, LocalStore
 from pipeline.series.writer import Writer, open_writer
 from pipeline.settings.settings import InfluxSettings
@@ -235,6 +247,7 @@ class Influx(http.server.ThreadingHTTPServer):
         self.refuses = "refuse-me"
         self.lines: list[str] = []
         self.paths: list[str] = []
+        self.says = ""
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -251,8 +264,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if status == 204:
             self.server.lines += re.split(r"\n(?=\w+,)", body)
         self.send_response(status)
-        self.send_header("Content-Length", "0")
+        said = self.server.says.encode() if status >= 400 else b""
+        self.send_header("Content-Length", str(len(said)))
         self.end_headers()
+        self.wfile.write(said)
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -273,23 +288,23 @@ def settings(server: Influx, token: str = "secret") -> InfluxSettings:
     return InfluxSettings(url=f"http://127.0.0.1:{server.server_port}", token=token)
 
 
-def test_points_reach_influx_in_milliseconds_in_bucket_and_organisation(influx: Influx) -> None:
+def test_points_reach_influx_in_nanoseconds_in_bucket_and_organisation(influx: Influx) -> None:
     store = InfluxStore(settings(influx))
     store.write([point(), point(1, 2.5)])
     store.close()
     assert influx.lines == [
-        "reading,stream=co2 value=1 1777636800000",
-        "reading,stream=co2 value=2.5 1777636801000",
+        "reading,stream=co2 value=1 1777636800000000000",
+        "reading,stream=co2 value=2.5 1777636801000000000",
     ]
-    assert re.fullmatch(r"/api/v2/write\?org=tierwise&bucket=tierwise&precision=ms", influx.paths[0])
+    assert re.fullmatch(r"/api/v2/write\?org=tierwise&bucket=tierwise&precision=ns", influx.paths[0])
 
 
 @pytest.mark.parametrize(
     ("given_point", "expected"),
     [
-        (Point("a b,c", {"x y": "1 ,="}, {"f": 1.5}, 1.0), r"a\ b\,c,x\ y=1\ \,\= f=1.5 1000"),
-        (Point("m", {"empty": "", "t": "a\nb"}, {"i": 3}, 1.0), r"m,t=a\ b i=3i 1000"),
-        (Point("m", {}, {"s": 'say "x"\\', "b": True}, 1.0), r'm b=true,s="say \"x\"\\" 1000'),
+        (Point("a b,c", {"x y": "1 ,="}, {"f": 1.5}, 1.0), r"a\ b\,c,x\ y=1\ \,\= f=1.5 1000000000"),
+        (Point("m", {"empty": "", "t": "a\nb"}, {"i": 3}, 1.0), r"m,t=a\ b i=3i 1000000000"),
+        (Point("m", {}, {"s": 'say "x"\\', "b": True}, 1.0), r'm b=true,s="say \"x\"\\" 1000000000'),
     ],
 )
 def test_line_protocol_is_escaped(given_point: Point, expected: str) -> None:
@@ -351,7 +366,7 @@ def test_our_points_are_stored_alike_in_both(made: Point, local: LocalStore) -> 
     local.write([made])
     (found,) = local.query(made.measurement)
     assert found == made._replace(tags=dict(made.tags))
-    assert line(made).endswith(" 1777636800000")
+    assert line(made).rpartition(" ")[2].startswith("1777636800000")
     assert {"site", "device", "stream"} <= made.tags.keys()
 
 
@@ -373,3 +388,166 @@ def test_a_file_of_a_newer_release_is_left_alone(tmp_path: Path) -> None:
     for _ in range(2):  # the second write does not take the file for its own either
         with pytest.raises(Stop, match="schema version 99"):
             store.write([point()])
+
+
+# --- a point over which the server fails, and what is lost ------------------------------------------------------
+
+
+def test_a_server_that_fails_over_one_point_stores_all_others() -> None:
+    bad = [point(7), point(13)]
+    store = Store(lambda points: ServerFault("500: panic") if any(each in points for each in bad) else None)
+    writer = Writer(store)
+    writer.start()
+    writer.write([point(number) for number in range(20)])
+    eventually(lambda: writer.written == 18)
+    writer.close(timeout_s=10)
+    assert (writer.refused, writer.dropped, writer.trouble) == (2, 0, "")
+    assert {each.time_s for each in store.points} == {
+        point(number).time_s for number in range(20) if number not in (7, 13)
+    }
+
+
+def test_a_server_that_fails_over_every_point_keeps_them_all() -> None:
+    ill = [True]
+    store = Store(lambda points: ServerFault("500: disk full") if ill else None)
+    writer = Writer(store)
+    writer.start()
+    writer.write([point(number) for number in range(20)])
+    eventually(lambda: store.batches > 40)  # long after it began to try them alone
+    ill.clear()
+    eventually(lambda: writer.written == 20)
+    writer.close(timeout_s=10)
+    assert (writer.refused, writer.dropped) == (0, 0)
+
+
+def test_a_single_bad_point_waits_until_another_shows_that_the_server_is_well() -> None:
+    store = Store(lambda points: ServerFault("500") if point(0) in points else None)
+    writer = Writer(store)
+    writer.start()
+    writer.write([point(0)])
+    eventually(lambda: store.batches > 10)
+    assert (writer.refused, writer.dropped) == (0, 0)
+    writer.write([point(1)])
+    eventually(lambda: (writer.written, writer.refused) == (1, 1))
+    writer.close(timeout_s=10)
+
+
+def test_a_store_that_took_all_but_some_is_not_asked_again() -> None:
+    store = Store(lambda points: PartlyStored("dropped 900 points outside retention policy", 900))
+    writer = written(store, [point(number) for number in range(1000)])
+    assert (store.batches, writer.written, writer.refused) == (1, 100, 900)
+
+
+def test_a_bug_of_a_client_over_one_point_loses_that_point_alone() -> None:
+    store = Store(lambda points: TypeError("unhashable") if point(7) in points else None)
+    writer = written(store, [point(number) for number in range(20)])
+    assert (writer.written, writer.refused) == (19, 1)
+
+
+def test_losses_are_counted_shown_and_logged_when_they_begin_and_when_they_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(timeseries, "BACKLOG_MAX_POINTS", 10)
+    away = [True]
+    store = Store(lambda points: Retry("away") if away else None)
+    writer = Writer(store)
+    with capture_logs() as logs:
+        writer.start()
+        for number in range(30):
+            writer.write([point(number)])
+        eventually(lambda: writer.trouble)
+        assert re.fullmatch(r"away; \d+ points wait; \d+ points dropped", writer.state())
+        away.clear()
+        eventually(lambda: writer.written + writer.dropped == 30)
+        eventually(lambda: not writer.trouble)
+        writer.close(timeout_s=10)
+        writer.write([point(31)])
+    assert [entry["event"] for entry in logs if "dropped" in entry["event"]] == [
+        "the oldest points of the time series are dropped",
+        "no more points of the time series are dropped",
+    ]
+    assert sum(entry["event"] == "time series cannot be stored" for entry in logs) == 1
+    assert sum(entry["event"] == "time series are stored again" for entry in logs) == 1
+    assert sum(writer.counts().values()) == 31  # the last came after the end
+    assert writer.state() == f"{writer.dropped} points dropped"
+
+
+def test_points_that_a_stop_leaves_unstored_are_counted_and_logged_once() -> None:
+    with capture_logs() as logs:
+        writer = written(Store(lambda points: Retry("away")), [point(number) for number in range(3)])
+        writer.close()
+    ends = [entry for entry in logs if entry["event"].startswith("the end came")]
+    assert [(entry["dropped"], entry["reason"]) for entry in ends] == [(3, "away")]
+    assert writer.dropped == 3
+
+
+def test_points_of_a_store_that_is_stuck_at_the_end_are_counted() -> None:
+    stuck = threading.Event()
+
+    def wait(points: Sequence[Point]) -> None:
+        stuck.wait(10)
+
+    writer = Writer(Store(wait))
+    writer.start()
+    writer.write([point(number) for number in range(3)])
+    eventually(lambda: not writer.backlog)
+    writer.close(timeout_s=0.01)
+    assert writer.dropped == 3
+    stuck.set()
+
+
+# --- nanoseconds -----------------------------------------------------------------------------------------------
+
+
+def test_readings_of_one_millisecond_are_all_kept_and_a_repeat_is_the_same_point(local: LocalStore) -> None:
+    burst = [reading_point("home/a/b", float(n), "W", NOON_S, event_id(n)) for n in range(100)]
+    local.write(burst)
+    local.write(burst)
+    assert len(local.query("reading", since_s=NOON_S, until_s=NOON_S)) == 100
+    assert len({line(each).rpartition(" ")[2] for each in burst}) == 100
+    assert all(line(each).rpartition(" ")[2].startswith("1777636800000") for each in burst)
+
+
+def test_a_file_in_milliseconds_is_upgraded_and_what_comes_again_is_not_there_twice(tmp_path: Path) -> None:
+    old = sqlite3.connect(tmp_path / "series.db")
+    old.executescript(sqlite._MIGRATIONS[0])
+    old.execute("PRAGMA user_version = 1")
+    answer, sighting = result_point(result()), sighting_point(report())
+    reading = reading_point("home/a/b", 1.0, "W", NOON_S, event_id(1))
+    for each in (answer, sighting, reading):
+        measurement, tags, time_ns, fields = sqlite._row(each)
+        old.execute("INSERT INTO points VALUES (?, ?, ?, ?)", (measurement, tags, time_ns // 1_000_000, fields))
+    old.commit()
+    old.close()
+    store = LocalStore(tmp_path / "series.db", keep_days=100_000)
+    with pytest.raises(Retry, match="an earlier release wrote it"):
+        store.query("result")
+    another = reading_point("home/a/b", 2.0, "W", NOON_S, event_id(2))
+    store.write([answer, sighting, reading, another])
+    assert store.query("result") == [answer]
+    assert store.query("sighting") == [sighting]
+    assert sorted(each.fields["value"] for each in store.query("reading")) == [1.0, 2.0]
+    store.close()
+
+
+def test_a_renewed_token_is_read_from_its_file(influx: Influx, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("old\n")
+    store = InfluxStore(InfluxSettings(url=f"http://127.0.0.1:{influx.server_port}", token="old", token_file=str(file)))
+    with pytest.raises(Stop, match="Check token"):
+        store.write([point()])
+    file.write_text("secret\n")
+    store.write([point()])
+    store.close()
+    assert len(influx.lines) == 1
+
+
+@pytest.mark.parametrize("reason", ["dropped 2 points outside retention policy of duration 24h0m0s", "type conflict"])
+def test_what_influx_says_it_dropped_is_believed(influx: Influx, reason: str) -> None:
+    influx.says = f'{{"message":"failure writing points to database: partial write: {reason} dropped=2"}}'
+    influx.answers = [422]
+    store = InfluxStore(settings(influx))
+    with pytest.raises(PartlyStored) as caught:
+        store.write([point(number) for number in range(5)])
+    store.close()
+    assert caught.value.refused == 2

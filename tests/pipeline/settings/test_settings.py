@@ -188,6 +188,70 @@ def test_a_stream_wants_the_deepest_rank_of_its_task_unless_it_says(file: Path) 
 
 # --- what is refused -------------------------------------------------------------------------------------------
 
+PATTERNS = """
+[streams."*/*"]
+task = "meter"
+[streams."*/temperature"]
+task = "meter"
+unit = "°C"
+reading = "edge-private"
+[streams."barn-?/temperature"]
+task = "meter"
+unit = "degF"
+[streams."barn-1/temperature"]
+task = "occupancy"
+[streams."cam-*/frame"]
+pixels = "edge-private"
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "entry"),
+    [
+        ("home/barn-1/temperature", "home/barn-1/temperature"),
+        ("home/barn-2/temperature", "home/barn-?/temperature"),
+        ("home/barn-22/temperature", "home/*/temperature"),
+        ("home/kitchen/temperature", "home/*/temperature"),
+        ("home/kitchen/co2", "home/*/*"),
+        ("home/cam-7/frame", "home/cam-*/frame"),
+        ("barn/cam-7/frame", None),
+    ],
+)
+def test_the_most_specific_entry_is_in_force_alone(file: Path, source: str, entry: str | None) -> None:
+    settings = load(file, PATTERNS)
+    assert settings.entry(source) == entry
+    assert settings.stream(source) == (settings.streams[entry] if entry else None)
+
+
+def test_an_entry_takes_no_level_from_a_wider_one(file: Path) -> None:
+    settings = load(file, PATTERNS)
+    named = settings.stream("home/barn-1/temperature")
+    assert named is not None
+    assert (named.reading, named.unit, named.task) == (Privacy.USER_PRIVATE, None, Task.OCCUPANCY)
+    assert list(settings.named_streams) == ["home/barn-1/temperature"]
+
+
+@pytest.mark.parametrize(
+    ("task", "spelling", "name"),
+    [
+        ("meter", "C", "Cel"),
+        ("meter", "degC", "Cel"),
+        ("meter", "celsius", "Cel"),
+        ("meter", "Celsius", "Cel"),
+        ("meter", "percent", "%"),
+        ("meter", "%", "%"),
+        ("occupancy", "%", "%RH"),
+        ("meter", "mV", "mV"),
+        ("meter", "mbar", "hPa"),
+        ("meter", "MW", "MW"),
+    ],
+)
+def test_a_unit_has_one_name_however_it_is_spelled(file: Path, task: str, spelling: str, name: str) -> None:
+    stream = load(file, f'[streams."a/b"]\ntask = "{task}"\nunit = "{spelling}"').stream("home/a/b")
+    assert stream is not None
+    assert stream.unit == name
+
+
 RULE = '[[rules]]\nname = "r"\nreason = "x"\n'
 
 
@@ -241,6 +305,10 @@ RULE = '[[rules]]\nname = "r"\nreason = "x"\n'
         ('[streams."a/b"]\ntask = "meter"\nsource = "0"', "source: only cameras have one"),
         ('[streams."a/b"]\nroom = "Living Room"', 'room: "Living Room" is no name'),
         ('[[rules]]\nname = "r"\nreason = "x"', 'rules[0] needs the key "raise"'),
+        ('[streams."cam-*/frame"]\nsource = "0"', "source: a camera belongs to one stream"),
+        ('[streams."a/b"]\ntask = "meter"\nunit = "furlong"', 'unit: "furlong" is no known unit; the nearest is "'),
+        ('[streams."*/*/b"]', 'streams."*/*/b": belongs to another site'),
+        ('[streams."a/[b]*"]', 'streams."a/[b]*": a stream\'s name is'),
         (RULE + "raise = {}", "rules[0] (r).raise: raises nothing"),
         (RULE + 'raise = { pixel = "public" }', '"pixel" is none of pixels, feature'),
         (RULE + 'raise = { pixels = "private" }', '"private" is none of public, edge-private, user-private'),
