@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Final
 
 from agents.device.known_files import KnownFiles
-from agents.device.live_source import Watch, live
+from agents.device.live_source import LiveHooks, live
 from agents.device.photo_sources import PhotoSource, Shot
 from pipeline.clock import Clock
 from pipeline.errors import Retry
 
-TAKE_ALL: Final = Watch()
+TAKE_ALL: Final = LiveHooks()
 
 
 def open_source(
@@ -33,12 +33,12 @@ def open_source(
     stop: threading.Event,
     clock: Clock,
     found: Callable[[], object] = lambda: None,
-    watch: Watch = TAKE_ALL,
+    hooks: LiveHooks = TAKE_ALL,
 ) -> Iterator[Shot]:
     """Yield the shots of a source: a folder, a photo, a video file, a webcam's number, or a URL that OpenCV can open.
 
     `known` are the files that were taken from this stream (``site/device/stream``) before. `found` is called when the
-    source is there, which shows nothing new. A file ends; a folder ends with `stop`. `watch` is for live sources.
+    source is there, which shows nothing new. A file ends; a folder ends with `stop`. `hooks` is for live sources.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def open_source(
     """
     path = Path(source).expanduser()
     if "://" in source or source.isdigit() or path.is_char_device():
-        return live(int(source) if source.isdigit() else source, stop, clock, watch)
+        return live(int(source) if source.isdigit() else source, stop, clock, hooks)
     if not path.exists():
         raise Retry(f"{source}: no such file or folder yet")
     return PhotoSource(path, stream, known, stop, clock).shots(found)

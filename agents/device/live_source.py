@@ -41,7 +41,7 @@ LOOK_AGAIN_S, WAIT_S = 0.05, 0.5
 """Pauses while the newest frame waits for its turn, and while there is none."""
 
 
-class Watch(NamedTuple):
+class LiveHooks(NamedTuple):
     """What a live source asks and reports."""
 
     has_room: Callable[[], bool] = lambda: True
@@ -55,8 +55,8 @@ class Watch(NamedTuple):
 class NewestFrames:
     """The frames of one camera that wait to be taken: first frames of motions, and the newest other one."""
 
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
+    def __init__(self, hooks: LiveHooks) -> None:
+        self._hooks = hooks
         self._starts: deque[Shot] = deque()
         self._newest: Shot | None = None
         self._ended = False
@@ -66,7 +66,7 @@ class NewestFrames:
         """Add a frame; `starts` marks the first one of a motion."""
         with self._changed:
             if self._newest is not None or (starts and len(self._starts) >= STARTS_MAX):
-                self._watch.dropped()
+                self._hooks.dropped()
             self._newest = None if starts else shot
             if starts:
                 self._starts = deque([*self._starts, shot], STARTS_MAX)
@@ -91,7 +91,7 @@ class NewestFrames:
                 self._changed.wait(WAIT_S)
             if self._starts:
                 return self._starts.popleft()
-            if self._newest is not None and self._watch.has_room():
+            if self._newest is not None and self._hooks.has_room():
                 shot, self._newest = self._newest, None
                 return shot
             if self._ended:
@@ -101,14 +101,14 @@ class NewestFrames:
             return None
 
 
-def live(source: str | int, stop: threading.Event, clock: Clock, watch: Watch) -> Iterator[Shot]:
+def live(source: str | int, stop: threading.Event, clock: Clock, hooks: LiveHooks) -> Iterator[Shot]:
     """Yield frames of a webcam (its number) or a URL until `stop`. Raises `Retry` when the camera is away."""
-    frames, done = NewestFrames(watch), threading.Event()
+    frames, done = NewestFrames(hooks), threading.Event()
     failures: list[Exception] = []
 
     def read() -> None:
         try:
-            _read(source, lambda: stop.is_set() or done.is_set(), clock, watch, frames)
+            _read(source, lambda: stop.is_set() or done.is_set(), clock, hooks, frames)
         except Exception as error:  # raised on the source's own thread, below
             failures.append(error)
         frames.end()
@@ -125,7 +125,7 @@ def live(source: str | int, stop: threading.Event, clock: Clock, watch: Watch) -
         done.set()
 
 
-def _read(source: str | int, stopped: Callable[[], bool], clock: Clock, watch: Watch, frames: NewestFrames) -> None:
+def _read(source: str | int, stopped: Callable[[], bool], clock: Clock, hooks: LiveHooks, frames: NewestFrames) -> None:
     """Grab every frame, so that the checked one is always the newest, and put those in which something moved."""
     capture = _open(source)
     background: motion.BackgroundModel | None = None
@@ -141,7 +141,7 @@ def _read(source: str | int, stopped: Callable[[], bool], clock: Clock, watch: W
             ok, frame = capture.retrieve()
             if not ok:
                 continue
-            watch.seen()
+            hooks.seen()
             picture = np.asarray(frame, np.uint8)
             background, moved = motion.look(background, picture)
             if moved.moved:

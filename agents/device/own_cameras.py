@@ -19,7 +19,7 @@ import structlog
 from agents.device.camera_sources import open_source
 from agents.device.camera_states import CameraStates
 from agents.device.known_files import KnownFiles, SourceFile
-from agents.device.live_source import Watch
+from agents.device.live_source import LiveHooks
 from agents.device.photo_sources import Shot
 from agents.device.store import SITE
 from agents.role.dead_letters import answer_or_refuse, refusal
@@ -61,7 +61,7 @@ class OwnCameras:
         """Commit the shots of one source until it ends or the agent stops. Raises `Stop` if the store is broken."""
         topic = topics.frame(*source.split("/"))
         pause_s = FIRST_PAUSE_S
-        watch = Watch(
+        hooks = LiveHooks(
             has_room=lambda: self._spool.waiting_of(topic) == 0,
             seen=partial(self._states.seen, source),
             dropped=partial(self._metrics.dropped, source),
@@ -70,7 +70,7 @@ class OwnCameras:
             try:
                 found = partial(self._states.opened, source)
                 for shot in open_source(
-                    address, source, self._known, stop=self._stop, clock=self._clock, found=found, watch=watch
+                    address, source, self._known, stop=self._stop, clock=self._clock, found=found, hooks=hooks
                 ):
                     self._states.seen(source)
                     self._refused.pop(source, None)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from agents.device import live_source
-from agents.device.live_source import STARTS_MAX, NewestFrames, Watch, live
+from agents.device.live_source import STARTS_MAX, LiveHooks, NewestFrames, live
 from agents.device.photo_sources import Shot
 from pipeline.clock import HandClock, SystemClock
 from pipeline.errors import Retry
@@ -27,7 +27,7 @@ class Stream:
     def __init__(self) -> None:
         self.room = False
         self.dropped = 0
-        self.frames = NewestFrames(Watch(has_room=lambda: self.room, dropped=self._drop))
+        self.frames = NewestFrames(LiveHooks(has_room=lambda: self.room, dropped=self._drop))
 
     def _drop(self) -> None:
         self.dropped += 1
@@ -99,19 +99,19 @@ def clock() -> HandClock:
     return HandClock(1000.0)
 
 
-def taken(clock: HandClock, camera: Camera, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shot]:
+def taken(clock: HandClock, camera: Camera, hooks: LiveHooks, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shot]:
     monkeypatch.setattr(live_source, "_open", lambda _: camera)
-    return live("rtsp://camera/live", threading.Event(), clock, watch)
+    return live("rtsp://camera/live", threading.Event(), clock, hooks)
 
 
 def test_a_live_camera_yields_the_first_frame_of_a_motion_and_is_away_when_it_ends(
     clock: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     camera, drops, seen = Camera(clock, 200, range(100, 140)), [], []
-    watch = Watch(lambda: False, lambda: seen.append(clock.now()), lambda: drops.append(clock.now()))
+    hooks = LiveHooks(lambda: False, lambda: seen.append(clock.now()), lambda: drops.append(clock.now()))
     yielded: list[Shot] = []
     with pytest.raises(Retry, match="does not answer"):
-        for each in taken(clock, camera, watch, monkeypatch):
+        for each in taken(clock, camera, hooks, monkeypatch):
             yielded.append(each)  # noqa: PERF402 - those before the error
     assert camera.released.wait(5.0)
     first, visit = yielded
@@ -129,11 +129,11 @@ def test_a_camera_whose_reading_fails_is_an_error_on_the_thread_of_its_source(
 
     monkeypatch.setattr(live_source, "_open", failing)
     with pytest.raises(cv2.error, match="no such device"):
-        list(live(7, threading.Event(), clock, Watch()))
+        list(live(7, threading.Event(), clock, LiveHooks()))
 
 
 @pytest.mark.slow
 def test_a_camera_that_accepts_and_says_nothing_is_away_after_its_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_source, "TIMEOUT_S", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(Retry, match="does not answer"):
-        list(live(f"rtsp://127.0.0.1:{silent.getsockname()[1]}/live", threading.Event(), SystemClock(), Watch()))
+        list(live(f"rtsp://127.0.0.1:{silent.getsockname()[1]}/live", threading.Event(), SystemClock(), LiveHooks()))
