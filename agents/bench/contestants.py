@@ -45,11 +45,11 @@ def tierwise(job: dict[str, Any]) -> None:
     from pipeline.stream.app import Listeners, build_app
 
     async def main() -> None:
-        watch, done, routed = RouteStopwatch(), asyncio.Event(), 0
+        watch, done, routed, outputs = RouteStopwatch(), asyncio.Event(), 0, {*job["outputs"].values()}
 
-        def count(_topic: str, records: Sequence[object]) -> None:
+        def count(topic: str, records: Sequence[object]) -> None:
             nonlocal routed
-            routed += len(records)
+            routed += len(records) if topic in outputs else 0
             if routed >= job["count"]:
                 done.set()
 

@@ -180,6 +180,7 @@ class SiteClient:
             raise Rejected(publication.refusal.reason, publication.refusal.detail)
         if publication.answer is None:
             state = "not acknowledged" if publication.state is DeliveryState.WAITING else "not answered"
+            state = "published before, and not answered again" if publication.repeat else state
             raise Retry(f"{publication.name}: {state} within {ANSWERED_WITHIN_S:.0f} s. See `tierwise health`")
         return publication.answer
 

@@ -43,7 +43,7 @@ from models.answering.sightings import Visit
 from models.labels.taxonomy import load_taxonomy
 from models.shipped import load_zoo
 from pipeline import ids, topics
-from pipeline.clock import Clock, SystemClock
+from pipeline.clock import Clock, SystemClock, seconds
 from pipeline.delivery import Ingest
 from pipeline.errors import Rejected, Retry
 from pipeline.messages import CameraState, Event, Tier
@@ -272,7 +272,8 @@ class Device:
             visit=visit,
             memory=self._scenes.get(source, StreamMemory()),
         )
-        check = self._cameras.check(parsed, answer.glance, item.received_at)
+        taken_s = seconds(answer.result.time)
+        check = self._cameras.check(parsed, answer.glance, item.received_at, taken_s)
         answer = answer.flagged(check.flags)
         try:
             self._pictures.keep(item.id, item.payload, self._clock.now())
@@ -335,7 +336,7 @@ class Device:
     # --- deadlines -------------------------------------------------------------------------------------------
 
     def _tick(self, now_s: float) -> None:
-        for event in self._store.overdue(now_s):
+        for event in self._store.overdue(now_s, self._settings.device.edge_deadline_s):
             self._expire(event)
         if self._states.changed():
             with contextlib.suppress(Retry):  # there is no connection: the next one begins with the status

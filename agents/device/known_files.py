@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from pipeline.spool import Spool, Transaction
 
 KNOWN_KEEP: Final = 500_000
-"""Contents and paths to remember (each some 60 MB at most). Of more files, the ones taken first may be taken again."""
+"""Contents and paths to remember (some 60 MB). Of more files, the ones taken first may be taken again."""
 
 
 def file_mark(status: os.stat_result) -> bytes:

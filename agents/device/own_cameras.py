@@ -22,7 +22,7 @@ from agents.device.known_files import KnownFiles, SourceFile
 from agents.device.live_source import LiveHooks
 from agents.device.photo_sources import Shot
 from agents.device.store import SITE
-from agents.role.dead_letters import answer_or_refuse, refusal
+from agents.role.dead_letters import INTERNAL_ERROR, answer_or_refuse, refusal
 from agents.role.telemetry import Metrics
 from models.vision import images
 from pipeline import ids, topics
@@ -136,7 +136,7 @@ class OwnCameras:
         log.warning("a file is refused", topic=topic, reason=error.reason, error=str(named))
         data, site, now_s = shot.data if shot else b"", topic.split("/")[2], self._clock.now()
         with self._spool.transaction() as tx:
-            if shot and shot.file:
+            if shot and shot.file and error.reason != INTERNAL_ERROR:  # a later release may take it
                 self._known.remember(source, shot.file, tx)
             tx.send(refusal(named, topic, data, site=site, hop=SITE, now_s=now_s))
         self._metrics.refused(error.reason)

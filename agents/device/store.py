@@ -9,7 +9,7 @@ import structlog
 
 from agents.role import outbox
 from pipeline import messages, topics
-from pipeline.clock import Clock
+from pipeline.clock import SET_BACK_S, Clock
 from pipeline.messages import Event, Result, Tier
 from pipeline.spool import Spool, Transaction
 from pipeline.topics import Parsed
@@ -124,9 +124,11 @@ class DeviceStore:
         """Stop waiting for the edge's answer to an event; return False if it was not awaited."""
         return bool(tx.db.execute("DELETE FROM device_awaiting WHERE event = ?", (event,)).rowcount)
 
-    def overdue(self, now_s: float) -> list[Event]:
-        """Return the events whose answers are late, without their bodies."""
-        rows = self._spool.query("SELECT sent FROM device_awaiting WHERE deadline <= ?", (now_s,))
+    def overdue(self, now_s: float, wait_s: float) -> list[Event]:
+        """Return the events whose answers are late, without their bodies. Each was awaited for `wait_s` seconds."""
+        rows = self._spool.query(
+            "SELECT sent FROM device_awaiting WHERE deadline <= ? OR deadline > ?", (now_s, now_s + wait_s + SET_BACK_S)
+        )
         return [messages.decode(Event, blob) for (blob,) in rows]
 
 

@@ -40,7 +40,6 @@ from pipeline.settings.settings import Settings
 from pipeline.stream.app import GROUP, Listeners, build_app
 from pipeline.stream.batches import check_membership
 from pipeline.stream.delivery import ProducerRecord
-from pipeline.stream.labelled import FEATURES_TOPIC
 from pipeline.stream.results import Answer
 from pipeline.stream.watchdog import Watchdog
 from pipeline.topics import Header
@@ -54,7 +53,7 @@ CHECK_READY_EVERY_S: Final = 0.25
 RETRY_EVERY_S: Final = 1.0
 APP_STOP_WITHIN_S: Final = 3.0
 """Limit for Faust's stop(), which waits for ever for a dead broker. Uncommitted records come again."""
-CONSUMED: Final = (topics.INGEST, topics.RESULTS, topics.SUMMARIES_INGEST, topics.LABELS, FEATURES_TOPIC)
+CONSUMED: Final = (topics.INGEST, topics.RESULTS, topics.SUMMARIES_INGEST, topics.LABELS)
 
 log = structlog.get_logger(__name__)
 

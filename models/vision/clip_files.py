@@ -90,8 +90,10 @@ def best_sample(samples: dict[int, images.Picture]) -> int:
     small = list(samples.values())
     background, _ = motion.look(None, np.median(np.stack(small), axis=0).astype(np.uint8))
     moved = {number: motion.look(background, picture)[1] for number, picture in samples.items()}
-    shares = {number: each.share for number, each in moved.items() if each.rule == "moved"}
-    return max(shares, key=shares.__getitem__) if shares else list(samples)[len(samples) // 2]
+    for rule in ("moved", "scene-changed"):  # an animal right before the lens, if nothing else
+        if shares := {number: each.share for number, each in moved.items() if each.rule == rule}:
+            return max(shares, key=shares.__getitem__)
+    return list(samples)[len(samples) // 2]
 
 
 def _samples(clip: Path, goes_on: Callable[[], bool]) -> dict[int, images.Picture]:

@@ -22,7 +22,7 @@ from pipeline.kafka.consumer import Consumer, Fetched, GroupPosition, Progress
 from pipeline.kafka.follower import Follower
 from pipeline.kafka.producer import Producer, RefusedRecord
 from pipeline.kafka.seeker import Seeker
-from pipeline.kafka.tables import read_all, record_counts
+from pipeline.kafka.tables import read_all, read_tail, record_counts
 
 __all__ = [
     "Consumer",
@@ -39,6 +39,7 @@ __all__ = [
     "fatal",
     "grant",
     "read_all",
+    "read_tail",
     "record_counts",
     "wait_for_topics",
 ]

@@ -16,7 +16,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from pipeline.errors import Retry, Stop
 from pipeline.kafka.connection import address, errors_mapped, opened
-from pipeline.kafka.consumer import FETCH_MAX_BYTES, flat
+from pipeline.kafka.consumer import FETCH_MAX_BYTES, Fetched, flat
 from pipeline.settings.settings import KafkaSettings
 
 
@@ -51,6 +51,24 @@ def read_all(settings: KafkaSettings, topic: str, timeout_s: float = 10.0) -> di
                 else:
                     table[fetched.key] = fetched.value
     return table
+
+
+def read_tail(
+    settings: KafkaSettings, topic: str, partition: int, count: int, timeout_s: float = 10.0
+) -> list[Fetched]:
+    """Return the last records of a partition, at most so many. Raises the errors of `read_all`."""
+    found: list[Fetched] = []
+    deadline = time.monotonic() + timeout_s
+    with errors_mapped(settings), contextlib.closing(_reader(settings)) as client:
+        place = TopicPartition(topic, partition)
+        client.assign([place])
+        start, end = client.beginning_offsets([place])[place], client.end_offsets([place])[place]
+        client.seek(place, max(start, end - count))
+        while client.position(place) < end:
+            if time.monotonic() > deadline:
+                raise Retry(f"Kafka at {address(settings)}: {topic} was not read to its end within {timeout_s:g} s")
+            found += flat(client.poll(timeout_ms=200))
+    return found
 
 
 def record_counts(settings: KafkaSettings, names: Sequence[str]) -> dict[str, int]:

@@ -197,7 +197,7 @@ class DeviceSettings(Section, frozen=True, kw_only=True):
     pictures_mib: Annotated[int, msgspec.Meta(ge=0)] = 256
     """Size of the ring of recent pictures on the device, in MiB. 0: keep none."""
     pictures_days: Positive = 7
-    """Days that a picture stays in the ring at most."""
+    """Days that a picture stays in the ring at most, from its arrival on."""
     spool_mib: Positive = 1024
     """Size that unacknowledged records may reach, in MiB. When it is full, the agent takes no new input and drops
     nothing."""
@@ -213,7 +213,7 @@ class DeviceSettings(Section, frozen=True, kw_only=True):
     """Seconds after which a frame is looked at even though nothing moved."""
     person_hold_s: Annotated[float, msgspec.Meta(ge=0)] = 10
     """Seconds after a person was seen during which every frame of the stream counts as showing a person: somebody
-    who turned away is still there."""
+    who turned away is still there. By the time of capture for old photos (see the guide for wildlife)."""
 
 
 class EdgeSettings(Section, frozen=True, kw_only=True):

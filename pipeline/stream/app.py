@@ -5,7 +5,8 @@ Names in lower case are topics, the others handlers::
     features.ingest ── Router ──> features.public, .edge-private, .user-private, .rejected
                           ├─────> results ────────── Results ──> counts        (table: sightings)
                           ├─────> summaries.ingest ─ Summaries > summaries     (table: hours)
-                          └─────> labels, features.public ─ Labels > labelled  (table: joined)
+                          └─────> labels ─────────── Labels ───> labelled      (table: joined)
+                                  the router passes public features on to Labels
 
 Delivery is at least once, and every effect tolerates repetition (Faust's ``exactly_once`` hangs). `build_app` builds
 an app, ``await app.start()`` starts it. If a handler raises, the app ends with the reason in ``app.crash_reason``.
@@ -13,6 +14,8 @@ an app, ``await app.start()`` starts it. If a handler raises, the app ends with 
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,13 +25,14 @@ from typing import Final
 import faust
 from aiokafka.helpers import create_ssl_context
 
-from pipeline import topics
+from pipeline import kafka, topics
 from pipeline.clock import Clock
+from pipeline.errors import Retry
 from pipeline.records import HourlySummary
 from pipeline.settings.settings import KafkaSettings, Settings
 from pipeline.stream.batches import handle_batches
 from pipeline.stream.delivery import Delivery, ProducerRecord
-from pipeline.stream.labelled import FEATURES_TOPIC, Labels
+from pipeline.stream.labelled import FEATURES_KEPT, FEATURES_TOPIC, Labels, Tail
 from pipeline.stream.results import Answer, Results
 from pipeline.stream.router import Router
 from pipeline.stream.summaries import Summaries
@@ -43,6 +47,9 @@ BUFFER_EVENTS: Final = 65_536
 """Faust's default throttles a backlog with sleep(1)."""
 BATCH_MAX_BYTES: Final = 256 << 10
 """Largest batch that the producer sends to a partition; brokers take up to 1 MiB."""
+RETRY_S: Final = 1.0
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,53 +71,66 @@ def build_app(settings: Settings, clock: Clock, listeners: Listeners) -> faust.A
     results = Results(sightings, deliver, settings.zone, clock.now, listeners.answers)
     sightings.on_recover(results.forget_view)
     joined = app.Table("joined", partitions=topics.PARTITIONS)
-    labels = Labels(joined, deliver, clock.now)
+    labels = Labels(joined, deliver, clock.now, tail_of(settings.kafka))
     joined.on_recover(labels.forget_view)
     handle_batches(
         app,
         {
-            topics.INGEST: Router(deliver, clock.now),
+            topics.INGEST: Router(deliver, clock.now, {FEATURES_TOPIC: labels.features}),
             topics.RESULTS: results,
             topics.SUMMARIES_INGEST: Summaries(hours, deliver, clock.now, listeners.summaries),
             topics.LABELS: labels,
-            FEATURES_TOPIC: labels,
         },
     )
     return app
 
 
+def tail_of(settings: KafkaSettings) -> Tail:
+    """Return the function that reads the last public features of a partition, however long Kafka is away."""
+
+    async def tail(partition: int) -> Sequence[kafka.Fetched]:
+        while True:
+            try:
+                return await asyncio.to_thread(kafka.read_tail, settings, FEATURES_TOPIC, partition, FEATURES_KEPT)
+            except Retry as error:
+                log.warning("the last features cannot be read yet: %s", error)
+                await asyncio.sleep(RETRY_S)
+
+    return tail
+
+
 def _app(settings: Settings) -> faust.App:
-    kafka = settings.kafka
+    server = settings.kafka
     return faust.App(
         GROUP,
-        broker=[f"kafka://{server}" for server in kafka.servers],
-        broker_credentials=_credentials(kafka),
+        broker=[f"kafka://{address}" for address in server.servers],
+        broker_credentials=_credentials(server),
         store="memory://",
         datadir=str(Path(settings.data_dir) / "stream"),
         web_enabled=False,
         autodiscover=False,
         topic_partitions=topics.PARTITIONS,
-        topic_replication_factor=kafka.replication,
+        topic_replication_factor=server.replication,
         topic_disable_leader=True,
         processing_guarantee="at_least_once",
-        broker_session_timeout=kafka.session_timeout_s,
-        broker_request_timeout=max(REQUEST_TIMEOUT_S, kafka.session_timeout_s),
+        broker_session_timeout=server.session_timeout_s,
+        broker_request_timeout=max(REQUEST_TIMEOUT_S, server.session_timeout_s),
         broker_heartbeat_interval=HEARTBEAT_S,
         broker_commit_interval=COMMIT_EVERY_S,
         stream_buffer_maxsize=BUFFER_EVENTS,
         producer_max_batch_size=BATCH_MAX_BYTES,
         producer_acks=-1,
-        producer_compression_type=kafka.compression or None,
+        producer_compression_type=server.compression or None,
         consumer_auto_offset_reset="earliest",
     )
 
 
-def _credentials(kafka: KafkaSettings) -> faust.SASLCredentials | faust.SSLCredentials | None:
+def _credentials(server: KafkaSettings) -> faust.SASLCredentials | faust.SSLCredentials | None:
     context: ssl.SSLContext | None = None
-    if kafka.security.endswith("SSL"):
-        context = create_ssl_context(cafile=kafka.ca or None)
-    if kafka.security.startswith("SASL_"):
+    if server.security.endswith("SSL"):
+        context = create_ssl_context(cafile=server.ca or None)
+    if server.security.startswith("SASL_"):
         return faust.SASLCredentials(
-            username=kafka.username, password=kafka.password, mechanism=kafka.mechanism, ssl_context=context
+            username=server.username, password=server.password, mechanism=server.mechanism, ssl_context=context
         )
     return faust.SSLCredentials(context) if context else None

@@ -1,9 +1,9 @@
 """Labelled features: joins an event's feature with people's labels, and publishes the pair anew at each change.
 
 The router writes the input; the output, `topics.LABELLED`, is compacted, so a reader always finds each event's last
-state. An event's feature and labels share key and partition. A Faust table keeps the first half until the other comes::
+state. An event's feature and labels share key and partition. A Faust table keeps the events that have a label::
 
-    features.public # feature ───────────┐
+    router ──> features.public # feature ────┐
     labels #  ann 1: cat, bob 2: fox, ann 1 ─> Labels (table: joined) ─> labelled #  {ann: cat}, {ann: cat, bob: fox}
                                                     └─> rejected: label-without-feature
 
@@ -11,9 +11,11 @@ The state of an event is a join: its first feature, and each person's vote of th
 repetition nor a restart changes it. `Labelled.revision` is the sum over the persons' revisions: it grows with every
 change and names exactly one state. A withdrawn vote is remembered, so an older vote does not revive it.
 
-A feature waits `KEEP_DAYS` days for a label; a partition keeps at most `FEATURES_KEPT` such features. An edge sends the
-feature again beside each label, so a later label finds it, too. A label waits as long, at most `LABELS_KEPT` of them;
-then it is refused. Events with both halves stay.
+Few features ever meet a label. So the router passes features on after Kafka has stored them, and they wait undecoded in
+memory: the last `FEATURES_KEPT` of each partition, for `KEEP_DAYS` days. After a start, the first event that lacks its
+feature makes the handler read the last features of that partition from Kafka again. An edge sends the feature again
+beside each label, so a later label finds it, too. A label waits as long, at most `LABELS_KEPT` of them; then it is
+refused. Events with both halves stay.
 """
 
 from __future__ import annotations
@@ -21,13 +23,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import itertools
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections import OrderedDict, defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from pipeline import topics
 from pipeline.errors import Rejected
+from pipeline.kafka import Fetched
 from pipeline.messages import (
     Feature,
     Kind,
@@ -38,15 +42,16 @@ from pipeline.messages import (
     decode,
     encode,
 )
-from pipeline.records import Facts, read_headers
+from pipeline.records import Facts, Headers, read_headers
 from pipeline.stream.batches import store_many
 from pipeline.stream.delivery import ConsumedRecord, Deliver, ProducerRecord, refusal_record, rejection
+from pipeline.topics import Header
 
 DAY_S: Final = 86_400.0
 KEEP_DAYS: Final = 7
 """The other half of an event still matches if its site was cut off for days."""
 FEATURES_KEPT: Final = 4096
-"""Features without a label in a partition: some 3 MB of a worker's memory, and as much in the changelog."""
+"""Features without a label in a partition: some 3 MB of a worker's memory."""
 LABELS_KEPT: Final = 4096
 """Labels without a feature in a partition."""
 VOTES_MAX: Final = 64
@@ -57,6 +62,23 @@ FEATURE_MAX_BYTES: Final = 64 << 10
 
 LABELS_TOPIC: Final = topics.LABELS
 FEATURES_TOPIC: Final = topics.ROUTED[Privacy.PUBLIC]
+_ID, _SOURCE, _TIME, _SPACE = Header.ID, Header.SOURCE, Header.TIME, Header.SPACE
+
+
+class WaitingFeature(NamedTuple):
+    """A feature that no label has met, undecoded."""
+
+    since_s: float
+    time: bytes
+    space: bytes
+    value: bytes
+
+
+Features = OrderedDict[str, WaitingFeature]
+"""The waiting features of a partition by their events' keys, the oldest first."""
+
+Tail = Callable[[int], Awaitable[Sequence[Fetched]]]
+"""Returns the last `FEATURES_KEPT` records of a partition of the public features."""
 
 
 class StoredFeature(msgspec.Struct, frozen=True, array_like=True):
@@ -141,34 +163,51 @@ def unpack(row: str) -> JoinedEvent:
     return msgspec.msgpack.decode(base64.b64decode(row), type=JoinedEvent)
 
 
-def read(record: ConsumedRecord) -> tuple[Facts, StoredFeature | RevisedVote]:
-    """Read a record of either topic: return its facts, and a feature or a vote.
+def read_label(record: ConsumedRecord) -> tuple[str, RevisedVote]:
+    """Read a record of `topics.LABELS`: return the event's key and the vote.
 
     Raises
     ------
     Rejected
         With the reasons of `records.read_headers`; ``not-public``, ``kind-not-taken``, ``malformed``,
-        ``space-missing``, ``label-invalid``.
+        ``label-invalid``.
     """
-    facts = read_headers(record.headers)
-    if facts.privacy is not Privacy.PUBLIC:
-        raise Rejected("not-public", f"a record on {record.topic} is {facts.privacy}")
-    wanted = Kind.LABEL if record.topic == LABELS_TOPIC else Kind.FEATURE
-    if facts.kind is not wanted:
-        raise Rejected("kind-not-taken", f"a record on {record.topic} is a {facts.kind}, not a {wanted}")
+    facts = _public(record.headers, Kind.LABEL)
     try:
-        if wanted is Kind.LABEL:
-            return facts, RevisedVote(facts.revision, _checked(decode(Vote, record.value or b""), facts.source))
-        feature = decode(Feature, record.value or b"")
+        vote = decode(Vote, record.value or b"")
     except Malformed:
         # The decoder's own error may quote the content, so the reason says no more.
-        expected = "Vote" if wanted is Kind.LABEL else "Feature"
-        raise Rejected("malformed", f"{facts.source}: the value is not a {expected}") from None
-    if not facts.space:
-        raise Rejected("space-missing", f"{facts.source}: a feature must name its feature space")
+        raise Rejected("malformed", f"{facts.source}: the value is not a Vote") from None
+    return key_of(facts.source, facts.event), RevisedVote(facts.revision, _checked(vote, facts.source))
+
+
+def read_feature(key: str, waiting: WaitingFeature) -> StoredFeature:
+    """Decode a feature that meets a label.
+
+    Raises
+    ------
+    Rejected
+        ``malformed``, ``space-missing``.
+    """
+    source = key.partition("|")[0]
+    if not waiting.space:
+        raise Rejected("space-missing", f"{source}: a feature must name its feature space")
+    try:
+        feature = decode(Feature, waiting.value)
+    except Malformed:
+        raise Rejected("malformed", f"{source}: the value is not a Feature") from None
     if len(feature.data) > FEATURE_MAX_BYTES:
-        raise Rejected("malformed", f"{facts.source}: a feature of more than {FEATURE_MAX_BYTES} bytes")
-    return facts, StoredFeature(facts.time, facts.space, feature.data, feature.path)
+        raise Rejected("malformed", f"{source}: a feature of more than {FEATURE_MAX_BYTES} bytes")
+    return StoredFeature(waiting.time.decode(), waiting.space.decode(), feature.data, feature.path)
+
+
+def _public(headers: Headers, wanted: Kind) -> Facts:
+    facts = read_headers(headers)
+    if facts.privacy is not Privacy.PUBLIC:
+        raise Rejected("not-public", f"a record beside public ones is {facts.privacy}")
+    if facts.kind is not wanted:
+        raise Rejected("kind-not-taken", f"a {facts.kind}, not a {wanted}")
+    return facts
 
 
 def _checked(vote: Vote, source: str) -> Vote:
@@ -182,30 +221,88 @@ def _checked(vote: Vote, source: str) -> Vote:
 
 
 class Labels:
-    """Handler of `topics.LABELS` and of the public features."""
+    """Handler of `topics.LABELS`, and of the public features that the router passes on."""
 
-    def __init__(self, table: Any, deliver: Deliver, now: Callable[[], float]) -> None:
+    def __init__(self, table: Any, deliver: Deliver, now: Callable[[], float], tail: Tail) -> None:
         self._table = table
         self._deliver = deliver
         self._now = now
+        self._tail = tail
         self._waiting: dict[int, dict[str, JoinedEvent]] | None = None
         """Events that lack one half, by partition, the oldest first. None until they are read from the table."""
+        self._features: defaultdict[int, Features] = defaultdict(OrderedDict)
+        """Undecoded features, by partition and event, the oldest first."""
+        self._complete: set[int] = set()
+        """Partitions whose features from before the start are known, too."""
         self._joining = asyncio.Lock()
         """A partition's features and labels are handled at the same time and share the table."""
 
     async def __call__(self, partition: int, records: Sequence[ConsumedRecord]) -> None:
-        """Join a batch of features or labels, and publish the events that are whole now."""
+        """Join a batch of labels, and publish the events that are whole now."""
         async with self._joining:
-            await self._join(partition, records)
+            changed: dict[str, JoinedEvent] = {}
+            rejections: list[ProducerRecord] = []
+            for record in records:
+                try:
+                    key, vote = read_label(record)
+                    before = changed.get(key) or self._found(key) or JoinedEvent(partition, self._now())
+                    after = before.with_vote(vote)
+                except Rejected as error:
+                    rejections.append(rejection(record, error.reason, str(error), self._now()))
+                    continue
+                if after != before:
+                    changed[key] = after
+            await self._join(partition, changed, rejections)
+
+    async def features(self, partition: int, records: Sequence[ProducerRecord]) -> None:
+        """Take the public features of a batch of the router, and publish the events that are whole now."""
+        async with self._joining:
+            remember(self._features[partition], records, self._now())
+            await self._join(partition, {}, [])
 
     async def forget_view(self) -> None:
-        """Forget the waiting events: Faust has recovered the table, which is read again before the next record."""
+        """Forget what waits: Faust has recovered the table, which is read again before the next record."""
         self._waiting = None
+        self._features.clear()
+        self._complete.clear()
 
-    async def _join(self, partition: int, records: Sequence[ConsumedRecord]) -> None:
+    async def _join(self, partition: int, changed: dict[str, JoinedEvent], rejections: list[ProducerRecord]) -> None:
         waiting = self._known_waiting().setdefault(partition, {})
         self._waiting, known_waiting = None, self._waiting  # valid again once the table holds the changes
-        changed, rejections = self._changes(partition, records)
+        lacking = {key for key, joined in (*waiting.items(), *changed.items()) if joined.feature is None}
+        if partition not in self._complete and not lacking <= self._features[partition].keys():
+            self._features[partition] = await self._with_tail(partition)
+            self._complete.add(partition)
+        features = self._features[partition]
+        met = lacking & features.keys()
+        for key in sorted(met):
+            try:
+                changed[key] = (changed.get(key) or waiting[key]).with_feature(read_feature(key, features[key]))
+            except Rejected as error:
+                place, value = f"{FEATURES_TOPIC}/{partition}", features[key].value
+                rejections.append(refusal_record(error.reason, str(error), place, value, self._now()))
+        await self._publish(partition, waiting, changed, rejections)
+        for key in met:
+            del features[key]
+        self._waiting = known_waiting
+
+    async def _with_tail(self, partition: int) -> Features:
+        """Return the waiting features, with those that were routed before the start."""
+        features: Features = OrderedDict()
+        records = await self._tail(partition)
+        remember(features, [record for record in records if _is_public_feature(record)], self._now())
+        for key, feature in self._features[partition].items():
+            features.setdefault(key, feature)
+        return features
+
+    async def _publish(
+        self,
+        partition: int,
+        waiting: dict[str, JoinedEvent],
+        changed: dict[str, JoinedEvent],
+        rejections: list[ProducerRecord],
+    ) -> None:
+        """Publish the events that are whole now, refuse the labels that waited too long, and store the changes."""
         rows: dict[str, str | None] = {key: pack(joined) for key, joined in changed.items()}
         whole: list[Labelled] = []
         for key, joined in changed.items():
@@ -226,26 +323,6 @@ class Labels:
             await self._deliver(topics.LABELLED, partition, out)
         if rows:
             await store_many(self._deliver, self._table, partition, rows)
-        self._waiting = known_waiting
-
-    def _changes(
-        self, partition: int, records: Sequence[ConsumedRecord]
-    ) -> tuple[dict[str, JoinedEvent], list[ProducerRecord]]:
-        """Return the changed events by key, and the rejections of unreadable records."""
-        changed: dict[str, JoinedEvent] = {}
-        rejections: list[ProducerRecord] = []
-        for record in records:
-            try:
-                facts, half = read(record)
-                key = key_of(facts.source, facts.event)
-                before = changed.get(key) or self._found(key) or JoinedEvent(partition, self._now())
-                after = before.with_vote(half) if isinstance(half, RevisedVote) else before.with_feature(half)
-            except Rejected as error:
-                rejections.append(rejection(record, error.reason, str(error), self._now()))
-                continue
-            if after != before:
-                changed[key] = after
-        return changed, rejections
 
     def _found(self, key: str) -> JoinedEvent | None:
         row = self._table.data.get(key)
@@ -259,6 +336,26 @@ class Labels:
                 if not joined.is_whole:
                     self._waiting.setdefault(joined.partition, {})[key] = joined
         return self._waiting
+
+
+def remember(features: Features, records: Iterable[ProducerRecord | Fetched], now_s: float) -> None:
+    """Add public features whose headers were judged; of two features of an event the first counts."""
+    for record in records:
+        head = dict(record.headers)
+        key = key_of(head[_SOURCE].decode(), head[_ID].decode())
+        if key not in features:
+            features[key] = WaitingFeature(now_s, head[_TIME], head.get(_SPACE, b""), record.value or b"")
+    end_s = now_s - KEEP_DAYS * DAY_S
+    while features and (len(features) > FEATURES_KEPT or next(iter(features.values())).since_s < end_s):
+        features.popitem(last=False)
+
+
+def _is_public_feature(record: Fetched) -> bool:
+    try:
+        _public(record.headers, Kind.FEATURE)
+    except Rejected:
+        return False
+    return True
 
 
 def outdated(waiting: dict[str, JoinedEvent], now_s: float) -> list[str]:

@@ -18,7 +18,7 @@ key, headers and partition number; of a rejected record only the reason is publi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from pipeline import topics
@@ -27,6 +27,9 @@ from pipeline.messages import Kind, Privacy
 from pipeline.records import Headers, judge
 from pipeline.stream.delivery import ConsumedRecord, Deliver, ProducerRecord, rejection
 from pipeline.topics import Header
+
+Routed = Callable[[int, Sequence[ProducerRecord]], Awaitable[None]]
+"""Takes the partition's number and the records that were routed in it, in order."""
 
 
 class Row(NamedTuple):
@@ -88,13 +91,17 @@ def sort(records: Iterable[ConsumedRecord], now_s: float) -> dict[str, list[Prod
 
 
 class Router:
-    """Handler of `topics.INGEST`."""
+    """Handler of `topics.INGEST`; `routed` gets the records of each topic after Kafka has stored them."""
 
-    def __init__(self, deliver: Deliver, now: Callable[[], float]) -> None:
+    def __init__(self, deliver: Deliver, now: Callable[[], float], routed: Mapping[str, Routed] | None = None) -> None:
         self._deliver = deliver
         self._now = now
+        self._routed = routed or {}
 
     async def __call__(self, partition: int, records: Sequence[ConsumedRecord]) -> None:
         """Route a batch; return when Kafka has stored its records in their topics."""
         by_topic = sort(records, self._now())
         await asyncio.gather(*(self._deliver(topic, partition, out) for topic, out in by_topic.items()))
+        for topic, take in self._routed.items():
+            if routed := by_topic.get(topic):
+                await take(partition, routed)

@@ -12,7 +12,8 @@ from typing import Annotated
 
 import typer
 
-from agents.deploy.vault import Request, Vault
+from agents.deploy.vault import Request, Vault, secret_from
+from pipeline.errors import Stop
 
 VaultFolder = Annotated[
     Path,
@@ -46,18 +47,29 @@ def init(
         str, typer.Option(envvar="SITE_INFLUX_TOKEN", help="Of your own InfluxDB, for this site.")
     ] = "",
     influx_token: Annotated[str, typer.Option(envvar="INFLUX_TOKEN", help="Of your own InfluxDB, for the cloud.")] = "",
+    secrets: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="GIVEN",
+            help="Folder whose files hold these secrets: uplink-password, site-influx-token, influx-token.",
+        ),
+    ] = None,
+    moved: Annotated[str, typer.Option(envvar="MOVED", hidden=True)] = "",
 ) -> None:
     """Make logins, certificates and broker configuration; existing ones stay as they are."""
+    if moved.strip():
+        files = " and ".join(f"secrets/{name} (was {name.upper().replace('-', '_')})" for name in moved.split())
+        raise Stop(f".env holds secrets, which anyone who may use Docker could read: move them to {files}")
     request = Request(
         site=site,
         other_sites=_names(sites),
         tls=tls == "on",
         names=_names(names),
-        uplink_password=uplink_password,
+        uplink_password=uplink_password or secret_from(secrets, "uplink-password"),
         uplink_ca=uplink_ca,
         releases_root=releases_root,
-        site_influx_token=site_influx_token,
-        influx_token=influx_token,
+        site_influx_token=site_influx_token or secret_from(secrets, "site-influx-token"),
+        influx_token=influx_token or secret_from(secrets, "influx-token"),
         own_certificates=certificates,
     )
     if tls not in ("", "on"):

@@ -7,6 +7,7 @@ import os
 import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 from clip_samples import film, scene, walk
 
@@ -47,6 +48,14 @@ def test_an_animal_that_is_there_from_the_first_frame_is_seen(tmp_path: Path) ->
 
 def test_of_a_clip_in_which_nothing_moves_the_middle_frame_is_taken() -> None:
     assert clip_files.best_sample({number: scene() for number in (0, 5, 10, 15, 20)}) == 10
+
+
+def test_an_animal_right_before_the_lens_is_taken_if_nothing_else_moves() -> None:
+    close = scene()
+    close[:, 40:] = np.random.default_rng(1).integers(0, 256, (120, 120, 3))  # of one colour, it would be light
+    samples = {number: close if number == 40 else scene() for number in range(0, 60, 5)}
+    assert clip_files.best_sample(samples) == 40
+    assert clip_files.best_sample(samples | {5: scene(3)}) == 5
 
 
 def test_a_long_clip_takes_no_more_memory_than_a_short_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Sequence
 
 import pytest
@@ -12,6 +13,7 @@ from stream_samples import NOON, NOON_S, ConsumedRecord, Died, Kafka, Table, env
 
 from pipeline import topics
 from pipeline.errors import Rejected
+from pipeline.kafka import Fetched
 from pipeline.messages import (
     Feature,
     Kind,
@@ -23,6 +25,7 @@ from pipeline.messages import (
     encode,
 )
 from pipeline.stream import labelled
+from pipeline.stream.delivery import ProducerRecord
 from pipeline.stream.labelled import FEATURES_KEPT, FEATURES_TOPIC, KEEP_DAYS, VOTES_MAX, Labels
 
 CAM = "home/cam1/garden"
@@ -44,13 +47,34 @@ class Site:
 
     def __init__(self) -> None:
         self.kafka, self.table, self.now_s = Kafka(), Table(), NOON_S
+        self.routed: dict[int, list[ProducerRecord]] = {}
+        self.tails_read = 0
         self.restart()
 
     def restart(self) -> None:
-        self.handler = Labels(self.table, self.kafka, lambda: self.now_s)
+        self.handler = Labels(self.table, self.kafka, lambda: self.now_s, self.tail)
+
+    async def tail(self, partition: int) -> list[Fetched]:
+        self.tails_read += 1
+        return [
+            Fetched(FEATURES_TOPIC, partition, offset, 0, record.key, record.value, tuple(record.headers))
+            for offset, record in enumerate(self.routed.get(partition, []))
+        ][-labelled.FEATURES_KEPT :]
 
     def take(self, *records: ConsumedRecord, partition: int = 3) -> None:
-        asyncio.run(self.handler(partition, records))
+        """Take features as the router passes them on, and labels from their topic."""
+        for topic, batch in itertools.groupby(records, key=lambda record: record.topic):
+            if topic == FEATURES_TOPIC:
+                asyncio.run(self.route(partition, [ProducerRecord(r.key, r.value, r.headers) for r in batch]))
+            else:
+                asyncio.run(self.handler(partition, [*batch]))
+
+    async def route(self, partition: int, records: list[ProducerRecord]) -> None:
+        self.routed.setdefault(partition, []).extend(records)
+        await self.handler.features(partition, records)
+
+    def waiting_features(self, partition: int = 3) -> set[str]:
+        return {*self.handler._features[partition]}
 
     @property
     def published(self) -> list[Labelled]:
@@ -118,7 +142,7 @@ def test_a_label_that_meets_no_feature_is_told_after_a_week() -> None:
     site.take(feature("other"))
     assert [each.reason for each in site.refusals] == ["label-without-feature"]
     assert "event e1" in site.refusals[0].detail
-    assert set(site.table.data) == {f"{CAM}|other"}
+    assert set(site.table.data) == set()
     site.take(feature("another"))
     assert len(site.refusals) == 1
 
@@ -128,7 +152,7 @@ def test_a_feature_that_nobody_labels_is_forgotten_quietly_and_joins_when_it_com
     site.take(feature())
     site.now_s += KEEP_DAYS * DAY_S + 1
     site.take(feature("other"))
-    assert (set(site.table.data), site.refusals) == ({f"{CAM}|other"}, [])
+    assert (site.waiting_features(), site.refusals) == ({f"{CAM}|other"}, [])
     site.take(feature(), label("Felis catus"))
     assert site.last == {"ann": "Felis catus"}
 
@@ -142,7 +166,7 @@ def test_features_without_a_label_are_bounded_and_labelled_events_are_not_among_
     site.take(feature("e0"), label("Felis catus", event="e0"), label("Lynx lynx", event="lonely"))
     for number in range(1, 6):
         site.take(feature(f"e{number}"))
-    kept = [key.partition("|")[2] for key in site.table.data]
+    kept = [key.partition("|")[2] for key in (*site.table.data, *site.waiting_features())]
     assert sorted(kept) == ["e0", "e3", "e4", "e5", "lonely"]
 
 
@@ -151,7 +175,7 @@ def test_labels_without_a_feature_are_bounded_and_told(monkeypatch: pytest.Monke
     site = Site()
     site.take(*(label("Lynx lynx", event=f"e{number}") for number in range(4)), feature("f"))
     assert [each.reason for each in site.refusals] == ["label-without-feature"] * 2
-    assert sorted(key.partition("|")[2] for key in site.table.data) == ["e2", "e3", "f"]
+    assert sorted(key.partition("|")[2] for key in site.table.data) == ["e2", "e3"]
 
 
 def test_partitions_do_not_push_out_each_others_features(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +183,7 @@ def test_partitions_do_not_push_out_each_others_features(monkeypatch: pytest.Mon
     site = Site()
     site.take(feature("a"), partition=1)
     site.take(feature("b"), partition=2)
-    assert len(site.table.data) == 2
+    assert [len(site.waiting_features(partition)) for partition in (1, 2)] == [1, 1]
 
 
 def test_another_source_that_claims_an_event_joins_nothing_of_it() -> None:
@@ -172,27 +196,82 @@ def test_another_source_that_claims_an_event_joins_nothing_of_it() -> None:
     ("reason", "record"),
     [
         ("malformed", taken(envelope(Kind.LABEL, b"nonsense"), topics.LABELS)),
-        ("malformed", taken(envelope(Kind.FEATURE, b"{}", space="s1"), FEATURES_TOPIC)),
-        ("malformed", feature(data=bytes(70_000))),
         ("label-invalid", label("")),
         ("label-invalid", label("Lynx lynx", by="")),
         ("label-invalid", label("L" * 201)),
-        ("space-missing", feature(space="")),
         ("kind-not-taken", taken(envelope(Kind.RESULT, b""), topics.LABELS)),
         ("not-public", taken(envelope(Kind.LABEL, b"", privacy=Privacy.EDGE_PRIVATE, sealed_by="k"), topics.LABELS)),
         ("privacy-missing", ConsumedRecord(topics.LABELS, 3, 0, 0, b"home/cam1", b"", [])),
     ],
 )  # fmt: skip
-def test_what_is_no_label_or_feature_is_refused_and_the_rest_of_the_batch_is_joined(
-    reason: str, record: ConsumedRecord
-) -> None:
+def test_what_is_no_label_is_refused_and_the_rest_of_the_batch_is_joined(reason: str, record: ConsumedRecord) -> None:
     with pytest.raises(Rejected) as caught:
-        labelled.read(record)
+        labelled.read_label(record)
     assert caught.value.reason == reason
     site = Site()
     site.take(feature("good"), record, label("Lynx lynx", event="good"))
     assert [each.reason for each in site.refusals] == [reason]
     assert [each.event for each in site.published] == ["good"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "bad"),
+    [
+        ("malformed", taken(envelope(Kind.FEATURE, b"{}", event="bad", space="s1"), FEATURES_TOPIC)),
+        ("malformed", feature("bad", data=bytes(70_000))),
+        ("space-missing", feature("bad", space="")),
+    ],
+)
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_bad_feature_is_refused_once_a_label_meets_it_and_others_are_joined(
+    reason: str, bad: ConsumedRecord, first: int
+) -> None:
+    site = Site()
+    site.take(bad, feature("good"))
+    assert site.refusals == []
+    both = [label("Lynx lynx", event="bad"), label("Lynx lynx", event="good")]
+    site.take(both[first], both[1 - first])
+    assert [each.reason for each in site.refusals] == [reason]
+    assert [each.event for each in site.published] == ["good"]
+    site.take(feature("bad"))
+    assert {each.event for each in site.published} == {"good", "bad"}
+
+
+def test_features_without_a_label_are_neither_decoded_nor_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labelled, "decode", lambda *_: pytest.fail("decoded"))
+    site = Site()
+    site.take(*(feature(f"e{number}") for number in range(5)))
+    assert (site.kafka.topics, site.table.data, site.tails_read) == ({}, {}, 0)
+
+
+def test_after_a_start_the_features_are_read_from_kafka_once_and_only_if_an_event_lacks_one() -> None:
+    site = Site()
+    site.take(feature("e1"), feature("e2", data=b"first"))
+    site.restart()
+    site.take(feature("e2", data=b"second"), feature("e3"), label("Lynx lynx", event="e3"))
+    assert site.tails_read == 0
+    site.take(label("Lynx lynx", event="e1"), label("Lynx lynx", event="e2"), label("Lynx lynx", event="none"))
+    site.take(label("Lynx lynx", event="none too"))
+    assert site.tails_read == 1
+    assert {each.event: each.data for each in site.published if each.event == "e2"} == {"e2": b"first"}
+    assert {each.event for each in site.published} == {"e1", "e2", "e3"}
+
+
+def test_foreign_records_among_the_features_in_kafka_are_passed_over() -> None:
+    site = Site()
+    site.take(feature())
+    site.routed[3][:0] = [ProducerRecord(None, b"nonsense"), ProducerRecord(b"k", None, [("kind", b"feature")])]
+    site.restart()
+    site.take(label("Felis catus"))
+    assert (site.last, site.refusals) == ({"ann": "Felis catus"}, [])
+
+
+def test_features_that_an_earlier_release_stored_in_the_table_still_meet_their_labels() -> None:
+    site = Site()
+    stored = labelled.StoredFeature(NOON, "s1", b"\1", ("animal",))
+    site.table.data[f"{CAM}|e1"] = labelled.pack(labelled.JoinedEvent(3, NOON_S, stored))
+    site.take(feature("e1", data=b"again"), label("Felis catus"))
+    assert [each.data for each in site.published] == [b"\1"]
 
 
 def test_an_event_that_a_crowd_labels_stays_small() -> None:
