@@ -3,6 +3,7 @@
 It is known since the start of the agent, and shown by `/health`, `tierwise doctor`, the metrics and the retained
 status::
 
+    >>> from pipeline.clock import HandClock
     >>> states = CameraStates(Settings(), Metrics(), HandClock(0.0))
     >>> states.seen("home/cam1/garden")
     >>> states.text()
