@@ -35,6 +35,8 @@ CONFINED = {
     "onnx": (COMPRESSION, TRAINING),
     "torch": (TRAINING,),
     "PIL": ("models/vision/capture_time.py",),
+    "simplejpeg": ("models/vision/images.py",),
+    "pyftpdlib": ("agents/device/intake/ftp_server.py",),
     "matplotlib": ("models/evaluation/plots.py", TRAINING),
     "iotcore": ("pipeline/brokers/mqtt.py",),
     "quixstreams": BENCH_PEERS,

@@ -3,7 +3,7 @@
 ::
 
     MQTT frame, reading ──> inbox ──> Frames, Readings ──> outbox ──> MQTT result (users)
-    its own cameras ──────> inbox                              └────> MQTT event  (the edge, kept until its event-ack)
+    its own cameras, FTP, mail ──> inbox                       └────> MQTT event  (the edge, kept until its event-ack)
 
 A message is acknowledged after its commit. An answer, the event for the edge and the end of the inbox's row are one
 transaction, so a kill at any point repeats work and loses none. If the edge does not answer in time, the device
@@ -25,6 +25,7 @@ import structlog
 from agents.device.camera_faults import CameraFaults
 from agents.device.camera_states import CameraStates
 from agents.device.inbox import FULL_STORE, Admission
+from agents.device.intake.intake import CameraIntake
 from agents.device.model_choice import open_device_model
 from agents.device.ordered_pool import OrderedPool
 from agents.device.own_cameras import OwnCameras
@@ -104,6 +105,7 @@ class Device:
         self._cameras.open()
         self._states = CameraStates(settings, self.metrics, self._clock)
         self._own_cameras = OwnCameras(self._spool, self.metrics, self._clock, self._stop, self._states)
+        self._intake = CameraIntake(settings, self._spool, self.metrics, self._clock, self._stop, self._states.seen)
         self._pictures = Pictures(
             folder / "pictures",
             max_bytes=settings.device.pictures_mib << 20,
@@ -166,6 +168,8 @@ class Device:
         for source, stream in settings.named_streams.items():
             if stream.source and self._is_mine(source.split("/")[1]):
                 loops.start(f"camera {source}", partial(self._own_cameras.run, source, stream.source))
+        for name, run in self._intake.loops():
+            loops.start(name, run)
 
     def health(self) -> Health:
         """See `Role`."""
@@ -181,6 +185,8 @@ class Device:
         }
         if cameras := self._states.text(self._cameras.fault):
             parts["cameras"] = cameras
+        if state := self._intake.health():
+            parts["intake"] = state
         return Health(self._mqtt.connected and age_s <= self._settings.device.busy_after_s, parts)
 
     def stop(self, deadline_s: float) -> None:

@@ -48,7 +48,7 @@ class CameraStates:
         self._lock = threading.Lock()
         self._known: dict[str, _Camera] = {}
         self._sent: tuple[dict[str, str], float] = ({}, 0.0)
-        for source, stream in settings.streams.items():
+        for source, stream in settings.named_streams.items():
             device = source.split("/")[1]
             if stream.task is Task.WILDLIFE and (not settings.device.names or device in settings.device.names):
                 self._camera(source)

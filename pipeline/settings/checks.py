@@ -29,6 +29,7 @@ def problems(settings: Keys) -> Iterator[str]:
     yield from _passwords(settings)
     yield from _device(settings)
     yield from _edge_model(settings.edge.model)
+    yield from _intake(settings)
     yield from _streams(settings)
     yield from _rules(settings)
 
@@ -96,12 +97,30 @@ def _device(settings: Keys) -> Iterator[str]:
         )
 
 
+def _intake(settings: Keys) -> Iterator[str]:
+    ftp, mail = settings.intake.ftp, settings.intake.mail
+    try:
+        _ = ftp.passive_range
+    except ValueError:
+        yield f'intake.ftp.passive_ports: "{ftp.passive_ports}" is no range of ports from 1024; write it as "50000-50019"'
+    if ftp.certificate and ftp.tls == "off":
+        yield 'intake.ftp.certificate: used only with TLS; write tls = "required", or leave it out'
+    if mail.host and not (mail.username and mail.password):
+        yield "intake.mail: needs username and password (or password_file) of the mailbox"
+    if mail.host and not any(stream.mail for stream in settings.streams.values()):
+        yield 'intake.mail: no stream takes mails; write under a stream mail = "*+cam1@example.org"'
+
+
 def _streams(settings: Keys) -> Iterator[str]:
     for source, stream in settings.streams.items():
         where = f'streams."{source}"'
         if stream.wants not in RANKS[stream.task]:
             ranks = ", ".join(RANKS[stream.task])
             yield f'{where}.wants: a {stream.task} stream has no "{stream.wants}"; it has {ranks}'
+        if stream.mail and is_pattern(source):
+            yield f"{where}.mail: the mails of a camera belong to one stream; name it without * and ?"
+        if stream.mail and stream.task is not Task.WILDLIFE:
+            yield f"{where}.mail: only cameras have one; their reports become readings by themselves"
         if stream.source and stream.task is not Task.WILDLIFE:
             yield f"{where}.source: only cameras have one; readings are published over MQTT"
         if stream.source and is_pattern(source):

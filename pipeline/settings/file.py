@@ -24,6 +24,7 @@ SECRETS: Final = {
     "kafka": "password",
     "influx": "token",
     "cloud_influx": "token",
+    "intake.mail": "password",
 }
 """Sections with a login, and the key of their secret; `<key>_file` names a file that holds the secret."""
 
@@ -33,7 +34,8 @@ PATHS: Final = (
     ("data",),
     ("zoo",),
     *((section, f"{key}_file") for section, key in SECRETS.items()),
-    *((section, "ca") for section in ("mqtt", "uplink", "kafka")),
+    *((section, "ca") for section in ("mqtt", "uplink", "kafka", "intake.mail")),
+    ("intake.ftp", "certificate"),
     ("releases", "root"),
 )
 """Keys that are paths: a relative path starts at the folder of the settings file."""
@@ -89,13 +91,21 @@ def _place_camera(raw: dict[str, Any], file: str) -> None:
 
 def _locate_paths(raw: dict[str, Any], folder: Path) -> None:
     for *section, key in PATHS:
-        table = raw.get(section[0], {}) if section else raw
+        table = _table(raw, section[0]) if section else raw
         if table.get(key):
             table[key] = _located(table[key], folder)
     for stream in raw.get("streams", {}).values():
         source = stream.get("source", "")
         if source and not source.isdecimal() and "://" not in source:
             stream["source"] = _located(source, folder)
+
+
+def _table(raw: dict[str, Any], section: str) -> dict[str, Any]:
+    """Return the table of a section, as ``intake.mail``; an empty one if the file has none."""
+    table = raw
+    for name in section.split("."):
+        table = table.get(name, {})
+    return table
 
 
 def _located(path: str, folder: Path) -> str:
@@ -107,7 +117,7 @@ def _located(path: str, folder: Path) -> str:
 
 def _read_secrets(raw: dict[str, Any], file: str) -> None:
     for section, key in SECRETS.items():
-        table = raw.get(section, {})
+        table = _table(raw, section)
         path = table.get(f"{key}_file")
         if not path or (key == "token" and not table.get("url")):  # no server, no token
             continue

@@ -29,30 +29,15 @@ from pipeline.settings.addresses import (
 )
 from pipeline.settings.file import DEFAULT_DATA, DEFAULT_SITE
 from pipeline.settings.hours import Weekday
+from pipeline.settings.intake_keys import IntakeSettings
 from pipeline.settings.patterns import is_pattern, ranked
-
-_SECRETS: Final = frozenset({"password", "token"})
+from pipeline.settings.section import Port, Positive, PositiveSeconds, Section
 
 WINNERS_MAX: Final = 4096
 """Streams whose entry is remembered: anyone may invent names."""
 
-Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 HttpPort = Annotated[int, msgspec.Meta(ge=-1, le=65535)]
-Positive = Annotated[int, msgspec.Meta(ge=1)]
 Margin = Annotated[float, msgspec.Meta(ge=0, le=1)]
-PositiveSeconds = Annotated[float, msgspec.Meta(gt=0)]
-
-
-class Section(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of all sections."""
-
-    def __repr__(self) -> str:
-        """Return the section without its secrets, since settings are logged."""
-        shown = (
-            (name, "***" if name in _SECRETS and value else value)
-            for name, value in msgspec.structs.asdict(self).items()
-        )
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown)})"
 
 
 class MqttSettings(Section, frozen=True, kw_only=True):
@@ -315,6 +300,9 @@ class StreamSettings(Section, frozen=True, kw_only=True):
     source: str = ""
     """Source that the device agent opens by itself: `"rtsp://…"`, a webcam's number, a folder of photos and videos,
     or one of these files. Empty: frames come over MQTT."""
+    mail: str = ""
+    """Mails of this camera: a pattern for an address of the sender or a recipient, or for the subject, as
+    `"*+cam1@example.org"`. `*` is any text, `?` any letter. See [`[intake.mail]`](#intakemail-pictures-by-e-mail)."""
     room: str | None = None
     """Room of a sensor. Streams of one room are evaluated together."""
     unit: str | None = None
@@ -393,9 +381,10 @@ class Keys(Section, frozen=True, kw_only=True, dict=True):
     edge: EdgeSettings = EdgeSettings()
     releases: ReleaseSettings = ReleaseSettings()
     trainer: TrainerSettings = TrainerSettings()
+    intake: IntakeSettings = IntakeSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
-    streams: dict[str, StreamSettings] = {}
+    streams: dict[str, StreamSettings] = {}  # noqa: RUF012  (msgspec copies it)
     """Streams by source, ``site/device/stream``, and patterns over them. A file may leave the site out."""
     rules: tuple[RuleSettings, ...] = ()
 
