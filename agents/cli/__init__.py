@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 from agents.cli.commands import COMMANDS, Command, renewed, spellings
 from agents.role import exit_codes
 from agents.up.plan import EXTRAS
+from pipeline.credentials import hidden
 from pipeline.errors import Retry, TierwiseError
 from pipeline.files import private_files
 
@@ -150,7 +151,7 @@ def _print_version(wanted: bool) -> None:
 
 def _complain(text: str) -> None:
     """Print a line on stderr; a terminal wraps it between words."""
-    text = f"{PROGRAM}: {text}"
+    text = f"{PROGRAM}: {hidden(text)}"
     if sys.stderr.isatty():
         width = shutil.get_terminal_size().columns
         text = "\n".join(textwrap.fill(line, width, break_long_words=False) for line in text.splitlines())

@@ -45,6 +45,7 @@ from models.labels.taxonomy import load_taxonomy
 from models.shipped import load_zoo
 from pipeline import ids, topics
 from pipeline.clock import Clock, SystemClock, seconds
+from pipeline.credentials import with_login
 from pipeline.delivery import Ingest
 from pipeline.errors import Rejected, Retry
 from pipeline.messages import CameraState, Event, Tier
@@ -104,7 +105,8 @@ class Device:
         self._cameras = CameraFaults(settings, self._policy, self._spool, self.metrics)
         self._cameras.open()
         self._states = CameraStates(settings, self.metrics, self._clock)
-        self._own_cameras = OwnCameras(self._spool, self.metrics, self._clock, self._stop, self._states)
+        ahead = settings.device.workers + 1
+        self._own_cameras = OwnCameras(self._spool, self.metrics, self._clock, self._stop, self._states, ahead)
         self._intake = CameraIntake(settings, self._spool, self.metrics, self._clock, self._stop, self._states.seen)
         self._pictures = Pictures(
             folder / "pictures",
@@ -167,7 +169,8 @@ class Device:
         loops.start("deadlines", partial(loops.tick, self._tick, self._tidy))
         for source, stream in settings.named_streams.items():
             if stream.source and self._is_mine(source.split("/")[1]):
-                loops.start(f"camera {source}", partial(self._own_cameras.run, source, stream.source))
+                address = with_login(stream.source, stream.login)
+                loops.start(f"camera {source}", partial(self._own_cameras.run, source, address))
         for name, run in self._intake.loops():
             loops.start(name, run)
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from agents.role.telemetry import Metrics
 from pipeline.clock import Clock, rfc3339
+from pipeline.credentials import hidden
 from pipeline.messages import CameraState, Task
 from pipeline.settings.settings import Settings, StreamSettings
 
@@ -112,15 +113,17 @@ class CameraStates:
     def _camera(self, source: str) -> _Camera | None:
         if source not in self._known and len(self._known) < CAMERAS_MAX:
             stream = self._settings.stream(source) or StreamSettings()
-            self._known[source] = _Camera(bool(stream.source), stream.off_delay_s, self._clock.now())
-            self._metrics.camera_away(source, False)
+            camera = _Camera(bool(stream.source), stream.off_delay_s, self._clock.now())
+            self._known[source] = camera
+            camera.why = "it was not opened yet" if camera.own else ""
+            self._metrics.camera_away(source, camera.own)
         return self._known.get(source)
 
     def _set(self, source: str, camera: _Camera, why: str) -> None:
         if bool(why) != bool(camera.why):
             camera.since_s = self._clock.now()
             self._metrics.camera_away(source, bool(why))
-        camera.why = why
+        camera.why = hidden(why)
 
     def _state(self, source: str, camera: _Camera) -> CameraState:
         return CameraState(

@@ -4,13 +4,13 @@ Of the frames in which something moved, the newest one waits; older ones are dro
 motion starts is never dropped for a newer one, so each visitor has a picture, however busy the machine is::
 
     camera ──grab──> 2 a second: did something move? ──first of a motion──> taken at once
-                                                     └──another────> waits; replaced by the next, unless the stream
-                                                                     has no other frame waiting for its answer
+                                                     └──another────> waits for its turn; replaced by the next
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -37,6 +37,9 @@ STARTS_MAX = 60
 TIMEOUT_S = 10.0
 """A camera that sends nothing for this long is away. Network cameras send several frames a second."""
 
+STOP_WITHIN_S = 0.8
+"""Time for the last frame at a stop. The read of a camera that hangs ends later, after its timeout."""
+
 LOOK_AGAIN_S, WAIT_S = 0.05, 0.5
 """Pauses while the newest frame waits for its turn, and while there is none."""
 
@@ -45,7 +48,7 @@ class LiveHooks(NamedTuple):
     """What a live source asks and reports."""
 
     has_room: Callable[[], bool] = lambda: True
-    """Return whether no frame of the stream waits for its answer."""
+    """Return whether the newest frame may be taken."""
     seen: Callable[[], None] = lambda: None
     """The camera sent a frame, whether something moved in it or not."""
     dropped: Callable[[], None] = lambda: None
@@ -101,6 +104,30 @@ class NewestFrames:
             return None
 
 
+class LiveTurns:
+    """Which camera may put its newest frame into the inbox: few frames of all cameras wait there, so each is fresh."""
+
+    def __init__(self, ahead: int, waiting: Callable[[], int]) -> None:
+        """Give the next camera its turn while `waiting()`, the frames of live cameras in the inbox, is below `ahead`."""
+        self._ahead = ahead
+        self._waiting = waiting
+        self._asked: dict[str, tuple[float, float]] = {}
+        """When each camera first asked for its turn, and last."""
+        self._lock = threading.Lock()
+
+    def ask(self, source: str) -> bool:
+        """Return whether it is this camera's turn now: the one that has waited for longest is next."""
+        with self._lock:
+            now_s = time.monotonic()
+            first_s, _ = self._asked.get(source, (now_s, now_s))
+            self._asked[source] = first_s, now_s
+            asking = [(first_s, name) for name, (first_s, last_s) in self._asked.items() if now_s - last_s < WAIT_S]
+            if min(asking)[1] != source or self._waiting() >= self._ahead:
+                return False
+            del self._asked[source]
+            return True
+
+
 def live(source: str | int, stop: threading.Event, clock: Clock, hooks: LiveHooks) -> Iterator[Shot]:
     """Yield frames of a webcam (its number) or a URL until `stop`. Raises `Retry` when the camera is away."""
     frames, done = NewestFrames(hooks), threading.Event()
@@ -113,8 +140,8 @@ def live(source: str | int, stop: threading.Event, clock: Clock, hooks: LiveHook
             failures.append(error)
         frames.end()
 
-    # A daemon that nobody joins: a read of a dead camera ends after its timeout, and a stop does not wait for it.
-    threading.Thread(target=read, name="live camera", daemon=True).start()
+    reader = threading.Thread(target=read, name="live camera", daemon=True)
+    reader.start()
     try:
         while not stop.is_set():
             if failures:
@@ -123,6 +150,7 @@ def live(source: str | int, stop: threading.Event, clock: Clock, hooks: LiveHook
                 yield shot
     finally:
         done.set()
+        reader.join(STOP_WITHIN_S)  # a thread inside OpenCV at the process's end would abort it
 
 
 def _read(source: str | int, stopped: Callable[[], bool], clock: Clock, hooks: LiveHooks, frames: NewestFrames) -> None:

@@ -19,7 +19,7 @@ import structlog
 from agents.device.camera_sources import open_source
 from agents.device.camera_states import CameraStates
 from agents.device.known_files import KnownFiles, SourceFile
-from agents.device.live_source import LiveHooks
+from agents.device.live_source import LiveHooks, LiveTurns
 from agents.device.photo_sources import Shot
 from agents.device.store import SITE
 from agents.role.dead_letters import INTERNAL_ERROR, answer_or_refuse, refusal
@@ -46,10 +46,13 @@ class OwnCameras:
     """The device's own cameras. Streams run side by side."""
 
     def __init__(
-        self, spool: Spool, metrics: Metrics, clock: Clock, stop: threading.Event, states: CameraStates
+        self, spool: Spool, metrics: Metrics, clock: Clock, stop: threading.Event, states: CameraStates, ahead: int = 2
     ) -> None:
         self._spool = spool
         self._states = states
+        self._live: set[str] = set()
+        """Topics of live cameras that have sent a frame."""
+        self._turns = LiveTurns(ahead, lambda: spool.waiting_of(*self._live))
         self._metrics = metrics
         self._clock = clock
         self._stop = stop
@@ -62,7 +65,7 @@ class OwnCameras:
         topic = topics.frame(*source.split("/"))
         pause_s = FIRST_PAUSE_S
         hooks = LiveHooks(
-            has_room=lambda: self._spool.waiting_of(topic) == 0,
+            has_room=partial(self._turns.ask, source),
             seen=partial(self._states.seen, source),
             dropped=partial(self._metrics.dropped, source),
         )
@@ -73,6 +76,8 @@ class OwnCameras:
                     address, source, self._known, stop=self._stop, clock=self._clock, found=found, hooks=hooks
                 ):
                     self._states.seen(source)
+                    if shot.file is None:
+                        self._live.add(topic)
                     self._refused.pop(source, None)
                     pause_s = FIRST_PAUSE_S
                     while shot.file and self._spool.waiting_of(topic) >= AHEAD and not self._stop.is_set():

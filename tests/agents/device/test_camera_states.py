@@ -65,6 +65,8 @@ def test_a_camera_that_publishes_is_away_after_its_off_delay(states: CameraState
 
 
 def test_an_own_camera_that_sees_nothing_move_is_not_away(states: CameraStates, clock: HandClock) -> None:
+    assert states.current()[OWN].reason == "it was not opened yet"
+    states.opened(OWN)
     clock.turn(86400)
     assert states.current()[OWN].state == "online"
 
@@ -88,6 +90,7 @@ def test_health_shows_own_cameras_and_those_that_were_heard_of(states: CameraSta
 
 
 def test_the_status_is_published_at_changes_and_now_and_then(states: CameraStates, clock: HandClock) -> None:
+    states.seen(OWN)
     assert states.changed()
     states.seen(OWN)
     assert not states.changed()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from agents.device import live_source
-from agents.device.live_source import STARTS_MAX, LiveHooks, NewestFrames, live
+from agents.device.live_source import STARTS_MAX, LiveHooks, LiveTurns, NewestFrames, live
 from agents.device.photo_sources import Shot
 from pipeline.clock import HandClock, SystemClock
 from pipeline.errors import Retry
@@ -69,6 +69,14 @@ def test_first_frames_take_bounded_memory_while_the_store_takes_none() -> None:
         stream.frames.put(shot(str(number)), starts=True)
     assert stream.names() == [str(number) for number in range(2, STARTS_MAX + 2)]
     assert stream.dropped == 2
+
+
+def test_cameras_have_their_turns_in_the_order_in_which_they_asked() -> None:
+    waiting = 2
+    turns = LiveTurns(2, lambda: waiting)
+    assert [turns.ask(name) for name in ("a", "b", "a", "b")] == [False] * 4
+    waiting = 1
+    assert [turns.ask(name) for name in ("b", "a", "a", "b", "a")] == [False, True, False, True, True]
 
 
 class Camera:
