@@ -23,6 +23,10 @@ SET_BACK_S: Final = 60.0
 """A stored time that is farther in the future than this was written before the clock was set back."""
 
 
+EARLY_S: Final = 86_400.0
+"""What the cloud receives from more than a day ahead comes from a broken clock."""
+
+
 class Clock(Protocol):
     """A source of time."""
 

@@ -38,6 +38,7 @@ CONFINED = {
     "simplejpeg": ("models/vision/images.py",),
     "pyftpdlib": ("agents/device/intake/ftp_server.py",),
     "matplotlib": ("models/evaluation/plots.py", TRAINING),
+    "jmespath": ("pipeline/foreign/formats.py",),
     "iotcore": ("pipeline/brokers/mqtt.py",),
     "quixstreams": BENCH_PEERS,
     "tuf": ("models/releases/",),

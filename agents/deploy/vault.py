@@ -87,6 +87,8 @@ class Request:
     site: str
     other_sites: tuple[str, ...] = ()
     """Sites on other machines that may use this deployment's uplink."""
+    listened: tuple[str, ...] = ()
+    """Topics of other programs that the site's streams listen on."""
     tls: bool = False
     names: tuple[str, ...] = ()
     """Names and addresses under which clients elsewhere reach the servers."""
@@ -165,7 +167,7 @@ class Vault:
         uplink = {name: self.password(f"uplink{name}") for name in (GATEWAY, HEALTH)}
         uplink |= {name: self.password(f"uplink.{name}") for name in {request.site, *request.other_sites}}
         cluster = {name: self.password(f"kafka.{name}") for name in KAFKA_LOGINS}
-        self._broker("mosquitto", site, mosquitto.access_rules(at_site(request.site)), request)
+        self._broker("mosquitto", site, mosquitto.access_rules(at_site(request.site, request.listened)), request)
         self._broker("uplink", uplink, mosquitto.access_rules(AT_UPLINK), request)
         self._put("device", "mqtt-password", site[DEVICE])
         self._put("device", "camera-login", request.camera_login)

@@ -210,7 +210,7 @@ class Device:
 
     def _subscriptions(self) -> list[str]:
         site = self._settings.site
-        return [
+        ours = [
             topic
             for device in self._settings.device.names or ("+",)
             for topic in (
@@ -220,6 +220,7 @@ class Device:
                 *topics.answers_of(site, device, Tier.EDGE),
             )
         ]
+        return ours + self._admission.subscriptions()
 
     def _camera_states(self) -> dict[str, CameraState]:
         """Return the states that the site may know: those of cameras whose answers may leave the device."""

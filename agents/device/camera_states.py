@@ -34,6 +34,8 @@ class _Camera:
     own: bool
     off_delay_s: float
     since_s: float
+    heard_s: float
+    """Monotonic time of the last frame, or of the start."""
     last_s: float | None = None
     why: str = ""
     """Why it is away; empty while it is online."""
@@ -58,7 +60,7 @@ class CameraStates:
         """Note a frame of a camera."""
         with self._lock:
             if (camera := self._camera(source)) is not None:
-                camera.last_s = self._clock.now()
+                camera.last_s, camera.heard_s = self._clock.now(), self._clock.monotonic()
                 self._metrics.camera_seen(source, camera.last_s)
                 self._set(source, camera, "")
 
@@ -74,11 +76,10 @@ class CameraStates:
 
     def current(self) -> dict[str, CameraState]:
         """Return the states of all cameras that are expected or were heard of, by ``site/device/stream``."""
-        now_s = self._clock.now()
+        now_s = self._clock.monotonic()
         with self._lock:
             for source, camera in self._known.items():
-                heard_s = camera.since_s if camera.last_s is None else camera.last_s
-                if not camera.own and not camera.why and now_s - heard_s > camera.off_delay_s:
+                if not camera.own and not camera.why and now_s - camera.heard_s > camera.off_delay_s:
                     self._set(source, camera, f"no frame for {camera.off_delay_s:g} s")
             return {source: self._state(source, camera) for source, camera in self._known.items()}
 
@@ -113,7 +114,7 @@ class CameraStates:
     def _camera(self, source: str) -> _Camera | None:
         if source not in self._known and len(self._known) < CAMERAS_MAX:
             stream = self._settings.stream(source) or StreamSettings()
-            camera = _Camera(bool(stream.source), stream.off_delay_s, self._clock.now())
+            camera = _Camera(bool(stream.source), stream.off_delay_s, self._clock.now(), self._clock.monotonic())
             self._known[source] = camera
             camera.why = "it was not opened yet" if camera.own else ""
             self._metrics.camera_away(source, camera.own)

@@ -108,7 +108,7 @@ class LiveTurns:
     """Which camera may put its newest frame into the inbox: few frames of all cameras wait there, so each is fresh."""
 
     def __init__(self, ahead: int, waiting: Callable[[], int]) -> None:
-        """Give the next camera its turn while `waiting()`, the frames of live cameras in the inbox, is below `ahead`."""
+        """Give a camera its turn while `waiting()`, the frames of live cameras in the inbox, are below `ahead`."""
         self._ahead = ahead
         self._waiting = waiting
         self._asked: dict[str, tuple[float, float]] = {}
@@ -158,7 +158,7 @@ def _read(source: str | int, stopped: Callable[[], bool], clock: Clock, hooks: L
     capture = _open(source)
     background: motion.BackgroundModel | None = None
     next_s, moved_s, index = 0.0, -QUIET_S, 0
-    started_s, began_s = clock.now(), clock.monotonic()
+    began_s = clock.monotonic()
     try:
         while not stopped() and capture.grab():
             at_s = clock.monotonic() - began_s
@@ -174,7 +174,7 @@ def _read(source: str | int, stopped: Callable[[], bool], clock: Clock, hooks: L
             background, moved = motion.look(background, picture)
             if moved.moved:
                 data = images.encode_jpeg(picture, JPEG_QUALITY)
-                shot = Shot(data, started_s + at_s, f"frame {index}", own=True)
+                shot = Shot(data, clock.now(), f"frame {index}", own=True)
                 frames.put(shot, starts=at_s - moved_s >= QUIET_S)
                 moved_s = at_s
     finally:

@@ -31,6 +31,9 @@ SECRETS: Final = {
 LOGIN: Final = ("login", "login_file")
 """Keys of a stream for the login of its source."""
 
+OF_SENSORS: Final = frozenset({"format", "value", "time", "scale", "unit", "deadband", "room"})
+"""Keys of a stream with a topic that is no camera."""
+
 DEFAULT_SITE: Final = "home"
 DEFAULT_DATA: Final = "tierwise-data"
 PATHS: Final = (
@@ -158,7 +161,10 @@ def _name_streams(raw: dict[str, Any], file: str) -> None:
 
 
 def _complete_stream(stream: dict[str, Any]) -> None:
-    """Use one spelling of the unit; let a stream want its task's deepest rank."""
+    """Find the task of a stream with a topic; let it want the task's deepest rank; use one spelling of its unit."""
+    given = OF_SENSORS & stream.keys()
+    if stream.get("topic") and given and not (given == {"format"} and stream["format"] in ("", "frigate")):
+        stream.setdefault("task", (Task.OCCUPANCY if "room" in stream else Task.METER).value)
     task = Task(stream.get("task", Task.WILDLIFE))
     stream.setdefault("wants", RANKS[task][-1].value)
     if (unit := stream.get("unit")) is not None:

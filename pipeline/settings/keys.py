@@ -38,6 +38,10 @@ WINNERS_MAX: Final = 4096
 
 HttpPort = Annotated[int, msgspec.Meta(ge=-1, le=65535)]
 Margin = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Format = Literal[
+    "", "json", "zigbee2mqtt", "tasmota", "shelly", "esphome", "homie", "chirpstack", "ttn", "frigate"
+]  # fmt: skip
+"""The presets of `pipeline.foreign.formats`."""
 
 
 class MqttSettings(Section, frozen=True, kw_only=True):
@@ -304,6 +308,18 @@ class StreamSettings(Section, frozen=True, kw_only=True):
     source: str = ""
     """Source that the device agent opens by itself: `"rtsp://…"`, a webcam's number, a folder of photos and videos,
     or one of these files. Empty: frames come over MQTT."""
+    topic: str = ""
+    """Topic of the site's broker on which the sensor or camera publishes by itself, as `"zigbee2mqtt/porch"`. `+` and
+    `#` stand for levels, which then name device and stream. See [sensors](sensors.md)."""
+    format: Format = ""
+    """Kind of the messages on `topic`: `"zigbee2mqtt"`, `"tasmota"`, `"shelly"`, `"esphome"`, `"homie"`,
+    `"chirpstack"`, `"ttn"`, `"frigate"` or `"json"`. Empty: a plain value, a picture, or as `value` says."""
+    value: str = ""
+    """Path (JMESPath) of the value in the JSON on `topic`, as `"temperature"` or `'"BME280-76".Humidity'`."""
+    time: str = ""
+    """Path of the time of measurement in that JSON. Empty: where the format has it, or the time of receipt."""
+    scale: float = 1.0
+    """Factor that makes a value on `topic` one in the stream's unit."""
     mail: str = ""
     """Mails of this camera: a pattern for an address of the sender or a recipient, or for the subject, as
     `"*+cam1@example.org"`. `*` is any text, `?` any letter. See [`[intake.mail]`](#intakemail-pictures-by-e-mail)."""

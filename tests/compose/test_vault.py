@@ -226,6 +226,20 @@ def test_only_the_devices_agent_may_read_frames_and_readings_of_others() -> None
     assert readers == {".device"}
 
 
+def test_topics_that_streams_listen_on_are_read_by_the_device_and_written_by_cameras_alone() -> None:
+    rules = [rule for rule in at_site("home", ["zigbee2mqtt/+", "zigbee2mqtt/+"]) if rule.topic == "zigbee2mqtt/+"]
+    assert {(rule.login, rule.access) for rule in rules} == {(".device", "read"), ("camera", "write")}
+    assert len(rules) == 2
+
+
+def test_init_gives_the_device_the_topics_of_the_settings(tmp_path: Path) -> None:
+    file = tmp_path / "tierwise.toml"
+    file.write_text('[streams."a/b"]\ntopic = "zigbee2mqtt/+"\nvalue = "t"\n')
+    making = ["init", "--vault", str(tmp_path / "vault"), "--settings", str(file)]
+    assert CliRunner().invoke(application(making), making).exit_code == 0
+    assert "topic read zigbee2mqtt/+" in (tmp_path / "vault" / "mosquitto" / "access").read_text()
+
+
 def test_private_answers_are_read_by_their_owner_and_by_the_device_that_they_are_about() -> None:
     private = [rule for rule in at_site("home") if "/private/" in rule.topic and rule.access == "read"]
     assert {rule.login for rule in private} == {".device", "owner"}

@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from pipeline import units
+from pipeline.foreign import formats
 from pipeline.settings.keys import Keys, RuleSettings, StreamSettings
 from tools.reference.struct_docs import fields, table
 
@@ -69,7 +70,14 @@ def known_units() -> str:
     return table(("unit", "other spellings", "converts to and from"), *rows)
 
 
+def presets() -> str:
+    """Return the table of message formats: what to write, and a topic of each."""
+    rows = [(f"`{name}`", preset.title, f"`{preset.example}`") for name, preset in formats.FORMATS.items()]
+    return table(("format", "for", "topic, for example"), *rows)
+
+
 BLOCKS: Final[Mapping[str, Callable[[], str]]] = {
+    "formats": presets,
     "units": known_units,
     f"settings {_TOP}": functools.partial(section, "", Keys),
     **{f"settings {name}": functools.partial(section, prefix, struct) for name, prefix, struct in sections()},

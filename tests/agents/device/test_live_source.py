@@ -129,6 +129,21 @@ def test_a_live_camera_yields_the_first_frame_of_a_motion_and_is_away_when_it_en
     assert len(drops) >= 5
 
 
+def test_a_live_camera_goes_on_when_the_clock_is_set_back(clock: HandClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    class SetBack(Camera):
+        def grab(self) -> bool:
+            if self.index == 50:
+                self.clock.set_wall(-3 * 86_400)
+            return super().grab()
+
+    yielded: list[Shot] = []
+    with pytest.raises(Retry):
+        for each in taken(clock, SetBack(clock, 200, range(100, 140)), LiveHooks(lambda: False), monkeypatch):
+            yielded.append(each)  # noqa: PERF402 - those before the error
+    first, visit = yielded
+    assert visit.time_s < first.time_s - 2 * 86_400
+
+
 def test_a_camera_whose_reading_fails_is_an_error_on_the_thread_of_its_source(
     clock: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
