@@ -68,7 +68,8 @@ def _rows(settings: Settings, source: str, file: Path) -> Iterator[tuple[str, st
     written = raw.get(short, raw.get(entry, {}))
     left_out = OF_READINGS if stream.task is Task.WILDLIFE else OF_FRAMES
     for key, value in msgspec.structs.asdict(stream).items():
-        if key in left_out or (value in (None, "") and key not in written):
+        unsaid = value in (None, "") or key == "off_delay_s"
+        if key in left_out or (unsaid and key not in written):
             continue
         origin = f'streams."{short}"' if key in written else "default"
         if key in ("source", "login", "login_file") and key not in written:
