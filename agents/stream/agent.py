@@ -49,7 +49,8 @@ SERIES_KEEP_DAYS: Final = 365
 """Public results are small and few, so a year of them is kept."""
 WATCH_EVERY_S: Final = 5.0
 CHECK_READY_EVERY_S: Final = 0.25
-"""Interval between checks whether the worker has its partitions."""
+"""Interval between checks whether the worker has its partitions, until it has them."""
+CHECK_STILL_READY_EVERY_S: Final = 1.0
 RETRY_EVERY_S: Final = 1.0
 APP_STOP_WITHIN_S: Final = 3.0
 """Limit for Faust's stop(), which waits for ever for a dead broker. Uncommitted records come again."""
@@ -170,7 +171,7 @@ class StreamRole:
 
     async def _watch_readiness(self, app: faust.App) -> None:
         while True:
-            await asyncio.sleep(CHECK_READY_EVERY_S)
+            await asyncio.sleep(CHECK_READY_EVERY_S if self._trouble else CHECK_STILL_READY_EVERY_S)
             consumer = app.consumer
             try:
                 self._partitions = len(consumer.assignment())

@@ -40,7 +40,7 @@ from pipeline.stream.summaries import Summaries
 GROUP: Final = topics.Group.STREAM
 COMMIT_EVERY_S: Final = 1.0
 """After a kill, the successor repeats at most this time's work."""
-HEARTBEAT_S: Final = 1.0
+HEARTBEAT_MAX_S: Final = 2.0
 REQUEST_TIMEOUT_S: Final = 90.0
 """Faust's default, which must not be below the session timeout."""
 BUFFER_EVENTS: Final = 65_536
@@ -115,7 +115,7 @@ def _app(settings: Settings) -> faust.App:
         processing_guarantee="at_least_once",
         broker_session_timeout=server.session_timeout_s,
         broker_request_timeout=max(REQUEST_TIMEOUT_S, server.session_timeout_s),
-        broker_heartbeat_interval=HEARTBEAT_S,
+        broker_heartbeat_interval=min(HEARTBEAT_MAX_S, server.session_timeout_s / 3),
         broker_commit_interval=COMMIT_EVERY_S,
         stream_buffer_maxsize=BUFFER_EVENTS,
         producer_max_batch_size=BATCH_MAX_BYTES,
