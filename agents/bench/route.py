@@ -28,6 +28,7 @@ from pipeline import clock, kafka, topics
 from pipeline.errors import Stop
 from pipeline.messages import Envelope, Kind, Privacy
 from pipeline.privacy import gate
+from pipeline.settings.addresses import KAFKA_PORT, host_port
 from pipeline.settings.settings import KafkaSettings
 
 OURS: Final = "tierwise"
@@ -64,8 +65,11 @@ def run(records: int = RECORDS, address: str | None = None, peers_python: Path |
     Raises
     ------
     Stop
-        The given broker already has records on the ingest topic, or a contestant failed.
+        The address is none, the given broker already has records on the ingest topic, or a contestant failed.
+    Retry
+        The given broker cannot be reached.
     """
+    _check_address(address)
     with (
         tempfile.TemporaryDirectory(prefix="tierwise-bench-") as folder,
         _broker(address, Path(folder)) as where,
@@ -75,7 +79,7 @@ def run(records: int = RECORDS, address: str | None = None, peers_python: Path |
         kafka.wait_for_topics(settings, topics.KAFKA_TOPICS, threading.Event(), timeout_s=30)
         _fill(settings, records)
         found = {
-            name: _measure(name, where, round(records * share), Path(folder), peers_python)
+            name: _measure(name, where, max(1, round(records * share)), Path(folder), peers_python)
             for name, share in SHARES.items()
         }
     took = {name: outcome for name, outcome in found.items() if "skipped" not in outcome}
@@ -87,6 +91,14 @@ def run(records: int = RECORDS, address: str | None = None, peers_python: Path |
         "cpu_ratios": ratios({name: 1 / outcome["cpu_us_per_record"] for name, outcome in took.items()}),
         "goals": GOALS,
     }
+
+
+def _check_address(address: str | None) -> None:
+    for part in address.split(",") if address else ():
+        try:
+            host_port(part.strip(), KAFKA_PORT)
+        except ValueError as error:
+            raise Stop(f'"{part}" is no address of a Kafka broker ({error}): write host:port') from None
 
 
 def ratios(rates: Mapping[str, float]) -> dict[str, float]:
@@ -143,10 +155,13 @@ def _measure(name: str, address: str, count: int, folder: Path, peers_python: Pa
         )
     except subprocess.TimeoutExpired:
         raise Stop(f"{name} did not route {count} records within {TIMEOUT_S} s") from None
+    except OSError as error:
+        return {"skipped": f"{python}: {error.strerror}"}
     if done.returncode == contestants.MISSING:
         return {"skipped": f"{name} is not installed for {python}"}
     if done.returncode:
-        raise Stop(f"{name} ended with code {done.returncode}: {done.stderr[-500:]}")
+        last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
+        raise Stop(f"{name} ended with code {done.returncode}: {last[:500]}")
     outcome = json.loads(done.stdout.splitlines()[-1])
     return {
         "records": count,
