@@ -5,7 +5,7 @@
 set -eu
 vault=${1:?say where the secrets shall be kept}
 namespace=${NAMESPACE:-tierwise}
-tierwise init --vault "$vault" >&2
+tierwise init --vault "$vault" --settings "${SETTINGS:-$(dirname "$0")/base/settings.toml}" >&2
 for room in device edge gateway stream cloud trainer rights mosquitto uplink kafka; do
     printf -- '---\napiVersion: v1\nkind: Secret\nmetadata: {name: login-%s, namespace: %s}\ndata:\n' "$room" "$namespace"
     for file in "$vault/$room"/*; do

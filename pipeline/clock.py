@@ -1,5 +1,8 @@
 """Clocks: the system's, and one that tests set by hand; and times as text.
 
+Waiting uses the monotonic clock, since the wall clock may be set back at any time. Only a due time that must outlive a
+restart is wall-clock time; one that is farther ahead than its wait and `SET_BACK_S` is due.
+
 Pure decisions take times as plain numbers; the code around them holds a `Clock`. Wall-clock times are UTC seconds since
 the epoch, and RFC 3339 text with a `Z` in messages::
 
@@ -14,7 +17,14 @@ from __future__ import annotations
 import datetime as dt
 import math
 import time
-from typing import Protocol
+from typing import Final, Protocol
+
+SET_BACK_S: Final = 60.0
+"""A stored time that is farther in the future than this was written before the clock was set back."""
+
+
+EARLY_S: Final = 86_400.0
+"""What the cloud receives from more than a day ahead comes from a broken clock."""
 
 
 class Clock(Protocol):
@@ -43,18 +53,23 @@ class HandClock:
     """A clock that stands still until a test turns it."""
 
     def __init__(self, start: float = 1_700_000_000.0) -> None:
-        self._now = start
+        self._now = self._monotonic = start
 
     def now(self) -> float:
         """Return the time that the test has set."""
         return self._now
 
     def monotonic(self) -> float:
-        """Return the time that the test has set."""
-        return self._now
+        """Return the time that passed."""
+        return self._monotonic
 
     def turn(self, seconds: float) -> None:
         """Let this much time pass."""
+        self._now += seconds
+        self._monotonic += seconds
+
+    def set_wall(self, seconds: float) -> None:
+        """Set the wall clock ahead or back by this much, while no time passes."""
         self._now += seconds
 
 

@@ -188,7 +188,7 @@ class BatchSender:
         if self._connects != self._connection.connects:
             self._connects = self._connection.connects
             self._spool.make_due(self._hop)
-        due = left = self._spool.outgoing(self._hop, self._read_max, self._clock.now())
+        due = left = self._spool.outgoing(self._hop, self._read_max, self._clock.monotonic())
         while left:
             batch = self._pack(left)
             if any(record.seq in self._alone for record in batch):
@@ -213,7 +213,7 @@ class BatchSender:
         # Noted before it is published: an acknowledgement may settle a record before the next line runs.
         attempts = max(record.attempts for record in batch) + 1
         delay_s = repeat_delay_s(attempts, random.random())  # noqa: S311 - no secret
-        self._spool.attempted(self._hop, [record.id for record in batch], self._clock.now() + delay_s)
+        self._spool.attempted(self._hop, [record.id for record in batch], self._clock.monotonic() + delay_s)
         self._publish(batch, cleared)
 
     def _publish(self, batch: Sequence[Outgoing], cleared: Cleared) -> None:

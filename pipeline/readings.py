@@ -22,7 +22,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, NoReturn
 
@@ -46,7 +46,8 @@ SENML_VERSION: Final = 10
 SENML_RELATIVE_BELOW_S: Final = 2**28
 """RFC 8428, 4.5.3: a smaller time is relative to now."""
 
-_NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+"""A number as text."""
 _NOT_FINITE: Final = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
 _STRING_OR_BRACKET: Final = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[][{}]', re.DOTALL)
 _SENML_BASE: Final = ("bn", "bt", "bu", "bv")
@@ -78,7 +79,7 @@ def parse(payload: bytes, *, received_s: float) -> list[Reading]:
         With one of the reasons above; then no reading of the payload is taken.
     """
     text = _text(payload)
-    if _NUMBER.fullmatch(text):
+    if NUMBER.fullmatch(text):
         return [Reading(_finite(float(text)), None, received_s)]
     if _NOT_FINITE.fullmatch(text):
         _refuse_not_finite(text)
@@ -106,10 +107,15 @@ def _text(payload: bytes) -> str:
 
 
 def _json(text: str) -> Any:
+    return decoded(text, _refuse_not_finite)
+
+
+def decoded(text: str, constant: Callable[[str], object]) -> Any:
+    """Return what a JSON text holds; `constant` gives the value for NaN and Infinity. Raises `Rejected`."""
     if _depth(text) > DEPTH_MAX:
         raise Rejected("nested-too-deep", "a reading is one object or one list of objects")
     try:
-        return json.loads(text, parse_constant=_refuse_not_finite)
+        return json.loads(text, parse_constant=constant)
     except ValueError as error:
         raise Rejected("not-json", f"neither a number nor JSON: {error}") from None
 

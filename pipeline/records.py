@@ -62,14 +62,12 @@ _TIME_END_S: Final = 253_370_764_800.0
 
 
 class Record(NamedTuple):
-    """One Kafka record."""
+    """One Kafka record. Kafka notes its arrival: by the time of an old event, retention would delete it at once."""
 
     topic: str
     key: bytes
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...]
-    timestamp_ms: int | None = None
-    """The event's time. None if it must stay secret: then Kafka notes the time of arrival."""
 
 
 class Facts(NamedTuple):
@@ -96,7 +94,6 @@ def to_record(envelope: Envelope, topic: str = topics.INGEST) -> Record:
     ]
     if envelope.sealed_by:
         headers.append((Header.SEALED_BY, envelope.sealed_by.encode()))
-    timestamp_ms = None
     if envelope.privacy is not Privacy.USER_PRIVATE:
         headers += [
             (Header.SPEC, SPEC_VERSION),
@@ -105,8 +102,7 @@ def to_record(envelope: Envelope, topic: str = topics.INGEST) -> Record:
         ]
         if envelope.space:
             headers.append((Header.SPACE, envelope.space.encode()))
-        timestamp_ms = _milliseconds(envelope.time)
-    return Record(topic, envelope.key.encode(), envelope.payload, tuple(headers), timestamp_ms)
+    return Record(topic, envelope.key.encode(), envelope.payload, tuple(headers))
 
 
 def from_record(headers: Headers, key: bytes | None, value: bytes | None) -> Envelope:
@@ -288,11 +284,3 @@ def _is_time(time: bytes) -> bool:
         return 0 <= clock.seconds(time.decode()) < _TIME_END_S
     except (ValueError, OverflowError):
         return False
-
-
-def _milliseconds(time: str) -> int | None:
-    """Return None if the text is not a time: `judge` refuses such a record, the transport does not."""
-    try:
-        return max(0, round(clock.seconds(time) * 1000))
-    except (ValueError, OverflowError):
-        return None

@@ -88,6 +88,12 @@ BENCH: Final = (
     Command("all", "Run all benchmarks, one after the other.", "bench:everything"),
 )
 
+INTAKE: Final = (
+    Command("add", "Make a camera's login, and print what to type into it.", "deploying.intake:add"),
+    Command("list", "List the cameras that have a login.", "deploying.intake:list_cameras"),
+    Command("remove", "Remove a camera's login.", "deploying.intake:remove"),
+)
+
 COMMANDS: Final = (
     Command(
         "demo",
@@ -125,6 +131,7 @@ COMMANDS: Final = (
             Command("starter", "Print starter settings.", "machine.settings:starter"),
         ),
     ),
+    Command("intake", "Cameras that upload by FTP or send e-mail.", "", MACHINE, INTAKE),
     Command("init", "Make every secret of a deployment, once.", "deploying.init:init", MACHINE),
     Command("credentials", "Print logins for people.", "deploying.credentials:credentials", MACHINE),
     Command(

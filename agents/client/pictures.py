@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from agents.client import event_ids
-from agents.device.picture_ring import Pictures
+from agents.device.picture_ring import Pictures, kept
 from pipeline.errors import Stop
 from pipeline.settings.settings import Settings
 
@@ -35,7 +35,7 @@ def find_picture(settings: Settings, text: str) -> Path:
         The pictures belong to another user.
     """
     try:
-        kept = {path.stem: path for path in sorted(folder(settings).glob("*")) if not path.name.startswith(".")}
+        found = {path.stem: path for path in kept(folder(settings))}
     except PermissionError:
         raise Stop(f"{folder(settings)} belongs to another user: run this as the device's own") from None
-    return kept[event_ids.find(text, list(kept), "with a picture on this device")]
+    return found[event_ids.find(text, list(found), "with a picture on this device")]

@@ -29,12 +29,13 @@ from models.answering.cloud import species_answer
 from models.answering.model_source import ModelSource
 from models.shipped import load_zoo
 from models.vision.tier_models import CloudModel, CloudPrediction
-from pipeline import messages, records, topics
-from pipeline.clock import Clock, SystemClock
+from pipeline import clock, messages, records, topics
+from pipeline.clock import EARLY_S, Clock, SystemClock
 from pipeline.errors import Rejected, Retry, Stop
 from pipeline.kafka import Consumer, Fetched, Producer, read_all
 from pipeline.messages import Malformed, Privacy, Result
 from pipeline.privacy import gate
+from pipeline.readings import TIME_IMPLAUSIBLE
 from pipeline.records import HourlySummary
 from pipeline.settings.settings import KafkaSettings, Settings
 
@@ -156,7 +157,7 @@ class Cloud:
                 self.metrics.received(envelope.source, "feature")
                 result = species_answer(self._models, envelope, started_s, self._clock.now).result
             else:
-                summary = _hourly(record.value or b"")
+                summary = _hourly(record.value or b"", started_s)
                 self.metrics.received(summary.source, "summary")
                 self._fill(summary, kafka)
                 result = self._patterns.answer(summary, started_s, self._clock.now())
@@ -178,16 +179,21 @@ class Cloud:
             return
         for value in read_all(kafka, topics.SUMMARIES).values():
             try:
-                self._patterns.fill([_hourly(value)])
+                self._patterns.fill([_hourly(value, self._clock.now())])
             except Malformed as error:
                 log.warning("a past summary cannot be read", error=str(error))
         self._filled_s = now_s
 
 
-def _hourly(value: bytes) -> HourlySummary:
-    """Return the summary in a record. Raises `Malformed`."""
+def _hourly(value: bytes, now_s: float) -> HourlySummary:
+    """Return the summary in a record. Raises `Malformed`, also for an hour of more than a day ahead.
+
+    A pattern forgets the hours before its newest one by weeks, so an hour of next year would end it.
+    """
     summary = messages.decode(HourlySummary, value)
     check_times(summary.hour)
+    if clock.seconds(summary.hour) > now_s + EARLY_S:
+        raise Malformed(TIME_IMPLAUSIBLE, f"{summary.source}: its hour lies more than a day ahead of the cloud's clock")
     return summary
 
 

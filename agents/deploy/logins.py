@@ -11,6 +11,7 @@ topics. Logins of roles begin with a dot, which no site's name can.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, Literal, NamedTuple
 
 from pipeline import topics
@@ -49,11 +50,13 @@ class AccessRule(NamedTuple):
     topic: str
 
 
-def at_site(site: str) -> tuple[AccessRule, ...]:
+def at_site(site: str, listened: Iterable[str] = ()) -> tuple[AccessRule, ...]:
     """Return the rules of a site's broker.
 
-    Frames, readings and private results belong to the device agent and the owner's own clients.
+    Frames, readings and private results belong to the device agent and the owner's own clients. `listened` are the
+    topics of other programs that streams listen on: sensors publish there as `camera`, and only the device agent reads.
     """
+    foreign = tuple(dict.fromkeys(listened))
 
     def of(channel: str) -> str:
         return f"{topics.ROOT}/{site}/+/{channel}"
@@ -75,6 +78,7 @@ def at_site(site: str) -> tuple[AccessRule, ...]:
     edge_answers = [f"{branch}/{tier}" for branch in ("result", "private") for tier in (Tier.EDGE, Tier.CLOUD)]
     return (
         *rules(DEVICE, "read", "frame/+", "reading/+", "event-ack", *answers),
+        *(AccessRule(DEVICE, "read", topic) for topic in foreign),
         *rules(DEVICE, "write", *from_device),
         *rules(EDGE, "read", "event/+", "status", "label"),
         *rules(
@@ -91,6 +95,7 @@ def at_site(site: str) -> tuple[AccessRule, ...]:
         ),
         AccessRule(EDGE, "write", f"{topics.DISCOVERY}/#"),
         *rules(CAMERA, "write", "frame/+", "reading/+"),
+        *(AccessRule(CAMERA, "write", topic) for topic in foreign),
         *rules(CAMERA, "read", "ack", "rejected"),
         *rules(VIEWER, "read", *for_people),
         *rules(OWNER, "write", "frame/+", "reading/+", "label"),

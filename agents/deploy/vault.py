@@ -87,6 +87,8 @@ class Request:
     site: str
     other_sites: tuple[str, ...] = ()
     """Sites on other machines that may use this deployment's uplink."""
+    listened: tuple[str, ...] = ()
+    """Topics of other programs that the site's streams listen on."""
     tls: bool = False
     names: tuple[str, ...] = ()
     """Names and addresses under which clients elsewhere reach the servers."""
@@ -163,7 +165,7 @@ class Vault:
         uplink = {name: self.password(f"uplink{name}") for name in (GATEWAY, HEALTH)}
         uplink |= {name: self.password(f"uplink.{name}") for name in {request.site, *request.other_sites}}
         cluster = {name: self.password(f"kafka.{name}") for name in KAFKA_LOGINS}
-        self._broker("mosquitto", site, mosquitto.access_rules(at_site(request.site)), request)
+        self._broker("mosquitto", site, mosquitto.access_rules(at_site(request.site, request.listened)), request)
         self._broker("uplink", uplink, mosquitto.access_rules(AT_UPLINK), request)
         self._put("device", "mqtt-password", site[DEVICE])
         self._put("edge", "mqtt-password", site[EDGE])
@@ -292,21 +294,43 @@ def _decoded(key: str, text: str, mark: bytes) -> bytes:
 
 
 def invitation(vault: Vault, site: str, address: str) -> list[str]:
-    """Return the lines that another site writes into its ``.env`` to use this deployment's uplink.
+    """Return the lines that another site writes into its ``.env`` to use this deployment's uplink. They are not secret.
 
     Raises
     ------
     Stop
         The site has no login here.
     """
+    uplink_password(vault, site)
+    authority = vault.authority()
+    lines = [f"SITE={site}", f"UPLINK_ADDRESS={'mqtts://' if authority else ''}{address}"]
+    carried = {"UPLINK_CA": authority, "RELEASES_ROOT": vault.releases_root()}
+    return lines + [f"{key}={base64.b64encode(content).decode()}" for key, content in carried.items() if content]
+
+
+def uplink_password(vault: Vault, site: str) -> str:
+    """Return the password of another site at this deployment's uplink. Raises `Stop`: the site has no login here."""
     password = vault.known(f"uplink.{site}")
     if password is None:
         raise Stop(f'no site "{site}" may use this uplink: add it to SITES in .env, then `docker compose up -d`')
-    authority = vault.authority()
-    lines = [
-        f"SITE={site}",
-        f"UPLINK_ADDRESS={'mqtts://' if authority else ''}{address}",
-        f"UPLINK_PASSWORD={password}",
-    ]
-    carried = {"UPLINK_CA": authority, "RELEASES_ROOT": vault.releases_root()}
-    return lines + [f"{key}={base64.b64encode(content).decode()}" for key, content in carried.items() if content]
+    return password
+
+
+def secret_from(folder: Path | None, name: str) -> str:
+    """Return a secret from elsewhere, which the operator wrote into a file of this folder; empty if there is none.
+
+    Raises
+    ------
+    Stop
+        The file cannot be read, or it holds anything but one word.
+    """
+    path = (folder or Path()) / name
+    if folder is None or not path.exists():
+        return ""
+    try:
+        words = path.read_text("ascii").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Stop(f"{path}: cannot be read: {error}") from None
+    if len(words) != 1:
+        raise Stop(f"{path}: must hold the secret alone, one word without spaces; it has {len(words)} words")
+    return words[0]

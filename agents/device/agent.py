@@ -3,7 +3,7 @@
 ::
 
     MQTT frame, reading ──> inbox ──> Frames, Readings ──> outbox ──> MQTT result (users)
-    its own cameras ──────> inbox                              └────> MQTT event  (the edge, kept until its event-ack)
+    its own cameras, FTP, mail ──> inbox                       └────> MQTT event  (the edge, kept until its event-ack)
 
 A message is acknowledged after its commit. An answer, the event for the edge and the end of the inbox's row are one
 transaction, so a kill at any point repeats work and loses none. If the edge does not answer in time, the device
@@ -23,6 +23,7 @@ import structlog
 
 from agents.device.camera_faults import CameraFaults
 from agents.device.inbox import FULL_STORE, Admission
+from agents.device.intake.intake import CameraIntake
 from agents.device.model_choice import open_device_model
 from agents.device.ordered_pool import OrderedPool
 from agents.device.own_cameras import OwnCameras
@@ -41,7 +42,7 @@ from models.answering.sightings import Visit
 from models.labels.taxonomy import load_taxonomy
 from models.shipped import load_zoo
 from pipeline import ids, topics
-from pipeline.clock import Clock, SystemClock
+from pipeline.clock import Clock, SystemClock, seconds
 from pipeline.delivery import Ingest
 from pipeline.errors import Rejected
 from pipeline.messages import Event, Tier
@@ -100,6 +101,7 @@ class Device:
         self._cameras = CameraFaults(settings, self._policy, self._spool, self.metrics)
         self._cameras.open()
         self._own_cameras = OwnCameras(self._spool, self.metrics, self._clock, self._stop)
+        self._intake = CameraIntake(settings, self._spool, self.metrics, self._clock, self._stop)
         self._pictures = Pictures(
             folder / "pictures",
             max_bytes=settings.device.pictures_mib << 20,
@@ -161,6 +163,8 @@ class Device:
         for source, stream in settings.named_streams.items():
             if stream.source and self._is_mine(source.split("/")[1]):
                 loops.start(f"camera {source}", partial(self._own_cameras.run, source, stream.source))
+        for name, run in self._intake.loops():
+            loops.start(name, run)
 
     def health(self) -> Health:
         """See `Role`."""
@@ -176,6 +180,8 @@ class Device:
         }
         if troubles := ", ".join(filter(None, (self._own_cameras.away(), self._cameras.faults()))):
             parts["cameras"] = troubles
+        if state := self._intake.health():
+            parts["intake"] = state
         return Health(self._mqtt.connected and age_s <= self._settings.device.busy_after_s, parts)
 
     def stop(self, deadline_s: float) -> None:
@@ -196,7 +202,7 @@ class Device:
 
     def _subscriptions(self) -> list[str]:
         site = self._settings.site
-        return [
+        ours = [
             topic
             for device in self._settings.device.names or ("+",)
             for topic in (
@@ -206,6 +212,7 @@ class Device:
                 *topics.answers_of(site, device, Tier.EDGE),
             )
         ]
+        return ours + self._admission.subscriptions()
 
     # --- answering -------------------------------------------------------------------------------------------
 
@@ -258,7 +265,8 @@ class Device:
             visit=visit,
             memory=self._scenes.get(source, StreamMemory()),
         )
-        check = self._cameras.check(parsed, answer.glance, item.received_at)
+        taken_s = seconds(answer.result.time)
+        check = self._cameras.check(parsed, answer.glance, item.received_at, taken_s)
         answer = answer.flagged(check.flags)
         try:
             self._pictures.keep(item.id, item.payload, self._clock.now())
@@ -319,7 +327,7 @@ class Device:
     # --- deadlines -------------------------------------------------------------------------------------------
 
     def _tick(self, now_s: float) -> None:
-        for event in self._store.overdue(now_s):
+        for event in self._store.overdue(now_s, self._settings.device.edge_deadline_s):
             self._expire(event)
 
     def _tidy(self, now_s: float) -> None:

@@ -81,11 +81,12 @@ class CameraFaults:
             except msgspec.DecodeError:
                 log.warning("the state of a camera is dropped: another release wrote it", stream=source)
 
-    def check(self, stream: Parsed, seen: Glance, at_s: float) -> CameraCheck:
-        """Compare a frame, received at `at_s`, with what is usual for its camera."""
+    def check(self, stream: Parsed, seen: Glance, at_s: float, taken_s: float | None = None) -> CameraCheck:
+        """Compare a frame, received at `at_s`, with what is usual for its camera at the hour when it was taken."""
+        taken_s = at_s if taken_s is None else taken_s
         source = f"{stream.site}/{stream.device}/{stream.name}"
-        hour = dt.datetime.fromtimestamp(at_s, self._settings.zone).hour
-        camera, finding = camera_health.check(self._known.get(source, Camera()), seen, at_s=at_s, hour=hour)
+        hour = dt.datetime.fromtimestamp(taken_s, self._settings.zone).hour
+        camera, finding = camera_health.check(self._known.get(source, Camera()), seen, at_s=taken_s, hour=hour)
         return CameraCheck(stream, source, camera, finding, at_s)
 
     def write(self, check: CameraCheck, tx: Transaction) -> None:

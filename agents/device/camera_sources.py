@@ -11,6 +11,7 @@ A source that is away raises `Retry`: `agents.device.own_cameras` opens it again
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -73,14 +74,14 @@ def _video(source: str | int, stop: threading.Event, clock: Clock) -> Iterator[S
 def moving_frames(capture: cv2.VideoCapture, stop: threading.Event, clock: Clock) -> Iterator[Shot]:
     """Yield frames in which something moved. All frames are read, so that the checked frame is always the newest."""
     background: motion.BackgroundModel | None = None
-    next_s = 0.0
+    next_s = -math.inf
     index = 0
     while not stop.is_set() and capture.grab():
-        at_s = clock.now()
+        at_s, monotonic_s = clock.now(), clock.monotonic()
         index += 1
-        if at_s < next_s:
+        if monotonic_s < next_s:
             continue
-        next_s = at_s + 1.0 / FRAMES_PER_S
+        next_s = monotonic_s + 1.0 / FRAMES_PER_S
         ok, frame = capture.retrieve()
         if not ok:
             continue

@@ -6,10 +6,12 @@ settles the records that it names, and bad input is refused; all of it is commit
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final
 
 import structlog
 
+from agents.device.foreign_topics import ForeignTopics
 from agents.device.store import EDGE, SITE, DeviceStore
 from agents.role import outbox
 from agents.role.dead_letters import refusal
@@ -44,12 +46,18 @@ class Admission:
         self._store = store
         self._metrics = metrics
         self._clock = clock
+        self._foreign = ForeignTopics(settings)
         self._limit = Backlog(settings.device.busy_at, settings.device.busy_after_s, clock.now())
+
+    def subscriptions(self) -> list[str]:
+        """Return the other programs' topics that streams listen on."""
+        return self._foreign.subscriptions()
 
     def admit(self, message: Message, tx: Transaction) -> Arrival | None:
         """Store a message, settle the records that it acknowledges, or refuse it."""
         parsed = topics.parse(message.topic)
         if parsed is None:
+            self._admit_foreign(message, tx)
             return None
         try:
             if parsed.channel == "event-ack":
@@ -69,23 +77,53 @@ class Admission:
             self._refuse(error, message.topic, message.payload, tx)
             return None
 
-    def committed(self, receipts: list[Receipt], tx: Transaction) -> None:
-        """Put acknowledgements into the outbox, so that a kill between commit and publish only delays them."""
+    def _admit_foreign(self, message: Message, tx: Transaction) -> None:
+        """Store what a message on another program's topic has for our streams; a repeated state is read once."""
+        feeds = self._foreign.feeds(message.topic, message.payload)
+        if not feeds or (message.retain and self._store.is_last_heard(message, tx)):
+            return
+        arrivals = []
+        for origin, found in feeds:
+            source = f"{origin.site}/{origin.device}/{origin.name}"
+            if found is None:
+                self._metrics.without_value(source)
+                continue
+            try:
+                if isinstance(found, Rejected):
+                    raise found
+                topic = f"{topics.ROOT}/{origin.site}/{origin.device}/{origin.channel}/{origin.name}"
+                arrivals.append(self._checked(origin, Message(topic, found, False)))
+                self._metrics.received(source, origin.channel)
+            except Rejected as error:
+                named = Rejected(error.reason, f"for {origin.device}/{origin.name}: {error}")
+                self._refuse(named, message.topic, message.payload, tx, device=origin.device)
+        receipts = tx.receive(arrivals, SITE)
+        self.committed(receipts, tx, sent=message)
+        if not any(receipt.full or receipt.busy for receipt in receipts):
+            self._store.hear(message, tx)
+
+    def committed(self, receipts: list[Receipt], tx: Transaction, sent: Message | None = None) -> None:
+        """Put acknowledgements into the outbox, so that a kill between commit and publish only delays them.
+
+        `sent` is the message on another program's topic that these receipts come from.
+        """
         now_s = self._clock.now()
         for receipt in receipts:
             parsed = topics.parse(receipt.topic)
+            topic, payload = (receipt.topic, receipt.payload) if sent is None else (sent.topic, sent.payload)
+            device = parsed.device if parsed else ""
             if receipt.full:
-                error = store_full(self._spool, *FULL_STORE)
-                self._refuse(error, receipt.topic, receipt.payload, tx)
+                self._refuse(store_full(self._spool, *FULL_STORE), topic, payload, tx, device=device)
             elif receipt.busy:
-                self._refuse(self._busy(), receipt.topic, receipt.payload, tx)
+                self._refuse(self._busy(), topic, payload, tx, device=device)
             elif receipt.conflict:
                 error = Rejected("id-reused", "its id already names another event: give each event its own id")
-                self._refuse(error, receipt.topic, receipt.payload, tx)
+                self._refuse(error, topic, payload, tx, device=device)
             elif parsed is not None:
-                ack = Ack(ids=(receipt.id,), topic=receipt.topic, sha256=receipt.sha256, repeat=receipt.repeat)
-                topic = topics.ack(parsed.site, parsed.device)
-                tx.send(outbox.outgoing(ack, hop=SITE, topic=topic, id=f"ack/{receipt.id}", now_s=now_s))
+                digest = receipt.sha256 if sent is None else hashlib.sha256(payload).hexdigest()
+                ack = Ack(ids=(receipt.id,), topic=topic, sha256=digest, repeat=receipt.repeat)
+                name = f"ack/{receipt.id}"
+                tx.send(outbox.outgoing(ack, hop=SITE, topic=topics.ack(parsed.site, device), id=name, now_s=now_s))
 
     def _busy(self) -> Rejected:
         return Rejected(
@@ -95,9 +133,9 @@ class Admission:
             "device.busy_after_s",
         )
 
-    def _refuse(self, error: Rejected, topic: str, payload: bytes, tx: Transaction) -> None:
+    def _refuse(self, error: Rejected, topic: str, payload: bytes, tx: Transaction, device: str = "") -> None:
         now_s = self._clock.now()
-        tx.send(refusal(error, topic, payload, site=self._settings.site, hop=SITE, now_s=now_s))
+        tx.send(refusal(error, topic, payload, site=self._settings.site, hop=SITE, now_s=now_s, device=device))
         self._metrics.refused(error.reason)
 
     def readings_of(self, parsed: Parsed, payload: bytes, received_s: float) -> list[readings.Reading]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TypeVar
 
 import msgspec
@@ -9,8 +10,9 @@ import structlog
 
 from agents.role import outbox
 from pipeline import messages, topics
-from pipeline.clock import Clock
+from pipeline.clock import SET_BACK_S, Clock
 from pipeline.messages import Event, Result, Tier
+from pipeline.mqtt import Message
 from pipeline.spool import Spool, Transaction
 from pipeline.topics import Parsed
 
@@ -28,6 +30,7 @@ CREATE TABLE IF NOT EXISTS device_awaiting(event TEXT PRIMARY KEY, deadline REAL
 CREATE TABLE device_contents(row INTEGER PRIMARY KEY, content BLOB NOT NULL UNIQUE);
 CREATE TABLE device_files(row INTEGER PRIMARY KEY, path BLOB NOT NULL UNIQUE, mark BLOB NOT NULL);
 """,
+    "CREATE TABLE IF NOT EXISTS device_heard(topic TEXT PRIMARY KEY, sha256 BLOB NOT NULL, at REAL NOT NULL);",
 )
 """One script a version of its tables; only ever append."""
 
@@ -79,6 +82,24 @@ class DeviceStore:
         """Drop streams that were silent since, so that invented names do not pile up."""
         with self._spool.transaction() as tx:
             tx.db.execute("DELETE FROM device_streams WHERE at < ?", (before_s,))
+            tx.db.execute("DELETE FROM device_heard WHERE at < ?", (before_s,))
+
+    # --- other programs' topics ----------------------------------------------------------------------------------
+
+    def hear(self, message: Message, tx: Transaction) -> None:
+        """Remember the last message of another program's topic."""
+        digest = hashlib.sha256(message.payload).digest()
+        tx.db.execute(
+            "INSERT OR REPLACE INTO device_heard VALUES (?, ?, ?)", (message.topic, digest, self._clock.now())
+        )
+
+    def is_last_heard(self, message: Message, tx: Transaction) -> bool:
+        """Return whether this is the last message of its topic again, as a broker sends it at every connect."""
+        digest = hashlib.sha256(message.payload).digest()
+        tx.db.execute(
+            "UPDATE device_heard SET at = ? WHERE topic = ? AND sha256 = ?", (self._clock.now(), message.topic, digest)
+        )
+        return bool(tx.db.rowcount)
 
     # --- outbox --------------------------------------------------------------------------------------------------
 
@@ -124,9 +145,11 @@ class DeviceStore:
         """Stop waiting for the edge's answer to an event; return False if it was not awaited."""
         return bool(tx.db.execute("DELETE FROM device_awaiting WHERE event = ?", (event,)).rowcount)
 
-    def overdue(self, now_s: float) -> list[Event]:
-        """Return the events whose answers are late, without their bodies."""
-        rows = self._spool.query("SELECT sent FROM device_awaiting WHERE deadline <= ?", (now_s,))
+    def overdue(self, now_s: float, wait_s: float) -> list[Event]:
+        """Return the events whose answers are late, without their bodies. Each was awaited for `wait_s` seconds."""
+        rows = self._spool.query(
+            "SELECT sent FROM device_awaiting WHERE deadline <= ? OR deadline > ?", (now_s, now_s + wait_s + SET_BACK_S)
+        )
         return [messages.decode(Event, blob) for (blob,) in rows]
 
 

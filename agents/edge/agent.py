@@ -15,6 +15,7 @@ that the cloud did not answer in time. Nothing here waits for the cloud.
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from collections.abc import Sequence
 from functools import partial
@@ -71,7 +72,7 @@ class Edge:
         self._clock = time
         self._stop = threading.Event()
         self._ready = False
-        self._shared_s = 0.0
+        self._shared_s = -math.inf
         self._announced = (0, 0)
         """The connection, by its number, at which Home Assistant's entities were announced, and of how many streams."""
         self._heard: set[str] = set()
@@ -226,10 +227,10 @@ class Edge:
 
     def _tick(self, now_s: float) -> None:
         self._parts.tick(now_s, self._stop)
-        if self._settings.edge.share_sums and now_s - self._shared_s > TIDY_S:
+        if self._settings.edge.share_sums and (monotonic_s := self._clock.monotonic()) - self._shared_s > TIDY_S:
             general = self._parts.learning.general
             self._sums.share(general.space, general.tree)
-            self._shared_s = now_s
+            self._shared_s = monotonic_s
         announced = (self._mqtt.connects, len(self._heard))
         if self._settings.edge.home_assistant and self._announced != announced:
             self._announce(now_s)

@@ -162,7 +162,7 @@ class DriftMonitor:
             np.frombuffer(feature.vector, np.uint8),
             self._store.requests.known_vectors(feature.space, KNOWN_MAX),
         )
-        drifting = self._store.requests.is_raised(tuple(_name(result, tier) for tier in Tier), now_s, tx)
+        drifting = self._store.requests.is_raised(tuple(_name(result, tier) for tier in Tier), now_s, RAISED_S, tx)
         at = self._moment(now_s)
         pace = self._store.requests.recall(PACE, Pace, tx) or Pace()
         pace, asks = decide(pace, score(doubt, new, drifting=drifting), at=at, budget=self._budget)

@@ -137,12 +137,12 @@ class LabelRequestStore:
         """Request more labels of this stream and tier until then, since it drifted."""
         tx.db.execute("UPDATE watches SET raised = ? WHERE name = ?", (until_s, name))
 
-    def is_raised(self, names: tuple[str, ...], now_s: float, tx: Transaction) -> bool:
+    def is_raised(self, names: tuple[str, ...], now_s: float, longest_s: float, tx: Transaction) -> bool:
         """Return whether more labels are requested of one of these now."""
         marks = ", ".join("?" * len(names))
         found = tx.db.execute(
-            f"SELECT 1 FROM watches WHERE raised > ? AND name IN ({marks})",  # noqa: S608 - of question marks
-            (now_s, *names),
+            f"SELECT 1 FROM watches WHERE raised BETWEEN ? AND ? AND name IN ({marks})",  # noqa: S608 - of question marks
+            (now_s, now_s + longest_s, *names),
         )
         return found.fetchone() is not None
 

@@ -17,6 +17,7 @@ rank to where most votes go. It ends where as many go elsewhere::
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -266,14 +267,21 @@ def label_level(levels: Levels) -> Privacy:
 
 
 def decide_vote(
-    event: str, by: str, at_s: float, resolved: ResolvedLabel, votes: Sequence[PersonVote]
+    event: str,
+    by: str,
+    at_s: float,
+    resolved: ResolvedLabel,
+    votes: Sequence[PersonVote],
+    *,
+    latest_s: float = math.inf,
 ) -> PersonVote | None:
     """Return the vote of a person's label beside the event's votes; None if the same person gave a later one.
 
-    A vote that changes nothing but the time keeps its revision.
+    A vote that changes nothing but the time keeps its revision. A vote given after `latest_s` is of a clock that was
+    set back since: the new one replaces it.
     """
     before = next((vote for vote in votes if vote.by == by), None)
-    if before is not None and at_s < before.at_s:
+    if before is not None and at_s < before.at_s <= latest_s:
         return None
     newest = max((vote.revision for vote in votes), default=0)
     content = (before.label, before.path, before.under, before.english) if before else TAKEN_BACK

@@ -26,6 +26,7 @@ import structlog
 from msgspec.structs import replace
 
 from agents.edge.label_rules import (
+    AHEAD_S,
     OnLabel,
     PersonVote,
     decide_vote,
@@ -226,7 +227,8 @@ class EdgeLabels:
             raise Rejected("too-many-persons", f"{len(votes)} persons labelled event {label.event} already")
         corrected = before if names_family(label) else None
         new_labels = self._store.labels.new_label_votes_in(tx, without=corrected)
-        return decide_vote(label.event, by, at_s, resolve(label, self._tree(), new_labels), votes)
+        resolved = resolve(label, self._tree(), new_labels)
+        return decide_vote(label.event, by, at_s, resolved, votes, latest_s=received_s + AHEAD_S)
 
     def _decide(self, vote: PersonVote, before: Sequence[PersonVote], known: Known) -> LabelChange:
         others = (other for other in before if other.by != vote.by)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from agents.edge.room_windows import Hour
+from pipeline.clock import Clock
 from pipeline.messages import Levels
 from pipeline.privacy.policy import LOWEST
 from pipeline.spool import Spool, Transaction
@@ -25,6 +26,7 @@ CREATE TABLE IF NOT EXISTS edge_hours(
     source TEXT, start REAL, hour BLOB NOT NULL, levels BLOB NOT NULL, changed INTEGER NOT NULL,
     PRIMARY KEY(source, start));
 """,
+    "ALTER TABLE edge_hours ADD COLUMN at REAL NOT NULL DEFAULT 0",
 )
 """One script a version of its tables; only ever append."""
 
@@ -49,8 +51,9 @@ class OpenHour(NamedTuple):
 class RoomStore:
     """The rooms' tables in the edge's spool."""
 
-    def __init__(self, spool: Spool) -> None:
+    def __init__(self, spool: Spool, clock: Clock) -> None:
         self._spool = spool
+        self._clock = clock
 
     # --- samples -----------------------------------------------------------------------------------------------
 
@@ -107,6 +110,10 @@ class RoomStore:
             (room, before_s, before_s),
         )
 
+    def forget_ahead(self, room: str, after_s: float, tx: Transaction) -> None:
+        """Drop samples from the future."""
+        tx.db.execute("DELETE FROM edge_samples WHERE room = ? AND time > ?", (room, after_s))
+
     # --- windows -----------------------------------------------------------------------------------------------
 
     def ends(self) -> dict[str, float]:
@@ -129,8 +136,15 @@ class RoomStore:
     def keep_hour(self, source: str, hour: Hour, levels: Levels, tx: Transaction, *, changed: bool) -> None:
         """Store an hour; `changed` if it must be published again."""
         tx.db.execute(
-            "INSERT OR REPLACE INTO edge_hours VALUES (?, ?, ?, ?, ?)",
-            (source, hour.start_s, msgspec.msgpack.encode(hour), msgspec.msgpack.encode(levels), changed),
+            "INSERT OR REPLACE INTO edge_hours VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                source,
+                hour.start_s,
+                msgspec.msgpack.encode(hour),
+                msgspec.msgpack.encode(levels),
+                changed,
+                self._clock.now(),
+            ),
         )
 
     def changed_hours(self) -> list[OpenHour]:
@@ -139,8 +153,8 @@ class RoomStore:
         return [_open_hour(*row) for row in rows]
 
     def forget(self, before_s: float, tx: Transaction) -> None:
-        """Drop published hours that are older than this."""
-        tx.db.execute("DELETE FROM edge_hours WHERE start < ? AND NOT changed", (before_s,))
+        """Drop published hours that are older than this and did not change since: stored readings may arrive late."""
+        tx.db.execute("DELETE FROM edge_hours WHERE max(start, at) < ? AND NOT changed", (before_s,))
 
 
 def _open_hour(source: str, hour: bytes, levels: bytes) -> OpenHour:

@@ -26,6 +26,7 @@ import msgspec
 
 from pipeline.clock import HOUR_S, hour_of
 from pipeline.messages import Report, Summary, Task
+from pipeline.readings import FUTURE_MAX_S
 
 HOUR_GRACE_S = 120.0
 """An hour without a later report is published this long after its end, so that late reports of devices are in it."""
@@ -46,7 +47,7 @@ class Room:
     newest_s: Mapping[str, float] = field(default_factory=dict)
     """Time of each stream's newest report."""
     past_since_s: float | None = None
-    """Time of receipt of the first report past the window's end."""
+    """Time of receipt of the first report past the window's end; monotonic, as all times of receipt here."""
 
 
 def first_end(time_s: float, window_s: float) -> float:
@@ -61,6 +62,14 @@ def saw(room: Room, stream: str, time_s: float, *, received_s: float) -> Room:
     if past is None and time_s >= room.end_s:
         past = received_s
     return replace(room, newest_s=newest, past_since_s=past)
+
+
+def is_ahead(room: Room, window_s: float, *, now_s: float) -> bool:
+    """Return whether the running window lies in the future (`now_s`: UTC seconds): the clock was set back since.
+
+    No report would end it for so long, so the windows begin anew.
+    """
+    return room.end_s > now_s + window_s + FUTURE_MAX_S
 
 
 def due(room: Room, streams: frozenset[str], *, now_s: float) -> bool:

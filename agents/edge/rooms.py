@@ -26,6 +26,7 @@ from pipeline.messages import (
     Tier,
 )
 from pipeline.privacy.seal import seal
+from pipeline.readings import FUTURE_MAX_S
 from pipeline.spool import Item, Transaction
 
 
@@ -52,7 +53,7 @@ class Rooms:
         for name, end_s in self._store.rooms.ends().items():
             room = room_windows.Room(end_s)
             for source, newest_s in self._store.rooms.newest(name).items():
-                room = room_windows.saw(room, source, newest_s, received_s=self._clock.now())
+                room = room_windows.saw(room, source, newest_s, received_s=self._clock.monotonic())
             self._rooms[name] = room
 
     def take(self, item: Item, event: Event, report: Report) -> None:
@@ -72,11 +73,12 @@ class Rooms:
         self._store.rooms.keep_hour(result.source, hour, levels, tx, changed=True)
         if event.room is not None and report.unit in self._model.units:
             self._store.rooms.add_sample(event.room, result.source, report.unit, time_s, report.value, event.levels, tx)
-            room = self._rooms.get(event.room)
-            if room is None:
-                room = room_windows.Room(room_windows.first_end(time_s, self._settings.edge.window_s))
+            room, window_s, now_s = self._rooms.get(event.room), self._settings.edge.window_s, self._clock.now()
+            if room is None or room_windows.is_ahead(room, window_s, now_s=now_s):
+                room = room_windows.Room(room_windows.first_end(time_s, window_s))
                 self._store.rooms.keep_end(event.room, room.end_s, tx)
-            self._rooms[event.room] = room_windows.saw(room, result.source, time_s, received_s=self._clock.now())
+                self._store.rooms.forget_ahead(event.room, now_s + FUTURE_MAX_S, tx)
+            self._rooms[event.room] = room_windows.saw(room, result.source, time_s, received_s=self._clock.monotonic())
 
     # --- windows ---------------------------------------------------------------------------------------------
 
@@ -84,7 +86,7 @@ class Rooms:
         """Answer each window that can be answered now."""
         results = []
         for name in list(self._rooms):
-            while room_windows.due(self._rooms[name], self._streams(name), now_s=self._clock.now()):
+            while room_windows.due(self._rooms[name], self._streams(name), now_s=self._clock.monotonic()):
                 results.append(self._answer_window(name, self._rooms[name]))
         return results
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from models.answering.sightings import AnswerTally
 from pipeline import messages
-from pipeline.clock import Clock
+from pipeline.clock import SET_BACK_S, Clock
 from pipeline.messages import Privacy, SightingReport
 from pipeline.spool import Spool, Transaction
 
@@ -118,14 +118,19 @@ class SightingStore:
         )
 
     def quiet(self, before_s: float) -> list[str]:
-        """Return the open sightings that got no frame since."""
-        rows = self._spool.query("SELECT sighting FROM edge_sightings WHERE open AND at <= ?", (before_s,))
+        """Return the open sightings that got no frame since, also those that the clock was set back behind."""
+        ahead_s = self._clock.now() + SET_BACK_S
+        rows = self._spool.query(
+            "SELECT sighting FROM edge_sightings WHERE open AND (at <= ? OR at > ?)", (before_s, ahead_s)
+        )
         return [sighting for (sighting,) in rows]
 
     def close(self, sighting: str, before_s: float, tx: Transaction) -> bool:
         """Close the sighting even if nothing is published. Return False if a frame arrived meanwhile."""
+        ahead_s = self._clock.now() + SET_BACK_S
         closed = tx.db.execute(
-            "UPDATE edge_sightings SET open = 0 WHERE sighting = ? AND open AND at <= ?", (sighting, before_s)
+            "UPDATE edge_sightings SET open = 0 WHERE sighting = ? AND open AND (at <= ? OR at > ?)",
+            (sighting, before_s, ahead_s),
         )
         return closed.rowcount > 0
 

@@ -22,7 +22,7 @@ from agents.edge.sighting_store import SightingStore
 from agents.role import outbox
 from agents.role.dead_letters import refusal
 from pipeline import messages, topics
-from pipeline.clock import Clock
+from pipeline.clock import SET_BACK_S, Clock
 from pipeline.errors import Rejected, Retry
 from pipeline.messages import (
     Ack,
@@ -95,7 +95,7 @@ class EdgeStore:
         self._site = site
         self._clock = clock
         self.sightings = SightingStore(spool, clock)
-        self.rooms = RoomStore(spool)
+        self.rooms = RoomStore(spool, clock)
         self.labels = LabelStore(spool)
         self.learning = LearningStore(spool)
         self.requests = LabelRequestStore(spool)
@@ -155,9 +155,12 @@ class EdgeStore:
         """Stop waiting for the cloud's answer to an event; return False if it was not awaited."""
         return bool(tx.db.execute("DELETE FROM edge_awaiting WHERE event = ?", (event,)).rowcount)
 
-    def overdue(self, now_s: float) -> list[str]:
-        """Return the events whose answers are late."""
-        return [event for (event,) in self.spool.query("SELECT event FROM edge_awaiting WHERE deadline <= ?", (now_s,))]
+    def overdue(self, now_s: float, wait_s: float) -> list[str]:
+        """Return the events whose answers are late. Each was awaited for `wait_s` seconds."""
+        rows = self.spool.query(
+            "SELECT event FROM edge_awaiting WHERE deadline <= ? OR deadline > ?", (now_s, now_s + wait_s + SET_BACK_S)
+        )
+        return [event for (event,) in rows]
 
     def unsent(self, event: str, tx: Transaction) -> bool:
         """Return whether a record about this event still waits for the gateway."""

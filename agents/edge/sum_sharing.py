@@ -47,7 +47,7 @@ class SumSharing:
         now_s = self._clock.now()
         with self._store.transaction() as tx:
             number, at_s = self._lessons.last_increment(tx)
-            if now_s - at_s < DAY_S:
+            if 0 <= now_s - at_s < DAY_S:  # negative if the clock was set back
                 return None
             chosen = together([lesson for lesson in self._lessons.shareable(space, tx) if self._may_share(lesson, tx)])
             sums, chosen = fitting(space, chosen)

@@ -17,6 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+import msgspec
+
 from agents.edge.drift_monitor import DriftMonitor
 from agents.edge.frames import FrameAnswers
 from agents.edge.labels import EdgeLabels
@@ -32,8 +34,9 @@ from models.series.occupancy import OccupancyModel
 from models.site_learning.lesson_log import General
 from models.site_learning.site_answers import SiteModels
 from models.site_learning.site_head import BackgroundSums
-from pipeline import messages, topics
+from pipeline import clock, messages, topics
 from pipeline.messages import Event, Malformed, Report
+from pipeline.readings import FUTURE_MAX_S, TIME_IMPLAUSIBLE
 from pipeline.spool import Item
 
 Model = TypeVar("Model", bound=FamilyModel)
@@ -60,6 +63,7 @@ class EdgeParts:
             return
         event = messages.decode(Event, item.payload)
         check_times(event.result.time, event.received_s)
+        event = not_ahead(event, min(item.received_at, self.resources.clock.now()))
         if isinstance(event.body, Report):
             body = event.body
             if body.count < 1 or not all(map(math.isfinite, (body.value, body.total, body.low, body.high))):
@@ -70,7 +74,7 @@ class EdgeParts:
 
     def tick(self, now_s: float, stop: threading.Event) -> None:
         """Do all that time alone makes due."""
-        for event in self.resources.store.overdue(now_s):
+        for event in self.resources.store.overdue(now_s, self.resources.settings.edge.cloud_deadline_s):
             self.revisions.expire(event)
         self.resources.record(*self.rooms.answer_windows())
         self.rooms.send_hours()
@@ -78,6 +82,19 @@ class EdgeParts:
         self.drift.request_labels()
         self.labels.retry_early(stop)
         self.labels.notify_listeners()
+
+
+def not_ahead(event: Event, received_s: float) -> Event:
+    """Return the event with a time that is not ahead of the edge's clock: else it gets the time of receipt, flagged.
+
+    A report from next week would end the windows of its room until then.
+    """
+    result = event.result
+    if clock.seconds(result.time) <= received_s + FUTURE_MAX_S:
+        return event
+    flags = tuple(dict.fromkeys((*result.flags, TIME_IMPLAUSIBLE)))
+    here = msgspec.structs.replace(result, time=clock.rfc3339(received_s), time_source="", flags=flags)
+    return msgspec.structs.replace(event, result=here)
 
 
 def wire_parts(

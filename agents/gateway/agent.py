@@ -13,6 +13,7 @@ gateways share the sites: the uplink is a shared subscription, and the results a
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -82,8 +83,7 @@ class Gateway:
         self._clock = clock
         self._stop = threading.Event()
         self._kafka = "connecting"
-        self._dropped_s = 0.0
-        self._adopted_s = 0.0
+        self._dropped_s = self._adopted_s = -math.inf
         self._ready = False
 
     # --- life ----------------------------------------------------------------------------------------------
@@ -280,7 +280,7 @@ class Gateway:
 
     def _maintain(self) -> None:
         """Adopt abandoned outboxes; drop results older than a week."""
-        now_s = self._clock.now()
+        now_s = self._clock.monotonic()
         if now_s - self._adopted_s > ADOPT_EVERY_S:
             folder = self._settings.data_dir / "gateway"
             if count := outbox_claim.adopt(folder, self._spool, DOWN, now_s):
@@ -288,7 +288,7 @@ class Gateway:
             self._adopted_s = now_s
         if now_s - self._dropped_s > DROP_EVERY_S:
             with self._spool.transaction() as tx:
-                count = tx.expire(DOWN, now_s - KEEP_S)
+                count = tx.expire(DOWN, self._clock.now() - KEEP_S)
             self._dropped_s = now_s
             if count:
                 log.warning("dropped results whose sites stayed away for a week", count=count)

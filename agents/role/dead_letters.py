@@ -89,10 +89,16 @@ def refusal_of(error: Rejected, topic: str, payload: bytes, now_s: float) -> Ref
     )
 
 
-def refusal(error: Rejected, topic: str, payload: bytes, *, site: str, hop: str, now_s: float) -> Outgoing:
-    """Return the refusal as an outbox record. An invalid device name in the topic is replaced by `_`."""
+def refusal(
+    error: Rejected, topic: str, payload: bytes, *, site: str, hop: str, now_s: float, device: str = ""
+) -> Outgoing:
+    """Return the refusal as an outbox record, under the topic's device unless `device` names it.
+
+    An invalid name is replaced by `_`.
+    """
     parsed = topics.parse(topic)
-    device = parsed.device if parsed is not None and topics.is_name(parsed.device) else topics.NO_DEVICE
+    named = device or (parsed.device if parsed is not None else "")
+    device = named if topics.is_name(named) else topics.NO_DEVICE
     message = refusal_of(error, topic, payload, now_s)
-    name = f"refusal/{message.sha256}/{now_s}"
+    name = f"refusal/{message.sha256}/{error.reason}/{now_s}"
     return outbox.outgoing(message, hop=hop, topic=topics.rejected(site, device), id=name, now_s=now_s)

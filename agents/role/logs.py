@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 LIBRARY_LEVELS: Final = {
     "tuf": logging.WARNING,  # reports each key that has not signed, although a threshold of keys suffices
+    "pyftpdlib": logging.ERROR,  # reports each session, each refused command, and its own start
     "kafka": logging.WARNING,  # reports each socket that it opens
     "kafka.net.selector": logging.ERROR,  # warns whenever its loop was 0.1 s late, as on any busy machine
     "kafka.net.sasl": logging.ERROR,  # warns at each connection without TLS, which the settings chose

@@ -16,6 +16,7 @@ A role starts the loops that it needs. All loops end with the role's stop event;
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -84,14 +85,14 @@ class SpoolLoops:
 
     def tick(self, tick: Callable[[float], None], tidy: Callable[[float], None]) -> None:
         """Call `tick` every `TICK_S` and `tidy` every `TIDY_S`, with the time in UTC seconds."""
-        tidied_s = 0.0
+        tidied_s = -math.inf
         while not self._stop.wait(TICK_S):
-            now_s = self._clock.now()
+            now_s, monotonic_s = self._clock.now(), self._clock.monotonic()
             try:
                 tick(now_s)
-                if now_s - tidied_s > TIDY_S:
+                if monotonic_s - tidied_s > TIDY_S:
                     tidy(now_s)
-                    tidied_s = now_s
+                    tidied_s = monotonic_s
             except Retry as error:
                 log.warning("deadlines wait for the store", error=str(error))
 

@@ -88,6 +88,12 @@ class Metrics:
             ["stream", "channel"],
             registry=self.registry,
         )
+        self._without_value = Counter(
+            "tierwise_without_value_total",
+            "Messages of other programs' topics that had no value for a stream, by stream.",
+            ["stream"],
+            registry=self.registry,
+        )
         self._answered = Counter(
             "tierwise_answered_total",
             "Answers published, by the rule that stopped or forwarded the event.",
@@ -143,11 +149,16 @@ class Metrics:
             registry=self.registry,
         )
         self._series: list[Callable[[], Mapping[str, int]]] = []
+        self.registry.register(_SeriesPoints(self._series))
         self._model = Info("tierwise_model", "The model whose heads serve.", registry=self.registry)
 
     def received(self, stream: str, channel: str, count: int = 1) -> None:
         """Count committed events of a stream (`home/cam1/garden`) on a channel (`frame`, `reading`)."""
         self._received.labels(self._streams(stream), self._words(channel)).inc(count)
+
+    def without_value(self, stream: str) -> None:
+        """Count a message on another program's topic that has no value for a stream."""
+        self._without_value.labels(self._streams(stream)).inc()
 
     def answered(self, result: Result) -> None:
         """Count one published result and its latency."""
@@ -196,8 +207,6 @@ class Metrics:
 
     def series(self, counts: Callable[[], Mapping[str, int]]) -> None:
         """Let every scrape count the points that a writer of time series stored, and those that it lost."""
-        if not self._series:
-            self.registry.register(_SeriesPoints(self._series))
         self._series.append(counts)
 
     def value(self, name: str, **labels: str) -> float:
@@ -222,7 +231,7 @@ class _SeriesPoints(Collector):
             "Points for the time series: stored; refused by the store for good; dropped, since it was away for long.",
             labels=["outcome"],
         )
-        totals: collections.Counter[str] = collections.Counter()
+        totals = collections.Counter(stored=0, refused=0, dropped=0)
         for counts in self._sources:
             totals.update(counts())
         for outcome, count in totals.items():

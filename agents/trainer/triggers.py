@@ -108,7 +108,7 @@ def _schedule(inputs: _Inputs) -> str:
         not every_h
         or not inputs.new_labels
         or sum(fold.events.values()) < CLASS_EVENTS  # sums of fewer events would reveal single vectors
-        or fold.now_s - inputs.last.time_s < every_h * HOUR_S
+        or 0 <= fold.now_s - inputs.last.time_s < every_h * HOUR_S  # negative if the clock was set back
     ):
         return ""
     return f"{inputs.new_labels} labels, and {every_h:g} hours since the last training"

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from models.answering import cascade, frame_gate
-from models.answering.frame_gate import DECODE_PX, FramePrediction, StreamMemory, part_to_send, with_person
+from models.answering.frame_gate import DECODE_PX, FramePrediction, FrameTime, StreamMemory, part_to_send, with_person
 from models.answering.kept_feature import encode_feature
 from models.answering.sightings import Visit, join
 from models.labels.taxonomy import Taxonomy
@@ -115,6 +115,7 @@ class Frames:
             JPEG or PNG.
         received_s, now
             The time when the device agent received it, and the clock for the latency (UTC seconds).
+            The holds run on it, unless the time of capture can be believed (see `frame_gate.FrameTime`).
         captured_s
             The time of the capture, if neither `event` nor `data` hold it (UTC seconds).
         order
@@ -129,25 +130,29 @@ class Frames:
         source = f"{origin.site}/{origin.device}/{origin.name}"
         decoded = images.examine(data, at_least_px=DECODE_PX)
         frame = decoded.picture
+        at = FrameTime(received_s)
         if decoded.damaged:
             flags = (*flags, IMAGE_DAMAGED)
+        elif readings.TIME_IMPLAUSIBLE not in flags:
+            of_file = not time_source or ids.time_s(event) is None  # a clip's file time is written into its frame
+            at = FrameTime(received_s, time_s, slack_s=frame_gate.FILE_LATE_S if of_file else 0.0)
         device = self._settings.device
         before = memory
         memory, prediction = frame_gate.predict(
-            StreamMemory(person_s=before.person_s) if decoded.damaged else before,
+            StreamMemory(persons=before.persons) if decoded.damaged else before,
             frame,
             self._model,
             self._taxonomy,
             event=event,
-            at_s=received_s,
+            at=at,
             still_s=device.still_s,
         )
         edge_prediction = None if decoded.damaged else self._vector(frame, data, prediction)
         if edge_prediction is not None and edge_prediction.person_raised:
-            memory, prediction = with_person(memory, prediction, edge_prediction.person, event=event, at_s=received_s)
+            memory, prediction = with_person(memory, prediction, edge_prediction.person, event=event, at=at)
         if decoded.damaged:  # no later frame is compared with it
-            memory = replace(before, person_s=memory.person_s)
-        person_ago_s = memory.person_ago_s(received_s, device.person_hold_s)
+            memory = replace(before, persons=memory.persons)
+        person_ago_s = memory.person_ago_s(at, device.person_hold_s)
         # Rules about hours hold for a frame whose hour is not known.
         hour_of_s = time_s if readings.TIME_IMPLAUSIBLE not in flags else math.nan
         verdict = self._policy.levels(

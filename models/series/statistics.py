@@ -170,7 +170,7 @@ def worth_sending(
         return True, "first"
     if abs(value - last_value) > max(band.absolute, band.relative * abs(last_value)):
         return True, "changed"
-    if time_s - last_time_s >= band.heartbeat_s:
+    if abs(time_s - last_time_s) >= band.heartbeat_s:  # the sensor's clock may have been set back
         return True, "heartbeat"
     return False, "within-dead-band"
 

@@ -156,7 +156,7 @@ def glance(frame: NDArray[np.uint8]) -> Glance:
 def check(camera: Camera, seen: Glance, *, at_s: float, hour: int) -> tuple[Camera, Finding | None]:
     """Return the camera's memory with one more frame, and a finding if there is one.
 
-    `at_s` is the frame's arrival in UTC seconds, `hour` the hour of the site's own day.
+    `at_s` is when the frame was taken, in UTC seconds, `hour` the hour of the site's own day.
     """
     shape = seen.edges.shape[0], seen.edges.shape[1]
     if camera.shape != shape:

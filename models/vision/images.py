@@ -49,6 +49,7 @@ MIN_SIDE_PX = 16  # nothing can be recognised in a smaller picture
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND\xaeB`\x82"
+ENDS = (_JPEG_END, _PNG_END)
 # Start-of-frame markers: C0 to CF without DHT (C4), JPG (C8) and DAC (CC).
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
@@ -116,10 +117,7 @@ def inspect(data: bytes) -> ImageHeader:
     if not data:
         raise ImageRefused("image-empty", "the frame has 0 bytes; the camera sent nothing")
     if len(data) > MAX_BYTES:
-        raise ImageRefused(
-            "image-too-large",
-            f"the frame has {len(data):,} bytes, the limit is {MAX_BYTES:,}; lower the camera's resolution or quality",
-        )
+        raise too_large(len(data))
     if data.startswith(_JPEG_START):
         header = _jpeg_header(data)
     elif data.startswith(_PNG_START):
@@ -140,6 +138,14 @@ def inspect(data: bytes) -> ImageHeader:
             f"the picture is {header.width}x{header.height}; each side needs at least {MIN_SIDE_PX} pixels",
         )
     return header
+
+
+def too_large(size: int) -> ImageRefused:
+    """Return the refusal of a picture of so many bytes."""
+    return ImageRefused(
+        "image-too-large",
+        f"the frame has {size:,} bytes, the limit is {MAX_BYTES:,}; lower the camera's resolution or quality",
+    )
 
 
 def _jpeg_header(data: bytes) -> ImageHeader:

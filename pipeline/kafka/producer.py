@@ -109,7 +109,6 @@ class Producer:
                     key=record.key or None,
                     value=record.value,
                     headers=list(record.headers),
-                    timestamp_ms=record.timestamp_ms,
                 )
             except tuple(_REFUSED) as error:
                 refused[index] = error

@@ -88,7 +88,6 @@ class ClearedRecord:
     key: bytes
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...]
-    timestamp_ms: int | None
     token: InitVar[object] = None
 
     def __post_init__(self, token: object) -> None:

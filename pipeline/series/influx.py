@@ -63,7 +63,7 @@ class InfluxStore:
         except ApiException as error:
             problem = f"InfluxDB at {settings.url}: {error.status} {error.reason}: {_message(error)}"
             if error.status in _BAD_POINT:
-                if partial := _PARTIAL.search(problem):
+                if partial := _PARTIAL.search(str(error.body or "")):
                     raise PartlyStored(problem, int(partial[1])) from error
                 raise Rejected("influx-refused", problem) from error
             if error.status in _BAD_SETTINGS:

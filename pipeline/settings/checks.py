@@ -10,14 +10,16 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterator
 from zoneinfo import ZoneInfoNotFoundError
 
 from pipeline import topics, units
+from pipeline.foreign import filters, formats
 from pipeline.messages import LEVELLED, RANKS, Privacy, Task
 from pipeline.settings.addresses import EMBEDDED, MQTT_PORT, TLS_SCHEME, host_port
 from pipeline.settings.hours import Hours
-from pipeline.settings.keys import Keys
+from pipeline.settings.keys import Keys, StreamSettings
 from pipeline.settings.patterns import is_pattern
 
 
@@ -29,7 +31,9 @@ def problems(settings: Keys) -> Iterator[str]:
     yield from _passwords(settings)
     yield from _device(settings)
     yield from _edge_model(settings.edge.model)
+    yield from _intake(settings)
     yield from _streams(settings)
+    yield from _topics(settings)
     yield from _rules(settings)
 
 
@@ -96,12 +100,30 @@ def _device(settings: Keys) -> Iterator[str]:
         )
 
 
+def _intake(settings: Keys) -> Iterator[str]:
+    ftp, mail = settings.intake.ftp, settings.intake.mail
+    try:
+        _ = ftp.passive_range
+    except ValueError:
+        yield f'intake.ftp.passive_ports: "{ftp.passive_ports}" is no range of ports from 1024; write it as "50000-50019"'
+    if ftp.certificate and ftp.tls == "off":
+        yield 'intake.ftp.certificate: used only with TLS; write tls = "required", or leave it out'
+    if mail.host and not (mail.username and mail.password):
+        yield "intake.mail: needs username and password (or password_file) of the mailbox"
+    if mail.host and not any(stream.mail for stream in settings.streams.values()):
+        yield 'intake.mail: no stream takes mails; write under a stream mail = "*+cam1@example.org"'
+
+
 def _streams(settings: Keys) -> Iterator[str]:
     for source, stream in settings.streams.items():
         where = f'streams."{source}"'
         if stream.wants not in RANKS[stream.task]:
             ranks = ", ".join(RANKS[stream.task])
             yield f'{where}.wants: a {stream.task} stream has no "{stream.wants}"; it has {ranks}'
+        if stream.mail and is_pattern(source):
+            yield f"{where}.mail: the mails of a camera belong to one stream; name it without * and ?"
+        if stream.mail and stream.task is not Task.WILDLIFE:
+            yield f"{where}.mail: only cameras have one; their reports become readings by themselves"
         if stream.source and stream.task is not Task.WILDLIFE:
             yield f"{where}.source: only cameras have one; readings are published over MQTT"
         if stream.source and is_pattern(source):
@@ -114,6 +136,45 @@ def _streams(settings: Keys) -> Iterator[str]:
             )
         if stream.room is not None and topics.NAME.fullmatch(stream.room) is None:
             yield f'{where}.room: "{stream.room}" is no name; use a-z, 0-9, - and _'
+
+
+def _topics(settings: Keys) -> Iterator[str]:
+    """Yield the problems of streams that listen on other people's topics."""
+    for source, stream in settings.streams.items():
+        where = f'streams."{source}"'
+        if not stream.topic:
+            for key in ("format", "value", "time"):
+                if getattr(stream, key):
+                    yield f"{where}.{key}: says how to read a message of another topic; add topic, or leave it out"
+            continue
+        if why := filters.problem(stream.topic):
+            yield f'{where}.topic: "{stream.topic}": {why}'
+        if stream.source:
+            yield f"{where}.topic: it has a source, too; keep only one"
+        if not math.isfinite(stream.scale) or stream.scale == 0:
+            yield f"{where}.scale: {stream.scale:g} is no factor; write a number such as 0.1"
+        if stream.task is Task.WILDLIFE and (stream.value or stream.format not in ("", "frigate")):
+            yield f'{where}.format: a camera publishes pictures; for a sensor write task = "meter"'
+        for key in ("value", "time"):
+            try:
+                if getattr(stream, key):
+                    formats.compiled(getattr(stream, key))
+            except ValueError as error:
+                yield f"{where}.{key}: no JMESPath: {error}; quote names with - and ., as '\"a-b\".c'"
+        yield from _wildcards(source, stream)
+
+
+def _wildcards(source: str, stream: StreamSettings) -> Iterator[str]:
+    """Yield what is wrong if the wildcards of a topic cannot name what the entry leaves open."""
+    device, name = (is_pattern(part) for part in source.split("/")[1:])
+    found = filters.wildcards(stream.topic)
+    by_message = bool(stream.format) and stream.task is not Task.WILDLIFE and not stream.value
+    needed = int(device) + int(name and not by_message)
+    if found < needed:
+        yield (
+            f'streams."{source}".topic: "{stream.topic}" names one topic for many streams; '
+            f"use + or # for the {'device' if device else 'stream'}{' and the stream' if device and name else ''}"
+        )
 
 
 def _rules(settings: Keys) -> Iterator[str]:

@@ -24,8 +24,12 @@ SECRETS: Final = {
     "kafka": "password",
     "influx": "token",
     "cloud_influx": "token",
+    "intake.mail": "password",
 }
 """Sections with a login, and the key of their secret; `<key>_file` names a file that holds the secret."""
+
+OF_SENSORS: Final = frozenset({"format", "value", "time", "scale", "unit", "deadband", "room"})
+"""Keys of a stream with a topic that is no camera."""
 
 DEFAULT_SITE: Final = "home"
 DEFAULT_DATA: Final = "tierwise-data"
@@ -33,7 +37,8 @@ PATHS: Final = (
     ("data",),
     ("zoo",),
     *((section, f"{key}_file") for section, key in SECRETS.items()),
-    *((section, "ca") for section in ("mqtt", "uplink", "kafka")),
+    *((section, "ca") for section in ("mqtt", "uplink", "kafka", "intake.mail")),
+    ("intake.ftp", "certificate"),
     ("releases", "root"),
 )
 """Keys that are paths: a relative path starts at the folder of the settings file."""
@@ -89,13 +94,21 @@ def _place_camera(raw: dict[str, Any], file: str) -> None:
 
 def _locate_paths(raw: dict[str, Any], folder: Path) -> None:
     for *section, key in PATHS:
-        table = raw.get(section[0], {}) if section else raw
+        table = _table(raw, section[0]) if section else raw
         if table.get(key):
             table[key] = _located(table[key], folder)
     for stream in raw.get("streams", {}).values():
         source = stream.get("source", "")
         if source and not source.isdecimal() and "://" not in source:
             stream["source"] = _located(source, folder)
+
+
+def _table(raw: dict[str, Any], section: str) -> dict[str, Any]:
+    """Return the table of a section, as ``intake.mail``; an empty one if the file has none."""
+    table = raw
+    for name in section.split("."):
+        table = table.get(name, {})
+    return table
 
 
 def _located(path: str, folder: Path) -> str:
@@ -107,7 +120,7 @@ def _located(path: str, folder: Path) -> str:
 
 def _read_secrets(raw: dict[str, Any], file: str) -> None:
     for section, key in SECRETS.items():
-        table = raw.get(section, {})
+        table = _table(raw, section)
         path = table.get(f"{key}_file")
         if not path or (key == "token" and not table.get("url")):  # no server, no token
             continue
@@ -141,7 +154,10 @@ def _name_streams(raw: dict[str, Any], file: str) -> None:
 
 
 def _complete_stream(stream: dict[str, Any]) -> None:
-    """Use one spelling of the unit; let a stream want its task's deepest rank."""
+    """Find the task of a stream with a topic; let it want the task's deepest rank; use one spelling of its unit."""
+    given = OF_SENSORS & stream.keys()
+    if stream.get("topic") and given and not (given == {"format"} and stream["format"] in ("", "frigate")):
+        stream.setdefault("task", (Task.OCCUPANCY if "room" in stream else Task.METER).value)
     task = Task(stream.get("task", Task.WILDLIFE))
     stream.setdefault("wants", RANKS[task][-1].value)
     if (unit := stream.get("unit")) is not None:

@@ -29,30 +29,19 @@ from pipeline.settings.addresses import (
 )
 from pipeline.settings.file import DEFAULT_DATA, DEFAULT_SITE
 from pipeline.settings.hours import Weekday
+from pipeline.settings.intake_keys import IntakeSettings
 from pipeline.settings.patterns import is_pattern, ranked
-
-_SECRETS: Final = frozenset({"password", "token"})
+from pipeline.settings.section import Port, Positive, PositiveSeconds, Section
 
 WINNERS_MAX: Final = 4096
 """Streams whose entry is remembered: anyone may invent names."""
 
-Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 HttpPort = Annotated[int, msgspec.Meta(ge=-1, le=65535)]
-Positive = Annotated[int, msgspec.Meta(ge=1)]
 Margin = Annotated[float, msgspec.Meta(ge=0, le=1)]
-PositiveSeconds = Annotated[float, msgspec.Meta(gt=0)]
-
-
-class Section(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of all sections."""
-
-    def __repr__(self) -> str:
-        """Return the section without its secrets, since settings are logged."""
-        shown = (
-            (name, "***" if name in _SECRETS and value else value)
-            for name, value in msgspec.structs.asdict(self).items()
-        )
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown)})"
+Format = Literal[
+    "", "json", "zigbee2mqtt", "tasmota", "shelly", "esphome", "homie", "chirpstack", "ttn", "frigate"
+]  # fmt: skip
+"""The presets of `pipeline.foreign.formats`."""
 
 
 class MqttSettings(Section, frozen=True, kw_only=True):
@@ -197,7 +186,7 @@ class DeviceSettings(Section, frozen=True, kw_only=True):
     pictures_mib: Annotated[int, msgspec.Meta(ge=0)] = 256
     """Size of the ring of recent pictures on the device, in MiB. 0: keep none."""
     pictures_days: Positive = 7
-    """Days that a picture stays in the ring at most."""
+    """Days that a picture stays in the ring at most, from its arrival on."""
     spool_mib: Positive = 1024
     """Size that unacknowledged records may reach, in MiB. When it is full, the agent takes no new input and drops
     nothing."""
@@ -213,7 +202,7 @@ class DeviceSettings(Section, frozen=True, kw_only=True):
     """Seconds after which a frame is looked at even though nothing moved."""
     person_hold_s: Annotated[float, msgspec.Meta(ge=0)] = 10
     """Seconds after a person was seen during which every frame of the stream counts as showing a person: somebody
-    who turned away is still there."""
+    who turned away is still there. By the time of capture for old photos (see the guide for wildlife)."""
 
 
 class EdgeSettings(Section, frozen=True, kw_only=True):
@@ -315,6 +304,21 @@ class StreamSettings(Section, frozen=True, kw_only=True):
     source: str = ""
     """Source that the device agent opens by itself: `"rtsp://…"`, a webcam's number, a folder of photos and videos,
     or one of these files. Empty: frames come over MQTT."""
+    topic: str = ""
+    """Topic of the site's broker on which the sensor or camera publishes by itself, as `"zigbee2mqtt/porch"`. `+` and
+    `#` stand for levels, which then name device and stream. See [sensors](sensors.md)."""
+    format: Format = ""
+    """Kind of the messages on `topic`: `"zigbee2mqtt"`, `"tasmota"`, `"shelly"`, `"esphome"`, `"homie"`,
+    `"chirpstack"`, `"ttn"`, `"frigate"` or `"json"`. Empty: a plain value, a picture, or as `value` says."""
+    value: str = ""
+    """Path (JMESPath) of the value in the JSON on `topic`, as `"temperature"` or `'"BME280-76".Humidity'`."""
+    time: str = ""
+    """Path of the time of measurement in that JSON. Empty: where the format has it, or the time of receipt."""
+    scale: float = 1.0
+    """Factor that makes a value on `topic` one in the stream's unit."""
+    mail: str = ""
+    """Mails of this camera: a pattern for an address of the sender or a recipient, or for the subject, as
+    `"*+cam1@example.org"`. `*` is any text, `?` any letter. See [`[intake.mail]`](#intakemail-pictures-by-e-mail)."""
     room: str | None = None
     """Room of a sensor. Streams of one room are evaluated together."""
     unit: str | None = None
@@ -390,9 +394,10 @@ class Keys(Section, frozen=True, kw_only=True, dict=True):
     edge: EdgeSettings = EdgeSettings()
     releases: ReleaseSettings = ReleaseSettings()
     trainer: TrainerSettings = TrainerSettings()
+    intake: IntakeSettings = IntakeSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
-    streams: dict[str, StreamSettings] = {}
+    streams: dict[str, StreamSettings] = {}  # noqa: RUF012  (msgspec copies it)
     """Streams by source, ``site/device/stream``, and patterns over them. A file may leave the site out."""
     rules: tuple[RuleSettings, ...] = ()
 

@@ -17,7 +17,7 @@ import copy
 import difflib
 import enum
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import UnionType
 from typing import Any, Final
 
@@ -77,21 +77,26 @@ def overridden(raw: Mapping[str, Any], kind: Any, environ: Mapping[str, str]) ->
     merged = copy.deepcopy(dict(raw))
     top = _fields(kind)
     for variable in sorted(environ):
-        section, nested, key = variable.removeprefix(VARIABLE).lower().partition(NESTING)
+        section, nested, key = variable.removeprefix(VARIABLE).lower().rpartition(NESTING)
+        if not nested:
+            section, key = key, ""
         if not variable.startswith(VARIABLE) or (not nested and (section not in top or _is_table(top[section].type))):
             continue
         if not nested:
             merged[section] = _from_text(environ[variable], top[section].type, variable)
             continue
-        sections = [name for name, field in top.items() if _is_struct(field.type)]
+        sections = dict(_sections(kind))
         if section not in sections:
             raise Stop(
                 f'{variable}: there is no section "{section}"; the nearest known one is "{nearest(section, sections)}"'
             )
-        fields = _fields(top[section].type)
+        fields = sections[section]
         if key not in fields:
             raise Stop(f'{variable}: {section} has no key "{key}"; the nearest known one is "{nearest(key, fields)}"')
-        merged.setdefault(section, {})[key] = _from_text(environ[variable], fields[key].type, variable)
+        table = merged
+        for name in section.split(NESTING):
+            table = table.setdefault(name, {})
+        table[key] = _from_text(environ[variable], fields[key].type, variable)
     return merged
 
 
@@ -105,6 +110,15 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def _fields(kind: Any) -> dict[str, msgspec.structs.FieldInfo]:
     return {field.encode_name: field for field in msgspec.structs.fields(kind)}
+
+
+def _sections(kind: Any, before: str = "") -> Iterator[tuple[str, dict[str, msgspec.structs.FieldInfo]]]:
+    """Yield each section as a variable spells it, with its keys that are no sections."""
+    for name, field in _fields(kind).items():
+        if _is_struct(field.type):
+            inner = _fields(field.type)
+            yield before + name, {key: value for key, value in inner.items() if not _is_struct(value.type)}
+            yield from _sections(field.type, before + name + NESTING)
 
 
 def _is_struct(kind: Any) -> bool:

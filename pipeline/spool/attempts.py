@@ -1,6 +1,6 @@
 """Count the attempts to send each record of the outbox, and the time when it is due again.
 
-This is in memory only: after a restart all records are due. The caller holds the spool's read lock.
+This is in memory only, in monotonic time: after a restart all records are due. The caller holds the spool's read lock.
 """
 
 from __future__ import annotations

@@ -232,7 +232,7 @@ class Spool:
         return self._queued[hop]
 
     def outgoing(self, hop: str, limit: int, now: float) -> list[Outgoing]:
-        """Return the due records of this hop, in the order in which they were added."""
+        """Return the due records of this hop, in the order in which they were added; `now` is monotonic time."""
         with self._read_lock:
             due: list[tuple[int, str]] = []
             for (topic,) in self._fetch(file.each_topic("outbox", "hop = ?1"), (hop,)):
@@ -265,7 +265,7 @@ class Spool:
             return records
 
     def attempted(self, hop: str, ids: Iterable[str], next_at: float) -> None:
-        """Note that these records were sent and when they are due again; after a restart all records are due."""
+        """Note that these records were sent and when they are due again (monotonic time); a restart makes all due."""
         with self._read_lock:
             self._attempts.note(hop, ids, next_at)
 

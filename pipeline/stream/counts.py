@@ -13,17 +13,25 @@ the day when it began, under its deepest label. When a better answer arrives, it
     [('Felidae', 0), ('Felis catus', 1)]
 
 A device's records share a partition (their key is site/device). So each worker counts its own devices, and readers add
-the devices up (`totals`). A sighting is remembered for `KEEP_DAYS` days; evidence about an older one changes no count.
+the devices up (`totals`).
+
+The state is bounded by arrival, not by the sightings' days: a card of last year counts as well as today's pictures. A
+sighting is remembered for `KEEP_DAYS` days from its arrival, then only that it is counted. A day's count is final by
+then; sightings of that day that arrive later have a count of their own, with the day of arrival in its key, which
+readers add to it.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+import itertools
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from pipeline import clock
+from pipeline.clock import EARLY_S
 from pipeline.messages import (
     RANKS,
     JsonMessage,
@@ -37,9 +45,11 @@ from pipeline.records import NAMED_KINGDOMS
 
 DAY_S: Final = 86_400.0
 KEEP_DAYS: Final = 8
-"""A site that was cut off for a week still counts. A remembered sighting costs about 1 KB of memory."""
-EARLY_S: Final = DAY_S
-"""A sighting that begins more than a day from now comes from a broken clock: it is not counted."""
+"""A better answer of a site that was cut off for a week still counts. A remembered sighting costs about 1 KB of
+memory."""
+COUNTED_DAYS: Final = 40
+"""It stays known so long that a sighting is counted (some 100 bytes): edges answer about it for `edge.keep_days` days.
+"""
 
 _DEPTHS: Final = {rank: depth for depth, rank in enumerate(RANKS[Task.WILDLIFE])}
 
@@ -53,11 +63,14 @@ class SightingState(NamedTuple):
     """Depth of the best answer's rank; -1 if unknown."""
     probability: float
     path: tuple[str, ...]
+    arrived_s: float = 0.0
+    """Time at which Kafka had the first answer."""
 
     def join(self, other: SightingState) -> SightingState:
         """Return the earliest and latest time, and the better answer: deeper, else surer, else by name."""
-        best = max(self[2:], other[2:])
-        return SightingState(min(self.first_s, other.first_s), max(self.last_s, other.last_s), *best)
+        best = max(self[2:5], other[2:5])
+        arrived_s = min(self.arrived_s, other.arrived_s)
+        return SightingState(min(self.first_s, other.first_s), max(self.last_s, other.last_s), *best, arrived_s)
 
     @property
     def label(self) -> str:
@@ -80,20 +93,21 @@ class Evidence(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """The device (``site/device``), day and label of one count."""
+    """The device (``site/device``), day and label of one count; of late sightings also their day of arrival."""
 
     device: str
     day: str
     label: str
+    arrived: str = ""
 
     @property
     def key(self) -> str:
         """The cell's key on the counts topic."""
-        return f"{self.device}|{self.day}|{self.label}"
+        return "|".join(part for part in self if part)
 
 
 class Count(JsonMessage, frozen=True):
-    """Sightings of a label by one device on one day. Key `site/device|day|label`.
+    """Sightings of a label by one device on one day. Key `site/device|day|label`; `|day of arrival` if that is late.
 
     `sightings` falls to 0 when all of them turned out to be something else.
     """
@@ -153,8 +167,10 @@ def totals(values: Iterable[bytes]) -> list[Total]:
     return sorted(by_label, key=lambda total: total.day, reverse=True)
 
 
-def evidence_of(answered: Result | SightingReport) -> Evidence | None:
+def evidence_of(answered: Result | SightingReport, arrived_s: float = 0.0) -> Evidence | None:
     """Return an answer's evidence about a sighting; None if it is not about a frame, or names no animal or plant.
+
+    `arrived_s` is when Kafka had it, in UTC seconds.
 
     Raises
     ------
@@ -168,29 +184,45 @@ def evidence_of(answered: Result | SightingReport) -> Evidence | None:
         sighting, last = answered.sighting or answered.event, answered.time
     else:
         sighting, last = answered.sighting, answered.until
-    state = SightingState(clock.seconds(answered.time), clock.seconds(last), depth, answered.probability, answered.path)
+    first_s, last_s = clock.seconds(answered.time), clock.seconds(last)
+    state = SightingState(first_s, last_s, depth, answered.probability, answered.path, arrived_s)
     return Evidence(f"{answered.site}/{answered.device}", sighting, state)
 
 
 def remembered(key: str, value: Sequence[Any]) -> Evidence:
-    """Return a row of the table, which holds plain JSON, as evidence."""
+    """Return a row of the table, which holds plain JSON, as evidence. Rows of release 0.1 have no arrival."""
     device, _, sighting = key.rpartition("/")
-    first_s, last_s, depth, probability, path = value
-    return Evidence(device, sighting, SightingState(first_s, last_s, depth, probability, tuple(path)))
+    first_s, last_s, depth, probability, path, *arrived = value
+    return Evidence(device, sighting, SightingState(first_s, last_s, depth, probability, tuple(path), *arrived))
 
 
 class Tally:
-    """The remembered sightings, and the cells in which they count."""
+    """The remembered sightings, the cells in which they count, and the keys of those that are only known as counted."""
 
-    def __init__(self, zone: ZoneInfo, known: Iterable[Evidence] = ()) -> None:
+    def __init__(
+        self, zone: ZoneInfo, known: Iterable[Evidence] = (), counted: Mapping[str, float] | None = None
+    ) -> None:
+        """Take what is known; `counted` holds, by key, the time at which a sighting was forgotten."""
         self._zone = zone
         self._states: dict[str, SightingState] = {}
         self._cells: dict[Cell, set[str]] = {}
+        self._counted: defaultdict[str, dict[str, float]] = defaultdict(dict)
+        """By device, the first forgotten first."""
         for evidence in known:
             self.add(evidence)
+        for key, forgotten_s in sorted((counted or {}).items(), key=lambda row: row[1]):
+            self._counted[key.rpartition("/")[0]][key] = forgotten_s
+
+    @classmethod
+    def of_table(cls, zone: ZoneInfo, rows: Mapping[str, Sequence[Any]]) -> Tally:
+        """Return the tally that these rows of the table hold; a row of one number is a sighting known as counted."""
+        known = [remembered(key, row) for key, row in rows.items() if len(row) > 1]
+        return cls(zone, known, {key: row[0] for key, row in rows.items() if len(row) == 1})
 
     def add(self, evidence: Evidence) -> list[Cell]:
         """Add evidence. Return the cells whose count it changed; none if it brings nothing new."""
+        if evidence.key in self._counted[evidence.device]:
+            return []
         before = self._states.get(evidence.key)
         after = before.join(evidence.state) if before else evidence.state
         if after == before:
@@ -231,26 +263,34 @@ class Tally:
             last=clock.rfc3339(max((state.last_s for state in held), default=0.0)),
         )
 
-    def forget(self, device: str, now_s: float) -> list[str]:
-        """Drop this device's cells that are older than `KEEP_DAYS`. Return the keys of their sightings.
+    def forget(self, device: str, now_s: float) -> dict[str, list[float] | None]:
+        """Drop this device's cells that are final: `KEEP_DAYS` after their day, or after the arrival of late sightings.
 
-        Their published counts stay as they are.
+        `now_s` is the arrival of the newest answer: a worker that is behind forgets nothing early. Return the changed
+        rows of the table. The published counts stay as they are.
         """
+        counted, rows = self._counted[device], dict[str, list[float] | None]()
+        outdated = itertools.takewhile(lambda row: row[1] < now_s - COUNTED_DAYS * DAY_S, counted.items())
+        for key, _ in list(outdated):
+            del counted[key]
+            rows[key] = None
         oldest = self.day(now_s - KEEP_DAYS * DAY_S)
-        old = [cell for cell in self._cells if cell.device == device and cell.day < oldest]
-        keys = [key for cell in old for key in self._cells.pop(cell)]
-        for key in keys:
+        old = [cell for cell in self._cells if cell.device == device and (cell.arrived or cell.day) < oldest]
+        for key in [key for cell in old for key in self._cells.pop(cell)]:
             del self._states[key]
-        return keys
+            counted[key] = now_s
+            rows[key] = [now_s]
+        return rows
 
     def day(self, time_s: float) -> str:
         """Return the day of a time (ISO 8601) in the tally's timezone."""
         return dt.datetime.fromtimestamp(time_s, self._zone).date().isoformat()
 
     def _cell(self, device: str, state: SightingState) -> Cell:
-        return Cell(device, self.day(state.first_s), state.label)
+        late = state.arrived_s - state.first_s > KEEP_DAYS * DAY_S
+        return Cell(device, self.day(state.first_s), state.label, self.day(state.arrived_s) if late else "")
 
 
 def is_countable(evidence: Evidence, now_s: float) -> bool:
-    """Return whether the sighting began within the days that count."""
-    return now_s - KEEP_DAYS * DAY_S <= evidence.state.first_s <= now_s + EARLY_S
+    """Return whether the sighting does not begin in the future."""
+    return evidence.state.first_s <= now_s + EARLY_S

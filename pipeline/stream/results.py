@@ -10,7 +10,7 @@ the sightings are stored, then the batch is committed. After a kill in between, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -19,7 +19,7 @@ from pipeline.errors import Rejected
 from pipeline.messages import Privacy, Result, SightingReport, encode
 from pipeline.records import answer, read_headers
 from pipeline.stream.batches import store
-from pipeline.stream.counts import Cell, Evidence, Tally, evidence_of, is_countable, remembered
+from pipeline.stream.counts import Cell, Evidence, Tally, evidence_of, is_countable
 from pipeline.stream.delivery import ConsumedRecord, Deliver, ProducerRecord, read_each
 
 Answer = Result | SightingReport
@@ -71,21 +71,21 @@ class Results:
 
     async def __call__(self, partition: int, records: Sequence[ConsumedRecord]) -> None:
         """Count a batch of answers."""
-        answers, rejections = read_each(records, read, self._now())
+        arrivals, rejections = read_each(records, lambda record: (read(record), record.timestamp / 1000), self._now())
         if rejections:
             await self._deliver(topics.REJECTED, partition, rejections)
-        found = [evidence for answered in answers if (evidence := evidence_of(answered)) is not None]
+        found = [evidence for arrival in arrivals if (evidence := evidence_of(*arrival)) is not None]
         async with self._counting:
             countable = [evidence for evidence in found if is_countable(evidence, self._now())]
             await self._count(partition, countable)
-        self._on_answers(answers)
+        self._on_answers([answered for answered, _ in arrivals])
 
     async def forget_view(self) -> None:
         """Forget the tally: Faust has recovered the table, which is read again before the next count."""
         self._tally = None
 
-    async def _count(self, partition: int, found: Iterable[Evidence]) -> None:
-        tally = self._tally or Tally(self._zone, (remembered(*row) for row in self._table.data.items()))
+    async def _count(self, partition: int, found: Sequence[Evidence]) -> None:
+        tally = self._tally or Tally.of_table(self._zone, self._table.data)
         self._tally = None  # valid again once the table holds the new evidence
         cells: dict[Cell, None] = {}
         learned: dict[str, Any] = {}
@@ -97,7 +97,8 @@ class Results:
         if learned:
             counts = [ProducerRecord(cell.key.encode(), encode(tally.count(cell))) for cell in cells]
             await self._deliver(topics.COUNTS, partition, counts)
+            newest_s = min(self._now(), max(evidence.state.arrived_s for evidence in found))
             for device in {cell.device for cell in cells}:
-                learned |= dict.fromkeys(tally.forget(device, self._now()))
+                learned |= tally.forget(device, newest_s)
             await store(self._table, partition, learned)
         self._tally = tally

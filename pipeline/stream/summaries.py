@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from pipeline import clock, topics
+from pipeline.clock import EARLY_S
 from pipeline.errors import Rejected
 from pipeline.messages import Malformed, Privacy, Summary, decode, encode
 from pipeline.readings import VALUE_MAX
@@ -30,8 +31,10 @@ ROUNDING: Final = 1e-9
 """Allowed relative error of a sum of floats: summing a million floats loses a thousandth of this."""
 
 
-def read(record: ConsumedRecord) -> HourlySummary:
+def read(record: ConsumedRecord, now_s: float = math.inf) -> HourlySummary:
     """Return the summary that a record carries, ready to be published.
+
+    An hour more than a day after `now_s` is invalid: its site's clock is wrong.
 
     Raises
     ------
@@ -54,7 +57,7 @@ def read(record: ConsumedRecord) -> HourlySummary:
         )
     return HourlySummary(
         source=facts.source,
-        hour=_hour(summary.hour),
+        hour=_hour(summary.hour, now_s + EARLY_S),
         task=summary.task,
         unit=summary.unit,
         count=summary.count,
@@ -107,7 +110,8 @@ class Summaries:
 
     async def __call__(self, partition: int, records: Sequence[ConsumedRecord]) -> None:
         """Publish the new revisions among a batch of summaries."""
-        summaries, rejections = read_each(records, read, self._now())
+        now_s = self._now()
+        summaries, rejections = read_each(records, lambda record: read(record, now_s), now_s)
         if rejections:
             await self._deliver(topics.REJECTED, partition, rejections)
         fresh = newest(summaries, self._table.data)
@@ -130,11 +134,11 @@ def _is_possible(summary: Summary) -> bool:
     return summary.count * summary.low - slack <= summary.total <= summary.count * summary.high + slack
 
 
-def _hour(text: str) -> str:
+def _hour(text: str, latest_s: float) -> str:
     try:
         start_s = clock.seconds(text)
     except (ValueError, OverflowError):
         start_s = math.nan
-    if not start_s >= 0 or start_s % 3600:
-        raise Rejected("hour-invalid", "the hour must be the start of an hour since 1970, RFC 3339, UTC")
+    if not 0 <= start_s <= latest_s or start_s % 3600:
+        raise Rejected("hour-invalid", "the hour must be the start of an hour, from 1970 to tomorrow, RFC 3339, UTC")
     return clock.rfc3339(start_s)

@@ -134,6 +134,7 @@ def test_a_query_asks_for_what_is_written(where: str, flux: str) -> None:
     points = [point for point in written() if point.measurement == measurement and field in point.fields]
     assert points, f"nobody writes {measurement}.{field}"
     tags = {name for point in written() if point.measurement == measurement for name in point.tags}
+    assert len(re.findall(r"r\._measurement ==", flux)) == 1
     named = set(re.findall(r"\br\.([a-z]\w*)", flux)) | {
         name for columns in re.findall(r"columns: \[([^\]]*)\]", flux) for name in re.findall(r'"(\w+)"', columns)
     }
@@ -174,18 +175,69 @@ def test_what_was_asked_for_is_shown() -> None:
 
 
 def test_alert_rules_are_whole() -> None:
-    rules = files()["provisioning/alerting/tierwise.yaml"]["groups"][0]["rules"]
-    assert {rule["title"] for rule in rules} == {
+    site, cloud = (
+        files()[f"provisioning/{name}"] for name in ("alerting/tierwise.yaml", "alerting-cloud/tierwise.json")
+    )
+    rules = site["groups"][0]["rules"]
+    assert {rule["title"] for rule in rules} == {"A device is silent", "An agent is silent", "A backlog grows"}
+    (of_sites,) = [rule for rule in rules if rule not in cloud["groups"][0]["rules"]]
+    assert (of_sites["title"], [of_sites["uid"]]) == (
         "A device is silent",
-        "An agent is silent",
-        "A backlog grows",
-    }
+        [each["uid"] for each in cloud["deleteRules"]],
+    )
+    (receiver,) = site["contactPoints"]
+    assert receiver["receivers"][0]["settings"] == {"url": "$ALERT_WEBHOOK"}
+    assert "ALERT_WEBHOOK: ${ALERT_WEBHOOK:-" in (ROOT / "compose" / "base.yaml").read_text()
+    guide = (ROOT / "docs" / "how-to" / "dashboards.md").read_text()
     for rule in rules:
+        assert f"| {rule['title']} |" in guide
+        assert rule["notification_settings"] == {"receiver": receiver["name"]}
         refs = [step["refId"] for step in rule["data"]]
         assert rule["condition"] == refs[-1] == "C"
         assert rule["noDataState"] in ("OK", "Alerting", "NoData")
         assert len(rule["uid"]) <= 40
         assert [step["model"].get("expression") for step in rule["data"][1:]] == refs[:-1]
+
+
+def test_a_line_has_its_time_its_value_and_the_tags_that_name_it_and_nothing_else() -> None:
+    for name, content in files().items():
+        for panel in content.get("panels", ()):
+            for target in panel["targets"] if panel["type"] == "timeseries" else ():
+                keep, group = target["query"].splitlines()[-2:]
+                tags = re.findall(r'"(\w+)"', group)
+                assert "_start" not in keep and "site:regex" not in keep, name
+                assert re.findall(r'"(\w+)"', keep) == ["_time", "_value", *tags], f"{name}: {panel['title']}"
+
+
+def test_rates_of_replicas_are_added_in_windows_that_each_of_them_meets() -> None:
+    rates = [flux for _, flux in queries() if "derivative(unit: 1s" in flux]
+    assert len(rates) == 3
+    for flux in rates:
+        steps = [step for step in flux.splitlines() if "instance" in step or "mean" in step or "sum()" in step]
+        assert len(steps) == 3
+        assert all(word in step for word, step in zip(("instance", "1m, fn: mean", "sum()"), steps, strict=True))
+        assert '"_time"' in flux.split("sum()")[0].splitlines()[-2]
+
+
+def test_rules_about_silence_look_back_a_month_and_tell_replicas_apart() -> None:
+    rules = {where: flux for where, flux in queries() if "silent" in where}
+    assert len(rules) == 3
+    for where, flux in rules.items():
+        assert "range(start: -30d)" in flux
+        assert '"instance"' in flux or "device" in where
+        assert flux.index("last()") < flux.index("group(")  # the server need not read each point of a month
+
+
+def test_the_cloud_has_no_rule_about_devices_and_agents_have_names_that_last() -> None:
+    cloud, edge = ((ROOT / "compose" / f"{name}.yaml").read_text() for name in ("cloud", "edge"))
+    assert "- ./grafana/provisioning/alerting-cloud:/etc/grafana/provisioning/alerting:ro" in cloud
+    assert "- ./grafana/provisioning/alerting:/etc/grafana/provisioning/alerting:ro" in edge
+    for role, text in [
+        *((r, cloud) for r in ("gateway", "stream", "cloud", "trainer")),
+        ("device", edge),
+        ("edge", edge),
+    ]:
+        assert f"    hostname: {role}\n" in text
 
 
 def test_every_query_is_flux_by_influxdatas_own_analyser() -> None:

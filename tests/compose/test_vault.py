@@ -18,7 +18,7 @@ from agents.cli import application
 from agents.deploy import mosquitto
 from agents.deploy.certificates import Authority, check, is_current
 from agents.deploy.logins import AT_KAFKA, AT_SITE_LOGINS, AT_UPLINK, at_site
-from agents.deploy.vault import FOLDERS, MASTER, Request, Vault, invitation
+from agents.deploy.vault import FOLDERS, MASTER, Request, Vault, invitation, secret_from, uplink_password
 from pipeline import topics
 from pipeline.errors import Stop
 from pipeline.messages import Privacy
@@ -92,9 +92,31 @@ def test_an_invitation_carries_the_authority_that_its_receiver_has_to_trust(tmp_
     cloud.make(Request(site="home", other_sites=("barn",), tls=True), NOW)
     lines = dict(line.split("=", 1) for line in invitation(cloud, "barn", "cloud:8884"))
     assert lines["UPLINK_ADDRESS"] == "mqtts://cloud:8884"
-    site.make(Request(site="barn", uplink_password=lines["UPLINK_PASSWORD"], uplink_ca=lines["UPLINK_CA"]), NOW)
+    site.make(Request(site="barn", uplink_password=uplink_password(cloud, "barn"), uplink_ca=lines["UPLINK_CA"]), NOW)
     assert (tmp_path / "site" / "edge" / "uplink-ca.pem").read_bytes() == cloud.authority()
-    assert (tmp_path / "site" / "edge" / "uplink-password").read_text() == lines["UPLINK_PASSWORD"]
+    assert (tmp_path / "site" / "edge" / "uplink-password").read_text() == uplink_password(cloud, "barn")
+    assert uplink_password(cloud, "barn") not in "".join(invitation(cloud, "barn", "cloud:8884"))
+
+
+def test_a_secret_from_elsewhere_is_one_word_in_a_file(tmp_path: Path) -> None:
+    assert secret_from(None, "uplink-password") == secret_from(tmp_path, "uplink-password") == ""
+    file = tmp_path / "uplink-password"
+    file.write_text("Zm9v-bar_1\n")
+    assert secret_from(tmp_path, "uplink-password") == "Zm9v-bar_1"
+    for wrong in (b"", b"two words", "g\u00e9".encode()):
+        file.write_bytes(wrong)
+        with pytest.raises(Stop, match="uplink-password"):
+            secret_from(tmp_path, "uplink-password")
+
+
+def test_a_secret_that_stands_in_the_environment_of_compose_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MOVED", "uplink-password ")
+    words = ["init", "--vault", str(tmp_path)]
+    ended = CliRunner().invoke(application(words), words)
+    assert "secrets/uplink-password (was UPLINK_PASSWORD)" in str(ended.exception)
+    assert not list(tmp_path.iterdir())
 
 
 # --- certificates ----------------------------------------------------------------------------------------------
@@ -202,6 +224,20 @@ def test_only_the_devices_agent_may_read_frames_and_readings_of_others() -> None
         if rule.access != "write" and rule.topic.split("/")[4:5] in (["frame"], ["reading"])
     }
     assert readers == {".device"}
+
+
+def test_topics_that_streams_listen_on_are_read_by_the_device_and_written_by_cameras_alone() -> None:
+    rules = [rule for rule in at_site("home", ["zigbee2mqtt/+", "zigbee2mqtt/+"]) if rule.topic == "zigbee2mqtt/+"]
+    assert {(rule.login, rule.access) for rule in rules} == {(".device", "read"), ("camera", "write")}
+    assert len(rules) == 2
+
+
+def test_init_gives_the_device_the_topics_of_the_settings(tmp_path: Path) -> None:
+    file = tmp_path / "tierwise.toml"
+    file.write_text('[streams."a/b"]\ntopic = "zigbee2mqtt/+"\nvalue = "t"\n')
+    making = ["init", "--vault", str(tmp_path / "vault"), "--settings", str(file)]
+    assert CliRunner().invoke(application(making), making).exit_code == 0
+    assert "topic read zigbee2mqtt/+" in (tmp_path / "vault" / "mosquitto" / "access").read_text()
 
 
 def test_private_answers_are_read_by_their_owner_and_by_the_device_that_they_are_about() -> None:

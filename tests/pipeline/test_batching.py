@@ -14,8 +14,8 @@ from kafka_brokers import eventually
 from mqtt_brokers import Iotcore
 
 from pipeline import delivery, messages, topics
-from pipeline.clock import SystemClock
-from pipeline.delivery import OVERHEAD_BYTES, BatchSender, pack
+from pipeline.clock import HandClock, SystemClock
+from pipeline.delivery import OVERHEAD_BYTES, REPEAT_MIN_S, BatchSender, pack
 from pipeline.errors import Rejected, Retry, Withheld
 from pipeline.messages import Ack, Refusal, Tier
 from pipeline.mqtt import Connection
@@ -250,3 +250,18 @@ def test_a_sender_that_is_stopped_after_its_store_ends_in_order(tmp_path: Path, 
 def test_a_refusal_is_no_message_of_a_batch() -> None:
     """What is refused is told with its size and digest, so a batch's payload never stands in it."""
     assert "payload" not in Refusal.__struct_fields__
+
+
+def test_a_record_is_sent_again_in_time_although_the_clock_was_set_back(
+    spool: Spool, senders: list[BatchSender], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "IDLE_S", 0.01)
+    turned, sent = HandClock(), threading.Semaphore(0)
+    with spool.transaction() as tx:
+        tx.send(record(1))
+    started(senders, spool, lambda *_: sent.release(), [], clock=turned)
+    assert sent.acquire(timeout=20)
+    turned.set_wall(-3 * 86_400)
+    assert not sent.acquire(timeout=0.05), "not before its time"
+    turned.turn(REPEAT_MIN_S * 2)
+    assert sent.acquire(timeout=20)

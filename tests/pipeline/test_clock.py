@@ -49,3 +49,10 @@ def test_the_systems_monotonic_clock_does_not_step_back() -> None:
     first = system.monotonic()
     assert system.monotonic() >= first
     assert system.now() > 1_700_000_000
+
+
+def test_setting_the_wall_clock_lets_no_time_pass() -> None:
+    hand = HandClock(100.0)
+    hand.set_wall(-50)
+    hand.turn(1)
+    assert (hand.now(), hand.monotonic()) == (51.0, 101.0)

@@ -42,7 +42,6 @@ def test_a_user_private_record_tells_no_source_and_no_time(envelope: Envelope) -
     record = records.to_record(envelope)
     if envelope.privacy is Privacy.USER_PRIVATE:
         assert {name for name, _ in record.headers} <= records.PRIVATE_HEADERS
-        assert record.timestamp_ms is None
 
 
 @given(st.lists(st.tuples(st.sampled_from([*dict(records.to_record(PUBLIC).headers), "x"]), st.binary(max_size=40))))
@@ -121,11 +120,10 @@ def test_a_record_needs_key_and_value(reason: str, key: bytes | None, value: byt
     assert caught.value.reason == reason
 
 
-def test_a_time_that_is_none_is_for_the_reader_to_refuse_and_kafka_takes_the_time_of_arrival() -> None:
+def test_a_time_that_is_none_is_for_the_reader_to_refuse() -> None:
     record = records.to_record(
         Envelope(**{name: getattr(PUBLIC, name) for name in PUBLIC.__struct_fields__} | {"time": "?"})
     )
-    assert record.timestamp_ms is None
     assert dict(record.headers)[Header.TIME] == b"?"
 
 

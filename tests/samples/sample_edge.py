@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from models.answering.model_source import FixedModel
 from models.site_learning.lesson_log import General
 from models.site_learning.site_answers import SiteModels
 from models.vision.tier_models import EdgeModel
-from pipeline import messages, topics
+from pipeline import clock, messages, topics
 from pipeline.clock import HandClock
 from pipeline.delivery import Ingest
 from pipeline.messages import Downlink, Envelope, Event, Label, Result, SightingReport
@@ -79,13 +80,17 @@ class SampleEdge:
     # --- in --------------------------------------------------------------------------------------------------
 
     def deliver(self, *events: Event) -> None:
-        """Events of devices, and the answers to them."""
-        self.deliver_raw(
-            *(
-                Message(topics.event(e.result.site, e.result.device, e.result.stream), messages.encode(e), False)
-                for e in events
-            )
-        )
+        """Events of devices, and the answers to them. It is as late as the latest event says."""
+        for each in events:
+            with contextlib.suppress(ValueError):
+                self.clock.turn(max(0.0, clock.seconds(each.result.time) - self.clock.now()))
+        self.forge(*events)
+
+    def forge(self, *events: Event) -> None:
+        """Events of devices whose clocks may say anything."""
+        topic = topics.event
+        sent = [(topic(e.result.site, e.result.device, e.result.stream), messages.encode(e)) for e in events]
+        self.deliver_raw(*(Message(to, payload, False) for to, payload in sent))
 
     def receive(self, *received: Message) -> None:
         """Whatever comes from the site's broker, into the inbox."""
@@ -108,7 +113,7 @@ class SampleEdge:
     def pass_deadlines(self) -> None:
         """Let the cloud's time run out."""
         self.clock.turn(self.settings.edge.cloud_deadline_s + 1)
-        for event in self.store.overdue(self.clock.now()):
+        for event in self.store.overdue(self.clock.now(), self.settings.edge.cloud_deadline_s):
             self.revisions.expire(event)
 
     def label(self, label: Label, device: str = "cam1", *, retain: bool = False) -> None:

@@ -70,7 +70,7 @@ class ConsumedRecord(NamedTuple):
 
 def taken(envelope: Envelope, topic: str = "t", offset: int = 0) -> ConsumedRecord:
     record = records.to_record(envelope, topic)
-    return ConsumedRecord(topic, 3, offset, record.timestamp_ms or 0, record.key, record.value, record.headers)
+    return ConsumedRecord(topic, 3, offset, round(NOON_S * 1000), record.key, record.value, record.headers)
 
 
 def envelope(kind: Kind, payload: bytes, source: str = "home/cam1/garden", **more: object) -> Envelope:

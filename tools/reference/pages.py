@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+from agents.device.intake import profiles
 from agents.rollout import rules as update_rules
 from models.answering import cascade
 from pipeline.settings.starter import STARTER
@@ -32,6 +33,7 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
 BLOCKS: Final[Mapping[str, Callable[[], str]]] = {
     "cascade rules": cascade.table,
     "update rules": update_rules.table,
+    "camera profiles": profiles.table,
     "starter file": lambda: f"```toml\n{STARTER}```",
     **topic_tables.BLOCKS,
     **settings_tables.BLOCKS,

@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from pipeline import units
+from pipeline.foreign import formats
 from pipeline.settings.keys import Keys, RuleSettings, StreamSettings
 from tools.reference.struct_docs import fields, table
 
@@ -24,13 +25,17 @@ _LISTED: Final[Mapping[str, tuple[str, type[msgspec.Struct]]]] = {
 
 def sections() -> Iterator[tuple[str, str, type[msgspec.Struct]]]:
     """Return each section's name, the prefix of its keys, and its struct."""
-    hints = typing.get_type_hints(Keys)
-    for field in msgspec.structs.fields(Keys):
+    yield from ((name, *listed) for name, listed in _LISTED.items())
+    yield from _within(Keys, "")
+
+
+def _within(struct: type[msgspec.Struct], before: str) -> Iterator[tuple[str, str, type[msgspec.Struct]]]:
+    hints = typing.get_type_hints(struct)
+    for field in msgspec.structs.fields(struct):
         hint = hints[field.name]
-        if field.name in _LISTED:
-            yield field.name, *_LISTED[field.name]
-        elif isinstance(hint, type) and issubclass(hint, msgspec.Struct):
-            yield field.name, f"{field.name}.", hint
+        if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+            yield before + field.name, f"{before}{field.name}.", hint
+            yield from _within(hint, f"{before}{field.name}.")
 
 
 def rows(prefix: str, struct: type[msgspec.Struct]) -> Iterator[tuple[str, str, str]]:
@@ -65,7 +70,14 @@ def known_units() -> str:
     return table(("unit", "other spellings", "converts to and from"), *rows)
 
 
+def presets() -> str:
+    """Return the table of message formats: what to write, and a topic of each."""
+    rows = [(f"`{name}`", preset.title, f"`{preset.example}`") for name, preset in formats.FORMATS.items()]
+    return table(("format", "for", "topic, for example"), *rows)
+
+
 BLOCKS: Final[Mapping[str, Callable[[], str]]] = {
+    "formats": presets,
     "units": known_units,
     f"settings {_TOP}": functools.partial(section, "", Keys),
     **{f"settings {name}": functools.partial(section, prefix, struct) for name, prefix, struct in sections()},

@@ -18,7 +18,7 @@ import typer
 from agents.cli.deploying.init import VaultFolder
 from agents.cli.options import AsJson
 from agents.deploy.logins import CAMERA, HOME_ASSISTANT, KAFKA_READER, OWNER, VIEWER
-from agents.deploy.vault import Vault, invitation
+from agents.deploy.vault import Vault, invitation, uplink_password
 
 NAME_WIDTH: Final = 16
 PASSWORD_WIDTH: Final = 34
@@ -60,6 +60,9 @@ TITLES: Final = {
 def credentials(
     vault: VaultFolder,
     site: Annotated[str, typer.Option(help="Print what this other site needs to use our uplink.")] = "",
+    password: Annotated[
+        bool, typer.Option("--password", help="With --site: print only its password, for its uplink-password file.")
+    ] = False,
     addresses: Annotated[
         str,
         typer.Option(
@@ -72,6 +75,11 @@ def credentials(
     """Print names, passwords and addresses for people; or an invitation for another site."""
     kept = Vault(vault)
     where = dict(pair.split("=", 1) for pair in addresses.split(",") if "=" in pair)
+    if password:
+        if not site:
+            raise typer.BadParameter("name the site: --site NAME --password", param_hint="--password")
+        typer.echo(uplink_password(kept, site))
+        return
     if site:
         for line in invitation(kept, site, where.get("uplink", "localhost:8884")):
             typer.echo(line)

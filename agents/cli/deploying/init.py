@@ -7,12 +7,16 @@ secrets are ready: site home; TLS is off
 from __future__ import annotations
 
 import datetime as dt
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from agents.deploy.vault import Request, Vault
+from agents.cli.options import SettingsFile
+from agents.deploy.vault import Request, Vault, secret_from
+from pipeline.errors import Stop
+from pipeline.settings.settings import FILE_VARIABLE, Settings
 
 VaultFolder = Annotated[
     Path,
@@ -26,6 +30,7 @@ def init(
     sites: Annotated[
         str, typer.Option(envvar="SITES", help="Other sites that may use this uplink, with commas between.")
     ] = "",
+    settings: SettingsFile = None,
     tls: Annotated[str, typer.Option(envvar="TLS", help="`on`: certificates, and ports with TLS.")] = "",
     names: Annotated[
         str,
@@ -46,18 +51,33 @@ def init(
         str, typer.Option(envvar="SITE_INFLUX_TOKEN", help="Of your own InfluxDB, for this site.")
     ] = "",
     influx_token: Annotated[str, typer.Option(envvar="INFLUX_TOKEN", help="Of your own InfluxDB, for the cloud.")] = "",
+    secrets: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="GIVEN",
+            help="Folder whose files hold these secrets: uplink-password, site-influx-token, influx-token.",
+        ),
+    ] = None,
+    moved: Annotated[str, typer.Option(envvar="MOVED", hidden=True)] = "",
 ) -> None:
-    """Make logins, certificates and broker configuration; existing ones stay as they are."""
+    """Make logins, certificates and broker configuration; existing ones stay as they are.
+
+    The device may read the topics that streams of the settings listen on. Run it again when these change.
+    """
+    if moved.strip():
+        files = " and ".join(f"secrets/{name} (was {name.upper().replace('-', '_')})" for name in moved.split())
+        raise Stop(f".env holds secrets, which anyone who may use Docker could read: move them to {files}")
     request = Request(
         site=site,
         other_sites=_names(sites),
+        listened=_listened(site, settings),
         tls=tls == "on",
         names=_names(names),
-        uplink_password=uplink_password,
+        uplink_password=uplink_password or secret_from(secrets, "uplink-password"),
         uplink_ca=uplink_ca,
         releases_root=releases_root,
-        site_influx_token=site_influx_token,
-        influx_token=influx_token,
+        site_influx_token=site_influx_token or secret_from(secrets, "site-influx-token"),
+        influx_token=influx_token or secret_from(secrets, "influx-token"),
         own_certificates=certificates,
     )
     if tls not in ("", "on"):
@@ -69,3 +89,10 @@ def init(
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _listened(site: str, file: Path | None) -> tuple[str, ...]:
+    """Return the other programs' topics in the settings, if there are settings."""
+    environ = {key: os.environ[key] for key in (FILE_VARIABLE,) if key in os.environ} | {"TIERWISE_SITE": site}
+    streams = Settings.load(file, environ).streams.values()
+    return tuple(stream.topic for stream in streams if stream.topic)

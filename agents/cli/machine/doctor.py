@@ -27,6 +27,7 @@ from rich.table import Table
 
 from agents.cli.options import AsJson, SettingsFile
 from agents.cli.tables import text_console
+from agents.deploy.influx import Influx
 from agents.role import exit_codes
 from agents.role.run_file import ask_health, running
 from agents.up import ports
@@ -120,6 +121,7 @@ def examine(file: Path | None) -> Iterator[Check]:
     yield from _ports(settings, path)
     yield _mqtt(settings)
     yield _kafka(settings)
+    yield from _influx(settings)
     yield from _roles(settings)
 
 
@@ -237,6 +239,24 @@ def _kafka(settings: Settings) -> Check:
     except TierwiseError as error:
         return fail("kafka", str(error))
     return ok("kafka", where)
+
+
+def _influx(settings: Settings) -> Iterator[Check]:
+    """Check that each InfluxDB takes points from us; an empty write asks it."""
+    for section, influx in (("influx", settings.influx), ("cloud_influx", settings.cloud_influx)):
+        if not influx.url:
+            continue
+        where = f"{influx.url}, bucket {influx.bucket}"
+        try:
+            accepted = Influx(influx.url, influx.token, influx.org).accepts(influx.token, "write", influx.bucket)
+        except TierwiseError as error:
+            yield fail("influx", str(error))
+            continue
+        if accepted:
+            yield ok("influx", where)
+        else:
+            remedy = f"correct token, org and bucket of [{section}], or run `tierwise provision influx`"
+            yield fail("influx", f"{where}: it allows us to write no points: {remedy}")
 
 
 def _roles(settings: Settings) -> Iterator[Check]:

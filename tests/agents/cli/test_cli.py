@@ -265,6 +265,46 @@ def test_the_doctor_warns_of_a_full_store(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert (finding.status, finding.text) == ("warn", "store: store full: 9 MiB wait")
 
 
+@pytest.mark.parametrize(
+    ("parts", "status"),
+    [
+        ({"series": "fine"}, "ok"),
+        ({"series": "7 points dropped"}, "warn"),
+        ({"self metrics": "3 points refused"}, "warn"),
+    ],
+)
+def test_the_doctor_warns_of_points_that_the_time_series_lost(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, parts: dict[str, str], status: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(doctor, "running", lambda _data, role: Running(1, 2) if role == "stream" else None)
+    monkeypatch.setattr(doctor, "ask_health", lambda _port: (True, parts))
+    (finding,) = [each for each in examine(None) if each.what == "stream"]
+    assert finding.status == status
+
+
+def test_the_doctor_asks_each_influxdb_whether_it_takes_points(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tierwise.toml").write_text(
+        "[influx]\nurl = 'http://127.0.0.1:9'\ntoken = 'secret'\n"
+        "[cloud_influx]\nurl = 'http://influx.lan:8086'\ntoken = 'secret'\nbucket = 'cloud'\n"
+    )
+    answers = iter([Retry("away"), False])
+
+    def accepts(*_: object) -> bool:
+        answer = next(answers)
+        if isinstance(answer, Retry):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(doctor.Influx, "accepts", accepts)
+    away, refused = [each for each in examine(None) if each.what == "influx"]
+    assert (away.status, away.text) == ("fail", "away")
+    assert refused.status == "fail"
+    assert "it allows us to write no points: correct token, org and bucket of [cloud_influx]" in refused.text
+    assert "secret" not in refused.text
+
+
 # --- publishing, over a broker ---------------------------------------------------------------------------------
 
 

@@ -112,7 +112,7 @@ def fetched(envelope: Envelope) -> Fetched:
     return Fetched(record.topic, 0, 0, 0, record.key, record.value, record.headers)
 
 
-def summary(mean: float, hour: str = "2026-01-05T00:00:00.000Z") -> Fetched:
+def summary(mean: float, hour: str = "2023-11-13T00:00:00.000Z") -> Fetched:
     told = HourlySummary(
         source="home/meter/power",
         hour=hour,
@@ -151,9 +151,10 @@ def test_a_bad_record_is_counted_and_holds_up_nothing(cloud: Cloud) -> None:
         Fetched(topics.SUMMARIES, 0, 0, 0, b"k", None, ()),
         summary(200.0, "nonsense"),
         summary(200.0, "9999-12-31T23:00:00Z"),
+        summary(200.0, "2090-01-01T00:00:00Z"),
     ]
     assert len(told_by(cloud, *broken, good)) == 1
-    counted = {"privacy-missing": 1, "malformed": 5, "value-missing": 1, "other-space": 1}
+    counted = {"privacy-missing": 1, "malformed": 5, "value-missing": 1, "other-space": 1, "time-implausible": 1}
     assert {reason: cloud.metrics.value("tierwise_refused_total", reason=reason) for reason in counted} == counted
 
 

@@ -144,3 +144,22 @@ def test_no_more_frames_a_second_are_looked_at_than_an_animal_needs(tmp_path: Pa
     noise = np.random.default_rng(1).integers(0, 256, (60, 120, 160, 3), np.uint8)
     film(tmp_path / "film.avi", list(noise))
     assert len(moving(tmp_path / "film.avi")) <= 6 * FRAMES_PER_S + 1
+
+
+def test_a_live_camera_goes_on_when_the_clock_is_set_back(tmp_path: Path) -> None:
+    class SetBack(TickingClock):
+        """Set back by three days at its 30th look."""
+
+        looks = 0
+
+        def now(self) -> float:
+            self.looks += 1
+            if self.looks == 30:
+                self.set_wall(-3 * 86_400)
+            return super().now()
+
+    noise = np.random.default_rng(1).integers(0, 256, (60, 120, 160, 3), np.uint8)
+    film(tmp_path / "film.avi", list(noise))
+    capture = cv2.VideoCapture(str(tmp_path / "film.avi"))
+    times = [shot.time_s for shot in moving_frames(capture, threading.Event(), SetBack(1e9))]
+    assert sum(time_s < 1e9 for time_s in times) >= len(times) // 3

@@ -208,10 +208,10 @@ def test_an_acknowledgement_of_the_edge_settles_what_waited_for_it(inbox: Inbox)
 def test_an_answer_of_the_edge_ends_the_wait_for_it(inbox: Inbox, privacy: Privacy) -> None:
     with inbox.spool.transaction() as tx:
         inbox.store.await_answer(event(result(event_id())), NOW_S + 10, tx)
-    assert [late.result.event for late in inbox.store.overdue(NOW_S + 10)] == [event_id()]
+    assert [late.result.event for late in inbox.store.overdue(NOW_S + 10, 5)] == [event_id()]
     answer = result(event_id(), tier=Tier.EDGE, revision=2, privacy=privacy)
     inbox.receive(Message(topics.result("home", "cam1", Tier.EDGE, privacy), messages.encode(answer), False))
-    assert inbox.store.overdue(NOW_S + 10) == []
+    assert inbox.store.overdue(NOW_S + 10, 5) == []
 
 
 @pytest.mark.parametrize(

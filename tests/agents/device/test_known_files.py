@@ -109,7 +109,7 @@ def test_equal_bytes_are_one_event_whatever_the_file_is_called_and_dated(device:
     assert other.id != taken.id, "another stream has its own event"
 
 
-@pytest.mark.parametrize("data", [GREY, photo(5, "2026:05:06 20:30:00")])
+@pytest.mark.parametrize("data", [GREY, photo(5, "2026:05:06 20:30:00")], ids=["no time", "EXIF"])
 def test_the_id_depends_on_stream_and_bytes_alone(tmp_path: Path, card: Path, data: bytes) -> None:
     found = set()
     for number in range(2):
@@ -161,13 +161,23 @@ def test_a_file_that_cannot_be_read_is_refused_once_and_tried_at_each_start(devi
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "clip.mp4"])
 def test_a_file_that_still_grows_is_waited_for(device: Device, card: Path, name: str) -> None:
     (card / name).write_bytes(GREY[: len(GREY) // 2])
-    now_s = (card / name).stat().st_mtime
-    device.clock.turn(now_s - device.clock.now())
+    device.clock.turn((card / name).stat().st_mtime - device.clock.now())
     assert device.search(card) == []
     assert device.refusals() == []
     device.clock.turn(60.0)
     device.search(card)
     assert device.refusals() == [name]
+
+
+def test_a_photo_is_taken_at_once_when_its_end_is_there_and_not_before_the_film_behind_it(
+    device: Device, card: Path
+) -> None:
+    for name, behind in (("photo.jpg", b""), ("padded.jpg", bytes(9)), ("motion.jpg", b"half of a film")):
+        (card / name).write_bytes(photo(len(behind)) + behind)
+    device.clock.turn((card / "motion.jpg").stat().st_mtime - device.clock.now())
+    assert len(device.search(card)) == 2
+    device.clock.turn(60.0)
+    assert len(device.search(card)) == 1
 
 
 def test_a_folder_that_a_release_before_answered_is_not_answered_anew(device: Device, card: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_messages import NOW_S, event_id
 
-from agents.device.picture_ring import DAY_S, Pictures
+from agents.device.picture_ring import DAY_S, Pictures, kept
 
 JPEG = b"\xff\xd8\xff\xe0 picture"
 
@@ -83,8 +83,19 @@ def test_what_a_kill_left_half_written_is_no_picture(tmp_path: Path) -> None:
     assert ring.find(event_id(1)) is None
 
 
-def test_an_event_whose_id_tells_no_time_is_the_first_to_go(tmp_path: Path) -> None:
+def test_the_picture_of_an_old_photo_stays_as_long_as_any_other(tmp_path: Path) -> None:
+    ring = Pictures(tmp_path, max_bytes=25, max_days=7)
+    last_year = event_id(1, NOW_S - 365 * DAY_S)
+    ring.keep(event_id(2), b"x" * 10, NOW_S)
+    ring.keep(last_year, b"x" * 10, NOW_S + 1)
+    assert ring.find(last_year) is not None
+    Pictures(tmp_path, max_bytes=25, max_days=7).keep(event_id(3), b"x" * 10, NOW_S + 2)  # after a restart
+    assert ring.find(event_id(2)) is None, "the first to arrive is the first to go"
+    assert [path.stem for path in kept(tmp_path)] == [last_year, event_id(3)]
+
+
+def test_an_event_whose_id_holds_no_time_keeps_its_picture(tmp_path: Path) -> None:
     ring = Pictures(tmp_path, max_bytes=1 << 20, max_days=7)
     odd = str(uuid.UUID(int=1, version=4))
     ring.keep(odd, JPEG, NOW_S)
-    assert ring.find(odd) is None
+    assert ring.find(odd) is not None

@@ -101,7 +101,7 @@ class Standing(RuleBasedStateMachine):
     @rule()
     def time_passes(self) -> None:
         self.edge.wait_for_early(0.5)
-        for overdue in self.edge.store.overdue(self.edge.clock.now() + 1000):
+        for overdue in self.edge.store.overdue(self.edge.clock.now() + 1000, 0):
             self.edge.revisions.expire(overdue)
         self.collect()
 

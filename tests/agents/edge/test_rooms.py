@@ -12,7 +12,7 @@ from sample_edge import SampleEdge, sample_edge
 from sample_messages import NOW_S, event, result
 
 from agents.edge.room_windows import GRACE_S, HOUR_GRACE_S
-from agents.edge.store import UPLINK
+from agents.edge.store import DAY_S, UPLINK
 from pipeline import clock, ids, messages
 from pipeline.clock import HOUR_S, hour_of
 from pipeline.messages import Event, Kind, Levels, Privacy, Rank, Report, Result, Summary, Task, Tier
@@ -21,6 +21,7 @@ from pipeline.settings.settings import RuleSettings, Settings, StreamSettings, U
 
 ROOM = {"temperature": "Cel", "humidity": "%RH", "light": "lx", "co2": "ppm"}
 START_S = hour_of(NOW_S) + HOUR_S
+STEP_S = 3 * DAY_S
 LEVELS = Levels(result=Privacy.EDGE_PRIVATE, reading=Privacy.EDGE_PRIVATE, summary=Privacy.PUBLIC)
 
 
@@ -118,6 +119,7 @@ def test_a_silent_stream_is_waited_for_and_then_answered_without(edge: SampleEdg
 def test_a_week_of_history_waits_for_a_silent_stream_once_and_not_a_window_at_a_time(
     edge: SampleEdge,
 ) -> None:
+    edge.clock.turn(START_S + 6000 - NOW_S)
     for at in range(0, 6000, 600):
         edge.deliver(report("light", START_S + at, 400.0), report("co2", START_S + at, 800.0 + at / 100))
     assert windows(edge) == []
@@ -236,7 +238,7 @@ def test_an_hour_is_told_when_its_stream_went_on_with_all_readings_in_it(edge: S
 
 def test_an_hour_that_nothing_came_after_is_told_by_the_clock(edge: SampleEdge) -> None:
     edge.deliver(report("light", START_S, 4.0))
-    edge.clock.turn(START_S + HOUR_S - NOW_S)
+    edge.clock.turn(HOUR_S)
     assert summaries(edge) == []
     edge.clock.turn(HOUR_GRACE_S)
     assert [summary.count for summary in summaries(edge)] == [1]
@@ -282,3 +284,48 @@ def test_a_private_hour_stays_or_leaves_sealed_as_the_settings_ask(tmp_path: Pat
             assert envelope.sealed_by
             assert messages.decode(Summary, unseal(envelope, edge.keyring)).count == 1
         assert edge.spool.backlog(UPLINK) == 0
+
+
+# --- wrong clocks ----------------------------------------------------------------------------------------------
+
+
+def test_a_report_from_the_future_does_not_silence_its_room(edge: SampleEdge) -> None:
+    edge.deliver(*minute(START_S, busy=True))
+    edge.forge(report("light", START_S + STEP_S, 490.0))
+    edge.deliver(*minute(START_S + 301, busy=True), *minute(START_S + 602, busy=True))
+    assert [answer.time for answer in windows(edge)] == [clock.rfc3339(START_S + at) for at in (300, 600)]
+    edge.deliver(report("light", START_S + HOUR_S, 7.0))
+    (hour,) = [each for each in summaries(edge) if each.unit == "lx"]
+    assert (hour.hour, hour.count) == (clock.rfc3339(START_S), 4), "the forged report counts at its receipt"
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_rooms_go_on_after_the_clock_was_set_back(tmp_path: Path, restart: bool) -> None:
+    with sample_edge(tmp_path, told(tmp_path)) as edge:
+        edge.deliver(*minute(START_S + STEP_S, busy=True), *minute(START_S + STEP_S + 301, busy=True))
+        assert len(windows(edge)) == 1
+        edge.clock.set_wall(-STEP_S)
+        if not restart:
+            assert_windows_go_on(edge)
+    if restart:
+        with sample_edge(tmp_path, told(tmp_path)) as edge:
+            edge.clock.turn(START_S + 301 - edge.clock.now())
+            assert_windows_go_on(edge)
+
+
+def assert_windows_go_on(edge: SampleEdge) -> None:
+    for at in (600, 901, 1202):
+        edge.deliver(*minute(START_S + at, busy=False))
+    assert [answer.time for answer in windows(edge)] == [clock.rfc3339(START_S + at) for at in (900, 1200)]
+
+
+def test_a_published_hour_of_stored_readings_is_kept_by_its_arrival(edge: SampleEdge) -> None:
+    long_ago_s = START_S - 25 * DAY_S
+    edge.deliver(report("light", long_ago_s, 4.0), report("light", START_S, 7.0))
+    assert [each.revision for each in summaries(edge)] == [1]
+    edge.store.forget(edge.clock.now() - 7 * DAY_S)
+    edge.deliver(report("light", long_ago_s + 60, 6.0))
+    assert [(each.revision, each.count) for each in summaries(edge)] == [(2, 2)]
+    edge.store.forget(edge.clock.now() + 1)
+    edge.deliver(report("light", long_ago_s + 120, 6.0))
+    assert [(each.revision, each.count) for each in summaries(edge)] == [(1, 1)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import re
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +25,7 @@ from sample_messages import (
 )
 
 from models.answering.device import FrameAnswer, Frames, event_time
-from models.answering.frame_gate import StreamMemory
+from models.answering.frame_gate import FrameTime, StreamMemory
 from models.answering.sightings import Visit
 from models.labels.taxonomy import KINGDOMS, load_taxonomy
 from models.vision import images
@@ -214,7 +215,87 @@ def test_what_is_answered_person_counts_as_one_however_low_its_score() -> None:
     answer = look(frames, CAT)
     assert answer.result.label == "person"
     assert answer.event.body is None
-    assert answer.memory.person_s == NOW_S
+    assert answer.memory.person_ago_s(FrameTime(NOW_S + 1), hold_s=10) == 1
+
+
+def taken(at: str, photo: bytes = CAT) -> bytes:
+    """Return the photo with this EXIF time."""
+    return with_exif({ORIGINAL: at, OFFSET: "+00:00"}, photo)
+
+
+@pytest.mark.parametrize(
+    ("person", "cat", "held"),
+    [
+        ("2023:01:01 10:00:00", "2023:01:06 10:00:00", False),
+        ("2023:01:01 10:00:00", "2023:01:01 10:00:11", False),
+        ("2023:01:01 10:00:00", "2023:01:01 10:00:05", True),
+        ("2023:01:06 10:00:00", "2023:01:01 10:00:00", True),  # a clock that goes back may have been turned
+        ("2023:01:01 10:00:00", "2023:01:06", True),  # a date alone
+        ("2023:01:01", "2023:01:06 10:00:00", True),
+        ("2023:01:01 10:00:00", "1970:01:01 00:00:00", True),
+        ("2023:01:01 10:00:00", "2036:01:01 00:00:00", True),
+        ("2023:01:01 10:00:00", "", True),
+        ("", "2023:01:01 10:00:00", True),
+    ],
+)
+def test_a_card_read_at_once_holds_back_what_was_taken_beside_a_person(person: str, cat: str, held: bool) -> None:
+    frames = camera()
+    first = look(frames, taken(person, PERSON))
+    second = look(frames, taken(cat), 2, after_s=0.1, before=first)
+    assert (second.result.rule == "person-a-moment-ago") is held, second.result.reason
+    assert (second.event.body is None) is held
+
+
+@pytest.mark.parametrize(("apart_s", "held"), [(5 * 86_400, False), (600, True)])
+def test_without_exif_data_only_times_of_files_that_are_far_apart_end_a_hold(apart_s: float, held: bool) -> None:
+    """A file's time may be that of its copy: then neighbours of a person are minutes apart."""
+    frames, then_s = camera(), NOW_S - 30 * 86_400
+
+    def read(data: bytes, taken_s: float, memory: StreamMemory) -> FrameAnswer:
+        named = {"received_s": NOW_S, "now": lambda: NOW_S, "order": (1, 1), "visit": None, "memory": memory}
+        return frames.answer(event_id(1, taken_s), GARDEN, data, **named)  # type: ignore[arg-type]
+
+    person = read(PERSON, then_s, StreamMemory())
+    cat = read(CAT, then_s + apart_s, person.memory)
+    assert (cat.result.rule == "person-a-moment-ago") is held
+
+
+def test_an_earlier_person_of_a_card_holds_back_its_neighbours_that_arrive_later() -> None:
+    frames = camera()
+    day, week = look(frames, taken("2023:01:01 10:00:00", PERSON)), taken("2023:01:06 10:00:00", PERSON)
+    later = look(frames, week, 2, after_s=1, before=day)
+    neighbour = look(frames, taken("2023:01:01 10:00:05"), 3, after_s=100, before=later)
+    assert neighbour.result.rule == "person-a-moment-ago"
+
+
+@pytest.mark.parametrize("person", ["", dt.datetime.fromtimestamp(NOW_S, dt.UTC).strftime("%Y:%m:%d %H:%M:%S")])
+@pytest.mark.parametrize("clock", ["2012:01:01 00:00:00", "2023:11:14 22:13:22"])
+def test_a_live_cameras_hold_needs_no_right_clock(person: str, clock: str) -> None:
+    """The person in front of it may have changed its battery: the next picture is old by its own clock."""
+    frames = camera()
+    first = look(frames, taken(person, PERSON))
+    beside = look(frames, taken(clock), 2, after_s=2, before=first)
+    assert beside.result.rule == "person-a-moment-ago"
+    assert look(frames, CAT, 3, after_s=60, before=first).result.rule != "person-a-moment-ago"
+
+
+def test_a_clock_that_is_set_back_begins_the_hold_anew_and_does_not_prolong_it() -> None:
+    frames, day_s = camera(), 86_400.0
+    first = look(frames, PERSON, after_s=3 * day_s)
+    second = look(frames, CAT, 2, after_s=0, before=first)
+    assert second.result.rule == "person-a-moment-ago"
+    third = look(frames, CAT, 3, after_s=settings().device.still_s + 1, before=second)
+    assert third.result.rule == "ask-the-edge"
+
+
+def test_an_answer_stands_by_the_time_of_capture() -> None:
+    frames = camera()
+    first = look(frames, taken("2023:01:01 10:00:00"))
+    same = look(frames, taken("2023:01:01 10:00:02"), 2, after_s=0.1, before=first)
+    assert same.result.rule == "nothing-moved"
+    another_day = look(frames, taken("2023:01:02 10:00:00"), 3, after_s=0.2, before=same)
+    assert another_day.result.rule == "ask-the-edge"
+    assert another_day.result.sighting != first.result.sighting
 
 
 def nobody_seen(kingdom: str = "animal") -> DeviceModel:

@@ -61,7 +61,7 @@ def poll_all(consumer: Consumer, count: int) -> list[Fetched]:
 def test_what_is_delivered_is_consumed_as_it_was_in_order(
     settings: KafkaSettings, topic: str, producer: Producer
 ) -> None:
-    sent = [cleared(topic, number) for number in range(50)]
+    sent, before_ms = [cleared(topic, number) for number in range(50)], int(time.time() * 1000)
     assert producer.deliver(sent) == ()
     consumer = Consumer(settings, [topic], unique("group"), "test")
     found = poll_all(consumer, 50)
@@ -69,7 +69,7 @@ def test_what_is_delivered_is_consumed_as_it_was_in_order(
     assert [(each.key, each.value, each.headers) for each in found] == [
         (each.key, each.value, each.headers) for each in sent
     ]
-    assert {each.timestamp_ms for each in found} == {sent[0].timestamp_ms}
+    assert all(each.timestamp_ms >= before_ms for each in found), "Kafka notes the arrival, however old the event is"
     assert records.from_record(found[0].headers, found[0].key, found[0].value).event == "e0"
 
 

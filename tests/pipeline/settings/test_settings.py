@@ -371,13 +371,16 @@ PREFIXES: dict[str, type[msgspec.Struct]] = {
 def keys() -> Iterator[tuple[str, str]]:
     """Every key of the code with its default as the page writes it."""
     for prefix, struct in PREFIXES.items():
-        for field in msgspec.structs.fields(struct):
-            default = field.default
-            if isinstance(default, msgspec.Struct):
-                for inner in msgspec.structs.fields(type(default)):
-                    yield f"{field.encode_name}.{inner.encode_name}", written(inner.default)
-            elif field.encode_name not in ("streams", "rules"):
-                yield prefix + field.encode_name, written(default)
+        yield from keys_of(prefix, struct)
+
+
+def keys_of(prefix: str, struct: type[msgspec.Struct]) -> Iterator[tuple[str, str]]:
+    for field in msgspec.structs.fields(struct):
+        name, default = prefix + field.encode_name, field.default
+        if isinstance(default, msgspec.Struct):
+            yield from keys_of(f"{name}.", type(default))
+        elif name not in ("streams", "rules"):
+            yield name, written(default)
 
 
 def written(default: object) -> str:

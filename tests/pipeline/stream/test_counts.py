@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from stream_samples import NOON_S, report, result
 
 from pipeline import clock
+from pipeline.clock import EARLY_S
 from pipeline.messages import UNKNOWN, Malformed, Rank, Task, encode
 from pipeline.stream.counts import (
+    COUNTED_DAYS,
     DAY_S,
-    EARLY_S,
     KEEP_DAYS,
     Cell,
     Count,
@@ -130,16 +131,51 @@ def test_old_days_are_forgotten_whole_and_their_counts_stay_as_told() -> None:
     old = Evidence("home/cam1", "s1", SightingState(NOON_S, NOON_S, 0, 0.9, ("animal",)))
     tally.add(old)
     tally.add(old._replace(sighting="s2", state=old.state._replace(first_s=NOON_S + DAY_S)))
-    assert tally.forget("home/cam1", NOON_S + KEEP_DAYS * DAY_S) == []
-    assert tally.forget("home/cam1", NOON_S + (KEEP_DAYS + 1) * DAY_S) == ["home/cam1/s1"]
-    assert tally.forget("home/cam2", NOON_S + 99 * DAY_S) == []
+    assert tally.forget("home/cam1", NOON_S + KEEP_DAYS * DAY_S) == {}
+    forgotten_s = NOON_S + (KEEP_DAYS + 1) * DAY_S
+    assert tally.forget("home/cam1", forgotten_s) == {"home/cam1/s1": [forgotten_s]}
+    assert tally.forget("home/cam2", NOON_S + 99 * DAY_S) == {}
+
+
+def old_photo(sighting: str, arrived_s: float) -> Evidence:
+    year_ago_s = NOON_S - 365 * DAY_S
+    return Evidence("home/cam1", sighting, SightingState(year_ago_s, year_ago_s, 0, 0.9, ("animal",), arrived_s))
+
+
+def test_a_photo_of_last_year_counts_on_its_own_day_whenever_it_arrives() -> None:
+    """A card is read in two parts, with weeks between them; the state is bounded by arrival."""
+    tally, published = Tally(UTC), {}
+    for week in (0, 0, 3):
+        arrived_s = NOON_S + week * 7 * DAY_S
+        for cell in tally.add(old_photo(f"s{len(published)}-{week}", arrived_s)):
+            published[cell.key] = encode(tally.count(cell))
+        tally.forget("home/cam1", arrived_s)
+    assert set(published) == {"home/cam1|2025-05-01|animal|2026-05-01", "home/cam1|2025-05-01|animal|2026-05-22"}
+    (total,) = totals(published.values())
+    assert (total.day, total.sightings, total.devices) == ("2025-05-01", 3, ("cam1",))
+
+
+def test_a_late_answer_about_a_counted_sighting_does_not_count_it_again() -> None:
+    tally, rows = Tally(UTC), {}
+    for sighting in (old_photo("old", NOON_S), old_photo("new", NOON_S)._replace(state=SEEN_NOW)):
+        tally.add(sighting)
+    rows |= tally.forget("home/cam1", NOON_S + 10 * DAY_S)
+    assert set(rows) == {"home/cam1/old", "home/cam1/new"}
+    recovered = Tally.of_table(UTC, {key: row for key, row in rows.items() if row})
+    for known in (tally, recovered):
+        assert known.add(old_photo("old", NOON_S + 11 * DAY_S)) == []
+        assert known.add(old_photo("new", NOON_S + 11 * DAY_S)) == []
+        assert known.forget("home/cam1", NOON_S + (10 + COUNTED_DAYS + 1) * DAY_S) == dict.fromkeys(rows)
+
+
+SEEN_NOW = SightingState(NOON_S, NOON_S, 0, 0.9, ("animal",), NOON_S)
 
 
 @pytest.mark.parametrize(
     ("first_s", "countable"),
-    [(0.0, True), (-KEEP_DAYS * DAY_S, True), (-KEEP_DAYS * DAY_S - 1, False), (EARLY_S + 1, False)],
+    [(0.0, True), (-KEEP_DAYS * DAY_S - 1, True), (-9999 * DAY_S, True), (EARLY_S, True), (EARLY_S + 1, False)],
 )
-def test_only_sightings_of_a_plausible_time_count(first_s: float, countable: bool) -> None:
+def test_all_but_sightings_from_the_future_count(first_s: float, countable: bool) -> None:
     seen = SightingState(NOON_S + first_s, NOON_S + first_s, 0, 0.9, ("animal",))
     assert is_countable(Evidence("home/cam1", "s1", seen), NOON_S) is countable
 

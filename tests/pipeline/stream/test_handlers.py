@@ -73,6 +73,30 @@ def test_a_batch_that_died_half_way_tells_the_same_numbers_when_it_comes_again(w
     assert set(table.data) == {"home/cam1/a", "home/cam1/b"}
 
 
+def test_old_photos_are_counted_and_the_state_is_bounded_by_their_arrival() -> None:
+    kafka, table, now_s = Kafka(), Table(), [NOON_S]
+    handler = Results(table, kafka, ZoneInfo("UTC"), lambda: now_s[0], lambda _: None)
+    for sighting, days in (("a", 0), ("b", 0), ("c", 20), ("a", 21)):
+        now_s[0] = NOON_S + days * 86_400
+        record = reported(report(sighting, time="2024-01-01T12:00:00.000Z"))
+        asyncio.run(handler(3, [record._replace(timestamp=round(now_s[0] * 1000))]))
+    last = {record.key: decode(Count, record.value or b"") for record in kafka.topics[topics.COUNTS]}
+    assert sum(count.sightings for count in last.values()) == 3
+    assert {count.day for count in last.values()} == {"2024-01-01"}
+    assert {key: len(row) for key, row in table.data.items()} == {
+        "home/cam1/a": 1, "home/cam1/b": 1, "home/cam1/c": 6,
+    }  # fmt: skip
+
+
+def test_a_worker_that_is_weeks_behind_counts_on_where_it_was() -> None:
+    """It forgets by the arrival of the answers, not by its own clock."""
+    kafka, table = Kafka(), Table()
+    handler = Results(table, kafka, ZoneInfo("UTC"), lambda: NOON_S + 99 * 86_400, lambda _: None)
+    for sighting in ("a", "b"):
+        asyncio.run(handler(3, [reported(report(sighting))]))
+    assert counts(kafka) == {"Felidae": 2}
+
+
 def test_a_fresh_worker_counts_on_from_the_recovered_table() -> None:
     kafka, table = Kafka(), Table()
     asyncio.run(counting(kafka, table, [])(3, [reported(report("a"))]))
@@ -188,6 +212,7 @@ def test_hours_of_long_ago_are_forgotten_as_new_ones_come() -> None:
         ("hour-invalid", summarised(hour="noon")),
         ("hour-invalid", summarised(hour="2026-05-01T12:30:00Z")),
         ("hour-invalid", summarised(hour="0001-01-01T00:00:00Z")),
+        ("hour-invalid", summarised(hour="2026-05-04T12:00:00Z")),  # three days ahead
         ("summary-invalid", summarised(count=0)),
         ("summary-invalid", summarised(total=float("nan"))),
         ("summary-invalid", summarised(low=float("-inf"))),

@@ -1,0 +1,1 @@
+"""Take pictures and reports from cameras that upload them by FTP or send them by e-mail."""
