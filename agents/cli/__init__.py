@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from agents.cli.commands import COMMANDS, Command, renewed, spellings
 from agents.role import exit_codes
-from agents.role.start import plain_role, start
 from agents.up.plan import EXTRAS
+from agents.up.role_process import plain_role, start
 from pipeline.errors import Retry, TierwiseError
 from pipeline.files import private_files
 

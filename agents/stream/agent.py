@@ -37,7 +37,7 @@ from pipeline.records import HourlySummary
 from pipeline.series.points import Point, result_point, sighting_point, summary_point
 from pipeline.series.writer import Writer, open_writer
 from pipeline.settings.settings import Settings
-from pipeline.stream.app import GROUP, Listeners, build_app
+from pipeline.stream.app import GROUP, Listeners, build_app, collect_rarely
 from pipeline.stream.batches import check_membership
 from pipeline.stream.delivery import ProducerRecord
 from pipeline.stream.results import Answer
@@ -147,6 +147,7 @@ class StreamRole:
                 self._trouble = str(error)
                 self._stopping.wait(RETRY_EVERY_S)
         if not self._stopping.is_set():
+            collect_rarely()
             asyncio.run(self._run())
 
     async def _run(self) -> None:

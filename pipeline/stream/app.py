@@ -15,6 +15,7 @@ an app, ``await app.start()`` starts it. If a handler raises, the app ends with 
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import ssl
 from collections.abc import Callable, Sequence
@@ -48,6 +49,8 @@ BUFFER_EVENTS: Final = 65_536
 BATCH_MAX_BYTES: Final = 256 << 10
 """Largest batch that the producer sends to a partition; brokers take up to 1 MiB."""
 RETRY_S: Final = 1.0
+COLLECT_AFTER: Final = (50_000, 20, 50)
+"""Allocations, and passes over younger objects, between two passes over the young, older and oldest ones."""
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +86,13 @@ def build_app(settings: Settings, clock: Clock, listeners: Listeners) -> faust.A
         },
     )
     return app
+
+
+def collect_rarely() -> None:
+    """Let the garbage collector look rarely: records are freed without it, and its passes took a third of the time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
 
 
 def tail_of(settings: KafkaSettings) -> Tail:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from agents.cli.options import ParentPid, SettingsFile
-from agents.role.start import start
+from agents.up.role_process import start
 from pipeline.settings.settings import Settings
 
 
