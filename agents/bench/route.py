@@ -25,7 +25,7 @@ from typing import Any, Final
 
 from agents.bench import contestants
 from pipeline import clock, kafka, topics
-from pipeline.errors import Stop
+from pipeline.errors import Retry, Stop
 from pipeline.messages import Envelope, Kind, Privacy
 from pipeline.privacy import gate
 from pipeline.settings.addresses import KAFKA_PORT, host_port
@@ -42,6 +42,7 @@ PAYLOAD: Final = bytes(300)
 DEVICES: Final = 48
 DELIVER_AT_ONCE: Final = 5_000
 TIMEOUT_S: Final = 300
+LOOKS: Final = 3
 
 
 def run(records: int = RECORDS, address: str | None = None, peers_python: Path | None = None) -> dict[str, Any]:
@@ -109,7 +110,7 @@ def ratios(rates: Mapping[str, float]) -> dict[str, float]:
 def _fill(settings: KafkaSettings, count: int) -> None:
     look = kafka.Progress(settings, [topics.INGEST], "tierwise-bench")
     with contextlib.closing(look):
-        if any(place.end for place in look.measure().values()):
+        if any(place.end for place in _measured(look).values()):
             raise Stop(
                 f"Kafka at {settings.address} has records on {topics.INGEST}; the benchmark needs an empty broker"
             )
@@ -119,6 +120,15 @@ def _fill(settings: KafkaSettings, count: int) -> None:
         for start in range(0, count, DELIVER_AT_ONCE):
             numbers = range(start, min(count, start + DELIVER_AT_ONCE))
             producer.deliver([gate.clear_record(_envelope(number, time)) for number in numbers])
+
+
+def _measured(look: kafka.Progress) -> Mapping[tuple[str, int], kafka.GroupPosition]:
+    """Return the ends of the topics; a broker has no leader for a new topic at once. Raises `Retry`."""
+    for _ in range(LOOKS):
+        with contextlib.suppress(Retry):
+            return look.measure()
+        look.close()
+    return look.measure()
 
 
 def _envelope(number: int, time: str) -> Envelope:
