@@ -21,6 +21,7 @@ import os
 import statistics
 import tempfile
 import time
+import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -153,7 +154,7 @@ def stream_of_frames() -> Iterator[tuple[str, bytes]]:
     ]
     while True:
         for topic, frames in cameras:
-            yield topic, ids.in_jpeg(next(frames), ids.event_id(time.time()))
+            yield topic, ids.in_jpeg(next(frames), str(uuid.uuid4()))
 
 
 class Traffic:

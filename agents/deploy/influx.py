@@ -63,10 +63,11 @@ class Influx:
         return str(made["id"])
 
     def renew_token(self, name: str, action: Literal["read", "write"], bucket: str) -> str:
-        """Make a token that allows this action on this bucket, and delete the earlier token of this name."""
+        """Make a token that allows this action on this bucket, and delete the bucket's earlier one of this name."""
         org = self._org_id()
         for old in self._call("GET", "/api/v2/authorizations", {"orgID": org})["authorizations"]:
-            if old.get("description") == name:
+            buckets = {permission["resource"].get("id") for permission in old.get("permissions", ())}
+            if old.get("description") == name and bucket in buckets:  # another site's bucket has a token of this name
                 self._call("DELETE", f"/api/v2/authorizations/{old['id']}")
         permission = {"action": action, "resource": {"type": "buckets", "id": bucket, "orgID": org}}
         body = {"orgID": org, "description": name, "permissions": [permission]}

@@ -191,6 +191,15 @@ def test_a_token_that_the_server_refuses_is_made_anew(server: tuple[Server, str]
     assert {name: (tmp_path / name).read_text() for name in before} == after
 
 
+def test_two_buckets_of_one_server_keep_their_tokens_of_one_name(server: tuple[Server, str]) -> None:
+    _, url = server
+    influx = Influx(url, "operator", "tierwise")
+    home, barn = influx.bucket("home", 30), influx.bucket("barn", 30)
+    tokens = {bucket: influx.renew_token("edge", "write", bucket) for bucket in (home, barn)}
+    assert [influx.accepts(tokens[bucket], "write", bucket) for bucket in (home, barn)] == [True, True]
+    assert not influx.accepts(tokens[home], "write", barn)
+
+
 @pytest.mark.parametrize(("days", "shard_s"), [(1, 3_600), (2, 3_600), (3, DAY_S), (6, DAY_S)])
 def test_a_bucket_that_keeps_less_than_a_week_has_shorter_shards(
     server: tuple[Server, str], tmp_path: Path, days: int, shard_s: int

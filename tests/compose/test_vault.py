@@ -234,7 +234,10 @@ def test_topics_that_streams_listen_on_are_read_by_the_device_and_written_by_cam
 
 def test_init_gives_the_device_the_topics_of_the_settings(tmp_path: Path) -> None:
     file = tmp_path / "tierwise.toml"
-    file.write_text('[streams."a/b"]\ntopic = "zigbee2mqtt/+"\nvalue = "t"\n')
+    file.write_text(
+        '[mqtt]\nusername = ".device"\npassword_file = "vault/device/mqtt-password"\n'
+        '[streams."a/b"]\ntopic = "zigbee2mqtt/+"\nvalue = "t"\n'
+    )
     making = ["init", "--vault", str(tmp_path / "vault"), "--settings", str(file)]
     assert CliRunner().invoke(application(making), making).exit_code == 0
     assert "topic read zigbee2mqtt/+" in (tmp_path / "vault" / "mosquitto" / "access").read_text()

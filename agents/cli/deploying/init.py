@@ -16,6 +16,7 @@ import typer
 from agents.cli.options import SettingsFile
 from agents.deploy.vault import Request, Vault, secret_from
 from pipeline.errors import Stop
+from pipeline.settings.file import SECRETS
 from pipeline.settings.settings import FILE_VARIABLE, Settings
 
 VaultFolder = Annotated[
@@ -92,7 +93,11 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _listened(site: str, file: Path | None) -> tuple[str, ...]:
-    """Return the other programs' topics in the settings, if there are settings."""
-    environ = {key: os.environ[key] for key in (FILE_VARIABLE,) if key in os.environ} | {"TIERWISE_SITE": site}
+    """Return the other programs' topics in the settings, if there are settings.
+
+    Secrets are left out: the settings may name files that `init` is about to write.
+    """
+    environ = {f"TIERWISE_{section}__{key}_FILE".upper().replace(".", "__"): "" for section, key in SECRETS.items()}
+    environ |= {key: value for key, value in os.environ.items() if key == FILE_VARIABLE} | {"TIERWISE_SITE": site}
     streams = Settings.load(file, environ).streams.values()
     return tuple(stream.topic for stream in streams if stream.topic)

@@ -74,6 +74,13 @@ def _rows(settings: Settings, source: str, file: Path) -> Iterator[tuple[str, st
         if key == "source" and key not in written:
             origin = "device.camera"
         yield key, without_login(str(value)), origin
+    for key, other in settings.streams.items():
+        if other.topic and key != entry and not stream.topic and ranked((key,), source):
+            yield (
+                "fed by",
+                f"{other.topic}{f' ({other.format})' * bool(other.format)}",
+                f'streams."{key.partition("/")[2]}"',
+            )
     for rule in settings.rules:
         if rule.names_stream(source):
             raised = ", ".join(f"{kind} to {level}" for kind, level in rule.raise_.items())

@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -199,7 +200,7 @@ class LearningDemo:
         """Publish photos; return when each has its last answer."""
         streams = [topics.frame(self.settings.site, DEVICE, stream) for stream in STREAMS]
         captures = [
-            Capture(photo.species, topic, ids.in_jpeg(photo.jpeg, event := ids.event_id(time.time())), id=event)
+            Capture(photo.species, topic, ids.in_jpeg(photo.jpeg, event := str(uuid.uuid4())), id=event)
             for photo, topic in zip(photos, itertools.cycle(streams), strict=False)
         ]
         by_tier: dict[int, dict[str, Result]] = {id(capture): {} for capture in captures}

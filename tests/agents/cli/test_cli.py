@@ -421,6 +421,13 @@ def test_explain_shows_the_entry_in_force_and_each_keys_origin(run: Callable[...
     assert "pixels" not in out
 
 
+def test_explain_names_the_topic_that_feeds_a_stream(run: Callable[..., tuple[int, str, str]]) -> None:
+    wide = '[streams."*/*"]\ntopic = "zigbee2mqtt/+"\nformat = "zigbee2mqtt"\n'
+    Path("tierwise.toml").write_text(wide + '[streams."barn/temperature"]\ntask = "meter"\nunit = "Cel"\n')
+    _, out, _ = run("settings", "explain", "barn/temperature")
+    assert re.search(r'fed by +zigbee2mqtt/\+ \(zigbee2mqtt\) +streams."\*/\*"', out)
+
+
 def test_explain_names_the_rules_and_shows_no_password(run: Callable[..., tuple[int, str, str]]) -> None:
     Path("tierwise.toml").write_text(EXPLAINED)
     _, out, _ = run("settings", "explain", "home/cam1/garden")
