@@ -261,7 +261,7 @@ clear_line() { # what was wrong, text that must be in the answer
     row "$1" "$(grep -m1 "$2" "$WORK/wrong" | sed 's/^.*| //' | cut -c1-150)"
 }
 "${C[@]}" run --rm -T -e SITE='Our Home' init >"$WORK/wrong" 2>&1 && fail "a bad name was taken"
-clear_line "a bad site name" "is no name"
+clear_line "a bad site name" "is not a valid name"
 mkdir "$WORK/half" && echo x >"$WORK/half/server.pem" && chmod -R a+rX "$WORK"
 "${C[@]}" run --rm -T -e TLS=on -e CERTIFICATES=/half -v "$WORK/half:/half:ro" init >"$WORK/wrong" 2>&1 && fail "half a certificate was taken"
 clear_line "a missing certificate" "server-key.pem is missing"

@@ -437,6 +437,7 @@ class DiscoveryDevice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     name: str
     via_device: str = ""
     sw_version: str = ""
+    suggested_area: str = ""
 
 
 class DiscoveryOrigin(msgspec.Struct, frozen=True, kw_only=True):
@@ -469,6 +470,7 @@ class Discovery(JsonMessage, frozen=True, omit_defaults=True):
     device_class: str = ""
     state_class: str = ""
     unit_of_measurement: str = ""
+    options: tuple[str, ...] = ()
     entity_category: str = ""
     icon: str = ""
 

@@ -4,17 +4,21 @@ A reading passes here first: the device agent parses a payload before it commits
 reason and the rest of the stream is not affected.
 
     >>> parse(b"21.5", received_s=1e9)
-    [Reading(value=21.5, unit=None, time_s=1000000000.0, id=None, name=None, flags=())]
+    [Reading(value=21.5, unit=None, time_s=1000000000.0, id=None, name=None, flags=(), state=None)]
     >>> [warm] = parse(b'[{"bn":"room1/","n":"t","u":"Cel","v":21.5,"t":-60}]', received_s=1e9)
     >>> warm.name, warm.unit, warm.time_s
     ('room1/t', 'Cel', 999999940.0)
-    >>> check_unit(parse(b'{"value": 68, "unit": "F"}', received_s=1e9)[0], "Cel").value
+    >>> check(parse(b'{"value": 68, "unit": "F"}', received_s=1e9)[0], "Cel").value
     20.0
+    >>> check(parse(b"ON", received_s=1e9)[0], None).state
+    'on'
 
-`parse` raises only `Rejected`, and its message repeats nothing of the payload. The reasons are ``reading-empty``,
-``reading-too-large``, ``not-text``, ``not-a-number``, ``not-finite``, ``out-of-range``, ``not-json``,
-``nested-too-deep``, ``value-missing``, ``unit-invalid``, ``time-invalid``, ``id-invalid``, ``senml-empty``,
-``senml-invalid``, ``senml-version``, ``senml-unknown-field``, ``senml-text-value`` and ``senml-data-value``.
+`parse` and `check` raise only `Rejected`, and its message repeats nothing of the payload. The reasons are
+``reading-empty``, ``reading-too-large``, ``not-text``, ``not-a-number``, ``not-finite``, ``out-of-range``,
+``not-json``, ``nested-too-deep``, ``value-missing``, ``unit-invalid``, ``time-invalid``, ``id-invalid``,
+``wrong-unit``, ``unknown-state``, ``senml-empty``, ``senml-invalid``, ``senml-version``, ``senml-unknown-field``,
+``senml-sum`` and ``senml-data-value``. A SenML pack is read record by record (`records`): what is wrong with one record
+refuses that one alone.
 """
 
 from __future__ import annotations
@@ -22,11 +26,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
-from pipeline import clock, ids, units
+import msgspec
+
+from pipeline import clock, ids, states, units
 from pipeline.errors import Rejected
 from pipeline.messages import READING_MAX_BYTES
 
@@ -51,6 +57,7 @@ NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _NOT_FINITE: Final = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
 _STRING_OR_BRACKET: Final = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[][{}]', re.DOTALL)
 _SENML_BASE: Final = ("bn", "bt", "bu", "bv")
+_SENML_VALUES: Final = frozenset({"v", "vb", "vs", "vd", "s"})
 _SENML_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9\-:./_]*")
 
 
@@ -68,6 +75,17 @@ class Reading:
     name: str | None = None
     """The SenML name, base name included."""
     flags: tuple[str, ...] = ()
+    state: str | None = None
+    """Text or boolean as sent (`ON`, `true`); `check` makes it a state of the stream, and `value` its number."""
+
+
+class PackRecord(NamedTuple):
+    """One record of a payload: its bytes as JSON, and the reading in it, or why there is none."""
+
+    sent: bytes
+    found: Reading | Rejected
+    name: str | None = None
+    """The SenML name, base name included."""
 
 
 def parse(payload: bytes, *, received_s: float) -> list[Reading]:
@@ -78,20 +96,54 @@ def parse(payload: bytes, *, received_s: float) -> list[Reading]:
     Rejected
         With one of the reasons above; then no reading of the payload is taken.
     """
+    found = [record.found for record in records(payload, received_s=received_s)]
+    for each in found:
+        if isinstance(each, Rejected):
+            raise each
+    return [each for each in found if isinstance(each, Reading)]
+
+
+def records(payload: bytes, *, received_s: float) -> list[PackRecord]:
+    """Return the records of one payload, at least one. Raises `Rejected` if the payload as a whole cannot be read."""
     text = _text(payload)
-    if NUMBER.fullmatch(text):
-        return [Reading(_finite(float(text)), None, received_s)]
-    if _NOT_FINITE.fullmatch(text):
-        _refuse_not_finite(text)
     if text[0] not in "{[":
-        raise Rejected("not-a-number", "send a number, a JSON object with a value, or a SenML pack")
+        return [PackRecord(payload, _plain(text, received_s))]
     content = _json(text)
     if isinstance(content, dict):
-        return [_object(content, received_s)]
-    readings = list(_senml(content, received_s))
-    if not readings:
-        raise Rejected("senml-empty", "the pack has no record with a value (v or vb)")
-    return readings
+        return [PackRecord(payload, _object(content, received_s))]
+    found = list(_senml(content, received_s))
+    if not found:
+        raise Rejected("senml-empty", "the pack has no record with a value (v, vb or vs)")
+    return found
+
+
+PACKED: Final = b"\0"
+"""The first byte of an agent's own form of readings. A sensor's payload with it is refused, since it is no text."""
+
+
+def packed(readings: Sequence[Reading]) -> bytes:
+    """Return readings in an agent's own form, for `unpacked`: a part of a pack, checked already."""
+    return PACKED + msgspec.msgpack.encode(readings)
+
+
+def unpacked(payload: bytes, *, received_s: float) -> list[Reading]:
+    """Return the readings of a stored payload: a part of a pack, or what a sensor sent. Raises `Rejected`."""
+    if payload.startswith(PACKED):
+        return msgspec.msgpack.decode(payload[1:], type=list[Reading])
+    return parse(payload, received_s=received_s)
+
+
+def _plain(text: str, received_s: float) -> Reading:
+    if NUMBER.fullmatch(text):
+        return Reading(_finite(float(text)), None, received_s)
+    if _NOT_FINITE.fullmatch(text):
+        _refuse_not_finite(text)
+    word = text
+    if text.startswith('"'):
+        word = _json(text)
+        if not isinstance(word, str):
+            raise Rejected("not-json", "the text in quotes does not end")
+    return Reading(0.0, None, received_s, state=_word(word))
 
 
 def _text(payload: bytes) -> str:
@@ -145,7 +197,26 @@ def _object(fields: Mapping[str, Any], received_s: float) -> Reading:
     if own_id is not None and not (isinstance(own_id, str) and ids.is_event_id(own_id)):
         raise Rejected("id-invalid", "an id is a UUID in its canonical spelling; leave it out to get one")
     time_s, flags = _plausible(_time(fields.get("time"), received_s), received_s)
-    return Reading(_number(fields["value"], "value"), _unit(fields.get("unit")), time_s, own_id, None, flags)
+    value, state = _value(fields["value"], "value")
+    return Reading(value, _unit(fields.get("unit")), time_s, own_id, None, flags, state)
+
+
+def _value(value: object, field: str) -> tuple[float, str | None]:
+    """Return a number, or a text or boolean as a state."""
+    if isinstance(value, bool):
+        return 0.0, str(value).lower()
+    if isinstance(value, str):
+        return 0.0, _word(value)
+    return _number(value, field), None
+
+
+def _word(text: str) -> str:
+    if not 0 < len(text) <= states.MAX_CHARS or not text.isprintable():
+        raise Rejected(
+            "not-a-number",
+            f"send a number, a state of at most {states.MAX_CHARS} characters, a JSON object with a value, or a SenML pack",
+        )
+    return text
 
 
 def _time(time: object, received_s: float) -> float:
@@ -160,49 +231,60 @@ def _time(time: object, received_s: float) -> float:
 # --- SenML -----------------------------------------------------------------------------------------------------
 
 
-def _senml(pack: list[Any], received_s: float) -> Iterator[Reading]:
+def _senml(pack: list[Any], received_s: float) -> Iterator[PackRecord]:
     """Resolve a pack (RFC 8428, 4.6): base fields apply to their own record and to all records after it."""
+    _check_senml_fields(pack)
     base: dict[str, Any] = {}
     for record in pack:
+        if isinstance(record, dict):
+            base.update((key, record[key]) for key in _SENML_BASE if key in record)
+            if not _SENML_VALUES.intersection(record):
+                continue
+        name: str | None = None
+        try:
+            if not isinstance(record, dict):
+                raise Rejected("senml-invalid", "a SenML pack is a list of objects")
+            name = _senml_name(record, base)
+            found: Reading | Rejected = _senml_reading(record, base, name, received_s)
+        except Rejected as error:
+            found = error
+        yield PackRecord(json.dumps(record).encode(), found, name)
+
+
+def _senml_reading(record: Mapping[str, Any], base: Mapping[str, Any], name: str | None, received_s: float) -> Reading:
+    relative_s = sum(_number(part.get(key, 0), key, limit=math.inf) for part, key in ((base, "bt"), (record, "t")))
+    absolute_s = relative_s + received_s if relative_s < SENML_RELATIVE_BELOW_S else relative_s
+    time_s, flags = _plausible(absolute_s, received_s)
+    value, state = _senml_value(record, base)
+    return Reading(value, _unit(record.get("u", base.get("bu"))), time_s, None, name, flags, state)
+
+
+def _check_senml_fields(pack: list[Any]) -> None:
+    """Check what refuses a whole pack: its version, and a field that must be understood."""
+    for record in pack:
         if not isinstance(record, dict):
-            raise Rejected("senml-invalid", "a SenML pack is a list of objects")
-        _check_senml_fields(record)
-        base.update((key, record[key]) for key in _SENML_BASE if key in record)
-        if "vb" not in record and "v" not in record:
             continue
-        relative_s = sum(_number(part.get(key, 0), key, limit=math.inf) for part, key in ((base, "bt"), (record, "t")))
-        absolute_s = relative_s + received_s if relative_s < SENML_RELATIVE_BELOW_S else relative_s
-        time_s, flags = _plausible(absolute_s, received_s)
-        yield Reading(
-            _senml_value(record, base),
-            _unit(record.get("u", base.get("bu"))),
-            time_s,
-            None,
-            _senml_name(record, base),
-            flags,
-        )
+        version = record.get("bver", SENML_VERSION)
+        if isinstance(version, bool) or not isinstance(version, int | float) or not version <= SENML_VERSION:
+            raise Rejected("senml-version", f"this release reads SenML up to version {SENML_VERSION}")
+        if any(key.endswith("_") for key in record):
+            raise Rejected(
+                "senml-unknown-field", "a field whose name ends in _ (RFC 8428, 4.4) is not known to this release"
+            )
 
 
-def _check_senml_fields(record: Mapping[str, Any]) -> None:
-    if "vs" in record:
-        raise Rejected("senml-text-value", "text (vs) is not a reading; send a number (v) or a boolean (vb)")
-    if "vd" in record:
-        raise Rejected("senml-data-value", "data (vd) is not a reading; send a number (v) or a boolean (vb)")
-    version = record.get("bver", SENML_VERSION)
-    if not isinstance(version, int) or version > SENML_VERSION:
-        raise Rejected("senml-version", f"this release reads SenML up to version {SENML_VERSION}")
-    if any(key.endswith("_") for key in record):
-        raise Rejected(
-            "senml-unknown-field", "a field whose name ends in _ (RFC 8428, 4.4) is not known to this release"
-        )
-
-
-def _senml_value(record: Mapping[str, Any], base: Mapping[str, Any]) -> float:
-    if "vb" not in record:
-        return _finite(_number(record["v"], "v") + _number(base.get("bv", 0), "bv"))
-    if not isinstance(record["vb"], bool):
+def _senml_value(record: Mapping[str, Any], base: Mapping[str, Any]) -> tuple[float, str | None]:
+    if "v" in record:
+        return _finite(_number(record["v"], "v") + _number(base.get("bv", 0), "bv")), None
+    if "vb" in record and not isinstance(record["vb"], bool):
         raise Rejected("senml-invalid", "vb is true or false")
-    return float(record["vb"])
+    if "vs" in record and not isinstance(record["vs"], str):
+        raise Rejected("senml-invalid", "vs is a text")
+    if "vb" in record or "vs" in record:
+        return _value(record.get("vb", record.get("vs")), "v")
+    if "vd" in record:
+        raise Rejected("senml-data-value", "data (vd) is not a reading; send a number, a boolean or a state")
+    raise Rejected("senml-sum", "a sum (s) alone is not a reading; send its value (v), too")
 
 
 def _senml_name(record: Mapping[str, Any], base: Mapping[str, Any]) -> str | None:
@@ -255,6 +337,29 @@ def _plausible(time_s: float, received_s: float) -> tuple[float, tuple[str, ...]
 
 
 # --- units -----------------------------------------------------------------------------------------------------
+
+
+def check(reading: Reading, unit: str | None, named: Sequence[str] = ()) -> Reading:
+    """Return a reading as its stream has it: in its unit, or as one of its states, `named` by the settings.
+
+    A number of a stream with states is the number of its state, from 0 on. A stream without unit and states takes the
+    usual words for two states (`states.PAIRS`).
+
+    Raises
+    ------
+    Rejected
+        ``unknown-state``, ``not-a-number``, or a reason of `check_unit`.
+    """
+    if reading.state is None and not named:
+        return check_unit(reading, unit)
+    text = f"{reading.value:g}" if reading.state is None else reading.state
+    place = None if unit and not named else states.place(text, named)
+    if place is not None:
+        return replace(reading, value=float(place.number), state=place.name, unit=None)
+    if named:
+        raise Rejected("unknown-state", f"the settings give this stream the states {', '.join(named)}")
+    hint = "the settings give this stream a unit" if unit else 'name the words of the stream: states = ["…", "…"]'
+    raise Rejected("not-a-number", f"send a number, a JSON object with a value, or a SenML pack ({hint})")
 
 
 def check_unit(reading: Reading, expected: str | None) -> Reading:

@@ -52,9 +52,11 @@ def label_text(label: str) -> str:
 
 
 def wording(result: Result) -> str:
-    """Return an answer as text: a label with its English name; a reading with its value."""
+    """Return an answer as text: a label with its English name; a reading with its value or state."""
     if result.task is Task.WILDLIFE:
         return label_text(result.label)
+    if len(result.path) > 1:
+        return " ".join(reversed(result.path))
     measured = "" if result.value is None else f"{result.value:g} {result.unit or ''} "
     return f"{measured}{result.label}".strip()
 

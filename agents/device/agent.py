@@ -27,9 +27,10 @@ from agents.device.intake.intake import CameraIntake
 from agents.device.model_choice import open_device_model
 from agents.device.ordered_pool import OrderedPool
 from agents.device.own_cameras import OwnCameras
+from agents.device.packs import slices
 from agents.device.picture_ring import Pictures
 from agents.device.readings import Meter, ReadingAnswer, Readings
-from agents.device.store import EDGE, FORGET_S, SITE, DeviceStore
+from agents.device.store import ACKS, EDGE, FORGET_S, SITE, DeviceStore
 from agents.role.dead_letters import answer_or_refuse, refusal
 from agents.role.full_store import store_parts
 from agents.role.lifecycle import Health
@@ -95,7 +96,9 @@ class Device:
 
     def _open_stores(self) -> None:
         settings, folder = self._settings, self._settings.data_dir / "device"
-        self._spool = Spool.open(folder / "spool.db", limit_bytes=settings.device.spool_mib << 20, own_hops=(SITE,))
+        self._spool = Spool.open(
+            folder / "spool.db", limit_bytes=settings.device.spool_mib << 20, own_hops=(SITE, ACKS)
+        )
         self._store = DeviceStore(self._spool, self._clock)
         self._boot = self._store.open()
         self._cameras = CameraFaults(settings, self._policy, self._spool, self.metrics)
@@ -142,7 +145,7 @@ class Device:
             birth=birth,
             will=will,
         )
-        for hop in (SITE, EDGE):
+        for hop in (SITE, EDGE, ACKS):
             self.metrics.backlog(hop, partial(self._spool.backlog, hop))
         self._mqtt.start()
 
@@ -153,6 +156,7 @@ class Device:
         self._reading_pool = OrderedPool[Item](READING_WORKERS, self._answer_reading_stream)
         self._loops = loops = SpoolLoops(self._spool, self._clock, self.metrics, self._stop)
         loops.send(self._mqtt, SITE, settled_by="broker", measured_as="device-site")
+        loops.send(self._mqtt, ACKS, settled_by="broker", measured_as="device-site")
         loops.send(self._mqtt, EDGE, settled_by="hop", measured_as="device-edge")
         # One frame at a time, by turns over the streams; readings have a queue of their own.
         has_room = partial(self._frame_pool.wait_below, frame_workers + 1, TICK_S)
@@ -239,8 +243,9 @@ class Device:
     def _answer_reading_stream(self, topic: str, items: Sequence[Item]) -> None:
         """Answer readings of one stream in their order."""
         parsed = _parsed(topic)
-        answer = partial(self._answer_readings, parsed, items)
-        answer_or_refuse(answer, partial(self._answer_each_reading, parsed, items), self._stop)
+        for part in slices(items):
+            answer = partial(self._answer_readings, parsed, part)
+            answer_or_refuse(answer, partial(self._answer_each_reading, parsed, part), self._stop)
 
     def _answer_each_reading(self, parsed: Parsed, items: Sequence[Item], error: Rejected) -> None:
         """Answer readings one by one, because one of them cannot be answered: refuse that one alone."""
@@ -319,7 +324,7 @@ class Device:
     def _refuse(self, item: Item, error: Rejected) -> None:
         now_s = self._clock.now()
         with self._spool.transaction() as tx:
-            tx.send(refusal(error, item.topic, item.payload, site=self._settings.site, hop=SITE, now_s=now_s))
+            tx.send(refusal(error, item.topic, item.payload, site=self._settings.site, hop=ACKS, now_s=now_s))
             tx.disown(item)
             tx.finish(item)
         self.metrics.refused(error.reason)

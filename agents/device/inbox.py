@@ -11,8 +11,9 @@ from typing import Final
 
 import structlog
 
+from agents.device import packs
 from agents.device.foreign_topics import ForeignTopics
-from agents.device.store import EDGE, SITE, DeviceStore
+from agents.device.store import ACKS, EDGE, SITE, DeviceStore
 from agents.role import outbox
 from agents.role.dead_letters import refusal
 from agents.role.full_store import store_full
@@ -72,7 +73,7 @@ class Admission:
             return None
         self._metrics.received(f"{parsed.site}/{parsed.device}/{parsed.name}", parsed.channel)
         try:
-            return self._checked(parsed, message)
+            return self._checked(parsed, message, tx)
         except Rejected as error:
             self._refuse(error, message.topic, message.payload, tx)
             return None
@@ -92,7 +93,7 @@ class Admission:
                 if isinstance(found, Rejected):
                     raise found
                 topic = f"{topics.ROOT}/{origin.site}/{origin.device}/{origin.channel}/{origin.name}"
-                arrivals.append(self._checked(origin, Message(topic, found, False)))
+                arrivals.append(self._checked(origin, Message(topic, found, False), tx))
                 self._metrics.received(source, origin.channel)
             except Rejected as error:
                 named = Rejected(error.reason, f"for {origin.device}/{origin.name}: {error}")
@@ -123,7 +124,7 @@ class Admission:
                 digest = receipt.sha256 if sent is None else hashlib.sha256(payload).hexdigest()
                 ack = Ack(ids=(receipt.id,), topic=topic, sha256=digest, repeat=receipt.repeat)
                 name = f"ack/{receipt.id}"
-                tx.send(outbox.outgoing(ack, hop=SITE, topic=topics.ack(parsed.site, device), id=name, now_s=now_s))
+                tx.send(outbox.outgoing(ack, hop=ACKS, topic=topics.ack(parsed.site, device), id=name, now_s=now_s))
 
     def _busy(self) -> Rejected:
         return Rejected(
@@ -135,14 +136,42 @@ class Admission:
 
     def _refuse(self, error: Rejected, topic: str, payload: bytes, tx: Transaction, device: str = "") -> None:
         now_s = self._clock.now()
-        tx.send(refusal(error, topic, payload, site=self._settings.site, hop=SITE, now_s=now_s, device=device))
+        tx.send(refusal(error, topic, payload, site=self._settings.site, hop=ACKS, now_s=now_s, device=device))
         self._metrics.refused(error.reason)
 
     def readings_of(self, parsed: Parsed, payload: bytes, received_s: float) -> list[readings.Reading]:
-        """Return the readings in a payload, in the stream's unit. Raises `Rejected`."""
+        """Return the readings in a stored payload, as their stream has them. Raises `Rejected`."""
+        return [self._fitted(parsed, r) for r in readings.unpacked(payload, received_s=received_s)]
+
+    def _fitted(self, parsed: Parsed, reading: readings.Reading) -> readings.Reading:
         stream = self._settings.stream(f"{parsed.site}/{parsed.device}/{parsed.name}")
-        expected = stream.unit if stream else None
-        return [readings.check_unit(r, expected) for r in readings.parse(payload, received_s=received_s)]
+        return readings.check(reading, stream.unit, stream.states) if stream else readings.check(reading, None)
+
+    def _reading(self, parsed: Parsed, message: Message, tx: Transaction) -> Arrival:
+        """Check each record of a payload. What is wrong with one record of a pack refuses that one alone."""
+        now_s = self._clock.now()
+        records = readings.records(message.payload, received_s=now_s)
+        streams = packs.streams_of(records, parsed.name)
+        fitted: dict[str, list[readings.Reading]] = {}
+        refused: list[tuple[int, Rejected]] = []
+        for number, (record, name) in enumerate(zip(records, streams, strict=True)):
+            try:
+                if isinstance(record.found, Rejected):
+                    raise record.found
+                reading = self._fitted(self._named(parsed._replace(name=name)), record.found)
+                fitted.setdefault(name, []).append(reading)
+            except Rejected as error:
+                refused.append((number, error))
+        if not fitted:
+            raise refused[0][1]
+        for number, why in refused:
+            known = self._settings.stream(f"{parsed.site}/{parsed.device}/{streams[number]}")
+            text = f"record {number + 1} of the pack{f' ({streams[number]})' if known else ''}: {why}"
+            self._refuse(Rejected(why.reason, text), message.topic, records[number].sent, tx)
+        whole = not refused and list(fitted) == [parsed.name] and len(records) <= packs.SLICE
+        parts = () if whole else packs.parts(parsed, fitted)
+        own_id = fitted[streams[0]][0].id if whole else None
+        return Arrival(message.topic, message.payload, now_s, own_id, parts=parts)
 
     def _check_task(self, parsed: Parsed) -> None:
         """Check that a camera gets frames and a sensor gets readings. Raises `Rejected`."""
@@ -154,7 +183,8 @@ class Admission:
                 f"{'frames' if stream.task is Task.WILDLIFE else 'readings'}; publish this under another stream",
             )
 
-    def _checked(self, parsed: Parsed, message: Message) -> Arrival:
+    def _named(self, parsed: Parsed) -> Parsed:
+        """Check the names of a topic, and that its stream takes such input. Raises `Rejected`."""
         for name in (parsed.device, parsed.name):
             if not topics.is_name(name):
                 raise Rejected(
@@ -162,14 +192,17 @@ class Admission:
                     f"{name!r} is not a valid name: use 1 to 63 of a-z, 0-9, _ and -, and no reserved word",
                 )
         self._check_task(parsed)
+        return parsed
+
+    def _checked(self, parsed: Parsed, message: Message, tx: Transaction) -> Arrival:
+        self._named(parsed)
         if message.retain:
             raise Rejected(
                 "retained",
                 "the broker would send a retained frame or reading again at every connect: publish without -r",
             )
-        now_s = self._clock.now()
-        if parsed.channel == "frame":
-            images.inspect(message.payload)
-            own_id = ids.of_jpeg(message.payload)
-            return Arrival(message.topic, message.payload, now_s, own_id, self._limit, same_within_s=REPEATED_WITHIN_S)
-        return Arrival(message.topic, message.payload, now_s, self.readings_of(parsed, message.payload, now_s)[0].id)
+        if parsed.channel == "reading":
+            return self._reading(parsed, message, tx)
+        images.inspect(message.payload)
+        now_s, own_id = self._clock.now(), ids.of_jpeg(message.payload)
+        return Arrival(message.topic, message.payload, now_s, own_id, self._limit, same_within_s=REPEATED_WITHIN_S)

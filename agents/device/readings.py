@@ -1,8 +1,10 @@
 """Answer a reading on the device, and decide whether the edge needs a report of it.
 
-Every reading gets a `state` (normal, unusual) by robust online statistics. The device reports by exception: a value
-that left the dead-band, or a heartbeat. A report carries the count, the sum and the extremes of all readings since the
-last report, so that hourly means stay exact although most readings never leave the device.
+Every reading gets a verdict (normal, unusual) by robust online statistics: of its values or, for a sensor that sends
+states (open, closed), of their durations and changes. Then the answer is the state, under its verdict. The device
+reports by exception: a value that left the dead-band, or a heartbeat. A report carries the count, the sum and the
+extremes of all readings since the last report, so that hourly means stay exact although most readings never leave the
+device.
 """
 
 from __future__ import annotations
@@ -12,17 +14,24 @@ from dataclasses import dataclass
 
 import msgspec
 
+from models.series import states
 from models.series import statistics as series
 from pipeline import clock
 from pipeline.clock import hour_of
 from pipeline.messages import RANKS, Event, Levels, Report, Result, Task, Tier
-from pipeline.privacy.policy import Policy, within
+from pipeline.privacy.policy import KEPT, Policy, within
 from pipeline.readings import Reading
 from pipeline.settings.settings import Settings, StreamSettings
 from pipeline.topics import Parsed
 
 MODEL = "robust-state@1"
 """Name of the statistics in `models.series.statistics.observe`, as results carry it."""
+
+STATES_MODEL = "states@1"
+"""The same for `models.series.states.observe`."""
+
+ANY_CHANGE = series.DeadBand(0.0, 0.0, series.HEARTBEAT_S)
+"""The dead-band of states, whose values are their numbers."""
 
 
 class Meter(msgspec.Struct, frozen=True):
@@ -39,6 +48,7 @@ class Meter(msgspec.Struct, frozen=True):
     last_order: tuple[int, int] = (0, 0)
     levels: Levels = Levels()
     """The levels of the readings in `unsent`. Readings of different levels are never in one report."""
+    states: states.StateTrack | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,19 +91,27 @@ class Readings:
         stream = self._settings.stream(source)
         task = stream.task if stream and stream.task is not Task.WILDLIFE else Task.METER
         unit = reading.unit or (stream.unit if stream else None) or "1"
-        track, verdict = series.observe(meter.track, reading.value, reading.time_s)
-        levels = self._policy.levels(source, reading.time_s, path=(verdict.state,))
-        band = _band(stream, unit)
+        track, of_states, band = meter.track, meter.states, ANY_CHANGE
+        if reading.state is None:
+            track, verdict = series.observe(track, reading.value, reading.time_s)
+            path: tuple[str, ...] = (verdict.state,)
+            band = _band(stream, unit)
+            still, apart = f"within {band.absolute:g} {unit} of the last report", ""
+        else:
+            of_states, verdict = states.observe(of_states, reading.state, reading.time_s)
+            path = (verdict.state, reading.state)
+            still, apart = f"still {reading.state}", f"{of_states.changes} changes this hour, "
+        levels = self._policy.levels(source, reading.time_s, path=path)
         rule: str
         worth, rule = series.worth_sending(meter.sent_value, meter.sent_s, reading.value, reading.time_s, band)
         may_leave = levels.levels.reading.reach.depth >= Tier.EDGE.depth
         if not may_leave:
             advice = "" if stream else f"; {self._policy.advice(source, task)}"
-            rule, reason = "policy-keeps-reading", f"policy keeps these readings on the device{advice}"
+            rule, reason = KEPT, f"policy keeps these readings on the device{advice}"
         elif worth:
             reason = f"{rule}: reported to the edge"
         else:
-            reason = f"within {band.absolute:g} {unit} of the last report: not reported"
+            reason = f"{still}: not reported"
         result = Result(
             event=event,
             time=clock.rfc3339(reading.time_s),
@@ -106,21 +124,21 @@ class Readings:
             revision=1,
             pending=None,
             rank=RANKS[task][0],
-            label=verdict.state,
-            path=(verdict.state,),
+            label=path[-1],
+            path=path,
             probability=round(verdict.scores.best[1], 4),
             privacy=levels.levels.result,
             rule=rule,
-            reason=f"{reason} ({verdict.score:.1f} deviations from the usual)" if verdict.warm else reason,
-            model=MODEL,
+            reason=f"{reason} ({apart}{verdict.score:.1f} deviations from the usual)" if verdict.warm else reason,
+            model=MODEL if reading.state is None else STATES_MODEL,
             latency_ms=round((now() - received_s) * 1000, 1),
             value=reading.value,
-            unit=unit,
+            unit=unit if reading.state is None else None,
             room=stream.room if stream else None,
             flags=reading.flags,
         )
 
-        result = within(result, levels.levels)
+        result = within(result, levels.levels, "" if may_leave else reason)
 
         def reported(answer: Result, at: tuple[int, int], report: Report, of: Levels) -> Event:
             return Event(
@@ -145,7 +163,7 @@ class Readings:
         if may_leave and worth:
             events.append(reported(result, order, unsent, levels.levels))
             unsent, sent_value, sent_s = None, reading.value, reading.time_s
-        kept = Meter(
+        after = Meter(
             track=track,
             sent_value=sent_value,
             sent_s=sent_s,
@@ -154,8 +172,9 @@ class Readings:
             last_s=reading.time_s,
             last_order=order,
             levels=levels.levels,
+            states=of_states,
         )
-        return ReadingAnswer(result, tuple(events), kept)
+        return ReadingAnswer(result, tuple(events), after)
 
 
 def _band(stream: StreamSettings | None, unit: str) -> series.DeadBand:

@@ -16,8 +16,10 @@ from pipeline.mqtt import Message
 from pipeline.spool import Spool, Transaction
 from pipeline.topics import Parsed
 
-SITE, EDGE = "site", "edge"
-"""Hops of the outbox: the site's broker (settled by its PUBACK) and the edge agent (settled by its event-ack)."""
+SITE, EDGE, ACKS = "site", "edge", "acks"
+"""Hops of the outbox: the site's broker (settled by its PUBACK) and the edge agent (settled by its event-ack).
+
+Acknowledgements and refusals go to the site's broker, too, but do not wait behind the results of a large pack."""
 
 MIGRATIONS = (
     """

@@ -3,7 +3,7 @@
 Each stream that the settings name becomes entities of its device, and each agent a device of its own::
 
     camera   last sighting (its consensus as attributes), online
-    sensor   value, unusual readings
+    sensor   value or state, unusual readings
     room     occupied
     agent    online, by its retained status and last will
 
@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
-from pipeline import topics
+from pipeline import states, topics
 from pipeline.messages import Discovery, DiscoveryDevice, DiscoveryOrigin, Kind, Privacy, Task, Tier
 from pipeline.privacy.gate import may_see
 from pipeline.settings.settings import Settings, StreamSettings
@@ -44,22 +44,57 @@ class Measure(NamedTuple):
     unit: str
 
 
-MEASURES: Final = {
-    "Cel": Measure("temperature", "°C"),
-    "%RH": Measure("humidity", "%"),
-    "lx": Measure("illuminance", "lx"),
-    "ppm": Measure("carbon_dioxide", "ppm"),
-    "W": Measure("power", "W"),
-    "kW": Measure("power", "kW"),
-    "Wh": Measure("energy", "Wh"),
-    "kWh": Measure("energy", "kWh"),
-    "V": Measure("voltage", "V"),
-    "A": Measure("current", "A"),
-    "Pa": Measure("pressure", "Pa"),
-    "hPa": Measure("pressure", "hPa"),
-    "dB": Measure("sound_pressure", "dB"),
+_CLASSES: Final = {
+    "temperature": "Cel:°C degF:°F K",
+    "humidity": "%RH:%",
+    "illuminance": "lx",
+    "carbon_dioxide": "ppm",
+    "volatile_organic_compounds_parts": "ppb",
+    "power": "mW W kW MW",
+    "energy": "Wh kWh MWh J kJ MJ GJ",
+    "voltage": "mV V kV",
+    "current": "mA A",
+    "apparent_power": "VA",
+    "reactive_power": "var",
+    "frequency": "Hz kHz MHz",
+    "pressure": "Pa hPa kPa bar psi mmHg inHg",
+    "distance": "mm cm m km in ft mi",
+    "speed": "m/s km/h mph kn",
+    "precipitation_intensity": "mm/h in/h",
+    "volume_storage": "ml:mL l:L m3:m³ gal",
+    "volume_flow_rate": "l/min:L/min m3/h:m³/h",
+    "weight": "g kg lb",
+    "duration": "ms s min h d",
+    "irradiance": "W/m2:W/m²",
+    "conductivity": "mS/cm uS/cm:µS/cm",
+    "sound_pressure": "dB dBA",
+    "signal_strength": "dBm",
+    "data_size": "B",
+    "data_rate": "bit/s",
+    "ph": "pH:",
+    "": "%EL:% ug/m3:µg/m³ mg/m3:mg/m³ deg:° Ohm:Ω kOhm:kΩ m2:m² m/s2:m/s² l/s:L/s l/h:L/h m3/s:m³/s uT:µT 1: /: count:",
 }
-"""Our units (UCUM), as Home Assistant spells them."""
+"""Our units by Home Assistant's device class, with its spelling where that is another one. It refuses other pairs."""
+
+MEASURES: Final = {
+    ours: Measure(device_class, theirs if renamed else ours)
+    for device_class, words in _CLASSES.items()
+    for ours, renamed, theirs in (word.partition(":") for word in words.split())
+}
+
+BINARY_CLASSES: Final = {
+    "open": "opening",
+    "motion": "motion",
+    "wet": "moisture",
+    "leak": "moisture",
+    "unlocked": "lock",
+    "active": "running",
+    "home": "presence",
+    "occupied": "occupancy",
+    "unsafe": "safety",
+    "problem": "problem",
+}
+"""Home Assistant's class of a binary sensor, by the state that it shows as on."""
 
 Announcement = tuple[str, Discovery]
 
@@ -70,16 +105,26 @@ def announcements(settings: Settings, version: str, heard: Iterable[str] = ()) -
     `heard` are streams that sent something: a pattern of the settings names no stream by itself.
     """
     streams = settings.named_streams | {source: stream for source in heard if (stream := settings.stream(source))}
+    areas = _areas(streams)
     return [
         *(_agent(settings.site, role, version) for role in AGENTS),
         *(
             announcement
             for source, stream in streams.items()
             if may_see(Tier.EDGE, stream.result)
-            for announcement in _stream(source, stream, version)
+            for announcement in _stream(source, stream, version, areas.get(source.rpartition("/")[0], ""))
         ),
         *_rooms(streams, version),
     ]
+
+
+def _areas(streams: Mapping[str, StreamSettings]) -> dict[str, str]:
+    """Return the room of each device whose streams name only one."""
+    rooms: dict[str, set[str]] = {}
+    for source, stream in streams.items():
+        if stream.room is not None:
+            rooms.setdefault(source.rpartition("/")[0], set()).add(stream.room)
+    return {device: next(iter(names)) for device, names in rooms.items() if len(names) == 1}
 
 
 def _agent(site: str, role: str, version: str) -> Announcement:
@@ -106,9 +151,9 @@ def _agent(site: str, role: str, version: str) -> Announcement:
     )
 
 
-def _stream(source: str, stream: StreamSettings, version: str) -> Iterator[Announcement]:
+def _stream(source: str, stream: StreamSettings, version: str, area: str) -> Iterator[Announcement]:
     site, device, name = source.split("/")
-    here = _Place(site, device, name, version)
+    here = _Place(site, device, name, version, area)
     if stream.task is Task.WILDLIFE:
         yield here.entity(
             "sensor",
@@ -135,11 +180,13 @@ def _stream(source: str, stream: StreamSettings, version: str) -> Iterator[Annou
         "binary_sensor",
         "unusual",
         f"{_title(name)}: unusual",
-        value_template=here.only("'on' if value_json.label == 'unusual' else 'off'"),
+        value_template=here.only("'on' if 'unusual' in value_json.path else 'off'"),
         payload_on="on",
         payload_off="off",
         device_class="problem",
     )
+    if stream.states and stream.result.join(stream.reading) is stream.result:
+        yield _state(here, stream.states)
     if stream.result.join(stream.reading) is stream.result and stream.unit is not None:
         measure = MEASURES.get(stream.unit, Measure("", stream.unit))
         yield here.entity(
@@ -151,6 +198,34 @@ def _stream(source: str, stream: StreamSettings, version: str) -> Iterator[Annou
             unit_of_measurement=measure.unit,
             state_class="measurement" if measure.device_class != "energy" else "total_increasing",
         )
+
+
+def _state(here: _Place, named: tuple[str, ...]) -> Announcement:
+    """Return the entity of a stream of states: on and off for two of them, else their names."""
+    if len(named) > 2:
+        # An enumeration refuses an empty value. It repeats its own state, which no unit converts.
+        options = list(named)
+        keep = f"this.state if this.state in {options} else 'None'"
+        return here.entity(
+            "sensor",
+            "state",
+            _title(here.name),
+            value_template=f"{{{{ value_json.path[-1] if value_json.stream == '{here.name}' else ({keep}) }}}}",
+            device_class="enum",
+            options=named,
+        )
+    usual = [states.place(name) for name in named]
+    number = next((number for number, place in enumerate(usual) if place and place.number == 1), 1)
+    place = usual[number]
+    return here.entity(
+        "binary_sensor",
+        "state",
+        _title(here.name),
+        value_template=here.only(f"'on' if value_json.value == {number} else 'off'"),
+        payload_on="on",
+        payload_off="off",
+        device_class=BINARY_CLASSES.get(place.name, "") if place else "",
+    )
 
 
 def _rooms(streams: Mapping[str, StreamSettings], version: str) -> Iterator[Announcement]:
@@ -166,7 +241,7 @@ def _rooms(streams: Mapping[str, StreamSettings], version: str) -> Iterator[Anno
         if not may_see(Tier.EDGE, level):
             continue
         site, device, _ = min(source for source, _ in members).split("/")
-        here = _Place(site, device, room, version)
+        here = _Place(site, device, room, version, room)
         yield here.entity(
             "binary_sensor",
             "occupied",
@@ -187,10 +262,14 @@ class _Place(NamedTuple):
     device: str
     name: str
     version: str
+    area: str
 
     def only(self, value: str) -> str:
-        """Return a template for answers about this stream alone; other answers under the topic change nothing."""
-        return f"{{{{ ({value}) if value_json.stream == '{self.name}' else this.state }}}}"
+        """Return a template for answers about this stream alone; for others it yields nothing, which changes nothing.
+
+        It must not repeat `this.state`: that is in the unit of the person who looks at it.
+        """
+        return f"{{% if value_json.stream == '{self.name}' %}}{{{{ {value} }}}}{{% endif %}}"
 
     def entity(
         self,
@@ -214,6 +293,7 @@ class _Place(NamedTuple):
                 name=f"{_title(self.device)} ({self.site})",
                 via_device=f"tierwise_{self.site}_device",
                 sw_version=self.version,
+                suggested_area=_title(self.area),
             ),
             origin=DiscoveryOrigin(sw_version=self.version),
             **more,  # type: ignore[arg-type]  # fields of Discovery

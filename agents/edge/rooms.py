@@ -25,6 +25,7 @@ from pipeline.messages import (
     Task,
     Tier,
 )
+from pipeline.privacy.policy import within
 from pipeline.privacy.seal import seal
 from pipeline.readings import FUTURE_MAX_S
 from pipeline.spool import Item, Transaction
@@ -131,6 +132,7 @@ class Rooms:
             latency_ms=round((self._clock.now() - started_s) * 1000, 1),
             room=name,
         )
+        result = within(result, levels)
         with self._store.transaction() as tx:
             # Within the transaction, as `_count` is, so that no report slips in between.
             first_later_s = self._store.rooms.first_sample(name, end_s, tx)

@@ -122,6 +122,13 @@ def observe(track: Track | None, value: float, time_s: float) -> tuple[Track, St
     return after, StateVerdict("unusual" if score > UNUSUAL_SCORE else "normal", score, True)
 
 
+def distance(track: Track | None, value: float, least_scale: float) -> float:
+    """Return how many scales a value is above what the track expects, below if negative; 0 until it is warm."""
+    if track is None or track.count < WARM_UP:
+        return 0.0
+    return (value - track.level) / max(track.scale, track.surprise / UNUSUAL_SCORE, least_scale)
+
+
 def _least_scale(step: float, level: float) -> float:
     return max(step / 2, LEAST_RELATIVE_SCALE * abs(level), 1e-9)
 

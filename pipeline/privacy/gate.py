@@ -39,6 +39,7 @@ from pipeline.messages import (
     Label,
     Malformed,
     Privacy,
+    Rank,
     Refusal,
     Report,
     Result,
@@ -223,7 +224,7 @@ def _drift(drift: Drift) -> Iterator[Content]:
 def _event(event: Event) -> Iterator[Content]:
     name, levels = event.result.event, event.levels
     yield Content(name, Kind.RESULT, event.result.privacy.join(levels.result))
-    if event.result.value is not None:
+    if event.result.value is not None or (event.result.rank is Rank.STATE and len(event.result.path) > 1):
         yield Content(name, Kind.READING, levels.reading)
     if event.body is not None:
         kind = BODIES.get(type(event.body))

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from pipeline.messages import LEVELLED, Levels, Privacy, Result, Task
+from pipeline.messages import LEVELLED, Levels, Privacy, Rank, Result, Task
 from pipeline.settings.hours import ALL_DAY, Hours, holds
 from pipeline.settings.settings import RuleSettings, Settings, StreamSettings
 
@@ -30,6 +30,9 @@ PERSON: Final = "person"
 
 LOWEST: Final = Levels(*(Privacy.PUBLIC for _ in LEVELLED))
 """The lattice's bottom: a join with it raises nothing."""
+
+KEPT: Final = "policy-keeps-reading"
+"""The rule of an answer whose readings may not travel as far as it does."""
 
 UNNAMED: Final = "unnamed-stream"
 NAMED: Final = "stream-settings"
@@ -138,11 +141,25 @@ class Policy:
         return f'[streams."{device_stream}"]\n{ADVICE[task]}'
 
 
-def within(result: Result, levels: Levels) -> Result:
-    """Return the result, without a reading's value if the reading is more private than the result."""
-    if result.value is None or levels.reading.height <= result.privacy.height:
+def within(result: Result, levels: Levels, reason: str = "") -> Result:
+    """Return an answer about readings with no more than its verdict, if the readings are more private than it.
+
+    A value, its state, its distance from the usual and an exact probability would let a reading show through. So would
+    the rule by which the device reports a change. `reason` replaces that of the answer.
+    """
+    if result.task is Task.WILDLIFE or levels.reading.height <= result.privacy.height:
         return result
-    return msgspec.structs.replace(result, value=None, unit=None)
+    return msgspec.structs.replace(
+        result,
+        value=None,
+        unit=None,
+        forecast=None,
+        label=result.path[0] if result.path else result.label,
+        path=result.path[:1],
+        probability=float(bool(result.path)),
+        rule=KEPT if result.rank is Rank.STATE else result.rule,
+        reason=reason or f"these readings are {levels.reading}: their answer says no more",
+    )
 
 
 def _from_settings(settings: RuleSettings) -> Rule:

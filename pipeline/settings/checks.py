@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterator
 from zoneinfo import ZoneInfoNotFoundError
 
-from pipeline import topics, units
+from pipeline import states, topics, units
 from pipeline.foreign import filters, formats
 from pipeline.messages import LEVELLED, RANKS, Privacy, Task
 from pipeline.settings.addresses import EMBEDDED, MQTT_PORT, TLS_SCHEME, host_port
@@ -126,6 +126,7 @@ def _streams(settings: Keys) -> Iterator[str]:
             yield f"{where}.mail: only cameras have one; their reports become readings by themselves"
         if stream.source and stream.task is not Task.WILDLIFE:
             yield f"{where}.source: only cameras have one; readings are published over MQTT"
+        yield from _states(where, stream)
         if stream.source and is_pattern(source):
             yield f"{where}.source: a camera belongs to one stream; name it without * and ?"
         if stream.unit is not None and units.find(stream.unit) is None:
@@ -136,6 +137,20 @@ def _streams(settings: Keys) -> Iterator[str]:
             )
         if stream.room is not None and topics.NAME.fullmatch(stream.room) is None:
             yield f'{where}.room: "{stream.room}" is no name; use a-z, 0-9, - and _'
+
+
+def _states(where: str, stream: StreamSettings) -> Iterator[str]:
+    if not stream.states:
+        return
+    words = [word.strip().casefold() for word in stream.states]
+    if stream.task is Task.WILDLIFE:
+        yield f'{where}.states: only sensors have states; write task = "meter"'
+    if stream.unit is not None:
+        yield f"{where}.states: a stream has a unit or states; leave one of them out"
+    if len(words) < 2 or len(words) != len(set(words)):
+        yield f'{where}.states: write at least two different words, as ["closed", "open"]'
+    if not all(0 < len(word) <= states.MAX_CHARS and word.isprintable() for word in words):
+        yield f"{where}.states: a state is a text of 1 to {states.MAX_CHARS} characters"
 
 
 def _topics(settings: Keys) -> Iterator[str]:

@@ -324,6 +324,9 @@ class StreamSettings(Section, frozen=True, kw_only=True):
     unit: str | None = None
     """Unit of the readings, as `"Cel"`, `"%RH"`, `"lx"`, `"ppm"`, `"W"`; usual spellings such as `"°C"` or `"mbar"`
     are accepted. Related units are converted, others refused."""
+    states: tuple[str, ...] = ()
+    """Words of a sensor that sends states, the resting one first, as `["closed", "open"]`: the first is also `false`,
+    `off` and `0`. Empty: the usual words are known; see [topics](topics.md#states)."""
     deadband: Annotated[float, msgspec.Meta(ge=0)] | None = None
     """Smallest change worth reporting, in the stream's unit. If not set, it is derived from the
     readings' noise."""

@@ -21,8 +21,8 @@ The spool has a writer and a reader connection, each under its own lock: call it
 """
 
 from pipeline.spool.file import InUse
-from pipeline.spool.records import Arrival, Backlog, Item, Outgoing, Receipt
+from pipeline.spool.records import Arrival, Backlog, Item, MessagePart, Outgoing, Receipt
 from pipeline.spool.store import Spool
 from pipeline.spool.transaction import Transaction
 
-__all__ = ["Arrival", "Backlog", "InUse", "Item", "Outgoing", "Receipt", "Spool", "Transaction"]
+__all__ = ["Arrival", "Backlog", "InUse", "Item", "MessagePart", "Outgoing", "Receipt", "Spool", "Transaction"]

@@ -15,6 +15,13 @@ import msgspec
 from pipeline.messages import Privacy
 
 
+class MessagePart(NamedTuple):
+    """A part of a message that is stored and handed out by itself."""
+
+    topic: str
+    payload: bytes
+
+
 class Backlog(NamedTuple):
     """The most that may wait of one topic before new messages are refused."""
 
@@ -40,6 +47,8 @@ class Arrival(NamedTuple):
     """When it was captured, if neither id nor payload hold the time: that of a file. Seconds since the epoch, UTC."""
     same_within_s: float = 0.0
     """Without an id, an equal message on the topic that was stored so recently makes this one a repeat."""
+    parts: tuple[MessagePart, ...] = ()
+    """What to store in place of the payload. The first part has the message's id, the others ids made of it."""
 
 
 class Receipt(NamedTuple):

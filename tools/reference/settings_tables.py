@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from pipeline import units
+from pipeline import states, units
 from pipeline.foreign import formats
 from pipeline.settings.keys import Keys, RuleSettings, StreamSettings
 from tools.reference.struct_docs import fields, table
@@ -60,6 +60,18 @@ def section(prefix: str, struct: type[msgspec.Struct]) -> str:
     return table(("key", "default", "meaning"), *rows(prefix, struct))
 
 
+def known_states() -> str:
+    """Return the table of the words that are states without settings, with their other spellings."""
+    others: dict[str, list[str]] = {}
+    for spelling, word in states.SPELLINGS.items():
+        others.setdefault(word, []).append(spelling)
+    rows = [
+        " | ".join(", ".join(f"`{each}`" for each in (word, *others.get(word, ()))) for word in pair)
+        for pair in states.PAIRS
+    ]
+    return "\n".join(["| state 0 | state 1 |", "| --- | --- |", *(f"| {row} |" for row in rows)])
+
+
 def known_units() -> str:
     """Return the table of units: name, other spellings, the unit that related ones are converted through."""
     rows = []
@@ -79,6 +91,7 @@ def presets() -> str:
 BLOCKS: Final[Mapping[str, Callable[[], str]]] = {
     "formats": presets,
     "units": known_units,
+    "states": known_states,
     f"settings {_TOP}": functools.partial(section, "", Keys),
     **{f"settings {name}": functools.partial(section, prefix, struct) for name, prefix, struct in sections()},
 }

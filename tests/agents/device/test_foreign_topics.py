@@ -15,7 +15,7 @@ from sample_messages import NOW_S
 
 from agents.device.foreign_topics import ForeignTopics, seconds_of
 from agents.device.inbox import Admission
-from agents.device.store import SITE, DeviceStore
+from agents.device.store import ACKS, SITE, DeviceStore
 from agents.role import outbox
 from agents.role.telemetry import Metrics
 from models.vision import images
@@ -212,7 +212,7 @@ class Inbox:
         return [(item.topic.removeprefix("tierwise/v1/home/"), item.payload) for item in self.spool.waiting(100)]
 
     def sent(self, kind: type) -> list[object]:
-        found = [outbox.opened(out) for out in self.spool.outgoing(SITE, 100, NOW_S)]
+        found = [outbox.opened(out) for out in self.spool.outgoing(ACKS, 100, NOW_S)]
         return [each for each in found if isinstance(each, kind)]
 
 

@@ -13,13 +13,14 @@ import pytest
 from sample_messages import NOW_S, event, event_id, result, settings
 
 from agents.device.inbox import REPEATED_WITHIN_S, Admission
+from agents.device.packs import SLICE
 from agents.device.readings import Meter
-from agents.device.store import EDGE, SITE, DeviceStore
+from agents.device.store import ACKS, EDGE, SITE, DeviceStore
 from agents.role import outbox
 from agents.role.telemetry import Metrics
 from models.answering.sightings import Visit
 from models.vision import images
-from pipeline import ids, messages, topics
+from pipeline import ids, messages, readings, topics
 from pipeline.clock import HandClock
 from pipeline.delivery import Ingest
 from pipeline.messages import Ack, EventAck, Privacy, Rank, Refusal, Task, Tier
@@ -44,7 +45,7 @@ class Inbox(NamedTuple):
     def receive(self, *received: Message) -> None:
         self.ingest.received(received)
 
-    def sent(self, hop: str = SITE) -> list[msgspec.Struct]:
+    def sent(self, hop: str = ACKS) -> list[msgspec.Struct]:
         return [outbox.opened(out) for out in self.spool.outgoing(hop, 100, NOW_S)]
 
     def refusals(self) -> list[Refusal]:
@@ -57,8 +58,10 @@ class Inbox(NamedTuple):
 @pytest.fixture
 def inbox(tmp_path: Path) -> Iterator[Inbox]:
     temperature = StreamSettings(task=Task.OCCUPANCY, wants=Rank.PATTERN, reading=Privacy.EDGE_PRIVATE, unit="Cel")
+    window = StreamSettings(task=Task.METER, wants=Rank.PATTERN, states=("closed", "open"))
     configured = settings(
-        streams={"home/room1/temperature": temperature}, device=DeviceSettings(spool_mib=1, busy_at=3, busy_after_s=60)
+        streams={"home/room1/temperature": temperature, "home/room1/window": window},
+        device=DeviceSettings(spool_mib=1, busy_at=3, busy_after_s=60),
     )
     spool = Spool.open(tmp_path / "spool.db", limit_bytes=1 << 20)
     clock = HandClock(NOW_S)
@@ -172,6 +175,95 @@ def test_bad_input_holds_up_nothing_beside_it(inbox: Inbox) -> None:
     assert len(inbox.refusals()) == 2
 
 
+def pack_of(*records: dict[str, object]) -> bytes:
+    return msgspec.json.encode(records)
+
+
+def stored(inbox: Inbox) -> dict[str, list[float]]:
+    """The readings that wait, by stream."""
+    found: dict[str, list[float]] = {}
+    for item in inbox.spool.waiting(99):
+        read = readings.unpacked(item.payload, received_s=NOW_S)
+        found.setdefault(item.topic.rpartition("/")[2], []).extend(each.value for each in read)
+    return found
+
+
+def test_the_names_in_a_pack_are_streams_of_its_device(inbox: Inbox) -> None:
+    pack = pack_of(
+        {"bn": "urn:dev:ow:10e2:", "bver": 10.0, "n": "temperature", "u": "Cel", "v": 21.5},
+        {"n": "Rel.Humidity", "u": "%RH", "v": 40},
+        {"n": "window", "vb": True},
+        {"n": "temperature", "u": "F", "v": 68},
+    )
+    inbox.receive(Message(READING, pack, False))
+    assert stored(inbox) == {"temperature": [21.5, 20.0], "rel-humidity": [40.0], "window": [1.0]}
+    (ack,) = inbox.acks()
+    assert ack.sha256 == hashlib.sha256(pack).hexdigest()
+
+
+def test_a_pack_with_one_name_is_the_topics_stream(inbox: Inbox) -> None:
+    inbox.receive(Message(READING, pack_of({"bn": "urn:dev:mac:00:", "n": "t", "v": 1}, {"n": "t", "v": 2}), False))
+    assert stored(inbox) == {"temperature": [1.0, 2.0]}
+
+
+def test_two_devices_in_a_pack_stay_apart(inbox: Inbox) -> None:
+    inbox.receive(Message(READING, pack_of({"n": "a/t", "v": 1}, {"n": "b/t", "v": 2}), False))
+    assert stored(inbox) == {"a-t": [1.0], "b-t": [2.0]}
+
+
+@pytest.mark.parametrize(
+    ("odd", "reason"),
+    [
+        ({"n": "window", "vs": "ajar"}, "unknown-state"),
+        ({"n": "note", "vs": "a text"}, "not-a-number"),
+        ({"n": "temperature", "u": "lx", "v": 3}, "wrong-unit"),
+        ({"n": "h", "v": "40"}, "not-a-number"),
+        ({"n": "h", "s": 40}, "senml-sum"),
+        ({"n": "h", "vd": "AA"}, "senml-data-value"),
+        ({"n": "h", "vb": 1}, "senml-invalid"),
+        ({"n": "ü", "v": 1}, "senml-invalid"),
+        ({"n": "uplink", "v": 1}, None),
+        ({"n": "h", "v": 1, "t": "now"}, "not-a-number"),
+    ],
+)
+def test_one_odd_record_is_refused_and_not_its_pack(inbox: Inbox, odd: dict[str, object], reason: str | None) -> None:
+    pack = pack_of({"n": "temperature", "v": 21.5}, odd, {"n": "humidity", "v": 40})
+    inbox.receive(Message(READING, pack, False))
+    assert len(inbox.acks()) == 1
+    assert stored(inbox)["humidity"] == [40.0]
+    assert [each.reason for each in inbox.refusals()] == ([reason] if reason else [])
+    for refusal in inbox.refusals():
+        assert refusal.detail.startswith("record 2 of the pack")
+        assert ("(window)" in refusal.detail) is (odd["n"] == "window")
+        assert refusal.sha256 != hashlib.sha256(pack).hexdigest(), "the pack itself is not refused"
+
+
+def test_a_pack_in_which_every_record_is_odd_is_refused(inbox: Inbox) -> None:
+    inbox.receive(Message(READING, pack_of({"n": "a", "vs": "a text"}, {"n": "b", "vs": "another"}), False))
+    assert [(each.reason, each.topic) for each in inbox.refusals()] == [("not-a-number", READING)]
+    assert inbox.acks() == []
+
+
+def test_a_large_pack_is_stored_in_slices_and_known_again(inbox: Inbox) -> None:
+    pack = pack_of(*({"n": name, "v": number, "t": number - 2200} for number in range(1100) for name in ("t", "h")))
+    inbox.receive(Message(READING, pack, False), Message(READING, b"21", False))
+    items = inbox.spool.waiting(99)
+    assert max(len(readings.unpacked(item.payload, received_s=NOW_S)) for item in items) == SLICE
+    assert len(items) == 2 * 11 + 1 and len({item.id for item in items}) == len(items)
+    first = inbox.acks()[0]
+    assert first.ids == (items[0].id,), "the pack's id names the event of its first reading"
+    inbox.ingest.connected(session_present=True)
+    inbox.receive(Message(READING, pack, False))
+    assert inbox.spool.waiting(99) == [], "a redelivered pack is not stored again"
+    assert [ack.ids for ack in inbox.acks()].count(first.ids) == 1
+
+
+def test_a_sensor_cannot_send_the_agents_own_form(inbox: Inbox) -> None:
+    inbox.receive(Message(READING, readings.packed([readings.Reading(1.0, None, NOW_S)]), False))
+    assert len(inbox.refusals()) == 1
+    assert inbox.spool.waiting(9) == []
+
+
 def test_a_full_store_refuses_what_is_new_and_says_what_to_do(inbox: Inbox) -> None:
     inbox.spool.receive([Arrival(FRAME, b"x" * (2 << 20), NOW_S)])
     inbox.receive(Message(FRAME, JPEG, False))
@@ -188,7 +280,7 @@ def test_a_full_store_still_acknowledges_a_repeat(inbox: Inbox) -> None:
     payload = msgspec.json.encode({"value": 21.5, "unit": "Cel", "id": event_id(7)})
     inbox.receive(Message(READING, payload, False))
     inbox.spool.receive([Arrival(FRAME, b"x" * (2 << 20), NOW_S)])
-    inbox.spool.settle(SITE, [f"ack/{event_id(7)}"])
+    inbox.spool.settle(ACKS, [f"ack/{event_id(7)}"])
     inbox.receive(Message(READING, payload, False))
     assert [ack.ids for ack in inbox.acks()] == [(event_id(7),)]
     assert inbox.refusals() == []

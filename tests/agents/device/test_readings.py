@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_messages import NOW_S, event_id
 
-from agents.device.readings import MODEL, Meter, ReadingAnswer, Readings
-from pipeline import clock
+from agents.device.readings import MODEL, STATES_MODEL, Meter, ReadingAnswer, Readings
+from pipeline import clock, messages
 from pipeline.clock import hour_of
 from pipeline.messages import Event, Kind, Privacy, Rank, Report, Task, Tier
 from pipeline.privacy.policy import Policy
@@ -47,12 +47,12 @@ class Sensor:
         self.meter = Meter()
         self.events: list[Event] = []
 
-    def read(self, value: float, time_s: float, unit: str | None = "Cel") -> ReadingAnswer:
+    def read(self, value: float, time_s: float, unit: str | None = "Cel", state: str | None = None) -> ReadingAnswer:
         self._number += 1
         answer = self._readings.answer(
             event_id(self._number, time_s),
             self._origin,
-            Reading(value, unit, time_s),
+            Reading(value, unit, time_s, state=state),
             received_s=time_s,
             now=lambda: time_s + 0.002,
             order=(1, self._number),
@@ -180,6 +180,67 @@ def test_a_private_reading_is_no_part_of_an_answer_that_travels_further() -> Non
         streams={"home/room1/temperature": StreamSettings(reading=Privacy.EDGE_PRIVATE, result=Privacy.PUBLIC)}
     )
     assert Sensor(open_results).read(21.5, NOW_S).result.value is None
+
+
+@pytest.mark.parametrize(
+    "levels", [(Privacy.USER_PRIVATE, Privacy.EDGE_PRIVATE), (Privacy.EDGE_PRIVATE, Privacy.PUBLIC)]
+)
+def test_an_answer_below_its_reading_says_no_more_than_normal_or_unusual(levels: tuple[Privacy, Privacy]) -> None:
+    """Two homes with other readings and one verdict: nothing that leaves tells them apart."""
+    reading, result = levels
+    stream = StreamSettings(
+        task=Task.METER, wants=Rank.PATTERN, reading=reading, result=result, summary=Privacy.USER_PRIVATE
+    )
+
+    def seen(values: list[float], states: list[str] | None = None) -> tuple[list[bytes], list[str]]:
+        sensor = Sensor(Settings(streams={"home/room1/temperature": stream}))
+        words = states or [None] * len(values)  # type: ignore[list-item]
+        answers = [
+            sensor.read(value, NOW_S + 60 * number, None if word else "Cel", word).result
+            for number, (value, word) in enumerate(zip(values, words, strict=True))
+        ]
+        events = [
+            messages.encode(msgspec.structs.replace(event, body=None))
+            for event in sensor.events
+            if reading is Privacy.USER_PRIVATE
+        ]
+        plain = [msgspec.structs.replace(answer, model="") for answer in answers]
+        return [messages.encode(answer) for answer in plain] + events, [answer.label for answer in answers]
+
+    usual = [20.0 + number % 3 for number in range(40)]
+    quiet, quiet_labels = seen([*usual, 60.0, 21.0])
+    loud, loud_labels = seen([*(300 + 7 * value for value in usual), 1500.0, 447.0])
+    assert quiet_labels == loud_labels and set(quiet_labels) == {"normal", "unusual"}
+    assert quiet == loud
+    opened, labels = seen([0.0, 1.0] * 3, ["closed", "open"] * 3)
+    shut, _ = seen([0.0] * 6, ["closed"] * 6)
+    assert set(labels) == {"normal"} and opened == shut
+
+
+# --- states ------------------------------------------------------------------------------------------------------
+
+
+def test_a_state_is_the_answer_under_its_verdict_and_only_changes_are_reported() -> None:
+    sensor = Sensor()
+    answers = [
+        sensor.read(float(state == "open"), NOW_S + after_s, None, state).result
+        for state, after_s in (("closed", 0), ("closed", 60), ("open", 120), ("open", 180), ("open", 780))
+    ]
+    assert [(each.label, each.path, each.value, each.unit) for each in answers[1:3]] == [
+        ("closed", ("normal", "closed"), 0.0, None),
+        ("open", ("normal", "open"), 1.0, None),
+    ]
+    assert [each.rule for each in answers] == ["first", "within-dead-band", "changed", "within-dead-band", "heartbeat"]
+    assert answers[1].reason == "still closed: not reported"
+    assert {each.model for each in answers} == {STATES_MODEL}
+    assert [report(event).value for event in sensor.events] == [0.0, 1.0, 1.0]
+
+
+def test_a_rule_may_name_a_state() -> None:
+    rule = RuleSettings(name="home", label="open", raise_={Kind.RESULT: Privacy.USER_PRIVATE}, reason="we are in")
+    sensor = Sensor(msgspec.structs.replace(NAMED, rules=(rule,)))
+    assert sensor.read(0.0, NOW_S, None, "closed").result.privacy is Privacy.EDGE_PRIVATE
+    assert sensor.read(1.0, NOW_S + 9, None, "open").result.privacy is Privacy.USER_PRIVATE
 
 
 def test_a_meter_without_a_unit_counts_in_one() -> None:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.edge.home_assistant import MEASURES, announcements
-from pipeline import messages, topics
+from agents.edge.home_assistant import BINARY_CLASSES, MEASURES, announcements
+from pipeline import messages, topics, units
 from pipeline.messages import Discovery, Privacy, Task, Tier
 from pipeline.privacy import gate
 from pipeline.settings.settings import STARTER, Settings, StreamSettings
@@ -32,37 +31,43 @@ COMMON = {
     "icon",
 }
 DOCUMENTED = {
-    "sensor": COMMON | {"state_class", "unit_of_measurement"},
+    "sensor": COMMON | {"state_class", "unit_of_measurement", "options"},
     "binary_sensor": COMMON | {"payload_on", "payload_off", "off_delay"},
 }
 """Of the variables that home-assistant.io/integrations/{sensor,binary_sensor}.mqtt documents, those that we use."""
 
-CLASSES = {
-    "sensor": {
-        "temperature",
-        "humidity",
-        "illuminance",
-        "carbon_dioxide",
-        "power",
-        "energy",
-        "voltage",
-        "current",
-        "pressure",
-        "sound_pressure",
-    },
-    "binary_sensor": {"connectivity", "problem", "occupancy"},
-}
 UNITS = {
     "temperature": {"°C", "°F", "K"},
     "humidity": {"%"},
     "illuminance": {"lx"},
     "carbon_dioxide": {"ppm"},
-    "power": {"mW", "W", "kW", "MW"},
-    "energy": {"Wh", "kWh", "MWh"},
-    "voltage": {"V", "mV"},
+    "volatile_organic_compounds_parts": {"ppm", "ppb"},
+    "power": {"mW", "W", "kW", "MW", "GW", "TW"},
+    "energy": {"J", "kJ", "MJ", "GJ", "mWh", "Wh", "kWh", "MWh", "GWh", "TWh", "cal", "kcal", "Mcal", "Gcal"},
+    "voltage": {"µV", "mV", "V", "kV", "MV"},
     "current": {"A", "mA"},
-    "pressure": {"Pa", "hPa", "kPa", "bar"},
+    "apparent_power": {"VA"},
+    "reactive_power": {"var"},
+    "frequency": {"Hz", "kHz", "MHz", "GHz"},
+    "pressure": {"Pa", "hPa", "kPa", "bar", "cbar", "mbar", "mmHg", "inHg", "psi"},
+    "distance": {"km", "m", "cm", "mm", "mi", "nmi", "yd", "ft", "in"},
+    "speed": {"ft/s", "in/d", "in/h", "in/s", "km/h", "kn", "m/s", "mph", "mm/d", "mm/s"},
+    "precipitation_intensity": {"in/d", "in/h", "mm/d", "mm/h"},
+    "volume_storage": {"L", "mL", "gal", "fl. oz.", "m³", "ft³", "CCF"},
+    "volume_flow_rate": {"m³/h", "ft³/min", "L/min", "gal/min", "mL/s"},
+    "weight": {"kg", "g", "mg", "µg", "oz", "lb", "st"},
+    "duration": {"d", "h", "min", "s", "ms", "µs"},
+    "irradiance": {"W/m²", "BTU/(h⋅ft²)"},
+    "conductivity": {"S/cm", "mS/cm", "µS/cm"},
     "sound_pressure": {"dB", "dBA"},
+    "signal_strength": {"dB", "dBm"},
+    "data_size": {"bit", "kbit", "B", "kB", "MB", "GB"},
+    "data_rate": {"bit/s", "kbit/s", "B/s", "kB/s", "MB/s"},
+    "ph": {""},
+}
+CLASSES = {
+    "sensor": {*UNITS, "enum"},
+    "binary_sensor": {"connectivity", "problem", "occupancy", *BINARY_CLASSES.values()},
 }
 """Device classes and their units, as home-assistant.io/integrations/sensor/#device-class lists them."""
 
@@ -105,7 +110,7 @@ def test_every_message_is_as_home_assistant_documents_it(starter: Settings) -> N
         assert {"state_topic", "unique_id", "device", "origin"} <= sent.keys()
         assert sent["device"]["identifiers"] and sent["origin"]["name"]
         assert sent.get("device_class", next(iter(CLASSES[component]))) in CLASSES[component]
-        if "unit_of_measurement" in sent and "device_class" in sent:
+        if component == "sensor" and sent.get("device_class", "enum") != "enum":
             assert sent["unit_of_measurement"] in UNITS[sent["device_class"]]
         if component == "binary_sensor":
             assert (sent["payload_on"], sent["payload_off"]) == ("on", "off")
@@ -125,7 +130,8 @@ def test_each_reads_a_topic_that_somebody_publishes_and_follows_its_agents_last_
 
 
 def test_every_unit_of_ours_is_one_that_its_class_has() -> None:
-    assert all(measure.unit in UNITS[measure.device_class] for measure in MEASURES.values())
+    assert all(measure.unit in UNITS[measure.device_class] for measure in MEASURES.values() if measure.device_class)
+    assert MEASURES.keys() <= units.UNITS.keys(), "each is the name of a unit"
 
 
 @given(
@@ -161,10 +167,19 @@ def test_home_assistants_branch_belongs_to_the_site() -> None:
     assert gate.reach(topics.discovery("sensor", "a", "b")) is Tier.EDGE
 
 
-def test_templates_give_a_state_for_their_own_stream_and_keep_it_for_others(starter: Settings, tmp_path: Path) -> None:
+def test_templates_give_a_state_for_their_own_stream_and_nothing_for_others(starter: Settings) -> None:
     """With the engine that Home Assistant uses, where it is installed."""
     jinja2 = pytest.importorskip("jinja2")
-    by_id = {entity.unique_id: entity for _, entity in announcements(starter, "1")}
+    sensor = StreamSettings(task=Task.METER, reading=Privacy.EDGE_PRIVATE)
+    with_states = msgspec.structs.replace(
+        starter,
+        streams={
+            **starter.streams,
+            "home/hall/door": msgspec.structs.replace(sensor, states=("Open", "Closed")),
+            "home/hall/mode": msgspec.structs.replace(sensor, states=("off", "eco", "boost")),
+        },
+    )
+    by_id = {entity.unique_id: entity for _, entity in announcements(with_states, "1")}
 
     class This:
         state = "before"
@@ -174,9 +189,18 @@ def test_templates_give_a_state_for_their_own_stream_and_keep_it_for_others(star
         return str(template.render(value_json=answer, this=This))
 
     assert state("room1_co2_value", stream="co2", value=640.0) == "640.0"
-    assert state("room1_co2_value", stream="light", value=3.0) == "before"
-    assert state("room1_co2_unusual", stream="co2", label="unusual") == "on"
-    assert state("room1_co2_unusual", stream="co2", label="normal") == "off"
+    assert state("room1_co2_value", stream="light", value=3.0) == "", "not the converted state of another unit"
+    assert state("room1_co2_unusual", stream="co2", path=["unusual"]) == "on"
+    assert state("room1_co2_unusual", stream="co2", path=["normal"]) == "off"
+    assert state("hall_door_unusual", stream="door", path=["unusual", "Open"]) == "on"
+    assert state("hall_door_state", stream="door", path=["normal", "Open"], value=0.0) == "on"
+    assert state("hall_door_state", stream="door", path=["normal", "Closed"], value=1.0) == "off"
+    assert by_id["tierwise_home_hall_door_state"].device_class == "opening"
+    assert state("hall_mode_state", stream="mode", path=["normal", "eco"]) == "eco"
+    assert state("hall_mode_state", stream="door", path=["normal", "Open"]) == "None", "it has no state yet"
+    This.state = "boost"
+    assert state("hall_mode_state", stream="door", path=["normal", "Open"]) == "boost"
+    assert by_id["tierwise_home_hall_mode_state"].options == ("off", "eco", "boost")
     assert state("room1_office_occupied", stream="office", label="occupied") == "on"
     assert state("cam1_garden_online", stream="garden") == "on"
     assert state("cam1_garden_last_sighting", label="Felidae") == "Felidae"
@@ -193,3 +217,21 @@ def test_a_stream_that_only_a_pattern_names_is_announced_once_it_was_heard() -> 
         topics.discovery("sensor", "tierwise_home_barn", "temperature_value"),
         topics.discovery("binary_sensor", "tierwise_home_barn", "temperature_unusual"),
     }
+
+
+def test_a_devices_only_room_is_its_suggested_area() -> None:
+    stream = StreamSettings(task=Task.OCCUPANCY, room="living_room", unit="Cel", reading=Privacy.EDGE_PRIVATE)
+    elsewhere = msgspec.structs.replace(stream, room="hall")
+    streams = {"home/a/t": stream, "home/a/u": stream, "home/b/t": stream, "home/b/u": elsewhere}
+    areas = {
+        entity.unique_id: entity.device.suggested_area for _, entity in announcements(Settings(streams=streams), "1")
+    }
+    assert areas["tierwise_home_a_t_value"] == "Living room"
+    assert areas["tierwise_home_b_t_value"] == ""
+
+
+def test_a_state_that_may_not_be_seen_has_no_entity() -> None:
+    stream = StreamSettings(task=Task.METER, states=("closed", "open"), reading=Privacy.USER_PRIVATE)
+    ids = [entity.unique_id for _, entity in announcements(Settings(streams={"home/hall/door": stream}), "1")]
+    assert "tierwise_home_hall_door_unusual" in ids
+    assert "tierwise_home_hall_door_state" not in ids

@@ -261,6 +261,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             status = 401
         if status == 204 and self.server.refuses in body:
             status = 400
+        if status == 204 and "panic-over-me" in body:
+            status = 500
         if status == 204:
             self.server.lines += re.split(r"\n(?=\w+,)", body)
         self.send_response(status)
@@ -350,6 +352,18 @@ def test_a_writer_with_influx_survives_an_outage_and_drops_only_the_bad_point(in
     writer.close(timeout_s=10)
     assert len(influx.lines) == 5
     assert not (tmp_path / "unused.db").exists()
+
+
+def test_an_influx_that_answers_500_to_one_point_gets_all_others(influx: Influx, tmp_path: Path) -> None:
+    writer = open_writer(settings(influx), tmp_path / "unused.db", keep_days=30)
+    writer.start()
+    writer.write([point(number, room="panic-over-me" if number == 3 else "ok") for number in range(6)])
+    eventually(lambda: (writer.written, writer.refused) == (5, 1))
+    writer.write([point(7, room="ok")])
+    eventually(lambda: writer.written == 6)
+    writer.close(timeout_s=10)
+    assert (writer.dropped, writer.trouble) == (0, "")
+    assert sum("room=ok" in each for each in set(influx.lines)) == 6
 
 
 # --- what is written -------------------------------------------------------------------------------------------
