@@ -81,6 +81,8 @@ class IntakeDoor:
             return self.refuse(error, topics.frame(*source.split("/")), name, data)
         except (Retry, Stop, MemoryError):
             raise
+        except OSError as error:
+            raise Retry(f"the disk does not take it ({error.strerror})") from None
         except Exception as error:  # a bug that one file reveals ends no connection
             log.exception("a file caused an internal error and is refused", source=source)
             why = Rejected(INTERNAL_ERROR, f"internal error ({type(error).__name__}); please report it with the log")
