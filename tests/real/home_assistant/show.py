@@ -96,7 +96,8 @@ async def heard_all(hass: HomeAssistant) -> None:
     back = asyncio.Event()
     stop = await mqtt.async_subscribe(hass, "shown/end", lambda _message: back.set(), 1)
     await hass.async_block_till_done()
-    while hass.data["mqtt"].client._pending_subscriptions:  # it collects them for a while
+    client = hass.data["mqtt"].client
+    while not client.connected or client._pending_subscriptions:  # it collects them for a while
         await asyncio.sleep(0.05)
     await mqtt.async_publish(hass, "shown/end", "end", 1, False)
     await back.wait()
