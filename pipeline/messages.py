@@ -430,6 +430,17 @@ class Drift(JsonMessage, frozen=True):
 # --- for Home Assistant ----------------------------------------------------------------------------------------
 
 
+class StreamPicture(MsgpackMessage, frozen=True):
+    """The last picture of a camera, retained: the gate publishes the JPEG alone. An empty one clears the topic."""
+
+    event: str
+    """Id of its event."""
+    privacy: Privacy
+    """Level of the event's pixels."""
+    jpeg: bytes
+    v: int = VERSION
+
+
 class DiscoveryDevice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The device that an entity belongs to, as Home Assistant shows it."""
 
@@ -456,10 +467,13 @@ class Discovery(JsonMessage, frozen=True, omit_defaults=True):
 
     name: str
     unique_id: str
-    state_topic: str
-    value_template: str
     device: DiscoveryDevice
     origin: DiscoveryOrigin
+    state_topic: str = ""
+    value_template: str = ""
+    image_topic: str = ""
+    """Topic of an image, in place of a state."""
+    content_type: str = ""
     json_attributes_topic: str = ""
     availability_topic: str = ""
     availability_template: str = ""

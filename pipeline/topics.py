@@ -76,6 +76,11 @@ def sighting(site: str, device: str, stream: str) -> str:
     return f"{ROOT}/{site}/{device}/sighting/{stream}"
 
 
+def image(site: str, device: str, stream: str) -> str:
+    """Return the topic of a camera's last picture, for Home Assistant."""
+    return f"{ROOT}/{site}/{device}/image/{stream}"
+
+
 def rejected(site: str, device: str) -> str:
     """Return the topic on which the reasons of refused input are published."""
     return f"{ROOT}/{site}/{device}/rejected"

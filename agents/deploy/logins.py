@@ -88,6 +88,7 @@ def at_site(site: str, listened: Iterable[str] = ()) -> tuple[AccessRule, ...]:
             "ack",
             *edge_answers,
             "sighting/+",
+            "image/+",
             "rejected",
             "status",
             "ask",
@@ -99,8 +100,8 @@ def at_site(site: str, listened: Iterable[str] = ()) -> tuple[AccessRule, ...]:
         *rules(CAMERA, "read", "ack", "rejected"),
         *rules(VIEWER, "read", *for_people),
         *rules(OWNER, "write", "frame/+", "reading/+", "label"),
-        *rules(OWNER, "read", *for_people, "ack", "private/+"),
-        *rules(HOME_ASSISTANT, "read", *for_people),
+        *rules(OWNER, "read", *for_people, "ack", "private/+", "image/+"),
+        *rules(HOME_ASSISTANT, "read", *for_people, "image/+"),
         AccessRule(HOME_ASSISTANT, "readwrite", f"{topics.DISCOVERY}/#"),
         AccessRule(HEALTH, "read", UPTIME),
     )

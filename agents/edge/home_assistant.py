@@ -2,7 +2,7 @@
 
 Each stream that the settings name becomes entities of its device, and each agent a device of its own::
 
-    camera   last sighting (its consensus as attributes), online
+    camera   last sighting (its consensus as attributes), online, last picture where its level allows
     sensor   value or state, unusual readings
     room     occupied
     agent    online, by its retained status and last will
@@ -175,6 +175,11 @@ def _stream(source: str, stream: StreamSettings, version: str, area: str) -> Ite
             off_delay=OFFLINE_AFTER_S,
             device_class="connectivity",
         )
+        if may_see(Tier.EDGE, stream.pixels):
+            image = topics.image(site, device, name)
+            yield here.entity(
+                "image", "picture", f"{_title(name)}: last picture", image_topic=image, published_by="edge"
+            )
         return
     yield here.entity(
         "binary_sensor",
@@ -279,13 +284,17 @@ class _Place(NamedTuple):
         *,
         published_by: str = "device",
         state_topic: str = "",
+        image_topic: str = "",
         **more: object,
     ) -> Announcement:
         device = f"tierwise_{self.site}_{self.device}"
+        answers = topics.result(self.site, self.device, Tier.DEVICE, Privacy.EDGE_PRIVATE)
         entity = Discovery(
             name=name,
             unique_id=f"{device}_{self.name}_{what}",
-            state_topic=state_topic or topics.result(self.site, self.device, Tier.DEVICE, Privacy.EDGE_PRIVATE),
+            state_topic="" if image_topic else state_topic or answers,
+            image_topic=image_topic,
+            content_type="image/jpeg" if image_topic else "",
             availability_topic=topics.status(self.site, published_by),
             availability_template=STATE,
             device=DiscoveryDevice(

@@ -45,6 +45,7 @@ from pipeline.messages import (
     Result,
     SightingReport,
     Status,
+    StreamPicture,
     Tier,
     UplinkAck,
     UplinkBatch,
@@ -112,7 +113,8 @@ def clear(message: msgspec.Struct, topic: str, *, to: Tier) -> Cleared:
         the message's type.
     """
     _judge(message, max(to, reach(topic), key=lambda tier: tier.depth))
-    return _pass(topic, encode(message), retain=type(message) in RETAINED)
+    payload = message.jpeg if isinstance(message, StreamPicture) else encode(message)
+    return _pass(topic, payload, retain=type(message) in RETAINED)
 
 
 def clear_capture(topic: str, payload: bytes) -> Cleared:
@@ -170,6 +172,7 @@ READ_BY: Final[Mapping[str, Tier]] = {
     "event-ack": Tier.EDGE,
     "result": Tier.EDGE,
     "sighting": Tier.EDGE,
+    "image": Tier.EDGE,
     "rejected": Tier.EDGE,
     "label": Tier.EDGE,
     "ask": Tier.EDGE,
@@ -207,6 +210,11 @@ def _result(result: Result) -> Iterator[Content]:
 
 def _sighting(report: SightingReport) -> Iterator[Content]:
     yield Content(report.sighting, Kind.RESULT, report.privacy)
+
+
+def _picture(picture: StreamPicture) -> Iterator[Content]:
+    if picture.jpeg:
+        yield Content(picture.event, Kind.PIXELS, picture.privacy)
 
 
 def _label(label: Label) -> Iterator[Content]:
@@ -277,6 +285,7 @@ CONTENTS: Final[Mapping[type, Callable[[Any], Iterator[Content]]]] = {
     Refusal: _nothing,
     Status: _nothing,
     Discovery: _nothing,
+    StreamPicture: _picture,
     EventAck: _nothing,
     UplinkAck: _nothing,
     DownlinkAck: _nothing,
@@ -288,7 +297,7 @@ CONTENTS: Final[Mapping[type, Callable[[Any], Iterator[Content]]]] = {
 }
 """The content of each type of message, by exact type: a subclass could hold more."""
 
-RETAINED: Final = frozenset({Status, Discovery})
+RETAINED: Final = frozenset({Status, Discovery, StreamPicture})
 """Messages that the broker keeps for later subscribers."""
 
 BODIES: Final[Mapping[type, Kind]] = {Crop: Kind.PIXELS, Vector: Kind.FEATURE, Report: Kind.READING}
