@@ -54,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
 
             sys.exit(print_health(words[1]))
+        # Our heads are small: BLAS's threads wait for each other longer than they work, and the cores are the workers'.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         # A command reports problems itself; without this handler, Python prints the lines of libraries.
         logging.getLogger().addHandler(logging.NullHandler())
         if role := plain_role(words):

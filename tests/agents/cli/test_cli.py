@@ -371,7 +371,7 @@ def test_classify_names_what_it_cannot_answer_and_answers_the_rest(
     walk(card / "walk.avi")
     code, out, err = run("classify", "card", "videos", "videos/notes", "nowhere", "--json")
     records = [json.loads(text) for text in out.splitlines()]
-    assert code == 0
+    assert code == exit_codes.FAILED
     assert [Path(each["file"]).name for each in records if "answers" in each] == ["circle.jpg", "walk.avi"]
     assert [(Path(each["file"]).name, each["refused"]["reason"]) for each in records if "refused" in each] == [
         ("eio.jpg", "unreadable"),
