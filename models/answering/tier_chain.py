@@ -31,6 +31,7 @@ from models.answering.model_source import FixedModel
 from models.labels.taxonomy import load_taxonomy
 from models.shipped import BACKBONE, load_zoo
 from models.vision import images
+from models.vision.boxes import Box
 from models.vision.tier_models import CloudModel, DeviceModel, EdgeModel
 from pipeline import ids, topics
 from pipeline.clock import Clock, SystemClock
@@ -121,10 +122,14 @@ class TierChain:
         data: bytes,
         origin: topics.Parsed = CAMERA,
         *,
+        event: str | None = None,
         received_s: float | None = None,
+        captured_s: float | None = None,
         before: ChainAnswer | None = None,
     ) -> ChainAnswer:
         """Answer one photo: by itself, or as its camera's next frame after the one answered `before`.
+
+        `event` is its id, by default a new one; `captured_s` is the time of its file (UTC seconds).
 
         Raises
         ------
@@ -135,29 +140,30 @@ class TierChain:
         ms: dict[str, float] = {}
         start_s = time.perf_counter()
         device = self._frames.answer(
-            ids.event_id(received_s),
+            event or ids.event_id(received_s),
             origin,
             data,
             received_s=received_s,
+            captured_s=captured_s,
             now=self._now,
             order=(1, 1),
             visit=before.device.visit if before else None,
             memory=before.device.memory if before else StreamMemory(),
         )
         ms[Tier.DEVICE.value] = _ms_since(start_s)
-        event = self._event_for_edge(device, data)
-        if event is None:
+        onward = self._event_for_edge(device, data)
+        if onward is None:
             return ChainAnswer(device, ms)
         start_s = time.perf_counter()
-        edge = self._families.answer(event, revision=2, asked=None, now=self._now)
+        edge = self._families.answer(onward, revision=2, asked=None, now=self._now)
         ms[Tier.EDGE.value] = _ms_since(start_s)
-        feature = edge.feature_of(event) if self._ask_all else edge.feature
+        feature = edge.feature_of(onward) if self._ask_all else edge.feature
         if feature is None:
-            return ChainAnswer(device, ms, event, edge)
+            return ChainAnswer(device, ms, onward, edge)
         start_s = time.perf_counter()
         cloud = species_answer(self._cloud, feature, self._now(), self._now)
         ms[Tier.CLOUD.value] = _ms_since(start_s)
-        return ChainAnswer(device, ms, event, edge, cloud)
+        return ChainAnswer(device, ms, onward, edge, cloud)
 
     def _event_for_edge(self, device: FrameAnswer, data: bytes) -> Event | None:
         """Return the event with what the edge gets to see, or None where the photo stays on the device."""
@@ -204,16 +210,41 @@ class Classified(msgspec.Struct, frozen=True):
     final: FinalAnswer
     privacy: Privacy
     ms: dict[str, float]
+    result_privacy: Privacy = Privacy.EDGE_PRIVATE
+    """Level of the answer itself."""
+    time: str = ""
+    """When it was taken, in the site's zone."""
+    time_source: str = ""
+    """`exif-offset`, `exif-timezone` or `file`."""
+    sighting: str = ""
+    """Id of the burst that it belongs to."""
+    media: str = ""
+    """`image` or `video`."""
+    person: bool = False
+    box: tuple[float, float, float, float] | None = None
+    """Left, top, right and bottom of the part that was looked at closely; None for the whole picture."""
+    flags: tuple[str, ...] = ()
 
 
-def classified(file: str, answer: ChainAnswer) -> Classified:
+def classified(file: str, answer: ChainAnswer, *, time: str = "", time_source: str = "", media: str = "") -> Classified:
     """Return the line of ``--json`` for one photo."""
-    results, last = answer.results, answer.results[-1]
-    levels = answer.device.event.levels if answer.edge is None else answer.edge.levels
+    device, results, last = answer.device, answer.results, answer.results[-1]
+    levels = device.event.levels if answer.edge is None else device.event.levels.join(answer.edge.levels)
+    box = device.prediction.box
     return Classified(
         file=file,
         answers=tuple(TierAnswer(r.tier, r.rank, r.label, r.probability, r.model, r.rule) for r in results),
         final=FinalAnswer(last.rank, last.label, last.path),
         privacy=levels.feature,
         ms={tier: round(ms, 2) for tier, ms in answer.ms.items()},
+        result_privacy=levels.result,
+        time=time,
+        time_source=time_source,
+        sighting=device.visit.id,
+        media=media,
+        person=any(
+            (device.prediction.person_raised, answer.edge is not None and answer.edge.withdrawn, "person" in last.path)
+        ),
+        box=None if box == Box.WHOLE else box.as_tuple(),
+        flags=device.result.flags,
     )

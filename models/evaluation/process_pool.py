@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
-from collections.abc import Callable, Generator, Sequence
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
@@ -49,9 +52,29 @@ def work_through(turns: Sequence[T], opener: Callable[[], Callable[[T], R]], cou
     context = multiprocessing.get_context("spawn")
     try:
         with ProcessPoolExecutor(count, context, _open, (opener,)) as pool:
-            yield from pool.map(_work, turns)
+            others = set(multiprocessing.active_children())
+            try:
+                with _ctrl_c_ignored():  # the processes inherit it: this one ends them
+                    outcomes = pool.map(_work, turns)
+                yield from outcomes
+            except BaseException:
+                for process in set(multiprocessing.active_children()) - others:
+                    process.terminate()  # otherwise the work that has begun is waited for
+                raise
     except BrokenProcessPool as error:
         raise Stop(f"one of {count} processes was killed, perhaps for memory: try --workers 1") from error
+
+
+@contextlib.contextmanager
+def _ctrl_c_ignored() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may change it
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 _worker: list[Callable[[Any], Any]] = []
