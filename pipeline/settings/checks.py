@@ -41,7 +41,7 @@ def problems(settings: Keys) -> Iterator[str]:
 def _names(settings: Keys) -> Iterator[str]:
     for key, name in (("site", settings.site), *(("device.names", name) for name in settings.device.names)):
         if not topics.is_name(name):
-            yield f'{key}: "{name}" is no name; use a-z, 0-9, - and _, at most 63, and no reserved word'
+            yield f'{key}: "{name}" is not a valid name; use a-z, 0-9, - and _, at most 63, and no reserved word'
 
 
 def _timezone(settings: Keys) -> Iterator[str]:
@@ -141,7 +141,7 @@ def _streams(settings: Keys) -> Iterator[str]:
                 "docs/sensors.md lists them all; without a unit, readings keep their own"
             )
         if stream.room is not None and topics.NAME.fullmatch(stream.room) is None:
-            yield f'{where}.room: "{stream.room}" is no name; use a-z, 0-9, - and _'
+            yield f'{where}.room: "{stream.room}" is not a valid name; use a-z, 0-9, - and _'
 
 
 def _states(where: str, stream: StreamSettings) -> Iterator[str]:
