@@ -36,7 +36,7 @@ class CardProgress:
     def __enter__(self) -> CardProgress:
         """Show it from now on."""
         self._bar.start()
-        self._line(f"{self._pictures:,} pictures: opening the models, reading times")
+        self._line(f"{self._pictures:,} pictures: opening the models")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -48,7 +48,11 @@ class CardProgress:
         for file in files:
             yield file
             self._bar.advance(self._task)
-        self._bar.reset(self._task, description="classifying", total=self._pictures)
+        self.begin("classifying")
+
+    def begin(self, work: str) -> None:
+        """Count the pictures from zero, for this work."""
+        self._bar.reset(self._task, description=work, total=self._pictures)
         self._began_s = time.monotonic()
 
     def answered(self, pictures: int, *, known: bool) -> None:
