@@ -35,6 +35,7 @@ from models.labels.taxonomy import load_taxonomy
 from models.vision.clip_files import digest_of
 from models.vision.photo_files import PICTURE_SUFFIXES, photos_of
 from pipeline.errors import Stop
+from pipeline.files import private_files
 from pipeline.settings.settings import Settings
 
 FULL_WIDTH = 145
@@ -88,7 +89,7 @@ def classify(
         zone=loaded.zone,
         now_s=float(int(time.time())),
         pause_s=max(used.device.sighting_gap_s, used.device.person_hold_s, used.device.still_s),
-        kept=loaded.data_dir / KEPT if len(files) > FEW else None,
+        kept=_kept(loaded, errors) if len(files) > FEW else None,
         again=again,
     )
     totals = _Totals()
@@ -121,6 +122,21 @@ def classify(
         raise typer.Exit(exit_codes.STOP)
     if totals.refused or missing:
         raise typer.Exit(exit_codes.FAILED)
+
+
+def _kept(settings: Settings, errors: Console) -> Path | None:
+    """Return the file of kept answers, or None where it cannot be: on a read-only card, pictures are answered too."""
+    file = settings.data_dir / KEPT
+    try:
+        private_files.make_folder(file.parent)
+        private_files.make_file(file)
+    except OSError as error:
+        text = (
+            f"{file}: {error.strerror}: a run that is stopped begins anew; `data` of the settings names another folder"
+        )
+        errors.print(f"[yellow]{escape(text)}[/]")
+        return None
+    return file
 
 
 def _learned(settings: Settings) -> bytes:
