@@ -141,10 +141,8 @@ def _kept(settings: Settings, errors: Console) -> Path | None:
 
 def _learned(settings: Settings) -> bytes:
     """Return the digest of the site's lessons, which change answers."""
-    try:
-        return digest_of(learned_file(settings))
-    except FileNotFoundError:
-        return b""
+    file = learned_file(settings)
+    return digest_of(file) if file.exists() else b""
 
 
 def _shown(done: Iterator[AnsweredStretch], show: _Lines, totals: _Totals, progress: CardProgress) -> Iterator[Outcome]:
