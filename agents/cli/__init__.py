@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 from agents.cli.commands import COMMANDS, Command, renewed, spellings
 from agents.role import exit_codes
 from agents.up.plan import EXTRAS
+from agents.up.role_process import plain_role, start
 from pipeline.errors import Retry, TierwiseError
 from pipeline.files import private_files
 
@@ -57,6 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         # A command reports problems itself; without this handler, Python prints the lines of libraries.
         logging.getLogger().addHandler(logging.NullHandler())
+        if role := plain_role(words):
+            with private_files.disk_errors_mapped():
+                sys.exit(start(*role))
         words, notice = renewed(words)
         if notice:
             _complain(notice)

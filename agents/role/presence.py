@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from models.shipped import BACKBONE, Zoo
 from pipeline import clock, topics
 from pipeline.clock import Clock
 from pipeline.messages import Status, Tier, Update
@@ -14,6 +14,9 @@ from pipeline.mqtt import Connection, Endpoint
 from pipeline.privacy import gate
 from pipeline.privacy.gate import Cleared
 from pipeline.settings.settings import MqttSettings
+
+if TYPE_CHECKING:
+    from models.shipped import Zoo
 
 
 def endpoint(mqtt: MqttSettings) -> Endpoint:
@@ -60,6 +63,8 @@ def model_names(zoo: Zoo, *more: str, heads: str = "") -> tuple[str, ...]:
 
     `heads` is the release whose heads serve in place of the shipped ones; `more` are models beside the zoo's.
     """
+    from models.shipped import BACKBONE  # the gateway has no models, and loads none
+
     titles = (heads if heads and manifest.name == BACKBONE else manifest.title for manifest in zoo.manifests)
     return tuple(dict.fromkeys((*titles, *more)))
 

@@ -162,12 +162,13 @@ def test_an_error_is_one_line_and_an_exit_code_that_says_who_must_act(
 def test_a_missing_extra_is_named_with_the_line_that_installs_it(
     run: Callable[..., object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def missing(_target: str) -> object:
+    def missing(*_: object) -> object:
         raise ModuleNotFoundError("No module named 'faust.app'", name="faust.app")
 
     monkeypatch.setattr(cli, "_load", missing)
+    monkeypatch.setattr(cli, "start", missing)
     text = "tierwise: this needs faust.app, which is not installed: pip install 'tierwise[cloud]'\n"
-    assert run("stream") == (exit_codes.STOP, "", text)
+    assert run("stream") == run("stream", "--help") == (exit_codes.STOP, "", text)
 
 
 @pytest.mark.parametrize(
