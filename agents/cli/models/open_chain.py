@@ -8,10 +8,13 @@ from pathlib import Path
 import msgspec
 
 from agents.rollout.imported_models import open_edge_model
+from models.answering.edge import FamilyModel
+from models.answering.model_source import FixedModel
 from models.answering.tier_chain import SETTINGS, TierChain
 from models.shipped import BACKBONE, load_zoo
 from models.site_learning.learned_file import read_learning
 from models.site_learning.lesson_log import General, Learning
+from models.site_learning.site_answers import SiteModels
 from models.site_learning.site_head import BackgroundSums
 from models.vision.tier_models import EdgeModel
 from pipeline.settings.settings import Settings
@@ -30,12 +33,15 @@ class OpenChain:
     def __call__(self) -> TierChain:
         """Raise `Stop` where a model is damaged or unknown."""
         families = open_edge_model(load_zoo(), self.settings, self.edge_model)
-        learns = isinstance(families, EdgeModel) and not self.ask_all and learned_file(self.settings).exists()
+        site = None
+        if isinstance(families, EdgeModel) and not self.ask_all and learned_file(self.settings).exists():
+            site = SiteModels[FamilyModel](FixedModel(families))
+            site.serve(read_site_learning(self.settings).served)
         return TierChain.open(
             chain_settings(self.settings),
             device_model=self.device_model,
             families=families,
-            learned=read_site_learning(self.settings).served if learns else None,
+            site=site,
             ask_all=self.ask_all,
         )
 
