@@ -26,6 +26,7 @@ from agents.cli.commands import COMMANDS, Command, renewed, spellings
 from agents.role import exit_codes
 from agents.up.plan import EXTRAS
 from agents.up.role_process import plain_role, start
+from pipeline.credentials import hidden
 from pipeline.errors import Retry, TierwiseError
 from pipeline.files import private_files
 
@@ -156,7 +157,7 @@ def _print_version(wanted: bool) -> None:
 
 def _complain(text: str) -> None:
     """Print a line on stderr; a terminal wraps it between words."""
-    text = f"{PROGRAM}: {text}"
+    text = f"{PROGRAM}: {hidden(text)}"
     if sys.stderr.isatty():
         width = shutil.get_terminal_size().columns
         text = "\n".join(textwrap.fill(line, width, break_long_words=False) for line in text.splitlines())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pipeline import clock, topics
 from pipeline.clock import Clock
-from pipeline.messages import Status, Tier, Update
+from pipeline.messages import CameraState, Status, Tier, Update
 from pipeline.mqtt import Connection, Endpoint
 from pipeline.privacy import gate
 from pipeline.privacy.gate import Cleared
@@ -39,11 +39,18 @@ def presence(
     models: Callable[[], Sequence[str]] = tuple,
     backlog: Callable[[], int] = lambda: 0,
     update: Callable[[], Update | None] = lambda: None,
+    cameras: Callable[[], dict[str, CameraState]] = dict,
 ) -> tuple[Callable[[], Cleared], Cleared]:
     """Return the retained status that a role publishes at each connect and change, and its last will."""
     topic = topics.status(site, role)
 
-    def status(state: str, serves: Sequence[str], waiting: int, now: Update | None) -> Cleared:
+    def status(
+        state: str,
+        serves: Sequence[str] = (),
+        waiting: int = 0,
+        now: Update | None = None,
+        seen: dict[str, CameraState] | None = None,
+    ) -> Cleared:
         message = Status(
             state=state,
             role=role,
@@ -52,10 +59,11 @@ def presence(
             models=tuple(serves),
             backlog=waiting,
             update=now,
+            cameras=seen or {},
         )
         return gate.clear(message, topic, to=Tier.EDGE)
 
-    return lambda: status("online", models(), backlog(), update()), status("offline", (), 0, None)
+    return lambda: status("online", models(), backlog(), update(), cameras()), status("offline")
 
 
 def model_names(zoo: Zoo, *more: str, heads: str = "") -> tuple[str, ...]:
