@@ -36,7 +36,7 @@ class CardProgress:
     def __enter__(self) -> CardProgress:
         """Show it from now on."""
         self._bar.start()
-        self._line(f"{self._pictures:,} pictures: opening the models, reading times")
+        self._line(f"{self._pictures:,} pictures: opening the models")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -48,15 +48,21 @@ class CardProgress:
         for file in files:
             yield file
             self._bar.advance(self._task)
-        self._bar.reset(self._task, description="classifying", total=self._pictures)
-        self._began_s = time.monotonic()
+        self.begin("classifying")
+
+    def begin(self, work: str) -> None:
+        """Count the pictures from zero, for this work."""
+        self._bar.reset(self._task, description=work, total=self._pictures)
 
     def answered(self, pictures: int, *, known: bool) -> None:
         """Count pictures; those that an earlier run answered do not count for the time that is left."""
-        self._done += pictures
-        self._new += 0 if known else pictures
-        self._bar.advance(self._task, pictures)
         now_s = time.monotonic()
+        if self._done == 0:  # the time until then is mostly that of opening the models
+            self._began_s = now_s
+        elif not known:
+            self._new += pictures
+        self._done += pictures
+        self._bar.advance(self._task, pictures)
         if now_s - self._said_s >= LINE_EVERY_S:
             left = (self._pictures - self._done) * (now_s - self._began_s) / self._new if self._new else 0.0
             about = f", about {left / 60:.0f} min left" if left >= 90 else f", about {left:.0f} s left" if left else ""

@@ -23,7 +23,7 @@ from rich.markup import escape
 
 from agents.cli.card_progress import CardProgress
 from agents.cli.models.device_model import DeviceModelName, SeesWith
-from agents.cli.models.open_chain import OpenChain, chain_settings
+from agents.cli.models.open_chain import OpenChain, chain_settings, learned_file
 from agents.cli.options import AsJson, EdgeModelTitle, SettingsFile
 from agents.cli.tables import line_width, text_console
 from agents.exports import ExportFormat, ExportOptions, ExportRow, write
@@ -32,8 +32,10 @@ from agents.role import exit_codes
 from models.answering.tier_chain import Classified
 from models.card.answering import AnsweredStretch, CardRun, Outcome
 from models.labels.taxonomy import load_taxonomy
+from models.vision.clip_files import digest_of
 from models.vision.photo_files import PICTURE_SUFFIXES, photos_of
 from pipeline.errors import Stop
+from pipeline.files import private_files
 from pipeline.settings.settings import Settings
 
 FULL_WIDTH = 145
@@ -72,8 +74,8 @@ def classify(
 ) -> None:
     """Answer photos with all three tiers in this process, without a broker. Prints a line a photo or video.
 
-    Ctrl-C stops it; the same command goes on from there. To learn from your labels of a camera's pictures, see
-    `tierwise training replay`.
+    Ctrl-C stops it; the same command goes on from there. `tierwise labels import FILE.csv` learns from the table of
+    `-o` when its labels are corrected; `tierwise training replay` learns and measures on one fixed camera.
     """
     loaded = Settings.load(settings)
     console, errors = text_console(), text_console(stderr=True)
@@ -83,11 +85,11 @@ def classify(
     used = chain_settings(loaded)
     run = CardRun(
         opener=OpenChain(loaded, edge_model, device_model.value),
-        settings=msgspec.json.encode(used),
+        settings=msgspec.json.encode(used) + _learned(loaded),
         zone=loaded.zone,
         now_s=float(int(time.time())),
         pause_s=max(used.device.sighting_gap_s, used.device.person_hold_s, used.device.still_s),
-        kept=loaded.data_dir / KEPT if len(files) > FEW else None,
+        kept=_kept(loaded, errors) if len(files) > FEW else None,
         again=again,
     )
     totals = _Totals()
@@ -120,6 +122,27 @@ def classify(
         raise typer.Exit(exit_codes.STOP)
     if totals.refused or missing:
         raise typer.Exit(exit_codes.FAILED)
+
+
+def _kept(settings: Settings, errors: Console) -> Path | None:
+    """Return the file of kept answers, or None where it cannot be: on a read-only card, pictures are answered too."""
+    file = settings.data_dir / KEPT
+    try:
+        private_files.make_folder(file.parent)
+        private_files.make_file(file)
+    except OSError as error:
+        text = (
+            f"{file}: {error.strerror}: a run that is stopped begins anew; `data` of the settings names another folder"
+        )
+        errors.print(f"[yellow]{escape(text)}[/]")
+        return None
+    return file
+
+
+def _learned(settings: Settings) -> bytes:
+    """Return the digest of the site's lessons, which change answers."""
+    file = learned_file(settings)
+    return digest_of(file) if file.exists() else b""
 
 
 def _shown(done: Iterator[AnsweredStretch], show: _Lines, totals: _Totals, progress: CardProgress) -> Iterator[Outcome]:

@@ -19,20 +19,21 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
+from models.answering.cascade import contradicts
 from models.answering.cloud import SpeciesAnswer, species_answer
 from models.answering.device import FrameAnswer, Frames, crop_to_send
 from models.answering.edge import Families, FamilyAnswer, FamilyModel
 from models.answering.frame_gate import DECODE_PX, StreamMemory
-from models.answering.model_source import FixedModel
+from models.answering.model_source import FixedModel, ModelSource
 from models.labels.taxonomy import load_taxonomy
 from models.shipped import BACKBONE, load_zoo
 from models.vision import images
 from models.vision.boxes import Box
-from models.vision.tier_models import CloudModel, DeviceModel, EdgeModel
+from models.vision.tier_models import CloudModel, DeviceModel, EdgeModel, EdgePrediction
 from pipeline import ids, topics
 from pipeline.clock import Clock, SystemClock
 from pipeline.messages import Event, Privacy, Result, Tier
@@ -73,6 +74,13 @@ class ChainAnswer:
         return tuple(answer.result for answer in answers if answer is not None)
 
 
+class SiteSource(ModelSource[FamilyModel, EdgePrediction], Protocol):
+    """Chooses the edge's model, and names its predictions: `models.site_learning.site_answers.SiteModels`."""
+
+    def name_beside(self, general: str) -> str:
+        """Return the name under which a prediction of this general model is published."""
+
+
 class TierChain:
     """The answering functions of device, edge and cloud, with one model each."""
 
@@ -84,22 +92,26 @@ class TierChain:
         cloud: CloudModel,
         *,
         families: FamilyModel | None = None,
+        site: SiteSource | None = None,
         ask_all: bool = False,
         clock: Clock | None = None,
     ) -> None:
-        """`families` answers at the edge in place of `edge`, which the device makes vectors with."""
+        """`families` answers at the edge in place of `edge`, which the device makes vectors with.
+
+        `site` chooses that model, and refines its predictions by what a site learned.
+        """
         policy = Policy(settings)
         family_model: FamilyModel = families or edge
         self.names: Mapping[str, str] = {
             Tier.DEVICE.value: device.name,
-            Tier.EDGE.value: family_model.name,
+            Tier.EDGE.value: site.name_beside(family_model.name) if site else family_model.name,
             Tier.CLOUD.value: cloud.name,
         }
         """Name of the model of each tier."""
         self._ask_all = ask_all
         self._now = (clock or SystemClock()).now
         self._frames = Frames(settings, policy, load_taxonomy(), device, Keyring(), lambda: edge)
-        self._families = Families(policy, FixedModel(family_model), Keyring(), ())
+        self._families = Families(policy, site or FixedModel(family_model), Keyring(), ())
         self._cloud = FixedModel(cloud)
 
     @classmethod
@@ -109,13 +121,14 @@ class TierChain:
         *,
         device_model: str = BACKBONE,
         families: FamilyModel | None = None,
+        site: SiteSource | None = None,
         ask_all: bool = False,
         clock: Clock | None = None,
     ) -> TierChain:
         """Load the shipped models; `device_model` is one of `DEVICE_MODELS`. Raises `Stop` where one is damaged."""
         zoo = load_zoo()
         device, edge, cloud = zoo.device_model(device_model), zoo.edge_model(), zoo.cloud_model()
-        return cls(settings, device, edge, cloud, families=families, ask_all=ask_all, clock=clock)
+        return cls(settings, device, edge, cloud, families=families, site=site, ask_all=ask_all, clock=clock)
 
     def answer(
         self,
@@ -163,6 +176,8 @@ class TierChain:
         start_s = time.perf_counter()
         cloud = species_answer(self._cloud, feature, self._now(), self._now)
         ms[Tier.CLOUD.value] = _ms_since(start_s)
+        if contradicts(edge.known_here, cloud.result.path):  # people of this site know better
+            return ChainAnswer(device, ms, onward, edge)
         return ChainAnswer(device, ms, onward, edge, cloud)
 
     def _event_for_edge(self, device: FrameAnswer, data: bytes) -> Event | None:

@@ -7,9 +7,11 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 from typing import Any, TypeVar
 
 import cv2
@@ -24,6 +26,10 @@ ITEMS_A_PROCESS = 64
 
 ITEMS_A_TURN = 16
 """Number of photos that a process gets at once: few, so that the progress moves."""
+
+
+TURNS_AHEAD = 4
+"""Turns of each process that wait: enough to keep it at work where another's turn takes long."""
 
 
 def in_turns(items: Sequence[T]) -> list[Sequence[T]]:
@@ -54,12 +60,17 @@ def work_through(turns: Sequence[T], opener: Callable[[], Callable[[T], R]], cou
         with ProcessPoolExecutor(count, context, _open, (opener,)) as pool:
             others = set(multiprocessing.active_children())
             try:
+                ahead = iter(turns)
                 with _ctrl_c_ignored():  # the processes inherit it: this one ends them
-                    outcomes = pool.map(_work, turns)
-                yield from outcomes
+                    waiting = deque(pool.submit(_work, turn) for turn in islice(ahead, TURNS_AHEAD * count))
+                while waiting:
+                    outcome = waiting.popleft().result()
+                    waiting.extend(pool.submit(_work, turn) for turn in islice(ahead, 1))
+                    yield outcome
             except BaseException:
+                # Not cancelled: the pool's own thread would fail on futures that are. The work is not waited for.
                 for process in set(multiprocessing.active_children()) - others:
-                    process.terminate()  # otherwise the work that has begun is waited for
+                    process.terminate()
                 raise
     except BrokenProcessPool as error:
         raise Stop(f"one of {count} processes was killed, perhaps for memory: try --workers 1") from error

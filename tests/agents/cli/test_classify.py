@@ -139,3 +139,12 @@ def test_a_file_that_cannot_be_written_is_named_and_what_was_answered_is_kept(ru
     card(tmp_path / "card")
     code, _, err = run("card", "-o", "nowhere/answers.csv")
     assert code == 2 and "nowhere/answers.csv: cannot be written" in err
+
+
+@pytest.mark.slow
+def test_where_no_answers_can_be_kept_the_pictures_are_answered_all_the_same(run: Run, tmp_path: Path) -> None:
+    card(tmp_path / "card")
+    (tmp_path / "tierwise-data").write_text("no folder")
+    code, out, err = run("card", "--json")
+    assert code == 1 and len(out.splitlines()) == 9
+    assert "a run that is stopped begins anew" in err
