@@ -133,6 +133,16 @@ def parse(topic: str) -> Parsed | None:
     return Parsed(parts[2], parts[3], parts[4], parts[5] if len(parts) == 6 else "")
 
 
+def stream_of(topic: str) -> str:
+    """Return the ``site/device/stream`` of a frame's or reading's topic.
+
+    >>> stream_of("tierwise/v1/home/cam1/frame/garden")
+    'home/cam1/garden'
+    """
+    parts = topic.split("/")
+    return "/".join((parts[2], parts[3], parts[-1]))
+
+
 def is_frame(topic: str) -> bool:
     """Return whether this is the topic of a camera's frames."""
     parsed = parse(topic)

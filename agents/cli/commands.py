@@ -82,6 +82,7 @@ BENCH: Final = (
     Command("ingest", "Measure the CPU time of a durable message.", "bench:ingest"),
     Command("route", "Measure routing beside Faust, quixstreams and aiokafka.", "bench:route"),
     Command("frames", "Measure frames through all tiers.", "bench:frames"),
+    Command("idle", "Measure the whole stack while nothing happens.", "bench:idle"),
     Command("models", "Measure each model beside one pass of the backbone.", "bench:models"),
     Command("loop", "Measure the cost of learning.", "bench:loop"),
     Command("all", "Run all benchmarks, one after the other.", "bench:everything"),

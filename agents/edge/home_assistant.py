@@ -28,9 +28,6 @@ from pipeline.messages import Discovery, DiscoveryDevice, DiscoveryOrigin, Kind,
 from pipeline.privacy.gate import may_see
 from pipeline.settings.settings import Settings, StreamSettings
 
-OFFLINE_AFTER_S: Final = 300
-"""After so long without an answer a camera is shown as offline; its agent answers a still picture every 30 s."""
-
 STATE: Final = "{{ value_json.state }}"
 ONLINE: Final = "{{ 'on' if value_json.state == 'online' else 'off' }}"
 LABEL: Final = "{{ value_json.label }}"
@@ -172,7 +169,7 @@ def _stream(source: str, stream: StreamSettings, version: str, area: str) -> Ite
             value_template=here.only("'on'"),
             payload_on="on",
             payload_off="off",
-            off_delay=OFFLINE_AFTER_S,
+            off_delay=round(stream.off_delay_s),
             device_class="connectivity",
         )
         if may_see(Tier.EDGE, stream.pixels):

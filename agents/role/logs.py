@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import io
 import logging
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import structlog
+
+from pipeline.credentials import hidden
 
 if TYPE_CHECKING:
     from pipeline.settings.settings import LogSettings
@@ -38,15 +41,15 @@ def configure_logs(log: LogSettings, role: str) -> None:
     ]
     render: list[Any] = (
         [
+            _hide_credentials,
             structlog.dev.ConsoleRenderer(
                 colors=sys.stderr.isatty(),
                 timestamp_key="time",
-                # The default shows each frame's variables: payloads and keys.
-                exception_formatter=structlog.dev.plain_traceback,
-            )
+                exception_formatter=_plain_traceback,
+            ),
         ]
         if text
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+        else [structlog.processors.format_exc_info, _hide_credentials, structlog.processors.JSONRenderer(default=str)]
     )
     structlog.configure(
         processors=[
@@ -71,6 +74,17 @@ def configure_logs(log: LogSettings, role: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(log.level.upper())
+
+
+def _hide_credentials(_logger: object, _method: str, line: dict[str, Any]) -> dict[str, Any]:
+    return {key: hidden(value) if isinstance(value, str) else value for key, value in line.items()}
+
+
+def _plain_traceback(out: TextIO, error: Any) -> None:
+    """Write a traceback without variables (the default shows payloads and keys) and without credentials."""
+    written = io.StringIO()
+    structlog.dev.plain_traceback(written, error)
+    out.write(hidden(written.getvalue()))
 
 
 def _name_role(_logger: object, _method: str, line: dict[str, Any], *, role: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from pipeline.errors import Retry
 from pipeline.kafka.connection import address, close_client, errors_mapped, opened
-from pipeline.kafka.consumer import FETCH_MAX_BYTES, Fetched, flat
+from pipeline.kafka.consumer import FETCH_MAX_BYTES, FETCH_WAIT_MS, Fetched, flat
 from pipeline.settings.settings import KafkaSettings
 
 
@@ -76,6 +76,7 @@ class AssignedReader(abc.ABC):
             allow_auto_create_topics=False,
             auto_offset_reset="earliest",  # where retention or compaction removed the next record
             fetch_max_bytes=FETCH_MAX_BYTES,
+            fetch_max_wait_ms=FETCH_WAIT_MS,
         )
         try:
             partitions: list[TopicPartition] = []

@@ -54,7 +54,6 @@ from pipeline.messages import (
     decode,
     encode,
 )
-from pipeline.privacy import sums_rule
 from pipeline.privacy.released import check_file, check_key
 from pipeline.privacy.seal import OVERHEAD_BYTES, PSEUDONYM, ROUTING_KEY
 
@@ -254,8 +253,11 @@ def _envelope(envelope: Envelope) -> Iterator[Content]:
         level = level.join(_answer_level(envelope))
     elif envelope.kind is Kind.LABEL:
         _check_vote(envelope)
-    elif envelope.kind is Kind.SUM and level is Privacy.PUBLIC and (broken := sums_rule.complaint(envelope)):
-        raise Withheld(f"sums {envelope.event}: rule {sums_rule.RULE}: {broken}; they stay at their site")
+    elif envelope.kind is Kind.SUM and level is Privacy.PUBLIC:
+        from pipeline.privacy import sums_rule  # NumPy is 8 MB, which most processes never need
+
+        if broken := sums_rule.complaint(envelope):
+            raise Withheld(f"sums {envelope.event}: rule {sums_rule.RULE}: {broken}; they stay at their site")
     yield Content(envelope.event, envelope.kind, level, bool(envelope.sealed_by))
 
 

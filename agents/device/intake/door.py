@@ -16,6 +16,7 @@ import hashlib
 import io
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -46,11 +47,19 @@ _UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
 class IntakeDoor:
     """The way into the inbox that FTP and mail share. Threads may use it side by side."""
 
-    def __init__(self, settings: Settings, spool: Spool, metrics: Metrics, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        spool: Spool,
+        metrics: Metrics,
+        clock: Clock,
+        seen: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._settings = settings
         self._spool = spool
         self._metrics = metrics
         self._clock = clock
+        self._seen = seen
 
     def deliver(
         self, source: str, name: str, data: bytes, size: int | None = None, *, sent_s: float | None = None
@@ -90,6 +99,7 @@ class IntakeDoor:
         if self._spool.full or any(receipt.full for receipt in self._spool.receive(arrivals, link="")):
             raise Retry("the store is full")
         self._metrics.received(source, "camera")
+        self._seen(source)
         return None
 
     def refuse(self, error: Rejected, topic: str, name: str, data: bytes) -> Rejected:
@@ -101,6 +111,8 @@ class IntakeDoor:
         with self._spool.transaction() as tx:
             tx.send(refusal(named, topic, data, site=site, hop=SITE, now_s=now_s))
         self._metrics.refused(error.reason)
+        if topics.is_frame(topic):
+            self._metrics.frame_refused(topics.stream_of(topic))
         return named
 
     def _arrivals(self, source: str, name: str, data: bytes, sent_s: float | None) -> list[Arrival]:

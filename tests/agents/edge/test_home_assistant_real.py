@@ -37,19 +37,21 @@ def python() -> str:
     return fetched.stdout.strip()
 
 
-def shown(python: str, folder: Path, configured: Settings, answers: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return what Home Assistant shows in US units after these answers."""
+def shown(
+    python: str, folder: Path, configured: Settings, answers: list[dict[str, Any]], *more: tuple[str, str]
+) -> dict[str, Any]:
+    """Return what Home Assistant shows in US units after these answers, and more messages."""
     (folder / "broker").mkdir()
     broker = Forgetful(folder / "broker")
     broker.start()
-    published = [(topics.status("home", role), '{"state": "online"}') for role in ("device", "edge")]
+    online = [(topics.status("home", role), '{"state": "online"}') for role in ("device", "edge")]
     result = topics.result("home", "bed", Tier.DEVICE, Privacy.EDGE_PRIVATE)
-    published += [(result, json.dumps(answer)) for answer in answers]
+    published = [*((result, json.dumps(answer)) for answer in answers), *more]
     announced = [(topic, messages.encode(entity).decode()) for topic, entity in announcements(configured, "1")]
     try:
         run = subprocess.run(
             [python, REAL / "show.py", str(broker.port), str(free_port()), folder / "config"],
-            input=json.dumps({"announced": announced, "published": published}),
+            input=json.dumps({"announced": announced, "states": online, "published": published}),
             capture_output=True,
             text=True,
             timeout=300,
@@ -60,6 +62,14 @@ def shown(python: str, folder: Path, configured: Settings, answers: list[dict[st
     assert run.returncode == 0, run.stderr[-3000:]
     found: dict[str, Any] = json.loads(run.stdout)
     return found
+
+
+def test_a_cameras_last_picture_is_an_image(python: str, tmp_path: Path) -> None:
+    camera = Settings(streams={"home/bed/garden": StreamSettings(pixels=Privacy.EDGE_PRIVATE)})
+    found = shown(python, tmp_path, camera, [], (topics.image("home", "bed", "garden"), "a JPEG"))
+    picture = found["shown"]["tierwise_home_bed_garden_picture"]
+    assert picture["state"] not in (None, "unknown", "unavailable"), "it shows when the picture came"
+    assert found["warnings"] == []
 
 
 def answer(stream: str, value: float, *path: str) -> dict[str, Any]:
