@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import Stop
 from pipeline.messages import Levels, Privacy, Rank, Task
+from pipeline.settings.deployment_keys import DeploymentSettings
 from pipeline.settings.settings import STARTER, RuleSettings, Settings, StreamSettings
 from pipeline.settings.strict import nearest
 
@@ -365,6 +366,7 @@ PREFIXES: dict[str, type[msgspec.Struct]] = {
     "": Settings,
     "streams.*.": StreamSettings,
     "rules.": RuleSettings,
+    "deployments.": DeploymentSettings,
 }
 
 
@@ -379,7 +381,7 @@ def keys_of(prefix: str, struct: type[msgspec.Struct]) -> Iterator[tuple[str, st
         name, default = prefix + field.encode_name, field.default
         if isinstance(default, msgspec.Struct):
             yield from keys_of(f"{name}.", type(default))
-        elif name not in ("streams", "rules"):
+        elif name not in ("streams", "rules", "deployments"):
             yield name, written(default)
 
 
