@@ -260,6 +260,10 @@ class Group:
     TRAINER = "tierwise-trainer"
 
 
+CHANGELOGS: Final = tuple(f"{Group.STREAM}-{table}-changelog" for table in ("sightings", "hours", "joined"))
+"""Topics in which Faust keeps the tables of the stream role, compacted. Faust chooses these names."""
+
+
 class Header:
     """Names of Kafka record headers: CloudEvents 1.0 attributes (Kafka binding, binary mode) and ours."""
 

@@ -165,10 +165,9 @@ AT_KAFKA: Final = (
             topics.SUMS,
         )
     ),
-    # It creates all topics, and waits until they exist.
+    # It waits until all topics exist.
     Right("stream", "TOPIC", topics.MODELS, ("DESCRIBE",)),
-    # Faust names its changelogs after its group, and creates them itself.
-    Right("stream", "TOPIC", Group.STREAM, ("READ", "WRITE", "DESCRIBE", "CREATE", "DESCRIBE_CONFIGS"), True),
+    *(Right("stream", "TOPIC", name, (*READ, "WRITE")) for name in topics.CHANGELOGS),
     Right("stream", "GROUP", Group.STREAM, READ, True),
     Right("cloud", "TOPIC", PUBLIC_FEATURES, READ),
     Right("cloud", "TOPIC", topics.SUMMARIES, READ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import logging
+import re
 import sys
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
@@ -27,6 +28,11 @@ LIBRARY_LEVELS: Final = {
     "mode": logging.WARNING,  # the same, for Faust's service framework
 }
 """Levels for loggers of libraries that report normal events as problems."""
+
+COORDINATOR_STARTS: Final = re.compile(r"\[Error 1[456]\]")
+"""Kafka's codes for a group coordinator that is loading, not available or elsewhere. A fresh broker makes the topic of
+its groups at the first join, and both clients report each of their attempts until then as an error. They repeat it by
+themselves; a role that stays outside its group says so at `/health`."""
 
 
 def configure_logs(log: LogSettings, role: str) -> None:
@@ -69,6 +75,7 @@ def configure_logs(log: LogSettings, role: str) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         )
     )
+    handler.addFilter(_is_news)
     for name, level in LIBRARY_LEVELS.items():
         logging.getLogger(name).setLevel(level)
     root = logging.getLogger()
@@ -85,6 +92,12 @@ def _plain_traceback(out: TextIO, error: Any) -> None:
     written = io.StringIO()
     structlog.dev.plain_traceback(written, error)
     out.write(hidden(written.getvalue()))
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Return False for a library's line about a group coordinator that is still starting."""
+    of_kafka = record.name.partition(".")[0] in ("kafka", "aiokafka")
+    return not (of_kafka and COORDINATOR_STARTS.search(record.getMessage()))
 
 
 def _name_role(_logger: object, _method: str, line: dict[str, Any], *, role: str) -> dict[str, Any]:

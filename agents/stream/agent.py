@@ -141,7 +141,7 @@ class StreamRole:
                 created = kafka.create_topics(self._settings.kafka)
                 if created:
                     log.info("topics created", topics=len(created))
-                if kafka.wait_for_topics(self._settings.kafka, topics.KAFKA_TOPICS, self._stopping):
+                if kafka.wait_for_topics(self._settings.kafka, kafka.ALL_TOPICS, self._stopping):
                     self._topics_there.set()
             except Retry as error:
                 self._trouble = str(error)
@@ -164,11 +164,11 @@ class StreamRole:
         self._request_stop = self._stopping.set
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(app.stop(), APP_STOP_WITHIN_S)
+        errors = [task.exception() for task in tasks if task.done()]  # asyncio reports one that nobody asks for
         for task in tasks:
-            if not task.done():
-                task.cancel()
-            elif error := task.exception():
-                raise kafka.fatal(error, kafka.address(self._settings.kafka)) or error
+            task.cancel()
+        for error in filter(None, errors):
+            raise kafka.fatal(error, kafka.address(self._settings.kafka)) or error
 
     async def _watch_readiness(self, app: faust.App) -> None:
         while True:

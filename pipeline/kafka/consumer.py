@@ -20,8 +20,8 @@ from typing import Any, Final, NamedTuple
 from kafka import KafkaConsumer, TopicPartition
 
 from pipeline import topics
-from pipeline.errors import Retry
-from pipeline.kafka.connection import REQUEST_TIMEOUT_MS, Fenced, address, close_client, errors_mapped, opened
+from pipeline.kafka.admin import missing
+from pipeline.kafka.connection import REQUEST_TIMEOUT_MS, Fenced, close_client, errors_mapped, opened
 from pipeline.settings.settings import KafkaSettings
 
 HEARTBEAT_MAX_MS: Final = 2_000
@@ -113,10 +113,10 @@ class Consumer:
         )
         client.subscribe(self._topics)
         # This call also fetches the metadata: a leader that joins without them assigns no partition to any member.
-        missing = [name for name in self._topics if not client.partitions_for_topic(name)]
-        if missing:
+        unseen = [name for name in self._topics if not client.partitions_for_topic(name)]
+        if unseen:
             close_client(client)
-            raise Retry(f"Kafka at {address(self._settings)} has no topic {', '.join(missing)} that this login can see")
+            raise missing(self._settings, unseen)
         return client
 
     def lag(self) -> int:
@@ -148,6 +148,7 @@ class Progress:
     def __init__(self, settings: KafkaSettings, names: Sequence[str], group: str) -> None:
         self._settings = settings
         self._group = group
+        self._topics = tuple(names)
         self._partitions = [TopicPartition(name, number) for name in names for number in range(topics.PARTITIONS)]
         self._client: Any = None
 
@@ -167,6 +168,8 @@ class Progress:
                     KafkaConsumer, self._settings, "progress", group_id=self._group, enable_auto_commit=False
                 )
                 self._client.assign(self._partitions)
+            if unseen := [name for name in self._topics if not self._client.partitions_for_topic(name)]:
+                raise missing(self._settings, unseen)
             starts = self._client.beginning_offsets(self._partitions)
             ends = self._client.end_offsets(self._partitions)
             # `client.committed` would ask for each partition alone, sixty requests every few seconds.

@@ -122,6 +122,7 @@ def _app(settings: Settings) -> faust.App:
         topic_partitions=topics.PARTITIONS,
         topic_replication_factor=server.replication,
         topic_disable_leader=True,
+        topic_allow_declare=False,  # the role has created them
         processing_guarantee="at_least_once",
         broker_session_timeout=server.session_timeout_s,
         broker_request_timeout=max(REQUEST_TIMEOUT_S, server.session_timeout_s),
