@@ -1,4 +1,4 @@
-"""Servers made ready: Kafka by commands for its administrator; InfluxDB by its API: against a small server that keeps what the v2 documentation says it keeps."""
+"""Kafka and InfluxDB made ready: commands for an administrator, and a small server that keeps what v2 documents."""
 
 from __future__ import annotations
 
