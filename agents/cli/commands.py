@@ -107,6 +107,7 @@ COMMANDS: Final = (
     Command("classify", "Answer photos in this process, without a broker.", "classify:classify", START),
     Command("watch", "Watch sightings as they come; frames with --frames.", "sightings.watch:watch", START),
     Command("label", "Label an event; the edge learns from it.", "labels.add:label", START),
+    Command("export", "Write sightings, answers or readings into a file.", "sightings.export:export", SUBJECTS),
     Command("sightings", "What was seen, and its pictures.", "", SUBJECTS, SIGHTINGS),
     Command("labels", "Labels of people: import, review, list.", "", SUBJECTS, LABELS),
     Command("training", "Trainings: ask for one, read reports, forget.", "", SUBJECTS, TRAINING),

@@ -5,6 +5,7 @@ format has a module of its own.
 """
 
 from agents.exports.rows import ExportBox, ExportFormat, ExportOptions, ExportRow, ExportSummary
+from agents.exports.sorting import PictureSorter
 from agents.exports.write import write
 
-__all__ = ["ExportBox", "ExportFormat", "ExportOptions", "ExportRow", "ExportSummary", "write"]
+__all__ = ["ExportBox", "ExportFormat", "ExportOptions", "ExportRow", "ExportSummary", "PictureSorter", "write"]

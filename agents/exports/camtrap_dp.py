@@ -19,6 +19,7 @@ import json
 import mimetypes
 import re
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -79,6 +80,7 @@ class CamtrapPackage:
         if not options.settings.deployments:
             raise Stop(HOW_TO)
         self._folder, self._options, self._zone = draft, options, options.settings.zone
+        self._spans = [(each, *each.span_s(self._zone)) for each in options.settings.deployments]
         self._used: dict[str, DeploymentSettings] = {}
         self._names: dict[str, str] = {}
         self._levels: set[str] = set()
@@ -159,8 +161,10 @@ class CamtrapPackage:
         folder = str(PurePosixPath(row.path).parent) if row.path else ""
         names = [row.deployment, row.device, row.source.strip("/"), folder, folder.partition("/")[0]]
         time_s = clock.seconds(row.time)
-        given = self._options.settings.deployments
-        return next((each for each in given if each.holds([*filter(None, names)], time_s, self._zone)), None)
+        for each, start_s, end_s in self._spans:
+            if start_s <= time_s <= end_s and any(fnmatchcase(name, each.camera) for name in filter(None, names)):
+                return each
+        return None
 
     def _found(self, row: ExportRow) -> Iterator[Cells]:
         """Yield what was found in a picture or sighting: an observation a box, or one for all of it."""
@@ -200,8 +204,9 @@ class CamtrapPackage:
         return dt.datetime.fromtimestamp(time_s, self._zone).isoformat(timespec="seconds")
 
     def _span(self, deployment: DeploymentSettings) -> tuple[float, float]:
+        """Return start and end; a camera that still stands there ends now, since the package requires an end."""
         start_s, end_s = deployment.span_s(self._zone)
-        return start_s, dt.datetime.now(dt.UTC).timestamp() if end_s is None else end_s
+        return start_s, dt.datetime.now(dt.UTC).timestamp() if end_s == float("inf") else end_s
 
     def _deployment_cells(self, deployment: DeploymentSettings) -> Cells:
         start_s, end_s = self._span(deployment)

@@ -45,7 +45,7 @@ class CsvFile:
 
     def add(self, row: Released[ExportRow]) -> str:
         """Write a row."""
-        self._rows.writerow([_cell(getattr(row.content, name)) for name in COLUMNS])
+        self._rows.writerow([cell(getattr(row.content, name)) for name in COLUMNS])
         return ""
 
     def finish(self) -> None:
@@ -77,7 +77,8 @@ class JsonLines:
         self._file.close()
 
 
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
+    """Return a field's value as a cell."""
     match value:
         case None:
             return ""

@@ -34,6 +34,12 @@ class ExportFormat(enum.StrEnum):
     MEGADETECTOR = "megadetector"
     TIMELAPSE = "timelapse"
 
+    @classmethod
+    def of(cls, file: Path) -> ExportFormat:
+        """Return the format that a file's name stands for, where nobody named one."""
+        by_suffix = {".json": cls.JSON, ".jsonl": cls.JSON, ".zip": cls.CAMTRAP_DP}
+        return by_suffix.get(file.suffix.lower(), cls.CSV)
+
 
 class ExportBox(msgspec.Struct, frozen=True):
     """A found animal, person or vehicle: left, top, right and bottom are shares of the picture, 0 to 1."""

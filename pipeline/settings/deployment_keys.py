@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator, Sequence
-from fnmatch import fnmatchcase
 from typing import Annotated
 
 import msgspec
@@ -34,14 +33,10 @@ class DeploymentSettings(Section, frozen=True, kw_only=True):
     effort_days: Annotated[float, msgspec.Meta(ge=0)] | None = None
     """Days on which the camera worked, where that is less than from start to end."""
 
-    def span_s(self, zone: dt.tzinfo) -> tuple[float, float | None]:
-        """Return start and end, UTC seconds; None as the end if it still stands there. Raises `ValueError`."""
-        return moment(self.start, zone).timestamp(), moment(self.end, zone, last=True).timestamp() if self.end else None
-
-    def holds(self, camera: Sequence[str], time_s: float, zone: dt.tzinfo) -> bool:
-        """Return whether a camera with one of these names took a picture at this time in this deployment."""
-        start_s, end_s = self.span_s(zone)
-        return start_s <= time_s <= (end_s or float("inf")) and any(fnmatchcase(name, self.camera) for name in camera)
+    def span_s(self, zone: dt.tzinfo) -> tuple[float, float]:
+        """Return start and end, UTC seconds; infinity if it still stands there. Raises `ValueError`."""
+        end_s = moment(self.end, zone, last=True).timestamp() if self.end else float("inf")
+        return moment(self.start, zone).timestamp(), end_s
 
 
 def moment(text: str, zone: dt.tzinfo, *, last: bool = False) -> dt.datetime:
@@ -66,5 +61,5 @@ def problems(deployments: Sequence[DeploymentSettings], zone: dt.tzinfo) -> Iter
         except (ValueError, OverflowError):
             yield f'deployments "{each.name}": start and end are times such as "2026-05-01T12:00:00+02:00" or dates'
             continue
-        if end_s is not None and end_s < start_s:
+        if end_s < start_s:
             yield f'deployments "{each.name}": it ends before it starts; correct `start` or `end`'

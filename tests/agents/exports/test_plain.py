@@ -17,6 +17,8 @@ from agents.exports.plain import guarded, unguarded
 from pipeline.errors import Stop
 from pipeline.messages import Privacy
 from pipeline.privacy.egress import Reach
+from pipeline.settings.deployment_keys import DeploymentSettings
+from pipeline.settings.settings import Settings
 
 CAT = ExportRow(
     path="cam1/IMG_0001.JPG",
@@ -74,9 +76,11 @@ def test_a_name_that_is_no_text_is_written_in_escapes(tmp_path: Path) -> None:
 
 
 CANARY = "canary-7c1f"
+WOOD = DeploymentSettings(name="wood", camera="cam1", latitude=1, longitude=2, start="2026-01-01", end="2026-12-31")
+PLACED = Settings(deployments=(WOOD,))
 
 
-@pytest.mark.parametrize("form", [ExportFormat.CSV, ExportFormat.JSON])
+@pytest.mark.parametrize("form", ExportFormat)
 @pytest.mark.parametrize(
     ("reach", "allow", "seen"),
     [
@@ -89,9 +93,13 @@ CANARY = "canary-7c1f"
 def test_a_planted_canary_is_only_where_its_level_may_be(
     tmp_path: Path, form: ExportFormat, reach: Reach, allow: Privacy, seen: set[Privacy]
 ) -> None:
-    rows = [ExportRow(path=f"{CANARY}-{level}", label=f"{CANARY}-{level}", privacy=level) for level in Privacy]
-    summary = write(rows, tmp_path / "out", form, ExportOptions(reach=reach, allow=allow))
-    content = (tmp_path / "out").read_text("utf-8")
+    rows = [
+        ExportRow(path=f"{CANARY}-{level}", label=f"{CANARY}-{level}", time=CAT.time, device="cam1", privacy=level)
+        for level in Privacy
+    ]
+    summary = write(rows, tmp_path / "out", form, ExportOptions(reach=reach, allow=allow, settings=PLACED))
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    content = "".join(file.read_text("utf-8") for file in files)
     assert {level for level in Privacy if f"{CANARY}-{level}" in content} == seen
     assert set(summary.withheld) == set(Privacy) - seen
     assert all(f"left out 1 that is {level}" in summary.text() for level in set(Privacy) - seen)

@@ -17,17 +17,17 @@ TOML = '[[deployments]]\nname = "wood"\ncamera = "cam1"\nlatitude = 1\nlongitude
 
 
 @pytest.mark.parametrize(
-    ("time", "camera", "inside"),
+    ("time", "inside"),
     [
-        ("2026-05-01T00:00:00+02:00", "cam1", True),
-        ("2026-04-30T23:59:59+02:00", "cam1", False),
-        ("2026-05-02T23:59:59+02:00", "cam1", True),
-        ("2026-05-03T00:00:00+02:00", "cam1", False),
-        ("2026-05-01T12:00:00+02:00", "barn", False),
+        ("2026-05-01T00:00:00+02:00", True),
+        ("2026-04-30T23:59:59+02:00", False),
+        ("2026-05-02T23:59:59+02:00", True),
+        ("2026-05-03T00:00:00+02:00", False),
     ],
 )
-def test_a_date_is_a_whole_day_of_the_sites_zone(time: str, camera: str, inside: bool) -> None:
-    assert WOOD.holds([camera], moment(time, BERLIN).timestamp(), BERLIN) is inside
+def test_a_date_is_a_whole_day_of_the_sites_zone(time: str, inside: bool) -> None:
+    start_s, end_s = WOOD.span_s(BERLIN)
+    assert (start_s <= moment(time, BERLIN).timestamp() <= end_s) is inside
 
 
 @pytest.mark.parametrize(
