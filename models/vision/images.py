@@ -220,8 +220,8 @@ def examine(data: bytes, at_least_px: int | None = None) -> Decoded:
     header = inspect(data)
     short = min(header.width, header.height)
     by, flag = next((by, flag) for by, flag in _REDUCTIONS if by == 1 or (at_least_px and short // by >= at_least_px))
-    if header.format == "jpeg" and header.channels != 4:
-        decoded = _decode_jpeg(data, -(-header.height // by), -(-header.width // by))
+    if header.format == "jpeg":
+        decoded = _decode_jpeg(data, -(-header.height // by), -(-header.width // by), cmyk=header.channels == 4)
         if decoded is not None:
             return decoded
     try:
@@ -236,17 +236,20 @@ def examine(data: bytes, at_least_px: int | None = None) -> Decoded:
     return Decoded(picture.astype(np.uint8, copy=False))
 
 
-def _decode_jpeg(data: bytes, height: int, width: int) -> Decoded | None:
+def _decode_jpeg(data: bytes, height: int, width: int, *, cmyk: bool) -> Decoded | None:
     """Decode a JPEG at this size, a fraction of its own; None if nothing of it decodes here."""
-    picture = np.full((height, width, 3), _UNDECODED, np.uint8)
+    colours, channels = ("CMYK", 4) if cmyk else ("BGR", 3)
+    picture = np.full((height, width, channels), _UNDECODED, np.uint8)
     warning = ""
     try:
-        simplejpeg.decode_jpeg(data, "BGR", min_height=height, min_width=width, buffer=picture)
+        simplejpeg.decode_jpeg(data, colours, min_height=height, min_width=width, buffer=picture)
     except ValueError as error:
         warning = str(error)
     missing = _missing(data, picture, warning)
     if missing == 1.0:
         return None
+    if cmyk:  # Adobe's, which is inverted: each colour times black
+        picture = (picture[:, :, 2::-1].astype(np.uint16) * picture[:, :, 3:] // 255).astype(np.uint8)
     turn = _UPRIGHT.get(orientation(io.BytesIO(data))) if _EXIF in data[:_EXIF_WITHIN] else None
     return Decoded(np.ascontiguousarray(turn(picture)) if turn else picture, missing)
 

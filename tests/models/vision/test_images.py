@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import struct
 import zlib
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from models.vision import images
 from models.vision.images import ImageRefused, decode, encode_jpeg, inspect
@@ -182,6 +184,16 @@ def test_a_sector_of_another_file_is_damage() -> None:
     jpeg, half = noisy_jpeg(), len(noisy_jpeg()) // 2
     assert images.examine(jpeg[:half] + noisy_jpeg()[:512] + jpeg[half + 512 :]).damaged
     assert images.examine(jpeg[:half] + jpeg[half + 512 :]).damaged
+
+
+def test_damage_to_a_cmyk_jpeg_is_seen_too() -> None:
+    photo_file = io.BytesIO()
+    Image.fromarray(NOISY).convert("CMYK").save(photo_file, "JPEG", quality=90)
+    jpeg = photo_file.getvalue()
+    assert not images.examine(jpeg).damaged
+    for damage in (jpeg[: len(jpeg) // 2] + b"\xff\xd9", zeroed(jpeg, 4096)):
+        assert images.examine(damage).damaged
+        assert images.examine(damage, 100).damaged
 
 
 def test_padding_grey_pictures_and_black_nights_are_no_damage() -> None:
