@@ -30,7 +30,7 @@ class Forgetful(Mosquitto):
 
 @pytest.fixture(scope="module")
 def python() -> str:
-    fetched = subprocess.run([REAL / "fetch.sh"], capture_output=True, text=True, timeout=900, check=False)
+    fetched = subprocess.run([REAL / "fetch.sh", "--there"], capture_output=True, text=True, check=False)
     if fetched.returncode == 3 or find_mosquitto() is None:
         pytest.skip(fetched.stderr.strip() or "no mosquitto here")
     assert fetched.returncode == 0, fetched.stderr
