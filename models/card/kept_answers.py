@@ -44,9 +44,13 @@ class KeptAnswers:
     @staticmethod
     def _opened(file: Path) -> sqlite3.Connection:
         opened = sqlite3.connect(file, timeout=WAIT_S)
-        opened.execute("PRAGMA journal_mode=WAL")
-        opened.execute("PRAGMA synchronous=NORMAL")
-        opened.execute(_TABLE)
+        try:
+            opened.execute("PRAGMA journal_mode=WAL")
+            opened.execute("PRAGMA synchronous=NORMAL")
+            opened.execute(_TABLE)
+        except sqlite3.Error:
+            opened.close()
+            raise
         return opened
 
     def get(self, key: bytes) -> bytes | None:
