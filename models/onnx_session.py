@@ -38,9 +38,11 @@ def open_session(model: bytes | Path) -> ort.InferenceSession:
     options.enable_mem_pattern = False
     options.log_severity_level = 3
     try:
-        return ort.InferenceSession(
+        session = ort.InferenceSession(
             model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]
         )
+        session._model_bytes = None  # 4 MB, kept only to open the network anew on another processor
+        return session
     except Exception as error:  # onnxruntime's own errors share no base class
         name = "the given bytes" if isinstance(model, bytes) else model
         raise Stop(f"{name} does not load in ONNX Runtime {ort.__version__}: {error}") from error

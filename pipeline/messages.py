@@ -340,6 +340,23 @@ class Update(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Why no newer release can arrive, as ``expired-metadata: …``. Empty if all is well."""
 
 
+class CameraState(JsonMessage, frozen=True, omit_defaults=True):
+    """State of a camera, as its device agent knows it since its own start."""
+
+    state: str
+    """`online` or `away`. A camera without a `source` is away after `off_delay_s` without a frame."""
+    since: str
+    """Time of the change to this state."""
+    last_frame: str = ""
+    """Time of the last frame. Empty: there was none."""
+    dropped: int = 0
+    """Frames of a live camera that were dropped for newer ones."""
+    refused: int = 0
+    """Frames that were refused."""
+    reason: str = ""
+    """Why the camera is away."""
+
+
 class Status(JsonMessage, frozen=True):
     """State of a role, published at each connection and retained. Its last will is `offline`."""
 
@@ -357,6 +374,8 @@ class Status(JsonMessage, frozen=True):
     """Records that wait for the next hop's acknowledgement."""
     update: Update | None = None
     """State of the next release, of tiers that take releases."""
+    cameras: dict[str, CameraState] = {}
+    """Cameras of a device agent by ``device/stream``, except those whose answers do not leave the device."""
 
 
 # --- labels and label requests -------------------------------------------------------------------------------
@@ -430,6 +449,17 @@ class Drift(JsonMessage, frozen=True):
 # --- for Home Assistant ----------------------------------------------------------------------------------------
 
 
+class StreamPicture(MsgpackMessage, frozen=True):
+    """The last picture of a camera, retained: the gate publishes the JPEG alone. An empty one clears the topic."""
+
+    event: str
+    """Id of its event."""
+    privacy: Privacy
+    """Level of the event's pixels."""
+    jpeg: bytes
+    v: int = VERSION
+
+
 class DiscoveryDevice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The device that an entity belongs to, as Home Assistant shows it."""
 
@@ -456,10 +486,13 @@ class Discovery(JsonMessage, frozen=True, omit_defaults=True):
 
     name: str
     unique_id: str
-    state_topic: str
-    value_template: str
     device: DiscoveryDevice
     origin: DiscoveryOrigin
+    state_topic: str = ""
+    value_template: str = ""
+    image_topic: str = ""
+    """Topic of an image, in place of a state."""
+    content_type: str = ""
     json_attributes_topic: str = ""
     availability_topic: str = ""
     availability_template: str = ""

@@ -76,6 +76,11 @@ def sighting(site: str, device: str, stream: str) -> str:
     return f"{ROOT}/{site}/{device}/sighting/{stream}"
 
 
+def image(site: str, device: str, stream: str) -> str:
+    """Return the topic of a camera's last picture, for Home Assistant."""
+    return f"{ROOT}/{site}/{device}/image/{stream}"
+
+
 def rejected(site: str, device: str) -> str:
     """Return the topic on which the reasons of refused input are published."""
     return f"{ROOT}/{site}/{device}/rejected"
@@ -126,6 +131,16 @@ def parse(topic: str) -> Parsed | None:
     if len(parts) not in (5, 6) or "/".join(parts[:2]) != ROOT:
         return None
     return Parsed(parts[2], parts[3], parts[4], parts[5] if len(parts) == 6 else "")
+
+
+def stream_of(topic: str) -> str:
+    """Return the ``site/device/stream`` of a frame's or reading's topic.
+
+    >>> stream_of("tierwise/v1/home/cam1/frame/garden")
+    'home/cam1/garden'
+    """
+    parts = topic.split("/")
+    return "/".join((parts[2], parts[3], parts[-1]))
 
 
 def is_frame(topic: str) -> bool:
@@ -243,6 +258,10 @@ class Group:
     STREAM = "tierwise-stream"
     CLOUD = "tierwise-cloud"
     TRAINER = "tierwise-trainer"
+
+
+CHANGELOGS: Final = tuple(f"{Group.STREAM}-{table}-changelog" for table in ("sightings", "hours", "joined"))
+"""Topics in which Faust keeps the tables of the stream role, compacted. Faust chooses these names."""
 
 
 class Header:

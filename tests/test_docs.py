@@ -103,6 +103,8 @@ def by_name(example: Example) -> str:
 def test_settings_in_the_docs_are_accepted(example: Example, tmp_path: Path) -> None:
     file = tmp_path / "tierwise.toml"
     file.write_text(example.text, "utf-8")
+    for name in re.findall(r'^\w+_file = "([\w.-]+)"', example.text, re.MULTILINE):
+        (tmp_path / name).write_text("user:password\n")
     Settings.load(file, {})
 
 

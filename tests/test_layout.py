@@ -36,6 +36,7 @@ CONFINED = {
     "torch": (TRAINING,),
     "PIL": ("models/vision/capture_time.py",),
     "simplejpeg": ("models/vision/images.py",),
+    "OpenSSL": ("agents/device/intake/ftp_server.py",),
     "pyftpdlib": ("agents/device/intake/ftp_server.py",),
     "matplotlib": ("models/evaluation/plots.py", TRAINING),
     "jmespath": ("pipeline/foreign/formats.py",),

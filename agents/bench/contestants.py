@@ -42,7 +42,7 @@ def tierwise(job: dict[str, Any]) -> None:
     """Run our router: the whole app of `tierwise stream`, as it runs in production."""
     from pipeline.clock import SystemClock
     from pipeline.settings.settings import KafkaSettings, Settings
-    from pipeline.stream.app import Listeners, build_app
+    from pipeline.stream.app import Listeners, build_app, collect_rarely
 
     async def main() -> None:
         watch, done, routed, outputs = RouteStopwatch(), asyncio.Event(), 0, {*job["outputs"].values()}
@@ -62,6 +62,7 @@ def tierwise(job: dict[str, Any]) -> None:
             await router(partition, records)
 
         app.transport.handlers[job["input"]] = timed
+        collect_rarely()
         await app.start()
         await done.wait()
         watch.report()

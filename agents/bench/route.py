@@ -25,9 +25,10 @@ from typing import Any, Final
 
 from agents.bench import contestants
 from pipeline import clock, kafka, topics
-from pipeline.errors import Stop
+from pipeline.errors import Retry, Stop
 from pipeline.messages import Envelope, Kind, Privacy
 from pipeline.privacy import gate
+from pipeline.settings.addresses import KAFKA_PORT, host_port
 from pipeline.settings.settings import KafkaSettings
 
 OURS: Final = "tierwise"
@@ -41,6 +42,7 @@ PAYLOAD: Final = bytes(300)
 DEVICES: Final = 48
 DELIVER_AT_ONCE: Final = 5_000
 TIMEOUT_S: Final = 300
+LOOKS: Final = 3
 
 
 def run(records: int = RECORDS, address: str | None = None, peers_python: Path | None = None) -> dict[str, Any]:
@@ -64,8 +66,11 @@ def run(records: int = RECORDS, address: str | None = None, peers_python: Path |
     Raises
     ------
     Stop
-        The given broker already has records on the ingest topic, or a contestant failed.
+        The address is none, the given broker already has records on the ingest topic, or a contestant failed.
+    Retry
+        The given broker cannot be reached.
     """
+    _check_address(address)
     with (
         tempfile.TemporaryDirectory(prefix="tierwise-bench-") as folder,
         _broker(address, Path(folder)) as where,
@@ -75,7 +80,7 @@ def run(records: int = RECORDS, address: str | None = None, peers_python: Path |
         kafka.wait_for_topics(settings, topics.KAFKA_TOPICS, threading.Event(), timeout_s=30)
         _fill(settings, records)
         found = {
-            name: _measure(name, where, round(records * share), Path(folder), peers_python)
+            name: _measure(name, where, max(1, round(records * share)), Path(folder), peers_python)
             for name, share in SHARES.items()
         }
     took = {name: outcome for name, outcome in found.items() if "skipped" not in outcome}
@@ -89,6 +94,14 @@ def run(records: int = RECORDS, address: str | None = None, peers_python: Path |
     }
 
 
+def _check_address(address: str | None) -> None:
+    for part in address.split(",") if address else ():
+        try:
+            host_port(part.strip(), KAFKA_PORT)
+        except ValueError as error:
+            raise Stop(f'"{part}" is no address of a Kafka broker ({error}): write host:port') from None
+
+
 def ratios(rates: Mapping[str, float]) -> dict[str, float]:
     """Return our rate divided by the rate of each peer."""
     return {name: round(rates[OURS] / rate, 2) for name, rate in rates.items() if name != OURS}
@@ -97,7 +110,7 @@ def ratios(rates: Mapping[str, float]) -> dict[str, float]:
 def _fill(settings: KafkaSettings, count: int) -> None:
     look = kafka.Progress(settings, [topics.INGEST], "tierwise-bench")
     with contextlib.closing(look):
-        if any(place.end for place in look.measure().values()):
+        if any(place.end for place in _measured(look).values()):
             raise Stop(
                 f"Kafka at {settings.address} has records on {topics.INGEST}; the benchmark needs an empty broker"
             )
@@ -107,6 +120,15 @@ def _fill(settings: KafkaSettings, count: int) -> None:
         for start in range(0, count, DELIVER_AT_ONCE):
             numbers = range(start, min(count, start + DELIVER_AT_ONCE))
             producer.deliver([gate.clear_record(_envelope(number, time)) for number in numbers])
+
+
+def _measured(look: kafka.Progress) -> Mapping[tuple[str, int], kafka.GroupPosition]:
+    """Return the ends of the topics; a broker has no leader for a new topic at once. Raises `Retry`."""
+    for _ in range(LOOKS):
+        with contextlib.suppress(Retry):
+            return look.measure()
+        look.close()
+    return look.measure()
 
 
 def _envelope(number: int, time: str) -> Envelope:
@@ -143,10 +165,13 @@ def _measure(name: str, address: str, count: int, folder: Path, peers_python: Pa
         )
     except subprocess.TimeoutExpired:
         raise Stop(f"{name} did not route {count} records within {TIMEOUT_S} s") from None
+    except OSError as error:
+        return {"skipped": f"{python}: {error.strerror}"}
     if done.returncode == contestants.MISSING:
         return {"skipped": f"{name} is not installed for {python}"}
     if done.returncode:
-        raise Stop(f"{name} ended with code {done.returncode}: {done.stderr[-500:]}")
+        last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
+        raise Stop(f"{name} ended with code {done.returncode}: {last[:500]}")
     outcome = json.loads(done.stdout.splitlines()[-1])
     return {
         "records": count,

@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Any, Final
 from agents.cli.commands import COMMANDS, Command, renewed, spellings
 from agents.role import exit_codes
 from agents.up.plan import EXTRAS
+from agents.up.role_process import plain_role, start
+from pipeline.credentials import hidden
 from pipeline.errors import Retry, TierwiseError
 from pipeline.files import private_files
 
@@ -53,8 +55,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
 
             sys.exit(print_health(words[1]))
+        # Our heads are small: BLAS's threads wait for each other longer than they work, and the cores are the workers'.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         # A command reports problems itself; without this handler, Python prints the lines of libraries.
         logging.getLogger().addHandler(logging.NullHandler())
+        if role := plain_role(words):
+            with private_files.disk_errors_mapped():
+                sys.exit(start(*role))
         words, notice = renewed(words)
         if notice:
             _complain(notice)
@@ -150,7 +157,7 @@ def _print_version(wanted: bool) -> None:
 
 def _complain(text: str) -> None:
     """Print a line on stderr; a terminal wraps it between words."""
-    text = f"{PROGRAM}: {text}"
+    text = f"{PROGRAM}: {hidden(text)}"
     if sys.stderr.isatty():
         width = shutil.get_terminal_size().columns
         text = "\n".join(textwrap.fill(line, width, break_long_words=False) for line in text.splitlines())

@@ -1,4 +1,4 @@
-"""`tierwise bench ingest|route|frames|models|loop|all`: measure Tierwise beside its peers and beside its own parts.
+"""`tierwise bench ingest|route|frames|idle|models|loop|all`: measure Tierwise beside peers and beside its own parts.
 
 Every figure is a ratio within one run: what a machine does in a second differs by a factor of ten from the next one.
 """
@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from agents.bench import frames as frames_bench
+from agents.bench import idle as idle_bench
 from agents.bench import ingest as ingest_bench
 from agents.bench import loop as loop_bench
 from agents.bench import models as models_bench
@@ -46,18 +47,42 @@ Quixstreams = Annotated[
     typer.Option("--quixstreams", metavar="PYTHON", help="A Python that has quixstreams installed."),
 ]
 
+Kafka = Annotated[
+    str | None,
+    typer.Option("--kafka", metavar="HOST:PORT", help="A Kafka without records of ours; otherwise the embedded one."),
+]
+
+Records = Annotated[int, typer.Option("--records", min=1, help="How many records to route.")]
+
+Messages = Annotated[int, typer.Option("--messages", min=1, help="How many messages a round.")]
+
+Ekuiper = Annotated[
+    Path | None,
+    typer.Option("--ekuiper", metavar="BINARY", help="LF Edge eKuiper's server `kuiperd`, as one more peer."),
+]
+
 Rows = list[tuple[str, str, str]]
 """Name, figure, goal."""
 
 
-def ingest(as_json: AsJson = False) -> None:
+def ingest(ekuiper: Ekuiper = None, messages: Messages = ingest_bench.MESSAGES, as_json: AsJson = False) -> None:
     """Measure the CPU time of a durable message, beside a plain subscriber that stores nothing."""
-    _measure({"ingest": ingest_bench.run}, as_json)
+    _measure({"ingest": partial(ingest_bench.run, messages, ekuiper=ekuiper)}, as_json)
 
 
-def route(quixstreams: Quixstreams = None, as_json: AsJson = False) -> None:
+def route(
+    kafka: Kafka = None,
+    records: Records = route_bench.RECORDS,
+    quixstreams: Quixstreams = None,
+    as_json: AsJson = False,
+) -> None:
     """Measure records a second through the router, beside a stock Faust agent, quixstreams and raw aiokafka."""
-    _measure({"route": partial(route_bench.run, peers_python=quixstreams)}, as_json)
+    _measure({"route": partial(route_bench.run, records, kafka, quixstreams)}, as_json)
+
+
+def idle(as_json: AsJson = False) -> None:
+    """Measure processor time, wake-ups and memory of the whole stack while nothing happens."""
+    _measure({"idle": idle_bench.run}, as_json)
 
 
 def frames(as_json: AsJson = False) -> None:
@@ -82,6 +107,7 @@ def everything(quixstreams: Quixstreams = None, as_json: AsJson = False) -> None
         "ingest": ingest_bench.run,
         "route": routing,
         "frames": frames_bench.run,
+        "idle": idle_bench.run,
         "models": models_bench.run,
         "loop": loop_bench.run,
     }
@@ -156,21 +182,29 @@ def ingest_rows(report: Mapping[str, Any]) -> Rows:
     """Return the rows of `tierwise bench ingest`."""
     rows: Rows = []
     for name, found in report["receivers"].items():
-        goal = f"<= {report['goal_us']:.0f} µs" if name == ingest_bench.OURS else ""
-        rows.append((f"{name}, CPU a message", f"{min(found['cpu_us_per_message']):.1f} µs", goal))
+        if why := found.get("skipped"):
+            rows.append((name, f"skipped: {why}", ""))
+            continue
+        rows.append((f"{name}, CPU a message", f"{min(found['cpu_us_per_message']):.1f} µs", ""))
         rows.append((f"{name}, messages a second", f"{max(found['messages_per_s']):,}", ""))
-    return [*rows, ("durable ingest to plain paho, CPU", f"{report['cpu_ratio']:.2f}", "")]
+    for peer, ratio in report["cpu_ratios"].items():
+        goal = f"<= {report['goal']:g}" if peer == ingest_bench.PEER else ""
+        rows.append((f"durable ingest to {peer}, CPU", f"{ratio:.2f}", goal))
+    return [*rows, (f"{report['broker']}, max_inflight_messages", f"{report['max_inflight_messages']:,}", "")]
 
 
 def route_rows(report: Mapping[str, Any]) -> Rows:
     """Return the rows of `tierwise bench route`."""
     rows: Rows = []
     for name, found in report["contestants"].items():
-        measured = found.get("skipped") or f"{found['records_per_s']:,.0f} records/s"
+        measured = found.get("skipped") or (
+            f"{found['records_per_s']:,.0f} records/s, {found['cpu_us_per_record']:.1f} µs of CPU each"
+        )
         rows.append((name, measured, ""))
-    for peer, times in report["ratios"].items():
+    for peer, times in report["cpu_ratios"].items():
         goal = report["goals"].get(peer)
-        rows.append((f"ours to {peer}", f"{times:.1f}", f">= {goal:g}" if goal else ""))
+        rows.append((f"ours to {peer}, by CPU", f"{times:.2f}", f">= {goal:g}" if goal else ""))
+        rows.append((f"ours to {peer}, by time", f"{report['ratios'][peer]:.2f}", ""))
     return rows
 
 
@@ -225,6 +259,7 @@ ROWS: Final[Mapping[str, Callable[[Mapping[str, Any]], Rows]]] = {
     "ingest": ingest_rows,
     "route": route_rows,
     "frames": frames_rows,
+    "idle": idle_bench.rows,
     "models": models_rows,
     "loop": loop_rows,
 }

@@ -16,7 +16,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from agents.client import event_ids
 from agents.edge.label_rules import LABEL_MAX_BYTES, grown
@@ -24,9 +24,11 @@ from agents.edge.label_store import LabelStore
 from models.labels.taxonomy import Taxonomy, load_taxonomy
 from pipeline import messages
 from pipeline.errors import Rejected, Stop
-from pipeline.messages import Ask, Result, Task
+from pipeline.messages import Ask, Result, SightingReport, Task
 
 __all__ = ["LABEL_MAX_BYTES", "EdgeReader", "GivenLabel", "opened"]
+
+Kept = TypeVar("Kept", Result, SightingReport)
 
 LOOKED_AT: Final = 2000
 """Newest answers among which the least sure ones are looked for."""
@@ -75,6 +77,15 @@ class EdgeReader:
         rows = self.query("SELECT event, told FROM edge_answers WHERE event LIKE '%' || ? || '%' ORDER BY at", (text,))
         answers: dict[str, bytes] = dict(rows)
         return _result(answers[event_ids.find(text, list(answers), "on this machine's edge")])
+
+    def each(self, kind: type[Kept]) -> Iterator[Kept]:
+        """Yield the newest answer about each event, or the report of each sighting, as they first came in."""
+        table = "edge_answers" if kind is Result else "edge_sightings"
+        try:
+            for (row,) in self._store.execute(f"SELECT told FROM {table} WHERE told IS NOT NULL ORDER BY rowid"):  # noqa: S608 - of fixed names
+                yield messages.decode(kind, row)
+        except sqlite3.Error as error:
+            raise Stop(f"the edge's store on this machine cannot be read: {error}") from None
 
     def asks(self) -> list[Ask]:
         """Return the open label requests, the newest first."""

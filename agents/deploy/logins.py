@@ -88,6 +88,7 @@ def at_site(site: str, listened: Iterable[str] = ()) -> tuple[AccessRule, ...]:
             "ack",
             *edge_answers,
             "sighting/+",
+            "image/+",
             "rejected",
             "status",
             "ask",
@@ -99,8 +100,8 @@ def at_site(site: str, listened: Iterable[str] = ()) -> tuple[AccessRule, ...]:
         *rules(CAMERA, "read", "ack", "rejected"),
         *rules(VIEWER, "read", *for_people),
         *rules(OWNER, "write", "frame/+", "reading/+", "label"),
-        *rules(OWNER, "read", *for_people, "ack", "private/+"),
-        *rules(HOME_ASSISTANT, "read", *for_people),
+        *rules(OWNER, "read", *for_people, "ack", "private/+", "image/+"),
+        *rules(HOME_ASSISTANT, "read", *for_people, "image/+"),
         AccessRule(HOME_ASSISTANT, "readwrite", f"{topics.DISCOVERY}/#"),
         AccessRule(HEALTH, "read", UPTIME),
     )
@@ -164,10 +165,9 @@ AT_KAFKA: Final = (
             topics.SUMS,
         )
     ),
-    # It creates all topics, and waits until they exist.
+    # It waits until all topics exist.
     Right("stream", "TOPIC", topics.MODELS, ("DESCRIBE",)),
-    # Faust names its changelogs after its group, and creates them itself.
-    Right("stream", "TOPIC", Group.STREAM, ("READ", "WRITE", "DESCRIBE", "CREATE", "DESCRIBE_CONFIGS"), True),
+    *(Right("stream", "TOPIC", name, (*READ, "WRITE")) for name in topics.CHANGELOGS),
     Right("stream", "GROUP", Group.STREAM, READ, True),
     Right("cloud", "TOPIC", PUBLIC_FEATURES, READ),
     Right("cloud", "TOPIC", topics.SUMMARIES, READ),

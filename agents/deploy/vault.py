@@ -102,6 +102,8 @@ class Request:
     """Token of the operator's own InfluxDB for this site; empty for the stack's InfluxDB."""
     influx_token: str = ""
     """The same for the cloud's roles."""
+    camera_login: str = ""
+    """Login of the site's own camera, ``user:password``."""
     own_certificates: Path | None = None
     """A folder with the operator's own ``server.pem`` and ``server-key.pem``, and possibly ``ca.pem``."""
 
@@ -168,6 +170,7 @@ class Vault:
         self._broker("mosquitto", site, mosquitto.access_rules(at_site(request.site, request.listened)), request)
         self._broker("uplink", uplink, mosquitto.access_rules(AT_UPLINK), request)
         self._put("device", "mqtt-password", site[DEVICE])
+        self._put("device", "camera-login", request.camera_login)
         self._put("edge", "mqtt-password", site[EDGE])
         self._put("edge", "uplink-password", request.uplink_password or uplink[request.site])
         if request.uplink_ca:

@@ -12,6 +12,7 @@ publishes that itself and sends the edge the new revision (see `_expire`), so th
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ import msgspec
 import structlog
 
 from agents.device.camera_faults import CameraFaults
+from agents.device.camera_states import CameraStates
 from agents.device.inbox import FULL_STORE, Admission
 from agents.device.intake.intake import CameraIntake
 from agents.device.model_choice import open_device_model
@@ -44,10 +46,12 @@ from models.labels.taxonomy import load_taxonomy
 from models.shipped import load_zoo
 from pipeline import ids, topics
 from pipeline.clock import Clock, SystemClock, seconds
+from pipeline.credentials import with_login
 from pipeline.delivery import Ingest
-from pipeline.errors import Rejected
-from pipeline.messages import Event, Tier
+from pipeline.errors import Rejected, Retry
+from pipeline.messages import CameraState, Event, Tier
 from pipeline.mqtt import Connection
+from pipeline.privacy.gate import may_see
 from pipeline.privacy.policy import Policy
 from pipeline.privacy.seal import Keyring
 from pipeline.settings.settings import Settings
@@ -103,8 +107,10 @@ class Device:
         self._boot = self._store.open()
         self._cameras = CameraFaults(settings, self._policy, self._spool, self.metrics)
         self._cameras.open()
-        self._own_cameras = OwnCameras(self._spool, self.metrics, self._clock, self._stop)
-        self._intake = CameraIntake(settings, self._spool, self.metrics, self._clock, self._stop)
+        self._states = CameraStates(settings, self.metrics, self._clock)
+        ahead = settings.device.workers + 1
+        self._own_cameras = OwnCameras(self._spool, self.metrics, self._clock, self._stop, self._states, ahead)
+        self._intake = CameraIntake(settings, self._spool, self.metrics, self._clock, self._stop, self._states.seen)
         self._pictures = Pictures(
             folder / "pictures",
             max_bytes=settings.device.pictures_mib << 20,
@@ -129,20 +135,21 @@ class Device:
 
     def _open_connection(self) -> None:
         settings = self._settings
-        self._admission = Admission(settings, self._spool, self._store, self.metrics, self._clock)
-        birth, will = presence(
+        self._admission = Admission(settings, self._spool, self._store, self.metrics, self._clock, self._states.seen)
+        self._status, will = presence(
             settings.site,
             self.name,
             self._clock,
             models=lambda: model_names(self._zoo),
             backlog=partial(self._spool.backlog, EDGE),
+            cameras=self._camera_states,
         )
         self._mqtt = Connection(
             endpoint(settings.mqtt),
             f"tierwise-{settings.site}-{'-'.join(settings.device.names) or 'device'}",
             subscriptions=self._subscriptions(),
             handler=Ingest(self._spool, SITE, self._admission.admit, self._admission.committed),
-            birth=birth,
+            birth=self._status,
             will=will,
         )
         for hop in (SITE, EDGE, ACKS):
@@ -166,7 +173,8 @@ class Device:
         loops.start("deadlines", partial(loops.tick, self._tick, self._tidy))
         for source, stream in settings.named_streams.items():
             if stream.source and self._is_mine(source.split("/")[1]):
-                loops.start(f"camera {source}", partial(self._own_cameras.run, source, stream.source))
+                address = with_login(stream.source, stream.login)
+                loops.start(f"camera {source}", partial(self._own_cameras.run, source, address))
         for name, run in self._intake.loops():
             loops.start(name, run)
 
@@ -182,8 +190,8 @@ class Device:
             **store_parts(self._spool, *FULL_STORE),
             "model": self._model_choice,
         }
-        if troubles := ", ".join(filter(None, (self._own_cameras.away(), self._cameras.faults()))):
-            parts["cameras"] = troubles
+        if cameras := self._states.text(self._cameras.fault):
+            parts["cameras"] = cameras
         if state := self._intake.health():
             parts["intake"] = state
         return Health(self._mqtt.connected and age_s <= self._settings.device.busy_after_s, parts)
@@ -217,6 +225,15 @@ class Device:
             )
         ]
         return ours + self._admission.subscriptions()
+
+    def _camera_states(self) -> dict[str, CameraState]:
+        """Return the states that the site may know: those of cameras whose answers may leave the device."""
+        now_s = self._clock.now()
+        return {
+            source.partition("/")[2]: state
+            for source, state in self._states.current().items()
+            if may_see(Tier.EDGE, self._policy.levels(source, now_s).levels.result)
+        }
 
     # --- answering -------------------------------------------------------------------------------------------
 
@@ -328,12 +345,17 @@ class Device:
             tx.disown(item)
             tx.finish(item)
         self.metrics.refused(error.reason)
+        if topics.is_frame(item.topic):
+            self.metrics.frame_refused(topics.stream_of(item.topic))
 
     # --- deadlines -------------------------------------------------------------------------------------------
 
     def _tick(self, now_s: float) -> None:
         for event in self._store.overdue(now_s, self._settings.device.edge_deadline_s):
             self._expire(event)
+        if self._states.changed():
+            with contextlib.suppress(Retry):  # there is no connection: the next one begins with the status
+                self._mqtt.publish(self._status())
 
     def _tidy(self, now_s: float) -> None:
         self._store.forget(now_s - FORGET_S)

@@ -143,6 +143,6 @@ class CameraFaults:
         with self._spool.transaction() as tx:
             tx.db.execute("DELETE FROM device_cameras WHERE at < ?", (before_s,))
 
-    def faults(self) -> str:
-        """Return the faulty cameras for `/health`; empty if there are none."""
-        return ", ".join(f"{source}: {camera.fault}" for source, camera in list(self._known.items()) if camera.fault)
+    def fault(self, source: str) -> str:
+        """Return the fault of a camera; empty if it is sound."""
+        return self._known.get(source, Camera()).fault

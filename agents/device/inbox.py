@@ -7,6 +7,7 @@ settles the records that it names, and bad input is refused; all of it is commit
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -41,12 +42,21 @@ REPEATED_WITHIN_S: Final = 600.0
 class Admission:
     """Provides `admit` and `committed` for `pipeline.delivery.Ingest`."""
 
-    def __init__(self, settings: Settings, spool: Spool, store: DeviceStore, metrics: Metrics, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        spool: Spool,
+        store: DeviceStore,
+        metrics: Metrics,
+        clock: Clock,
+        seen: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._settings = settings
         self._spool = spool
         self._store = store
         self._metrics = metrics
         self._clock = clock
+        self._seen = seen
         self._foreign = ForeignTopics(settings)
         self._limit = Backlog(settings.device.busy_at, settings.device.busy_after_s, clock.now())
 
@@ -138,6 +148,8 @@ class Admission:
         now_s = self._clock.now()
         tx.send(refusal(error, topic, payload, site=self._settings.site, hop=ACKS, now_s=now_s, device=device))
         self._metrics.refused(error.reason)
+        if topics.is_frame(topic):
+            self._metrics.frame_refused(topics.stream_of(topic))
 
     def readings_of(self, parsed: Parsed, payload: bytes, received_s: float) -> list[readings.Reading]:
         """Return the readings in a stored payload, as their stream has them. Raises `Rejected`."""
@@ -204,5 +216,6 @@ class Admission:
         if parsed.channel == "reading":
             return self._reading(parsed, message, tx)
         images.inspect(message.payload)
+        self._seen(f"{parsed.site}/{parsed.device}/{parsed.name}")
         now_s, own_id = self._clock.now(), ids.of_jpeg(message.payload)
         return Arrival(message.topic, message.payload, now_s, own_id, self._limit, same_within_s=REPEATED_WITHIN_S)

@@ -119,6 +119,7 @@ class Edge:
             learned=self._publish_status,
         )
         self._parts.rooms.open()
+        self._resources.store.pictures.keep_only(self._settings, SITE)
         if self._learns:
             serving.subscribe(lambda model: self._parts.learning.on_model(General.of(model)))
         self._sums = SumSharing(self._settings.site, self._resources.store, self._clock)

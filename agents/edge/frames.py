@@ -15,9 +15,10 @@ import msgspec
 
 from agents.edge.drift_monitor import DriftMonitor
 from agents.edge.labels import EdgeLabels
+from agents.edge.last_pictures import shows_pictures
 from agents.edge.resources import EdgeResources
 from agents.edge.sightings import Sightings
-from agents.edge.store import UPLINK, Context, Known
+from agents.edge.store import SITE, UPLINK, Context, Known
 from models.answering.edge import Families
 from pipeline.messages import Envelope, Event, Privacy, Tier
 from pipeline.spool import Item
@@ -74,6 +75,9 @@ class FrameAnswers:
             self._drift.frame_answered(event, answer, tx)
             if answer.withdrawn:
                 tx.cancel(result.event, hop=UPLINK)
+                self._store.pictures.clear_stream(result.source, SITE, tx)
+            elif shows_pictures(self._settings, self._settings.stream(result.source)):
+                self._store.pictures.show(event, context.levels, SITE, tx)
             if result.pending is not None:
                 deadline_s = self._clock.now() + self._settings.edge.cloud_deadline_s
                 self._store.await_answer(result.event, deadline_s, tx)

@@ -2,7 +2,7 @@
 
 Each stream that the settings name becomes entities of its device, and each agent a device of its own::
 
-    camera   last sighting (its consensus as attributes), online
+    camera   last sighting (its consensus as attributes), online, last picture where its level allows
     sensor   value or state, unusual readings
     room     occupied
     agent    online, by its retained status and last will
@@ -27,9 +27,6 @@ from pipeline import states, topics
 from pipeline.messages import Discovery, DiscoveryDevice, DiscoveryOrigin, Kind, Privacy, Task, Tier
 from pipeline.privacy.gate import may_see
 from pipeline.settings.settings import Settings, StreamSettings
-
-OFFLINE_AFTER_S: Final = 300
-"""After so long without an answer a camera is shown as offline; its agent answers a still picture every 30 s."""
 
 STATE: Final = "{{ value_json.state }}"
 ONLINE: Final = "{{ 'on' if value_json.state == 'online' else 'off' }}"
@@ -172,9 +169,14 @@ def _stream(source: str, stream: StreamSettings, version: str, area: str) -> Ite
             value_template=here.only("'on'"),
             payload_on="on",
             payload_off="off",
-            off_delay=OFFLINE_AFTER_S,
+            off_delay=round(stream.off_delay_s),
             device_class="connectivity",
         )
+        if may_see(Tier.EDGE, stream.pixels):
+            image = topics.image(site, device, name)
+            yield here.entity(
+                "image", "picture", f"{_title(name)}: last picture", image_topic=image, published_by="edge"
+            )
         return
     yield here.entity(
         "binary_sensor",
@@ -279,13 +281,17 @@ class _Place(NamedTuple):
         *,
         published_by: str = "device",
         state_topic: str = "",
+        image_topic: str = "",
         **more: object,
     ) -> Announcement:
         device = f"tierwise_{self.site}_{self.device}"
+        answers = topics.result(self.site, self.device, Tier.DEVICE, Privacy.EDGE_PRIVATE)
         entity = Discovery(
             name=name,
             unique_id=f"{device}_{self.name}_{what}",
-            state_topic=state_topic or topics.result(self.site, self.device, Tier.DEVICE, Privacy.EDGE_PRIVATE),
+            state_topic="" if image_topic else state_topic or answers,
+            image_topic=image_topic,
+            content_type="image/jpeg" if image_topic else "",
             availability_topic=topics.status(self.site, published_by),
             availability_template=STATE,
             device=DiscoveryDevice(

@@ -42,7 +42,7 @@ from agents.edge.label_store import labelled_event
 from agents.edge.label_uplink import label_envelopes
 from agents.edge.resources import EdgeResources
 from agents.edge.sightings import Sightings
-from agents.edge.store import UPLINK, Context, Known
+from agents.edge.store import SITE, UPLINK, Context, Known
 from agents.role.dead_letters import answer_or_refuse
 from models.answering.kept_feature import KeptFeature
 from models.labels.taxonomy import Taxonomy
@@ -278,6 +278,8 @@ class EdgeLabels:
         """Send up, or withdraw, what the cloud is to have of an event's votes, and keep its feature by its levels."""
         feature = self._store.labels.feature_in(event, tx)
         unsent = self._store.unsent_ids(event, tx)
+        if raised:
+            self._store.pictures.levels_raised(event, levels, SITE, tx)
         if raised and label_level(levels) is not Privacy.PUBLIC:
             tx.cancel(event, hop=UPLINK)
         if feature is None:

@@ -13,9 +13,10 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
-from agents.edge import label_request_store, label_store, learning_store, room_store, sighting_store
+from agents.edge import label_request_store, label_store, last_pictures, learning_store, room_store, sighting_store
 from agents.edge.label_request_store import LabelRequestStore
 from agents.edge.label_store import LabelStore
+from agents.edge.last_pictures import LastPictures
 from agents.edge.learning_store import LearningStore
 from agents.edge.room_store import RoomStore
 from agents.edge.sighting_store import SightingStore
@@ -99,6 +100,7 @@ class EdgeStore:
         self.labels = LabelStore(spool)
         self.learning = LearningStore(spool)
         self.requests = LabelRequestStore(spool)
+        self.pictures = LastPictures(spool, clock)
 
     def open(self) -> None:
         """Create the tables where there are none."""
@@ -108,6 +110,7 @@ class EdgeStore:
         self.spool.migrate("labels", label_store.MIGRATIONS)
         self.spool.migrate("learning", learning_store.MIGRATIONS)
         self.spool.migrate("asks", label_request_store.MIGRATIONS)
+        self.spool.migrate("pictures", last_pictures.MIGRATIONS)
 
     def transaction(self) -> AbstractContextManager[Transaction]:
         """See `Spool.transaction`."""
@@ -259,3 +262,4 @@ class EdgeStore:
             self.rooms.forget(before_s, tx)
             self.labels.forget(tx)
             self.requests.forget(before_s, tx)
+            self.pictures.forget(before_s, SITE, tx)

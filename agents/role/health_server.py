@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.server
 import json
+import socket
 import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
 LOOPBACK: Final = "127.0.0.1"
 
+WAKE_EVERY_S: Final = 60.0
+"""The server looks this often whether to end; `close` wakes it."""
+
 CLIENT_TIMEOUT_S: Final = 5
 """A connection without a request is closed after this time, since it holds a thread."""
 
@@ -29,6 +34,7 @@ class HealthServer:
         self._health = health
         self._metrics = metrics
         self._server: http.server.ThreadingHTTPServer | None = None
+        self._port = 0
 
     def open(self, port: int, key: str) -> int:
         """Listen on this port (0: any free one) and return the port. `key` names the setting in the error.
@@ -48,14 +54,19 @@ class HealthServer:
                 f"End what uses the port, or set `{key}` to another one (0: any free port, -1: none)"
             ) from None
         server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, args=(0.1,), name="http", daemon=True).start()
-        self._server = server
-        return int(server.server_address[1])
+        threading.Thread(target=server.serve_forever, args=(WAKE_EVERY_S,), name="http", daemon=True).start()
+        self._server, self._port = server, int(server.server_address[1])
+        return self._port
 
     def close(self) -> None:
         """Stop serving and close the port."""
         if self._server is not None:
-            self._server.shutdown()
+            ending = threading.Thread(target=self._server.shutdown, daemon=True)
+            ending.start()
+            while ending.is_alive():
+                with contextlib.suppress(OSError):
+                    socket.create_connection((LOOPBACK, self._port), CLIENT_TIMEOUT_S).close()  # wakes it
+                ending.join(0.1)
             self._server.server_close()
             self._server = None
 

@@ -42,6 +42,7 @@ from agents.role.self_metrics import SelfMetrics, self_metrics_of
 from agents.role.telemetry import Metrics, version
 from pipeline.brokers import parent
 from pipeline.clock import SystemClock
+from pipeline.credentials import hidden
 from pipeline.errors import Retry, Stop
 from pipeline.files import private_files
 
@@ -163,7 +164,7 @@ def run_role(name: str, build: Build, settings: Settings, *, parent_pid: int | N
         ending = endings.wait()
         log.info("stopping", why=ending.why)
         if ending.code == exit_codes.STOP:
-            print(f"tierwise {name}: {ending.why}", file=sys.stderr, flush=True)
+            print(f"tierwise {name}: {hidden(ending.why)}", file=sys.stderr, flush=True)
     log.info("stopped", code=ending.code)
     return ending.code
 
@@ -213,7 +214,10 @@ def _served(role: Role, settings: Settings, reporter: SelfMetrics | None) -> Ite
             "role": role.name,
             "ready": current.ready,
             "version": version(),
-            "parts": {**current.parts, **({"self metrics": lost} if reporter and (lost := reporter.state()) else {})},
+            "parts": {
+                **{part: hidden(how) for part, how in current.parts.items()},
+                **({"self metrics": hidden(lost)} if reporter and (lost := reporter.state()) else {}),
+            },
         }
 
     wanted: int = getattr(settings.http, role.name)

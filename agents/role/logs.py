@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import functools
+import io
 import logging
+import re
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import structlog
+
+from pipeline.credentials import hidden
 
 if TYPE_CHECKING:
     from pipeline.settings.settings import LogSettings
@@ -25,6 +29,11 @@ LIBRARY_LEVELS: Final = {
 }
 """Levels for loggers of libraries that report normal events as problems."""
 
+COORDINATOR_STARTS: Final = re.compile(r"\[Error 1[456]\]")
+"""Kafka's codes for a group coordinator that is loading, not available or elsewhere. A fresh broker makes the topic of
+its groups at the first join, and both clients report each of their attempts until then as an error. They repeat it by
+themselves; a role that stays outside its group says so at `/health`."""
+
 
 def configure_logs(log: LogSettings, role: str) -> None:
     """Send structlog's and the standard library's lines to stderr, in one format."""
@@ -38,15 +47,15 @@ def configure_logs(log: LogSettings, role: str) -> None:
     ]
     render: list[Any] = (
         [
+            _hide_credentials,
             structlog.dev.ConsoleRenderer(
                 colors=sys.stderr.isatty(),
                 timestamp_key="time",
-                # The default shows each frame's variables: payloads and keys.
-                exception_formatter=structlog.dev.plain_traceback,
-            )
+                exception_formatter=_plain_traceback,
+            ),
         ]
         if text
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+        else [structlog.processors.format_exc_info, _hide_credentials, structlog.processors.JSONRenderer(default=str)]
     )
     structlog.configure(
         processors=[
@@ -66,11 +75,29 @@ def configure_logs(log: LogSettings, role: str) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         )
     )
+    handler.addFilter(_is_news)
     for name, level in LIBRARY_LEVELS.items():
         logging.getLogger(name).setLevel(level)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(log.level.upper())
+
+
+def _hide_credentials(_logger: object, _method: str, line: dict[str, Any]) -> dict[str, Any]:
+    return {key: hidden(value) if isinstance(value, str) else value for key, value in line.items()}
+
+
+def _plain_traceback(out: TextIO, error: Any) -> None:
+    """Write a traceback without variables (the default shows payloads and keys) and without credentials."""
+    written = io.StringIO()
+    structlog.dev.plain_traceback(written, error)
+    out.write(hidden(written.getvalue()))
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Return False for a library's line about a group coordinator that is still starting."""
+    of_kafka = record.name.partition(".")[0] in ("kafka", "aiokafka")
+    return not (of_kafka and COORDINATOR_STARTS.search(record.getMessage()))
 
 
 def _name_role(_logger: object, _method: str, line: dict[str, Any], *, role: str) -> dict[str, Any]:

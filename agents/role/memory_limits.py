@@ -7,8 +7,11 @@ heads never need. Both together took the device role from 181 to 145 MB on photo
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import gc
 import os
+import threading
 from typing import Final
 
 # From glibc's malloc.h; see mallopt(3).
@@ -19,6 +22,9 @@ M_ARENA_MAX: Final = -8
 ARENAS: Final = 2
 LARGE_BLOCK_BYTES: Final = 64 << 10
 SPARE_BYTES: Final = 128 << 10
+
+STARTED_AFTER_S: Final = 10.0
+"""By then a role has read its files and connected."""
 
 
 def spare_memory() -> None:
@@ -34,3 +40,16 @@ def spare_memory() -> None:
     mallopt(M_ARENA_MAX, ARENAS)
     mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES)
     mallopt(M_TRIM_THRESHOLD, SPARE_BYTES)
+
+
+def trim_after_start() -> None:
+    """Return to the system what the start needed and freed, once, in the background."""
+    trimming = threading.Timer(STARTED_AFTER_S, _trim)
+    trimming.daemon = True
+    trimming.start()
+
+
+def _trim() -> None:
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

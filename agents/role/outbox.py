@@ -29,6 +29,7 @@ from pipeline.messages import (
     Refusal,
     Result,
     SightingReport,
+    StreamPicture,
     Tier,
 )
 from pipeline.privacy import gate
@@ -46,6 +47,7 @@ _TYPES: Final[dict[str, type[msgspec.Struct]]] = {
         Envelope,
         Event,
         EventAck,
+        StreamPicture,
         Refusal,
         Result,
         SightingReport,

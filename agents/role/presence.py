@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from models.shipped import BACKBONE, Zoo
 from pipeline import clock, topics
 from pipeline.clock import Clock
-from pipeline.messages import Status, Tier, Update
+from pipeline.messages import CameraState, Status, Tier, Update
 from pipeline.mqtt import Connection, Endpoint
 from pipeline.privacy import gate
 from pipeline.privacy.gate import Cleared
 from pipeline.settings.settings import MqttSettings
+
+if TYPE_CHECKING:
+    from models.shipped import Zoo
 
 
 def endpoint(mqtt: MqttSettings) -> Endpoint:
@@ -36,11 +39,18 @@ def presence(
     models: Callable[[], Sequence[str]] = tuple,
     backlog: Callable[[], int] = lambda: 0,
     update: Callable[[], Update | None] = lambda: None,
+    cameras: Callable[[], dict[str, CameraState]] = dict,
 ) -> tuple[Callable[[], Cleared], Cleared]:
     """Return the retained status that a role publishes at each connect and change, and its last will."""
     topic = topics.status(site, role)
 
-    def status(state: str, serves: Sequence[str], waiting: int, now: Update | None) -> Cleared:
+    def status(
+        state: str,
+        serves: Sequence[str] = (),
+        waiting: int = 0,
+        now: Update | None = None,
+        seen: dict[str, CameraState] | None = None,
+    ) -> Cleared:
         message = Status(
             state=state,
             role=role,
@@ -49,10 +59,11 @@ def presence(
             models=tuple(serves),
             backlog=waiting,
             update=now,
+            cameras=seen or {},
         )
         return gate.clear(message, topic, to=Tier.EDGE)
 
-    return lambda: status("online", models(), backlog(), update()), status("offline", (), 0, None)
+    return lambda: status("online", models(), backlog(), update(), cameras()), status("offline")
 
 
 def model_names(zoo: Zoo, *more: str, heads: str = "") -> tuple[str, ...]:
@@ -60,6 +71,8 @@ def model_names(zoo: Zoo, *more: str, heads: str = "") -> tuple[str, ...]:
 
     `heads` is the release whose heads serve in place of the shipped ones; `more` are models beside the zoo's.
     """
+    from models.shipped import BACKBONE  # the gateway has no models, and loads none
+
     titles = (heads if heads and manifest.name == BACKBONE else manifest.title for manifest in zoo.manifests)
     return tuple(dict.fromkeys((*titles, *more)))
 

@@ -135,6 +135,22 @@ class Metrics:
             ["stream", "fault"],
             registry=self.registry,
         )
+        self._away = Gauge("tierwise_camera_away", "1 while a camera is away.", ["stream"], registry=self.registry)
+        self._last_frame = Gauge(
+            "tierwise_camera_last_frame_seconds",
+            "Time of a camera's last frame, in seconds since 1970.",
+            ["stream"],
+            registry=self.registry,
+        )
+        self._dropped = Counter(
+            "tierwise_frames_dropped_total",
+            "Frames of a live camera that were dropped for newer ones.",
+            ["stream"],
+            registry=self.registry,
+        )
+        self._frames_refused = Counter(
+            "tierwise_frames_refused_total", "Frames refused, by stream.", ["stream"], registry=self.registry
+        )
         self._backlog = Gauge(
             "tierwise_backlog",
             "Records that wait for the next hop's acknowledgement.",
@@ -200,6 +216,22 @@ class Metrics:
         name = self._streams(stream)
         for each in CAMERA_FAULTS:
             self._fault.labels(name, each).set(each == fault)
+
+    def camera_away(self, stream: str, away: bool) -> None:
+        """Record whether a camera is away."""
+        self._away.labels(self._streams(stream)).set(away)
+
+    def camera_seen(self, stream: str, at_s: float) -> None:
+        """Record the time of a camera's last frame."""
+        self._last_frame.labels(self._streams(stream)).set(at_s)
+
+    def dropped(self, stream: str) -> None:
+        """Count a frame of a live camera that was dropped for a newer one."""
+        self._dropped.labels(self._streams(stream)).inc()
+
+    def frame_refused(self, stream: str) -> None:
+        """Count a refused frame of a stream, beside `refused`."""
+        self._frames_refused.labels(self._streams(stream)).inc()
 
     def backlog(self, hop: str, measure: Callable[[], float]) -> None:
         """Let every scrape measure how much waits for a hop."""

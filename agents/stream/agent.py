@@ -37,7 +37,7 @@ from pipeline.records import HourlySummary
 from pipeline.series.points import Point, result_point, sighting_point, summary_point
 from pipeline.series.writer import Writer, open_writer
 from pipeline.settings.settings import Settings
-from pipeline.stream.app import GROUP, Listeners, build_app
+from pipeline.stream.app import GROUP, Listeners, build_app, collect_rarely
 from pipeline.stream.batches import check_membership
 from pipeline.stream.delivery import ProducerRecord
 from pipeline.stream.results import Answer
@@ -49,7 +49,8 @@ SERIES_KEEP_DAYS: Final = 365
 """Public results are small and few, so a year of them is kept."""
 WATCH_EVERY_S: Final = 5.0
 CHECK_READY_EVERY_S: Final = 0.25
-"""Interval between checks whether the worker has its partitions."""
+"""Interval between checks whether the worker has its partitions, until it has them."""
+CHECK_STILL_READY_EVERY_S: Final = 1.0
 RETRY_EVERY_S: Final = 1.0
 APP_STOP_WITHIN_S: Final = 3.0
 """Limit for Faust's stop(), which waits for ever for a dead broker. Uncommitted records come again."""
@@ -140,12 +141,13 @@ class StreamRole:
                 created = kafka.create_topics(self._settings.kafka)
                 if created:
                     log.info("topics created", topics=len(created))
-                if kafka.wait_for_topics(self._settings.kafka, topics.KAFKA_TOPICS, self._stopping):
+                if kafka.wait_for_topics(self._settings.kafka, kafka.ALL_TOPICS, self._stopping):
                     self._topics_there.set()
             except Retry as error:
                 self._trouble = str(error)
                 self._stopping.wait(RETRY_EVERY_S)
         if not self._stopping.is_set():
+            collect_rarely()
             asyncio.run(self._run())
 
     async def _run(self) -> None:
@@ -162,15 +164,15 @@ class StreamRole:
         self._request_stop = self._stopping.set
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(app.stop(), APP_STOP_WITHIN_S)
+        errors = [task.exception() for task in tasks if task.done()]  # asyncio reports one that nobody asks for
         for task in tasks:
-            if not task.done():
-                task.cancel()
-            elif error := task.exception():
-                raise kafka.fatal(error, kafka.address(self._settings.kafka)) or error
+            task.cancel()
+        for error in filter(None, errors):
+            raise kafka.fatal(error, kafka.address(self._settings.kafka)) or error
 
     async def _watch_readiness(self, app: faust.App) -> None:
         while True:
-            await asyncio.sleep(CHECK_READY_EVERY_S)
+            await asyncio.sleep(CHECK_READY_EVERY_S if self._trouble else CHECK_STILL_READY_EVERY_S)
             consumer = app.consumer
             try:
                 self._partitions = len(consumer.assignment())

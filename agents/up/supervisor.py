@@ -44,7 +44,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 LOOK_EVERY_S: Final = 0.05
-"""Interval between checks of the children; each is one cheap system call."""
+"""Interval between checks of the children until all are ready; each is one cheap system call."""
+
+LOOK_WHEN_READY_S: Final = 0.5
+"""The same afterwards."""
 
 STILL_WAITING_AFTER_S: Final = 10.0
 """A part that is not ready by then is reported, with what it waits for."""
@@ -156,7 +159,7 @@ class Supervisor:
 
     def _drive(self) -> None:
         try:
-            while not self._finish.wait(LOOK_EVERY_S):
+            while not self._finish.wait(LOOK_WHEN_READY_S if self._is_calm else LOOK_EVERY_S):
                 self._check_children()
         except Exception as error:  # the children must be stopped in order all the same
             log.exception("supervisor failed")
@@ -167,6 +170,10 @@ class Supervisor:
             for child in self._children.values():
                 child.close()
             self._all_ready.set()  # wakes `wait_ready`, which raises the failure, if any
+
+    @property
+    def _is_calm(self) -> bool:
+        return all(watched.phase in (Phase.READY, Phase.ENDED) for watched in self._watched.values())
 
     def _check_children(self) -> None:
         for name, watched in self._watched.items():

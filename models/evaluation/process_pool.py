@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
-from collections.abc import Callable, Generator, Sequence
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 from typing import Any, TypeVar
 
 import cv2
@@ -21,6 +26,10 @@ ITEMS_A_PROCESS = 64
 
 ITEMS_A_TURN = 16
 """Number of photos that a process gets at once: few, so that the progress moves."""
+
+
+TURNS_AHEAD = 4
+"""Turns of each process that wait: enough to keep it at work where another's turn takes long."""
 
 
 def in_turns(items: Sequence[T]) -> list[Sequence[T]]:
@@ -49,9 +58,34 @@ def work_through(turns: Sequence[T], opener: Callable[[], Callable[[T], R]], cou
     context = multiprocessing.get_context("spawn")
     try:
         with ProcessPoolExecutor(count, context, _open, (opener,)) as pool:
-            yield from pool.map(_work, turns)
+            others = set(multiprocessing.active_children())
+            try:
+                ahead = iter(turns)
+                with _ctrl_c_ignored():  # the processes inherit it: this one ends them
+                    waiting = deque(pool.submit(_work, turn) for turn in islice(ahead, TURNS_AHEAD * count))
+                while waiting:
+                    outcome = waiting.popleft().result()
+                    waiting.extend(pool.submit(_work, turn) for turn in islice(ahead, 1))
+                    yield outcome
+            except BaseException:
+                # Not cancelled: the pool's own thread would fail on futures that are. The work is not waited for.
+                for process in set(multiprocessing.active_children()) - others:
+                    process.terminate()
+                raise
     except BrokenProcessPool as error:
         raise Stop(f"one of {count} processes was killed, perhaps for memory: try --workers 1") from error
+
+
+@contextlib.contextmanager
+def _ctrl_c_ignored() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may change it
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 _worker: list[Callable[[Any], Any]] = []

@@ -134,7 +134,9 @@ class Registry:
     def add(self, name: str, draft: Draft) -> ModelEntry:
         """Add an entry as the next version of a name. Raises `Stop` if it cannot be written; then nothing changed."""
         if not topics.is_name(name):
-            raise Stop(f"{name!r} is no name for a model; use a-z, 0-9, - and _, at most 63, first a letter or digit")
+            raise Stop(
+                f"{name!r} is not a valid name for a model; use a-z, 0-9, - and _, at most 63, first a letter or digit"
+            )
         home = self.folder / name
         try:
             private_files.make_folder(self.folder)

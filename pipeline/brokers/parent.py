@@ -7,7 +7,9 @@ Example::
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +23,10 @@ def watch(parent_pid: int, ended: Callable[[], None]) -> None:
     """Call `ended` once, from another thread, when this process has lost the parent with this id."""
 
     def look() -> None:
+        with contextlib.suppress(AttributeError, OSError):  # only Linux has it
+            handle = os.pidfd_open(parent_pid)
+            select.select([handle], [], [])
+            os.close(handle)
         while os.getppid() == parent_pid:
             time.sleep(LOOK_EVERY_S)
         ended()

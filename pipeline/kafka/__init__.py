@@ -16,7 +16,7 @@ Every error of Kafka or its client becomes `Retry` (Kafka is away or busy), `Sto
 """
 
 from pipeline.kafka.access import grant
-from pipeline.kafka.admin import check, create_topics, wait_for_topics
+from pipeline.kafka.admin import ALL_TOPICS, check, create_topics, topic_configurations, wait_for_topics
 from pipeline.kafka.connection import address, fatal
 from pipeline.kafka.consumer import Consumer, Fetched, GroupPosition, Progress
 from pipeline.kafka.follower import Follower
@@ -25,6 +25,7 @@ from pipeline.kafka.seeker import Seeker
 from pipeline.kafka.tables import read_all, read_tail, record_counts
 
 __all__ = [
+    "ALL_TOPICS",
     "Consumer",
     "Fetched",
     "Follower",
@@ -41,5 +42,6 @@ __all__ = [
     "read_all",
     "read_tail",
     "record_counts",
+    "topic_configurations",
     "wait_for_topics",
 ]

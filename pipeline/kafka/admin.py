@@ -25,8 +25,11 @@ from pipeline.settings.settings import KafkaSettings
 TOPIC_POLL_S: Final = 0.5
 POLICY_COMPACT: Final = {"cleanup.policy": "compact"}
 
+ALL_TOPICS: Final = (*topics.KAFKA_TOPICS, *topics.CHANGELOGS)
+"""Also those that Faust would create itself, so that it needs no right to, and finds them when it joins its group."""
 
-def create_topics(settings: KafkaSettings, names: Iterable[str] = topics.KAFKA_TOPICS) -> tuple[str, ...]:
+
+def create_topics(settings: KafkaSettings, names: Iterable[str] = ALL_TOPICS) -> tuple[str, ...]:
     """Create the missing ones of these topics and return their names. Existing topics stay as they are.
 
     Raises
@@ -38,7 +41,12 @@ def create_topics(settings: KafkaSettings, names: Iterable[str] = topics.KAFKA_T
     """
     with errors_mapped(settings), contextlib.closing(_admin(settings)) as admin:
         there = set(admin.list_topics())
-        wanted = {name: _configuration(settings, name) for name in names if name not in there}
+        configurations = topic_configurations(settings, names)
+        wanted = {
+            name: {"num_partitions": topics.PARTITIONS, "replication_factor": settings.replication, "configs": configs}
+            for name, configs in configurations.items()
+            if name not in there
+        }
         if not wanted:
             return ()
         answer = admin.create_topics(wanted, timeout_ms=REQUEST_TIMEOUT_MS, raise_errors=False)
@@ -50,6 +58,13 @@ def create_topics(settings: KafkaSettings, names: Iterable[str] = topics.KAFKA_T
             elif error is not kafka_errors.TopicAlreadyExistsError:  # another worker was quicker
                 raise error(f"topic {topic['name']}: {topic.get('error_message') or error.__name__}")
         return tuple(created)
+
+
+def topic_configurations(settings: KafkaSettings, names: Iterable[str] = ALL_TOPICS) -> dict[str, Mapping[str, str]]:
+    """Return the broker's configuration of each topic."""
+    keep = {"retention.bytes": str(settings.retention_mib << 20)}
+    compacted = topics.COMPACTED.union(topics.CHANGELOGS)
+    return {name: POLICY_COMPACT if name in compacted else keep for name in names}
 
 
 def wait_for_topics(
@@ -86,6 +101,17 @@ def wait_for_topics(
     return False
 
 
+def missing(settings: KafkaSettings, names: Iterable[str]) -> Retry:
+    """Return the error for topics that a consumer does not see. Raises `Stop` if this login has no right to one.
+
+    A consumer cannot tell the difference: Kafka leaves out both kinds where it is asked for all topics.
+    """
+    wanted = sorted(names)
+    with errors_mapped(settings), contextlib.closing(_admin(settings)) as admin:
+        _usable(admin.describe_topics(wanted))
+    return Retry(f"Kafka at {address(settings)} has no topic {', '.join(wanted)}: start `tierwise stream` first")
+
+
 def check(settings: KafkaSettings) -> None:
     """Check that Kafka answers.
 
@@ -102,15 +128,6 @@ def check(settings: KafkaSettings) -> None:
 
 def _admin(settings: KafkaSettings) -> Any:
     return opened(KafkaAdminClient, settings, "admin")
-
-
-def _configuration(settings: KafkaSettings, name: str) -> dict[str, Any]:
-    keep = {"retention.bytes": str(settings.retention_mib << 20)}
-    return {
-        "num_partitions": topics.PARTITIONS,
-        "replication_factor": settings.replication,
-        "configs": POLICY_COMPACT if name in topics.COMPACTED else keep,
-    }
 
 
 def _usable(described: Iterable[Mapping[str, Any]]) -> set[str]:

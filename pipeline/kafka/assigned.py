@@ -17,8 +17,9 @@ from typing import Any
 from kafka import KafkaConsumer, TopicPartition
 
 from pipeline.errors import Retry
-from pipeline.kafka.connection import address, close_client, errors_mapped, opened
-from pipeline.kafka.consumer import FETCH_MAX_BYTES, Fetched, flat
+from pipeline.kafka.admin import missing
+from pipeline.kafka.connection import close_client, errors_mapped, opened
+from pipeline.kafka.consumer import FETCH_MAX_BYTES, FETCH_WAIT_MS, Fetched, flat
 from pipeline.settings.settings import KafkaSettings
 
 
@@ -76,13 +77,14 @@ class AssignedReader(abc.ABC):
             allow_auto_create_topics=False,
             auto_offset_reset="earliest",  # where retention or compaction removed the next record
             fetch_max_bytes=FETCH_MAX_BYTES,
+            fetch_max_wait_ms=FETCH_WAIT_MS,
         )
         try:
             partitions: list[TopicPartition] = []
             for topic in self._topics:
                 numbers = client.partitions_for_topic(topic)
                 if not numbers:
-                    raise Retry(f"Kafka at {address(self._settings)} has no topic {topic} that this login can see")
+                    raise missing(self._settings, [topic])
                 partitions += [TopicPartition(topic, number) for number in sorted(numbers)]
             client.assign(partitions)
             self._seek(client, partitions)

@@ -14,6 +14,7 @@ import socket
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from kafka import TopicPartition
 from kafka import errors as kafka_errors
 from kafka.net.compat import KafkaNetClient
 from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
@@ -31,12 +32,17 @@ METADATA_MAX_AGE_MS: Final = 30_000
 _LOGIN: Final = (
     "Check security, mechanism, username and password under [kafka], and the rights of that user: docs/deploy.md"
 )
+_RIGHTS: Final = (
+    "This login needs a right there: let an administrator run `tierwise provision kafka`, or the commands that "
+    "`tierwise provision kafka --commands` prints: docs/deploy.md"
+)
 _TOPICS: Final = "Let its administrator create Tierwise's topics, 12 partitions each: docs/deploy.md"
 _REMEDIES: Final[dict[int | str | None, str]] = {
     23: "Another program uses this consumer group: end it",
     26: "Set kafka.session_timeout_s between the broker's group.min.session.timeout.ms and group.max.session.timeout.ms",
     **dict.fromkeys((40, 44), _TOPICS),
-    **dict.fromkeys((29, 30, 31, 33, 34, 53, 58, 65, "KafkaConfigurationError", "AuthenticationFailedError"), _LOGIN),
+    **dict.fromkeys((29, 30), _RIGHTS),
+    **dict.fromkeys((31, 33, 34, 53, 58, 65, "KafkaConfigurationError", "AuthenticationFailedError"), _LOGIN),
 }
 """By Kafka's error code, or by the class of a client's error without a code: a person has to change something."""
 _FENCED: Final = (
@@ -61,6 +67,10 @@ def errors_mapped(settings: KafkaSettings) -> Iterator[None]:
         raise Fenced(f"Kafka at {where} gave our partitions to another member: {error}") from error
     except (kafka_errors.KafkaError, OSError) as error:
         raise fatal(error, where) or Retry(f"Kafka at {where}: {_text(error)}") from error
+    except KeyError as error:  # kafka-python has no offsets of a partition that it sees no longer
+        if not isinstance(error.args[0], TopicPartition):
+            raise
+        raise Retry(f"Kafka at {where} does not show topic {error.args[0].topic} any more") from error
 
 
 def fatal(error: BaseException, where: str) -> Stop | None:

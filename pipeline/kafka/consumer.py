@@ -20,17 +20,19 @@ from typing import Any, Final, NamedTuple
 from kafka import KafkaConsumer, TopicPartition
 
 from pipeline import topics
-from pipeline.errors import Retry
-from pipeline.kafka.connection import REQUEST_TIMEOUT_MS, Fenced, address, close_client, errors_mapped, opened
+from pipeline.kafka.admin import missing
+from pipeline.kafka.connection import REQUEST_TIMEOUT_MS, Fenced, close_client, errors_mapped, opened
 from pipeline.settings.settings import KafkaSettings
 
-HEARTBEAT_MS: Final = 1_000
+HEARTBEAT_MAX_MS: Final = 2_000
 """A member learns within this time that another member joined or left."""
 POLL_INTERVAL_MS: Final = 300_000
 """A consumer that works longer than this on one batch loses its partitions to another."""
 IDLE_MAX_S: Final = 30.0
 """A member that has no partition for this long joins anew: a join at the wrong moment leaves it idle for ever."""
 FETCH_MAX_BYTES: Final = 8 << 20
+FETCH_WAIT_MS: Final = 3_000
+"""The broker answers a fetch without records after this time, well within the request's own limit."""
 
 
 class Fetched(NamedTuple):
@@ -104,16 +106,17 @@ class Consumer:
             auto_offset_reset="earliest",
             enable_auto_commit=False,
             session_timeout_ms=1_000 * self._settings.session_timeout_s,
-            heartbeat_interval_ms=HEARTBEAT_MS,
+            heartbeat_interval_ms=min(HEARTBEAT_MAX_MS, 1_000 * self._settings.session_timeout_s // 3),
             max_poll_interval_ms=POLL_INTERVAL_MS,
             fetch_max_bytes=FETCH_MAX_BYTES,
+            fetch_max_wait_ms=FETCH_WAIT_MS,
         )
         client.subscribe(self._topics)
         # This call also fetches the metadata: a leader that joins without them assigns no partition to any member.
-        missing = [name for name in self._topics if not client.partitions_for_topic(name)]
-        if missing:
+        unseen = [name for name in self._topics if not client.partitions_for_topic(name)]
+        if unseen:
             close_client(client)
-            raise Retry(f"Kafka at {address(self._settings)} has no topic {', '.join(missing)} that this login can see")
+            raise missing(self._settings, unseen)
         return client
 
     def lag(self) -> int:
@@ -145,6 +148,7 @@ class Progress:
     def __init__(self, settings: KafkaSettings, names: Sequence[str], group: str) -> None:
         self._settings = settings
         self._group = group
+        self._topics = tuple(names)
         self._partitions = [TopicPartition(name, number) for name in names for number in range(topics.PARTITIONS)]
         self._client: Any = None
 
@@ -164,13 +168,17 @@ class Progress:
                     KafkaConsumer, self._settings, "progress", group_id=self._group, enable_auto_commit=False
                 )
                 self._client.assign(self._partitions)
+            if unseen := [name for name in self._topics if not self._client.partitions_for_topic(name)]:
+                raise missing(self._settings, unseen)
             starts = self._client.beginning_offsets(self._partitions)
             ends = self._client.end_offsets(self._partitions)
-            positions = {}
-            for partition in self._partitions:
-                committed = self._client.committed(partition, timeout_ms=REQUEST_TIMEOUT_MS)
-                positions[tuple(partition)] = GroupPosition(max(committed or 0, starts[partition]), ends[partition])
-            return positions
+            # `client.committed` would ask for each partition alone, sixty requests every few seconds.
+            committed = self._client._coordinator.fetch_committed_offsets(self._partitions, REQUEST_TIMEOUT_MS)
+            next_offsets = {partition: found.offset for partition, found in committed.items()}
+            return {
+                tuple(partition): GroupPosition(max(next_offsets.get(partition, 0), starts[partition]), ends[partition])
+                for partition in self._partitions
+            }
 
     def close(self) -> None:
         """Close the connection; the next `measure` opens a new one."""

@@ -15,6 +15,7 @@ from typing import Any
 from kafka import KafkaConsumer, TopicPartition
 
 from pipeline.errors import Retry, Stop
+from pipeline.kafka.admin import missing
 from pipeline.kafka.connection import address, errors_mapped, opened
 from pipeline.kafka.consumer import FETCH_MAX_BYTES, Fetched, flat
 from pipeline.settings.settings import KafkaSettings
@@ -35,7 +36,7 @@ def read_all(settings: KafkaSettings, topic: str, timeout_s: float = 10.0) -> di
     with errors_mapped(settings), contextlib.closing(_reader(settings)) as client:
         numbers = client.partitions_for_topic(topic)
         if not numbers:
-            raise Stop(f"Kafka at {address(settings)} has no topic {topic}: start `tierwise stream` first")
+            raise Stop(str(missing(settings, [topic])))
         partitions = [TopicPartition(topic, number) for number in numbers]
         client.assign(partitions)
         ends = client.end_offsets(partitions)

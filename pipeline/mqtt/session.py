@@ -30,8 +30,12 @@ from pipeline.mqtt.endpoint import CONNECT_TIMEOUT_S, Endpoint, tls_context
 from pipeline.mqtt.window import INFLIGHT_MAX, Window
 from pipeline.privacy.gate import Cleared
 
-BATCH_MAX: Final = 50
-"""Half of the messages that iotcore sends without an acknowledgement: it sends the next batch while we commit this."""
+BATCH_MAX: Final = 500
+"""Messages of a batch while more of them wait: a commit of many costs little more than a commit of one."""
+
+BATCH_ENOUGH: Final = 50
+"""A batch of so many does not wait for others. Half of the messages that iotcore sends without an acknowledgement: it
+sends the next batch while we commit this."""
 
 BATCH_MAX_BYTES: Final = 8 << 20
 BATCH_WAIT_S: Final = 0.005
@@ -220,7 +224,7 @@ class Session:
 
     def _flush_if_due(self, now: float) -> None:
         if self._batch:
-            if self._is_full() or now - self._batch_since >= BATCH_WAIT_S:
+            if len(self._batch) >= BATCH_ENOUGH or self._is_full() or now - self._batch_since >= BATCH_WAIT_S:
                 self._flush()
         elif self._unfenced and now - self._batch_since >= FENCE_IDLE_S:
             self._put_fence()

@@ -45,6 +45,7 @@ from pipeline.messages import (
     Result,
     SightingReport,
     Status,
+    StreamPicture,
     Tier,
     UplinkAck,
     UplinkBatch,
@@ -53,7 +54,6 @@ from pipeline.messages import (
     decode,
     encode,
 )
-from pipeline.privacy import sums_rule
 from pipeline.privacy.released import check_file, check_key
 from pipeline.privacy.seal import OVERHEAD_BYTES, PSEUDONYM, ROUTING_KEY
 
@@ -112,7 +112,8 @@ def clear(message: msgspec.Struct, topic: str, *, to: Tier) -> Cleared:
         the message's type.
     """
     _judge(message, max(to, reach(topic), key=lambda tier: tier.depth))
-    return _pass(topic, encode(message), retain=type(message) in RETAINED)
+    payload = message.jpeg if isinstance(message, StreamPicture) else encode(message)
+    return _pass(topic, payload, retain=type(message) in RETAINED)
 
 
 def clear_capture(topic: str, payload: bytes) -> Cleared:
@@ -170,6 +171,7 @@ READ_BY: Final[Mapping[str, Tier]] = {
     "event-ack": Tier.EDGE,
     "result": Tier.EDGE,
     "sighting": Tier.EDGE,
+    "image": Tier.EDGE,
     "rejected": Tier.EDGE,
     "label": Tier.EDGE,
     "ask": Tier.EDGE,
@@ -209,6 +211,11 @@ def _sighting(report: SightingReport) -> Iterator[Content]:
     yield Content(report.sighting, Kind.RESULT, report.privacy)
 
 
+def _picture(picture: StreamPicture) -> Iterator[Content]:
+    if picture.jpeg:
+        yield Content(picture.event, Kind.PIXELS, picture.privacy)
+
+
 def _label(label: Label) -> Iterator[Content]:
     # The person who labels does not know the event's level: the label stays at the site until the edge finds the level.
     yield Content(label.event, Kind.LABEL, Privacy.EDGE_PRIVATE)
@@ -246,8 +253,11 @@ def _envelope(envelope: Envelope) -> Iterator[Content]:
         level = level.join(_answer_level(envelope))
     elif envelope.kind is Kind.LABEL:
         _check_vote(envelope)
-    elif envelope.kind is Kind.SUM and level is Privacy.PUBLIC and (broken := sums_rule.complaint(envelope)):
-        raise Withheld(f"sums {envelope.event}: rule {sums_rule.RULE}: {broken}; they stay at their site")
+    elif envelope.kind is Kind.SUM and level is Privacy.PUBLIC:
+        from pipeline.privacy import sums_rule  # NumPy is 8 MB, which most processes never need
+
+        if broken := sums_rule.complaint(envelope):
+            raise Withheld(f"sums {envelope.event}: rule {sums_rule.RULE}: {broken}; they stay at their site")
     yield Content(envelope.event, envelope.kind, level, bool(envelope.sealed_by))
 
 
@@ -277,6 +287,7 @@ CONTENTS: Final[Mapping[type, Callable[[Any], Iterator[Content]]]] = {
     Refusal: _nothing,
     Status: _nothing,
     Discovery: _nothing,
+    StreamPicture: _picture,
     EventAck: _nothing,
     UplinkAck: _nothing,
     DownlinkAck: _nothing,
@@ -288,7 +299,7 @@ CONTENTS: Final[Mapping[type, Callable[[Any], Iterator[Content]]]] = {
 }
 """The content of each type of message, by exact type: a subclass could hold more."""
 
-RETAINED: Final = frozenset({Status, Discovery})
+RETAINED: Final = frozenset({Status, Discovery, StreamPicture})
 """Messages that the broker keeps for later subscribers."""
 
 BODIES: Final[Mapping[type, Kind]] = {Crop: Kind.PIXELS, Vector: Kind.FEATURE, Report: Kind.READING}

@@ -30,6 +30,8 @@ from pipeline.series.points import NS_PER_MS, Point, digits
 from pipeline.spool import file
 
 DAY_MS: Final = 86_400_000
+_LAST_S: Final = 9e9
+"""Later than any point: nanoseconds of it fit into SQLite's integers."""
 CLEAN_EVERY_S: Final = 3_600.0
 BUSY_TIMEOUT_S: Final = 2.0
 
@@ -141,6 +143,20 @@ class LocalStore:
             (measurement, round(since_s * 1000) * NS_PER_MS, end_ns, *values, limit),
         )
 
+    def stream(self, measurement: str, since_s: float, until_s: float) -> Iterator[Point]:
+        """Yield the points of a measurement, oldest first, each as it is read: of any number. Raises as `query`."""
+        bounds = [min(max(time_s, 0.0), _LAST_S) for time_s in (since_s, until_s)]
+        return self._each(
+            "SELECT * FROM points WHERE measurement = ? AND time_ns BETWEEN ? AND ? ORDER BY time_ns",
+            (
+                measurement,
+                *(
+                    round(time_s * 1000) * NS_PER_MS + number
+                    for time_s, number in zip(bounds, (0, NS_PER_MS - 1), strict=True)
+                ),
+            ),
+        )
+
     def close(self) -> None:
         """Close the file."""
         if self._writing is not None:
@@ -148,8 +164,11 @@ class LocalStore:
             self._writing = None
 
     def _read(self, statement: str, values: Sequence[str | int]) -> list[Point]:
+        return list(self._each(statement, values))
+
+    def _each(self, statement: str, values: Sequence[str | int]) -> Iterator[Point]:
         if not self._path.exists():
-            return []
+            return
         with (
             _errors_mapped(self._path),
             closing(
@@ -158,16 +177,14 @@ class LocalStore:
         ):
             if reading.execute("PRAGMA user_version").fetchone()[0] < len(_MIGRATIONS):
                 raise Retry(f"{self._path}: an earlier release wrote it, and the edge upgrades it when it next starts")
-            return [
-                Point(
+            for measurement, tags, time_ns, fields in reading.execute(statement, values):
+                yield Point(
                     measurement,
                     msgspec.json.decode(tags),
                     msgspec.json.decode(fields),
                     time_ns // NS_PER_MS / 1000,
                     time_ns % NS_PER_MS,
                 )
-                for measurement, tags, time_ns, fields in reading.execute(statement, values)
-            ]
 
     def _clean(self, connection: sqlite3.Connection) -> None:
         oldest_ms = round(time.time() * 1000) - self._keep_days * DAY_MS

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 EMBEDDED: Final = "embedded"
@@ -30,16 +29,3 @@ def host_port(address: str, default_port: int) -> tuple[str, int]:
     if not (port.isascii() and port.isdecimal() and 1 <= int(port) <= 65535):
         raise ValueError("no port")
     return host, int(port)
-
-
-_LOGIN: Final = re.compile(r"(?<=://)[^/?#\s]*@")
-_SECRET: Final = re.compile(r"(?i)([?&][^=&]*(?:user|login|pass|pwd|token|key|auth|secret)[^=&]*=)[^&#\s]*")
-
-
-def without_login(text: str) -> str:
-    """Return the text with `***` for user names, passwords and tokens in addresses, for logs and people.
-
-    >>> without_login("rtsp://admin:hunter2@10.0.0.9/1?token=abc&x=1")
-    'rtsp://***@10.0.0.9/1?token=***&x=1'
-    """
-    return _SECRET.sub(r"\1***", _LOGIN.sub("***@", text))

@@ -15,8 +15,10 @@ from collections.abc import Iterator
 from zoneinfo import ZoneInfoNotFoundError
 
 from pipeline import states, topics, units
+from pipeline.credentials import hidden
 from pipeline.foreign import filters, formats
 from pipeline.messages import LEVELLED, RANKS, Privacy, Task
+from pipeline.settings import deployment_keys
 from pipeline.settings.addresses import EMBEDDED, MQTT_PORT, TLS_SCHEME, host_port
 from pipeline.settings.hours import Hours
 from pipeline.settings.keys import Keys, StreamSettings
@@ -35,12 +37,13 @@ def problems(settings: Keys) -> Iterator[str]:
     yield from _streams(settings)
     yield from _topics(settings)
     yield from _rules(settings)
+    yield from deployment_keys.problems(settings.deployments, settings.zone)
 
 
 def _names(settings: Keys) -> Iterator[str]:
     for key, name in (("site", settings.site), *(("device.names", name) for name in settings.device.names)):
         if not topics.is_name(name):
-            yield f'{key}: "{name}" is no name; use a-z, 0-9, - and _, at most 63, and no reserved word'
+            yield f'{key}: "{name}" is not a valid name; use a-z, 0-9, - and _, at most 63, and no reserved word'
 
 
 def _timezone(settings: Keys) -> Iterator[str]:
@@ -59,7 +62,9 @@ def _addresses(settings: Keys) -> Iterator[str]:
     for section, address in written:
         if address != EMBEDDED and not _is_address(address, tls=section != "kafka"):
             forms = '"embedded" or "host:port"' + ("" if section == "kafka" else ' or "mqtts://host:port"')
-            yield f'{section}.address: "{address}" is no address; use {forms}'
+            yield f'{section}.address: "{hidden(address)}" is no address; use {forms}'
+        elif "@" in address:
+            yield f"{section}.address: holds a login; write it as username and password_file of [{section}]"
     uplink = settings.uplink
     if not uplink.address and (uplink.username or uplink.ca):
         yield "uplink.address: is empty, so the login and certificates of [mqtt] are used; write them there"
@@ -126,6 +131,8 @@ def _streams(settings: Keys) -> Iterator[str]:
             yield f"{where}.mail: only cameras have one; their reports become readings by themselves"
         if stream.source and stream.task is not Task.WILDLIFE:
             yield f"{where}.source: only cameras have one; readings are published over MQTT"
+        if stream.login and ("://" not in stream.source or "@" in stream.source):
+            yield f"{where}.login: for a source such as rtsp://192.168.1.20/live that holds no login itself"
         yield from _states(where, stream)
         if stream.source and is_pattern(source):
             yield f"{where}.source: a camera belongs to one stream; name it without * and ?"
@@ -136,7 +143,7 @@ def _streams(settings: Keys) -> Iterator[str]:
                 "docs/sensors.md lists them all; without a unit, readings keep their own"
             )
         if stream.room is not None and topics.NAME.fullmatch(stream.room) is None:
-            yield f'{where}.room: "{stream.room}" is no name; use a-z, 0-9, - and _'
+            yield f'{where}.room: "{stream.room}" is not a valid name; use a-z, 0-9, - and _'
 
 
 def _states(where: str, stream: StreamSettings) -> Iterator[str]:

@@ -28,6 +28,9 @@ SECRETS: Final = {
 }
 """Sections with a login, and the key of their secret; `<key>_file` names a file that holds the secret."""
 
+LOGIN: Final = ("login", "login_file")
+"""Keys of a stream for the login of its source."""
+
 OF_SENSORS: Final = frozenset({"format", "value", "time", "scale", "unit", "deadband", "room"})
 """Keys of a stream with a topic that is no camera."""
 
@@ -88,6 +91,7 @@ def _place_camera(raw: dict[str, Any], file: str) -> None:
     for key, stream in raw.get("streams", {}).items():
         if stream.get("task", Task.WILDLIFE) == Task.WILDLIFE and not patterns.is_pattern(key):
             stream["source"] = camera
+            stream.update({key: login for key in LOGIN if (login := raw["device"].get(f"camera_{key}"))})
             return
     raise Stop(f'{file}: device.camera: there is no camera stream for it; add [streams."cam1/garden"] with its levels')
 
@@ -98,6 +102,8 @@ def _locate_paths(raw: dict[str, Any], folder: Path) -> None:
         if table.get(key):
             table[key] = _located(table[key], folder)
     for stream in raw.get("streams", {}).values():
+        if stream.get("login_file"):
+            stream["login_file"] = _located(stream["login_file"], folder)
         source = stream.get("source", "")
         if source and not source.isdecimal() and "://" not in source:
             stream["source"] = _located(source, folder)
@@ -119,8 +125,9 @@ def _located(path: str, folder: Path) -> str:
 
 
 def _read_secrets(raw: dict[str, Any], file: str) -> None:
-    for section, key in SECRETS.items():
-        table = _table(raw, section)
+    secrets = [(section, key, _table(raw, section)) for section, key in SECRETS.items()]
+    secrets += [(f'streams."{name}"', "login", stream) for name, stream in raw.get("streams", {}).items()]
+    for section, key, table in secrets:
         path = table.get(f"{key}_file")
         if not path or (key == "token" and not table.get("url")):  # no server, no token
             continue

@@ -27,6 +27,7 @@ from pipeline.settings.addresses import (
     TLS_SCHEME,
     host_port,
 )
+from pipeline.settings.deployment_keys import DeploymentSettings
 from pipeline.settings.file import DEFAULT_DATA, DEFAULT_SITE
 from pipeline.settings.hours import Weekday
 from pipeline.settings.intake_keys import IntakeSettings
@@ -175,6 +176,10 @@ class DeviceSettings(Section, frozen=True, kw_only=True):
     camera: str = ""
     """Becomes the `source` of the first camera stream. For places where only the environment can be set:
     `TIERWISE_DEVICE__CAMERA=rtsp://…`."""
+    camera_login: str = ""
+    """As `login` of a stream, for `camera`."""
+    camera_login_file: str = ""
+    """As `login_file` of a stream, for `camera`."""
     send: Literal["crop", "vector"] = "crop"
     """Part of a frame that goes to the edge: the `"crop"` around the movement, or a `"vector"` and no pixels at
     all."""
@@ -319,6 +324,10 @@ class StreamSettings(Section, frozen=True, kw_only=True):
     mail: str = ""
     """Mails of this camera: a pattern for an address of the sender or a recipient, or for the subject, as
     `"*+cam1@example.org"`. `*` is any text, `?` any letter. See [`[intake.mail]`](#intakemail-pictures-by-e-mail)."""
+    login: str = ""
+    """Login of the source, as `"user:password"`, if its address has none. Better kept in a file of its own."""
+    login_file: str = ""
+    """File that holds the login: one line, `user:password`."""
     room: str | None = None
     """Room of a sensor. Streams of one room are evaluated together."""
     unit: str | None = None
@@ -330,6 +339,9 @@ class StreamSettings(Section, frozen=True, kw_only=True):
     deadband: Annotated[float, msgspec.Meta(ge=0)] | None = None
     """Smallest change worth reporting, in the stream's unit. If not set, it is derived from the
     readings' noise."""
+    off_delay_s: PositiveSeconds = 300
+    """Seconds without a frame after which a camera that publishes by itself counts as away. A trail camera that reports
+    once a day wants 90000."""
     pixels: Privacy = Privacy.USER_PRIVATE
     """Level of its pictures."""
     feature: Privacy = Privacy.USER_PRIVATE
@@ -403,6 +415,7 @@ class Keys(Section, frozen=True, kw_only=True, dict=True):
     streams: dict[str, StreamSettings] = {}  # noqa: RUF012  (msgspec copies it)
     """Streams by source, ``site/device/stream``, and patterns over them. A file may leave the site out."""
     rules: tuple[RuleSettings, ...] = ()
+    deployments: tuple[DeploymentSettings, ...] = ()
 
     @property
     def data_dir(self) -> Path:

@@ -291,9 +291,10 @@ class Spool:
         """The number of messages that no worker has finished."""
         return int(self.query("SELECT count(*) FROM inbox WHERE done = 0")[0][0])
 
-    def waiting_of(self, topic: str) -> int:
-        """Return the number of a topic's messages that no worker has finished."""
-        return int(self.query("SELECT count(*) FROM inbox WHERE topic = ? AND done = 0", (topic,))[0][0])
+    def waiting_of(self, *topics: str) -> int:
+        """Return the number of messages of these topics that no worker has finished."""
+        marks = ", ".join("?" * len(topics))
+        return int(self.query(f"SELECT count(*) FROM inbox WHERE topic IN ({marks}) AND done = 0", topics)[0][0])  # noqa: S608 - of marks
 
     def oldest_waiting(self, wanted: Callable[[str], bool]) -> tuple[float, str] | None:
         """Return receipt and topic of the oldest message of these topics that no worker has finished."""

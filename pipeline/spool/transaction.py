@@ -98,7 +98,7 @@ class Transaction:
                     rows.append((row, name, topic, None, received_at, link, digest, None, 1))
                     row += 1
                 for number, part in enumerate(arrival.parts or (MessagePart(topic, payload),)):
-                    part_id = name if number == 0 else derived(received_at, name, str(number))
+                    part_id = name if number == 0 else derived(received_at, name, "part", str(number))
                     origin = ("", b"") if arrival.parts else (link, digest)
                     rows.append((row, part_id, *part, received_at, *origin, arrival.captured_at, 0))
                     self.stored.append((part.topic, row))

@@ -340,11 +340,11 @@ class Labels:
 
 def remember(features: Features, records: Iterable[ProducerRecord | Fetched], now_s: float) -> None:
     """Add public features whose headers were judged; of two features of an event the first counts."""
-    for record in records:
+    for record in records:  # every public feature passes here
         head = dict(record.headers)
-        key = key_of(head[_SOURCE].decode(), head[_ID].decode())
+        key = (head[_SOURCE] + b"|" + head[_ID]).decode()  # see `key_of`
         if key not in features:
-            features[key] = WaitingFeature(now_s, head[_TIME], head.get(_SPACE, b""), record.value or b"")
+            features[key] = WaitingFeature._make((now_s, head[_TIME], head.get(_SPACE, b""), record.value or b""))
     end_s = now_s - KEEP_DAYS * DAY_S
     while features and (len(features) > FEATURES_KEPT or next(iter(features.values())).since_s < end_s):
         features.popitem(last=False)

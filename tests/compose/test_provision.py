@@ -1,4 +1,4 @@
-"""InfluxDB made ready by its API: against a small server that keeps what the v2 documentation says it keeps."""
+"""Kafka and InfluxDB made ready: commands for an administrator, and a small server that keeps what v2 documents."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ from agents.cli import application
 from agents.cli.deploying import provision
 from agents.cli.deploying.provision import data_source
 from agents.deploy.influx import DAY_S, Influx
+from agents.deploy.logins import AT_KAFKA
+from pipeline import topics
 from pipeline.errors import Retry, Stop
+from pipeline.rights import Right
+from pipeline.settings.settings import KafkaSettings
 
 
 class Server:
@@ -252,3 +256,29 @@ def test_grafanas_file_is_yaml_with_the_token_as_it_is() -> None:
     text = data_source("http://influxdb:8086", "tierwise", "tierwise", "a+b==")
     assert '      token: "a+b=="' in text
     assert "type: influxdb" in text and "version: Flux" in text
+
+
+# --- Kafka, by its administrator -------------------------------------------------------------------------------
+
+
+def test_kafkas_own_tools_get_a_command_for_each_topic_and_each_right() -> None:
+    configurations = {"tierwise.results": {"cleanup.policy": "compact"}}
+    rights = (
+        Right("cloud", "TOPIC", "tierwise.results", ("READ", "DESCRIBE")),
+        Right("stream", "GROUP", "tierwise-stream", ("READ",), True),
+    )
+    kafka = KafkaSettings(address="broker.lan:9093", replication=3)
+    assert provision.kafka_commands(rights, configurations, kafka) == [
+        "kafka-topics.sh --bootstrap-server broker.lan:9093 --command-config admin.properties --create --if-not-exists "
+        "--topic tierwise.results --partitions 12 --replication-factor 3 --config cleanup.policy=compact",
+        "kafka-acls.sh --bootstrap-server broker.lan:9093 --command-config admin.properties --add "
+        "--allow-principal User:cloud --topic tierwise.results --operation Read --operation Describe",
+        "kafka-acls.sh --bootstrap-server broker.lan:9093 --command-config admin.properties --add "
+        "--allow-principal User:stream --group tierwise-stream --resource-pattern-type prefixed --operation Read",
+    ]
+
+
+def test_no_role_needs_the_right_to_create_a_topic() -> None:
+    assert {operation for right in AT_KAFKA for operation in right.operations} == {"READ", "WRITE", "DESCRIBE"}
+    written = {right.name for right in AT_KAFKA if right.login == "stream" and "WRITE" in right.operations}
+    assert set(topics.CHANGELOGS) <= written

@@ -180,7 +180,7 @@ REFUSED_READINGS = [
     (b"[" * 10_000, "nested-too-deep"),
     (b"", "reading-empty"),
     (b"\xff\xfe", "not-text"),
-    (b'[{"n": "door", "vs": "open"}]', "senml-text-value"),
+    (b'[{"n": "door", "vs": "open"}]', "not-a-number"),
     (b"2" * (64 << 10) + b"1", "reading-too-large"),
 ]
 

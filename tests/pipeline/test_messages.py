@@ -64,6 +64,8 @@ def values(annotation: Any) -> st.SearchStrategy[Any]:
         return st.one_of(*map(values, inner))
     if origin is tuple and inner[-1] is Ellipsis:
         return st.lists(values(inner[0]), max_size=2).map(tuple)
+    if origin is dict:
+        return st.dictionaries(values(inner[0]), values(inner[1]), max_size=2)
     if origin is tuple:
         return st.tuples(*map(values, inner))
     if isinstance(annotation, type) and issubclass(annotation, enum.Enum):

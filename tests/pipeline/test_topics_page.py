@@ -59,7 +59,8 @@ def builders() -> dict[str, str]:
     for name, function in inspect.getmembers(topics, inspect.isfunction):
         signature = inspect.signature(function)
         kinds = {parameter.annotation for parameter in signature.parameters.values()}
-        if signature.return_annotation == "str" and kinds == {"str"}:
+        takes_names = kinds == {"str"} and "topic" not in signature.parameters
+        if signature.return_annotation == "str" and takes_names:
             found[name] = function(*["+"] * len(signature.parameters))
     return found
 

@@ -12,6 +12,7 @@ import msgspec
 
 from pipeline import states, units
 from pipeline.foreign import formats
+from pipeline.settings.deployment_keys import DeploymentSettings
 from pipeline.settings.keys import Keys, RuleSettings, StreamSettings
 from tools.reference.struct_docs import fields, table
 
@@ -19,6 +20,7 @@ _TOP: Final = "site"
 _LISTED: Final[Mapping[str, tuple[str, type[msgspec.Struct]]]] = {
     "streams": ("streams.*.", StreamSettings),
     "rules": ("rules.", RuleSettings),
+    "deployments": ("deployments.", DeploymentSettings),
 }
 """Sections of which a file holds several: the prefix of their keys in a table, and their struct."""
 

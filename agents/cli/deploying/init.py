@@ -56,7 +56,7 @@ def init(
         Path | None,
         typer.Option(
             envvar="GIVEN",
-            help="Folder whose files hold these secrets: uplink-password, site-influx-token, influx-token.",
+            help="Folder whose files hold these secrets: uplink-password, site-influx-token, influx-token, camera-login.",
         ),
     ] = None,
     moved: Annotated[str, typer.Option(envvar="MOVED", hidden=True)] = "",
@@ -79,6 +79,7 @@ def init(
         releases_root=releases_root,
         site_influx_token=site_influx_token or secret_from(secrets, "site-influx-token"),
         influx_token=influx_token or secret_from(secrets, "influx-token"),
+        camera_login=secret_from(secrets, "camera-login"),
         own_certificates=certificates,
     )
     if tls not in ("", "on"):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal, NamedTuple, TypeVar, cast
 
@@ -19,8 +19,10 @@ import typer
 from agents.cli.options import SettingsFile
 from agents.deploy.influx import Influx
 from agents.deploy.logins import AT_KAFKA
+from pipeline import topics
 from pipeline.errors import Retry, Stop
-from pipeline.settings.settings import Settings
+from pipeline.rights import Right
+from pipeline.settings.settings import KafkaSettings, Settings
 
 PATIENCE_S: Final = 120.0
 """A server that was just started has this long to answer."""
@@ -29,14 +31,41 @@ RETRY_S: Final = 2.0
 T = TypeVar("T")
 
 
-def kafka(settings: SettingsFile = None) -> None:
+def kafka(
+    settings: SettingsFile = None,
+    commands: Annotated[
+        bool, typer.Option("--commands", help="Only print the commands of Kafka's own tools that do the same.")
+    ] = False,
+) -> None:
     """Make Kafka's topics, and give each role's login its rights."""
     from pipeline import kafka as cluster  # needs an extra that an edge's machine may lack
 
     loaded = Settings.load(settings).kafka
+    if commands:
+        typer.echo("\n".join(kafka_commands(AT_KAFKA, cluster.topic_configurations(loaded), loaded)))
+        return
     patiently(lambda: cluster.create_topics(loaded))
     rights = patiently(lambda: cluster.grant(loaded, AT_KAFKA))
     typer.echo(f"topics are there; {rights} rights are given")
+
+
+def kafka_commands(
+    rights: Iterable[Right], configurations: Mapping[str, Mapping[str, str]], kafka: KafkaSettings
+) -> list[str]:
+    """Return commands of Kafka's own tools for an administrator, who may rename the logins. Pure."""
+    server = f"--bootstrap-server {kafka.servers[0]} --command-config admin.properties"
+    created = [
+        f"kafka-topics.sh {server} --create --if-not-exists --topic {name} --partitions {topics.PARTITIONS} "
+        f"--replication-factor {kafka.replication}"
+        + "".join(f" --config {key}={value}" for key, value in configuration.items())
+        for name, configuration in configurations.items()
+    ]
+    return created + [
+        f"kafka-acls.sh {server} --add --allow-principal User:{right.login} --{right.kind.lower()} {right.name}"
+        + (" --resource-pattern-type prefixed" if right.prefixed else "")
+        + "".join(f" --operation {operation.title()}" for operation in right.operations)
+        for right in rights
+    ]
 
 
 class Token(NamedTuple):

@@ -6,6 +6,7 @@
     0193f0b8-7b1a-7c3e-9d0a-2f6f2f6b1c11,Felis catus,ann,2026-11-22T14:02:11Z
     5c6c97,red fox,ben,
 
+With the column `path` in place of `event`, see `by_path`.
 A row that cannot be used is reported with its line, and the others are sent. A file that is no such table is refused.
 """
 
@@ -20,6 +21,7 @@ from typing import Annotated, Final
 import typer
 from rich.markup import escape
 
+from agents.cli.labels import by_path
 from agents.cli.labels.sending import find, send
 from agents.cli.options import AsJson, By, Device, SettingsFile
 from agents.cli.tables import text_console
@@ -51,16 +53,30 @@ def import_csv(
         Path,
         typer.Argument(
             metavar="FILE.csv",
-            help=f"Columns {' and '.join(NEEDED)}, perhaps {', '.join(OPTIONAL)}.",
+            help=f"Columns {' and '.join(NEEDED)}, perhaps {', '.join(OPTIONAL)}; or path and label.",
         ),
     ],
+    pictures: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="With paths: the folder that was classified; otherwise that of the file."),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="With paths: learn from labels that were not corrected, too.")
+    ] = False,
     by: By = None,
     device: Device = "",
     as_json: AsJson = False,
     settings: SettingsFile = None,
 ) -> None:
-    """Send the labels of a CSV file to the edge; report each row that cannot be used, and send the others."""
+    """Send the labels of a CSV file to the edge; report each row that cannot be used, and send the others.
+
+    With the column `path` in place of `event`, as `tierwise classify -o` writes it, this machine learns from the
+    pictures by itself, and `tierwise classify` answers with what was learned.
+    """
     loaded = Settings.load(settings)
+    if by_path.has_paths(file):
+        by_path.learn(file, pictures or file.parent, loaded, everything=everything)
+        return
     with edge_reader.opened(loaded.data_dir) as reader:
         labels, bad = read_labels(file, lambda event, named: find(reader, loaded, event, named or device), person(by))
     errors = text_console(stderr=True)

@@ -265,12 +265,15 @@ def _roles(settings: Settings) -> Iterator[Check]:
         if process is None or process.port is None:
             continue
         ready, parts = ask_health(process.port)
+        cameras = parts.pop("cameras", "")
         text = ", ".join(f"{part}: {how}" for part, how in parts.items())
         losing = "store" in parts or "self metrics" in parts or parts.get("series", FINE) != FINE
-        if ready and losing:
+        if ready and (losing or "late" in parts):
             yield warn(row.name, text)
         elif ready:
             yield ok(row.name, text)
         else:
             log = settings.data_dir / "logs" / f"{row.name}.log"
             yield fail(row.name, f"not ready ({text or 'its port does not answer'}): see {log}")
+        for camera in filter(None, cameras.split("; ")):
+            yield (warn if ": away since" in camera else ok)("camera", camera)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Annotated
 
 import typer
 
 from agents.cli.options import ParentPid, SettingsFile
-from agents.role.lifecycle import run_role
-from agents.role.memory_limits import spare_memory
+from agents.up.role_process import start
 from pipeline.settings.settings import Settings
 
 
@@ -54,7 +52,4 @@ def trainer(
 
 
 def _run(name: str, settings: SettingsFile, parent_pid: ParentPid) -> None:
-    spare_memory()
-    loaded = Settings.load(settings)
-    build = importlib.import_module(f"agents.{name}.agent").build
-    raise typer.Exit(run_role(name, build, loaded, parent_pid=parent_pid))
+    raise typer.Exit(start(name, settings, parent_pid))

@@ -13,15 +13,15 @@ import typer
 from agents.cli.options import SettingsFile
 from agents.cli.tables import Column, draw, line_width, text_console
 from pipeline import topics
+from pipeline.credentials import hidden
 from pipeline.errors import Stop
 from pipeline.messages import Task
 from pipeline.privacy.policy import RULES, Policy
 from pipeline.settings import file as settings_file
-from pipeline.settings.addresses import without_login
 from pipeline.settings.patterns import ranked
 from pipeline.settings.settings import FILE, FILE_VARIABLE, STARTER, Settings, StreamSettings
 
-OF_FRAMES = frozenset({"pixels", "feature", "source"})
+OF_FRAMES = frozenset({"pixels", "feature", "source", "login", "login_file", "off_delay_s"})
 OF_READINGS = frozenset({"room", "unit", "deadband", "reading", "summary"})
 """Keys that only cameras or only sensors have: `explain` leaves out those of the other kind."""
 
@@ -68,12 +68,13 @@ def _rows(settings: Settings, source: str, file: Path) -> Iterator[tuple[str, st
     written = raw.get(short, raw.get(entry, {}))
     left_out = OF_READINGS if stream.task is Task.WILDLIFE else OF_FRAMES
     for key, value in msgspec.structs.asdict(stream).items():
-        if key in left_out or (value in (None, "") and key not in written):
+        unsaid = value in (None, "") or key == "off_delay_s"
+        if key in left_out or (unsaid and key not in written):
             continue
         origin = f'streams."{short}"' if key in written else "default"
-        if key == "source" and key not in written:
+        if key in ("source", "login", "login_file") and key not in written:
             origin = "device.camera"
-        yield key, without_login(str(value)), origin
+        yield key, "***" if key == "login" else hidden(str(value)), origin
     for key, other in settings.streams.items():
         if other.topic and key != entry and not stream.topic and ranked((key,), source):
             yield (

@@ -8,7 +8,6 @@ $ tierwise models evaluate ~/labelled --device-model glimpse
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -19,9 +18,8 @@ from rich.markdown import Markdown
 from rich.progress import Progress
 
 from agents.cli.models.device_model import DeviceModelName, SeesWith
+from agents.cli.models.open_chain import OpenChain
 from agents.cli.options import AsJson, EdgeModelTitle, SettingsFile
-from agents.rollout.imported_models import open_edge_model
-from models.answering.tier_chain import SETTINGS, TierChain
 from models.evaluation.evaluate import evaluate as evaluated
 from models.evaluation.metrics import measure
 from models.evaluation.photo_pack import data_root, open_pack
@@ -29,7 +27,6 @@ from models.evaluation.photo_set import HOW_TO_LABEL, LabelledPhotos, Photo, rea
 from models.evaluation.plots import draw, require_matplotlib
 from models.evaluation.report import render
 from models.labels.taxonomy import load_taxonomy
-from models.shipped import BACKBONE, load_zoo
 from pipeline.errors import Rejected, Stop
 from pipeline.settings.settings import Settings
 
@@ -82,7 +79,7 @@ def evaluate(
         task = bar.add_task("evaluating", total=len(labelled.photos))
         done = evaluated(
             labelled.photos,
-            OpenChain(Settings.load(settings), edge_model, device_model.value),
+            OpenChain(Settings.load(settings), edge_model, device_model.value, ask_all=True),
             apart_s=every_s if frames else None,
             workers=workers,
             skip_bad=skip_bad,
@@ -96,25 +93,6 @@ def evaluate(
         typer.echo(msgspec.json.encode(report))
     else:
         Console().print(Markdown(render(report)))
-
-
-@dataclass(frozen=True, slots=True)
-class OpenChain:
-    """Opens the chain of tiers; a plain value, so that it can be handed to other processes."""
-
-    settings: Settings
-    edge_model: str = ""
-    device_model: str = BACKBONE
-
-    def __call__(self) -> TierChain:
-        """Raise `Stop` where a model is damaged or unknown."""
-        device = msgspec.structs.replace(SETTINGS.device, person_miss_rate=self.settings.device.person_miss_rate)
-        return TierChain.open(
-            msgspec.structs.replace(SETTINGS, device=device),
-            device_model=self.device_model,
-            families=open_edge_model(load_zoo(), self.settings, self.edge_model),
-            ask_all=True,
-        )
 
 
 def _photos(source: Path | None, pack: Pack | None, labels_map: Path | None, skip_bad: bool) -> LabelledPhotos:

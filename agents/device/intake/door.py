@@ -16,6 +16,7 @@ import hashlib
 import io
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -46,11 +47,19 @@ _UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
 class IntakeDoor:
     """The way into the inbox that FTP and mail share. Threads may use it side by side."""
 
-    def __init__(self, settings: Settings, spool: Spool, metrics: Metrics, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        spool: Spool,
+        metrics: Metrics,
+        clock: Clock,
+        seen: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._settings = settings
         self._spool = spool
         self._metrics = metrics
         self._clock = clock
+        self._seen = seen
 
     def deliver(
         self, source: str, name: str, data: bytes, size: int | None = None, *, sent_s: float | None = None
@@ -81,6 +90,8 @@ class IntakeDoor:
             return self.refuse(error, topics.frame(*source.split("/")), name, data)
         except (Retry, Stop, MemoryError):
             raise
+        except OSError as error:
+            raise Retry(f"the disk does not take it ({error.strerror})") from None
         except Exception as error:  # a bug that one file reveals ends no connection
             log.exception("a file caused an internal error and is refused", source=source)
             why = Rejected(INTERNAL_ERROR, f"internal error ({type(error).__name__}); please report it with the log")
@@ -88,6 +99,7 @@ class IntakeDoor:
         if self._spool.full or any(receipt.full for receipt in self._spool.receive(arrivals, link="")):
             raise Retry("the store is full")
         self._metrics.received(source, "camera")
+        self._seen(source)
         return None
 
     def refuse(self, error: Rejected, topic: str, name: str, data: bytes) -> Rejected:
@@ -99,6 +111,8 @@ class IntakeDoor:
         with self._spool.transaction() as tx:
             tx.send(refusal(named, topic, data, site=site, hop=SITE, now_s=now_s))
         self._metrics.refused(error.reason)
+        if topics.is_frame(topic):
+            self._metrics.frame_refused(topics.stream_of(topic))
         return named
 
     def _arrivals(self, source: str, name: str, data: bytes, sent_s: float | None) -> list[Arrival]:

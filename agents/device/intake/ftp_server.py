@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from OpenSSL import SSL
 from pyftpdlib.authorizers import AuthenticationFailed, DummyAuthorizer
 from pyftpdlib.exceptions import FilesystemError
 from pyftpdlib.filesystems import AbstractedFS
@@ -281,7 +282,12 @@ def serve(
     if ftp.tls != "off":
         required = ftp.tls == "required"
         facts |= {"certfile": certificate, "tls_control_required": required, "tls_data_required": required}
-    session = type("Session", (_Session if ftp.tls == "off" else _TlsSession,), facts)
+    session: Any = type("Session", (_Session if ftp.tls == "off" else _TlsSession,), facts)
+    if ftp.tls != "off":
+        try:
+            session.get_ssl_context()
+        except SSL.Error:
+            raise OSError(f"{certificate} does not hold a certificate and its key in PEM form") from None
     loop = IOLoop()
     try:
         server = FTPServer((ftp.listen, ftp.port), session, ioloop=loop)

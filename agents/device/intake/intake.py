@@ -31,11 +31,19 @@ LOCAL_NAMES: Final = ("localhost", "127.0.0.1")
 class CameraIntake:
     """What cameras deliver by themselves. Nothing runs that the settings do not ask for."""
 
-    def __init__(self, settings: Settings, spool: Spool, metrics: Metrics, clock: Clock, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        spool: Spool,
+        metrics: Metrics,
+        clock: Clock,
+        stop: threading.Event,
+        seen: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._settings = settings
         self._clock = clock
         self._stop = stop
-        self._door = IntakeDoor(settings, spool, metrics, clock)
+        self._door = IntakeDoor(settings, spool, metrics, clock, seen)
         self._states: dict[str, str] = {}
 
     def loops(self) -> Iterator[tuple[str, Callable[[], None]]]:

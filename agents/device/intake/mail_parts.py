@@ -6,23 +6,39 @@ within forwarded mails, and with names in any encoding.
 
 from __future__ import annotations
 
-import contextlib
-import email
 import html
+import itertools
 import re
 from collections.abc import Iterator, Mapping
-from email import policy
 from email.message import EmailMessage
-from email.utils import getaddresses, parsedate_to_datetime
+from email.parser import BytesParser
+from email.policy import EmailPolicy
+from email.utils import parsedate_to_datetime
 from fnmatch import fnmatchcase
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
-from agents.device.intake.reports import values_of
+from agents.device.intake.reports import REPORT_MAX_BYTES, values_of
 
 _ADDRESSED: Final = ("from", "sender", "to", "cc", "delivered-to", "x-original-to", "envelope-to")
 _ATTACHED: Final = ("image/", "application/octet-stream", "video/", "text/plain")
-_TAG: Final = re.compile(r"<(?:br|/p|/tr|/div|/li)[^>]*>", re.IGNORECASE)
-_ANY_TAG: Final = re.compile(r"<(style|script)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)
+HEADER_MAX_CHARS: Final = 4096
+HEADERS_MAX: Final = 20
+"""Headers of one name that are looked at."""
+
+_ADDRESS: Final = re.compile(r"""[^\s<>,;:"()]+@[^\s<>,;:"()]+""")
+_TAG: Final = re.compile(r"<(?:br|/p|/tr|/div|/li)[^<>]*>", re.IGNORECASE)
+_ANY_TAG: Final = re.compile(r"<(style|script)\b[^<]*</\1>|<[^<>]*>", re.IGNORECASE)
+
+
+class _BoundedPolicy(EmailPolicy):
+    """Cuts headers off that would take the parser minutes: it is quadratic."""
+
+    def header_source_parse(self, sourcelines: list[str]) -> tuple[str, str]:
+        name, value = super().header_source_parse(sourcelines)
+        return name, value[:HEADER_MAX_CHARS]
+
+
+_BOUNDED: Final = _BoundedPolicy()
 
 
 class MailFile(NamedTuple):
@@ -46,7 +62,7 @@ class OpenedMail(NamedTuple):
 
 def opened(data: bytes) -> OpenedMail:
     """Return the parts of a mail, whatever it is: a damaged one has fewer."""
-    message = email.message_from_bytes(data, policy=policy.default)
+    message = cast("EmailMessage", BytesParser(EmailMessage, policy=_BOUNDED).parsebytes(data))
     files, texts = [], []
     for number, part in enumerate(_leaves(message), 1):
         kind, name = part.get_content_type(), _name(part)
@@ -56,7 +72,7 @@ def opened(data: bytes) -> OpenedMail:
             payload = part.get_payload(decode=True)
             files.append(MailFile(name or f"part {number}", payload if isinstance(payload, bytes) else b""))
     plain = [text for kind, text in texts if kind == "text/plain" and text.strip()]
-    text = "\n".join(plain or [_without_tags(text) for _, text in texts])
+    text = "\n".join(plain or [_without_tags(text) for _, text in texts])[:REPORT_MAX_BYTES]
     return OpenedMail(
         subject=_header(message, "subject"),
         addresses=tuple(dict.fromkeys(_addresses(message))),
@@ -98,10 +114,9 @@ def _sent_s(message: EmailMessage) -> float | None:
 
 def _addresses(message: EmailMessage) -> Iterator[str]:
     for name in _ADDRESSED:
-        values = []
-        with contextlib.suppress(Exception):  # as above
-            values = [str(value) for value in message.get_all(name, [])]
-        yield from (address.casefold() for _, address in getaddresses(values) if address)
+        values = (str(value) for key, value in message.raw_items() if key.casefold() == name)
+        for value in itertools.islice(values, HEADERS_MAX):
+            yield from (address.casefold() for address in _ADDRESS.findall(value))
 
 
 def _name(part: EmailMessage) -> str:
@@ -115,6 +130,7 @@ def _text(part: EmailMessage) -> str:
     data = part.get_payload(decode=True)
     if not isinstance(data, bytes):
         return ""
+    data = data[:REPORT_MAX_BYTES]
     try:
         return data.decode(part.get_content_charset() or "utf-8", "replace")
     except LookupError:

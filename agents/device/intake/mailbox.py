@@ -30,8 +30,8 @@ from pipeline.settings.intake_keys import MailSettings
 log = structlog.get_logger("intake")
 
 TIMEOUT_S: Final = 30.0
-MAIL_MAX_BYTES: Final = 64 * 1024 * 1024
-"""Four pictures of the largest size. Providers accept 20 to 50 MB."""
+MAIL_MAX_BYTES: Final = 48 * 1024 * 1024
+"""Two pictures of the largest size. Providers accept 20 to 50 MB."""
 BATCH: Final = 50
 """Mails of one connection, so that a full mailbox delays nothing else for long."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 300.0

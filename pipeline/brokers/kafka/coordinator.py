@@ -23,7 +23,7 @@ from pipeline.brokers.kafka.groups import Answer, ConsumerGroup, GroupState, Joi
 from pipeline.brokers.kafka.store import BrokerStore, Committed, OffsetKey
 
 # How late a dead member may be noticed beyond its session timeout.
-EXPIRY_INTERVAL_S = 0.1
+EXPIRY_INTERVAL_S = 0.5
 # From this version on a new member first gets its id and then joins with it (KIP-394).
 JOIN_WITH_ID_VERSION = 4
 # Longest metadata of a committed offset, as in Kafka.

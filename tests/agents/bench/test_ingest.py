@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from agents.bench import ingest
@@ -12,7 +14,7 @@ def test_both_receivers_get_every_message_and_are_compared() -> None:
     report = ingest.run(messages=300, rounds=1)
     assert set(report["receivers"]) == {ingest.OURS, ingest.PEER}
     assert all(len(of["cpu_us_per_message"]) == 1 for of in report["receivers"].values())
-    assert report["cpu_ratio"] > 0
+    assert report["cpu_ratios"][ingest.PEER] > 0
 
 
 def test_the_publishers_packets_are_as_long_as_they_say() -> None:
@@ -29,3 +31,9 @@ def test_the_publishers_packets_are_as_long_as_they_say() -> None:
 
 def test_the_ratio_is_the_median_of_the_rounds() -> None:
     assert ingest.cost_ratio([60.0, 90.0, 66.0], [50.0, 100.0, 60.0]) == 1.1
+
+
+@pytest.mark.slow
+def test_a_peer_that_is_not_there_is_skipped_with_the_reason(tmp_path: Path) -> None:
+    report = ingest.run(messages=100, rounds=1, ekuiper=tmp_path / "kuiperd")
+    assert "is no program" in report["receivers"][ingest.EKUIPER]["skipped"]

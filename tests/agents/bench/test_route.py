@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from agents.bench import route
+from pipeline.errors import Retry, Stop
 
 
 def test_a_ratio_says_how_many_times_a_peers_rate_ours_is() -> None:
@@ -16,6 +19,23 @@ def test_a_ratio_says_how_many_times_a_peers_rate_ours_is() -> None:
 
 def test_each_goal_is_about_a_contestant() -> None:
     assert route.GOALS.keys() <= route.SHARES.keys()
+
+
+@pytest.mark.parametrize("address", ["no where:9092", "host:port", ":9092", "kafka://host:9092"])
+def test_what_is_no_address_of_kafka_is_named(address: str) -> None:
+    with pytest.raises(Stop, match="is no address of a Kafka broker"):
+        route.run(10, address)
+
+
+def test_a_kafka_that_is_away_is_one_error_for_main() -> None:
+    with pytest.raises(Retry, match=r"Kafka at 127\.0\.0\.1:1"):
+        route.run(10, "127.0.0.1:1")
+
+
+@pytest.mark.e2e
+def test_a_python_of_peers_that_is_not_there_is_skipped() -> None:
+    found = route.run(records=400, peers_python=Path("/nowhere/python"))["contestants"]
+    assert found["quixstreams"] == {"skipped": "/nowhere/python: No such file or directory"}
 
 
 @pytest.mark.e2e

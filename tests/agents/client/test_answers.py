@@ -99,6 +99,7 @@ def test_a_sensor_is_one_row_with_its_newest_reading() -> None:
             task=Task.METER,
             time=f"2026-01-01T00:00:0{second}.000Z",
             label="normal",
+            path=("normal",),
             value=value,
             unit="W",
         )

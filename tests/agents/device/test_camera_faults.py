@@ -84,11 +84,11 @@ def test_a_lens_that_went_out_of_focus_is_told_once_and_so_is_that_it_is_well_ag
 
     (drift,) = passed(faults, spool, frames(30, 2, sigma=6.0), NOW_S + 3600)
     assert (drift.rule, drift.stream, drift.privacy) == ("camera-blurred", "garden", Privacy.PUBLIC)
-    assert faults.faults() == f"{SOURCE}: blurred"
+    assert faults.fault(SOURCE) == "blurred"
     assert faults.check(GARDEN, glance(next(frames(1, 5, sigma=6.0))), NOW_S + 5400).flags == ("camera-blurred",)
 
     (well,) = passed(faults, spool, frames(30, 3), NOW_S + 7200)
-    assert (well.rule, faults.faults()) == ("camera-well", "")
+    assert (well.rule, faults.fault(SOURCE)) == ("camera-well", "")
 
 
 @pytest.mark.slow
@@ -99,7 +99,7 @@ def test_a_restart_forgets_neither_the_past_nor_the_fault(spool: Spool, tmp_path
 
     again = cameras(spool, tmp_path)
 
-    assert again.faults() == f"{SOURCE}: blurred"
+    assert again.fault(SOURCE) == "blurred"
     assert passed(again, spool, frames(30, 4, sigma=6.0), NOW_S + 7200) == []
 
 
@@ -110,7 +110,7 @@ def test_a_camera_whose_answers_are_its_users_alone_is_told_to_nobody_else(spool
     passed(faults, spool, frames(60, 1), NOW_S)
 
     assert passed(faults, spool, frames(30, 2, sigma=6.0), NOW_S + 3600) == []
-    assert faults.faults() == f"{SOURCE}: blurred"
+    assert faults.fault(SOURCE) == "blurred"
 
 
 @pytest.mark.slow

@@ -6,13 +6,10 @@ import os
 import threading
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
-from clip_samples import film, scene
 from exif_samples import DATE_TIME, GREY, ORIGINAL, with_exif
 
-from agents.device.camera_sources import FRAMES_PER_S, moving_frames, open_source
+from agents.device.camera_sources import open_source
 from agents.device.known_files import KnownFiles
 from agents.device.photo_sources import SETTLED_S, still_grows
 from models.vision import images
@@ -112,54 +109,3 @@ def test_only_a_file_without_its_end_that_was_just_written_is_waited_for() -> No
     ]
     assert not still_grows(0.0, whole=True)
     assert not still_grows(-3600.0, whole=False), "the clock of the card's writer is an hour ahead"
-
-
-# --- live cameras ----------------------------------------------------------------------------------------------
-
-
-class TickingClock(HandClock):
-    """Each look at the clock takes as long as a frame of a camera."""
-
-    def now(self) -> float:
-        self.turn(0.1)
-        return super().now()
-
-
-def moving(path: Path) -> list[float]:
-    capture = cv2.VideoCapture(str(path))
-    found = moving_frames(capture, threading.Event(), TickingClock(1000.0))
-    return [shot.time_s - 1000.0 for shot in found]
-
-
-def test_of_a_live_camera_only_what_moves_is_a_shot(tmp_path: Path) -> None:
-    """Ten still seconds, then a square walks through the picture."""
-    film(tmp_path / "film.avi", [scene() for _ in range(100)] + [scene(number) for number in range(30)])
-    times = moving(tmp_path / "film.avi")
-    assert times[0] < 0.2
-    assert len(times) >= 4
-    assert all(10.0 <= time_s <= 13.2 for time_s in times[1:])
-
-
-def test_no_more_frames_a_second_are_looked_at_than_an_animal_needs(tmp_path: Path) -> None:
-    noise = np.random.default_rng(1).integers(0, 256, (60, 120, 160, 3), np.uint8)
-    film(tmp_path / "film.avi", list(noise))
-    assert len(moving(tmp_path / "film.avi")) <= 6 * FRAMES_PER_S + 1
-
-
-def test_a_live_camera_goes_on_when_the_clock_is_set_back(tmp_path: Path) -> None:
-    class SetBack(TickingClock):
-        """Set back by three days at its 30th look."""
-
-        looks = 0
-
-        def now(self) -> float:
-            self.looks += 1
-            if self.looks == 30:
-                self.set_wall(-3 * 86_400)
-            return super().now()
-
-    noise = np.random.default_rng(1).integers(0, 256, (60, 120, 160, 3), np.uint8)
-    film(tmp_path / "film.avi", list(noise))
-    capture = cv2.VideoCapture(str(tmp_path / "film.avi"))
-    times = [shot.time_s for shot in moving_frames(capture, threading.Event(), SetBack(1e9))]
-    assert sum(time_s < 1e9 for time_s in times) >= len(times) // 3

@@ -258,6 +258,15 @@ def test_a_large_pack_is_stored_in_slices_and_known_again(inbox: Inbox) -> None:
     assert [ack.ids for ack in inbox.acks()].count(first.ids) == 1
 
 
+def test_the_slices_of_a_pack_share_no_id_with_its_readings(inbox: Inbox) -> None:
+    """Without times of their own, all are named by the pack's id, its time of receipt and a number."""
+    inbox.receive(Message(READING, pack_of(*({"v": number} for number in range(3 * SLICE))), False))
+    items = inbox.spool.waiting(9)
+    by_number = {ids.derived(NOW_S, items[0].id, str(number)) for number in range(SLICE)}
+    assert len(items) == 3
+    assert not by_number & {item.id for item in items}
+
+
 def test_a_sensor_cannot_send_the_agents_own_form(inbox: Inbox) -> None:
     inbox.receive(Message(READING, readings.packed([readings.Reading(1.0, None, NOW_S)]), False))
     assert len(inbox.refusals()) == 1

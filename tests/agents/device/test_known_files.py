@@ -15,6 +15,7 @@ from clip_samples import walk
 from exif_samples import GREY, ORIGINAL, with_exif
 
 from agents.device import known_files
+from agents.device.camera_states import CameraStates
 from agents.device.known_files import KnownFiles
 from agents.device.own_cameras import OwnCameras
 from agents.device.store import SITE, DeviceStore
@@ -24,6 +25,7 @@ from models.vision import images
 from pipeline import ids, topics
 from pipeline.clock import HandClock
 from pipeline.messages import Refusal
+from pipeline.settings.settings import Settings
 from pipeline.spool import Arrival, Item, Spool
 
 GARDEN = "home/cam1/garden"
@@ -45,11 +47,13 @@ class Device:
         self.spool = Spool.open(path, limit_bytes=1 << 26)
         self.clock = HandClock(time.time() + 60.0)
         DeviceStore(self.spool, self.clock).open()
-        self.cameras = OwnCameras(self.spool, Metrics(), self.clock, OnePass())
+        metrics = Metrics()
+        self.states = CameraStates(Settings(), metrics, self.clock)
+        self.cameras = OwnCameras(self.spool, metrics, self.clock, OnePass(), self.states)
 
     def search(self, folder: Path, source: str = GARDEN) -> list[Item]:
         """Search a folder once; return what was taken, and finish it."""
-        OwnCameras(self.spool, Metrics(), self.clock, OnePass()).run(source, str(folder))
+        OwnCameras(self.spool, Metrics(), self.clock, OnePass(), self.states).run(source, str(folder))
         items = self.spool.waiting(1000)
         with self.spool.transaction() as tx:
             tx.finish(*items)
@@ -133,9 +137,9 @@ def test_an_unchanged_file_is_not_read_again(device: Device, card: Path, monkeyp
 def test_a_known_folder_is_there(device: Device, card: Path) -> None:
     (card / "a.jpg").write_bytes(GREY)
     device.search(card)
-    device.cameras._away[GARDEN] = "not mounted"
+    device.states.away(GARDEN, "not mounted")
     device.cameras.run(GARDEN, str(card))
-    assert device.cameras.away() == ""
+    assert device.states.current()[GARDEN].state == "online"
 
 
 def test_a_refused_content_is_refused_once_and_its_repaired_file_is_taken(device: Device, card: Path) -> None:

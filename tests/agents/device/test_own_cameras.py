@@ -14,6 +14,7 @@ from sample_messages import settings
 
 from agents.device import own_cameras, photo_sources
 from agents.device.agent import build
+from agents.device.camera_states import CameraStates
 from agents.device.own_cameras import OwnCameras
 from agents.device.store import SITE, DeviceStore
 from agents.role import outbox
@@ -37,9 +38,13 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
 class Running:
     """Own cameras, each on its thread."""
 
+    def away(self, source: str) -> str:
+        return state.reason if (state := self.states.current().get(source)) else ""
+
     def __init__(self, spool: Spool, **sources: Path) -> None:
         self.stop = threading.Event()
-        self.cameras = OwnCameras(spool, Metrics(), SystemClock(), self.stop)
+        self.states = CameraStates(settings(), Metrics(), SystemClock())
+        self.cameras = OwnCameras(spool, Metrics(), SystemClock(), self.stop, self.states)
         self.threads = [
             threading.Thread(target=self.cameras.run, args=(f"home/cam1/{name}", str(path)))
             for name, path in sources.items()
@@ -121,12 +126,12 @@ def test_a_folder_that_is_not_there_yet_is_waited_for_and_reported(spool: Spool,
     if there == "only notes":
         (late / "notes.txt").write_text("no photo")
     with Running(spool, garden=late, yard=folder_of(tmp_path / "card", a=GREY)) as running:
-        wait_for(lambda: spool.waiting_count == 1 and GARDEN in running.cameras.away())
-        assert "yard" not in running.cameras.away()
+        wait_for(lambda: spool.waiting_count == 1 and running.away(GARDEN) != "")
+        assert running.away("home/cam1/yard") == ""
         late.mkdir(exist_ok=True)
         (late / "b.jpg").write_bytes(GREY)
         wait_for(lambda: spool.waiting_count == 2)
-        assert running.cameras.away() == ""
+        assert running.away(GARDEN) == ""
 
 
 def test_a_source_that_fails_in_an_unknown_way_is_tried_again(
@@ -150,7 +155,7 @@ def test_a_file_that_is_neither_photo_nor_video_is_refused_by_name(spool: Spool,
     with Running(spool, garden=tmp_path / "notes.mp4") as running:
         wait_for(lambda: len(refusals(spool)) == 1)
         assert "notes.mp4" in refusals(spool)[0].detail
-        assert "notes.mp4" in running.cameras.away()
+        assert "notes.mp4" in running.away(GARDEN)
 
 
 @pytest.mark.slow
@@ -165,12 +170,12 @@ def test_a_device_with_a_bad_card_and_a_camera_that_is_away_answers_and_says_so(
     device = build(settings(tmp_path, streams=streams, mqtt=MqttSettings(address="127.0.0.1:9")))
     device.start()
     try:
-        wait_for(lambda: device.health().parts.get("cameras", "").count("home/") == 2, 20.0)
+        wait_for(lambda: device.health().parts.get("cameras", "").count("away since") == 2, 20.0)
         pictures = tmp_path / "device" / "pictures"
         wait_for(lambda: any(path.is_file() for path in pictures.rglob("*")), 20.0)
         wait_for(lambda: device.health().parts["waiting"] == "0", 20.0)
-        assert "home/cam1/gate: the camera does not answer" in device.health().parts["cameras"]
-        assert "not mounted: no such file or folder yet" in device.health().parts["cameras"]
+        assert "(the camera does not answer), no frame yet" in device.health().parts["cameras"]
+        assert "not mounted: no such file or folder yet)" in device.health().parts["cameras"]
         assert "secret" not in device.health().parts["cameras"]
     finally:
         device.stop(3.0)

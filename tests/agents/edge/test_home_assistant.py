@@ -33,6 +33,7 @@ COMMON = {
 DOCUMENTED = {
     "sensor": COMMON | {"state_class", "unit_of_measurement", "options"},
     "binary_sensor": COMMON | {"payload_on", "payload_off", "off_delay"},
+    "image": COMMON - {"state_topic", "value_template"} | {"image_topic", "content_type"},
 }
 """Of the variables that home-assistant.io/integrations/{sensor,binary_sensor}.mqtt documents, those that we use."""
 
@@ -68,6 +69,7 @@ UNITS = {
 CLASSES = {
     "sensor": {*UNITS, "enum"},
     "binary_sensor": {"connectivity", "problem", "occupancy", *BINARY_CLASSES.values()},
+    "image": {""},
 }
 """Device classes and their units, as home-assistant.io/integrations/sensor/#device-class lists them."""
 
@@ -91,12 +93,13 @@ def test_the_starters_devices_become_these_entities(starter: Settings) -> None:
         "binary_sensor/tierwise_home_edge/online",
         "sensor/tierwise_home_cam1/garden_last_sighting",
         "binary_sensor/tierwise_home_cam1/garden_online",
+        "image/tierwise_home_cam1/garden_picture",
         "binary_sensor/tierwise_home_room1/office_occupied",
         "binary_sensor/tierwise_home_room1/co2_unusual",
         "sensor/tierwise_home_room1/co2_value",
         "sensor/tierwise_home_meter/power_value",
     } <= announced
-    assert len(announced) == 2 + 2 + 4 * 2 + 1 + 2
+    assert len(announced) == 2 + 3 + 4 * 2 + 1 + 2
 
 
 def test_every_message_is_as_home_assistant_documents_it(starter: Settings) -> None:
@@ -107,7 +110,8 @@ def test_every_message_is_as_home_assistant_documents_it(starter: Settings) -> N
         assert OBJECT.fullmatch(node) and OBJECT.fullmatch(name)
         sent = json.loads(messages.encode(entity))
         assert sent.keys() <= DOCUMENTED[component]
-        assert {"state_topic", "unique_id", "device", "origin"} <= sent.keys()
+        topic_of = "image_topic" if component == "image" else "state_topic"
+        assert {topic_of, "unique_id", "device", "origin"} <= sent.keys()
         assert sent["device"]["identifiers"] and sent["origin"]["name"]
         assert sent.get("device_class", next(iter(CLASSES[component]))) in CLASSES[component]
         if component == "sensor" and sent.get("device_class", "enum") != "enum":
@@ -122,9 +126,9 @@ def test_each_reads_a_topic_that_somebody_publishes_and_follows_its_agents_last_
     starter: Settings,
 ) -> None:
     for topic, entity in announcements(starter, "1"):
-        parsed = topics.parse(entity.state_topic)
+        parsed = topics.parse(entity.state_topic or entity.image_topic)
         assert parsed is not None
-        assert parsed.channel in ("result", "sighting", "status")
+        assert parsed.channel in ("result", "sighting", "status", "image")
         if not topic.endswith("/online/config") or "cam1" in topic:
             assert entity.availability_topic in {topics.status("home", role) for role in ("device", "edge")}
 
@@ -235,3 +239,12 @@ def test_a_state_that_may_not_be_seen_has_no_entity() -> None:
     ids = [entity.unique_id for _, entity in announcements(Settings(streams={"home/hall/door": stream}), "1")]
     assert "tierwise_home_hall_door_unusual" in ids
     assert "tierwise_home_hall_door_state" not in ids
+
+
+def test_a_camera_whose_pictures_stay_on_its_device_has_no_image() -> None:
+    streams = {
+        "home/cam1/garden": StreamSettings(pixels=Privacy.EDGE_PRIVATE),
+        "home/cam1/hall": StreamSettings(pixels=Privacy.USER_PRIVATE),
+    }
+    images = [entity.image_topic for _, entity in announcements(Settings(streams=streams), "1") if entity.image_topic]
+    assert images == [topics.image("home", "cam1", "garden")]

@@ -21,28 +21,37 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
 REAL = Path(__file__).parents[2] / "real" / "home_assistant"
 
 
+class Forgetful(Mosquitto):
+    """As a package installs it: it writes nothing to its disk, so that many retained messages take no time."""
+
+    def command(self) -> list[str]:
+        return [str(find_mosquitto()), "-p", str(self.port)]
+
+
 @pytest.fixture(scope="module")
 def python() -> str:
-    fetched = subprocess.run([REAL / "fetch.sh"], capture_output=True, text=True, timeout=900, check=False)
+    fetched = subprocess.run([REAL / "fetch.sh", "--there"], capture_output=True, text=True, check=False)
     if fetched.returncode == 3 or find_mosquitto() is None:
         pytest.skip(fetched.stderr.strip() or "no mosquitto here")
     assert fetched.returncode == 0, fetched.stderr
     return fetched.stdout.strip()
 
 
-def shown(python: str, folder: Path, configured: Settings, answers: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return what Home Assistant shows in US units after these answers."""
+def shown(
+    python: str, folder: Path, configured: Settings, answers: list[dict[str, Any]], *more: tuple[str, str]
+) -> dict[str, Any]:
+    """Return what Home Assistant shows in US units after these answers, and more messages."""
     (folder / "broker").mkdir()
-    broker = Mosquitto(folder / "broker")
+    broker = Forgetful(folder / "broker")
     broker.start()
-    published = [(topics.status("home", role), '{"state": "online"}') for role in ("device", "edge")]
+    online = [(topics.status("home", role), '{"state": "online"}') for role in ("device", "edge")]
     result = topics.result("home", "bed", Tier.DEVICE, Privacy.EDGE_PRIVATE)
-    published += [(result, json.dumps(answer)) for answer in answers]
+    published = [*((result, json.dumps(answer)) for answer in answers), *more]
     announced = [(topic, messages.encode(entity).decode()) for topic, entity in announcements(configured, "1")]
     try:
         run = subprocess.run(
             [python, REAL / "show.py", str(broker.port), str(free_port()), folder / "config"],
-            input=json.dumps({"announced": announced, "published": published}),
+            input=json.dumps({"announced": announced, "states": online, "published": published}),
             capture_output=True,
             text=True,
             timeout=300,
@@ -53,6 +62,14 @@ def shown(python: str, folder: Path, configured: Settings, answers: list[dict[st
     assert run.returncode == 0, run.stderr[-3000:]
     found: dict[str, Any] = json.loads(run.stdout)
     return found
+
+
+def test_a_cameras_last_picture_is_an_image(python: str, tmp_path: Path) -> None:
+    camera = Settings(streams={"home/bed/garden": StreamSettings(pixels=Privacy.EDGE_PRIVATE)})
+    found = shown(python, tmp_path, camera, [], (topics.image("home", "bed", "garden"), "a JPEG"))
+    picture = found["shown"]["tierwise_home_bed_garden_picture"]
+    assert picture["state"] not in (None, "unknown", "unavailable"), "it shows when the picture came"
+    assert found["warnings"] == []
 
 
 def answer(stream: str, value: float, *path: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import urllib.request
 
 import pytest
 
+from agents.role import logs
 from agents.role.health_server import HealthServer
 from agents.role.telemetry import STREAMS_MAX, Metrics
 from pipeline.errors import Stop
@@ -167,3 +168,21 @@ def test_importing_telemetry_changes_no_logger() -> None:
     assert not any(
         type(handler.formatter).__module__.startswith("structlog") for handler in logging.getLogger().handlers
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "shown"),
+    [
+        (
+            "aiokafka.consumer.group_coordinator",
+            "Group Coordinator Request failed: [Error 15] CoordinatorNotAvail",
+            False,
+        ),
+        ("kafka.coordinator", "Error: [Error 14] GroupLoadInProgressError", False),
+        ("kafka.coordinator", "[Error 30] GroupAuthorizationFailedError", True),
+        ("agents.stream", "[Error 15] of our own", True),
+    ],
+)
+def test_a_group_coordinator_that_is_starting_is_no_news(name: str, text: str, shown: bool) -> None:
+    record = logging.LogRecord(name, logging.ERROR, "", 0, text, None, None)
+    assert logs._is_news(record) is shown

@@ -88,7 +88,7 @@ def test_removing_needs_a_version_that_is_there(registry: Registry, title: str) 
 
 @pytest.mark.parametrize("name", ["Mine", "../mine", "", "a/b", "uplink"])
 def test_a_name_that_topics_could_not_carry_is_refused(registry: Registry, name: str) -> None:
-    with pytest.raises(Stop, match="is no name for a model"):
+    with pytest.raises(Stop, match="is not a valid name for a model"):
         registry.add(name, draft())
     assert registry.entries() == ()
 

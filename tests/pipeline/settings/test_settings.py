@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import Stop
 from pipeline.messages import Levels, Privacy, Rank, Task
+from pipeline.settings.deployment_keys import DeploymentSettings
 from pipeline.settings.settings import STARTER, RuleSettings, Settings, StreamSettings
 from pipeline.settings.strict import nearest
 
@@ -279,8 +280,8 @@ RULE = '[[rules]]\nname = "r"\nreason = "x"\n'
         ),
         ("mqtt = 1", "mqtt: expected object, got int"),
         ("[streams]\nx = 1", 'streams."x": expected object, got int'),
-        ('site = "My Home"', 'site: "My Home" is no name'),
-        ('site = "uplink"', 'site: "uplink" is no name'),
+        ('site = "My Home"', 'site: "My Home" is not a valid name'),
+        ('site = "uplink"', 'site: "uplink" is not a valid name'),
         ('[edge]\nmodel = "mine"', 'edge.model: "mine" is no model; write name and version, as "mine@2"'),
         ('[edge]\nmodel = "../mine@2"', 'edge.model: "../mine@2" is no model'),
         ('timezone = "Mars/Olympus"', 'timezone: "Mars/Olympus" is not known here'),
@@ -303,7 +304,7 @@ RULE = '[[rules]]\nname = "r"\nreason = "x"\n'
             'a meter stream has no "activity"; it has state',
         ),
         ('[streams."a/b"]\ntask = "meter"\nsource = "0"', "source: only cameras have one"),
-        ('[streams."a/b"]\nroom = "Living Room"', 'room: "Living Room" is no name'),
+        ('[streams."a/b"]\nroom = "Living Room"', 'room: "Living Room" is not a valid name'),
         ('[[rules]]\nname = "r"\nreason = "x"', 'rules[0] needs the key "raise"'),
         ('[streams."cam-*/frame"]\nsource = "0"', "source: a camera belongs to one stream"),
         ('[streams."a/b"]\ntask = "meter"\nunit = "furlong"', 'unit: "furlong" is no known unit; the nearest is "'),
@@ -365,6 +366,7 @@ PREFIXES: dict[str, type[msgspec.Struct]] = {
     "": Settings,
     "streams.*.": StreamSettings,
     "rules.": RuleSettings,
+    "deployments.": DeploymentSettings,
 }
 
 
@@ -379,7 +381,7 @@ def keys_of(prefix: str, struct: type[msgspec.Struct]) -> Iterator[tuple[str, st
         name, default = prefix + field.encode_name, field.default
         if isinstance(default, msgspec.Struct):
             yield from keys_of(f"{name}.", type(default))
-        elif name not in ("streams", "rules"):
+        elif name not in ("streams", "rules", "deployments"):
             yield name, written(default)
 
 

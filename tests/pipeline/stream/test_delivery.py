@@ -108,7 +108,7 @@ def test_one_record_that_is_never_taken_is_told_and_its_batch_is_stored() -> Non
 
 
 def test_a_missing_right_stops_the_worker() -> None:
-    with pytest.raises(Stop, match="rights"):
+    with pytest.raises(Stop, match="needs a right there"):
         deliver(Producer(lambda topic, values: TopicAuthorizationFailedError("t")), VALUES)
 
 

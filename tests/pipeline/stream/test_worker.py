@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kafka import KafkaAdminClient, KafkaConsumer
-from kafka.admin import NewTopic
+from kafka import KafkaConsumer
 from kafka_brokers import ApacheKafka, EmbeddedKafka, damage_every_partition, eventually, free_port, unique
 from stream_samples import envelope, report
 
@@ -383,10 +382,7 @@ def test_a_batch_that_cannot_be_read_is_told_on_the_rejected_topic_and_the_next_
     broker.start()
     settings = KafkaSettings(address=broker.address, compression="lz4")
     client.create_topics(settings)
-    changelog = f"{topics.Group.STREAM}-sightings-changelog"
-    with closing(KafkaAdminClient(bootstrap_servers=broker.address)) as admin:
-        admin.create_topics([NewTopic(changelog, topics.PARTITIONS, 1)])
-    for topic in (topics.INGEST, changelog):
+    for topic in (topics.INGEST, topics.CHANGELOGS[0]):
         damage_every_partition(broker, topic)
     worker = Worker(tmp_path / "worker", broker.address, broker.session_s)
     worker.start()

@@ -2,8 +2,9 @@
 
     python show.py PORT WEB_PORT FOLDER < messages.json > shown.json
 
-`messages.json` holds `announced` and `published`: lists of topic and payload. Home Assistant shows US units, so that it
-converts. The answer holds the state, the attributes and the area of each entity, and the warnings in its log.
+`messages.json` holds `announced`, `states` (both retained) and `published`: lists of topic and payload. Home Assistant
+shows US units, so that it converts. The answer holds the state, the attributes and the area of each entity, and the
+warnings in its log.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class Warnings(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a line."""
-        if record.name.startswith(("homeassistant.components", "homeassistant.helpers", "homeassistant.util")):
+        ours = ("homeassistant.components", "homeassistant.helpers", "homeassistant.util")
+        if record.name.startswith(ours) and record.name != "homeassistant.helpers.frame":  # of its own code
             self.lines.append(f"{record.name}: {record.getMessage()}"[:500])
 
 
@@ -72,8 +74,10 @@ async def show(port: int, web_port: int, folder: Path) -> None:
     async with asyncio.timeout(WAIT_S):
         for topic, payload in messages["announced"]:
             await mqtt.async_publish(hass, topic, payload, 1, True)
-        await heard_all(hass)  # of the announcements
-        await heard_all(hass)  # of what their entities subscribed to
+        for topic, payload in messages["states"]:
+            await mqtt.async_publish(hass, topic, payload, 1, True)
+        while len(entities.entities) < len(messages["announced"]) or "unavailable" in all_states(hass):
+            await heard_all(hass)
         for topic, payload in messages["published"]:
             await mqtt.async_publish(hass, topic, payload, 1, False)
         await heard_all(hass)
@@ -91,15 +95,22 @@ async def show(port: int, web_port: int, folder: Path) -> None:
     await hass.async_stop(force=True)
 
 
+def all_states(hass: HomeAssistant) -> list[str]:
+    """Return the state of each entity; one that has none yet is unavailable."""
+    ids = entity_registry.async_get(hass).entities
+    return [state.state if (state := hass.states.get(entity)) else "unavailable" for entity in ids]
+
+
 async def heard_all(hass: HomeAssistant) -> None:
     """Wait until Home Assistant has handled every message so far: its own last one comes back behind them."""
     back = asyncio.Event()
     stop = await mqtt.async_subscribe(hass, "shown/end", lambda _message: back.set(), 1)
+    client = hass.data["mqtt"].client
     await hass.async_block_till_done()
-    while hass.data["mqtt"].client._pending_subscriptions:  # it collects them for a while
-        await asyncio.sleep(0.05)
-    await mqtt.async_publish(hass, "shown/end", "end", 1, False)
-    await back.wait()
+    while not back.is_set() or not client.connected or client._pending_subscriptions:
+        # It subscribes some time later, and one topic after another: what was published before is not heard.
+        await mqtt.async_publish(hass, "shown/end", "end", 1, False)
+        await asyncio.sleep(0.2)
     await hass.async_block_till_done()
     stop()
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import ftplib
 import io
+import socket
 import ssl
 import threading
 import time
@@ -14,6 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from kafka_brokers import eventually
 from sample_messages import SOURCE, settings
 
 from agents.deploy.camera_logins import CameraLogins
@@ -67,8 +70,8 @@ class Server:
 
     def client(self) -> ftplib.FTP:
         client = ftplib.FTP(timeout=10)
-        client.connect("127.0.0.1", self.port)
         try:
+            client.connect("127.0.0.1", self.port)
             client.login(self.name, self.password)
         except ftplib.Error:
             client.close()
@@ -86,6 +89,11 @@ class Server:
         self.stop.set()
         self.thread.join(10)
         self.spool.close()
+
+
+@pytest.fixture(autouse=True)
+def no_pause_after_a_wrong_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ftp_server._Session, "auth_failed_timeout", 0.01)
 
 
 @pytest.fixture
@@ -124,6 +132,44 @@ def test_ascii_mode_changes_no_byte(server: Server) -> None:
             data.sendall(PICTURE)
         assert client.voidresp().startswith("226")
         assert server.items()[0].payload == PICTURE
+
+
+def test_active_mode_works_where_no_router_stands_between(server: Server) -> None:
+    with server.client() as client:
+        client.set_pasv(False)
+        assert store(client, "a.jpg", PICTURE).startswith("226")
+
+
+def test_more_connections_than_the_limit_are_turned_away_and_others_go_on(server: Server) -> None:
+    with server.client() as client, contextlib.ExitStack() as held:
+        greetings = []
+        for _ in range(ftp_server.CONNECTIONS_MAX + 5):
+            connection = held.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=10))
+            greetings.append(connection.recv(3))
+        assert greetings[-1] == b"421"
+        held.close()
+        assert client.voidcmd("NOOP").startswith("200")
+
+    def is_let_in() -> bool:
+        with contextlib.suppress(ftplib.Error), server.client() as client:
+            return store(client, "a.jpg", PICTURE).startswith("226")
+        return False
+
+    eventually(is_let_in)
+
+
+@pytest.mark.parametrize("content", [b"", b"no certificate"])
+def test_a_certificate_that_cannot_be_used_is_one_clear_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "server.pem").write_bytes(content)
+    with pytest.raises(OSError, match="certificate and its key in PEM form"):
+        ftp_server.serve(
+            FtpSettings(port=0),
+            str(tmp_path / "server.pem"),
+            login=lambda _name, _password: None,
+            deliver=lambda _source, _name, _data, _size: None,
+            stop=threading.Event(),
+            guard=ftp_server.LoginGuard(),
+        )
 
 
 def test_a_report_becomes_readings_of_the_device(server: Server) -> None:
@@ -254,6 +300,8 @@ def test_with_tls_required_nothing_travels_in_the_clear(tmp_path: Path) -> None:
         with pytest.raises(ftplib.error_perm, match="550"):
             store(client, "x.jpg", PICTURE)
         client.prot_p()
+        assert store(client, "x.jpg", PICTURE).startswith("226")
+        client.set_pasv(False)
         assert store(client, "x.jpg", PICTURE).startswith("226")
         with pytest.raises(ftplib.error_temp, match="451 image-truncated"):
             store(client, "y.jpg", PICTURE[:-20])

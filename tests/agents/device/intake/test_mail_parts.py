@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from email.message import EmailMessage
 
 import pytest
@@ -73,6 +74,25 @@ def test_a_stream_is_found_by_address_or_subject_and_the_exact_pattern_counts_fi
 )
 def test_a_damaged_mail_has_fewer_parts(data: bytes) -> None:
     opened(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"To: " + b"a@b.c, " * 20_000,
+        b"To: " + b"(" * 30_000,
+        b"To: a@b.c\r\n" * 5_000,
+        b"Subject: " + b"=?utf-8?q?a?= " * 20_000,
+        b"Content-Type: text/html\r\n\r\n" + b"<br" * 500_000,
+        b"Content-Type: text/html\r\n\r\n" + b"<style " * 100_000,
+        b"Content-Type: image/jpeg; name*0*=a" + b"; name*1=b" * 20_000,
+    ],
+    ids=["addresses", "comments", "headers", "words", "html", "styles", "name"],
+)
+def test_a_mail_made_to_be_slow_is_not(data: bytes) -> None:
+    before_s = time.process_time()
+    opened(data + b"\r\n\r\nx")
+    assert time.process_time() - before_s < 5.0  # without limits each takes 10 s to hours
 
 
 @given(st.binary(max_size=300))
