@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Final, NamedTuple
 
+from pipeline import states
 from pipeline.errors import Rejected
 from pipeline.foreign import filters, formats
 from pipeline.foreign.formats import Scalar, SensorMessage, Value
@@ -99,7 +100,7 @@ class ForeignTopics:
             return
         pattern, matched = key.split("/")[2], False
         for value in content.values:
-            if fnmatchcase(value.name, pattern) and (isinstance(value.value, float | None) or not is_pattern(pattern)):
+            if fnmatchcase(value.name, pattern) and (_is_reading(value.value, stream) or not is_pattern(pattern)):
                 matched = True
                 yield Feed(device._replace(name=value.name), self._payload(stream, value, content))
         if not matched and not is_pattern(pattern):
@@ -138,6 +139,11 @@ def seconds_of(time: object, zone: dt.tzinfo) -> float:
         return float(time)
     except (ValueError, OverflowError, OSError):
         return NO_TIME_S
+
+
+def _is_reading(value: Scalar | None, stream: StreamSettings) -> bool:
+    """Return whether a value is a number or a known state. Other texts, as a colour mode, are no sensor's value."""
+    return not isinstance(value, str) or states.place(value, stream.states) is not None
 
 
 def _is_own_form(stream: StreamSettings) -> bool:

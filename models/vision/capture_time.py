@@ -33,8 +33,11 @@ _ORIGINAL, _CHANGED = (0x9003, 0x9011, 0x9291), (0x0132, 0x9010, 0x9290)
 EARLIEST_S = dt.datetime(1990, 1, 1, tzinfo=dt.UTC).timestamp()
 """No digital camera took a photo before. Clocks that were never set start in 1904, 1970 or 1980."""
 
-_DATE = re.compile(r"(\d{4})[:/-](\d\d)[:/-](\d\d)(?:[ T](\d\d):(\d\d)(?::(\d\d))?)?")
-_OFFSET = re.compile(r"([+-])(\d\d):(\d\d)")
+# Some programs write parts of a second and the offset into the date itself, as in ISO 8601.
+_DATE = re.compile(
+    r"(\d{4})[:/-](\d\d)[:/-](\d\d)(?:[ T]([ \d]\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)? ?(Z|[+-]\d\d:?\d\d)?)?"
+)
+_OFFSET = re.compile(r"([+-])(\d\d):?(\d\d)")
 
 TimeSource = Literal["exif-offset", "exif-timezone", "received"]
 
@@ -60,6 +63,8 @@ class _WallTime(NamedTuple):
     """Without a zone."""
     exact: bool
     """False of a date without a time, of hour 24 and of second 60."""
+    subsecond: str = ""
+    offset: str = ""
 
 
 def exif_tags_of(file: Path) -> ExifTags:
@@ -116,8 +121,9 @@ def capture_time(tags: ExifTags, zone: dt.tzinfo, received_s: float) -> CaptureT
         return CaptureTime(received_s, "received", True)
     if (wall := _wall_time(tags.date)) is None:
         return CaptureTime(received_s, "received", False)
-    own = _zone(tags.offset)
-    fraction_s = float(f"0.{tags.subsecond}") if re.fullmatch("[0-9]{1,9}", tags.subsecond) else 0.0
+    own = _zone(tags.offset) or _zone(wall.offset)
+    subsecond = tags.subsecond or wall.subsecond
+    fraction_s = float(f"0.{subsecond}") if re.fullmatch("[0-9]{1,9}", subsecond) else 0.0
     try:
         time_s = wall.moment.replace(tzinfo=own or zone, fold=0).timestamp() + fraction_s
     except OverflowError:  # in the year 1 or 9999, with an offset that leads out of it
@@ -139,14 +145,14 @@ def wall_time_s(tags: ExifTags) -> float | None:
 def _wall_time(date: str) -> _WallTime | None:
     if (found := _DATE.fullmatch(date)) is None:
         return None
-    year, month, day, hour, minute, second = (int(part or 0) for part in found.groups())
+    year, month, day, hour, minute, second = (int(part or 0) for part in found.groups()[:6])
     if hour > 24 or minute > 59 or second > 60:
         return None
     try:
         moment = dt.datetime(year, month, day) + dt.timedelta(hours=hour, minutes=minute, seconds=second)
     except (ValueError, OverflowError):
         return None
-    return _WallTime(moment, found[4] is not None and hour < 24 and second < 60)
+    return _WallTime(moment, found[4] is not None and hour < 24 and second < 60, *found.groups("")[6:])
 
 
 def _zone(offset: str) -> dt.timezone | None:
@@ -158,4 +164,4 @@ def _zone(offset: str) -> dt.timezone | None:
 
 def _text(value: object) -> str:
     """Return a tag's text; empty for a value of another type."""
-    return value.strip("\0 ") if isinstance(value, str) else ""
+    return value.strip("\0 \n\r\t") if isinstance(value, str) else ""

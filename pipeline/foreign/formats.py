@@ -120,7 +120,10 @@ def _shelly(message: dict[str, Any]) -> object:
 
 
 FORMATS: Final[Mapping[str, Format]] = {
-    "json": Format("any JSON object", "rtl_433/+/devices/+/+", time=("time", "timestamp", "ts")),
+    "json": Format(
+        "any JSON object", "rtl_433/+/devices/+/+", time=("time", "timestamp", "ts"),
+        left_out=frozenset({"time", "timestamp", "ts"}),
+    ),
     "zigbee2mqtt": Format(
         "Zigbee2MQTT", "zigbee2mqtt/+", time=("last_seen",), units=_CLIMATE,
         left_out=frozenset({"linkquality", "last_seen", "elapsed", "update", "update_available", "device"}),

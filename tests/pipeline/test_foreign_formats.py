@@ -131,6 +131,7 @@ def values(format: str, topic: str, message: object) -> dict[str, tuple[object, 
         ),
         ("chirpstack", "application/1/device/0102/event/up", CHIRPSTACK_3, {"temperature": (4.5, None)}),
         ("ttn", "v3/app@ttn/devices/dev1/up", TTN, {"temperature": (1.5, None), "battery": (3.1, None)}),
+        ("json", "rtl_433/a", {"ts": 1777636800, "t": 1}, {"t": (1.0, None)}),
         ("json", "rtl_433/a", {"a": [{"b": 1}, {"b": 2}], "c": None}, {"a-0-b": (1.0, None), "a-1-b": (2.0, None), "c": (None, None)}),
     ],
 )  # fmt: skip

@@ -58,11 +58,13 @@ def test_four_lines_read_a_value_of_zigbee2mqtt(tmp_path: Path) -> None:
 
 
 def test_one_entry_makes_streams_of_all_devices_and_values(tmp_path: Path) -> None:
-    message = {"temperature": 21.5, "humidity": "40.1", "battery": None, "state": "ON"}
+    message = {"temperature": 21.5, "humidity": "40.1", "battery": None, "state": "ON", "contact": False, "mode": "xy"}
     assert feeds(tmp_path, ALL_OF_ZIGBEE, "zigbee2mqtt/Living_Room", message) == {
         "living_room/temperature": {"value": 21.5, "unit": "Cel"},
         "living_room/humidity": {"value": 40.1, "unit": "%RH"},
         "living_room/battery": None,
+        "living_room/state": {"value": "ON"},
+        "living_room/contact": {"value": False},
     }
 
 

@@ -82,6 +82,11 @@ def test_exif_data_cut_anywhere_never_raise(length: int) -> None:
         (ExifTags("2026:05:06 20:30:00", "+99:00"), BERLIN, "2026-05-06T18:30:00Z", "exif-timezone"),
         (ExifTags("2026:05:06 20:30:00", "", "250"), dt.UTC, "2026-05-06T20:30:00.250Z", "exif-timezone"),
         (ExifTags("2026:05:06 20:30:00", "", "x"), dt.UTC, "2026-05-06T20:30:00Z", "exif-timezone"),
+        # Programs that write the offset without a colon, or all into the date.
+        (ExifTags("2026:05:06 20:30:00", "+0200"), NEW_YORK, "2026-05-06T18:30:00Z", "exif-offset"),
+        (ExifTags("2026-05-06T20:30:00.25+02:00"), NEW_YORK, "2026-05-06T18:30:00.250Z", "exif-offset"),
+        (ExifTags("2026:05:06 20:30:00Z"), NEW_YORK, "2026-05-06T20:30:00Z", "exif-offset"),
+        (ExifTags("2026:05:06  8:30:00"), NEW_YORK, "2026-05-06T12:30:00Z", "exif-timezone"),
         # The clocks go back: the first of the two hours. They go forward: the hour after.
         (ExifTags("2025:11:02 01:30:00"), NEW_YORK, "2025-11-02T05:30:00Z", "exif-timezone"),
         (ExifTags("2026:03:08 02:30:00"), NEW_YORK, "2026-03-08T07:30:00Z", "exif-timezone"),
